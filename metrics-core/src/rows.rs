@@ -1,0 +1,96 @@
+//! What the store hands to the server: rows of usage, borrowed, in the order of the API.
+//!
+//! This is the seam between the two halves of metrics-core. Everything before it (discover, scrape,
+//! decode, store) knows nothing of HTTP; everything after it (serve) knows nothing of kubelets.
+
+use std::ops::ControlFlow;
+
+use crate::labels::Labels;
+
+/// Resource usage at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time per second of wall time over the row's window, in nanocores.
+    pub cpu_nanocores: u64,
+    /// Working set in bytes.
+    pub memory_bytes: u64,
+    /// Swap in use in bytes; `None` where the kubelet does not report it.
+    pub swap_bytes: Option<u64>,
+}
+
+/// The usage of one node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeRow<'a> {
+    /// The Node's name.
+    pub name: &'a str,
+    /// The Node's labels.
+    pub labels: &'a Labels,
+    /// When the newer of the two samples was taken, nanoseconds since the Unix epoch.
+    pub timestamp_ns: i64,
+    /// The time between the two samples, nanoseconds.
+    pub window_ns: i64,
+    /// The usage.
+    pub usage: Usage,
+}
+
+/// The usage of one container.
+#[derive(Clone, Copy, Debug)]
+pub struct ContainerRow<'a> {
+    /// The container's name, unique within its pod.
+    pub name: &'a str,
+    /// The usage.
+    pub usage: Usage,
+}
+
+/// The usage of one pod.
+#[derive(Clone, Copy, Debug)]
+pub struct PodRow<'a> {
+    /// The Pod's namespace.
+    pub namespace: &'a str,
+    /// The Pod's name.
+    pub name: &'a str,
+    /// The Pod's labels.
+    pub labels: &'a Labels,
+    /// When the newer sample of its earliest container was taken, nanoseconds since the Unix epoch.
+    pub timestamp_ns: i64,
+    /// The time between the two samples of that container, nanoseconds.
+    pub window_ns: i64,
+    /// The containers, ordered by name.
+    pub containers: &'a [ContainerRow<'a>],
+}
+
+/// What is known of an object asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The row was visited.
+    Found,
+    /// The Node or running Pod exists, but there is no rate for it (yet).
+    Unmeasured,
+    /// No such Node or running Pod.
+    Absent,
+}
+
+/// Read access to the newest rows.
+///
+/// Lists visit in key order (nodes by name; pods by namespace, then name) and start behind a key, so
+/// that a long answer can be produced in batches without holding a lock in between, and a `continue`
+/// token can be a key. Objects without a rate are left out. A visitor must not block.
+pub trait Rows: Send + Sync + 'static {
+    /// Visits the node of this name.
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup;
+
+    /// Visits the nodes behind `after` until the visitor breaks.
+    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+
+    /// Visits the pod of this namespace and name.
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup;
+
+    /// Visits the pods of one namespace, or of all, behind the key `after` (namespace, name) until the
+    /// visitor breaks.
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    );
+}
