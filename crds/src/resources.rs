@@ -1,0 +1,45 @@
+//! Compute resources of a container, as far as metrics-core needs them.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// Requests and limits of the metrics-core container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What the scheduler reserves for the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<ResourceAmounts>,
+    /// What the container may use at most. An amount that is left out follows `nanny.limits`: the memory
+    /// limit equals the memory request, and there is a CPU limit only with `Same`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ResourceAmounts>,
+}
+
+/// An amount of CPU and of memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceAmounts {
+    /// CPU as a Kubernetes quantity, in cores: `50m`, `1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "positive_quantity")]
+    pub cpu: Option<Quantity>,
+    /// Memory as a Kubernetes quantity, in bytes: `64Mi`, `1Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "positive_quantity")]
+    pub memory: Option<Quantity>,
+}
+
+/// A quantity above zero. Kubernetes' own schema for quantities admits any string.
+fn positive_quantity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "anyOf": [{ "type": "integer" }, { "type": "string" }],
+        "x-kubernetes-int-or-string": true,
+        "x-kubernetes-validations": [{
+            // quantity() reads strings only, and a bare integer is legal YAML for "1".
+            "rule": "type(self) == int ? int(self) > 0 : isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+            "message": "must be a Kubernetes quantity above zero, such as 50m, 1 or 64Mi",
+        }],
+    })
+}

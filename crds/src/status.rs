@@ -1,0 +1,58 @@
+//! What the operator found and did.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The observed state of the pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsPipelineStatus {
+    /// The `metadata.generation` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What is true of the pipeline; `Ready` sums up the others. Each message names cause, evidence and remedy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How many nodes have metrics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesStatus>,
+    /// The certificates in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesStatus>,
+}
+
+/// How many nodes have metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesStatus {
+    /// Nodes that the cluster has (and `kubelet.nodeSelector` selects).
+    pub total: i32,
+    /// Nodes for which the Metrics API answers.
+    pub covered: i32,
+    /// Both, for the printer column: `covered/total`.
+    pub summary: String,
+}
+
+/// The certificates in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificatesStatus {
+    /// The CA that the APIServices trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateStatus>,
+    /// The certificate that metrics-core serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<CertificateStatus>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// When it expires.
+    pub not_after: Time,
+    /// When the operator renews it.
+    pub renewal_time: Time,
+}
