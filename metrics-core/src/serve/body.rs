@@ -18,9 +18,10 @@ enum State {
     List { first: Vec<Bytes>, list: Box<List> },
 }
 
-/// So many steps of a list are taken before the response begins: short answers are then whole, and carry
-/// their length.
-const EAGER_STEPS: usize = 4;
+/// So many steps of a list are taken, or so many bytes encoded, before the response begins: short answers
+/// are then whole, and carry their length.
+const EAGER_STEPS: usize = 6;
+const EAGER_BYTES: usize = 64 * 1024;
 
 impl Body {
     /// No bytes.
@@ -38,10 +39,17 @@ impl Body {
 
     /// A list; short ones are encoded at once.
     pub(super) fn list(mut list: List) -> Self {
-        let mut first = Vec::new();
+        let mut first: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
         for _ in 0..EAGER_STEPS {
             match list.step() {
-                Step::Chunk(chunk) => first.push(chunk),
+                Step::Chunk(chunk) => {
+                    bytes += chunk.len();
+                    first.push(chunk);
+                    if bytes > EAGER_BYTES {
+                        break;
+                    }
+                }
                 Step::Again => {}
                 Step::End => {
                     return match first.as_slice() {

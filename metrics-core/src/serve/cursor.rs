@@ -39,6 +39,36 @@ impl Selection {
     }
 }
 
+/// Looks for the end of a page, a batch at a time.
+pub(super) struct PageEnd {
+    probe: Cursor,
+    limit: usize,
+    count: usize,
+    last: Option<Key>,
+}
+
+impl PageEnd {
+    /// Goes through another batch. Once known, the answer is the key of the page's last row, or `None` if
+    /// nothing is selected behind the page.
+    pub(super) fn advance(&mut self) -> ControlFlow<Option<Key>> {
+        let Self { probe, limit, count, last } = self;
+        probe.advance(&mut |row| {
+            *count += 1;
+            if count == limit {
+                *last = Some(Key::new(row.key()));
+            }
+            if count > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if count > limit {
+            ControlFlow::Break(last.take())
+        } else if probe.finished {
+            ControlFlow::Break(None)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
 /// A place among the rows of a selection.
 pub(super) struct Cursor {
     rows: Arc<dyn Rows>,
@@ -64,23 +94,10 @@ impl Cursor {
         self.until = Some(key);
     }
 
-    /// The key of the `limit`th selected row, if there is another selected row behind that one.
-    pub(super) fn page_end(&self, limit: usize) -> Option<Key> {
-        let mut probe = Self::new(self.rows.clone(), self.selection.clone(), self.after.clone());
-        let mut count = 0;
-        let mut last = None;
-        let mut more = false;
-        while !probe.finished && !more {
-            probe.advance(&mut |row| {
-                count += 1;
-                if count == limit {
-                    last = Some(Key::new(row.key()));
-                }
-                more = count > limit;
-                if more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-        }
-        last.filter(|_| more)
+    /// Finds where a page of `limit` rows ends, without moving.
+    pub(super) fn page_end(&self, limit: usize) -> PageEnd {
+        let probe = Self::new(self.rows.clone(), self.selection.clone(), self.after.clone());
+        PageEnd { probe, limit, count: 0, last: None }
     }
 
     /// Visits selected rows until the visitor breaks, a batch is done, or there are no more. Rows that

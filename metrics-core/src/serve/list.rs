@@ -12,8 +12,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::continuation::Key;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, PageEnd};
 use super::encode::{Indent, Shape, Yaml, json, protobuf};
 use super::negotiate::{Format, Layout};
 
@@ -24,6 +23,8 @@ const CHUNK: usize = 32 * 1024;
 pub(super) struct List {
     cursor: Cursor,
     shape: Shape,
+    /// Still looking for the end of the page.
+    page_end: Option<PageEnd>,
     /// The `continue` token, or empty.
     continuation: String,
     encoding: Encoding,
@@ -54,12 +55,8 @@ pub(super) enum Step {
 
 impl List {
     /// A list of what the cursor selects; at most `limit` objects, or all for `None`.
-    pub(super) fn new(mut cursor: Cursor, shape: Shape, layout: Layout, limit: Option<usize>) -> Self {
-        let page_end = limit.and_then(|limit| cursor.page_end(limit));
-        let continuation = page_end.as_ref().map(Key::token).unwrap_or_default();
-        if let Some(key) = page_end {
-            cursor.end_at(key);
-        }
+    pub(super) fn new(cursor: Cursor, shape: Shape, layout: Layout, limit: Option<usize>) -> Self {
+        let page_end = limit.map(|limit| cursor.page_end(limit));
         let text = |filter| Encoding::Text { filter, begun: false, ended: false };
         let encoding = match layout {
             Layout { format: Format::Protobuf, .. } => {
@@ -69,11 +66,21 @@ impl List {
             Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
             Layout { .. } => text(Filter::None),
         };
-        Self { cursor, shape, continuation, encoding }
+        Self { cursor, shape, page_end, continuation: String::new(), encoding }
     }
 
     /// Goes one step further.
     pub(super) fn step(&mut self) -> Step {
+        if let Some(page_end) = &mut self.page_end {
+            if let ControlFlow::Break(end) = page_end.advance() {
+                self.page_end = None;
+                if let Some(key) = end {
+                    self.continuation = key.token();
+                    self.cursor.end_at(key);
+                }
+            }
+            return Step::Again;
+        }
         match self.encoding {
             Encoding::Text { ended: true, .. } => Step::End,
             Encoding::Text { .. } => self.text_step(),
@@ -82,7 +89,8 @@ impl List {
     }
 
     fn text_step(&mut self) -> Step {
-        let Self { cursor, shape, continuation, encoding: Encoding::Text { filter, begun, ended } } = self
+        let Self { cursor, shape, continuation, encoding: Encoding::Text { filter, begun, ended }, .. } =
+            self
         else {
             return Step::End;
         };
@@ -124,8 +132,9 @@ impl List {
     }
 
     fn protobuf_step(&mut self) -> Step {
-        let Self { cursor, shape, continuation, encoding: Encoding::Protobuf { chunks, length, headed } } =
-            self
+        let Self {
+            cursor, shape, continuation, encoding: Encoding::Protobuf { chunks, length, headed }, ..
+        } = self
         else {
             return Step::End;
         };

@@ -1,8 +1,7 @@
 //! Failures as `metav1.Status`, in the encoding that the client asked for.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::Response;
 use http::request::Parts;
-use http::{HeaderValue, Response};
 
 use super::body::Body;
 use super::encode::{json, protobuf};
@@ -34,8 +33,6 @@ pub struct Details {
     pub kind: String,
     /// What exactly is wrong.
     pub causes: Vec<Cause>,
-    /// After how many seconds a retry makes sense; also sent as `Retry-After`.
-    pub retry_after_seconds: u32,
 }
 
 /// One thing that is wrong with a request.
@@ -56,50 +53,17 @@ impl Status {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    /// 401: nobody vouches for the client.
+    /// With details that say what `request` is about.
     #[must_use]
-    pub fn unauthorized() -> Self {
-        Self::new(401, "Unauthorized", "Unauthorized")
-    }
-
-    /// 403: `user` may not do what `request` asks for; `why` is the authorizer's word, or empty.
-    #[must_use]
-    pub fn forbidden(user: &str, request: &RequestInfo, why: &str) -> Self {
-        let RequestInfo { verb, path, api_group, resource, subresource, namespace, name, .. } = request;
-        let mut message = if request.is_resource_request {
-            let separator = if subresource.is_empty() { "" } else { "/" };
-            let place = if namespace.is_empty() {
-                "at the cluster scope".to_owned()
-            } else {
-                format!("in the namespace {namespace:?}")
-            };
-            let object = if name.is_empty() { String::new() } else { format!(" {name:?}") };
-            let dot = if api_group.is_empty() { "" } else { "." };
-            format!(
-                "{resource}{dot}{api_group}{object} is forbidden: User {user:?} cannot {verb} resource \
-                 \"{resource}{separator}{subresource}\" in API group {api_group:?} {place}"
-            )
-        } else {
-            format!("forbidden: User {user:?} cannot {verb} path {path:?}")
-        };
-        if !why.is_empty() {
-            message = format!("{message}: {why}");
-        }
+    pub fn about(self, request: &RequestInfo) -> Self {
+        let RequestInfo { name, api_group, resource, .. } = request;
         let details = Details {
             name: name.clone(),
             group: api_group.clone(),
             kind: resource.clone(),
-            ..Details::default()
+            causes: Vec::new(),
         };
-        Self { details: Some(Box::new(details)), ..Self::new(403, "Forbidden", message) }
-    }
-
-    /// 429: too many requests at once.
-    #[must_use]
-    pub fn too_many_requests(retry_after_seconds: u32) -> Self {
-        let message = "Too many requests, please try again later.";
-        let details = Details { retry_after_seconds, ..Details::default() };
-        Self { details: Some(Box::new(details)), ..Self::new(429, "TooManyRequests", message) }
+        Self { details: Some(Box::new(details)), ..self }
     }
 
     /// 404: the object is not there, or has no metrics.
@@ -206,14 +170,9 @@ impl Details {
             }
             out.push(b']');
         }
-        if self.retry_after_seconds > 0 {
-            json::separate(out);
-            out.extend_from_slice(b"\"retryAfterSeconds\":");
-            super::quantity::push_decimal(out, self.retry_after_seconds.into());
-        }
     }
 
-    /// `StatusDetails`: name 1, group 2, kind 3, causes 4 (reason 1, message 2, field 3), retryAfterSeconds 5.
+    /// `StatusDetails`: name 1, group 2, kind 3, causes 4 (reason 1, message 2, field 3).
     fn write_protobuf(&self, out: &mut Vec<u8>) {
         protobuf::string(out, 1, &self.name);
         protobuf::string(out, 2, &self.group);
@@ -225,7 +184,6 @@ impl Details {
                 protobuf::string(out, 3, &cause.field);
             });
         }
-        protobuf::integer(out, 5, self.retry_after_seconds.into());
     }
 }
 
@@ -234,12 +192,5 @@ impl Details {
 #[must_use]
 pub fn status(request: &Parts, status: &Status) -> Response<Body> {
     let layout = negotiate::document(request).unwrap_or(Layout::FALLBACK);
-    let mut response = respond::whole(status.code, layout.format.media_type(), status.encode(layout));
-    if let Some(details) = &status.details
-        && details.retry_after_seconds > 0
-    {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(details.retry_after_seconds));
-    }
-    debug_assert!(response.headers().contains_key(CONTENT_TYPE));
-    response
+    respond::whole(status.code, layout.format.media_type(), status.encode(layout))
 }
