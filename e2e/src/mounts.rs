@@ -19,7 +19,7 @@ pub fn unmount_under(directory: &Path) {
     }
 }
 
-/// The mount points of /proc/PID/mountinfo (proc_pid_mountinfo(5)) in order of mounting.
+/// The mount points of /proc/PID/mountinfo (`proc_pid_mountinfo(5)`) in order of mounting.
 fn parse(table: &str) -> Vec<PathBuf> {
     table.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| unescape(field).into()).collect()
 }

@@ -111,7 +111,7 @@ fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of /proc/PID/stat (proc_pid_stat(5)); `None` for a zombie, which no longer runs.
+/// Field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs.
 fn parse_start_time(stat: &str) -> Option<u64> {
     // The name in parentheses may hold blanks and parentheses itself.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();

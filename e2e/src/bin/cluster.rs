@@ -156,17 +156,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn status(cluster: &Cluster) -> Result<ExitCode> {
     let status = cluster.status();
-    let mut text = String::new();
-    for (name, pid) in &status.components {
-        let state = pid.map_or("not running".to_owned(), |pid| format!("running (pid {pid})"));
-        text += &format!("{name:<24} {state}\n");
-    }
     let told = |state: &std::result::Result<(), String>| match state {
         Ok(()) => "ready".to_owned(),
         Err(why) => format!("NOT ready: {why}"),
     };
-    text += &format!("{:<24} {}\n", "API", told(&status.api));
-    text += &format!("{:<24} {}", cluster.node().name, told(&status.node));
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    for (name, pid) in &status.components {
+        rows.push((name, pid.map_or("not running".to_owned(), |pid| format!("running (pid {pid})"))));
+    }
+    rows.push(("API", told(&status.api)));
+    rows.push((&cluster.node().name, told(&status.node)));
+    let text = rows.iter().map(|(name, state)| format!("{name:<24} {state}")).collect::<Vec<_>>().join("\n");
     print(&text)?;
     Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

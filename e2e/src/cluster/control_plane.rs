@@ -174,6 +174,10 @@ pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
         ("root-ca-file", &pki("ca.crt")),
         ("cluster-signing-cert-file", &pki("ca.crt")),
         ("cluster-signing-key-file", &pki("ca.key")),
+        ("flex-volume-plugin-dir", &layout.data.join("volume-plugins").to_string_lossy()),
+        // By default the many controllers' first requests alone take 4 s.
+        ("kube-api-qps", "1000"),
+        ("kube-api-burst", "1000"),
         ("horizontal-pod-autoscaler-sync-period", "5s"),
         ("horizontal-pod-autoscaler-initial-readiness-delay", "5s"),
         ("horizontal-pod-autoscaler-cpu-initialization-period", "10s"),

@@ -3,6 +3,7 @@
 mod component;
 mod control_plane;
 mod flags;
+mod kernel;
 mod layout;
 mod node;
 mod teardown;
@@ -130,6 +131,7 @@ impl Cluster {
             teardown::stop(&layout)?;
         }
         layout.create()?;
+        kernel::remember(&layout)?;
         write_whole(&spec_path(&layout), &serde_json::to_vec(spec).doing(|| "encode the spec".into())?)?;
         if let Some(changes) = &spec.apiserver_flags {
             control_plane::save_changes(&layout, changes)?;

@@ -28,7 +28,7 @@ const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 pub struct Node {
     /// The Node object's name.
     pub name: String,
-    /// Its InternalIP.
+    /// Its `InternalIP`.
     pub address: Ipv4Addr,
     /// The addresses of its pods.
     pub pods: String,
@@ -75,6 +75,12 @@ impl Node {
     #[must_use]
     pub fn containerd_socket(&self) -> PathBuf {
         self.run().join("containerd.sock")
+    }
+
+    /// Where containerd keeps what it knows of running containers.
+    #[must_use]
+    pub fn containerd_state(&self) -> PathBuf {
+        self.run().join("containerd")
     }
 
     fn config(&self, file: &str) -> PathBuf {
@@ -223,14 +229,16 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+        Root = "{runc}"
 
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugins}"
     conf_dir = "{cni}"
 "#,
             root = self.data().join("containerd").display(),
-            state = self.run().join("containerd").display(),
+            state = self.containerd_state().display(),
             socket = self.containerd_socket().display(),
+            runc = self.run().join("runc").display(),
             snapshotter = self.snapshotter(),
             plugins = plugins.display(),
             cni = self.config("cni").display(),

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::component;
+use crate::cluster::kernel;
 use crate::cluster::layout::Layout;
 use crate::cluster::{COMPONENTS, Node};
 use crate::error::{Doing as _, Error, Result};
@@ -15,7 +16,8 @@ use crate::process;
 
 /// Ends every process of the cluster and removes what only its processes needed; keeps the data.
 pub fn stop(layout: &Layout) -> Result<()> {
-    let shim_sockets = shim_sockets(layout);
+    let bundles = bundles(layout);
+    let shim_sockets = shim_sockets(&bundles);
     // The components first, or containerd and the kubelet would start anew what is being ended.
     for name in COMPONENTS.iter().rev() {
         if let Some(record) = component::record(layout, name) {
@@ -45,14 +47,19 @@ pub fn stop(layout: &Layout) -> Result<()> {
     mounts::unmount_under(&layout.run);
     mounts::unmount_under(&layout.data);
     node.cgroup().remove()?;
-    shim_sockets.iter().for_each(|socket| drop(fs::remove_file(socket)));
-    remove_traces(layout, &node);
+    for socket in shim_sockets {
+        let _ = fs::remove_file(socket);
+    }
+    remove_traces(layout, &node, &bundles);
     remove(&layout.run)
 }
 
 /// Removes the data too.
 pub fn erase(layout: &Layout) -> Result<()> {
     remove(&layout.data)?;
+    if Layout::known().is_empty() {
+        kernel::restore(layout);
+    }
     // Only the last cluster's removal empties the parents.
     for parent in [&layout.data, &layout.run].into_iter().filter_map(|path| path.parent()) {
         let _ = fs::remove_dir(parent);
@@ -60,22 +67,25 @@ pub fn erase(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// The directory of each container that containerd runs, named by the container's id.
+fn bundles(layout: &Layout) -> Vec<PathBuf> {
+    let tasks = Node::first(layout).containerd_state().join("io.containerd.runtime.v2.task/k8s.io");
+    fs::read_dir(tasks).into_iter().flatten().flatten().map(|bundle| bundle.path()).collect()
+}
+
 /// containerd's shims listen outside its own directories; each leaves the address in its bundle.
-fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
-    let node_run = layout.run.join("node-1");
-    let bundles = node_run.join("containerd/io.containerd.runtime.v2.task/k8s.io");
-    let entries = fs::read_dir(bundles).into_iter().flatten().flatten();
-    entries
-        .filter_map(|bundle| fs::read_to_string(bundle.path().join("address")).ok())
-        .filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from))
-        .collect()
+fn shim_sockets(bundles: &[PathBuf]) -> Vec<PathBuf> {
+    let addresses = bundles.iter().filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok());
+    addresses.filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from)).collect()
 }
 
 /// What the CNI library and the kubelet write outside the directories given to them.
-fn remove_traces(layout: &Layout, node: &Node) {
+fn remove_traces(layout: &Layout, node: &Node, bundles: &[PathBuf]) {
     let ours = format!("{}-", layout.machine_wide_name());
+    let ids: Vec<_> = bundles.iter().filter_map(|bundle| bundle.file_name()?.to_str()).collect();
     remove_matching(Path::new("/var/lib/cni/results"), |entry| {
-        entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&ours))
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&ours) || ids.iter().any(|id| name.starts_with(&format!("cni-loopback-{id}-")))
     });
     remove_matching(Path::new("/var/log/containers"), |entry| {
         fs::read_link(entry).is_ok_and(|target| target.starts_with(node.pod_logs()))

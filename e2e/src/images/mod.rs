@@ -146,7 +146,7 @@ fn write_program(program: &Program, directory: &Path) -> Result<Built> {
 }
 
 /// The workspace's target directory.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     workspace.join(set.unwrap_or_else(|| "target".into()))
