@@ -71,6 +71,13 @@ impl Progress {
         eprintln!("[{:6.1}s] {}{}", self.start.elapsed().as_secs_f64(), self.prefix, text.as_ref());
     }
 
+    /// Prints one line, unless quiet.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
     /// Does `work`, prints `what` with the time it took, and meanwhile a sign of life.
     pub fn step<T>(&self, what: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
         let began = Instant::now();

@@ -167,7 +167,6 @@ impl Cluster {
             step.note("ending its processes");
             teardown::stop(&layout)?;
             step.note("removing its files");
-            let _ = fs::remove_file(layout.lock());
             teardown::erase(&layout)
         })?;
         drop(lock);
@@ -196,8 +195,7 @@ impl Cluster {
             self.start_control_plane(progress)?;
             runtime.join().unwrap_or_else(|_| Err(Error::Invalid("a thread panicked".into())))
         })?;
-        self.ensure(&self.node.kubelet(&self.binaries), progress)?;
-        self.ensure(&self.node.kube_proxy(&self.binaries), progress)?;
+        self.steady(progress)?;
         self.settle(progress)
     }
 
@@ -215,15 +213,48 @@ impl Cluster {
 
     fn start_control_plane(&self, progress: &Progress) -> Result<()> {
         self.ensure(&control_plane::etcd(&self.layout, &self.binaries), progress)?;
-        self.await_component("etcd", || {
-            let health = "http://127.0.0.1:2379/health";
-            command::output(self.network.command("curl").args(["-sSf", "--noproxy", "*", "-m", "2", health]))
-                .map(drop)
-        })?;
+        self.await_component("etcd", || self.answers("http://127.0.0.1:2379/health"))?;
         self.start_apiserver(progress)?;
-        self.ensure(&control_plane::controller_manager(&self.layout, &self.binaries), progress)?;
-        self.ensure(&control_plane::scheduler(&self.layout, &self.binaries), progress)?;
         Ok(())
+    }
+
+    /// Starts whatever else is to run and waits until all of it says that it is well.
+    ///
+    /// Some of them end when they start in the very moment in which the API server comes back; like the kubelet
+    /// for a static pod, we start them again.
+    fn steady(&self, progress: &Progress) -> Result<()> {
+        let components = [
+            (
+                control_plane::controller_manager(&self.layout, &self.binaries),
+                "https://127.0.0.1:10257/healthz",
+            ),
+            (control_plane::scheduler(&self.layout, &self.binaries), "https://127.0.0.1:10259/healthz"),
+            (self.node.kubelet(&self.binaries), "http://127.0.0.1:10248/healthz"),
+            (self.node.kube_proxy(&self.binaries), "http://127.0.0.1:10256/healthz"),
+        ];
+        progress.step("controllers, scheduler, kubelet and kube-proxy are well", |step| {
+            let mut starts = 0;
+            wait::every(Duration::from_millis(200), PATIENCE, "all components are well", || {
+                for (component, _) in &components {
+                    if self.ensure(component, progress)? == Ensured::Started {
+                        starts += 1;
+                    }
+                    if starts > 5 * components.len() {
+                        return Ok(Err(component::ended(&self.layout, component.name)));
+                    }
+                }
+                for (component, health) in &components {
+                    step.note(component.name);
+                    self.answers(health).map_err(|error| format!("{}: {error}", component.name))?;
+                }
+                Ok(Ok(()))
+            })?
+        })
+    }
+
+    fn answers(&self, url: &str) -> Result<()> {
+        let mut curl = self.network.command("curl");
+        command::output(curl.args(["-sSfk", "--noproxy", "*", "-m", "5", url])).map(drop)
     }
 
     fn start_apiserver(&self, progress: &Progress) -> Result<()> {
@@ -240,7 +271,7 @@ impl Cluster {
     fn ensure(&self, component: &Component, progress: &Progress) -> Result<Ensured> {
         let ensured = component.ensure(&self.layout, &self.network)?;
         if ensured == Ensured::Started {
-            progress.say(format!("{} started", component.name));
+            progress.detail(format!("{} started", component.name));
         }
         Ok(ensured)
     }
@@ -304,7 +335,8 @@ impl Cluster {
     pub fn restart_apiserver_with(&self, changes: &[FlagChange], progress: &Progress) -> Result<()> {
         control_plane::save_changes(&self.layout, changes)?;
         component::stop(&self.layout, "kube-apiserver");
-        self.start_apiserver(progress)
+        self.start_apiserver(progress)?;
+        self.steady(progress)
     }
 
     /// Ends a component by SIGKILL, as a crash would; [`Cluster::up`] starts it again.

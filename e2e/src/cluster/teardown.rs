@@ -54,12 +54,13 @@ pub fn stop(layout: &Layout) -> Result<()> {
     remove(&layout.run)
 }
 
-/// Removes the data too.
+/// Removes the data too, and last of all the lock, which the caller holds.
 pub fn erase(layout: &Layout) -> Result<()> {
     remove(&layout.data)?;
     if Layout::known().is_empty() {
         kernel::restore(layout);
     }
+    let _ = fs::remove_file(layout.lock());
     // Only the last cluster's removal empties the parents.
     for parent in [&layout.data, &layout.run].into_iter().filter_map(|path| path.parent()) {
         let _ = fs::remove_dir(parent);

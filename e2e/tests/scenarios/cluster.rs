@@ -6,6 +6,8 @@ use e2e::cluster::{COMPONENTS, Cluster, ClusterSpec, FlagChange};
 use e2e::scenario::{Needs, Stand, Suite};
 use e2e::{Result, check, mounts};
 
+use crate::workloads::start;
+
 pub fn add(suite: &mut Suite) {
     let group = suite.group("repair");
     suite.add(&group, "up_twice_changes_nothing", Needs::Alone, up_twice_changes_nothing);
@@ -35,6 +37,14 @@ fn up_twice_changes_nothing(stand: &Stand) -> Result<()> {
 
 fn up_repairs_what_was_killed(stand: &Stand) -> Result<()> {
     let cluster = stand.ours()?;
+    let namespace = stand.namespace()?;
+    start(stand, "survivor", &["sleep", "3600"])?;
+    let container = || -> Result<String> {
+        let pod = stand.client.get(&["-n", namespace, "pod", "survivor"])?;
+        let status = &pod["status"]["containerStatuses"][0];
+        Ok(format!("{} {} {}", pod["metadata"]["uid"], status["containerID"], status["restartCount"]))
+    };
+    let before = container()?;
     for victims in [&["kubelet"][..], &["containerd"], &["kube-apiserver"], &COMPONENTS] {
         victims.iter().try_for_each(|name| cluster.kill(name))?;
         let broken = cluster.status();
@@ -42,6 +52,8 @@ fn up_repairs_what_was_killed(stand: &Stand) -> Result<()> {
         let repaired = Cluster::up(&again(cluster), &stand.progress.clone().quiet())?.status();
         check!(repaired.is_healthy(), "after {victims:?} were killed, `up` leaves {repaired:?}");
     }
+    let after = container()?;
+    check!(before == after, "the pod did not outlive its kubelet and containerd: {before}, then {after}");
     Ok(())
 }
 

@@ -132,7 +132,7 @@ fn users_are_told_apart(stand: &Stand) -> Result<()> {
 }
 
 /// Runs a pod with one container of its name, and waits until it is Running with an address.
-fn start(stand: &Stand, name: &str, command: &[&str]) -> Result<()> {
+pub fn start(stand: &Stand, name: &str, command: &[&str]) -> Result<()> {
     let namespace = stand.namespace()?;
     let command: Vec<String> = command
         .iter()
