@@ -20,6 +20,7 @@ pub mod images;
 pub mod kubeconfig;
 pub mod mounts;
 pub mod network;
+pub mod pipeline;
 pub mod pki;
 pub mod process;
 pub mod progress;
