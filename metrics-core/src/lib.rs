@@ -6,3 +6,4 @@
 pub mod labels;
 pub mod request_info;
 pub mod rows;
+pub mod serve;
