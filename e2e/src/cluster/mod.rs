@@ -27,7 +27,7 @@ use crate::binaries;
 use crate::client::Client;
 use crate::command;
 use crate::error::{Doing as _, Error, Result};
-use crate::images;
+use crate::images::{self, Built};
 use crate::kubeconfig;
 use crate::network::Namespace;
 use crate::pki::{Authority, Identity, Subject, write_private};
@@ -208,7 +208,7 @@ impl Cluster {
             self.await_component("containerd", || command::output(self.node.ctr().arg("version")).map(drop))
         })?;
         let pause = images::pause()?;
-        progress.step("pause image loaded", |_| self.node.load_image(&pause.archive))
+        progress.step("pause image loaded", |_| self.node.load(&pause))
     }
 
     fn start_control_plane(&self, progress: &Progress) -> Result<()> {
@@ -420,9 +420,9 @@ impl Cluster {
         self.client().command(program.as_ref())
     }
 
-    /// Loads the images of an OCI archive into the node.
-    pub fn load_image(&self, archive: &Path) -> Result<()> {
-        self.node.load_image(archive)
+    /// Loads an image into the node.
+    pub fn load(&self, image: &Built) -> Result<()> {
+        self.node.load(image)
     }
 
     /// Where it keeps its things.
