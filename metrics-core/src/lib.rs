@@ -13,6 +13,7 @@ pub mod request_info;
 pub mod review;
 pub mod review_cache;
 pub mod rows;
+pub mod serve;
 pub mod telemetry;
 pub mod tls;
 mod watched_file;
