@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::version1::{self, Flaw};
 use super::{Opinion, Reason, Refusal, Trust, UserInfo};
 
 /// How long a verdict on a certificate counts while the trust stays the same: certificates expire.
@@ -61,12 +62,19 @@ impl Anchors {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         // webpki does not look at an anchor's validity; Go does.
-        let anchors: Vec<TrustAnchor<'_>> = self
-            .0
-            .iter()
-            .filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after)
-            .map(|anchor| anchor.trusted.clone())
-            .collect();
+        let valid = || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
+        if version1::is(leaf) {
+            return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
+                let (reason, text) = match flaw {
+                    Flaw::Unreadable => (Reason::BadCertificate, "not readable"),
+                    Flaw::UnknownIssuer => (Reason::UnknownCa, "signed by an unknown authority"),
+                    Flaw::Expired => (Reason::Expired, "expired"),
+                    Flaw::NotYetValid => (Reason::NotYetValid, "not valid yet"),
+                };
+                refusal(reason, &leaf_name(chain), text)
+            });
+        }
+        let anchors: Vec<TrustAnchor<'_>> = valid().map(|anchor| anchor.trusted.clone()).collect();
         let failed = |error: &webpki::Error| {
             let (reason, text) = classify(error);
             refusal(reason, &leaf_name(chain), &text)
