@@ -15,7 +15,11 @@ fn main() -> ExitCode {
     let options = match flags::parse(std::env::args().skip(1)) {
         Ok(Request::Run(options)) => *options,
         Ok(Request::Print(text)) => {
-            return if std::io::stdout().write_all(text.as_bytes()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return if std::io::stdout().write_all(text.as_bytes()).is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
         }
         Err(error) => return fail(USAGE, &error),
     };

@@ -62,7 +62,8 @@ impl Anchors {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         // webpki does not look at an anchor's validity; Go does.
-        let valid = || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
+        let valid =
+            || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
         if version1::is(leaf) {
             return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
                 let (reason, text) = match flaw {

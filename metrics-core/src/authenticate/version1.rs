@@ -85,7 +85,11 @@ mod tests {
         assert_eq!(verify(&leaf, [&other, &ca].into_iter(), IN_2030), Ok(()));
         assert_eq!(verify(&leaf, [&ca].into_iter(), IN_2200), Err(Flaw::Expired));
         assert_eq!(verify(&leaf, [&ca].into_iter(), 0), Err(Flaw::NotYetValid));
-        assert_eq!(verify(&leaf, [&other].into_iter(), IN_2030), Err(Flaw::UnknownIssuer), "same name, other key");
+        assert_eq!(
+            verify(&leaf, [&other].into_iter(), IN_2030),
+            Err(Flaw::UnknownIssuer),
+            "same name, other key"
+        );
         assert_eq!(verify(&leaf, std::iter::empty(), IN_2030), Err(Flaw::UnknownIssuer));
         let mut forged = leaf.to_vec();
         let at = forged.windows(10).position(|window| window == b"aggregator").unwrap();

@@ -62,7 +62,9 @@ pub async fn trust(
         };
         trust.set_front_proxy(front_proxy(anchors("requestheader-client-ca-file", &path)?));
         let trust = trust.clone();
-        tasks.spawn(endless(trust::follow_file(path, move |anchors| trust.set_front_proxy(front_proxy(anchors)))));
+        tasks.spawn(endless(trust::follow_file(path, move |anchors| {
+            trust.set_front_proxy(front_proxy(anchors))
+        })));
     }
     if lookup {
         let client = other_client(options.authentication_kubeconfig.as_ref(), client).await?;
@@ -94,7 +96,10 @@ async fn endless(run: impl Future<Output = Infallible>) {
     match run.await {}
 }
 
-async fn other_client(kubeconfig: Option<&std::path::PathBuf>, client: &kube::Client) -> Result<kube::Client, Error> {
+async fn other_client(
+    kubeconfig: Option<&std::path::PathBuf>,
+    client: &kube::Client,
+) -> Result<kube::Client, Error> {
     match kubeconfig {
         Some(path) => Ok(cluster::client(Some(path)).await?),
         None => Ok(client.clone()),

@@ -23,7 +23,9 @@ pub enum Error {
     #[error("TLS can't be configured so: {0}; check the --tls flags")]
     Tls(#[from] rustls::Error),
     /// A header can't have this value.
-    #[error("--strict-transport-security-directives: {0}; give directives such as max-age=31536000,includeSubDomains")]
+    #[error(
+        "--strict-transport-security-directives: {0}; give directives such as max-age=31536000,includeSubDomains"
+    )]
     Header(#[from] http::header::InvalidHeaderValue),
     /// The port can't be had.
     #[error(transparent)]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use metrics_core::cluster;
 use metrics_core::discover::{self, AddressType, Directory};
 use metrics_core::flags::{KubeletTrust, Options};
 use metrics_core::scrape::{self, Credentials, KubeletTls};
 use metrics_core::store::{self, Store};
-use metrics_core::cluster;
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -46,8 +46,12 @@ pub fn start(
         address_types: address_types(options)?,
     };
     let discovering = tasks.spawn(endless(discover::run(client.clone(), config, directory.clone())));
-    let config =
-        scrape::Config { resolution: options.metric_resolution, timeout: options.kubelet_timeout, tls, credentials };
+    let config = scrape::Config {
+        resolution: options.metric_resolution,
+        timeout: options.kubelet_timeout,
+        tls,
+        credentials,
+    };
     let scraping = tasks.spawn(endless(scrape::run(config, directory.clone(), store.clone(), metrics)));
     Ok(Ingest { directory, store, discovering, scraping })
 }
@@ -61,7 +65,9 @@ async fn endless(run: impl Future<Output = ()>) {
 fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
     let flag = "kubelet-preferred-address-types";
     let parsed = options.address_types.iter().map(|name| name.parse::<AddressType>());
-    let types = parsed.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Flag { flag, problem: error.to_string() })?;
+    let types = parsed
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Error::Flag { flag, problem: error.to_string() })?;
     if types.is_empty() {
         return Err(Error::Flag { flag, problem: "names no type; leave it out, or give some".to_owned() });
     }
@@ -80,7 +86,9 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
         KubeletTrust::ClusterCa => KubeletTls::Verify { ca_file: ca_file()? },
         KubeletTrust::CaFile(ca_file) => KubeletTls::Verify { ca_file: ca_file.clone() },
         KubeletTrust::Insecure => {
-            tracing::warn!("kubelets are not verified (--kubelet-insecure-tls): who poses as one gets our credentials");
+            tracing::warn!(
+                "kubelets are not verified (--kubelet-insecure-tls): who poses as one gets our credentials"
+            );
             KubeletTls::Insecure
         }
     };

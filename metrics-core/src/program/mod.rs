@@ -79,19 +79,31 @@ fn health(
     let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
     let (serving, trust, ending) = (serving.clone(), trust.clone(), ending.clone());
     Health::new()
-        .live("discovery-loop", move || passes(!discovering.is_finished(), "the task that watches nodes and pods has ended"))
-        .live("scrape-loop", move || passes(!scraping.is_finished(), "the task that scrapes kubelets has ended"))
+        .live("discovery-loop", move || {
+            passes(!discovering.is_finished(), "the task that watches nodes and pods has ended")
+        })
+        .live("scrape-loop", move || {
+            passes(!scraping.is_finished(), "the task that scrapes kubelets has ended")
+        })
         .ready("directory-synced", move || passes(directory.synced(), "nodes and pods are not listed yet"))
         .ready("samples-cover-nodes", move || {
             if store.ready() {
                 return Ok(());
             }
             let coverage = store.coverage();
-            Err(format!("{} of {} nodes have been scraped twice, {} fail", coverage.nodes_covered, coverage.nodes, coverage.nodes_failing))
+            Err(format!(
+                "{} of {} nodes have been scraped twice, {} fail",
+                coverage.nodes_covered, coverage.nodes, coverage.nodes_failing
+            ))
         })
-        .ready("serving-certificate", move || passes(serving.ready(), "the serving certificate is not there yet"))
+        .ready("serving-certificate", move || {
+            passes(serving.ready(), "the serving certificate is not there yet")
+        })
         .ready("authentication-config", move || {
-            passes(trust.ready(), "ConfigMap kube-system/extension-apiserver-authentication has not been read yet")
+            passes(
+                trust.ready(),
+                "ConfigMap kube-system/extension-apiserver-authentication has not been read yet",
+            )
         })
         .ready("shutdown", move || passes(!ending.load(Ordering::Relaxed), "process is shutting down"))
 }
