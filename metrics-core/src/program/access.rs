@@ -63,7 +63,7 @@ pub async fn trust(
         trust.set_front_proxy(front_proxy(anchors("requestheader-client-ca-file", &path)?));
         let trust = trust.clone();
         tasks.spawn(endless(trust::follow_file(path, move |anchors| {
-            trust.set_front_proxy(front_proxy(anchors))
+            trust.set_front_proxy(front_proxy(anchors));
         })));
     }
     if lookup {
