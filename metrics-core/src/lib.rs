@@ -5,6 +5,9 @@
 
 pub mod authenticate;
 pub mod authorize;
+pub mod cluster;
+pub mod decode;
+pub mod discover;
 pub mod flags;
 pub mod labels;
 pub mod listen;
@@ -12,7 +15,9 @@ pub mod request_info;
 pub mod review;
 pub mod review_cache;
 pub mod rows;
+pub mod scrape;
 pub mod serve;
+pub mod store;
 pub mod telemetry;
 pub mod tls;
 mod watched_file;
