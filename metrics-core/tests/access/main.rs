@@ -1,0 +1,7 @@
+//! The port from outside: real TLS connections against authentication, authorization and limits. Only the API
+//! server's reviews are stood in for; on a real cluster the scenarios of `e2e` ask it.
+
+mod bench;
+mod connections;
+mod credentials;
+mod serving;
