@@ -3,8 +3,11 @@
 //! kube-apiserver fetches version 2 as JSON to merge it with the others', and passes requests for version 3
 //! on. Both are served as JSON only: their protobuf forms are asked for by old clients, beside JSON.
 
+mod schemas;
+
 use serde_json::{Map, Value, json};
 
+use self::schemas::{api_version, container_metrics, kind, list_meta, object_meta, usage};
 use super::digest::sha512_hex;
 use super::resource::{GROUP, Resource, Version};
 
@@ -290,68 +293,6 @@ impl Names {
         parameter("pretty", "query", "string", "\"true\" for JSON with line breaks and indentation.");
         parameters
     }
-}
-
-fn api_version() -> Value {
-    json!({ "description": "The API group and version of this object.", "type": "string" })
-}
-
-fn kind() -> Value {
-    json!({ "description": "The type of this object.", "type": "string" })
-}
-
-fn usage(description: &str) -> Value {
-    json!({
-        "description": format!("{description} By resource: cpu in cores (\"67m\" is 0.067), memory (the working set) in bytes."),
-        "type": "object",
-        "additionalProperties": { "description": "A quantity like \"67m\" or \"27Mi\".", "type": "string" },
-    })
-}
-
-fn container_metrics() -> Value {
-    json!({
-        "description": "ContainerMetrics is the resource usage of a container.",
-        "type": "object",
-        "required": ["name", "usage"],
-        "properties": {
-            "name": { "description": "The container's name in the pod's spec.", "type": "string" },
-            "usage": usage("The container's usage."),
-        },
-    })
-}
-
-fn object_meta() -> Value {
-    json!({
-        "description": "The part of an object's metadata that metrics carry.",
-        "type": "object",
-        "properties": {
-            "name": { "description": "The name of the object measured.", "type": "string" },
-            "namespace": { "description": "Its namespace, if it has one.", "type": "string" },
-            "creationTimestamp": {
-                "description": "When the request was answered.",
-                "type": "string",
-                "format": "date-time",
-            },
-            "labels": {
-                "description": "Its labels.",
-                "type": "object",
-                "additionalProperties": { "type": "string" },
-            },
-        },
-    })
-}
-
-fn list_meta() -> Value {
-    json!({
-        "description": "The metadata of a list.",
-        "type": "object",
-        "properties": {
-            "continue": {
-                "description": "Set if there are more objects: give it as the query parameter \"continue\" to get them.",
-                "type": "string",
-            },
-        },
-    })
 }
 
 #[cfg(test)]
