@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn takes_what_clients_send() {
-        let query = "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
+        let query =
+            "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
         let options = ListOptions::read(&Query::parse(Some(query))).unwrap();
         assert_eq!((options.limit, options.watch, options.continuation), (500, false, None));
         let watch = ListOptions::read(&Query::parse(Some("watch=true&sendInitialEvents=true"))).unwrap();

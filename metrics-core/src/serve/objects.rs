@@ -98,12 +98,8 @@ impl Request<'_> {
             None => None,
             Some(token) => Some(self.continue_after(token)?),
         };
-        let selection = Selection {
-            resource: self.resource,
-            namespace,
-            labels: options.labels,
-            fields: options.fields,
-        };
+        let selection =
+            Selection { resource: self.resource, namespace, labels: options.labels, fields: options.fields };
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
         Ok(Body::list(List::new(cursor, shape, layout, limit)))
@@ -114,7 +110,8 @@ impl Request<'_> {
         let within = |key: &Key| match self.resource {
             Resource::Nodes => key.namespace.is_empty(),
             Resource::Pods => {
-                !key.namespace.is_empty() && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
+                !key.namespace.is_empty()
+                    && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
             }
         };
         Key::from_token(token).filter(within).ok_or_else(|| {

@@ -79,7 +79,8 @@ fn objects(info: &RequestInfo) -> Route {
     if info.api_group != GROUP || info.path.contains("//") {
         return Route::NoSuchPath;
     }
-    let (Some(version), Some(resource)) = (Version::of(&info.api_version), Resource::of(&info.resource)) else {
+    let (Some(version), Some(resource)) = (Version::of(&info.api_version), Resource::of(&info.resource))
+    else {
         return Route::NoSuchResource;
     };
     // What the path says, as opposed to `?watch=` and a name within a field selector.

@@ -85,8 +85,12 @@ impl Status {
         if !why.is_empty() {
             message = format!("{message}: {why}");
         }
-        let details =
-            Details { name: name.clone(), group: api_group.clone(), kind: resource.clone(), ..Details::default() };
+        let details = Details {
+            name: name.clone(),
+            group: api_group.clone(),
+            kind: resource.clone(),
+            ..Details::default()
+        };
         Self { details: Some(details), ..Self::new(403, "Forbidden", message) }
     }
 
@@ -121,7 +125,11 @@ impl Status {
     pub(super) fn method_not_allowed() -> Self {
         Self {
             details: Some(Details::default()),
-            ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            ..Self::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
         }
     }
 
@@ -148,9 +156,7 @@ impl Status {
 
     fn encode(&self, layout: Layout) -> Vec<u8> {
         match layout.format {
-            Format::Protobuf => {
-                protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out))
-            }
+            Format::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
             _ => respond::laid_out(layout, &self.json()),
         }
     }
