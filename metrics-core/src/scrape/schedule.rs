@@ -380,7 +380,7 @@ mod tests {
         let last = *firsts.iter().max().unwrap();
         assert!(last <= 8_000, "{last}");
         let first_second = firsts.iter().filter(|at| **at < 1000).count();
-        assert!(first_second <= 5000 / 6, "{first_second}");
+        assert!(first_second <= 5 * 5000usize.div_ceil(30), "{first_second}");
         let running = play.max_running;
         assert!(running <= 1000, "{running}");
     }
