@@ -5,6 +5,7 @@
 
 pub mod authenticate;
 pub mod authorize;
+pub mod cluster;
 pub mod decode;
 pub mod discover;
 pub mod flags;

@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::version1::{self, Flaw};
 use super::{Opinion, Reason, Refusal, Trust, UserInfo};
 
 /// How long a verdict on a certificate counts while the trust stays the same: certificates expire.
@@ -21,7 +22,7 @@ pub struct Anchors(Vec<Anchor>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Anchor {
     der: CertificateDer<'static>,
-    anchor: TrustAnchor<'static>,
+    trusted: TrustAnchor<'static>,
     not_before: i64,
     not_after: i64,
 }
@@ -38,9 +39,9 @@ impl Anchors {
             let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unreadable(&error))?;
             let validity = parsed.validity();
             let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-            let anchor =
+            let trusted =
                 webpki::anchor_from_trusted_cert(&der).map_err(|error| unreadable(&error))?.to_owned();
-            anchors.push(Anchor { der, anchor, not_before, not_after });
+            anchors.push(Anchor { der, trusted, not_before, not_after });
         }
         if anchors.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(anchors)) }
     }
@@ -49,27 +50,35 @@ impl Anchors {
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
         self.0.iter().any(|a| {
-            other.0.iter().any(|b| a.anchor.subject_public_key_info == b.anchor.subject_public_key_info)
+            other.0.iter().any(|b| a.trusted.subject_public_key_info == b.trusted.subject_public_key_info)
         })
     }
 
     /// Verifies a client's chain (leaf first), as Go's x509 with `ExtKeyUsageClientAuth`.
     fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Refusal> {
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(refusal(Reason::BadCertificate, leaf_name(chain), "there is none"));
+            return Err(refusal(Reason::BadCertificate, &leaf_name(chain), "there is none"));
         };
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         // webpki does not look at an anchor's validity; Go does.
-        let anchors: Vec<TrustAnchor<'_>> = self
-            .0
-            .iter()
-            .filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after)
-            .map(|anchor| anchor.anchor.clone())
-            .collect();
+        let valid =
+            || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
+        if version1::is(leaf) {
+            return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
+                let (reason, text) = match flaw {
+                    Flaw::Unreadable => (Reason::BadCertificate, "not readable"),
+                    Flaw::UnknownIssuer => (Reason::UnknownCa, "signed by an unknown authority"),
+                    Flaw::Expired => (Reason::Expired, "expired"),
+                    Flaw::NotYetValid => (Reason::NotYetValid, "not valid yet"),
+                };
+                refusal(reason, &leaf_name(chain), text)
+            });
+        }
+        let anchors: Vec<TrustAnchor<'_>> = valid().map(|anchor| anchor.trusted.clone()).collect();
         let failed = |error: &webpki::Error| {
             let (reason, text) = classify(error);
-            refusal(reason, leaf_name(chain), &text)
+            refusal(reason, &leaf_name(chain), &text)
         };
         let leaf = EndEntityCert::try_from(leaf).map_err(|error| failed(&error))?;
         let time = UnixTime::since_unix_epoch(since);
@@ -197,7 +206,7 @@ fn leaf_name(chain: &[CertificateDer<'_>]) -> String {
     chain.first().and_then(subject).map(|subject| subject.common_name).unwrap_or_default()
 }
 
-fn refusal(reason: Reason, common_name: String, text: &str) -> Refusal {
+fn refusal(reason: Reason, common_name: &str, text: &str) -> Refusal {
     // A client chooses its name: bounded and without control characters.
     let common_name: String = common_name.chars().filter(|c| !c.is_control()).take(80).collect();
     Refusal { reason, detail: format!("client certificate with cn={common_name}: {text}") }
@@ -318,7 +327,7 @@ pub(super) mod tests {
         let future = |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(3000, 1, 1);
         assert_eq!(reason(&ca, ca.issue(future).0), Reason::NotYetValid);
         let server = |params: &mut CertificateParams| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         };
         assert_eq!(reason(&ca, ca.issue(server).0), Reason::NotForClients);
         assert_eq!(reason(&ca, CertificateDer::from(vec![1, 2, 3])), Reason::BadCertificate);

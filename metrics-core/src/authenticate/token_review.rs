@@ -13,6 +13,9 @@ use crate::review_cache::{Hasher, ReviewCache};
 
 pub use crate::review::ReviewError;
 
+/// How long a rejection counts for which the API server gives an error: it may be a fault that passes, yet a
+/// client that repeats a bad token must not have us repeat the question.
+const UNCERTAIN: Duration = Duration::from_secs(1);
 /// The most tokens that are remembered.
 const CAPACITY: usize = 8192;
 
@@ -66,7 +69,7 @@ impl CachedReviews {
         Self { reviewer, hasher, cache: ReviewCache::new(CAPACITY), ttl }
     }
 
-    /// The token's user. Failures to ask, and rejections for which the API server gives an error, are not remembered.
+    /// The token's user. Failures to ask are not remembered.
     pub(super) async fn review(&self, token: &str) -> Result<UserInfo, Refusal> {
         let ttl = self.ttl;
         let question = || {
@@ -75,7 +78,8 @@ impl CachedReviews {
         };
         let keep = move |answer: &Answer<TokenVerdict>| match answer {
             Ok(TokenVerdict::User(_) | TokenVerdict::Rejected(None)) => Some(ttl),
-            Ok(TokenVerdict::Rejected(Some(_))) | Err(_) => None,
+            Ok(TokenVerdict::Rejected(Some(_))) => Some(ttl.min(UNCERTAIN)),
+            Err(_) => None,
         };
         let failed = |text: String| Refusal {
             reason: Reason::TokenReviewFailed,
@@ -85,10 +89,7 @@ impl CachedReviews {
             Some(Ok(TokenVerdict::User(user))) => Ok(user),
             Some(Ok(TokenVerdict::Rejected(why))) => Err(Refusal {
                 reason: Reason::TokenRejected,
-                detail: why.map_or_else(
-                    || "invalid bearer token".to_owned(),
-                    |why| format!("invalid bearer token: {why}"),
-                ),
+                detail: why.unwrap_or_else(|| "invalid bearer token".to_owned()),
             }),
             Some(Err(error)) => Err(failed(error.to_string())),
             None => Err(failed("the question broke off".to_owned())),

@@ -129,7 +129,7 @@ impl Query {
                 "verbose" => parsed.verbose = true,
                 // A bound on what is repeated in the answer; names of checks need no escapes.
                 "exclude" if parsed.excluded.len() < 32 => {
-                    parsed.excluded.push(value.chars().take(64).collect())
+                    parsed.excluded.push(value.chars().take(64).collect());
                 }
                 _ => {}
             }

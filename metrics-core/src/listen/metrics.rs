@@ -97,7 +97,7 @@ impl Metrics {
     pub(super) fn handshake_failed(&self, cause: Failed, peer: std::net::SocketAddr, detail: &str) {
         self.handshakes.get_or_create(&Outcome { outcome: Handshake::Failed(cause) }).inc();
         let Some(more) = self.log.due(cause) else { return };
-        let (cause, meaning) = (cause.as_str(), cause.meaning());
+        let (cause, meaning, peer) = (cause.as_str(), cause.meaning(), peer.ip().to_canonical());
         if cause == Failed::Closed.as_str() {
             tracing::debug!(cause, %peer, since_last = more, "no TLS handshake: {meaning}");
         } else {

@@ -156,7 +156,9 @@ fn version_protobuf(out: &mut Vec<u8>, version: Version) {
                 string(out, 3, resource.kind());
             });
             string(out, 3, scope(resource));
-            VERBS.iter().for_each(|verb| string(out, 5, verb));
+            for verb in VERBS {
+                string(out, 5, verb);
+            }
         });
     }
     string(out, 3, "Current");

@@ -109,7 +109,7 @@ impl From<Error> for Status {
                 Self::bad_parameter(parameter, message)
             }
             Error::Forbidden { parameter, rule } => Self {
-                details: Some(Details {
+                details: Some(Box::new(Details {
                     group: "meta.k8s.io".into(),
                     kind: "ListOptions".into(),
                     causes: vec![Cause {
@@ -118,7 +118,7 @@ impl From<Error> for Status {
                         field: parameter.into(),
                     }],
                     ..Details::default()
-                }),
+                })),
                 ..Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
             },
         }

@@ -86,7 +86,7 @@ impl Api {
             Route::Objects { resource, version } => objects::Request {
                 rows: &self.rows,
                 config: self.config,
-                request,
+                parts: request,
                 info,
                 resource,
                 version,

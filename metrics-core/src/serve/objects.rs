@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
     /// What they show.
     pub(super) config: Config,
     /// The request.
-    pub(super) request: &'a Parts,
+    pub(super) parts: &'a Parts,
     /// Its attributes.
     pub(super) info: &'a RequestInfo,
     /// Which resource.
@@ -40,8 +40,8 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// The answer, or the failure to answer with.
     pub(super) fn answer(&self) -> Result<Response<Body>, Status> {
-        let (layout, view) = negotiate::objects(self.request)?;
-        let query = Query::parse(self.request.uri.query());
+        let (layout, view) = negotiate::objects(self.parts)?;
+        let query = Query::parse(self.parts.uri.query());
         let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
         shape.swap = self.config.swap;
         if matches!(view, View::Table(_)) {

@@ -85,11 +85,11 @@ fn objects(info: &RequestInfo) -> Route {
     };
     // What the path says, as opposed to `?watch=` and a name within a field selector.
     let segments: Vec<&str> = info.path.trim_matches('/').split('/').skip(3).collect();
-    let fits = match (resource, segments.as_slice()) {
-        (Resource::Nodes, ["nodes"] | ["nodes", _]) => true,
-        (Resource::Pods, ["pods"] | ["namespaces", _, "pods"] | ["namespaces", _, "pods", _]) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (resource, segments.as_slice()),
+        (Resource::Nodes, ["nodes"] | ["nodes", _])
+            | (Resource::Pods, ["pods"] | ["namespaces", _, "pods"] | ["namespaces", _, "pods", _])
+    );
     if fits { Route::Objects { resource, version } } else { Route::NoSuchResource }
 }
 

@@ -49,7 +49,12 @@ impl Collector for Process {
             self.start_seconds,
         )?;
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-            gauge(&mut encoder, "process_open_fds", "Open file descriptors", entries.count() as f64)?;
+            gauge(
+                &mut encoder,
+                "process_open_fds",
+                "Open file descriptors",
+                f64::from(u32::try_from(entries.count()).unwrap_or(u32::MAX)),
+            )?;
         }
         if let Some(most) = max_fds(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
             gauge(&mut encoder, "process_max_fds", "Limit of open file descriptors", most)?;

@@ -143,7 +143,7 @@ fn kept_groups(asked: &[String], notes: &mut Vec<String>) -> Result<Vec<u16>, Po
         match text.parse::<u16>() {
             Ok(number) if group(number).is_some() => kept.push(number),
             Ok(25 | 4587 | 4589) => {
-                notes.push(format!("--tls-curve-preferences: group {text} is left out, it is not offered"))
+                notes.push(format!("--tls-curve-preferences: group {text} is left out, it is not offered"));
             }
             _ => return Err(refuse(text, "is no group's number")),
         }

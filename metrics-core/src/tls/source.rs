@@ -152,7 +152,7 @@ fn load(
             }
         }
         Err(error) => {
-            tracing::error!("the serving certificate can't be read, the last good one stays: {error}")
+            tracing::error!("the serving certificate can't be read, the last good one stays: {error}");
         }
     }
 }

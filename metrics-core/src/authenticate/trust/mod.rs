@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Anchors;
 
 pub use config_map::{Finding, FromConfigMap};
-pub use source::{Lookup, follow_config_map, follow_files, read_files};
+pub use source::{follow_config_map, follow_file, read_file};
 
 /// The name of the ConfigMap in kube-system.
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";

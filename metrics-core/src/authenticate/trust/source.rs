@@ -1,7 +1,7 @@
 //! Where the trust comes from: the ConfigMap, watched by name, and files, read again when they change.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,22 +10,11 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{CONFIG_MAP, Finding, FrontProxy, LiveTrust};
+use super::{CONFIG_MAP, Finding, LiveTrust};
 use crate::authenticate::Anchors;
 use crate::watched_file;
 
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Whether and how the ConfigMap is looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// Not at all.
-    Skipped,
-    /// Readiness does not wait for it.
-    Tolerated,
-    /// Readiness waits for it.
-    Required,
-}
 
 /// Follows the ConfigMap. Never returns.
 pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> Infallible {
@@ -90,32 +79,20 @@ impl Log {
     }
 }
 
-/// Reads the CA files of the flags for the first time, so that a wrong one is told at the start.
-pub fn read_files(
-    client_ca: Option<&PathBuf>,
-    front_proxy: Option<(&PathBuf, &dyn Fn(Anchors) -> FrontProxy)>,
-    trust: &LiveTrust,
-) -> Result<(), String> {
-    let read = |path: &PathBuf| {
-        let pem = watched_file::read_one(path).map_err(|error| error.to_string())?;
-        Anchors::from_pem(&pem).map_err(|why| format!("{}: {why}", path.display()))
-    };
-    if let Some(path) = client_ca {
-        trust.set_client_ca(read(path)?);
-    }
-    if let Some((path, proxy)) = front_proxy {
-        trust.set_front_proxy(proxy(read(path)?));
-    }
-    Ok(())
+/// Reads a CA file for the first time, so that a wrong one is told at the start.
+pub fn read_file(path: &Path) -> Result<Anchors, String> {
+    let pem = watched_file::read_one(path).map_err(|error| error.to_string())?;
+    Anchors::from_pem(&pem).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Follows one CA file, handing each good content on. Never returns.
-pub async fn follow_files(path: PathBuf, mut changed: impl FnMut(Anchors)) -> Infallible {
+/// Follows a CA file, handing each good content on. Never returns.
+pub async fn follow_file(path: PathBuf, mut changed: impl FnMut(Anchors)) -> Infallible {
     watched_file::follow([path], FILES_INTERVAL, move |[path], contents| {
-        let read = contents.map_err(|error| error.to_string()).and_then(|[pem]| Anchors::from_pem(&pem));
-        match read {
+        match contents.map_err(|error| error.to_string()).and_then(|[pem]| Anchors::from_pem(&pem)) {
             Ok(anchors) => changed(anchors),
-            Err(why) => tracing::error!(file = %path.display(), "CA file can't be read, its last good content counts: {why}"),
+            Err(why) => {
+                tracing::error!(file = %path.display(), "CA file can't be read, its last good content counts: {why}");
+            }
         }
     })
     .await
