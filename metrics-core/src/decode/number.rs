@@ -23,27 +23,22 @@ pub(super) fn milliseconds(word: &[u8]) -> Option<i64> {
 /// Seconds with an optional fraction → nanoseconds; exact for up to nine decimals, truncated beyond.
 pub(super) fn seconds(word: &[u8]) -> Option<i64> {
     let (negative, digits) = sign(word);
-    let value = match digits.iter().position(|byte| *byte == b'.') {
-        None if digits.iter().any(|byte| matches!(byte, b'e' | b'E')) => scientific(digits)?,
-        None => integer(digits)?.checked_mul(1_000_000_000)?,
-        Some(_) if digits.iter().any(|byte| matches!(byte, b'e' | b'E')) => scientific(digits)?,
-        Some(dot) => {
-            let fraction = &digits[dot + 1..];
-            if !fraction.iter().all(u8::is_ascii_digit) || (dot == 0 && fraction.is_empty()) {
-                return None;
-            }
-            let nanos = (0..9).fold(0i64, |sum, place| {
-                sum * 10 + fraction.get(place).map_or(0, |digit| i64::from(digit - b'0'))
-            });
-            let whole = if dot == 0 { 0 } else { integer(&digits[..dot])? };
-            whole.checked_mul(1_000_000_000)?.checked_add(nanos)?
+    let value = if digits.iter().any(|byte| matches!(byte, b'e' | b'E')) {
+        i64::try_from(truncate(float(digits)? * 1e9)?).ok()?
+    } else if let Some(dot) = digits.iter().position(|byte| *byte == b'.') {
+        let (whole, fraction) = (&digits[..dot], &digits[dot + 1..]);
+        if !fraction.iter().all(u8::is_ascii_digit) || (whole.is_empty() && fraction.is_empty()) {
+            return None;
         }
+        let nanos = (0..9).fold(0i64, |sum, place| {
+            sum * 10 + fraction.get(place).map_or(0, |digit| i64::from(digit - b'0'))
+        });
+        let whole = if whole.is_empty() { 0 } else { integer(whole)? };
+        whole.checked_mul(1_000_000_000)?.checked_add(nanos)?
+    } else {
+        integer(digits)?.checked_mul(1_000_000_000)?
     };
     Some(if negative { -value } else { value })
-}
-
-fn scientific(word: &[u8]) -> Option<i64> {
-    i64::try_from(truncate(float(word)? * 1e9)?).ok()
 }
 
 fn sign(word: &[u8]) -> (bool, &[u8]) {

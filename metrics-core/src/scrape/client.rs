@@ -5,20 +5,22 @@
 //! kept but the TLS session.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libdeflater::Decompressor;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
 use super::inflate::{MAX_BODY, inflate};
 use super::response::{self, Chunks, Framing, Head};
-use super::tls::{NodeTls, Tls, server_name};
+use super::tls::server_name;
 use crate::decode::Format;
 use crate::discover::Node;
 
@@ -76,17 +78,10 @@ pub(super) struct Body<'a> {
 
 impl Connection {
     /// Connects to `host`, an address or a name, of `node`.
-    pub(super) async fn open(
-        node: &Node,
-        host: &str,
-        tls: &Tls,
-        known: &mut Option<NodeTls>,
-    ) -> Result<Self, Error> {
+    pub(super) async fn open(node: &Node, host: &str, config: Arc<ClientConfig>) -> Result<Self, Error> {
         let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
         let name =
             server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: unresolvable() })?;
-        let for_node = tls.for_node(node, known.take())?;
-        let config = known.insert(for_node).config.clone();
         let authority: Box<str> = if host.contains(':') {
             format!("[{host}]:{}", node.port).into()
         } else {
@@ -232,15 +227,6 @@ fn request(path: &str, host: &str, token: Option<&str>) -> String {
          Accept-Encoding: gzip\r\nUser-Agent: metrics-core/{}\r\n\r\n",
         env!("CARGO_PKG_VERSION"),
     )
-}
-
-/// Bounds a future by what is left of the time for one of several addresses.
-pub(super) async fn within<T>(
-    limit: Duration,
-    doing: &'static str,
-    what: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(limit, what).await.unwrap_or(Err(Error::Timeout { doing }))
 }
 
 #[cfg(test)]

@@ -164,11 +164,6 @@ impl Error {
         if other.rank() >= self.rank() { other } else { self }
     }
 
-    /// Whether another address of the node might do better.
-    pub(super) const fn is_of_address(&self) -> bool {
-        self.rank() <= 10
-    }
-
     pub(super) fn of_connect(address: &str, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { address: address.into() },

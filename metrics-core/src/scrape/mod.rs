@@ -8,6 +8,7 @@
 mod client;
 mod error;
 mod inflate;
+mod log;
 mod metrics;
 mod reload;
 mod response;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 
 use self::client::Pool;
 pub use self::error::Error;
+use self::log::{Budget, Line};
 pub use self::metrics::Metrics;
 use self::reload::Reloaded;
 use self::schedule::{Id, Outcome, Schedule};
@@ -106,6 +108,7 @@ pub async fn run(config: Config, directory: Arc<Directory>, store: Arc<Store>, m
         entries: HashMap::new(),
         names: HashMap::new(),
         next_id: 0,
+        log: Budget::default(),
         running: JoinSet::new(),
         shared,
     };
@@ -134,6 +137,7 @@ struct Scraper {
     entries: HashMap<Id, Entry>,
     names: HashMap<Arc<str>, Id>,
     next_id: Id,
+    log: Budget,
     running: JoinSet<Ended>,
     shared: Arc<Shared>,
 }
@@ -238,14 +242,10 @@ impl Scraper {
             Err(_) => Outcome::Failed,
         };
         let failure = result.as_ref().err().map(Error::class);
-        if failure != entry.failure {
-            let node = &*entry.node.name;
-            if let Err(error) = &result {
-                let (reason, ready) = (error.class(), entry.node.ready);
-                tracing::warn!(node, reason, ready, "scraping failed: {error}");
-            } else {
-                tracing::info!(node, "scraping works again");
-            }
+        if failure != entry.failure
+            && let Line::Write { withheld } = self.log.line(now_ms)
+        {
+            tell(&entry.node, &result, withheld);
         }
         entry.failure = failure;
         if failure.is_some() {
@@ -254,6 +254,19 @@ impl Scraper {
         target.update(entry.node.clone());
         entry.target = Some(target);
         self.schedule.done(id, now_ms, outcome);
+    }
+}
+
+/// Logs how a node fares, once for each cause.
+fn tell(node: &Node, result: &Result<Put, Error>, withheld: u32) {
+    if withheld > 0 {
+        tracing::warn!("{withheld} further nodes changed between failing and working, not told one by one");
+    }
+    let (node, ready) = (&*node.name, node.ready);
+    if let Err(error) = result {
+        tracing::warn!(node, ready, reason = error.class(), "scraping failed: {error}");
+    } else {
+        tracing::info!(node, ready, "scraping works again");
     }
 }
 

@@ -1,17 +1,16 @@
 //! A file that is read again when it changes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::error::Error;
+use crate::watched_file::{self, read_one};
 
 /// How often the file is looked at. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// The largest file.
-const MAX_SIZE: u64 = 4 * 1024 * 1024;
 
 /// Makes a value of a file's content, or says what is wrong with it.
 type Parse<T> = fn(&[u8]) -> Result<T, String>;
@@ -57,13 +56,17 @@ impl<T> Reloaded<T> {
     }
 
     fn look(&self, state: &mut State<T>) {
-        let made = match read(&self.path) {
+        // Blocking, as the files are small and in memory (mounted by the kubelet).
+        let made = match read_one(&self.path) {
             Ok(content) if state.value.is_some() && content == state.content => {
                 state.complaint.clear();
                 return;
             }
             Ok(content) => (self.parse)(&content).map(|value| (content, value)),
-            Err(error) => Err(format!("cannot be read: {error}")),
+            Err(error) => Err(match error {
+                watched_file::Error::Read { source, .. } => format!("cannot be read: {source}"),
+                watched_file::Error::TooLarge { .. } => "is too large".to_owned(),
+            }),
         };
         match made {
             Ok((content, value)) => {
@@ -82,14 +85,6 @@ impl<T> Reloaded<T> {
             }
         }
     }
-}
-
-/// Blocking, as the files are small and in memory (mounted by the kubelet).
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut content = Vec::new();
-    std::fs::File::open(path)?.take(MAX_SIZE).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 #[cfg(test)]

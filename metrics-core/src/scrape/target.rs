@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::timeout;
+
 use super::Shared;
-use super::client::{Body, Buffers, Connection, within};
+use super::client::{Body, Buffers, Connection};
 use super::error::Error;
 use super::tls::NodeTls;
 use crate::decode::{Context, decode};
 use crate::discover::Node;
 use crate::store::{Put, Ticket};
 
-/// The time for an address, connecting and TLS, while there is another to try.
-const ADDRESS: Duration = Duration::from_secs(3);
+/// How long an address is waited for before the next is tried beside it (as RFC 8305 does for families).
+const STAGGER: Duration = Duration::from_millis(300);
 
 /// What is kept of a node between two scrapes.
 pub(super) struct Target {
@@ -82,31 +85,39 @@ impl Target {
         }
     }
 
-    /// Connects to the first address that works, beginning with the one that did last.
+    /// Connects to the address that worked last. When it fails, or does not answer soon, the next one is
+    /// tried beside it, and so on: a name that no resolver answers must not cost a first scrape seconds.
     async fn connect(&mut self, shared: &Shared) -> Result<Connection, Error> {
         let node = self.node.clone();
+        let tls = shared.tls.for_node(&node, self.tls.take())?;
+        let config = self.tls.insert(tls).config.clone();
         let count = node.addresses.len();
+        let mut untried = (0..count).map(|step| (self.address + step) % count);
+        let mut trying = FuturesUnordered::new();
         let mut failed: Option<Error> = None;
-        for step in 0..count {
-            let at = (self.address + step) % count;
-            let limit = if step + 1 < count { ADDRESS.min(shared.timeout / 3) } else { shared.timeout };
-            let open = Connection::open(&node, &node.addresses[at].host, &shared.tls, &mut self.tls);
-            match within(limit, "connecting", open).await {
-                Ok(connection) => {
+        loop {
+            let next = untried.next();
+            if let Some(at) = next {
+                let open = Connection::open(&node, &node.addresses[at].host, config.clone());
+                trying.push(async move { (at, open.await) });
+            }
+            let patience = if next.is_some() { STAGGER } else { shared.timeout };
+            match timeout(patience, trying.next()).await {
+                Ok(Some((at, Ok(connection)))) => {
                     shared.metrics.connected();
                     self.address = at;
                     return Ok(connection);
                 }
-                Err(error) if error.is_of_address() => {
+                Ok(Some((_, Err(error)))) => {
                     failed = Some(match failed {
                         Some(other) => other.further(error),
                         None => error,
                     });
                 }
-                Err(error) => return Err(error),
+                Ok(None) => return Err(failed.unwrap_or(Error::NoAddress)),
+                Err(_) => {}
             }
         }
-        Err(failed.unwrap_or(Error::NoAddress))
     }
 }
 

@@ -256,6 +256,11 @@ async fn the_address_that_works_is_found_and_remembered() {
     let mut bench = Bench::new(&authority, kubelet.address.port(), &hosts);
     assert_eq!(bench.class().await, "ok");
     assert_eq!(bench.class().await, "ok");
+    // One that swallows packets is passed by quickly (TEST-NET-1, RFC 5737), or refused where there is no route.
+    let hosts = ["192.0.2.1", "127.0.0.1"];
+    let started = Instant::now();
+    assert_eq!(Bench::new(&authority, kubelet.address.port(), &hosts).class().await, "ok");
+    assert!(started.elapsed() < Duration::from_secs(1));
     let mut nowhere = Bench::new(&authority, kubelet.address.port(), &["not a name", "127.0.0.2"]);
     assert_eq!(nowhere.class().await, "refused");
     assert_eq!(Bench::new(&authority, 1, &[]).class().await, "no_address");

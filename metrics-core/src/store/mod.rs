@@ -105,8 +105,10 @@ pub struct Coverage {
     pub nodes_measured: usize,
     /// Of these, nodes from which two bodies came, so that their pods have rates.
     pub nodes_covered: usize,
-    /// Of these, nodes that are not covered and whose last scrape failed.
+    /// Of these, nodes whose last scrape failed.
     pub nodes_failing: usize,
+    /// Of these, nodes that are covered or failing.
+    pub nodes_settled: usize,
     /// Running pods.
     pub pods: usize,
     /// Containers that have a rate.
@@ -122,7 +124,7 @@ impl Coverage {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.synced
-            && self.nodes_covered + self.nodes_failing >= self.nodes - self.nodes / 20
+            && self.nodes_settled >= self.nodes - self.nodes / 20
             && (self.nodes == 0 || self.nodes_covered > 0)
     }
 }
@@ -214,7 +216,8 @@ impl Store {
         for slot in state.slots.iter().filter(|slot| slot.node.is_some()) {
             let covered = slot.snapshot.bodies > 1;
             coverage.nodes_covered += usize::from(covered);
-            coverage.nodes_failing += usize::from(!covered && slot.failing);
+            coverage.nodes_failing += usize::from(slot.failing);
+            coverage.nodes_settled += usize::from(covered || slot.failing);
             if self.fresh(&slot.snapshot, now_ms) {
                 coverage.nodes_measured += usize::from(slot.snapshot.node.is_measured());
                 coverage.containers_measured += slot.snapshot.measured_containers();
