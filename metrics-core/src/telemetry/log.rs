@@ -21,7 +21,7 @@ pub fn start(logging: Logging) -> Result<(), TryInitError> {
     let targets = Targets::new()
         .with_default(theirs)
         .with_target("metrics_core", ours)
-        .with_target("kube_client", kubes);
+        .with_targets([("kube_client", kubes), ("kube_runtime", kubes)]);
     let layer = match logging.format {
         LogFormat::Text => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
