@@ -102,6 +102,10 @@ reasons! {
     CrashLoop,
     /// Pods run but are not ready.
     PodsNotReady,
+    /// Kubernetes refuses to create pods, by a quota or by an admission check.
+    PodsRejected,
+    /// An object under a name of ours belongs to somebody else.
+    ForeignObject,
     /// The APIService belongs to somebody else.
     ForeignAPIService,
     /// kube-apiserver does not find a ready endpoint.

@@ -98,8 +98,14 @@ fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
     if entry.is_dir() {
         return Ok(entry);
     }
-    let temporary = cache.join(format!("{}.building", program.name));
-    let _ = fs::remove_dir_all(&temporary);
+    // What a build that was killed left behind; its compiler may still be writing there.
+    let unfinished = format!("{}.building-", program.name);
+    for entry in fs::read_dir(&cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&unfinished) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let temporary = cache.join(format!("{unfinished}{}", std::process::id()));
     fs::create_dir_all(&temporary).doing(|| format!("create {}", temporary.display()))?;
     let title = format!(
         "build {} from its Go module (about {} minutes the first time on two cores)",

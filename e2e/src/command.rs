@@ -49,6 +49,16 @@ fn output_of(command: &mut Command, input: Option<&str>) -> Result<String> {
     })
 }
 
+/// Runs to the end with our own input and output, for people to see.
+pub fn shown(command: &mut Command) -> Result<()> {
+    let status = command.status().doing(|| format!("start `{}`", line(command)))?;
+    if status.success() {
+        return Ok(());
+    }
+    let output = "its messages are above".to_owned();
+    Err(Error::Command { command: line(command), status: status.to_string(), output })
+}
+
 /// Runs something long: all it says goes to `log`, its latest line to the step's sign of life.
 pub fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
     const SHOWN: usize = 30;

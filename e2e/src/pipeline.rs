@@ -23,8 +23,8 @@ pub fn chart() -> PathBuf {
 
 /// Loads the project's images into the cluster's node.
 pub fn load(cluster: &Cluster, images: &ProjectImages) -> Result<()> {
-    cluster.load_image(&images.operator.archive)?;
-    cluster.load_image(&images.metrics_core.archive)
+    cluster.load(&images.operator)?;
+    cluster.load(&images.metrics_core)
 }
 
 /// The chart's values that name images which no registry has.

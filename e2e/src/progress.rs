@@ -1,5 +1,6 @@
 //! What is being done, on standard error, with elapsed times; never silent for long.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -68,7 +69,9 @@ impl Progress {
 
     /// Prints one line.
     pub fn say(&self, text: impl AsRef<str>) {
-        eprintln!("[{:6.1}s] {}{}", self.start.elapsed().as_secs_f64(), self.prefix, text.as_ref());
+        let seconds = self.start.elapsed().as_secs_f64();
+        // Nobody may be listening any more (`… 2>&1 | head`): the work goes on.
+        let _ = writeln!(io::stderr(), "[{seconds:6.1}s] {}{}", self.prefix, text.as_ref());
     }
 
     /// Prints one line, unless quiet.

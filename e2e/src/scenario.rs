@@ -200,7 +200,7 @@ impl Group {
         let spec = ClusterSpec::new(&name).apiserver_flags(self.flags.clone()).owned_by_this_process();
         let up = progress.step("cluster up", |_| {
             let cluster = Arc::new(Cluster::up(&spec, &progress.clone().quiet())?);
-            cluster.load_image(&images::busybox()?.archive)?;
+            cluster.load(&images::busybox()?)?;
             if let Some(prepare) = self.prepare {
                 let client = cluster.client();
                 let held = Some(Arc::clone(&cluster));

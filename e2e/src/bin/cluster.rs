@@ -136,7 +136,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Action::Load { archives } => {
             let cluster = Cluster::open(name, &progress)?;
             for archive in archives {
-                progress.step(&format!("{} loaded", archive.display()), |_| cluster.load_image(archive))?;
+                progress.step(&format!("{} loaded", archive.display()), |_| {
+                    cluster.node().load_archive(archive)
+                })?;
             }
             return become_command(cluster.node().ctr().args(["images", "list", "--quiet"]));
         }
@@ -146,7 +148,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             for image in [built.metrics_core, built.operator] {
                 print(&format!("{}\n{}\n  {}", image.reference, image.versioned, image.archive.display()))?;
                 if let Some(cluster) = &cluster {
-                    progress.step(&format!("loaded into {name}"), |_| cluster.load_image(&image.archive))?;
+                    progress.step(&format!("loaded into {name}"), |_| cluster.load(&image))?;
                 }
             }
         }

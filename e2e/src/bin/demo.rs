@@ -6,9 +6,8 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
-use e2e::error::Doing as _;
 use e2e::wait::Pending;
-use e2e::{Client, Cluster, ClusterSpec, Error, Progress, Result, binaries, images, pipeline};
+use e2e::{Client, Cluster, ClusterSpec, Progress, Result, binaries, command, images, pipeline};
 use serde_json::json;
 
 /// Brings up a single-node Kubernetes on this machine, installs the operator with Helm, applies one
@@ -44,7 +43,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let cluster = Cluster::up(&ClusterSpec::new(&arguments.name), &progress)?;
     let client = cluster.client();
     progress.step("images loaded", |_| {
-        cluster.load_image(&images::busybox()?.archive)?;
+        cluster.load(&images::busybox()?)?;
         pipeline::load(&cluster, &built)
     })?;
 
@@ -138,14 +137,5 @@ fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step)
 
 /// Runs kubectl on our own standard output.
 fn show(client: &Client, arguments: &[&str]) -> Result<()> {
-    let mut kubectl = client.kubectl();
-    let status = kubectl.args(arguments).stdin(Stdio::null()).status().doing(|| "start kubectl".into())?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::Command {
-        command: format!("kubectl {}", arguments.join(" ")),
-        status: status.to_string(),
-        output: String::new(),
-    })
+    command::shown(client.kubectl().args(arguments).stdin(Stdio::null()))
 }

@@ -13,7 +13,7 @@ use crate::cluster::control_plane::{self, flags, keep_kubeconfig};
 use crate::cluster::layout::Layout;
 use crate::command;
 use crate::error::{Doing as _, Error, Result};
-use crate::images::PAUSE;
+use crate::images::{Built, PAUSE};
 use crate::pki::{Authority, Subject};
 use crate::process::write_whole;
 use crate::requirements;
@@ -167,11 +167,21 @@ impl Node {
         command
     }
 
-    /// Loads the images of an OCI archive.
-    pub fn load_image(&self, archive: &Path) -> Result<()> {
+    /// Loads an OCI archive.
+    pub fn load_archive(&self, archive: &Path) -> Result<()> {
         let mut ctr = self.ctr();
         ctr.args(["images", "import", "--snapshotter", self.snapshotter()]).arg(archive);
         command::output(&mut ctr).map(drop)
+    }
+
+    /// Loads an image under both its names.
+    pub fn load(&self, image: &Built) -> Result<()> {
+        self.load_archive(&image.archive)?;
+        if image.reference == image.versioned {
+            return Ok(());
+        }
+        let tag = ["images", "tag", "--force", &image.versioned, &image.reference];
+        command::output(self.ctr().args(tag)).map(drop)
     }
 
     fn snapshotter(&self) -> &'static str {

@@ -32,7 +32,7 @@ pub struct Built {
     pub reference: String,
     /// Its name by version.
     pub versioned: String,
-    /// The OCI archive, which holds both names.
+    /// The OCI archive; it carries the name by version alone, as not every tool takes one with two.
     pub archive: PathBuf,
 }
 
@@ -108,7 +108,7 @@ fn busybox_image(name: &str, file: &str, applets: &[&str], entrypoint: &[&str]) 
     ];
     entries.extend(applets.iter().map(|applet| Entry::Link(format!("bin/{applet}"), "busybox".into())));
     let image = Image {
-        names: vec![name.to_owned()],
+        name: name.to_owned(),
         entries,
         entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
         user: "65534:65534".into(),
@@ -134,7 +134,7 @@ fn write_program(program: &Program, directory: &Path) -> Result<Built> {
     ];
     let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()));
     let image = Image {
-        names: vec![reference.clone(), versioned.clone()],
+        name: versioned.clone(),
         entries,
         entrypoint: vec![format!("/{}", program.binary)],
         user: "65534:65534".into(),
@@ -165,7 +165,7 @@ fn static_build(progress: &Progress) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = target().join("static");
     fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
-    let title = "metrics-core and the operator built as static programs (about 6 minutes the first time)";
+    let title = "metrics-core and the operator built as static programs (some minutes the first time)";
     progress.step(title, |step| {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo

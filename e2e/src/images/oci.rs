@@ -28,8 +28,8 @@ pub enum Entry {
 /// An image with one layer.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Its full names, `registry/path:tag`.
-    pub names: Vec<String>,
+    /// Its full name, `registry/path:tag`.
+    pub name: String,
     /// Its files.
     pub entries: Vec<Entry>,
     /// What it runs.
@@ -60,7 +60,7 @@ impl Image {
         let index = self.index(&manifest_digest, manifest.len());
         let docker = json!([{
             "Config": blob(&config_digest),
-            "RepoTags": self.names,
+            "RepoTags": [self.name],
             "Layers": [blob(&layer_digest)],
         }]);
 
@@ -116,17 +116,13 @@ impl Image {
     }
 
     fn index(&self, manifest_digest: &str, size: usize) -> Value {
-        let entry = |name: &String| {
-            let mut entry = descriptor(MANIFEST, manifest_digest, size);
-            entry["platform"] = json!({"architecture": architecture(), "os": "linux"});
-            entry["annotations"] = json!({
-                "io.containerd.image.name": name,
-                "org.opencontainers.image.ref.name": name,
-            });
-            entry
-        };
-        let manifests: Vec<Value> = self.names.iter().map(entry).collect();
-        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+        let mut entry = descriptor(MANIFEST, manifest_digest, size);
+        entry["platform"] = json!({"architecture": architecture(), "os": "linux"});
+        entry["annotations"] = json!({
+            "io.containerd.image.name": self.name,
+            "org.opencontainers.image.ref.name": self.name,
+        });
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]})
     }
 }
 
@@ -213,7 +209,7 @@ mod tests {
 
     fn image() -> Image {
         Image {
-            names: vec!["registry.local/a:1".into()],
+            name: "registry.local/a:1".into(),
             entries: vec![
                 Entry::Directory("bin".into()),
                 Entry::Program("bin/a".into(), b"#!".to_vec()),

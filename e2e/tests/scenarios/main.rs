@@ -4,6 +4,7 @@
 //! cluster. What a scenario dumped when it failed is in `target/e2e-failures`.
 
 mod cluster;
+mod pipeline;
 mod workloads;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    pipeline::add(&mut suite);
     let bench = suite.group("bench");
     workloads::add(&mut suite, &bench);
     cluster::add(&mut suite);

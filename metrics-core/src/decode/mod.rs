@@ -9,6 +9,7 @@
 mod labels;
 mod number;
 #[cfg(test)]
+#[allow(clippy::option_option)]
 mod tests;
 
 use std::borrow::Cow;

@@ -258,9 +258,9 @@ fn any_line() -> impl Strategy<Value = String> {
     )
     .prop_shuffle_entries();
     let number = prop_oneof![
-        (0.0f64..1e9).prop_map(|v| format!("{v}")),
-        (0.0f64..1e9).prop_map(|v| format!("{v:e}")),
-        (0u64..1 << 40).prop_map(|v| v.to_string())
+        (0.0f64..9e9).prop_map(|v| format!("{v}")),
+        (0.0f64..9e9).prop_map(|v| format!("{v:e}")),
+        (0u64..9_000_000_000).prop_map(|v| v.to_string())
     ];
     let time = prop::option::of(0i64..2_000_000_000_000);
     (name, labels, number, time).prop_map(|(name, labels, number, time)| {

@@ -488,7 +488,7 @@ mod tests {
         directory.apply_node(node("a", "1"));
         directory.end_nodes();
         let changed = |names: &std::collections::BTreeSet<std::sync::Arc<str>>| {
-            names.iter().map(|name| name.to_string()).collect::<Vec<_>>()
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(changed(&directory.changed_nodes().await), ["a", "b"]);
         directory.apply_node(node("a", "1"));

@@ -27,11 +27,13 @@ impl Resources for MetricsApi {
     }
 
     fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<Body> {
-        let details = failure.about.map(|info| Details {
-            name: info.name.clone(),
-            group: info.api_group.clone(),
-            kind: info.resource.clone(),
-            ..Details::default()
+        let details = failure.about.map(|info| {
+            Box::new(Details {
+                name: info.name.clone(),
+                group: info.api_group.clone(),
+                kind: info.resource.clone(),
+                ..Details::default()
+            })
         });
         let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };
         serve::status(request, &status).map(BodyExt::boxed_unsync)

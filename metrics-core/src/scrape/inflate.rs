@@ -16,6 +16,9 @@ pub(super) fn inflate<'a>(
     wire: &[u8],
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], Error> {
+    if !wire.starts_with(&[0x1f, 0x8b]) {
+        return Err(Error::BadBody("no gzip, though it says so"));
+    }
     // The last four bytes are the size modulo 2³²: a hint, as the sender may say anything.
     let Some(claimed) = wire.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) else {
         return Err(Error::BadBody("gzip that is cut off"));
@@ -46,7 +49,7 @@ pub(super) mod tests {
     use crate::scrape::error::Error;
 
     pub(in crate::scrape) fn gzip(body: &[u8]) -> Vec<u8> {
-        let mut compressor = Compressor::new(CompressionLvl::fastest());
+        let mut compressor = Compressor::new(CompressionLvl::default());
         let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
         let size = compressor.gzip_compress(body, &mut out).unwrap();
         out.truncate(size);

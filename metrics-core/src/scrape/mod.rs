@@ -14,6 +14,7 @@ mod response;
 mod schedule;
 mod target;
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
 mod tests;
 mod tls;
 

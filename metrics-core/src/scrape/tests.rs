@@ -286,9 +286,10 @@ async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
 
 #[tokio::test]
 async fn failures_are_told_apart() {
+    type Play = Box<dyn Fn() -> Answer + Send + Sync>;
     let authority = Authority::new();
     let bomb = gzip(&vec![0; 16 << 20]);
-    let cases: Vec<(&str, Box<dyn Fn() -> Answer + Send + Sync>)> = vec![
+    let cases: Vec<(&str, Play)> = vec![
         ("unauthorized", Box::new(|| whole("401 Unauthorized", "", b"Unauthorized"))),
         ("forbidden", Box::new(|| whole("403 Forbidden", "", b"Forbidden (user=x, verb=get)"))),
         ("not_found", Box::new(|| whole("404 Not Found", "", b""))),

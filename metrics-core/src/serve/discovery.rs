@@ -56,7 +56,8 @@ pub(super) fn group() -> Document {
 }
 
 fn group_json() -> Value {
-    let version = |version: Version| json!({ "groupVersion": version.group_version(), "version": version.name() });
+    let version =
+        |version: Version| json!({ "groupVersion": version.group_version(), "version": version.name() });
     json!({
         "name": GROUP,
         "versions": Version::ALL.map(version),
@@ -155,7 +156,9 @@ fn version_protobuf(out: &mut Vec<u8>, version: Version) {
                 string(out, 3, resource.kind());
             });
             string(out, 3, scope(resource));
-            VERBS.iter().for_each(|verb| string(out, 5, verb));
+            for verb in VERBS {
+                string(out, 5, verb);
+            }
         });
     }
     string(out, 3, "Current");
@@ -165,7 +168,10 @@ fn version_protobuf(out: &mut Vec<u8>, version: Version) {
 pub(super) fn paths() -> Vec<u8> {
     let mut paths = vec!["/apis".to_owned(), format!("/apis/{GROUP}")];
     paths.extend(Version::ALL.map(|version| format!("/apis/{}", version.group_version())));
-    paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned),
+    );
     json!({ "paths": paths }).to_string().into_bytes()
 }
 

@@ -82,7 +82,8 @@ impl List {
     }
 
     fn text_step(&mut self) -> Step {
-        let Self { cursor, shape, continuation, encoding: Encoding::Text { filter, begun, ended } } = self else {
+        let Self { cursor, shape, continuation, encoding: Encoding::Text { filter, begun, ended } } = self
+        else {
             return Step::End;
         };
         // Room for one more row behind the mark, so that the chunk rarely grows.
@@ -123,7 +124,9 @@ impl List {
     }
 
     fn protobuf_step(&mut self) -> Step {
-        let Self { cursor, shape, continuation, encoding: Encoding::Protobuf { chunks, length, headed } } = self else {
+        let Self { cursor, shape, continuation, encoding: Encoding::Protobuf { chunks, length, headed } } =
+            self
+        else {
             return Step::End;
         };
         if !cursor.is_finished() {

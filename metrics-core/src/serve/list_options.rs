@@ -109,7 +109,7 @@ impl From<Error> for Status {
                 Self::bad_parameter(parameter, message)
             }
             Error::Forbidden { parameter, rule } => Self {
-                details: Some(Details {
+                details: Some(Box::new(Details {
                     group: "meta.k8s.io".into(),
                     kind: "ListOptions".into(),
                     causes: vec![Cause {
@@ -118,7 +118,7 @@ impl From<Error> for Status {
                         field: parameter.into(),
                     }],
                     ..Details::default()
-                }),
+                })),
                 ..Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
             },
         }
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn takes_what_clients_send() {
-        let query = "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
+        let query =
+            "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
         let options = ListOptions::read(&Query::parse(Some(query))).unwrap();
         assert_eq!((options.limit, options.watch, options.continuation), (500, false, None));
         let watch = ListOptions::read(&Query::parse(Some("watch=true&sendInitialEvents=true"))).unwrap();

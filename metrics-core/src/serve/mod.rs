@@ -83,11 +83,17 @@ impl Api {
     fn answer(&self, request: &Parts, info: &RequestInfo, now_ns: i64) -> Response<Body> {
         let documents = &self.documents;
         match route::find(&request.method, info) {
-            Route::Objects { resource, version } => {
-                objects::Request { rows: &self.rows, config: self.config, request, info, resource, version, now_ns }
-                    .answer()
-                    .unwrap_or_else(|failure| status(request, &failure))
+            Route::Objects { resource, version } => objects::Request {
+                rows: &self.rows,
+                config: self.config,
+                parts: request,
+                info,
+                resource,
+                version,
+                now_ns,
             }
+            .answer()
+            .unwrap_or_else(|failure| status(request, &failure)),
             Route::Groups => self.groups(request),
             Route::Group => discovery_document(request, &documents.group),
             Route::Resources(version) => discovery_document(request, documents.resources(version)),

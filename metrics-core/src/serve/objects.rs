@@ -26,7 +26,7 @@ pub(super) struct Request<'a> {
     /// What they show.
     pub(super) config: Config,
     /// The request.
-    pub(super) request: &'a Parts,
+    pub(super) parts: &'a Parts,
     /// Its attributes.
     pub(super) info: &'a RequestInfo,
     /// Which resource.
@@ -40,8 +40,8 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// The answer, or the failure to answer with.
     pub(super) fn answer(&self) -> Result<Response<Body>, Status> {
-        let (layout, view) = negotiate::objects(self.request)?;
-        let query = Query::parse(self.request.uri.query());
+        let (layout, view) = negotiate::objects(self.parts)?;
+        let query = Query::parse(self.parts.uri.query());
         let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
         shape.swap = self.config.swap;
         if matches!(view, View::Table(_)) {
@@ -98,12 +98,8 @@ impl Request<'_> {
             None => None,
             Some(token) => Some(self.continue_after(token)?),
         };
-        let selection = Selection {
-            resource: self.resource,
-            namespace,
-            labels: options.labels,
-            fields: options.fields,
-        };
+        let selection =
+            Selection { resource: self.resource, namespace, labels: options.labels, fields: options.fields };
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
         Ok(Body::list(List::new(cursor, shape, layout, limit)))
@@ -114,7 +110,8 @@ impl Request<'_> {
         let within = |key: &Key| match self.resource {
             Resource::Nodes => key.namespace.is_empty(),
             Resource::Pods => {
-                !key.namespace.is_empty() && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
+                !key.namespace.is_empty()
+                    && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
             }
         };
         Key::from_token(token).filter(within).ok_or_else(|| {

@@ -237,8 +237,10 @@ impl Names {
                 json!({ "200": { "description": "OK", "schema": schema } })
             }
             DocumentVersion::V3 => {
-                let content: Map<String, Value> =
-                    media_types.iter().map(|media| ((*media).to_owned(), json!({ "schema": schema }))).collect();
+                let content: Map<String, Value> = media_types
+                    .iter()
+                    .map(|media| ((*media).to_owned(), json!({ "schema": schema })))
+                    .collect();
                 json!({ "200": { "description": "OK", "content": content } })
             }
         };
@@ -265,14 +267,24 @@ impl Names {
             parameter("name", "path", "string", "The name of the object measured.");
         }
         if action == "list" {
-            parameter("labelSelector", "query", "string", "Only objects with such labels, like \"app=web,tier in (a,b)\".");
+            parameter(
+                "labelSelector",
+                "query",
+                "string",
+                "Only objects with such labels, like \"app=web,tier in (a,b)\".",
+            );
             parameter(
                 "fieldSelector",
                 "query",
                 "string",
                 "Only objects with such fields: metadata.name and metadata.namespace can be compared by =, == and !=.",
             );
-            parameter("limit", "query", "integer", "At most so many objects; the list's metadata.continue then says how to go on.");
+            parameter(
+                "limit",
+                "query",
+                "integer",
+                "At most so many objects; the list's metadata.continue then says how to go on.",
+            );
             parameter("continue", "query", "string", "metadata.continue of the list to go on from.");
         }
         parameter("pretty", "query", "string", "\"true\" for JSON with line breaks and indentation.");
@@ -388,7 +400,8 @@ mod tests {
         let document: Value = serde_json::from_slice(&v3(Version::V1beta1).json).unwrap();
         let kind = &document["paths"]["/apis/metrics.k8s.io/v1beta1/nodes"]["get"]["x-kubernetes-group-version-kind"];
         assert_eq!(kind["kind"], "NodeMetrics");
-        let schema = &document["components"]["schemas"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics"];
+        let schema =
+            &document["components"]["schemas"]["io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics"];
         assert!(schema["x-kubernetes-group-version-kind"].as_array().unwrap().contains(kind));
     }
 

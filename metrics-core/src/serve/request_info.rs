@@ -20,12 +20,12 @@ pub fn request_info(method: &Method, uri: &Uri) -> RequestInfo {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let parts = match parts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => {
-            info.api_version = (*version).to_owned();
+            (*version).clone_into(&mut info.api_version);
             rest
         }
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
-            info.api_group = (*group).to_owned();
-            info.api_version = (*version).to_owned();
+            (*group).clone_into(&mut info.api_group);
+            (*version).clone_into(&mut info.api_version);
             rest
         }
         _ => return info,
@@ -86,7 +86,7 @@ fn verb(method: &Method) -> &'static str {
 /// Reads `[namespaces/NAMESPACE/]RESOURCE[/NAME[/SUBRESOURCE[/…]]]`.
 fn read_object(info: &mut RequestInfo, mut parts: &[&str]) {
     if let ["namespaces", namespace, rest @ ..] = parts {
-        info.namespace = (*namespace).to_owned();
+        (*namespace).clone_into(&mut info.namespace);
         // A namespace's own subresources; anything else there is a resource within it.
         if rest.first().is_some_and(|next| !matches!(*next, "status" | "finalize")) {
             parts = rest;

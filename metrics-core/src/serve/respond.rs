@@ -45,9 +45,13 @@ pub(super) fn laid_out(layout: Layout, json: &[u8]) -> Vec<u8> {
 /// Adds an entity tag, and answers 304 without a body where the client has that state already.
 pub(super) fn tagged(request: &Parts, tag: &str, mut response: Response<Body>) -> Response<Body> {
     let quoted = format!("\"{tag}\"");
-    let known = request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == quoted)
-    });
+    let known =
+        request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+            value
+                .split(',')
+                .map(|tag| tag.trim().trim_start_matches("W/"))
+                .any(|tag| tag == "*" || tag == quoted)
+        });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.body_mut() = Body::empty();
@@ -61,7 +65,11 @@ pub(super) fn tagged(request: &Parts, tag: &str, mut response: Response<Body>) -
 }
 
 /// A discovery document.
-pub(super) fn discovery(layout: Layout, content_type: &str, document: &super::discovery::Document) -> Response<Body> {
+pub(super) fn discovery(
+    layout: Layout,
+    content_type: &str,
+    document: &super::discovery::Document,
+) -> Response<Body> {
     let bytes = match layout.format {
         Format::Protobuf => super::encode::protobuf::enveloped(document.api_version, document.kind, |out| {
             out.extend_from_slice(&document.protobuf);

@@ -79,16 +79,17 @@ fn objects(info: &RequestInfo) -> Route {
     if info.api_group != GROUP || info.path.contains("//") {
         return Route::NoSuchPath;
     }
-    let (Some(version), Some(resource)) = (Version::of(&info.api_version), Resource::of(&info.resource)) else {
+    let (Some(version), Some(resource)) = (Version::of(&info.api_version), Resource::of(&info.resource))
+    else {
         return Route::NoSuchResource;
     };
     // What the path says, as opposed to `?watch=` and a name within a field selector.
     let segments: Vec<&str> = info.path.trim_matches('/').split('/').skip(3).collect();
-    let fits = match (resource, segments.as_slice()) {
-        (Resource::Nodes, ["nodes"] | ["nodes", _]) => true,
-        (Resource::Pods, ["pods"] | ["namespaces", _, "pods"] | ["namespaces", _, "pods", _]) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (resource, segments.as_slice()),
+        (Resource::Nodes, ["nodes"] | ["nodes", _])
+            | (Resource::Pods, ["pods"] | ["namespaces", _, "pods"] | ["namespaces", _, "pods", _])
+    );
     if fits { Route::Objects { resource, version } } else { Route::NoSuchResource }
 }
 

@@ -20,7 +20,7 @@ pub struct Status {
     /// For people.
     pub message: String,
     /// More for machines.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 /// What a failure is about.
@@ -85,9 +85,13 @@ impl Status {
         if !why.is_empty() {
             message = format!("{message}: {why}");
         }
-        let details =
-            Details { name: name.clone(), group: api_group.clone(), kind: resource.clone(), ..Details::default() };
-        Self { details: Some(details), ..Self::new(403, "Forbidden", message) }
+        let details = Details {
+            name: name.clone(),
+            group: api_group.clone(),
+            kind: resource.clone(),
+            ..Details::default()
+        };
+        Self { details: Some(Box::new(details)), ..Self::new(403, "Forbidden", message) }
     }
 
     /// 429: too many requests at once.
@@ -95,7 +99,7 @@ impl Status {
     pub fn too_many_requests(retry_after_seconds: u32) -> Self {
         let message = "Too many requests, please try again later.";
         let details = Details { retry_after_seconds, ..Details::default() };
-        Self { details: Some(details), ..Self::new(429, "TooManyRequests", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(429, "TooManyRequests", message) }
     }
 
     /// 404: the object is not there, or has no metrics.
@@ -104,7 +108,7 @@ impl Status {
         let details =
             Details { name: name.into(), group: group.into(), kind: resource.into(), ..Details::default() };
         Self {
-            details: Some(details),
+            details: Some(Box::new(details)),
             ..Self::new(404, "NotFound", format!("{resource}{dot}{group} {name:?} not found"))
         }
     }
@@ -112,7 +116,7 @@ impl Status {
     /// 404: nothing has this path.
     pub(super) fn no_such_resource() -> Self {
         Self {
-            details: Some(Details::default()),
+            details: Some(Box::default()),
             ..Self::new(404, "NotFound", "the server could not find the requested resource")
         }
     }
@@ -120,8 +124,12 @@ impl Status {
     /// 405: the path is there, but not for this method.
     pub(super) fn method_not_allowed() -> Self {
         Self {
-            details: Some(Details::default()),
-            ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            details: Some(Box::default()),
+            ..Self::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )
         }
     }
 
@@ -129,7 +137,7 @@ impl Status {
     pub(super) fn verb_not_supported(group: &str, resource: &str, verb: &str) -> Self {
         let message = format!("{verb} is not supported on resources of kind \"{resource}.{group}\"");
         let details = Details { group: group.into(), kind: resource.into(), ..Details::default() };
-        Self { details: Some(details), ..Self::new(405, "MethodNotAllowed", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(405, "MethodNotAllowed", message) }
     }
 
     /// 406: none of the media types that the client accepts.
@@ -143,14 +151,12 @@ impl Status {
     pub(super) fn bad_parameter(parameter: &str, message: String) -> Self {
         let cause = Cause { reason: "FieldValueInvalid", message: message.clone(), field: parameter.into() };
         let details = Details { causes: vec![cause], ..Details::default() };
-        Self { details: Some(details), ..Self::new(400, "BadRequest", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(400, "BadRequest", message) }
     }
 
     fn encode(&self, layout: Layout) -> Vec<u8> {
         match layout.format {
-            Format::Protobuf => {
-                protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out))
-            }
+            Format::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
             _ => respond::laid_out(layout, &self.json()),
         }
     }

@@ -22,13 +22,9 @@ pub(super) fn push(out: &mut Vec<u8>, nanoseconds: i64) {
     };
     out.extend_from_slice(&pair(year / 100));
     out.extend_from_slice(&pair(year % 100));
-    for (separator, value) in [
-        (b'-', at.month()),
-        (b'-', at.day()),
-        (b'T', at.hour()),
-        (b':', at.minute()),
-        (b':', at.second()),
-    ] {
+    for (separator, value) in
+        [(b'-', at.month()), (b'-', at.day()), (b'T', at.hour()), (b':', at.minute()), (b':', at.second())]
+    {
         out.push(separator);
         out.extend_from_slice(&pair(u16::from(value.unsigned_abs())));
     }

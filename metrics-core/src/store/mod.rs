@@ -14,6 +14,7 @@ mod metrics;
 mod rate;
 mod rows;
 #[cfg(test)]
+#[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
 mod tests;
 
 use std::collections::HashMap;

@@ -134,6 +134,7 @@ fn nanocores(spent_ns: u64, window_ns: i64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 mod tests {
     use proptest::prelude::*;
 

@@ -74,13 +74,18 @@ mod tests {
 
     #[test]
     fn indents_as_serde_json_does() {
-        let value = json!({"a": {}, "b": [], "c": [1, {"d": "x{},:\"\\"}, [[]]], "e": null, "f": [true, -1.5e3]});
+        let value =
+            json!({"a": {}, "b": [], "c": [1, {"d": "x{},:\"\\"}, [[]]], "e": null, "f": [true, -1.5e3]});
         let compact = serde_json::to_vec(&value).unwrap();
         assert_eq!(indented(&[&compact]), serde_json::to_string_pretty(&value).unwrap());
     }
 
     fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from)
+        ];
         leaf.prop_recursive(4, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

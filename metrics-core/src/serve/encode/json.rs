@@ -155,7 +155,8 @@ fn usage(out: &mut Vec<u8>, shape: &Shape, usage: Usage) {
 fn columns(out: &mut Vec<u8>, shape: &Shape) {
     out.extend_from_slice(b",\"columnDefinitions\":[");
     let swap = shape.swap.then_some(("swap", "quantity", ""));
-    let named = [("Name", "name", "Name of the resource"), ("cpu", "quantity", ""), ("memory", "quantity", "")];
+    let named =
+        [("Name", "name", "Name of the resource"), ("cpu", "quantity", ""), ("memory", "quantity", "")];
     for (name, format, description) in named.into_iter().chain(swap).chain([("Window", "duration", "")]) {
         separate(out);
         out.extend_from_slice(b"{\"name\":");

@@ -49,6 +49,14 @@ impl Shape {
     pub(super) fn new(resource: Resource, version: Version, view: View, now_ns: i64) -> Self {
         let mut created = Vec::with_capacity(20);
         timestamp::push(&mut created, now_ns);
-        Self { resource, version, view, include: IncludeObject::Metadata, swap: false, created_ns: now_ns, created }
+        Self {
+            resource,
+            version,
+            view,
+            include: IncludeObject::Metadata,
+            swap: false,
+            created_ns: now_ns,
+            created,
+        }
     }
 }

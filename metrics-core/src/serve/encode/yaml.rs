@@ -162,7 +162,8 @@ fn string_length(json: &[u8]) -> usize {
 fn is_plain(text: &[u8]) -> bool {
     match text {
         [b'a'..=b'z' | b'A'..=b'Z', ..] => {
-            text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(byte)) && !is_reserved(text)
+            text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(byte))
+                && !is_reserved(text)
         }
         [b'0'..=b'9', .., last] => {
             last.is_ascii_alphabetic()
@@ -230,8 +231,10 @@ window: 1m0s
     fn value() -> impl Strategy<Value = Value> {
         let text = prop_oneof![
             "[ -~]{0,8}",
-            prop::sample::select(vec!["no", "0x1f", "1e3", "1_0", "0o7", "12:30", "~", "- a", "a: b", "#", ".inf", "1.5", "9s"])
-                .prop_map(str::to_owned),
+            prop::sample::select(vec![
+                "no", "0x1f", "1e3", "1_0", "0o7", "12:30", "~", "- a", "a: b", "#", ".inf", "1.5", "9s"
+            ])
+            .prop_map(str::to_owned),
         ];
         let leaf = prop_oneof![
             Just(Value::Null),

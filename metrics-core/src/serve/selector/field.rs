@@ -101,7 +101,9 @@ fn unescape(value: &str) -> Result<String, Error> {
         match c {
             '\\' => match characters.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
-                other => return Err(Error::Escape(format!("\\{}", other.map(String::from).unwrap_or_default()))),
+                other => {
+                    return Err(Error::Escape(format!("\\{}", other.map(String::from).unwrap_or_default())));
+                }
             },
             ',' | '=' => return Err(Error::Unescaped(c)),
             c => out.push(c),
@@ -129,7 +131,11 @@ mod tests {
             ("metadata.name=one,metadata.name=two", false),
             ("metadata.name=", false),
         ] {
-            assert_eq!(FieldSelector::parse(selector).unwrap().matches("default", "one"), selected, "{selector}");
+            assert_eq!(
+                FieldSelector::parse(selector).unwrap().matches("default", "one"),
+                selected,
+                "{selector}"
+            );
         }
         let selector = FieldSelector::parse("metadata.namespace!=a,metadata.name=o\\,\\=\\\\e").unwrap();
         assert_eq!(selector.name(), Some("o,=\\e"));

@@ -133,7 +133,9 @@ fn exact_value(tokens: &mut Tokens<'_>, key: &str) -> Result<String, Error> {
 fn integer(tokens: &mut Tokens<'_>, key: &str) -> Result<i64, Error> {
     let value = exact_value(tokens, key)?;
     parse_integer(&value).ok_or_else(|| {
-        Error::Requirement(format!("invalid value {value:?} for {key:?}: 'Gt' and 'Lt' compare with an integer"))
+        Error::Requirement(format!(
+            "invalid value {value:?} for {key:?}: 'Gt' and 'Lt' compare with an integer"
+        ))
     })
 }
 
@@ -289,8 +291,11 @@ mod tests {
 
     fn term() -> impl Strategy<Value = Term> {
         let operator = prop::sample::select(vec!["exists", "!", "in", "notin", "=", "==", "!="]);
-        (key(), operator, prop::collection::vec(value(), 1..4))
-            .prop_map(|(key, operator, values)| Term { key, operator, values })
+        (key(), operator, prop::collection::vec(value(), 1..4)).prop_map(|(key, operator, values)| Term {
+            key,
+            operator,
+            values,
+        })
     }
 
     proptest! {

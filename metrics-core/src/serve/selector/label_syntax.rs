@@ -73,7 +73,8 @@ pub(super) fn key_fault(key: &str) -> Option<String> {
             "the part before '/' must be a DNS subdomain: lower-case letters, digits, '-' and '.', at most 253".into(),
         );
     }
-    (name.is_empty() || !is_name(name)).then(|| format!("a label's name must be {NAME_RULE}, optionally behind 'DOMAIN/'"))
+    (name.is_empty() || !is_name(name))
+        .then(|| format!("a label's name must be {NAME_RULE}, optionally behind 'DOMAIN/'"))
 }
 
 /// What is wrong with a label's value, or `None`.

@@ -1,0 +1,279 @@
+//! The requests that write.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crds::Reason;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::DynamicObject;
+use kube::{Api, Client};
+use serde_json::Value;
+
+use super::differences;
+use crate::decide::{Desired, Maintain, Problem, Removal};
+use crate::observe::{Found, Observer, Source};
+use crate::owned::Owned;
+
+/// How long one write may take; kube-apiserver itself gives up after a minute.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What was written, and what could not be.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What could not be written, and why.
+    pub problems: BTreeMap<Owned, Problem>,
+    /// What was applied.
+    pub applied: Vec<Owned>,
+    /// What was deleted.
+    pub deleted: Vec<Owned>,
+    /// kube-apiserver can't be reached; what came after was not tried.
+    pub unreachable: Option<String>,
+}
+
+impl Outcome {
+    /// Whether anything was written.
+    #[must_use]
+    pub fn wrote(&self) -> bool {
+        !self.applied.is_empty() || !self.deleted.is_empty()
+    }
+}
+
+/// Writes what differs.
+pub struct Writer {
+    client: Client,
+    namespace: String,
+    /// What a write left different although it succeeded, by the version that it led to: somebody rewrites what
+    /// is written, such as an admission webhook. It is not written again until either side changes.
+    overruled: BTreeMap<(Owned, &'static str), (u64, Option<String>)>,
+}
+
+enum Failure {
+    /// It concerns one object.
+    Refused(Problem),
+    /// It concerns all.
+    Unreachable(String),
+}
+
+impl Writer {
+    /// A writer that has written nothing yet.
+    #[must_use]
+    pub fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace, overruled: BTreeMap::new() }
+    }
+
+    /// Applies and deletes in order. An object that can't be written stops only those that need it.
+    pub async fn maintain(&mut self, plan: &Maintain, observer: &mut Observer) -> Outcome {
+        let mut outcome = Outcome::default();
+        for desired in &plan.desired {
+            if outcome.problems.contains_key(&desired.object) {
+                continue;
+            }
+            if let Some(problem) = self.blocked(desired.object, plan, &outcome, observer) {
+                outcome.problems.insert(desired.object, problem);
+                continue;
+            }
+            match self.apply(desired, observer).await {
+                Ok(false) => {}
+                Ok(true) => outcome.applied.push(desired.object),
+                Err(Failure::Refused(problem)) => _ = outcome.problems.insert(desired.object, problem),
+                Err(Failure::Unreachable(why)) => {
+                    outcome.unreachable = Some(why);
+                    return outcome;
+                }
+            }
+        }
+        self.remove(&plan.removals, observer, &mut outcome).await;
+        outcome
+    }
+
+    /// Deletes.
+    pub async fn dismantle(&mut self, removals: &[Removal], observer: &mut Observer) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.remove(removals, observer, &mut outcome).await;
+        outcome
+    }
+
+    /// Whether something that the object needs is not there.
+    fn blocked(
+        &self,
+        object: Owned,
+        plan: &Maintain,
+        outcome: &Outcome,
+        observer: &Observer,
+    ) -> Option<Problem> {
+        object.requires().iter().find_map(|required| {
+            let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
+            let exists = observer.observed().object(*required).is_some();
+            // A certificate that was not stored must not be announced; for the rest, an older version will do.
+            let by_value = matches!(required, Owned::CaSecret | Owned::ServingSecret);
+            if exists && !(by_value && object != Owned::Deployment) {
+                return None;
+            }
+            Some(Problem::new(
+                Reason::WaitingForDependency,
+                format!("Waits for {}: {}", required.describe(&self.namespace), problem.message),
+            ))
+        })
+    }
+
+    /// Whether it was written.
+    async fn apply(&mut self, desired: &Desired, observer: &mut Observer) -> Result<bool, Failure> {
+        let key = (desired.object, desired.manager);
+        let wanted = hash(&desired.body);
+        if let Some(found) = observer.observed().object(desired.object) {
+            let differing = differences(desired, found);
+            if differing.is_empty() {
+                self.overruled.remove(&key);
+                return Ok(false);
+            }
+            if self.overruled.get(&key) == Some(&(wanted, version(found))) {
+                return Ok(false);
+            }
+            tracing::info!(object = %desired.object, manager = desired.manager, fields = %differing.join(" "), "applying");
+        } else {
+            tracing::info!(object = %desired.object, manager = desired.manager, "creating");
+        }
+        let mut body = desired.body.clone();
+        if let Some(version) = &desired.resource_version {
+            body["metadata"]["resourceVersion"] = Value::String(version.clone());
+        }
+        // Forced, as what gets here was found to be ours: drift is undone.
+        let parameters = PatchParams::apply(desired.manager).force();
+        let api = self.api(desired.object);
+        let patch = Patch::Apply(&body);
+        match within(api.patch(desired.object.name(), &parameters, &patch)).await {
+            Ok(written) => {
+                let left = differences(desired, &written);
+                if left.is_empty() {
+                    self.overruled.remove(&key);
+                } else {
+                    tracing::warn!(
+                        object = %desired.object,
+                        fields = %left.join(" "),
+                        "kube-apiserver stored something else than was applied: an admission webhook may rewrite it; it \
+                         is left alone until it changes"
+                    );
+                    self.overruled.insert(key, (wanted, version(&written)));
+                }
+                observer.wrote(desired.object, Found::Present(Box::new(written)));
+                Ok(true)
+            }
+            Err(error) => {
+                observer.forget(Source::Object(desired.object));
+                Err(self.failure(desired.object, "applied", error))
+            }
+        }
+    }
+
+    async fn remove(&self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
+        for removal in removals {
+            let parameters = DeleteParams {
+                // The pods go before the Deployment does, so that what comes after it outlives them.
+                propagation_policy: Some(match removal.object {
+                    Owned::Deployment => PropagationPolicy::Foreground,
+                    _ => PropagationPolicy::Background,
+                }),
+                preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
+                ..DeleteParams::default()
+            };
+            let api = self.api(removal.object);
+            let answer = within(api.delete(removal.object.name(), &parameters)).await;
+            // Gone, going, or another one: the next look tells.
+            observer.forget(Source::Object(removal.object));
+            match answer {
+                Ok(_) => {
+                    tracing::info!(object = %removal.object, "deleted");
+                    outcome.deleted.push(removal.object);
+                }
+                Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
+                Err(error) => match self.failure(removal.object, "deleted", error) {
+                    Failure::Refused(problem) => _ = outcome.problems.insert(removal.object, problem),
+                    Failure::Unreachable(why) => {
+                        outcome.unreachable = Some(why);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn api(&self, object: Owned) -> Api<DynamicObject> {
+        let resource = object.resource();
+        match object.namespace(&self.namespace) {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    fn failure(&self, object: Owned, verb: &str, error: Option<kube::Error>) -> Failure {
+        let name = object.describe(&self.namespace);
+        match error {
+            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, &status)),
+            Some(error) => Failure::Unreachable(error.to_string()),
+            None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
+fn refusal(name: &str, verb: &str, status: &kube::core::Status) -> Problem {
+    let says = &status.message;
+    let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
+    if status.is_forbidden() && about_rights {
+        return Problem::new(
+            Reason::PermissionMissing,
+            format!(
+                "{name} can't be {verb}, as the operator lacks a right: kube-apiserver says \"{says}\". Give it back: run \
+                 `helm upgrade` with the chart of this version.",
+            ),
+        );
+    }
+    Problem::new(
+        Reason::ApplyFailed,
+        format!(
+            "{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again, at most a minute apart."
+        ),
+    )
+}
+
+/// `Err(None)` when the time is over.
+async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Option<kube::Error>> {
+    tokio::time::timeout(TIMEOUT, request).await.map_or(Err(None), |answer| answer.map_err(Some))
+}
+
+fn version(object: &DynamicObject) -> Option<String> {
+    // What others write to the status must not count as a change of the rest, where that can be told.
+    let generation = object.metadata.generation.map(|generation| generation.to_string());
+    generation.or_else(|| object.metadata.resource_version.clone())
+}
+
+fn hash(body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    body.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn a_missing_right_is_told_from_a_refused_object() {
+        let forbidden = |message: &str| {
+            refusal("Role ns/a", "applied", &Status::failure(message, "Forbidden").with_code(403))
+        };
+        let missing =
+            forbidden("roles is forbidden: User \"x\" cannot patch resource \"roles\" in API group \"\"");
+        assert_eq!(missing.reason, Reason::PermissionMissing);
+        assert!(missing.message.contains("cannot patch resource \"roles\""), "{}", missing.message);
+        assert_eq!(forbidden("exceeded quota: q").reason, Reason::ApplyFailed);
+    }
+}

@@ -1,0 +1,19 @@
+//! metrics-core has the rights that it needs.
+
+use crds::{ConditionType, Reason};
+
+use super::{Evidence, Holds, Verdict};
+use crate::owned::Owned;
+
+pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+    let of = ConditionType::AccessReady;
+    if let Some(problem) = evidence.problem(&Owned::ACCESS) {
+        return Verdict::problem(of, problem);
+    }
+    Verdict::new(
+        of,
+        Holds::True,
+        Reason::AsExpected,
+        "The service account of metrics-core is bound to the roles that it needs.",
+    )
+}

@@ -1,0 +1,66 @@
+//! Enough replicas of metrics-core run and are ready.
+
+use crds::{ConditionType, Reason};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+
+use super::{Evidence, Holds, Verdict, pods};
+use crate::owned::Owned;
+
+pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+    let of = ConditionType::DeploymentAvailable;
+    if let Some(problem) = evidence.problem(&[Owned::Deployment, Owned::Service, Owned::DisruptionBudget]) {
+        return Verdict::problem(of, problem);
+    }
+    let wanted = evidence.spec.metrics_core.replicas;
+    let name = Owned::Deployment.describe(evidence.namespace);
+    let Some((generation, status)) = read(evidence) else {
+        return Verdict::new(of, Holds::False, Reason::Progressing, format!("{name} is being created."));
+    };
+    let seen = status.observed_generation.unwrap_or_default() >= generation;
+    let available = status.available_replicas.unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let total = status.replicas.unwrap_or_default();
+    let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
+    let enough = available >= wanted;
+    let done = seen && enough && updated == wanted && total == wanted;
+    if done {
+        let message = format!("{available} of {wanted} replicas are ready.");
+        return Verdict::new(of, Holds::True, Reason::AsExpected, message);
+    }
+    let (reason, message) = trouble(evidence, &status)
+        .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
+    // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
+    let holds = if enough { Holds::True } else { Holds::False };
+    let message = match (reason, enough) {
+        (Reason::Progressing, _) => message,
+        (_, true) => format!("The replicas of before still serve, but the rollout does not go on: {message}"),
+        (_, false) => format!("{message} ({counts}.)"),
+    };
+    Verdict::new(of, holds, reason, message)
+}
+
+fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
+    Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
+}
+
+fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason, String)> {
+    let rejected = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+    if let Some(rejected) = rejected {
+        let says = rejected.message.as_deref().unwrap_or_default();
+        return Some((
+            Reason::PodsRejected,
+            format!(
+                "Kubernetes does not admit pods of metrics-core: it says \"{says}\". Look at the ResourceQuotas, the Pod \
+                 Security level and the admission webhooks of namespace {}.",
+                evidence.namespace
+            ),
+        ));
+    }
+    pods::worst(&evidence.observed.pods, evidence.namespace, evidence.now)
+}

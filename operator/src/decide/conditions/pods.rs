@@ -1,0 +1,234 @@
+//! Why pods are not ready.
+
+use std::time::Duration;
+
+use crds::Reason;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+
+/// A container that runs for less than this is still starting.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// How much of what others say goes into a message.
+const MAX_QUOTE: usize = 400;
+
+/// The trouble of the pod that is worst off, if any: what will not pass by itself comes first.
+#[must_use]
+pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+    let rank = |reason: Reason| match reason {
+        Reason::ImagePullFailed => 0,
+        Reason::CrashLoop => 1,
+        Reason::Unschedulable => 2,
+        _ => 3,
+    };
+    pods.iter().filter_map(|pod| trouble(pod, namespace, now)).min_by_key(|(reason, _)| rank(*reason))
+}
+
+fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.as_ref()?;
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if pod.metadata.deletion_timestamp.is_some() || over {
+        return None;
+    }
+    let condition =
+        |type_: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+    if condition("Ready").is_some_and(|ready| ready.status == "True") {
+        return None;
+    }
+    if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
+        let says = quote(scheduled.message.as_deref());
+        return Some((
+            Reason::Unschedulable,
+            format!(
+                "Pod {name} can't be placed on a node: the scheduler says \"{says}\". Look at spec.metricsCore.scheduling and \
+                 spec.metricsCore.resources, or add room: `kubectl describe pod {name} --namespace {namespace}`."
+            ),
+        ));
+    }
+    let container = status.container_statuses.iter().flatten().next()?;
+    waiting(container, name, namespace)
+        .or_else(|| crashing(container, name, namespace))
+        .or_else(|| not_ready(container, name, namespace, now))
+}
+
+fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let says = quote(waiting.message.as_deref());
+    match reason {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ErrImageNeverPull"
+        | "InvalidImageName"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => Some((
+            Reason::ImagePullFailed,
+            format!(
+                "The image {} of pod {pod} can't be pulled: the kubelet says {reason} \"{says}\". Correct \
+                 spec.metricsCore.image, spec.metricsCore.imagePullSecrets or the registry.",
+                container.image
+            ),
+        )),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
+            Reason::PodsNotReady,
+            format!(
+                "The container of pod {pod} can't be started: the kubelet says {reason} \"{says}\". See `kubectl describe pod \
+                 {pod} --namespace {namespace}`."
+            ),
+        )),
+        _ => None,
+    }
+}
+
+fn crashing(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
+    let terminated = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        state.as_ref().and_then(|state| state.terminated.clone())
+    };
+    let last = terminated(&container.state).or_else(|| terminated(&container.last_state))?;
+    let ContainerStateTerminated { exit_code, reason, message, .. } = last;
+    let reason = reason.unwrap_or_default();
+    // The last line of a log is nearest to the end.
+    let message = message.unwrap_or_default();
+    let said = message.trim_end().lines().next_back().unwrap_or_default();
+    let said = if said.is_empty() { "nothing".to_owned() } else { format!("\"{}\"", quote(Some(said))) };
+    let remedy = if reason == "OOMKilled" {
+        "Raise spec.metricsCore.resources.requests.memory, which is the limit too unless you set one."
+            .to_owned()
+    } else {
+        format!("See `kubectl logs {pod} --namespace {namespace} --previous`.")
+    };
+    Some((
+        Reason::CrashLoop,
+        format!(
+            "metrics-core in pod {pod} stops again and again: it ended with exit code {exit_code} ({reason}) and said {said} last. \
+             {remedy}"
+        ),
+    ))
+}
+
+fn not_ready(
+    container: &ContainerStatus,
+    pod: &str,
+    namespace: &str,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
+    let running = container.state.as_ref()?.running.as_ref()?;
+    let started = running.started_at.as_ref()?.0;
+    if now.duration_since(started) < jiff::SignedDuration::try_from(STARTING).unwrap_or_default() {
+        return None;
+    }
+    Some((
+        Reason::PodsNotReady,
+        format!(
+            "Pod {pod} runs since {started} but does not become ready. See what it waits for with `kubectl logs {pod} \
+             --namespace {namespace}`."
+        ),
+    ))
+}
+
+fn quote(words: Option<&str>) -> String {
+    let words = words.unwrap_or_default().trim();
+    let mut quoted: String = words.chars().take(MAX_QUOTE).collect();
+    if quoted.len() < words.len() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({ "metadata": { "name": "metrics-core-1" }, "status": status }))
+            .expect("a pod")
+    }
+
+    fn container(state: Value, last: Value) -> Value {
+        json!({ "phase": "Running", "containerStatuses": [{
+            "name": "metrics-core", "image": "registry/x:1", "imageID": "", "ready": false, "restartCount": 3,
+            "state": state, "lastState": last,
+        }] })
+    }
+
+    fn worst_of(pods: &[Pod]) -> Option<(Reason, String)> {
+        worst(pods, "ns", "2026-01-01T00:10:00Z".parse().expect("a time"))
+    }
+
+    #[test]
+    fn each_cause_has_its_own_reason_and_evidence() {
+        let cases = [
+            (
+                json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
+                    "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient memory." }] }),
+                Reason::Unschedulable,
+                "Insufficient memory",
+            ),
+            (
+                container(
+                    json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } }),
+                    json!({}),
+                ),
+                Reason::ImagePullFailed,
+                "registry/x:1",
+            ),
+            (
+                container(
+                    json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+                    json!({ "terminated": { "exitCode": 2, "reason": "Error", "message": "a\nerror: unknown flag\n" } }),
+                ),
+                Reason::CrashLoop,
+                "exit code 2 (Error) and said \"error: unknown flag\" last",
+            ),
+            (
+                container(
+                    json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+                    json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }),
+                ),
+                Reason::CrashLoop,
+                "requests.memory",
+            ),
+            (
+                container(
+                    json!({ "waiting": { "reason": "CreateContainerConfigError", "message": "configmap \"x\" not found" } }),
+                    json!({}),
+                ),
+                Reason::PodsNotReady,
+                "configmap",
+            ),
+            (
+                container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), json!({})),
+                Reason::PodsNotReady,
+                "kubectl logs metrics-core-1 --namespace ns",
+            ),
+        ];
+        for (status, reason, evidence) in cases {
+            let (found, message) = worst_of(&[pod(status)]).expect("trouble");
+            assert_eq!(found, reason, "{message}");
+            assert!(message.contains(evidence), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_starts_or_ends_or_is_ready_is_no_trouble() {
+        assert_eq!(
+            worst_of(&[pod(container(
+                json!({ "running": { "startedAt": "2026-01-01T00:09:50Z" } }),
+                json!({})
+            ))]),
+            None
+        );
+        assert_eq!(worst_of(&[pod(json!({ "phase": "Failed", "reason": "Evicted" }))]), None);
+        assert_eq!(worst_of(&[pod(json!({ "conditions": [{ "type": "Ready", "status": "True" }] }))]), None);
+        assert_eq!(worst_of(&[pod(json!({ "phase": "Pending" }))]), None);
+    }
+
+    #[test]
+    fn what_will_not_pass_comes_first() {
+        let slow = pod(container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), json!({})));
+        let missing = pod(container(json!({ "waiting": { "reason": "ErrImageNeverPull" } }), json!({})));
+        assert_eq!(worst_of(&[slow, missing]).expect("trouble").0, Reason::ImagePullFailed);
+    }
+}

@@ -1,0 +1,114 @@
+//! What there shall be, and what the conditions say. Pure: it has neither a client nor a clock; new keys are
+//! the only thing that is not the same for the same input.
+
+pub mod certificates;
+pub mod conditions;
+pub mod objects;
+pub mod ownership;
+mod plan;
+mod serving;
+
+use std::collections::BTreeMap;
+
+use crds::{FINALIZER, Reason};
+use jiff::Timestamp;
+
+use crate::flags::Settings;
+use crate::observe::{Observed, Pipeline};
+use crate::owned::Owned;
+use crate::pki;
+
+pub use objects::Desired;
+pub use serving::{Serving, serving};
+
+/// Why an object is not as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// In a word.
+    pub reason: Reason,
+    /// Cause, evidence, remedy.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// An object of ours that shall go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Which.
+    pub object: Owned,
+    /// Its `metadata.uid`: should another of the same name have come, it stays.
+    pub uid: String,
+}
+
+/// What is to be done for the MetricsPipeline that is served.
+#[derive(Clone, Debug)]
+pub struct Maintain {
+    /// Objects as they shall be, in the order of applying.
+    pub desired: Vec<Desired>,
+    /// Objects that shall go.
+    pub removals: Vec<Removal>,
+    /// Objects that are not touched now, and why.
+    pub held: BTreeMap<Owned, Problem>,
+    /// The certificates, unless they could not be planned.
+    pub certificates: Option<pki::Plan>,
+}
+
+/// What is to be done for a MetricsPipeline that is being deleted.
+#[derive(Clone, Debug)]
+pub struct Dismantle {
+    /// Objects to delete now.
+    pub removals: Vec<Removal>,
+    /// Objects that must be gone before the next step.
+    pub waiting: Vec<Owned>,
+    /// Objects that can't be read, and why.
+    pub held: BTreeMap<Owned, Problem>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// Nothing: there is no MetricsPipeline.
+    Idle,
+    /// The finalizer must be set before anything is created.
+    Claim,
+    /// Objects are to be as they shall be.
+    Maintain(Box<Maintain>),
+    /// Objects are to be removed, in order.
+    Dismantle(Dismantle),
+    /// All is removed: the finalizer may go.
+    Release,
+}
+
+/// Why nothing could be decided. All of these are defects of the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideError {
+    /// An object could not be written as JSON.
+    #[error("an object could not be written as JSON: {0}")]
+    Serialize(#[from] serde_json::Error),
+}
+
+/// Decides what is to be done for the MetricsPipeline that is served.
+pub fn decide(
+    pipeline: Option<&Pipeline>,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Decision, DecideError> {
+    let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
+    if pipeline.deleting {
+        return Ok(plan::dismantle(observed, &settings.namespace));
+    }
+    let Ok(spec) = &pipeline.spec else { return Ok(Decision::Idle) };
+    if !pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Decision::Claim);
+    }
+    let context = objects::Context { pipeline, spec, settings };
+    Ok(Decision::Maintain(Box::new(plan::maintain(context, observed, now)?)))
+}

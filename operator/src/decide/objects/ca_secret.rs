@@ -1,0 +1,50 @@
+//! The CA's certificate and key.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{Context, Desired};
+use crate::owned::Owned;
+use crate::pki::Plan;
+
+/// The key of the Secret that holds earlier CAs that are still trusted.
+pub const PREVIOUS: &str = "previous.crt";
+
+/// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
+pub fn build(context: Context<'_>, certificates: &Plan) -> Result<Desired, serde_json::Error> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let mut data = BTreeMap::from([
+        ("tls.crt".to_owned(), bytes(&certificates.ca.certificate)),
+        ("tls.key".to_owned(), bytes(certificates.ca.key.expose())),
+    ]);
+    if !certificates.previous.is_empty() {
+        data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
+    }
+    let secret = Secret {
+        metadata: context.metadata(Owned::CaSecret),
+        data: Some(data),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    Desired::new(Owned::CaSecret, &secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use crate::pki;
+
+    #[test]
+    fn it_is_a_tls_secret_that_shows_nothing() {
+        let wanted =
+            crate::decide::certificates::wanted(&crds::MetricsPipelineSpec::default(), "metrics-system");
+        let plan = pki::plan(&wanted, &pki::Found::default(), jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE)
+            .expect("a plan");
+        let desired = with_context(|_| {}, |context| super::build(context, &plan).expect("built"));
+        assert_eq!(desired.body["type"], "kubernetes.io/tls");
+        assert_eq!(desired.body["data"].as_object().expect("data").len(), 2);
+        assert_eq!(format!("{desired:?}"), "Desired(Secret metrics-core-ca by metrics-pipeline-operator)");
+    }
+}

@@ -1,0 +1,103 @@
+//! The resources of the container: the fields of the nanny, and of nobody else.
+
+use crds::Limits;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde_json::json;
+use std::collections::BTreeMap;
+
+use super::{Context, Desired};
+use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER, Owned};
+
+const DEFAULT_CPU: &str = "50m";
+const DEFAULT_MEMORY: &str = "128Mi";
+
+/// Requests and limits as the spec says; limits that it leaves out follow `nanny.limits`.
+#[must_use]
+pub fn requirements(context: Context<'_>) -> ResourceRequirements {
+    let spec = &context.spec.metrics_core.resources;
+    let requests = spec.requests.clone().unwrap_or_default();
+    let limits = spec.limits.clone().unwrap_or_default();
+    let or_limit = |request: Option<Quantity>, limit: &Option<Quantity>, default: &str| {
+        // As Kubernetes has it: a limit without a request is the request too.
+        request.or_else(|| limit.clone()).unwrap_or_else(|| Quantity(default.to_owned()))
+    };
+    let cpu = or_limit(requests.cpu, &limits.cpu, DEFAULT_CPU);
+    let memory = or_limit(requests.memory, &limits.memory, DEFAULT_MEMORY);
+    let cpu_limit = limits.cpu.or_else(|| match context.spec.nanny.limits {
+        Limits::MemoryOnly => None,
+        Limits::Same => Some(cpu.clone()),
+    });
+    let memory_limit = limits.memory.unwrap_or_else(|| memory.clone());
+    let named = |cpu: Option<Quantity>, memory: Quantity| -> BTreeMap<String, Quantity> {
+        cpu.map(|cpu| ("cpu".to_owned(), cpu)).into_iter().chain([("memory".to_owned(), memory)]).collect()
+    };
+    ResourceRequirements {
+        requests: Some(named(Some(cpu), memory)),
+        limits: Some(named(cpu_limit, memory_limit)),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned.
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let resource = Owned::Deployment.resource();
+    let body = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": { "name": Owned::Deployment.name(), "namespace": context.settings.namespace },
+        "spec": { "template": { "spec": { "containers": [
+            { "name": METRICS_CORE, "resources": requirements(context) },
+        ] } } },
+    });
+    Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(Owned::Deployment, &body)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use super::*;
+    use crds::{MetricsPipelineSpec, ResourceAmounts, Resources};
+
+    fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> serde_json::Value {
+        let body = with_context(change, |context| build(context).expect("built").body);
+        body["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
+    }
+
+    fn amounts(cpu: Option<&str>, memory: Option<&str>) -> Option<ResourceAmounts> {
+        let quantity = |value: Option<&str>| value.map(|value| Quantity(value.to_owned()));
+        Some(ResourceAmounts { cpu: quantity(cpu), memory: quantity(memory) })
+    }
+
+    #[test]
+    fn the_memory_limit_is_the_request_and_the_cpu_has_none() {
+        assert_eq!(
+            built(|_| {}),
+            json!({ "requests": { "cpu": "50m", "memory": "128Mi" }, "limits": { "memory": "128Mi" } })
+        );
+    }
+
+    #[test]
+    fn same_makes_limits_of_requests() {
+        assert_eq!(
+            built(|spec| {
+                spec.nanny.limits = Limits::Same;
+                spec.metrics_core.resources.requests = amounts(Some("1"), None);
+            }),
+            json!({ "requests": { "cpu": "1", "memory": "128Mi" }, "limits": { "cpu": "1", "memory": "128Mi" } })
+        );
+    }
+
+    #[test]
+    fn what_the_spec_says_is_literal() {
+        assert_eq!(
+            built(|spec| {
+                spec.metrics_core.resources = Resources {
+                    requests: amounts(None, Some("100Mi")),
+                    limits: amounts(Some("2"), Some("200Mi")),
+                };
+            }),
+            json!({ "requests": { "cpu": "2", "memory": "100Mi" }, "limits": { "cpu": "2", "memory": "200Mi" } })
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use clap::{Parser, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+/// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Installs, certifies, repairs and explains the resource-metrics pipeline of a cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Flags {
+    /// The namespace of metrics-core and of the Lease [default: $POD_NAMESPACE, or the pod's own]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// The image of metrics-core for a MetricsPipeline that names none [default: $METRICS_CORE_IMAGE]
+    #[arg(long, value_name = "IMAGE")]
+    pub metrics_core_image: Option<String>,
+
+    /// Whether to wait for the Lease before acting; without it two operators would overwrite each other
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    pub leader_elect: bool,
+
+    /// Where /healthz, /readyz and /metrics are served, over plain HTTP
+    #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
+    pub bind_address: SocketAddr,
+
+    /// How much is logged: off, error, warn, info, debug or trace
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub log_level: LevelFilter,
+
+    /// The form of the log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the operator was started with, after defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespace of metrics-core.
+    pub namespace: String,
+    /// The image for a MetricsPipeline that names none.
+    pub image: Option<String>,
+    /// Who this process is: the pod's name, or the host's.
+    pub identity: String,
+}
+
+/// Why the operator can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagError {
+    /// No namespace was found anywhere.
+    #[error(
+        "--namespace: is not set, POD_NAMESPACE is not set, and {NAMESPACE_FILE} can't be read ({0}); outside of a pod name the namespace"
+    )]
+    Namespace(std::io::Error),
+}
+
+impl Flags {
+    /// Fills in what was left out from the environment.
+    pub fn settings(&self) -> Result<Settings, FlagError> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let namespace = match self.namespace.clone().or_else(|| variable("POD_NAMESPACE")) {
+            Some(namespace) => namespace,
+            None => std::fs::read_to_string(Path::new(NAMESPACE_FILE))
+                .map_err(FlagError::Namespace)?
+                .trim()
+                .to_owned(),
+        };
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = variable("POD_NAME").or_else(host).unwrap_or_default();
+        Ok(Settings {
+            namespace,
+            image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
+            // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
+            identity: format!("{}_{}", name.trim(), started()),
+        })
+    }
+}
+
+fn started() -> String {
+    format!("{:x}", jiff::Timestamp::now().as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_election_is_on_unless_turned_off() {
+        let parse = |arguments: &[&str]| {
+            Flags::parse_from([&["metrics-pipeline-operator"], arguments].concat()).leader_elect
+        };
+        assert!(parse(&[]));
+        assert!(parse(&["--leader-elect"]));
+        assert!(!parse(&["--leader-elect=false"]));
+    }
+}

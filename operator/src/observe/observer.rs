@@ -1,0 +1,293 @@
+//! Reads what changed and keeps the rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crds::{KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use super::watches::{self, Changes, Known, Source};
+use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use crate::owned::{METRICS_CORE, Owned};
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// All is read again this often, in case a watch lost something.
+const READ_ALL: Duration = Duration::from_secs(10 * 60);
+
+/// Nodes that match a selector can only be counted by listing them; that is done this often at most.
+const COUNT_SELECTED_NODES: Duration = Duration::from_secs(60);
+
+/// MetricsPipelines beyond this many are not looked at.
+const MAX_PIPELINES: u32 = 500;
+
+/// Pods of metrics-core beyond this many are not looked at; there are at most 16, and those that end.
+const MAX_PODS: u32 = 100;
+
+/// Why nothing could be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// kube-apiserver did not answer.
+    #[error("kube-apiserver did not answer within {} s when asked for {what}", TIMEOUT.as_secs())]
+    Timeout {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// kube-apiserver refused or could not be reached.
+    #[error("{what} could not be read: {error}")]
+    Request {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        error: Box<kube::Error>,
+    },
+}
+
+/// Reads what changed and keeps the rest.
+pub struct Observer {
+    client: Client,
+    namespace: String,
+    changes: Arc<Changes>,
+    known: Known,
+    _watches: JoinSet<()>,
+    observed: Observed,
+    read_all: Option<Instant>,
+    counted: Option<(Option<String>, Instant)>,
+}
+
+impl Observer {
+    /// Starts the watches; the first observation reads everything.
+    #[must_use]
+    pub fn start(client: Client, namespace: String) -> Self {
+        let changes = Arc::new(Changes::default());
+        let known: Known = Arc::new(Mutex::default());
+        let watches = watches::start(&client, &namespace, &changes, &known);
+        Self {
+            client,
+            namespace,
+            changes,
+            known,
+            _watches: watches,
+            observed: Observed::default(),
+            read_all: None,
+            counted: None,
+        }
+    }
+
+    /// What changed since the last observation.
+    #[must_use]
+    pub fn changes(&self) -> Arc<Changes> {
+        self.changes.clone()
+    }
+
+    /// What was last observed.
+    #[must_use]
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Takes over what kube-apiserver answered to a write.
+    pub fn wrote(&mut self, object: Owned, found: Found) {
+        if let Found::Present(present) = &found
+            && let Some(version) = &present.metadata.resource_version
+        {
+            self.known.lock().insert(object, version.clone());
+        } else {
+            self.known.lock().remove(&object);
+        }
+        self.observed.objects.insert(object, found);
+    }
+
+    /// Has an object read again before the next decision.
+    pub fn forget(&mut self, source: Source) {
+        self.changes.mark_quietly(source);
+    }
+
+    /// Reads what changed.
+    pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
+        let mut changed = self.changes.take();
+        if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
+            changed.extend(Source::all());
+            self.read_all = Some(Instant::now());
+        }
+        while let Some(source) = changed.pop_first() {
+            if let Err(error) = self.read(source).await {
+                // What was not read now is read next time.
+                self.changes.mark_quietly(source);
+                for source in changed {
+                    self.changes.mark_quietly(source);
+                }
+                return Err(error);
+            }
+        }
+        Ok(&self.observed)
+    }
+
+    async fn read(&mut self, source: Source) -> Result<(), ObserveError> {
+        match source {
+            Source::Pipelines => {
+                let resource = ApiResource::erase::<MetricsPipeline>(&());
+                let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+                let parameters = ListParams::default().limit(MAX_PIPELINES);
+                let list = within("MetricsPipelines", api.list(&parameters)).await?;
+                self.observed.pipelines = list.items.into_iter().map(Pipeline::read).collect();
+            }
+            Source::Pods => {
+                let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+                let parameters = ListParams::default()
+                    .labels(&format!("app.kubernetes.io/name={METRICS_CORE}"))
+                    .limit(MAX_PODS);
+                match within("pods", api.list(&parameters)).await {
+                    Ok(list) => self.observed.pods = list.items,
+                    Err(error) => _ = tolerate(error)?,
+                }
+            }
+            Source::Endpoints => {
+                let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
+                let parameters = ListParams::default()
+                    .labels(&format!("kubernetes.io/service-name={METRICS_CORE}"))
+                    .limit(MAX_PODS);
+                self.observed.ready_endpoints = match within("EndpointSlices", api.list(&parameters)).await {
+                    Ok(list) => Some(ready_endpoints(&list.items)),
+                    Err(error) => tolerate(error).map(|_| None)?,
+                };
+            }
+            Source::Object(object) => {
+                let api: Api<DynamicObject> =
+                    watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
+                let found = match within("an owned object", api.get_opt(object.name())).await {
+                    Ok(Some(found)) => Found::Present(Box::new(found)),
+                    Ok(None) => Found::Absent,
+                    Err(error) => Found::Unreadable(tolerate(error)?),
+                };
+                self.wrote(object, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what no watch tells: the nodes, the kubelets' CA, and whether metrics are served.
+    pub async fn look_around(&mut self, spec: &MetricsPipelineSpec) -> &Observed {
+        self.observed.kubelet_ca = self.kubelet_ca(spec).await;
+        self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
+        // Before there is an APIService the answer is known, and asking would only fill somebody's log.
+        self.observed.served = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
+            served::ask(&self.client).await
+        } else {
+            Served::NotAsked
+        };
+        &self.observed
+    }
+
+    async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {
+        let tls = &spec.metrics_core.kubelet.tls;
+        if tls.mode != KubeletTlsMode::Verify {
+            return KubeletCa::Unused;
+        }
+        let (name, key) = tls
+            .certificate_authority
+            .as_ref()
+            .map_or(("kube-root-ca.crt", "ca.crt"), |source| (source.name.as_str(), source.key.as_str()));
+        let place = || format!("ConfigMap {}/{name}, key {key}", self.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        match within("the kubelets' CA", api.get_opt(name)).await {
+            Ok(found) => found
+                .and_then(|map| map.data)
+                .and_then(|mut data| data.remove(key))
+                .map_or_else(|| KubeletCa::Missing { place: place() }, KubeletCa::Found),
+            Err(error) => KubeletCa::Unreadable(words(&error)),
+        }
+    }
+
+    async fn count_nodes(&mut self, selector: Option<&str>) {
+        let api: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
+        let Some(selector) = selector else {
+            self.counted = None;
+            // kube-apiserver counts what it does not send.
+            self.observed.nodes = match within("nodes", api.list(&ListParams::default().limit(1))).await {
+                Ok(list) => {
+                    let rest = list.metadata.remaining_item_count.unwrap_or(0);
+                    usize::try_from(rest).ok().map(|rest| list.items.len() + rest)
+                }
+                Err(_) => None,
+            };
+            return;
+        };
+        let is_fresh = self.counted.as_ref().is_some_and(|(counted, when)| {
+            counted.as_deref() == Some(selector) && when.elapsed() < COUNT_SELECTED_NODES
+        });
+        if is_fresh {
+            return;
+        }
+        let mut parameters = ListParams::default().labels(selector).limit(500);
+        let mut count = 0;
+        self.observed.nodes = loop {
+            match within("nodes", api.list(&parameters)).await {
+                Ok(list) => {
+                    count += list.items.len();
+                    match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                        Some(token) => parameters = parameters.continue_token(&token),
+                        None => break Some(count),
+                    }
+                }
+                Err(_) => break None,
+            }
+        };
+        self.counted = Some((Some(selector.to_owned()), Instant::now()));
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}
+
+async fn within<T>(
+    what: &'static str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ObserveError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
+        Err(_) => Err(ObserveError::Timeout { what }),
+    }
+}
+
+/// A refusal concerns one object, and the others go on; an unreachable kube-apiserver concerns all.
+fn tolerate(error: ObserveError) -> Result<Unreadable, ObserveError> {
+    match &error {
+        ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
+            Ok(words(&error))
+        }
+        _ => Err(error),
+    }
+}
+
+fn words(error: &ObserveError) -> Unreadable {
+    if let ObserveError::Request { error: inner, .. } = error
+        && let kube::Error::Api(status) = &**inner
+    {
+        return Unreadable { forbidden: status.is_forbidden(), message: status.message.clone() };
+    }
+    Unreadable { forbidden: false, message: error.to_string() }
+}
+
+fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
+    // Dual-stack Services have a slice for each family; a pod counts once.
+    let mut by_pod = BTreeMap::new();
+    for endpoint in slices.iter().flat_map(|slice| slice.endpoints.iter()) {
+        let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
+        let address = endpoint.addresses.first().map(String::as_str);
+        let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
+        by_pod.insert(name.or(address), ready);
+    }
+    by_pod.into_values().filter(|ready| *ready).count()
+}

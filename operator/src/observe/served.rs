@@ -1,0 +1,112 @@
+//! A real request for metrics, through the aggregation layer, as kubectl and the HPA make it.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
+use kube::client::Body;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// The largest response that is read: 5,000 nodes take 2 MiB.
+pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+
+/// kube-apiserver gives up on the server behind it after 30 s in its own check (5 s for discovery).
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+const PATH: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
+
+/// Names are enough; a server that does not know the form answers with whole metrics.
+const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+/// Whether a request for metrics is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Served {
+    /// It was not asked.
+    #[default]
+    NotAsked,
+    /// It was answered with metrics of so many nodes.
+    Answered {
+        /// How many.
+        nodes: usize,
+    },
+    /// It was refused.
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// The answer's words, cut to a readable length.
+        message: String,
+    },
+    /// There was no answer.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    message: String,
+}
+
+/// Asks for the metrics of all nodes.
+pub(super) async fn ask(client: &Client) -> Served {
+    match tokio::time::timeout(TIMEOUT, request(client)).await {
+        Ok(Ok((code, body))) => judge(code, &body),
+        Ok(Err(message)) => Served::Failed { message },
+        Err(_) => Served::Failed { message: format!("no answer within {} s", TIMEOUT.as_secs()) },
+    }
+}
+
+async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
+    let request = http::Request::get(PATH)
+        .header(http::header::ACCEPT, ACCEPT)
+        .body(Body::empty())
+        .map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| error.to_string())?;
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_RESPONSE)
+        .collect()
+        .await
+        .map_err(|error| format!("the answer could not be read: {error}"))?;
+    Ok((code, body.to_bytes().into()))
+}
+
+fn judge(code: u16, body: &[u8]) -> Served {
+    if code != 200 {
+        let message = serde_json::from_slice::<Status>(body)
+            .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |status| status.message);
+        let message = message.trim().chars().take(300).collect();
+        return Served::Refused { code, message };
+    }
+    match serde_json::from_slice::<List>(body) {
+        Ok(list) => Served::Answered { nodes: list.items.len() },
+        Err(error) => Served::Failed { message: format!("the answer is not a list of nodes: {error}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let items =
+            br#"{"kind":"NodeMetricsList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+        assert_eq!(judge(200, items), Served::Answered { nodes: 2 });
+        assert!(matches!(judge(200, b"<html>"), Served::Failed { .. }));
+        assert_eq!(
+            judge(403, br#"{"kind":"Status","message":"no right"}"#),
+            Served::Refused { code: 403, message: "no right".to_owned() }
+        );
+        assert_eq!(
+            judge(503, b"service unavailable\n"),
+            Served::Refused { code: 503, message: "service unavailable".to_owned() }
+        );
+    }
+}

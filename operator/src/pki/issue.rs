@@ -1,0 +1,138 @@
+//! New keys and certificates.
+
+use std::fmt;
+use std::time::Duration;
+
+use crds::KeyAlgorithm;
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, RsaKeySize,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::BACKDATE;
+
+/// A private key in PEM. It shows itself to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateKey(String);
+
+impl PrivateKey {
+    /// Takes PEM as it is; whether it is a key is known when it is used.
+    #[must_use]
+    pub fn from_pem(pem: String) -> Self {
+        Self(pem)
+    }
+
+    /// The PEM, for the Secret that it is stored in and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// SubjectPublicKeyInfo in DER of the key that belongs to it.
+    pub fn public_key(&self) -> Result<Vec<u8>, IssueError> {
+        Ok(self.load()?.subject_public_key_info())
+    }
+
+    fn load(&self) -> Result<KeyPair, IssueError> {
+        // The parser's error is left out: nothing that was derived from a key is ever shown.
+        KeyPair::from_pem(&self.0).map_err(|_| IssueError::Key)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The certificate in PEM.
+    pub certificate: String,
+    /// Its key.
+    pub key: PrivateKey,
+}
+
+/// Why a certificate was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The key is not one.
+    #[error("the private key is not PKCS #8, PKCS #1 or SEC 1 in PEM")]
+    Key,
+    /// The CA's certificate can't be used.
+    #[error("the CA certificate can't be used for signing: {0}")]
+    Authority(String),
+    /// The library refused.
+    #[error("the certificate could not be made: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// Issues a CA: it signs server certificates itself (path length 0) and nothing else.
+pub fn issue_ca(algorithm: KeyAlgorithm, validity: Duration, now: Timestamp) -> Result<Pair, IssueError> {
+    let key = new_key(algorithm)?;
+    let mut parameters = CertificateParams::new(Vec::new())?;
+    // A name of its own for each CA: verifiers that look for the issuer by name find the right one of two.
+    parameters.distinguished_name = common_name(&format!("metrics-core CA {}", now.as_second()));
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut parameters, now, now + validity);
+    let certificate = parameters.self_signed(&key)?;
+    Ok(Pair { certificate: certificate.pem(), key: PrivateKey(key.serialize_pem()) })
+}
+
+/// Issues a serving certificate for DNS names, valid at most as long as the CA.
+pub fn issue_leaf(
+    ca: &Pair,
+    ca_not_after: Timestamp,
+    names: &[String],
+    algorithm: KeyAlgorithm,
+    validity: Duration,
+    now: Timestamp,
+) -> Result<Pair, IssueError> {
+    let authority = CertificateDer::from_pem_slice(ca.certificate.as_bytes())
+        .map_err(|error| IssueError::Authority(error.to_string()))?;
+    let issuer = Issuer::from_ca_cert_der(&authority, ca.key.load()?)
+        .map_err(|error| IssueError::Authority(error.to_string()))?;
+    let key = new_key(algorithm)?;
+    let mut parameters = CertificateParams::new(names.to_vec())?;
+    parameters.distinguished_name = common_name("metrics-core");
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    parameters.use_authority_key_identifier_extension = true;
+    parameters.key_usages = match algorithm {
+        KeyAlgorithm::ECDSAP256 => vec![KeyUsagePurpose::DigitalSignature],
+        // RSA key exchange of TLS 1.2 (RFC 5280, 4.2.1.3).
+        KeyAlgorithm::RSA2048 | KeyAlgorithm::RSA4096 => {
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment]
+        }
+    };
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    set_validity(&mut parameters, now, ca_not_after.min(now + validity));
+    let certificate = parameters.signed_by(&key, &issuer)?;
+    Ok(Pair { certificate: certificate.pem(), key: PrivateKey(key.serialize_pem()) })
+}
+
+fn new_key(algorithm: KeyAlgorithm) -> Result<KeyPair, rcgen::Error> {
+    match algorithm {
+        KeyAlgorithm::ECDSAP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        KeyAlgorithm::RSA2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
+        KeyAlgorithm::RSA4096 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096),
+    }
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished_name = DistinguishedName::new();
+    distinguished_name.push(DnType::CommonName, name);
+    distinguished_name
+}
+
+fn set_validity(parameters: &mut CertificateParams, now: Timestamp, until: Timestamp) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let since_epoch =
+        |time: Timestamp| Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default());
+    parameters.not_before = epoch + since_epoch(now - BACKDATE);
+    parameters.not_after = epoch + since_epoch(until);
+}

@@ -1,0 +1,102 @@
+//! Events: one for each change of a condition, and for what the operator did of its own accord.
+
+use crds::{ConditionType, MetricsPipeline, MetricsPipelineStatus, Reason};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+
+use crate::observe::Pipeline;
+use crate::owned::FIELD_MANAGER;
+
+/// What an event's note may hold (events.k8s.io/v1).
+const MAX_NOTE: usize = 1024;
+
+/// Publishes events. One that can't be published is logged: it is never worth a retry.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    pub(super) fn new(client: Client, identity: String) -> Self {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// One event for each condition that became something worth telling.
+    pub(super) async fn transitions(&self, pipeline: &Pipeline, status: &MetricsPipelineStatus) {
+        for condition in &status.conditions {
+            // The summary repeats the others, unless there is nothing else to tell.
+            let is_summary = condition.type_ == ConditionType::Ready.as_str();
+            let own = [Reason::Conflict, Reason::InvalidSpec, Reason::Deleting, Reason::AsExpected];
+            if is_summary && !own.iter().any(|reason| reason.as_str() == condition.reason) {
+                continue;
+            }
+            let passing = [Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
+            let worth = condition.status != "Unknown"
+                && !passing.iter().any(|reason| reason.as_str() == condition.reason);
+            let before = pipeline.status.conditions.iter().find(|before| before.type_ == condition.type_);
+            let same = before
+                .is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
+            if same || !worth {
+                continue;
+            }
+            let good = condition.status == "True" && condition.reason == Reason::AsExpected.as_str();
+            let severity = if good || condition.reason == Reason::Deleting.as_str() {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            let reason = if good { condition.type_.as_str() } else { condition.reason.as_str() };
+            self.publish(pipeline, severity, reason, &condition.type_, &condition.message).await;
+        }
+    }
+
+    /// A certificate was issued.
+    pub async fn renewed(&self, pipeline: &Pipeline, which: &str, why: &str) {
+        let note = format!("A new {which} certificate was issued, as {why}.");
+        self.publish(pipeline, EventType::Normal, "CertificateIssued", "Issue", &note).await;
+    }
+
+    async fn publish(
+        &self,
+        pipeline: &Pipeline,
+        severity: EventType,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
+        let event = Event {
+            type_: severity,
+            reason: reason.to_owned(),
+            note: Some(bounded(note)),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let regarding = ObjectReference {
+            api_version: Some(MetricsPipeline::api_version(&()).into_owned()),
+            kind: Some(MetricsPipeline::kind(&()).into_owned()),
+            name: Some(pipeline.name.clone()),
+            uid: Some(pipeline.uid.clone()),
+            ..ObjectReference::default()
+        };
+        if let Err(error) = self.recorder.publish(&event, &regarding).await {
+            tracing::warn!(%error, reason, "an event was not published");
+        }
+    }
+}
+
+fn bounded(note: &str) -> String {
+    let end = (0..=MAX_NOTE.min(note.len())).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+    note[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn notes_are_cut_between_characters() {
+        let note = "é".repeat(1000);
+        assert_eq!(super::bounded(&note).len(), 1024);
+        assert_eq!(super::bounded("short"), "short");
+    }
+}

@@ -1,0 +1,154 @@
+//! The status that follows from verdicts and facts, and from when things were last different.
+
+use crds::{CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NodesStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::decide::conditions::Verdict;
+use crate::observe::Pipeline;
+use crate::pki::{self, Certificate};
+
+/// Facts beside the conditions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// The certificates.
+    pub certificates: Option<&'a pki::Plan>,
+    /// Nodes with metrics, of all nodes.
+    pub nodes: Option<(usize, usize)>,
+}
+
+/// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
+/// version does not know is kept too, as its owner is somebody else.
+#[must_use]
+pub fn status(
+    pipeline: &Pipeline,
+    verdicts: &[Verdict],
+    facts: Option<Facts<'_>>,
+    now: Timestamp,
+) -> MetricsPipelineStatus {
+    let old = &pipeline.status;
+    let mut conditions: Vec<Condition> = ConditionType::ALL
+        .iter()
+        .filter_map(|type_| {
+            let before = old.conditions.iter().find(|condition| condition.type_ == type_.as_str());
+            let verdict = verdicts.iter().find(|verdict| verdict.condition == *type_);
+            match verdict {
+                Some(verdict) => Some(condition(verdict, before, pipeline.generation, now)),
+                None => before.cloned(),
+            }
+        })
+        .collect();
+    let unknown = old
+        .conditions
+        .iter()
+        .filter(|condition| !ConditionType::ALL.iter().any(|type_| type_.as_str() == condition.type_));
+    conditions.extend(unknown.cloned());
+    MetricsPipelineStatus {
+        observed_generation: Some(pipeline.generation),
+        conditions,
+        nodes: facts.map_or_else(|| old.nodes.clone(), |facts| facts.nodes.map(nodes)),
+        certificates: facts
+            .map_or_else(|| old.certificates.clone(), |facts| facts.certificates.map(certificates)),
+    }
+}
+
+fn condition(verdict: &Verdict, before: Option<&Condition>, generation: i64, now: Timestamp) -> Condition {
+    let status = verdict.holds.as_str();
+    // The time tells when the status changed, not when a message did (API conventions).
+    let since =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    Condition {
+        type_: verdict.condition.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        message: bounded(&verdict.message),
+        observed_generation: Some(generation),
+        last_transition_time: since.unwrap_or(Time(seconds(now))),
+    }
+}
+
+/// `metav1.Condition` admits 32,768 bytes; a reader admits less.
+fn bounded(message: &str) -> String {
+    message.chars().take(2048).collect()
+}
+
+/// Kubernetes keeps whole seconds.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn nodes((covered, total): (usize, usize)) -> NodesStatus {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    NodesStatus { total: number(total), covered: number(covered), summary: format!("{covered}/{total}") }
+}
+
+fn certificates(plan: &pki::Plan) -> CertificatesStatus {
+    let one = |certificate: &Certificate| CertificateStatus {
+        not_after: Time(seconds(certificate.not_after)),
+        renewal_time: Time(seconds(certificate.renewal_time())),
+    };
+    CertificatesStatus { ca: Some(one(&plan.ca_certificate)), serving: Some(one(&plan.serving_certificate)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::conditions::{Holds, malformed};
+    use crds::Reason;
+
+    fn pipeline() -> Pipeline {
+        Pipeline {
+            name: "a".to_owned(),
+            uid: "u".to_owned(),
+            resource_version: "1".to_owned(),
+            generation: 4,
+            created: None,
+            deleting: false,
+            finalizers: Vec::new(),
+            spec: Ok(crds::MetricsPipelineSpec::default()),
+            status: MetricsPipelineStatus::default(),
+        }
+    }
+
+    #[test]
+    fn all_conditions_are_there_from_the_first_visit() {
+        let status = status(&pipeline(), &malformed("x"), None, Timestamp::UNIX_EPOCH);
+        let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(types, ConditionType::ALL.map(ConditionType::as_str));
+        assert!(
+            status
+                .conditions
+                .iter()
+                .all(|condition| condition.observed_generation == Some(4) && !condition.reason.is_empty())
+        );
+    }
+
+    #[test]
+    fn the_time_changes_with_the_status_only_and_nothing_changes_without_news() {
+        let at = |second: i64| Timestamp::from_second(second).expect("a time");
+        let ready = |holds: Holds, message: &str| {
+            [Verdict::new(ConditionType::Ready, holds, Reason::AsExpected, message)]
+        };
+        let mut pipeline = pipeline();
+        pipeline.status = status(&pipeline, &ready(Holds::True, "1 of 1"), None, at(1));
+        // As it comes back from kube-apiserver.
+        let stored = serde_json::to_value(&pipeline.status).expect("JSON");
+        pipeline.status = serde_json::from_value(stored).expect("a status");
+        assert_eq!(status(&pipeline, &ready(Holds::True, "1 of 1"), None, at(2)), pipeline.status);
+        let message = status(&pipeline, &ready(Holds::True, "1 of 2"), None, at(2));
+        assert_eq!(message.conditions[0].last_transition_time, Time(at(1)));
+        let lost = status(&pipeline, &ready(Holds::False, "0 of 2"), None, at(3));
+        assert_eq!(lost.conditions[0].last_transition_time, Time(at(3)));
+    }
+
+    #[test]
+    fn conditions_of_others_stay() {
+        let mut pipeline = pipeline();
+        let foreign: Condition = serde_json::from_value(serde_json::json!({
+            "type": "Other", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))
+        .expect("a condition");
+        pipeline.status.conditions = vec![foreign.clone()];
+        let status = status(&pipeline, &malformed("x"), None, Timestamp::UNIX_EPOCH);
+        assert_eq!(status.conditions.last(), Some(&foreign));
+    }
+}

@@ -1,0 +1,183 @@
+//! Metrics about the operator and about what it looks after, in OpenMetrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use crds::MetricsPipelineStatus;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::pki;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfObject {
+    kind: String,
+    name: String,
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCondition {
+    metricspipeline: String,
+    r#type: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCertificate {
+    certificate: &'static str,
+}
+
+/// Metrics about the operator and about what it looks after.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    registry: Arc<Mutex<Registry>>,
+    reconciles: Family<OfResult, Counter<u64, AtomicU64>>,
+    duration: Histogram,
+    writes: Family<OfObject, Counter<u64, AtomicU64>>,
+    conditions: Family<OfCondition, Gauge<i64, AtomicI64>>,
+    expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    leader: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let telemetry = Self {
+            registry: Arc::default(),
+            reconciles: Family::default(),
+            duration: Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0]),
+            writes: Family::default(),
+            conditions: Family::default(),
+            expiry: Family::default(),
+            renewal: Family::default(),
+            leader: Gauge::default(),
+        };
+        let mut registry = telemetry.registry.lock();
+        let own = registry.sub_registry_with_prefix("metrics_pipeline");
+        own.register("operator_reconciles", "Reconciles, by result", telemetry.reconciles.clone());
+        own.register_with_unit(
+            "operator_reconcile_duration",
+            "How long a reconcile took",
+            Unit::Seconds,
+            telemetry.duration.clone(),
+        );
+        own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register(
+            "operator_leader",
+            "Whether this process is the one that acts",
+            telemetry.leader.clone(),
+        );
+        own.register(
+            "condition",
+            "Conditions of each MetricsPipeline, 1 for the status that it has",
+            telemetry.conditions.clone(),
+        );
+        own.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When a certificate expires, in Unix time",
+            Unit::Seconds,
+            telemetry.expiry.clone(),
+        );
+        own.register_with_unit(
+            "certificate_renewal_timestamp",
+            "When the operator renews a certificate, in Unix time",
+            Unit::Seconds,
+            telemetry.renewal.clone(),
+        );
+        drop(registry);
+        telemetry
+    }
+}
+
+impl Telemetry {
+    /// Counts a reconcile.
+    pub fn reconciled(&self, good: bool, took: Duration) {
+        let result = if good { "success" } else { "error" };
+        self.reconciles.get_or_create(&OfResult { result }).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a write.
+    pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
+        let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
+        self.writes.get_or_create(&labels).inc();
+    }
+
+    /// Shows whether this process is the one that acts.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Forgets the conditions of before, so that those of a deleted MetricsPipeline go.
+    pub fn begin(&self) {
+        self.conditions.clear();
+    }
+
+    /// Shows the conditions of a MetricsPipeline.
+    pub fn conditions(&self, name: &str, status: &MetricsPipelineStatus) {
+        for condition in &status.conditions {
+            for one in ["True", "False", "Unknown"] {
+                let labels = OfCondition {
+                    metricspipeline: name.to_owned(),
+                    r#type: condition.type_.clone(),
+                    status: one,
+                };
+                self.conditions.get_or_create(&labels).set(i64::from(condition.status == one));
+            }
+        }
+    }
+
+    /// Shows when certificates expire and are renewed.
+    pub fn certificates(&self, plan: &pki::Plan) {
+        for (certificate, value) in [("ca", &plan.ca_certificate), ("serving", &plan.serving_certificate)] {
+            let labels = OfCertificate { certificate };
+            self.expiry.get_or_create(&labels).set(value.not_after.as_second());
+            self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+        }
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        _ = encode(&mut text, &self.registry.lock());
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owned::Owned;
+
+    #[test]
+    fn metrics_have_the_documented_names() {
+        let telemetry = Telemetry::default();
+        telemetry.reconciled(true, Duration::from_millis(3));
+        telemetry.wrote(Owned::Deployment, "apply");
+        telemetry.leads(true);
+        let text = telemetry.encode();
+        for line in [
+            "metrics_pipeline_operator_reconciles_total{result=\"success\"} 1",
+            "metrics_pipeline_operator_reconcile_duration_seconds_count 1",
+            "metrics_pipeline_operator_writes_total{kind=\"Deployment\",name=\"metrics-core\",verb=\"apply\"} 1",
+            "metrics_pipeline_operator_leader 1",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The Lease that makes one of several operators act.
+//!
+//! The rules are those of client-go's leaderelection: every write carries the resourceVersion that it was
+//! decided on, so two can't both succeed; whether the other's Lease has run out is judged by one's own clock
+//! from when one saw it change, so clocks need not agree; and who could not renew in time stops before the
+//! Lease runs out.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::owned::FIELD_MANAGER;
+
+/// The name of the Lease.
+pub const LEASE: &str = "metrics-pipeline-operator";
+
+const DURATION: Duration = Duration::from_secs(15);
+/// Who has not renewed for so long stops: 5 s before another may start.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
+const REQUEST: Duration = Duration::from_secs(4);
+
+/// One candidate.
+pub struct Election {
+    api: Api<Lease>,
+    identity: String,
+    seen: Option<Seen>,
+}
+
+struct Seen {
+    lease: Lease,
+    since: Instant,
+}
+
+impl Election {
+    /// A candidate that holds nothing yet.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: String) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+    }
+
+    /// Waits until the Lease is ours.
+    pub async fn acquire(&mut self) {
+        let mut told = false;
+        loop {
+            match self.attempt().await {
+                Ok(true) => return,
+                Ok(false) if !told => {
+                    let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease)).unwrap_or_default();
+                    tracing::info!(holder, "standing by: another operator acts");
+                    told = true;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the Lease could not be read or written"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Renews until that fails for too long; then another may act soon, and this process must not.
+    pub async fn keep(&mut self) {
+        let mut renewed = Instant::now();
+        let mut pause = RENEW_EVERY;
+        while renewed.elapsed() < RENEW_DEADLINE {
+            tokio::time::sleep(pause).await;
+            pause = match self.attempt().await {
+                Ok(true) => {
+                    renewed = Instant::now();
+                    RENEW_EVERY
+                }
+                // Somebody else has it: there is nothing to wait for.
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the Lease was not renewed");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    /// Gives the Lease back, so that the next need not wait until it runs out.
+    pub async fn release(&mut self) {
+        let Some(seen) = self.seen.take().filter(|seen| holder(&seen.lease) == Some(&self.identity)) else {
+            return;
+        };
+        let mut lease = seen.lease;
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+            spec.lease_duration_seconds = Some(1);
+        }
+        let answer = tokio::time::timeout(REQUEST, self.api.replace(LEASE, &parameters(), &lease)).await;
+        if let Ok(Err(error)) = answer {
+            tracing::warn!(%error, "the Lease was not given back; it runs out by itself");
+        }
+    }
+
+    /// One attempt to get or renew the Lease; whether it is ours.
+    async fn attempt(&mut self) -> Result<bool, String> {
+        tokio::time::timeout(REQUEST, self.try_attempt())
+            .await
+            .map_err(|_| format!("no answer within {} s", REQUEST.as_secs()))?
+            .map_err(|error| error.to_string())
+    }
+
+    async fn try_attempt(&mut self) -> Result<bool, kube::Error> {
+        // Who holds it knows its version; only a surprise makes it worth reading.
+        let held = self.seen.as_ref().filter(|seen| holder(&seen.lease) == Some(&self.identity));
+        let current = match held {
+            Some(seen) => Some(seen.lease.clone()),
+            None => {
+                let read = self.api.get_opt(LEASE).await?;
+                self.see(read.clone());
+                read
+            }
+        };
+        let now = Timestamp::now();
+        let written = match current {
+            None => {
+                let mut lease = claimed(None, &self.identity, now);
+                lease.metadata.name = Some(LEASE.to_owned());
+                self.api.create(&parameters(), &lease).await
+            }
+            Some(current) if self.may_take(&current) => {
+                self.api.replace(LEASE, &parameters(), &claimed(Some(current), &self.identity, now)).await
+            }
+            Some(_) => return Ok(false),
+        };
+        match written {
+            Ok(lease) => {
+                self.see(Some(lease));
+                Ok(true)
+            }
+            Err(error) => {
+                // Another was faster, or the answer was lost: look before the next attempt.
+                self.seen = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn see(&mut self, lease: Option<Lease>) {
+        let Some(lease) = lease else {
+            self.seen = None;
+            return;
+        };
+        let unchanged = self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| seen.lease.metadata.resource_version == lease.metadata.resource_version);
+        if !unchanged {
+            self.seen = Some(Seen { lease, since: Instant::now() });
+        }
+    }
+
+    fn may_take(&self, lease: &Lease) -> bool {
+        let ours_or_nobodys = holder(lease).is_none_or(|holder| holder == self.identity);
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        ours_or_nobodys || self.seen.as_ref().is_some_and(|seen| seen.since.elapsed() >= duration)
+    }
+}
+
+impl std::fmt::Debug for Election {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Election").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+fn parameters() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+/// The Lease with us as its holder; its version stays, and makes the write fail if another wrote meanwhile.
+fn claimed(current: Option<Lease>, identity: &str, now: Timestamp) -> Lease {
+    let before = current.unwrap_or_default();
+    let spec = before.spec.clone().unwrap_or_default();
+    let stays = holder(&before) == Some(identity);
+    let transitions = spec.lease_transitions.unwrap_or(0);
+    Lease {
+        metadata: ObjectMeta { managed_fields: None, ..before.metadata.clone() },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(identity.to_owned()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: if stays { spec.acquire_time } else { Some(MicroTime(now)) },
+            renew_time: Some(MicroTime(now)),
+            lease_transitions: Some(if stays { transitions } else { transitions.saturating_add(1) }),
+            ..spec
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_keeps_the_version_and_counts_the_change_of_hands() {
+        let mut theirs = claimed(None, "them", Timestamp::UNIX_EPOCH);
+        theirs.metadata.resource_version = Some("7".to_owned());
+        let later = Timestamp::from_second(60).expect("a time");
+        let ours = claimed(Some(theirs), "us", later);
+        assert_eq!(ours.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(holder(&ours), Some("us"));
+        let spec = ours.spec.clone().expect("a spec");
+        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(2), Some(MicroTime(later))));
+        let renewed = claimed(Some(ours), "us", Timestamp::from_second(65).expect("a time"));
+        let spec = renewed.spec.expect("a spec");
+        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(2), Some(MicroTime(later))));
+    }
+}

@@ -1,0 +1,333 @@
+//! One reconcile: observe, decide, apply, report.
+
+use std::time::{Duration, Instant};
+
+use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus};
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::apply::{Outcome, Writer};
+use crate::decide::conditions::{self, Evidence, Verdict};
+use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::flags::Settings;
+use crate::observe::{Observed, Observer, Pipeline, Served, Source};
+use crate::owned::Owned;
+use crate::report::{Facts, Reporter, Telemetry, status};
+
+/// When all is well, metrics are asked for this often.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// While something is on its way.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
+/// Something is on its way for this long after the last change; then it is a state.
+const ON_ITS_WAY: Duration = Duration::from_secs(120);
+
+/// What no watch tells is looked at with this distance at least.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// Rounds without a pause, as one step makes the next possible; more means that somebody undoes it.
+const MAX_ROUNDS: usize = 8;
+
+/// Why a reconcile ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Nothing could be read.
+    #[error(transparent)]
+    Observe(#[from] crate::observe::ObserveError),
+    /// Nothing could be decided.
+    #[error(transparent)]
+    Decide(#[from] crate::decide::DecideError),
+    /// kube-apiserver was lost while writing.
+    #[error("kube-apiserver can't be reached: {0}")]
+    Unreachable(String),
+    /// A MetricsPipeline could not be written.
+    #[error("MetricsPipeline {name}: its {part} could not be written: {error}")]
+    Pipeline {
+        /// Its name.
+        name: String,
+        /// Which part of it.
+        part: &'static str,
+        /// Why not.
+        error: Box<kube::Error>,
+    },
+    /// Some objects could not be written; the conditions say which and why.
+    #[error("{0} objects could not be written; the conditions of the MetricsPipeline say why")]
+    Incomplete(usize),
+}
+
+/// Reconciles again and again.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: Settings,
+    client: ClientOf,
+    observer: Observer,
+    writer: Writer,
+    reporter: Reporter,
+    telemetry: Telemetry,
+    looked: Option<Instant>,
+    changed: Instant,
+}
+
+#[derive(Clone)]
+struct ClientOf(Client);
+
+impl std::fmt::Debug for ClientOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Reconciler {
+    /// Starts the watches.
+    #[must_use]
+    pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
+        Self {
+            observer: Observer::start(client.clone(), settings.namespace.clone()),
+            writer: Writer::new(client.clone(), settings.namespace.clone()),
+            reporter: Reporter::new(client.clone(), settings.identity.clone()),
+            client: ClientOf(client),
+            settings,
+            telemetry,
+            looked: None,
+            changed: Instant::now(),
+        }
+    }
+
+    /// The observer's bell.
+    #[must_use]
+    pub fn changes(&self) -> std::sync::Arc<crate::observe::Changes> {
+        self.observer.changes()
+    }
+
+    /// Brings everything as near to the spec as it gets now; when to come again at the latest.
+    pub async fn reconcile(&mut self) -> Result<Duration, ReconcileError> {
+        for _ in 0..MAX_ROUNDS {
+            if let Some(pause) = self.round().await? {
+                return Ok(pause);
+            }
+        }
+        Ok(UNSETTLED)
+    }
+
+    /// One round; `None` when what was done makes another worthwhile at once.
+    async fn round(&mut self) -> Result<Option<Duration>, ReconcileError> {
+        self.observer.observe().await?;
+        self.look_around().await;
+        let now = Timestamp::now();
+        // A copy of the few MetricsPipelines, as what is observed changes with each write.
+        let pipelines = self.observer.observed().pipelines.clone();
+        let serving = serving(&pipelines);
+        let decision = decide(serving.served, self.observer.observed(), &self.settings, now)?;
+        self.telemetry.begin();
+        self.report_others(&serving, now).await?;
+        let Some(pipeline) = serving.served else { return Ok(Some(SETTLED)) };
+        match decision {
+            Decision::Idle => Ok(Some(SETTLED)),
+            Decision::Claim => {
+                self.set_finalizer(pipeline, true).await?;
+                Ok(None)
+            }
+            Decision::Release => {
+                self.set_finalizer(pipeline, false).await?;
+                tracing::info!(metricspipeline = pipeline.name, "removed all that it owned");
+                Ok(None)
+            }
+            Decision::Dismantle(plan) => self.dismantle(pipeline, &plan, now).await,
+            Decision::Maintain(plan) => self.maintain(pipeline, &plan, now).await,
+        }
+    }
+
+    async fn look_around(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AROUND) {
+            return;
+        }
+        let served = serving(&self.observer.observed().pipelines).served;
+        let spec =
+            served.filter(|pipeline| !pipeline.deleting).and_then(|pipeline| pipeline.spec.clone().ok());
+        if let Some(spec) = spec {
+            self.observer.look_around(&spec).await;
+            self.looked = Some(Instant::now());
+        }
+    }
+
+    async fn maintain(
+        &mut self,
+        pipeline: &Pipeline,
+        plan: &Maintain,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let outcome = self.writer.maintain(plan, &mut self.observer).await;
+        self.count(&outcome);
+        self.tell_certificates(pipeline, plan, &outcome).await;
+        if let Some(why) = outcome.unreachable {
+            return Err(ReconcileError::Unreachable(why));
+        }
+        let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
+        let observed = self.observer.observed();
+        let verdicts = conditions::judge(Evidence {
+            namespace: &self.settings.namespace,
+            spec,
+            observed,
+            plan,
+            failed: &outcome.problems,
+            now,
+        });
+        let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let facts = Facts { certificates: plan.certificates.as_ref(), nodes: coverage(observed) };
+        let status = status(pipeline, &verdicts, Some(facts), now);
+        self.report(pipeline, &status).await?;
+        if outcome.wrote() {
+            self.changed = Instant::now();
+            return Ok(None);
+        }
+        let refused = outcome.problems.values().filter(|problem| is_error(problem)).count();
+        if refused > 0 {
+            return Err(ReconcileError::Incomplete(refused));
+        }
+        let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
+        let step = plan.certificates.as_ref().map_or(pause, |plan| {
+            // In whole seconds and at least one: a step is due at a second, and is seen after it.
+            let until = plan.next.duration_since(now).as_secs().saturating_add(1);
+            Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
+        });
+        Ok(Some(pause.min(step)))
+    }
+
+    async fn dismantle(
+        &mut self,
+        pipeline: &Pipeline,
+        plan: &Dismantle,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let outcome = self.writer.dismantle(&plan.removals, &mut self.observer).await;
+        self.count(&outcome);
+        if let Some(why) = outcome.unreachable {
+            return Err(ReconcileError::Unreachable(why));
+        }
+        if outcome.wrote() {
+            return Ok(None);
+        }
+        let mut problems = plan.held.clone();
+        problems.extend(outcome.problems);
+        let verdict = conditions::deleting(&plan.waiting, &problems, &self.settings.namespace);
+        let status = status(pipeline, &[verdict], None, now);
+        self.report(pipeline, &status).await?;
+        if problems.is_empty() {
+            Ok(Some(UNSETTLED))
+        } else {
+            Err(ReconcileError::Incomplete(problems.len()))
+        }
+    }
+
+    async fn report_others(&mut self, serving: &Serving<'_>, now: Timestamp) -> Result<(), ReconcileError> {
+        for pipeline in &serving.released {
+            self.set_finalizer(pipeline, false).await?;
+        }
+        for pipeline in &serving.malformed {
+            let error = pipeline.spec.as_ref().err().cloned().unwrap_or_default();
+            self.report(pipeline, &without_facts(pipeline, &conditions::malformed(&error), now)).await?;
+        }
+        if let Some(served) = serving.served {
+            for pipeline in &serving.conflicting {
+                self.report(pipeline, &without_facts(pipeline, &conditions::conflict(served), now)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(
+        &mut self,
+        pipeline: &Pipeline,
+        status: &MetricsPipelineStatus,
+    ) -> Result<(), ReconcileError> {
+        self.telemetry.conditions(&pipeline.name, status);
+        match self.reporter.report(pipeline, status).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.changed = Instant::now();
+                self.observer.forget(Source::Pipelines);
+            }
+            Err(error) => {
+                self.observer.forget(Source::Pipelines);
+                let gone = matches!(&error, kube::Error::Api(answer) if answer.is_not_found() || answer.is_conflict());
+                if !gone {
+                    return Err(of(pipeline, "status", error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets or removes the finalizer, on the version that was seen: others' finalizers are not lost.
+    async fn set_finalizer(&mut self, pipeline: &Pipeline, wanted: bool) -> Result<(), ReconcileError> {
+        let mut finalizers: Vec<_> =
+            pipeline.finalizers.iter().filter(|name| *name != FINALIZER).cloned().collect();
+        if wanted {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({ "metadata": {
+            "resourceVersion": pipeline.resource_version, "uid": pipeline.uid, "finalizers": finalizers,
+        } });
+        let api: Api<MetricsPipeline> = Api::all(self.client.0.clone());
+        let answer = api.patch_metadata(&pipeline.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        self.observer.forget(Source::Pipelines);
+        match answer {
+            Ok(_) => Ok(()),
+            // Changed or gone meanwhile: the next round sees it.
+            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+            Err(error) => Err(of(pipeline, "finalizer", error)),
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        for object in &outcome.applied {
+            self.telemetry.wrote(*object, "apply");
+        }
+        for object in &outcome.deleted {
+            self.telemetry.wrote(*object, "delete");
+        }
+    }
+
+    async fn tell_certificates(&mut self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome) {
+        let Some(certificates) = &plan.certificates else { return };
+        self.telemetry.certificates(certificates);
+        let news = [
+            (Owned::CaSecret, "CA", &certificates.ca_renewed),
+            (Owned::ServingSecret, "serving", &certificates.serving_renewed),
+        ];
+        for (object, which, why) in news {
+            if let Some(why) = why
+                && outcome.applied.contains(&object)
+            {
+                tracing::info!(which, %why, "issued a certificate");
+                self.reporter.events().renewed(pipeline, which, &why.to_string()).await;
+            }
+        }
+    }
+}
+
+fn is_error(problem: &crate::decide::Problem) -> bool {
+    problem.reason != crds::Reason::WaitingForDependency
+}
+
+fn of(pipeline: &Pipeline, part: &'static str, error: kube::Error) -> ReconcileError {
+    ReconcileError::Pipeline { name: pipeline.name.clone(), part, error: Box::new(error) }
+}
+
+fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> MetricsPipelineStatus {
+    status(pipeline, verdicts, Some(Facts::default()), now)
+}
+
+/// Nodes with metrics, of all nodes; only when it is our server that answers.
+fn coverage(observed: &Observed) -> Option<(usize, usize)> {
+    let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(ownership::is_ours);
+    let covered = match observed.served {
+        Served::Answered { nodes } if ours => nodes,
+        _ => 0,
+    };
+    // A node that was just removed may have metrics a moment longer.
+    observed.nodes.map(|total| (covered.min(total), total))
+}
