@@ -20,12 +20,25 @@ pub(super) fn authenticate(headers: &HeaderMap, peer: &PeerCertificates, trust: 
                 reason: Reason::CnNotAllowed,
                 detail: format!(
                     "x509: subject with cn={} is not in the allowed list {:?} (requestheader-allowed-names)",
-                    subject.common_name.chars().filter(|c| !c.is_control()).take(80).collect::<String>(),
+                    name(&subject.common_name),
                     proxy.allowed_names
                 ),
             })
         }
-        Some(Ok(_)) => user(headers, proxy).map_or(Opinion::None, Opinion::User),
+        Some(Ok(subject)) => user(headers, proxy).map_or_else(
+            || {
+                Opinion::Silent(Refusal {
+                    reason: Reason::NoUserNamed,
+                    detail: format!(
+                        "the certificate with cn={} is a front proxy's, but none of the headers {:?} (requestheader-username-headers) \
+                         named a user",
+                        name(&subject.common_name),
+                        proxy.username_headers
+                    ),
+                })
+            },
+            Opinion::User,
+        ),
     }
 }
 
@@ -49,6 +62,11 @@ pub(super) fn clear(headers: &mut HeaderMap, trust: &Trust) {
     for name in extra {
         headers.remove(name);
     }
+}
+
+/// A client chooses its name: bounded and without control characters.
+fn name(common_name: &str) -> String {
+    common_name.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
 fn allowed(names: &[String], common_name: &str) -> bool {
@@ -207,7 +225,7 @@ mod tests {
     fn a_proxy_that_names_no_user_has_no_opinion() {
         let ca = ca();
         let none = headers(&[("X-Remote-User", ""), ("X-Remote-Group", "system:masters")]);
-        assert!(matches!(authenticate(&none, &peer(&ca, "a"), &trust(&ca, &[])), Opinion::None));
+        assert!(matches!(authenticate(&none, &peer(&ca, "a"), &trust(&ca, &[])), Opinion::Silent(_)));
     }
 
     #[test]

@@ -37,21 +37,23 @@ pub enum Method {
     Anonymous,
 }
 
-/// Why a credential was refused; bounded, for counters.
+/// Why a credential was refused; bounded, for counters. Of several for one certificate the last tells most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// No known CA signed the certificate.
     UnknownCa,
-    /// The certificate is past its time.
-    Expired,
-    /// The certificate's time has not come.
-    NotYetValid,
-    /// The certificate is not for clients (extended key usage).
-    NotForClients,
     /// The certificate is malformed or breaks a rule of its chain.
     BadCertificate,
+    /// The certificate is not for clients (extended key usage).
+    NotForClients,
+    /// The certificate's time has not come.
+    NotYetValid,
+    /// The certificate is past its time.
+    Expired,
     /// The certificate's common name is not among the front proxy's.
     CnNotAllowed,
+    /// The certificate is a front proxy's, but no header that is read named a user.
+    NoUserNamed,
     /// The API server does not know the token.
     TokenRejected,
     /// The API server could not be asked about the token.
@@ -69,6 +71,7 @@ impl Reason {
             Self::NotForClients => "not_for_clients",
             Self::BadCertificate => "bad_certificate",
             Self::CnNotAllowed => "cn_not_allowed",
+            Self::NoUserNamed => "no_user_named",
             Self::TokenRejected => "token_rejected",
             Self::TokenReviewFailed => "token_review_failed",
         }
@@ -95,6 +98,8 @@ enum Opinion {
     User(UserInfo),
     /// The method does not apply.
     None,
+    /// The method does not apply; if the request is refused in the end, this is the reason.
+    Silent(Refusal),
     /// The credential is refused.
     Refused(Refusal),
 }
@@ -138,7 +143,12 @@ impl Authenticator {
                 Ok(user.with_authenticated_group())
             }
             Err(unauthorized) => {
-                for refusal in &unauthorized.0 {
+                // One certificate is refused for one reason, whatever it was tried for.
+                let (tokens, certificates): (Vec<_>, Vec<_>) =
+                    unauthorized.0.iter().partition(|refusal| refusal.reason >= Reason::TokenRejected);
+                for refusal in
+                    tokens.into_iter().chain(certificates.into_iter().max_by_key(|refusal| refusal.reason))
+                {
                     self.metrics.refused(refusal);
                 }
                 Err(unauthorized)
@@ -152,15 +162,17 @@ impl Authenticator {
         peer: &PeerCertificates,
         trust: &Trust,
     ) -> Result<(Method, UserInfo), Unauthorized> {
-        let mut refusals = Vec::new();
+        let (mut refusals, mut silent) = (Vec::new(), None);
         match front_proxy::authenticate(&parts.headers, peer, trust) {
             Opinion::User(user) => return Ok((Method::FrontProxy, user)),
             Opinion::Refused(refusal) => refusals.push(refusal),
+            Opinion::Silent(refusal) => silent = Some(refusal),
             Opinion::None => {}
         }
         match client_certificate::authenticate(peer, trust) {
             Opinion::User(user) => return Ok((Method::ClientCertificate, user)),
             Opinion::Refused(refusal) => refusals.push(refusal),
+            Opinion::Silent(refusal) => silent = Some(refusal),
             Opinion::None => {}
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, bearer::token(&parts.headers)) {
@@ -170,9 +182,9 @@ impl Authenticator {
             }
         }
         if refusals.is_empty() {
-            Ok((Method::Anonymous, UserInfo::anonymous()))
-        } else {
-            Err(Unauthorized(refusals))
+            return Ok((Method::Anonymous, UserInfo::anonymous()));
         }
+        refusals.extend(silent);
+        Err(Unauthorized(refusals))
     }
 }

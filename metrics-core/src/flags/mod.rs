@@ -6,6 +6,8 @@
 mod arguments;
 mod options;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use arguments::{Arguments, parse};

@@ -16,11 +16,12 @@ pub fn start(logging: Logging) -> Result<(), TryInitError> {
         tracing::Level::ERROR => LevelFilter::ERROR,
         _ => LevelFilter::WARN,
     };
-    // kube's own lines on failed requests repeat what the asker logs with its remedy.
+    // kube's own lines on failed requests repeat what the asker tells with its remedy.
+    let kubes = if logging.level >= tracing::Level::DEBUG { theirs } else { LevelFilter::OFF };
     let targets = Targets::new()
         .with_default(theirs)
         .with_target("metrics_core", ours)
-        .with_target("kube", LevelFilter::ERROR.min(theirs));
+        .with_targets([("kube_client", kubes), ("kube_runtime", kubes)]);
     let layer = match logging.format {
         LogFormat::Text => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),

@@ -5,6 +5,7 @@ mod log;
 mod occasional;
 mod process;
 mod requests;
+mod trouble;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
 pub use log::start as start_log;
 pub use occasional::Occasional;
 pub use requests::{Labels as RequestLabels, Requests};
+pub use trouble::{Trouble, is_routine};
 
 /// A registry with the build's and the process's metrics.
 #[must_use]

@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroize;
 
 use super::certificate::{self, Error};
+use crate::telemetry::{self, Trouble};
 use crate::watched_file;
 
 /// How often files are looked at. Their content is compared, as the times of a mounted Secret's links tell nothing.
@@ -76,13 +77,13 @@ pub async fn from_secret(
     let api = kube::Api::<Secret>::namespaced(client, namespace);
     let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher(api, by_name).default_backoff().boxed();
-    let mut complaint = String::new();
+    let mut trouble = Trouble::default();
     loop {
         match events.try_next().await {
             Ok(Some(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret))) => {
                 match take(secret, &serving) {
                     Ok(()) => {
-                        complaint.clear();
+                        trouble.over();
                         tracing::info!(secret = %format_args!("{namespace}/{name}"), expires = expiry(&serving), "serving certificate loaded");
                     }
                     Err(error) => tracing::error!(
@@ -98,13 +99,13 @@ pub async fn from_secret(
             Ok(Some(watcher::Event::InitDone)) if !serving.ready() => {
                 tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret is not there yet; not ready until it is");
             }
-            Ok(Some(watcher::Event::InitDone)) => complaint.clear(),
+            Ok(Some(watcher::Event::InitDone)) => trouble.over(),
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,
+            Err(error) if telemetry::is_routine(&error) => {}
             Err(error) => {
                 let text = error.to_string();
-                if text != complaint {
+                if trouble.failed(&text) {
                     tracing::warn!(secret = %format_args!("{namespace}/{name}"), "can't watch the serving Secret: {text}");
-                    complaint = text;
                 }
             }
         }

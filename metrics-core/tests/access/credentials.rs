@@ -121,13 +121,16 @@ async fn refusals_are_counted_by_their_cause() {
     let (ours, theirs) = (Ca::new(), Ca::new());
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ours.front_proxy(&["aggregator"]));
+    port.trust.set_client_ca(Ca::new().anchors());
     Client::with(theirs.client("aggregator")).get(&port, NODES, JANE).await;
     Client::with(ours.client("other")).get(&port, NODES, JANE).await;
+    let silent = Client::with(ours.client("aggregator")).get(&port, NODES, &[]).await;
+    assert_eq!(silent.0, 401, "as client certificate it is of an unknown CA");
     Client::default().get(&port, NODES, &[("Authorization", "Bearer bad")]).await;
     let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
-    for reason in ["unknown_ca", "cn_not_allowed", "token_rejected"] {
+    for reason in ["unknown_ca", "cn_not_allowed", "no_user_named", "token_rejected"] {
         let series = format!("metrics_core_refused_credentials_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.contains(&series), "{series} in {metrics}");
     }
-    assert!(metrics.contains("apiserver_request_total{verb=\"LIST\",group=\"metrics.k8s.io\",version=\"\",resource=\"nodes\",scope=\"cluster\",code=\"401\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("apiserver_request_total{verb=\"LIST\",group=\"metrics.k8s.io\",version=\"\",resource=\"nodes\",scope=\"cluster\",code=\"401\"} 4\n"), "{metrics}");
 }

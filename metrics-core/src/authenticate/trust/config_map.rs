@@ -55,7 +55,8 @@ pub enum Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remedy = "correct kube-apiserver's flags, delete the ConfigMap (kube-apiserver writes it again within a minute)";
+        let renew =
+            "delete the ConfigMap, as kube-apiserver only adds to it (it is written again within a minute)";
         match self {
             Self::Unreadable { key, why } => {
                 write!(
@@ -71,7 +72,7 @@ impl fmt::Display for Finding {
             Self::SwallowedFlags { key, value } => write!(
                 f,
                 "{key} of ConfigMap kube-system/{CONFIG_MAP} is {value:?}: kube-apiserver was given several flags as one argument (quoting); \
-                 write each flag as an argument of its own, then {remedy}"
+                 write each flag as an argument of its own, then {renew}"
             ),
             Self::NoUsernameHeader => write!(
                 f,

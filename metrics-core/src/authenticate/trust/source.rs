@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 
 use super::{CONFIG_MAP, Finding, LiveTrust};
 use crate::authenticate::Anchors;
+use crate::telemetry::{self, Trouble};
 use crate::watched_file;
 
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,9 +27,18 @@ pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> I
         match events.try_next().await {
             Ok(Some(watcher::Event::Apply(config_map) | watcher::Event::InitApply(config_map))) => {
                 let data = config_map.data.unwrap_or_default();
-                let mut findings = Vec::new();
-                trust.change(|parts| (parts.config_map, findings) = parts.config_map.read(&data));
+                let (mut findings, mut changed) = (Vec::new(), false);
+                trust.change(|parts| {
+                    let (read, found) = parts.config_map.read(&data);
+                    changed = read != parts.config_map;
+                    (parts.config_map, findings) = (read, found);
+                });
                 trust.looked_up.store(true, Ordering::Release);
+                if changed {
+                    tracing::info!(
+                        "authentication configuration loaded from ConfigMap kube-system/{CONFIG_MAP}"
+                    );
+                }
                 log.findings(findings);
             }
             // kube-apiserver writes it again; until then its last values count, as in k8s.io/apiserver.
@@ -40,6 +50,7 @@ pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> I
                 }
             }
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,
+            Err(error) if telemetry::is_routine(&error) => {}
             Err(error) => log.failed(&error),
         }
     }
@@ -48,33 +59,26 @@ pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> I
 /// Says each thing once until it changes.
 #[derive(Default)]
 struct Log {
-    findings: Option<Vec<Finding>>,
-    failure: String,
+    findings: Vec<Finding>,
+    trouble: Trouble,
 }
 
 impl Log {
     fn findings(&mut self, findings: Vec<Finding>) {
-        self.failure.clear();
-        if self.findings.as_ref() == Some(&findings) {
-            return;
-        }
-        for finding in &findings {
+        self.trouble.over();
+        for finding in findings.iter().filter(|finding| !self.findings.contains(finding)) {
             tracing::warn!("{finding}");
         }
-        if findings.is_empty() {
-            tracing::info!("authentication configuration loaded from ConfigMap kube-system/{CONFIG_MAP}");
-        }
-        self.findings = Some(findings);
+        self.findings = findings;
     }
 
     fn failed(&mut self, error: &watcher::Error) {
         let text = error.to_string();
-        if text != self.failure {
+        if self.trouble.failed(&text) {
             tracing::warn!(
-                "can't read ConfigMap kube-system/{CONFIG_MAP}, requests through kube-apiserver are refused or keep their last rules: {text}; \
-                 if it is forbidden, bind this server's service account to Role extension-apiserver-authentication-reader in kube-system"
+                "can't read ConfigMap kube-system/{CONFIG_MAP}, its last values count: {text}; if it is forbidden, \
+                 bind this server's service account to Role extension-apiserver-authentication-reader in kube-system"
             );
-            self.failure = text;
         }
     }
 }
