@@ -180,7 +180,7 @@ fn a_change_of_algorithm_replaces_both_with_an_overlap() {
     let now = start() + DAY;
     let trusting = plan(&rsa, &stored(&first), now).expect("plan");
     assert_eq!(trusting.ca_renewed, Some(Why::AlgorithmChanged));
-    assert_eq!((trusting.serving_renewed, trusting.rollover), (None, Rollover::Trusting));
+    assert_eq!((&trusting.serving_renewed, trusting.rollover), (&None, Rollover::Trusting));
     let retiring = plan(&rsa, &stored(&trusting), now + MINUTE).expect("plan");
     assert_eq!(retiring.serving_certificate.algorithm, Some(KeyAlgorithm::RSA2048));
     assert_eq!(retiring.rollover, Rollover::Retiring);
