@@ -147,7 +147,7 @@ impl Certificate {
             .iter()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         let jitter = validity / 20 / 1000 * (hash % 1000);
-        self.not_after - (validity / 3 + jitter)
+        self.not_after - Duration::from_secs((validity / 3 + jitter).as_secs())
     }
 
     /// Whether it is valid at a time.
