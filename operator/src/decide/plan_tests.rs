@@ -203,7 +203,7 @@ fn deletion_goes_step_by_step_from_the_registration() {
 
 #[test]
 fn the_template_waits_for_the_nanny_and_then_goes() {
-    let nanny = with_context(|_| {}, |context| objects_resources(context));
+    let nanny = with_context(|_| {}, objects_resources);
     let mut observed = empty();
     let found: DynamicObject = serde_json::from_value(json!({
         "metadata": { "name": "metrics-core", "labels": ours(), "managedFields": [{
