@@ -33,11 +33,13 @@ fn log(flags: &Flags) {
         .with_default(tracing::Level::WARN)
         .with_target("operator", flags.log_level)
         // Reconnects of watches are normal; what matters of them is told by the operator itself.
-        .with_target("kube_runtime::watcher", tracing_subscriber::filter::LevelFilter::ERROR);
+        .with_target("kube_runtime::watcher", tracing_subscriber::filter::LevelFilter::ERROR)
+        // Each answer of 5xx is told by whoever asked, with what it means.
+        .with_target("kube_client::client::builder", tracing_subscriber::filter::LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(levels);
     match flags.log_format {
         LogFormat::Text => {
-            registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init()
+            registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();
         }
         LogFormat::Json => {
             registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();

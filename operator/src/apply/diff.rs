@@ -73,6 +73,7 @@ fn walk(
         }
         return;
     }
+    let mut named = Vec::new();
     let mut matched = 0;
     for (key, below) in &children {
         let empty = Map::new();
@@ -84,16 +85,17 @@ fn walk(
             _ => continue,
         };
         matched += usize::from(desired.is_some());
+        named.push(name.clone());
         walk(below, observed, desired, &format!("{path}.{name}"), differing);
     }
-    let wanted = match desired {
-        Value::Object(object) => object.len(),
-        Value::Array(array) => array.len(),
-        _ => 1,
-    };
-    // Something desired is not among the owned fields.
-    if matched != wanted {
-        differs(differing);
+    // What is desired and not among the owned fields was never applied, or somebody took it.
+    match desired {
+        Value::Object(object) => {
+            let taken = object.keys().filter(|key| !named.contains(key));
+            differing.extend(taken.map(|key| format!("{path}.{key}")));
+        }
+        Value::Array(array) if matched == array.len() => {}
+        _ => differs(differing),
     }
 }
 

@@ -74,7 +74,7 @@ fn a_field_that_somebody_took_differs() {
     let mut object = service();
     let fields = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"];
     fields.as_object_mut().expect("fields").remove("f:selector");
-    assert_eq!(differences(&desired(wanted()), &found(object)), [".spec"]);
+    assert_eq!(differences(&desired(wanted()), &found(object)), [".spec.selector"]);
 }
 
 #[test]

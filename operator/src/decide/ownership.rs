@@ -72,6 +72,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
     fn object(metadata: Value) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": metadata,

@@ -1,1 +1,226 @@
+use super::super::objects::tests::with_context;
+use super::*;
+use crate::apply::differences;
+use crate::observe::{Found, Unreadable};
+use crate::owned::{MANAGED_BY, MANAGED_BY_LABEL};
+use crds::{KubeletTlsMode, MetricsPipelineSpec};
+use kube::core::DynamicObject;
+use serde_json::json;
 
+const CA: &str = include_str!("testdata/ca.pem");
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).expect("a time")
+}
+
+/// A namespace with a kubelet CA and nothing else.
+fn empty() -> Observed {
+    let objects = Owned::ALL.map(|object| (object, Found::Absent)).into();
+    Observed {
+        objects,
+        kubelet_ca: KubeletCa::Found(CA.to_owned()),
+        ready_endpoints: Some(0),
+        ..Observed::default()
+    }
+}
+
+fn planned(change: impl FnOnce(&mut MetricsPipelineSpec), observed: &Observed) -> Maintain {
+    with_context(change, |context| maintain(context, observed, now()).expect("a plan"))
+}
+
+fn objects(plan: &Maintain) -> Vec<Owned> {
+    let mut objects: Vec<_> = plan.desired.iter().map(|desired| desired.object).collect();
+    objects.dedup();
+    objects
+}
+
+fn put(observed: &mut Observed, object: Owned, labels: &Value, spec: &Value) {
+    let found: DynamicObject = serde_json::from_value(json!({
+        "metadata": { "name": object.name(), "uid": format!("uid-{object:?}"), "resourceVersion": "7", "labels": labels },
+        "spec": spec,
+    }))
+    .expect("an object");
+    observed.objects.insert(object, Found::Present(Box::new(found)));
+}
+
+fn ours() -> Value {
+    json!({ MANAGED_BY_LABEL: MANAGED_BY })
+}
+
+#[test]
+fn a_new_pipeline_gets_everything_but_the_registration() {
+    let plan = planned(|_| {}, &empty());
+    let expected: Vec<_> = Owned::ALL
+        .into_iter()
+        .filter(|object| !Owned::API_SERVICES.contains(object) && *object != Owned::DisruptionBudget)
+        .collect();
+    assert_eq!(objects(&plan), expected);
+    assert_eq!(plan.held[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
+    assert!(plan.removals.is_empty());
+    let deployments: Vec<_> =
+        plan.desired.iter().filter(|desired| desired.object == Owned::Deployment).collect();
+    assert_eq!(deployments.len(), 2, "the operator's fields and the nanny's");
+    assert_eq!(deployments[0].body["spec"]["paused"], true, "no pod before both are there");
+}
+
+#[test]
+fn the_registration_follows_the_first_ready_pod_and_stays_without_one() {
+    let mut observed = empty();
+    observed.ready_endpoints = Some(1);
+    let all = objects(&planned(|_| {}, &observed));
+    assert_eq!(all[all.len() - 2..], Owned::API_SERVICES);
+
+    observed.ready_endpoints = Some(0);
+    for object in Owned::API_SERVICES {
+        put(&mut observed, object, &ours(), &json!({}));
+    }
+    assert_eq!(objects(&planned(|_| {}, &observed)).last(), Some(&Owned::ApiServiceV1));
+}
+
+#[test]
+fn foreign_registrations_are_taken_together_or_not_at_all() {
+    let mut observed = empty();
+    observed.ready_endpoints = Some(1);
+    let service = json!({ "service": { "name": "metrics-server", "namespace": "kube-system" }, "insecureSkipTLSVerify": true });
+    put(&mut observed, Owned::ApiServiceV1beta1, &json!({ "k8s-app": "metrics-server" }), &service);
+    let plan = planned(|_| {}, &observed);
+    assert!(!objects(&plan).iter().any(|object| Owned::API_SERVICES.contains(object)));
+    for object in Owned::API_SERVICES {
+        assert_eq!(plan.held[&object].reason, Reason::ForeignAPIService);
+        assert!(plan.held[&object].message.contains("Service kube-system/metrics-server"));
+    }
+
+    let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
+    let adopted =
+        plan.desired.iter().find(|desired| desired.object == Owned::ApiServiceV1beta1).expect("adopted");
+    assert_eq!(adopted.body["spec"]["insecureSkipTLSVerify"], false, "or kube-apiserver refuses the CA");
+    let other = plan.desired.iter().find(|desired| desired.object == Owned::ApiServiceV1).expect("both");
+    assert_eq!(other.body["spec"].get("insecureSkipTLSVerify"), None);
+
+    observed.ready_endpoints = Some(0);
+    let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
+    assert_eq!(
+        plan.held[&Owned::ApiServiceV1beta1].reason,
+        Reason::WaitingForDependency,
+        "no gap at a take-over"
+    );
+}
+
+#[test]
+fn an_object_of_somebody_else_is_never_touched() {
+    let mut observed = empty();
+    put(&mut observed, Owned::Service, &json!({ MANAGED_BY_LABEL: "Helm" }), &json!({}));
+    let plan = planned(|_| {}, &observed);
+    assert!(!objects(&plan).contains(&Owned::Service));
+    let problem = &plan.held[&Owned::Service];
+    assert_eq!(problem.reason, Reason::ForeignObject);
+    assert!(problem.message.contains("managed by Helm"), "{}", problem.message);
+    assert!(objects(&plan).contains(&Owned::Deployment), "the others go on");
+}
+
+#[test]
+fn a_secret_that_can_not_be_read_is_not_replaced() {
+    let mut observed = empty();
+    let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
+    observed.objects.insert(Owned::CaSecret, Found::Unreadable(why));
+    let plan = planned(|_| {}, &observed);
+    assert!(plan.certificates.is_none());
+    assert!(!objects(&plan).iter().any(|object| matches!(object, Owned::CaSecret | Owned::ServingSecret)));
+    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::PermissionMissing);
+}
+
+#[test]
+fn what_is_no_longer_wanted_is_removed() {
+    let mut observed = empty();
+    put(&mut observed, Owned::DisruptionBudget, &ours(), &json!({}));
+    put(&mut observed, Owned::ConfigMap, &ours(), &json!({}));
+    observed.kubelet_ca = KubeletCa::Unused;
+    let plan = planned(|spec| spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Insecure, &observed);
+    let removed: Vec<_> = plan.removals.iter().map(|removal| removal.object).collect();
+    assert_eq!(removed, [Owned::ConfigMap, Owned::DisruptionBudget]);
+    assert_eq!(plan.removals[0].uid, "uid-ConfigMap");
+
+    // Somebody else's of that name stays.
+    put(&mut observed, Owned::DisruptionBudget, &json!({}), &json!({}));
+    assert!(
+        !planned(|_| {}, &observed).removals.iter().any(|removal| removal.object == Owned::DisruptionBudget)
+    );
+}
+
+#[test]
+fn the_kubelets_ca_must_be_there_and_be_one() {
+    let mut observed = empty();
+    observed.kubelet_ca =
+        KubeletCa::Missing { place: "ConfigMap ns/kube-root-ca.crt, key ca.crt".to_owned() };
+    let problem = &planned(|_| {}, &observed).held[&Owned::ConfigMap];
+    assert_eq!(problem.reason, Reason::KubeletCaMissing);
+    assert!(problem.message.contains("root-ca-certificate-publisher"), "{}", problem.message);
+    observed.kubelet_ca = KubeletCa::Found("nonsense".to_owned());
+    assert_eq!(planned(|_| {}, &observed).held[&Owned::ConfigMap].reason, Reason::CertificateUnreadable);
+}
+
+#[test]
+fn secrets_are_written_on_the_version_that_was_seen() {
+    let mut observed = empty();
+    put(&mut observed, Owned::CaSecret, &ours(), &json!({}));
+    let plan = planned(|_| {}, &observed);
+    let version = |object: Owned| {
+        plan.desired
+            .iter()
+            .find(|desired| desired.object == object)
+            .expect("desired")
+            .resource_version
+            .clone()
+    };
+    assert_eq!(version(Owned::CaSecret).as_deref(), Some("7"));
+    assert_eq!(version(Owned::Service), None);
+}
+
+#[test]
+fn deletion_goes_step_by_step_from_the_registration() {
+    let mut observed = empty();
+    for object in Owned::ALL {
+        put(&mut observed, object, &ours(), &json!({}));
+    }
+    put(&mut observed, Owned::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let Decision::Dismantle(plan) = dismantle(&observed, "ns") else { panic!("not dismantled") };
+        assert_eq!(plan.removals.len(), plan.waiting.len());
+        for object in plan.waiting {
+            order.push(object);
+            observed.objects.insert(object, Found::Absent);
+        }
+    }
+    assert_eq!(order[..2], Owned::API_SERVICES);
+    assert_eq!(order.len(), Owned::ALL.len() - 1, "somebody else's stays");
+    assert!(matches!(dismantle(&observed, "ns"), Decision::Release));
+
+    let why = Unreadable { forbidden: true, message: "no".to_owned() };
+    observed.objects.insert(Owned::ApiServiceV1, Found::Unreadable(why));
+    assert!(matches!(dismantle(&observed, "ns"), Decision::Dismantle(plan) if plan.held.len() == 1));
+}
+
+#[test]
+fn the_template_waits_for_the_nanny_and_then_goes() {
+    let nanny = with_context(|_| {}, objects_resources);
+    let mut observed = empty();
+    let found: DynamicObject = serde_json::from_value(json!({
+        "metadata": { "name": "metrics-core", "labels": ours(), "managedFields": [{
+            "manager": "metrics-pipeline-nanny", "operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {
+                "f:spec": { "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"metrics-core\"}": {
+                    ".": {}, "f:name": {}, "f:resources": {
+                        "f:limits": { "f:memory": {} }, "f:requests": { "f:cpu": {}, "f:memory": {} } } } } } } } } }] },
+        "spec": nanny.body["spec"],
+    }))
+    .expect("a Deployment");
+    assert!(differences(&nanny, &found).is_empty());
+    observed.objects.insert(Owned::Deployment, Found::Present(Box::new(found)));
+    let plan = planned(|_| {}, &observed);
+    let main = plan.desired.iter().find(|desired| desired.object == Owned::Deployment).expect("desired");
+    assert_eq!(main.body["spec"].get("paused"), None);
+}
+
+fn objects_resources(context: Context<'_>) -> Desired {
+    objects::resources::build(context).expect("built")
+}

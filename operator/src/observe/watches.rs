@@ -148,7 +148,7 @@ async fn follow<K: kube::Resource>(
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(?source, %error, "a watch failed; it is tried again, and every minute all is read");
+                    tracing::warn!(?source, %error, "a watch failed; it is tried again, and its objects are read at every reconcile meanwhile");
                 }
                 failing = true;
                 changes.mark_quietly(source);

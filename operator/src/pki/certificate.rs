@@ -65,13 +65,13 @@ impl Certificate {
             }
             let der = der.map_err(|error| ParseError::Pem(error.to_string()))?;
             certificates
-                .push(Self::parse(der).map_err(|error| ParseError::X509 { number: index + 1, error })?);
+                .push(Self::parse(&der).map_err(|error| ParseError::X509 { number: index + 1, error })?);
         }
         if certificates.is_empty() { Err(ParseError::Empty) } else { Ok(certificates) }
     }
 
-    fn parse(der: CertificateDer<'static>) -> Result<Self, String> {
-        let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
+    fn parse(der: &CertificateDer<'static>) -> Result<Self, String> {
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|error| error.to_string());
         let mut dns_names = Vec::new();
         let mut is_ca = false;
@@ -147,7 +147,7 @@ impl Certificate {
             .iter()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         let jitter = validity / 20 / 1000 * (hash % 1000);
-        self.not_after - (validity / 3 + jitter)
+        self.not_after - Duration::from_secs((validity / 3 + jitter).as_secs())
     }
 
     /// Whether it is valid at a time.

@@ -144,8 +144,8 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
     let mut kept = None;
     match read_serving(wanted, found, &ca_certificate, &known, now) {
         Err(why) => renew = Some(why),
-        // What still works is only replaced once its successor is trusted.
-        Ok(Usable { outdated: Some(why), .. }) if is_trusted => renew = Some(why),
+        // What still works is only replaced once its successor is trusted, as one of the same CA is already.
+        Ok(Usable { outdated: Some(why), .. }) if is_trusted || why != Why::NewAuthority => renew = Some(why),
         Ok(usable) => kept = Some(usable),
     }
     let (serving, serving_certificate) = if let Some(usable) = kept {

@@ -16,16 +16,16 @@ fn start() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("a time")
 }
 
-fn bytes(pair: &Pair) -> Option<(Vec<u8>, Vec<u8>)> {
-    Some((pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec()))
+fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+    (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
 }
 
 /// What is found after a plan was applied.
 fn stored(plan: &Plan) -> Found {
     Found {
-        ca: bytes(&plan.ca),
+        ca: Some(bytes(&plan.ca)),
         previous: (!plan.previous.is_empty()).then(|| plan.previous.clone().into_bytes()),
-        serving: bytes(&plan.serving),
+        serving: Some(bytes(&plan.serving)),
         serving_ca: Some(plan.bundle.clone().into_bytes()),
         trusted: vec![plan.bundle.clone().into_bytes(); 2],
     }
@@ -74,7 +74,7 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
     now = first.ca_certificate.renewal_time();
     let mut found = stored(&first);
     // A young serving certificate, so that only the CA is due.
-    found.serving = bytes(
+    found.serving = Some(bytes(
         &issue_leaf(
             &first.ca,
             first.ca_certificate.not_after,
@@ -84,13 +84,13 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
             now,
         )
         .expect("leaf"),
-    );
+    ));
 
     let trusting = plan(&wanted(), &found, now).expect("plan");
     assert_eq!(trusting.ca_renewed, Some(Why::Due));
     assert_eq!(trusting.serving_renewed, None);
     assert_eq!(trusting.rollover, Rollover::Trusting);
-    assert_eq!(bytes(&trusting.serving), found.serving, "the old certificate goes on");
+    assert_eq!(Some(bytes(&trusting.serving)), found.serving, "the old certificate goes on");
     assert!(trusts(&trusting.bundle, &trusting.serving_certificate));
 
     // Written, but one APIService was not yet: nothing moves, however late it is.
@@ -161,7 +161,10 @@ fn what_can_not_be_used_is_replaced_at_once() {
         ),
         Some(Why::KeyMismatch)
     );
-    assert_eq!(renewed(&|found| found.serving = bytes(&other.serving), now), Some(Why::UnknownAuthority));
+    assert_eq!(
+        renewed(&|found| found.serving = Some(bytes(&other.serving)), now),
+        Some(Why::UnknownAuthority)
+    );
     assert!(matches!(renewed(&|_| {}, start() + 31 * DAY), Some(Why::Expired(_))));
     assert!(matches!(renewed(&|_| {}, start() - DAY), Some(Why::NotYetValid(_))));
 
@@ -180,7 +183,7 @@ fn a_change_of_algorithm_replaces_both_with_an_overlap() {
     let now = start() + DAY;
     let trusting = plan(&rsa, &stored(&first), now).expect("plan");
     assert_eq!(trusting.ca_renewed, Some(Why::AlgorithmChanged));
-    assert_eq!((trusting.serving_renewed, trusting.rollover), (None, Rollover::Trusting));
+    assert_eq!((&trusting.serving_renewed, trusting.rollover), (&None, Rollover::Trusting));
     let retiring = plan(&rsa, &stored(&trusting), now + MINUTE).expect("plan");
     assert_eq!(retiring.serving_certificate.algorithm, Some(KeyAlgorithm::RSA2048));
     assert_eq!(retiring.rollover, Rollover::Retiring);

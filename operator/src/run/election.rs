@@ -110,13 +110,12 @@ impl Election {
     async fn try_attempt(&mut self) -> Result<bool, kube::Error> {
         // Who holds it knows its version; only a surprise makes it worth reading.
         let held = self.seen.as_ref().filter(|seen| holder(&seen.lease) == Some(&self.identity));
-        let current = match held {
-            Some(seen) => Some(seen.lease.clone()),
-            None => {
-                let read = self.api.get_opt(LEASE).await?;
-                self.see(read.clone());
-                read
-            }
+        let current = if let Some(seen) = held {
+            Some(seen.lease.clone())
+        } else {
+            let read = self.api.get_opt(LEASE).await?;
+            self.see(read.clone());
+            read
         };
         let now = Timestamp::now();
         let written = match current {

@@ -19,6 +19,8 @@ use reconcile::Reconciler;
 /// Changes come in bursts; so long is waited for the rest of one.
 const BURST: Duration = Duration::from_millis(100);
 
+const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_VERSION"));
+
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -54,6 +56,8 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
     let mut config = Config::infer().await?;
     // Whether and when to try again is decided here, where it is known what for.
     config.default_retry = false;
+    // The audit log and API priority and fairness tell clients apart by it.
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     let client = Client::try_from(config)?;
     let telemetry = Telemetry::default();
     let health = Arc::new(Health::default());

@@ -141,11 +141,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
     fn pod(status: Value) -> Pod {
         serde_json::from_value(json!({ "metadata": { "name": "metrics-core-1" }, "status": status }))
             .expect("a pod")
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
     fn container(state: Value, last: Value) -> Value {
         json!({ "phase": "Running", "containerStatuses": [{
             "name": "metrics-core", "image": "registry/x:1", "imageID": "", "ready": false, "restartCount": 3,

@@ -50,7 +50,7 @@ mod tests {
         let waiting = verdict(DeploymentAvailable, Holds::False, Reason::WaitingForDependency);
         let foreign = verdict(APIServiceAvailable, Holds::False, Reason::ForeignAPIService);
         let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullFailed);
-        assert_eq!(ready(&[good.clone()]), (Holds::True, Reason::AsExpected));
+        assert_eq!(ready(std::slice::from_ref(&good)), (Holds::True, Reason::AsExpected));
         assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
         assert_eq!(ready(&[good, remark]), (Holds::True, Reason::ImagePullFailed));
     }

@@ -65,7 +65,7 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
         service_account_name: Some(Owned::ServiceAccount.name().to_owned()),
         automount_service_account_token: Some(true),
         priority_class_name: Some(scheduling.priority_class_name.clone()).filter(|name| !name.is_empty()),
-        node_selector: some(scheduling.node_selector.clone(), |map| map.is_empty()),
+        node_selector: some(scheduling.node_selector.clone(), std::collections::BTreeMap::is_empty),
         tolerations: some(scheduling.tolerations.clone(), Vec::is_empty),
         affinity: Some(scheduling.affinity.clone().unwrap_or_else(spread)),
         topology_spread_constraints: some(scheduling.topology_spread_constraints.clone(), Vec::is_empty),
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn users_affinity_replaces_ours() {
         let body = built(|spec| {
-            spec.metrics_core.scheduling.affinity = Some(k8s_openapi::api::core::v1::Affinity::default())
+            spec.metrics_core.scheduling.affinity = Some(k8s_openapi::api::core::v1::Affinity::default());
         });
         assert_eq!(body["spec"]["template"]["spec"]["affinity"], json!({}));
     }

@@ -153,7 +153,7 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Calls a test with a context of all defaults, changed as the test likes.

@@ -64,9 +64,9 @@ mod tests {
         body["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
     }
 
-    fn amounts(cpu: Option<&str>, memory: Option<&str>) -> Option<ResourceAmounts> {
+    fn amounts(cpu: Option<&str>, memory: Option<&str>) -> ResourceAmounts {
         let quantity = |value: Option<&str>| value.map(|value| Quantity(value.to_owned()));
-        Some(ResourceAmounts { cpu: quantity(cpu), memory: quantity(memory) })
+        ResourceAmounts { cpu: quantity(cpu), memory: quantity(memory) }
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(
             built(|spec| {
                 spec.nanny.limits = Limits::Same;
-                spec.metrics_core.resources.requests = amounts(Some("1"), None);
+                spec.metrics_core.resources.requests = Some(amounts(Some("1"), None));
             }),
             json!({ "requests": { "cpu": "1", "memory": "128Mi" }, "limits": { "cpu": "1", "memory": "128Mi" } })
         );
@@ -93,8 +93,8 @@ mod tests {
         assert_eq!(
             built(|spec| {
                 spec.metrics_core.resources = Resources {
-                    requests: amounts(None, Some("100Mi")),
-                    limits: amounts(Some("2"), Some("200Mi")),
+                    requests: Some(amounts(None, Some("100Mi"))),
+                    limits: Some(amounts(Some("2"), Some("200Mi"))),
                 };
             }),
             json!({ "requests": { "cpu": "2", "memory": "100Mi" }, "limits": { "cpu": "2", "memory": "200Mi" } })
