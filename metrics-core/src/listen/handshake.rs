@@ -42,7 +42,9 @@ impl Failed {
             Self::Closed => {
                 "a client opened a connection and closed it without a word; kube-apiserver's availability checks and TCP probes do so, it is harmless"
             }
-            Self::ClosedMidway => "a client went away during the handshake",
+            Self::ClosedMidway => {
+                "a client went away during the handshake; kube-apiserver does so when another of its parallel checks was quicker"
+            }
             Self::Timeout => "a client did not complete the handshake in time",
             Self::PlainHttp => "a client spoke http to the https port",
             Self::NotTls => "a client spoke something else than TLS",
