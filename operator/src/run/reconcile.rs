@@ -121,9 +121,23 @@ impl Reconciler {
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
         let decision = decide(serving.served, self.observer.observed(), &self.settings, now)?;
-        self.telemetry.begin();
-        self.report_others(&serving, now).await?;
-        let Some(pipeline) = serving.served else { return Ok(Some(SETTLED)) };
+        self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
+        // A MetricsPipeline that can't be written must not keep the one that is served from being served.
+        let others = self.report_others(&serving, now).await;
+        let next = self.serve(serving.served, decision, now).await?;
+        if next.is_some() {
+            others?;
+        }
+        Ok(next)
+    }
+
+    async fn serve(
+        &mut self,
+        pipeline: Option<&Pipeline>,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let Some(pipeline) = pipeline else { return Ok(Some(SETTLED)) };
         match decision {
             Decision::Idle => Ok(Some(SETTLED)),
             Decision::Claim => {
@@ -222,20 +236,24 @@ impl Reconciler {
         }
     }
 
+    /// The first error, after all were tried.
     async fn report_others(&mut self, serving: &Serving<'_>, now: Timestamp) -> Result<(), ReconcileError> {
+        let mut result = Ok(());
         for pipeline in &serving.released {
-            self.set_finalizer(pipeline, false).await?;
+            result = result.and(self.set_finalizer(pipeline, false).await);
         }
         for pipeline in &serving.malformed {
             let error = pipeline.spec.as_ref().err().cloned().unwrap_or_default();
-            self.report(pipeline, &without_facts(pipeline, &conditions::malformed(&error), now)).await?;
+            let status = without_facts(pipeline, &conditions::malformed(&error), now);
+            result = result.and(self.report(pipeline, &status).await);
         }
         if let Some(served) = serving.served {
             for pipeline in &serving.conflicting {
-                self.report(pipeline, &without_facts(pipeline, &conditions::conflict(served), now)).await?;
+                let status = without_facts(pipeline, &conditions::conflict(served), now);
+                result = result.and(self.report(pipeline, &status).await);
             }
         }
-        Ok(())
+        result
     }
 
     async fn report(
