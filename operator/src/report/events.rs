@@ -58,6 +58,11 @@ impl Events {
         self.publish(pipeline, EventType::Normal, "CertificateIssued", "Issue", &note).await;
     }
 
+    /// Something that somebody had changed was set back.
+    pub async fn drift(&self, pipeline: &Pipeline, what: &str) {
+        self.publish(pipeline, EventType::Warning, "DriftUndone", "Apply", what).await;
+    }
+
     async fn publish(
         &self,
         pipeline: &Pipeline,

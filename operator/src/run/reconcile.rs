@@ -176,6 +176,9 @@ impl Reconciler {
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
+        for drift in &outcome.drift {
+            self.reporter.events().drift(pipeline, drift).await;
+        }
         if let Some(why) = outcome.unreachable {
             return Err(ReconcileError::Unreachable(why));
         }
