@@ -28,7 +28,7 @@ pub struct Outcome {
     /// What was deleted.
     pub deleted: Vec<Owned>,
     /// What somebody had changed, in words, and was set back.
-    pub drift: Vec<String>,
+    pub drift: Vec<(Owned, String)>,
     /// kube-apiserver can't be reached; what came after was not tried.
     pub unreachable: Option<String>,
 }
@@ -127,7 +127,7 @@ impl Writer {
         &mut self,
         desired: &Desired,
         observer: &mut Observer,
-        drift: &mut Vec<String>,
+        drift: &mut Vec<(Owned, String)>,
     ) -> Result<bool, Failure> {
         let key = (desired.object, desired.manager);
         let wanted = hash(&desired.body);
@@ -146,14 +146,15 @@ impl Writer {
             if self.settled.get(&key) == Some(&wanted) {
                 let name = desired.object.describe(&self.namespace);
                 let who = last_writer(found).unwrap_or("somebody");
-                drift.push(format!("{name} was changed by {who} and is set back: {fields}."));
+                drift.push((
+                    desired.object,
+                    format!("{name} was changed by {who} and is set back: {fields}."),
+                ));
             }
         } else {
             if self.settled.get(&key) == Some(&wanted) {
-                drift.push(format!(
-                    "{} was deleted and is created again.",
-                    desired.object.describe(&self.namespace)
-                ));
+                let name = desired.object.describe(&self.namespace);
+                drift.push((desired.object, format!("{name} was deleted and is created again.")));
             }
             tracing::info!(object = %desired.object, manager = desired.manager, "creating");
         }

@@ -27,8 +27,8 @@ pub struct Reporter {
 impl Reporter {
     /// Events are signed with the identity.
     #[must_use]
-    pub fn new(client: Client, identity: String) -> Self {
-        Self { events: Events::new(client.clone(), identity), client }
+    pub fn new(client: Client, namespace: String, identity: String) -> Self {
+        Self { events: Events::new(client.clone(), namespace, identity), client }
     }
 
     /// Writes a status if it differs from the one that is stored, and events for what changed. Whether it did.

@@ -87,7 +87,7 @@ impl Reconciler {
         Self {
             observer: Observer::start(client.clone(), settings.namespace.clone()),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
-            reporter: Reporter::new(client.clone(), settings.identity.clone()),
+            reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             client: ClientOf(client),
             settings,
             telemetry,
@@ -176,8 +176,8 @@ impl Reconciler {
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
-        for drift in &outcome.drift {
-            self.reporter.events().drift(pipeline, drift).await;
+        for (object, drift) in &outcome.drift {
+            self.reporter.events().drift(pipeline, *object, drift).await;
         }
         if let Some(why) = outcome.unreachable {
             return Err(ReconcileError::Unreachable(why));
@@ -324,7 +324,7 @@ impl Reconciler {
                 && outcome.applied.contains(&object)
             {
                 tracing::info!(which, %why, "issued a certificate");
-                self.reporter.events().renewed(pipeline, which, &why.to_string()).await;
+                self.reporter.events().renewed(pipeline, object, which, &why.to_string()).await;
             }
         }
     }
