@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::differences;
 use crate::decide::{Desired, Maintain, Problem, Removal};
 use crate::observe::{Found, Observer, Source};
-use crate::owned::Owned;
+use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +27,8 @@ pub struct Outcome {
     pub applied: Vec<Owned>,
     /// What was deleted.
     pub deleted: Vec<Owned>,
+    /// What somebody had changed, in words, and was set back.
+    pub drift: Vec<(Owned, String)>,
     /// kube-apiserver can't be reached; what came after was not tried.
     pub unreachable: Option<String>,
 }
@@ -46,6 +48,9 @@ pub struct Writer {
     /// What a write left different although it succeeded, by the version that it led to: somebody rewrites what
     /// is written, such as an admission webhook. It is not written again until either side changes.
     overruled: BTreeMap<(Owned, &'static str), (u64, Option<String>)>,
+    /// What was last found or made to be as desired. If that is still desired and something differs, somebody
+    /// else changed it.
+    settled: BTreeMap<(Owned, &'static str), u64>,
 }
 
 enum Failure {
@@ -59,7 +64,7 @@ impl Writer {
     /// A writer that has written nothing yet.
     #[must_use]
     pub fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace, overruled: BTreeMap::new() }
+        Self { client, namespace, overruled: BTreeMap::new(), settled: BTreeMap::new() }
     }
 
     /// Applies and deletes in order. An object that can't be written stops only those that need it.
@@ -73,7 +78,7 @@ impl Writer {
                 outcome.problems.insert(desired.object, problem);
                 continue;
             }
-            match self.apply(desired, observer).await {
+            match self.apply(desired, observer, &mut outcome.drift).await {
                 Ok(false) => {}
                 Ok(true) => outcome.applied.push(desired.object),
                 Err(Failure::Refused(problem)) => _ = outcome.problems.insert(desired.object, problem),
@@ -118,20 +123,39 @@ impl Writer {
     }
 
     /// Whether it was written.
-    async fn apply(&mut self, desired: &Desired, observer: &mut Observer) -> Result<bool, Failure> {
+    async fn apply(
+        &mut self,
+        desired: &Desired,
+        observer: &mut Observer,
+        drift: &mut Vec<(Owned, String)>,
+    ) -> Result<bool, Failure> {
         let key = (desired.object, desired.manager);
         let wanted = hash(&desired.body);
         if let Some(found) = observer.observed().object(desired.object) {
             let differing = differences(desired, found);
             if differing.is_empty() {
                 self.overruled.remove(&key);
+                self.settled.insert(key, wanted);
                 return Ok(false);
             }
             if self.overruled.get(&key) == Some(&(wanted, version(found))) {
                 return Ok(false);
             }
-            tracing::info!(object = %desired.object, manager = desired.manager, fields = %differing.join(" "), "applying");
+            let fields = differing.join(" ");
+            tracing::info!(object = %desired.object, manager = desired.manager, fields, "applying");
+            if self.settled.get(&key) == Some(&wanted) {
+                let name = desired.object.describe(&self.namespace);
+                let who = last_writer(found).unwrap_or("somebody");
+                drift.push((
+                    desired.object,
+                    format!("{name} was changed by {who} and is set back: {fields}."),
+                ));
+            }
         } else {
+            if self.settled.get(&key) == Some(&wanted) {
+                let name = desired.object.describe(&self.namespace);
+                drift.push((desired.object, format!("{name} was deleted and is created again.")));
+            }
             tracing::info!(object = %desired.object, manager = desired.manager, "creating");
         }
         let mut body = desired.body.clone();
@@ -147,6 +171,7 @@ impl Writer {
                 let left = differences(desired, &written);
                 if left.is_empty() {
                     self.overruled.remove(&key);
+                    self.settled.insert(key, wanted);
                 } else {
                     tracing::warn!(
                         object = %desired.object,
@@ -166,7 +191,7 @@ impl Writer {
         }
     }
 
-    async fn remove(&self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
+    async fn remove(&mut self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
         for removal in removals {
             let parameters = DeleteParams {
                 // The pods go before the Deployment does, so that what comes after it outlives them.
@@ -185,6 +210,8 @@ impl Writer {
                 Ok(_) => {
                     tracing::info!(object = %removal.object, "deleted");
                     outcome.deleted.push(removal.object);
+                    // What is removed on purpose was not deleted by somebody.
+                    self.settled.retain(|(object, _), _| *object != removal.object);
                 }
                 Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
                 Err(error) => match self.failure(removal.object, "deleted", error) {
@@ -246,6 +273,15 @@ fn refusal(name: &str, verb: &str, status: &kube::core::Status) -> Problem {
 /// `Err(None)` when the time is over.
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Option<kube::Error>> {
     tokio::time::timeout(TIMEOUT, request).await.map_or(Err(None), |answer| answer.map_err(Some))
+}
+
+/// The field manager that wrote last, other than ours.
+fn last_writer(object: &DynamicObject) -> Option<&str> {
+    let others = object.metadata.managed_fields.iter().flatten().filter(|entry| {
+        let ours = matches!(entry.manager.as_deref(), Some(FIELD_MANAGER | NANNY_FIELD_MANAGER));
+        !ours && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    });
+    others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.as_deref()
 }
 
 fn version(object: &DynamicObject) -> Option<String> {

@@ -57,7 +57,8 @@ impl Pipeline {
             created: metadata.creation_timestamp.map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
             finalizers: metadata.finalizers.unwrap_or_default(),
-            spec: serde_json::from_value(spec).map_err(|error| error.to_string()),
+            // The error names the field by its path.
+            spec: serde_path_to_error::deserialize(spec).map_err(|error| error.to_string()),
             status: status.unwrap_or_default(),
         }
     }
@@ -161,7 +162,8 @@ mod tests {
         .expect("an object");
         let pipeline = Pipeline::read(object);
         assert_eq!((pipeline.name.as_str(), pipeline.generation, pipeline.deleting), ("broken", 3, true));
-        assert!(pipeline.spec.expect_err("an error").contains("many"));
+        let error = pipeline.spec.expect_err("an error");
+        assert!(error.starts_with("metricsCore.replicas: ") && error.contains("many"), "{error}");
         assert_eq!(pipeline.status, MetricsPipelineStatus::default());
     }
 

@@ -6,7 +6,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use crate::observe::Pipeline;
-use crate::owned::FIELD_MANAGER;
+use crate::owned::{FIELD_MANAGER, Owned};
 
 /// What an event's note may hold (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
@@ -15,12 +15,13 @@ const MAX_NOTE: usize = 1024;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    namespace: String,
 }
 
 impl Events {
-    pub(super) fn new(client: Client, identity: String) -> Self {
+    pub(super) fn new(client: Client, namespace: String, identity: String) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, reporter), namespace }
     }
 
     /// One event for each condition that became something worth telling.
@@ -48,30 +49,48 @@ impl Events {
                 EventType::Warning
             };
             let reason = if good { condition.type_.as_str() } else { condition.reason.as_str() };
-            self.publish(pipeline, severity, reason, &condition.type_, &condition.message).await;
+            self.publish(pipeline, None, severity, reason, &condition.type_, &condition.message).await;
         }
     }
 
     /// A certificate was issued.
-    pub async fn renewed(&self, pipeline: &Pipeline, which: &str, why: &str) {
+    pub async fn renewed(&self, pipeline: &Pipeline, object: Owned, which: &str, why: &str) {
         let note = format!("A new {which} certificate was issued, as {why}.");
-        self.publish(pipeline, EventType::Normal, "CertificateIssued", "Issue", &note).await;
+        self.publish(pipeline, Some(object), EventType::Normal, "CertificateIssued", "Issue", &note).await;
     }
 
+    /// Something that somebody had changed was set back.
+    pub async fn drift(&self, pipeline: &Pipeline, object: Owned, what: &str) {
+        self.publish(pipeline, Some(object), EventType::Warning, "DriftUndone", "Apply", what).await;
+    }
+
+    /// With the object that it is about, where there is one: events that differ in nothing but their words are
+    /// counted as one.
     async fn publish(
         &self,
         pipeline: &Pipeline,
+        about: Option<Owned>,
         severity: EventType,
         reason: &str,
         action: &str,
         note: &str,
     ) {
+        let secondary = about.map(|object| {
+            let resource = object.resource();
+            ObjectReference {
+                api_version: Some(resource.api_version),
+                kind: Some(resource.kind),
+                name: Some(object.name().to_owned()),
+                namespace: object.namespace(&self.namespace).map(str::to_owned),
+                ..ObjectReference::default()
+            }
+        });
         let event = Event {
             type_: severity,
             reason: reason.to_owned(),
             note: Some(bounded(note)),
             action: action.to_owned(),
-            secondary: None,
+            secondary,
         };
         let regarding = ObjectReference {
             api_version: Some(MetricsPipeline::api_version(&()).into_owned()),

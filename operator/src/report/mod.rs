@@ -6,8 +6,9 @@ mod telemetry;
 
 use crds::{MetricsPipeline, MetricsPipelineStatus};
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, Resource};
-use serde_json::json;
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::{Value, json};
 
 use crate::observe::Pipeline;
 use crate::owned::FIELD_MANAGER;
@@ -26,8 +27,8 @@ pub struct Reporter {
 impl Reporter {
     /// Events are signed with the identity.
     #[must_use]
-    pub fn new(client: Client, identity: String) -> Self {
-        Self { events: Events::new(client.clone(), identity), client }
+    pub fn new(client: Client, namespace: String, identity: String) -> Self {
+        Self { events: Events::new(client.clone(), namespace, identity), client }
     }
 
     /// Writes a status if it differs from the one that is stored, and events for what changed. Whether it did.
@@ -39,16 +40,24 @@ impl Reporter {
         if *status == pipeline.status {
             return Ok(false);
         }
-        let body = json!({
-            "apiVersion": MetricsPipeline::api_version(&()),
-            "kind": MetricsPipeline::kind(&()),
-            // With the uid, a status never lands on a later MetricsPipeline of the same name.
-            "metadata": { "name": pipeline.name, "uid": pipeline.uid },
-            "status": status,
+        let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        for optional in ["nodes", "certificates"] {
+            // A merge patch removes only what it names.
+            if fields.get(optional).is_none() {
+                fields[optional] = Value::Null;
+            }
+        }
+        // Not by server-side apply: it refuses to touch a MetricsPipeline whose spec no longer fits the schema, and
+        // that one above all needs a condition. The version keeps a late status off a changed or newer object.
+        let patch = json!({
+            "metadata": { "uid": pipeline.uid, "resourceVersion": pipeline.resource_version },
+            "status": fields,
         });
-        let api: Api<MetricsPipeline> = Api::all(self.client.clone());
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch_status(&pipeline.name, &parameters, &Patch::Apply(&body)).await?;
+        let api: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &ApiResource::erase::<MetricsPipeline>(&()));
+        let parameters =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        api.patch_status(&pipeline.name, &parameters, &Patch::Merge(&patch)).await?;
         self.events.transitions(pipeline, status).await;
         Ok(true)
     }

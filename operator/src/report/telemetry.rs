@@ -1,5 +1,6 @@
 //! Metrics about the operator and about what it looks after, in OpenMetrics.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub struct Telemetry {
     duration: Histogram,
     writes: Family<OfObject, Counter<u64, AtomicU64>>,
     conditions: Family<OfCondition, Gauge<i64, AtomicI64>>,
+    shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     leader: Gauge<i64, AtomicI64>,
@@ -61,6 +63,7 @@ impl Default for Telemetry {
             duration: Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0]),
             writes: Family::default(),
             conditions: Family::default(),
+            shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
             leader: Gauge::default(),
@@ -121,9 +124,16 @@ impl Telemetry {
         self.leader.set(i64::from(leads));
     }
 
-    /// Forgets the conditions of before, so that those of a deleted MetricsPipeline go.
-    pub fn begin(&self) {
-        self.conditions.clear();
+    /// Forgets the conditions of every MetricsPipeline but these.
+    pub fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let names: BTreeSet<&str> = names.collect();
+        self.shown.lock().retain(|labels| {
+            let keep = names.contains(labels.metricspipeline.as_str());
+            if !keep {
+                self.conditions.remove(labels);
+            }
+            keep
+        });
     }
 
     /// Shows the conditions of a MetricsPipeline.
@@ -136,6 +146,7 @@ impl Telemetry {
                     status: one,
                 };
                 self.conditions.get_or_create(&labels).set(i64::from(condition.status == one));
+                self.shown.lock().insert(labels);
             }
         }
     }
@@ -163,6 +174,19 @@ impl Telemetry {
 mod tests {
     use super::*;
     use crate::owned::Owned;
+
+    #[test]
+    fn a_deleted_pipeline_leaves_no_metrics() {
+        let telemetry = Telemetry::default();
+        let status: MetricsPipelineStatus = serde_json::from_value(serde_json::json!({ "conditions": [{
+            "type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] }))
+        .expect("a status");
+        telemetry.conditions("a", &status);
+        telemetry.conditions("b", &status);
+        telemetry.keep_only(["b"].into_iter());
+        let text = telemetry.encode();
+        assert!(text.contains("metricspipeline=\"b\"") && !text.contains("metricspipeline=\"a\""), "{text}");
+    }
 
     #[test]
     fn metrics_have_the_documented_names() {

@@ -87,7 +87,7 @@ impl Reconciler {
         Self {
             observer: Observer::start(client.clone(), settings.namespace.clone()),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
-            reporter: Reporter::new(client.clone(), settings.identity.clone()),
+            reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             client: ClientOf(client),
             settings,
             telemetry,
@@ -121,9 +121,23 @@ impl Reconciler {
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
         let decision = decide(serving.served, self.observer.observed(), &self.settings, now)?;
-        self.telemetry.begin();
-        self.report_others(&serving, now).await?;
-        let Some(pipeline) = serving.served else { return Ok(Some(SETTLED)) };
+        self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
+        // A MetricsPipeline that can't be written must not keep the one that is served from being served.
+        let others = self.report_others(&serving, now).await;
+        let next = self.serve(serving.served, decision, now).await?;
+        if next.is_some() {
+            others?;
+        }
+        Ok(next)
+    }
+
+    async fn serve(
+        &mut self,
+        pipeline: Option<&Pipeline>,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, ReconcileError> {
+        let Some(pipeline) = pipeline else { return Ok(Some(SETTLED)) };
         match decision {
             Decision::Idle => Ok(Some(SETTLED)),
             Decision::Claim => {
@@ -162,6 +176,9 @@ impl Reconciler {
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
+        for (object, drift) in &outcome.drift {
+            self.reporter.events().drift(pipeline, *object, drift).await;
+        }
         if let Some(why) = outcome.unreachable {
             return Err(ReconcileError::Unreachable(why));
         }
@@ -222,20 +239,24 @@ impl Reconciler {
         }
     }
 
+    /// The first error, after all were tried.
     async fn report_others(&mut self, serving: &Serving<'_>, now: Timestamp) -> Result<(), ReconcileError> {
+        let mut result = Ok(());
         for pipeline in &serving.released {
-            self.set_finalizer(pipeline, false).await?;
+            result = result.and(self.set_finalizer(pipeline, false).await);
         }
         for pipeline in &serving.malformed {
             let error = pipeline.spec.as_ref().err().cloned().unwrap_or_default();
-            self.report(pipeline, &without_facts(pipeline, &conditions::malformed(&error), now)).await?;
+            let status = without_facts(pipeline, &conditions::malformed(&error), now);
+            result = result.and(self.report(pipeline, &status).await);
         }
         if let Some(served) = serving.served {
             for pipeline in &serving.conflicting {
-                self.report(pipeline, &without_facts(pipeline, &conditions::conflict(served), now)).await?;
+                let status = without_facts(pipeline, &conditions::conflict(served), now);
+                result = result.and(self.report(pipeline, &status).await);
             }
         }
-        Ok(())
+        result
     }
 
     async fn report(
@@ -303,7 +324,7 @@ impl Reconciler {
                 && outcome.applied.contains(&object)
             {
                 tracing::info!(which, %why, "issued a certificate");
-                self.reporter.events().renewed(pipeline, which, &why.to_string()).await;
+                self.reporter.events().renewed(pipeline, object, which, &why.to_string()).await;
             }
         }
     }

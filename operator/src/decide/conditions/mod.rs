@@ -130,7 +130,7 @@ pub fn malformed(error: &str) -> Vec<Verdict> {
     all_alike(
         Reason::InvalidSpec,
         &format!(
-            "The spec can't be read: {error}. Nothing was changed. It was stored under another version of the \
+            "The spec can't be read: spec.{error}. Nothing was changed. It was stored under another version of the \
              CustomResourceDefinition: correct it, as `kubectl apply` now checks it."
         ),
     )
