@@ -1,1 +1,35 @@
-//! Placeholder
+//! A real Kubernetes on one machine, and what the scenarios on it need.
+//!
+//! ```text
+//! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
+//!                           images  (static binaries → OCI archives → the node's containerd)
+//!                           scenario (clusters shared by groups of scenarios, dumps on failure)
+//! ```
+//!
+//! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
+//! taken from the distribution. See [`cluster::Cluster::up`] for where to begin.
+
+pub mod binaries;
+pub mod cgroups;
+pub mod client;
+pub mod cluster;
+pub mod command;
+pub mod digest;
+pub mod error;
+pub mod images;
+pub mod kubeconfig;
+pub mod mounts;
+pub mod network;
+pub mod pipeline;
+pub mod pki;
+pub mod process;
+pub mod progress;
+pub mod request;
+pub mod requirements;
+pub mod scenario;
+pub mod wait;
+
+pub use client::Client;
+pub use cluster::{Cluster, ClusterSpec};
+pub use error::{Error, Result};
+pub use progress::Progress;

@@ -13,6 +13,7 @@ impl Labels {
     }
 
     /// Keys and values, ordered by key.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }

@@ -1,0 +1,189 @@
+//! Kubernetes and Helm from their Go modules, built once and kept by content outside the clone.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::digest::Sha256;
+use crate::error::{Doing as _, Error, Result};
+use crate::progress::Progress;
+use crate::requirements;
+
+/// The oldest Go that the modules accept, as their go.mod says.
+const GO: &str = "1.26";
+
+/// A Go program to build.
+struct Program {
+    /// Its name, of the cache entry and of the file.
+    name: &'static str,
+    /// What is built, for people.
+    title: &'static str,
+    /// The module's directory beside this crate's manifest.
+    module: &'static str,
+    /// The package to build.
+    package: &'static str,
+    /// The linker's flags, by which the program knows its version.
+    ldflags: &'static str,
+    /// The names under which it is called.
+    links: &'static [&'static str],
+    /// How long a cold build takes on two cores, for people.
+    minutes: u8,
+}
+
+const KUBERNETES: Program = Program {
+    name: "kubernetes",
+    title: "Kubernetes v1.36.3",
+    module: "kubernetes",
+    package: ".",
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+              -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36",
+    links: &[
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+    ],
+    minutes: 10,
+};
+
+const HELM: Program = Program {
+    name: "helm",
+    title: "Helm v4.3.1",
+    module: "helm",
+    package: "helm.sh/helm/v4/cmd/helm",
+    ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    links: &[],
+    minutes: 3,
+};
+
+/// The directory of the Kubernetes programs, each under its own name; builds them when need be.
+pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
+    build(&KUBERNETES, progress)
+}
+
+/// Helm; builds it when need be.
+pub fn helm(progress: &Progress) -> Result<PathBuf> {
+    build(&HELM, progress).map(|directory| directory.join("helm"))
+}
+
+/// The folder of what is kept between runs: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(|| "/var/cache".into()).join("metrics-pipeline")
+}
+
+fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(program.module);
+    let go = find_go()?;
+    let version = command::output(Command::new(&go).arg("version").current_dir(&module))?;
+    let key = cache_key(&module, version.trim(), program.ldflags)?;
+    let cache = cache().join("go");
+    let entry = cache.join(format!("{}-{}", program.name, &key[..16]));
+    if entry.is_dir() {
+        return Ok(entry);
+    }
+
+    fs::create_dir_all(&cache).doing(|| format!("create {}", cache.display()))?;
+    let lock_path = cache.join(format!("{}.lock", program.name));
+    let lock = File::create(&lock_path).doing(|| format!("create {}", lock_path.display()))?;
+    progress.clone().quiet().step(&format!("waiting for another build of {}", program.title), |_| {
+        lock.lock().doing(|| format!("lock {}", lock_path.display()))
+    })?;
+    if entry.is_dir() {
+        return Ok(entry);
+    }
+    // What a build that was killed left behind; its compiler may still be writing there.
+    let unfinished = format!("{}.building-", program.name);
+    for entry in fs::read_dir(&cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&unfinished) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let temporary = cache.join(format!("{unfinished}{}", std::process::id()));
+    fs::create_dir_all(&temporary).doing(|| format!("create {}", temporary.display()))?;
+    let title = format!(
+        "build {} from its Go module (about {} minutes the first time on two cores)",
+        program.title, program.minutes
+    );
+    progress.say(format!("{title} …"));
+    progress.step(&title, |step| {
+        let mut go = Command::new(&go);
+        go.current_dir(&module)
+            .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", program.ldflags, "-o"])
+            .arg(temporary.join(program.name))
+            .arg(program.package);
+        command::logged(&mut go, &cache.join(format!("{}.log", program.name)), step)
+    })?;
+    for link in program.links {
+        std::os::unix::fs::symlink(program.name, temporary.join(link))
+            .doing(|| format!("link {link} to {}", program.name))?;
+    }
+    fs::rename(&temporary, &entry).doing(|| format!("move the build to {}", entry.display()))?;
+    Ok(entry)
+}
+
+fn find_go() -> Result<PathBuf> {
+    let usual = || Some(PathBuf::from("/usr/local/go/bin/go")).filter(|path| path.is_file());
+    requirements::find("go").or_else(usual).ok_or_else(|| {
+        Error::Missing(format!(
+            "Go {GO} or newer is missing (Kubernetes and Helm are built from their Go modules): unpack it from \
+             https://go.dev/dl/ to /usr/local/go, or put `go` into PATH"
+        ))
+    })
+}
+
+/// What the binary depends on: the module's own files, the compiler and the linker's flags.
+fn cache_key(module: &Path, go_version: &str, ldflags: &str) -> Result<String> {
+    let mut digest = Sha256::default().part(go_version.as_bytes()).part(ldflags.as_bytes());
+    for name in ["go.mod", "go.sum", "main.go"] {
+        let path = module.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => digest = digest.part(name.as_bytes()).part(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::Io { what: format!("read {}", path.display()), source }),
+        }
+    }
+    Ok(digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_follows_the_content() {
+        let module = std::env::temp_dir().join(format!("cache-key-{}", std::process::id()));
+        fs::create_dir_all(&module).unwrap();
+        let key = |go: &str, ldflags: &str| cache_key(&module, go, ldflags).unwrap();
+        fs::write(module.join("go.mod"), "module a").unwrap();
+        let first = key("go1", "-s");
+        assert_eq!(first, key("go1", "-s"));
+        assert_ne!(first, key("go2", "-s"));
+        assert_ne!(first, key("go1", "-w"));
+        fs::write(module.join("main.go"), "package main").unwrap();
+        let second = key("go1", "-s");
+        assert_ne!(first, second);
+        fs::rename(module.join("main.go"), module.join("go.sum")).unwrap();
+        assert_ne!(second, key("go1", "-s"));
+        fs::remove_dir_all(&module).unwrap();
+    }
+
+    #[test]
+    fn the_flags_say_the_version_of_the_module() {
+        let go_mod =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/go.mod")).unwrap();
+        let line = go_mod.lines().find(|line| line.trim().starts_with("k8s.io/kubernetes ")).unwrap();
+        let version = line.split_whitespace().nth(1).unwrap();
+        assert!(KUBERNETES.ldflags.contains(&format!("gitVersion={version} ")), "{version}");
+        let go_mod = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/go.mod")).unwrap();
+        let line = go_mod.lines().find(|line| line.trim().starts_with("helm.sh/helm/v4 ")).unwrap();
+        let version = line.split_whitespace().nth(1).unwrap();
+        assert!(HELM.ldflags.ends_with(&format!("version={version}")), "{version}");
+    }
+}

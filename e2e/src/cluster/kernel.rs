@@ -1,0 +1,42 @@
+//! The few settings of the whole machine that every kubelet changes, put back when the last cluster goes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cluster::layout::Layout;
+use crate::error::{Doing as _, Result};
+use crate::process::write_whole;
+
+/// What the kubelet sets unless `protectKernelDefaults` (then it refuses to start if they differ).
+const TUNABLES: [&str; 4] =
+    ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+
+/// Writes down what is set now, unless an earlier cluster did.
+pub fn remember(layout: &Layout) -> Result<()> {
+    let path = memory(layout);
+    if path.exists() {
+        return Ok(());
+    }
+    let read = |name: &'static str| Some((name, fs::read_to_string(sysctl(name)).ok()?.trim().to_owned()));
+    let values: BTreeMap<_, _> = TUNABLES.into_iter().filter_map(read).collect();
+    write_whole(&path, &serde_json::to_vec(&values).doing(|| "encode kernel settings".to_owned())?)
+}
+
+/// Puts back what was written down.
+pub fn restore(layout: &Layout) {
+    let bytes = fs::read(memory(layout)).unwrap_or_default();
+    let values: BTreeMap<String, String> = serde_json::from_slice(&bytes).unwrap_or_default();
+    for (name, value) in values.iter().filter(|(name, _)| TUNABLES.contains(&name.as_str())) {
+        let _ = fs::write(sysctl(name), value);
+    }
+    let _ = fs::remove_file(memory(layout));
+}
+
+fn sysctl(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
+
+fn memory(layout: &Layout) -> PathBuf {
+    layout.run.with_file_name("kernel.json")
+}

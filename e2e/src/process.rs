@@ -1,0 +1,149 @@
+//! Knowing our own processes again: by record (pid, start time, boot) and by a mark in their environment.
+//!
+//! A pid alone is not enough, since it is given again to others. The record of a component says what we
+//! started; the mark finds what a run that died left unrecorded, and what our processes started themselves.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing as _, Result};
+
+/// The environment variable that marks every process of a cluster; its value is the cluster's run directory.
+pub const MARK: &str = "METRICS_PIPELINE_CLUSTER";
+
+/// A process that we started.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Record {
+    /// Its pid.
+    pub pid: i32,
+    /// Its start, in clock ticks since the machine's boot.
+    pub started: u64,
+    /// The boot it belongs to.
+    pub boot: String,
+    /// A digest of what it was started with.
+    #[serde(default)]
+    pub inputs: String,
+}
+
+impl Record {
+    /// Describes a living process; `None` when it is gone.
+    #[must_use]
+    pub fn of(pid: i32, inputs: &str) -> Option<Self> {
+        let started = start_time(pid)?;
+        Some(Self { pid, started, boot: boot_id(), inputs: inputs.to_owned() })
+    }
+
+    /// Reads a record; `None` when there is none or it is torn.
+    #[must_use]
+    pub fn load(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).doing(|| "encode a process record".to_owned())?;
+        write_whole(path, &text)
+    }
+
+    /// Whether this very process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.boot == boot_id() && start_time(self.pid) == Some(self.started)
+    }
+
+    /// Ends it at once, if it is still the one we started.
+    pub fn kill(&self) {
+        if self.is_alive() {
+            kill(self.pid);
+        }
+    }
+}
+
+/// Writes a file by way of a temporary one beside it.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    fs::write(&temporary, bytes).doing(|| format!("write {}", temporary.display()))?;
+    fs::rename(&temporary, path).doing(|| format!("write {}", path.display()))
+}
+
+/// Sends SIGKILL; a process that is gone already is no error.
+pub fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 1) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The pids whose environment carries `KEY=value` exactly.
+#[must_use]
+pub fn marked(value: &str) -> Vec<i32> {
+    let entry = format!("{MARK}={value}");
+    pids()
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
+        })
+        .filter(|pid| start_time(*pid).is_some())
+        .collect()
+}
+
+/// The file name of the program that a process runs.
+#[must_use]
+pub fn program(pid: i32) -> String {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let first = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+    let first = String::from_utf8_lossy(first).into_owned();
+    first.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    // The name in parentheses may hold blanks and parentheses itself.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "4242 (a) b (c) S 1 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 987654 10 11";
+
+    #[test]
+    fn start_time_survives_any_name() {
+        assert_eq!(parse_start_time(STAT), Some(987_654));
+    }
+
+    #[test]
+    fn a_zombie_is_gone() {
+        assert_eq!(parse_start_time(&STAT.replace(") S ", ") Z ")), None);
+        assert_eq!(parse_start_time("torn"), None);
+    }
+
+    #[test]
+    fn a_record_tells_this_process_from_a_later_one_with_its_pid() {
+        let me = Record::of(i32::try_from(std::process::id()).unwrap(), "x").unwrap();
+        assert!(me.is_alive());
+        assert!(!Record { started: me.started + 1, ..me.clone() }.is_alive());
+        assert!(!Record { boot: "another boot".into(), ..me }.is_alive());
+    }
+}

@@ -1,0 +1,74 @@
+//! Waiting for a state, and telling the last one seen when it does not come.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// What was seen instead of what was waited for.
+#[derive(Clone, Debug)]
+pub struct Pending(pub String);
+
+impl From<Error> for Pending {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<String> for Pending {
+    fn from(seen: String) -> Self {
+        Self(seen)
+    }
+}
+
+impl From<&str> for Pending {
+    fn from(seen: &str) -> Self {
+        Self(seen.to_owned())
+    }
+}
+
+/// Probes every `interval` until the probe gives a value.
+///
+/// # Errors
+/// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
+pub fn every<T>(
+    interval: Duration,
+    timeout: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Result<T, Pending>,
+) -> Result<T> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(Pending(last)) if Instant::now() >= deadline => {
+                return Err(Error::Timeout { what: what.to_owned(), after: timeout, last });
+            }
+            Err(_) => thread::sleep(interval),
+        }
+    }
+}
+
+/// Probes every 300 ms.
+///
+/// # Errors
+/// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
+pub fn until<T>(timeout: Duration, what: &str, probe: impl FnMut() -> Result<T, Pending>) -> Result<T> {
+    every(Duration::from_millis(300), timeout, what, probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_state_seen_is_in_the_error() {
+        let mut round = 0;
+        let error = every(Duration::ZERO, Duration::from_millis(5), "a thing", || {
+            round += 1;
+            Err::<(), _>(Pending(format!("round {round}")))
+        })
+        .unwrap_err();
+        assert!(error.to_string().starts_with("a thing: not within 0 s; last seen: round "), "{error}");
+    }
+}

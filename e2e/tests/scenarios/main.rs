@@ -1,0 +1,27 @@
+//! The scenarios on a real cluster.
+//!
+//! `cargo test -p e2e --test scenarios [-- FILTER] [--long]`; `E2E_KUBECONFIG=FILE` runs those that can on another
+//! cluster. What a scenario dumped when it failed is in `target/e2e-failures`.
+
+mod cluster;
+mod pipeline;
+mod workloads;
+
+use std::process::ExitCode;
+
+use e2e::scenario::Suite;
+
+fn main() -> ExitCode {
+    let mut suite = match Suite::from_env() {
+        Ok(suite) => suite,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    pipeline::add(&mut suite);
+    let bench = suite.group("bench");
+    workloads::add(&mut suite, &bench);
+    cluster::add(&mut suite);
+    suite.run()
+}

@@ -1,0 +1,173 @@
+//! What the Metrics API says, in each form that clients ask for.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::wait::Pending;
+use e2e::{Result, check, command, pipeline};
+use serde_json::Value;
+
+use super::{LOAD, MINUTE};
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "kubectl_top_is_right", Needs::OurCluster, kubectl_top_is_right);
+    suite.add(group, "raw_requests_are_answered", Needs::OurCluster, raw_requests_are_answered);
+    suite.add(group, "kubectl_proxy_is_answered", Needs::OurCluster, kubectl_proxy_is_answered);
+    suite.add(group, "kubectl_get_shows_a_table", Needs::OurCluster, kubectl_get_shows_a_table);
+    suite.add(group, "selectors_select", Needs::OurCluster, selectors_select);
+    suite.add(group, "kubectl_explains_the_kinds", Needs::OurCluster, kubectl_explains_the_kinds);
+}
+
+fn kubectl_top_is_right(stand: &Stand) -> Result<()> {
+    stand.client.wait_for(
+        "a busy container with a limit of 100m reads 90m to 110m",
+        MINUTE * 2,
+        |client| {
+            let cpu = pipeline::top_millicores(client, LOAD, "busy")?;
+            if (90..=110).contains(&cpu) { Ok(()) } else { Err(Pending(format!("{cpu}m"))) }
+        },
+    )?;
+    let node = &stand.ours()?.node().name;
+    let nodes = stand.client.run(&["top", "nodes", "--no-headers"])?;
+    let fields: Vec<_> = nodes.split_whitespace().collect();
+    check!(
+        fields.first() == Some(&node.as_str()) && !nodes.contains("<unknown>"),
+        "kubectl top nodes: {nodes}"
+    );
+    let all = stand.client.run(&["top", "pods", "-A", "--containers", "--no-headers"])?;
+    check!(
+        all.lines().any(|line| line.contains("metrics-core")) && all.contains("busy"),
+        "kubectl top pods -A: {all}"
+    );
+    Ok(())
+}
+
+fn raw_requests_are_answered(stand: &Stand) -> Result<()> {
+    for version in ["v1beta1", "v1"] {
+        let root = format!("/apis/metrics.k8s.io/{version}");
+        let node = &stand.ours()?.node().name;
+        let nodes = stand.client.raw_json(&format!("{root}/nodes"))?;
+        check!(
+            nodes["kind"] == "NodeMetricsList" && nodes["items"][0]["metadata"]["name"] == **node,
+            "{nodes}"
+        );
+        let one = stand.client.raw_json(&format!("{root}/nodes/{node}"))?;
+        plausible(&one, "NodeMetrics", &[&one["usage"]])?;
+        check!(
+            one["metadata"]["labels"]["kubernetes.io/hostname"].is_string(),
+            "no labels of the node: {one}"
+        );
+
+        let pods = stand.client.raw_json(&format!("{root}/pods"))?;
+        let keys: Vec<_> = pods["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|pod| (pod["metadata"]["namespace"].to_string(), pod["metadata"]["name"].to_string()))
+            .collect();
+        check!(keys.len() >= 3 && keys.is_sorted(), "pods of all namespaces, in order: {keys:?}");
+        let pod = stand.client.run(&[
+            "-n",
+            LOAD,
+            "get",
+            "pods",
+            "-l",
+            "app=busy",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ])?;
+        let one = stand.client.raw_json(&format!("{root}/namespaces/{LOAD}/pods/{pod}"))?;
+        check!(one["containers"].as_array().is_some_and(|containers| containers.len() == 1), "{one}");
+        plausible(&one, "PodMetrics", &[&one["containers"][0]["usage"]])?;
+    }
+    for (path, words) in [
+        ("nodes/none-such", "nodes \"none-such\" not found"),
+        ("namespaces/load/pods/none-such", "pods \"none-such\" not found"),
+    ] {
+        let answer = stand.client.raw(&format!("/apis/metrics.k8s.io/v1beta1/{path}"));
+        let text = answer.map_or_else(|error| error.to_string(), |body| format!("an answer: {body}"));
+        check!(text.contains(words), "{path}: {text}");
+    }
+    Ok(())
+}
+
+/// A row's kind, its times and amounts.
+fn plausible(row: &Value, kind: &str, usages: &[&Value]) -> Result<()> {
+    check!(row["kind"] == kind, "the kind is not {kind}: {row}");
+    let window = row["window"].as_str().unwrap_or_default();
+    check!(window.ends_with('s') && !window.starts_with('0') && !window.starts_with('-'), "window: {row}");
+    check!(
+        row["timestamp"].as_str().is_some_and(|time| time.ends_with('Z') && time.len() == 20),
+        "timestamp: {row}"
+    );
+    for usage in usages {
+        let cpu = usage["cpu"].as_str().unwrap_or_default();
+        let memory = usage["memory"].as_str().unwrap_or_default();
+        check!(!cpu.is_empty() && memory.ends_with("Ki") || memory.ends_with("Mi"), "usage: {row}");
+    }
+    Ok(())
+}
+
+fn kubectl_proxy_is_answered(stand: &Stand) -> Result<()> {
+    let cluster = stand.ours()?;
+    let port = "18001";
+    let mut proxy = stand
+        .client
+        .kubectl()
+        .args(["proxy", "--port", port])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed(format!("kubectl proxy: {error}")))?;
+    let url = format!("http://127.0.0.1:{port}/apis/metrics.k8s.io/v1beta1/nodes/{}", cluster.node().name);
+    let answer = stand.client.wait_for("kubectl proxy answers", MINUTE, |_| {
+        let mut curl = cluster.network().command("curl");
+        command::output(curl.args(["-sSf", "--noproxy", "*", "-m", "10", &url])).map_err(Pending::from)
+    });
+    let _ = proxy.kill();
+    let _ = proxy.wait();
+    let answer = answer?;
+    check!(answer.contains("\"kind\":\"NodeMetrics\""), "through kubectl proxy: {answer}");
+    Ok(())
+}
+
+fn kubectl_get_shows_a_table(stand: &Stand) -> Result<()> {
+    let table = stand.client.run(&["get", "pods.metrics.k8s.io", "-n", LOAD])?;
+    let header: Vec<_> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+    check!(header == ["NAME", "CPU", "MEMORY", "WINDOW"], "kubectl get pods.metrics.k8s.io: {table}");
+    let yaml = stand.client.run(&["get", "nodes.metrics.k8s.io", "-o", "yaml"])?;
+    check!(yaml.contains("kind: NodeMetrics"), "as YAML: {yaml}");
+    Ok(())
+}
+
+fn selectors_select(stand: &Stand) -> Result<()> {
+    let names = |query: &str| -> Result<Vec<String>> {
+        let list =
+            stand.client.raw_json(&format!("/apis/metrics.k8s.io/v1beta1/namespaces/{LOAD}/pods?{query}"))?;
+        let items = list["items"].as_array().cloned().ok_or_else(|| failed(format!("no items: {list}")))?;
+        Ok(items.iter().map(|pod| pod["metadata"]["name"].to_string()).collect())
+    };
+    let all = names("")?;
+    check!(!all.is_empty() && names("labelSelector=app%3Dbusy")? == all, "app=busy does not select {all:?}");
+    check!(names("labelSelector=app%21%3Dbusy")?.is_empty(), "app!=busy selects something");
+    check!(names("fieldSelector=metadata.name%3Dnone-such")?.is_empty(), "another name selects something");
+    let refused = stand.client.raw("/apis/metrics.k8s.io/v1beta1/pods?fieldSelector=spec.nodeName%3Dx");
+    check!(
+        refused.is_err_and(|error| error.to_string().contains("field selector")),
+        "an unknown field is accepted"
+    );
+    Ok(())
+}
+
+fn kubectl_explains_the_kinds(stand: &Stand) -> Result<()> {
+    for (kind, words) in [
+        ("pods.metrics.k8s.io", "containers"),
+        ("nodes.metrics.k8s.io", "usage"),
+        ("metricspipelines.spec.metricsCore.kubelet.tls", "certificateAuthority"),
+    ] {
+        let text = stand.client.run(&["explain", kind])?;
+        check!(text.contains(words) && text.contains("DESCRIPTION"), "kubectl explain {kind}: {text}");
+    }
+    Ok(())
+}

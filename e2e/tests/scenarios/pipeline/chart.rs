@@ -1,0 +1,33 @@
+//! The chart as Helm and the API server see it.
+
+use std::sync::Arc;
+
+use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::{Result, binaries, check, command, pipeline};
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "the_chart_is_sound", Needs::Cluster, the_chart_is_sound);
+}
+
+fn the_chart_is_sound(stand: &Stand) -> Result<()> {
+    let helm = binaries::helm(&stand.progress)?;
+    let lint =
+        command::output(stand.client.command(&helm).args(["lint", "--strict"]).arg(pipeline::chart()))?;
+    check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
+    let everything = ["--set", "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2"];
+    for values in [&[] as &[&str], &everything] {
+        let mut template = stand.client.command(&helm);
+        template.args(["template", "metrics-pipeline"]).arg(pipeline::chart());
+        let rendered = command::output(template.args(["--namespace", "default"]).args(values))?;
+        stand.client.with_manifest(&["apply", "--dry-run=server"], &rendered)?;
+        check!(
+            !rendered.contains("cluster-admin") && !rendered.contains("escalate"),
+            "the chart asks for too much"
+        );
+    }
+    let mut wrong = stand.client.command(&helm);
+    wrong.args(["template", "metrics-pipeline"]).arg(pipeline::chart()).args(["--set", "replicas=many"]);
+    let refused = command::output(&mut wrong).map_or_else(|error| error.to_string(), |_| "accepted".into());
+    check!(refused.contains("replicas"), "a wrong value is not refused by name: {refused}");
+    Ok(())
+}

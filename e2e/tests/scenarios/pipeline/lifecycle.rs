@@ -1,0 +1,101 @@
+//! Deleting a MetricsPipeline and making a new one.
+
+use std::sync::Arc;
+
+use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::{Client, Result, check, pipeline};
+use serde_json::json;
+
+use super::{MINUTE, PATIENCE, ready};
+
+/// Kinds that the operator owns objects of.
+const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,poddisruptionbudgets,roles,rolebindings,\
+                     clusterroles,clusterrolebindings,apiservices";
+const OURS: &str = "app.kubernetes.io/managed-by=metrics-pipeline-operator";
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "deletion_leaves_nothing", Needs::Alone, deletion_leaves_nothing);
+    suite.add(group, "two_replicas_have_a_budget", Needs::Alone, two_replicas_have_a_budget);
+}
+
+fn owned(client: &Client) -> Result<Vec<String>> {
+    let list = client.run(&["get", KINDS, "-A", "-l", OURS, "-o", "name"])?;
+    Ok(list.lines().map(str::to_owned).collect())
+}
+
+fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    ready(client)?;
+    let before = owned(client)?;
+    check!(before.len() > 12, "it owns no more than {before:?}");
+    // The APIService must be gone before its server is: from the moment it is dead, namespaces can't be deleted.
+    client.run(&["delete", "mp", pipeline::NAME, "--wait=false"])?;
+    client
+        .wait_for(
+            "the MetricsPipeline is gone, and never an APIService without its server",
+            PATIENCE,
+            |client| {
+                let services = client.run(&["get", "apiservices", "-l", OURS, "-o", "name"])?;
+                let deployment = client.run(&[
+                    "-n",
+                    pipeline::NAMESPACE,
+                    "get",
+                    "deployment",
+                    "metrics-core",
+                    "--ignore-not-found",
+                    "-o",
+                    "name",
+                ])?;
+                let registered = client.run(&["get", "apiservices", "-l", OURS, "-o", "name"])?;
+                if !services.is_empty() && deployment.is_empty() && !registered.is_empty() {
+                    return Ok(Err(format!("there is {registered} without its Deployment")));
+                }
+                match client.run(&["get", "mp", pipeline::NAME, "--ignore-not-found", "-o", "name"])?.as_str()
+                {
+                    "" => Ok(Ok(())),
+                    _ => Err("still there".into()),
+                }
+            },
+        )?
+        .map_err(e2e::scenario::failed)?;
+    let left = owned(client)?;
+    check!(left.is_empty(), "left behind: {left:?}");
+    // A namespace can be deleted: discovery is whole.
+    client.apply(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "short-lived"}}).to_string(),
+    )?;
+    client.run(&["delete", "namespace", "short-lived", "--timeout=60s"])?;
+    client.apply(&pipeline::manifest(pipeline::NAME, &json!({})))?;
+    ready(client)
+}
+
+fn two_replicas_have_a_budget(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    let scale = |replicas: u8| {
+        let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");
+        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])
+    };
+    let budget = || {
+        client.run(&[
+            "-n",
+            pipeline::NAMESPACE,
+            "get",
+            "pdb",
+            "metrics-core",
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ])
+    };
+    scale(2)?;
+    ready(client)?;
+    let deployment = client.get(&["-n", pipeline::NAMESPACE, "deployment", "metrics-core"])?;
+    check!(deployment["status"]["readyReplicas"] == 2, "two replicas: {}", deployment["status"]);
+    check!(!budget()?.is_empty(), "no PodDisruptionBudget with two replicas");
+    scale(1)?;
+    client.wait_for("the PodDisruptionBudget is gone", MINUTE, |_| match budget()?.as_str() {
+        "" => Ok(()),
+        name => Err(name.into()),
+    })?;
+    ready(client)
+}

@@ -1,0 +1,94 @@
+//! The pipeline as users have it: installed with Helm, one MetricsPipeline, something to measure.
+
+mod access;
+mod answers;
+mod autoscaling;
+mod chart;
+mod lifecycle;
+mod quiet;
+mod recovery;
+mod validation;
+
+use std::time::Duration;
+
+use e2e::scenario::{Needs, Stand, Suite};
+use e2e::{Client, Result, binaries, images, pipeline};
+use serde_json::{Value, json};
+
+/// Where the load stands that the scenarios measure.
+const LOAD: &str = "load";
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long the pipeline may take to be Ready again after anything, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn add(suite: &mut Suite) {
+    // One cluster where all is well and nobody disturbs it…
+    let calm = suite.group_with("pipeline", Vec::new(), Some(prepare));
+    suite.add(&calm, "a_settled_operator_is_quiet", Needs::OurCluster, quiet::a_settled_operator_is_quiet);
+    answers::add(suite, &calm);
+    access::add(suite, &calm);
+    autoscaling::add(suite, &calm);
+    validation::add(suite, &calm);
+    chart::add(suite, &calm);
+    // …and one where things break.
+    let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
+    recovery::add(suite, &rough);
+    lifecycle::add(suite, &rough);
+}
+
+/// Installs the pipeline and waits until it is Ready.
+fn prepare(stand: &Stand) -> Result<()> {
+    let cluster = stand.ours()?;
+    let built = images::project(&stand.progress)?;
+    let helm = binaries::helm(&stand.progress)?;
+    pipeline::load(cluster, &built)?;
+    pipeline::install(&stand.client, &helm, &built)?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
+    stand.client.apply(&namespace.to_string())?;
+    stand.client.apply(&pipeline::busy_deployment(LOAD))?;
+    stand.client.apply(&pipeline::manifest(pipeline::NAME, &json!({})))?;
+    ready(&stand.client)
+}
+
+/// Waits until the MetricsPipeline is Ready as of its present generation.
+fn ready(client: &Client) -> Result<()> {
+    client.wait_for("the MetricsPipeline is Ready", PATIENCE, |client| {
+        let object = client.get(&["mp", pipeline::NAME])?;
+        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        match condition(&object, "Ready") {
+            Some(ready) if ready["status"] == "True" && current => Ok(()),
+            _ => Err(object["status"].to_string().into()),
+        }
+    })
+}
+
+/// A condition of an object.
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// The running pod of metrics-core: its name, address and UID.
+fn metrics_core(client: &Client) -> Result<[String; 3]> {
+    running_pod(client, "app.kubernetes.io/name=metrics-core")
+}
+
+/// The running pod of the operator: its name, address and UID.
+fn operator(client: &Client) -> Result<[String; 3]> {
+    running_pod(client, "app.kubernetes.io/name=metrics-pipeline-operator")
+}
+
+fn running_pod(client: &Client, selector: &str) -> Result<[String; 3]> {
+    client.wait_for(&format!("a running pod with {selector}"), MINUTE, |client| {
+        let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", selector])?;
+        let running = pods["items"].as_array().into_iter().flatten().find(|pod| {
+            pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
+        });
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        running
+            .map(|pod| [&pod["metadata"]["name"], &pod["status"]["podIP"], &pod["metadata"]["uid"]].map(text))
+            .filter(|[_, address, _]| !address.is_empty())
+            .ok_or_else(|| {
+                format!("{} pods, none running", pods["items"].as_array().map_or(0, Vec::len)).into()
+            })
+    })
+}

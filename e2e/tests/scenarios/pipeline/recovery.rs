@@ -1,0 +1,144 @@
+//! Whatever is killed or changed by others: it ends in Ready again.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::{Cluster, ClusterSpec, Result, check, pipeline};
+use serde_json::Value;
+
+use super::{MINUTE, PATIENCE, metrics_core, operator, ready};
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "the_first_answers_come_soon", Needs::Alone, the_first_answers_come_soon);
+    suite.add(group, "drift_is_undone", Needs::Alone, drift_is_undone);
+    suite.add(group, "killed_parts_come_back", Needs::Alone, killed_parts_come_back);
+}
+
+/// From the start of metrics-core's container: pods within 5 s, nodes within 15 s.
+fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
+    ready(&stand.client)?;
+    let [name, _, _] = metrics_core(&stand.client)?;
+    stand.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
+    let (mut pods, mut nodes) = (None, None);
+    let deadline = Instant::now() + MINUTE;
+    let clock = || jiff::Timestamp::now();
+    while (pods.is_none() || nodes.is_none()) && Instant::now() < deadline {
+        if pods.is_none() && stand.client.run(&["top", "pods", "-A"]).is_ok() {
+            pods = Some(clock());
+        }
+        if nodes.is_none() && stand.client.run(&["top", "nodes"]).is_ok() {
+            nodes = Some(clock());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    let [fresh, _, _] = metrics_core(&stand.client)?;
+    check!(fresh != name, "the pod is still the old one");
+    let pod = stand.client.get(&["-n", pipeline::NAMESPACE, "pod", &fresh])?;
+    let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
+    let started: jiff::Timestamp = started
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error| failed(format!("{started}: {error}")))?;
+    let after = |then: Option<jiff::Timestamp>| {
+        then.map(|then| then.duration_since(started).as_secs_f64())
+            .ok_or_else(|| failed("no answer within a minute".into()))
+    };
+    let (pods, nodes) = (after(pods)?, after(nodes)?);
+    stand.progress.say(format!(
+        "from the container's start: kubectl top pods after {pods:.1} s, nodes after {nodes:.1} s"
+    ));
+    // startedAt has whole seconds, rounded down: what is measured is up to a second too long.
+    check!(pods <= 6.0, "kubectl top pods: {pods:.1} s");
+    check!(nodes <= 16.0, "kubectl top nodes: {nodes:.1} s");
+    ready(&stand.client)
+}
+
+fn drift_is_undone(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    let namespace = ["-n", pipeline::NAMESPACE];
+    let owned: [(&[&str], &str, &str); 5] = [
+        (
+            &["service", "metrics-core"],
+            r#"{"spec":{"selector":{"app.kubernetes.io/name":"other"}}}"#,
+            "/spec/selector",
+        ),
+        (
+            &["deployment", "metrics-core"],
+            r#"{"spec":{"template":{"spec":{"serviceAccountName":"default"}}}}"#,
+            "/spec/template/spec/serviceAccountName",
+        ),
+        (&["clusterrole", "metrics-core:collector"], r#"{"rules":[]}"#, "/rules"),
+        (&["configmap", "metrics-core"], r#"{"data":{"kubelet-ca.crt":"none"}}"#, "/data"),
+        (
+            &["apiservice", "v1beta1.metrics.k8s.io"],
+            r#"{"spec":{"caBundle":null,"insecureSkipTLSVerify":true}}"#,
+            "/spec",
+        ),
+    ];
+    for (object, patch, pointer) in owned {
+        let read = || -> Result<Value> {
+            let value = client.get(&[&namespace[..], object].concat())?;
+            Ok(value.pointer(pointer).cloned().unwrap_or_default())
+        };
+        let before = read()?;
+        client.run(&[&namespace[..], &["patch"], object, &["--type=merge", "-p", patch]].concat())?;
+        client.wait_for(&format!("{} is as it was", object.join(" ")), MINUTE, |_| {
+            let now = read()?;
+            if now == before { Ok(()) } else { Err(now.to_string().into()) }
+        })?;
+    }
+    for object in [
+        &["service", "metrics-core"][..],
+        &["secret", "metrics-core-serving"],
+        &["clusterrolebinding", "metrics-core:collector"],
+        &["apiservice", "v1beta1.metrics.k8s.io"],
+        &["deployment", "metrics-core"],
+    ] {
+        let uid = |value: &Value| value["metadata"]["uid"].to_string();
+        let before = uid(&client.get(&[&namespace[..], object].concat())?);
+        client.delete(&[&namespace[..], object].concat())?;
+        client.wait_for(&format!("{} is there again", object.join(" ")), MINUTE, |client| {
+            let now = uid(&client.get(&[&namespace[..], object].concat())?);
+            if now == before { Err("still the old one".into()) } else { Ok(()) }
+        })?;
+    }
+    ready(client)?;
+    client.wait_for("kubectl top nodes answers", PATIENCE, |client| {
+        client.run(&["top", "nodes"])?;
+        Ok(())
+    })
+}
+
+fn killed_parts_come_back(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    let cluster = stand.ours()?;
+    let kill = |name: &str| {
+        client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force"])
+    };
+    let again = ClusterSpec::new(&cluster.layout().name).owned_by_this_process();
+    for (what, delay) in [("nothing", 0), ("a change", 300), ("a change", 1500)] {
+        if what == "a change" {
+            // In the middle of a rollout.
+            let resolution = if delay == 300 { "10s" } else { "15s" };
+            let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"metricResolution\":\"{resolution}\"}}}}}}");
+            client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])?;
+            thread::sleep(Duration::from_millis(delay));
+        }
+        kill(&operator(client)?[0])?;
+        ready(client)?;
+        kill(&metrics_core(client)?[0])?;
+        kill(&operator(client)?[0])?;
+        cluster.kill("kube-apiserver")?;
+        Cluster::up(&again, &stand.progress.clone().quiet())?;
+        ready(client)?;
+        client.wait_for("kubectl top answers", PATIENCE, |client| {
+            client.run(&["top", "nodes"])?;
+            client.run(&["top", "pods", "-A"])?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

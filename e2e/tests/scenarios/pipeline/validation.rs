@@ -1,0 +1,84 @@
+//! A wrong MetricsPipeline is refused with a message that names the field, or shown as a condition.
+
+use std::sync::Arc;
+
+use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::{Result, check, pipeline};
+use serde_json::{Value, json};
+
+use super::{MINUTE, condition};
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "nonsense_is_refused_by_name", Needs::Cluster, nonsense_is_refused_by_name);
+    suite.add(group, "a_second_pipeline_is_a_conflict", Needs::Cluster, a_second_pipeline_is_a_conflict);
+}
+
+fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
+    let core = |fields: Value| json!({"metricsCore": fields});
+    for (spec, words) in [
+        (core(json!({"metricResolution": "-5s"})), "spec.metricsCore.metricResolution"),
+        (core(json!({"metricResolution": "100ms"})), "must be a duration from 1s to 10m"),
+        (core(json!({"metricResolution": "soon"})), "spec.metricsCore.metricResolution"),
+        (core(json!({"kubelet": {"addressTypes": ["Postbox"]}})), "spec.metricsCore.kubelet.addressTypes[0]"),
+        (core(json!({"kubelet": {"addressTypes": []}})), "spec.metricsCore.kubelet.addressTypes"),
+        (core(json!({"kubelet": {"port": 0}})), "spec.metricsCore.kubelet.port"),
+        (core(json!({"replicas": 0})), "spec.metricsCore.replicas"),
+        (core(json!({"resources": {"requests": {"cpu": "-1"}}})), "spec.metricsCore.resources.requests.cpu"),
+        (
+            core(json!({"resources": {"requests": {"memory": "lots"}}})),
+            "spec.metricsCore.resources.requests.memory",
+        ),
+        (
+            core(json!({"kubelet": {"tls": {"mode": "Insecure", "certificateAuthority": {"name": "x"}}}})),
+            "certificateAuthority: is only used with mode Verify",
+        ),
+        (
+            json!({"certificates": {"servingValidity": "72h", "caValidity": "24h"}}),
+            "must not exceed caValidity",
+        ),
+        (json!({"apiService": {"adoption": "Sometimes"}}), "spec.apiService.adoption"),
+        (json!({"nonsense": true}), "spec.nonsense"),
+    ] {
+        let manifest = pipeline::manifest("nonsense", &spec);
+        let answer =
+            stand.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest);
+        match answer {
+            Err(error) if error.to_string().contains(words) => {}
+            Err(error) => return Err(failed(format!("{spec}: refused without {words:?}: {error}"))),
+            Ok(_) => return Err(failed(format!("{spec} is accepted"))),
+        }
+    }
+    for spec in [
+        json!({}),
+        core(
+            json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
+        ),
+        core(json!({"resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"memory": "1Gi"}}})),
+    ] {
+        let manifest = pipeline::manifest("sense", &spec);
+        stand.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest)?;
+    }
+    Ok(())
+}
+
+fn a_second_pipeline_is_a_conflict(stand: &Stand) -> Result<()> {
+    stand.client.apply(&pipeline::manifest("second", &json!({})))?;
+    let seen = stand.client.wait_for("the second MetricsPipeline is a Conflict", MINUTE, |client| {
+        let object = client.get(&["mp", "second"])?;
+        match condition(&object, "Ready") {
+            Some(ready) if ready["status"] == "False" && ready["reason"] == "Conflict" => Ok(object),
+            _ => Err(object["status"].to_string().into()),
+        }
+    });
+    stand.client.delete(&["mp", "second"])?;
+    let seen = seen?;
+    let conditions = pipeline::conditions(&seen);
+    check!(conditions.len() >= 6, "not all conditions are there from the first visit: {conditions:?}");
+    check!(
+        conditions.iter().all(|[_, _, reason, message]| !reason.is_empty() && !message.is_empty()),
+        "{conditions:?}"
+    );
+    let named = conditions.iter().any(|row| row[0] == "Ready" && row[3].contains(pipeline::NAME));
+    check!(named, "the message does not name the one that is served: {conditions:?}");
+    super::ready(&stand.client)
+}

@@ -1,0 +1,166 @@
+//! What any cluster must do for the pipeline: run pods, route Services, show metrics of containers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use e2e::images::BUSYBOX;
+use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::{Error, Result, check};
+use serde_json::json;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(
+        group,
+        "a_pod_runs_and_its_service_answers",
+        Needs::OurCluster,
+        a_pod_runs_and_its_service_answers,
+    );
+    suite.add(group, "the_kubelet_shows_each_container", Needs::OurCluster, the_kubelet_shows_each_container);
+    suite.add(
+        group,
+        "the_aggregation_layer_is_published",
+        Needs::OurCluster,
+        the_aggregation_layer_is_published,
+    );
+    suite.add(group, "the_audit_log_names_who_wrote", Needs::OurCluster, the_audit_log_names_who_wrote);
+    suite.add(group, "users_are_told_apart", Needs::OurCluster, users_are_told_apart);
+}
+
+fn a_pod_runs_and_its_service_answers(stand: &Stand) -> Result<()> {
+    let namespace = stand.namespace()?;
+    start(stand, "web", &["httpd", "-f", "-p", "8080", "-h", "/bin"])?;
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    stand.client.apply(&service.to_string())?;
+    start(stand, "asking", &["sleep", "3600"])?;
+    let address =
+        stand.client.run(&["-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
+    // From the node, from another pod, and from the pod behind the Service itself.
+    let url = format!("http://{address}/nothing-here");
+    stand.client.wait_for("the Service answers the node", MINUTE, |_| {
+        let status = e2e::request::Request::get(&url);
+        let status = stand.ours()?.https(&status)?.status;
+        if status == 404 { Ok(()) } else { Err(format!("status {status}").into()) }
+    })?;
+    let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
+    for pod in ["asking", "web"] {
+        stand.client.wait_for(&format!("the Service answers the pod {pod}"), MINUTE, |client| {
+            let answer = client.run(&["-n", namespace, "exec", pod, "--", "/bin/sh", "-c", &ask])?;
+            if answer.starts_with("HTTP/1.1 404") { Ok(()) } else { Err(answer.into()) }
+        })?;
+    }
+    Ok(())
+}
+
+fn the_kubelet_shows_each_container(stand: &Stand) -> Result<()> {
+    let namespace = stand.namespace()?;
+    start(stand, "steady", &["sleep", "3600"])?;
+    let cluster = stand.ours()?;
+    let series = format!(
+        "container_cpu_usage_seconds_total{{container=\"steady\",namespace=\"{namespace}\",pod=\"steady\"}}"
+    );
+    let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", cluster.node().name);
+    stand.client.wait_for(&format!("{series} in {path}"), MINUTE, |client| {
+        let body = client.raw(&path)?;
+        if body.contains(&series) { Ok(()) } else { Err(format!("{} bytes without it", body.len()).into()) }
+    })?;
+    // Its certificate is vouched for by the cluster's authority and names the node's address.
+    let request = e2e::request::Request {
+        authority: Some(cluster.cluster_authority()?.certificate().to_owned()),
+        ..e2e::request::Request::get(format!("https://{}:10250/metrics/resource", cluster.node().address))
+    };
+    let status = cluster.https(&request)?.status;
+    check!(status == 401, "an anonymous request to the kubelet is answered {status}, not 401");
+    Ok(())
+}
+
+fn the_aggregation_layer_is_published(stand: &Stand) -> Result<()> {
+    let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
+    let data = stand.client.get(&name)?["data"].clone();
+    for (key, value) in [
+        ("requestheader-allowed-names", "[\"aggregator\"]"),
+        ("requestheader-extra-headers-prefix", "[\"X-Remote-Extra-\"]"),
+        ("requestheader-group-headers", "[\"X-Remote-Group\"]"),
+        ("requestheader-username-headers", "[\"X-Remote-User\"]"),
+        ("requestheader-client-ca-file", stand.ours()?.front_proxy_authority()?.certificate()),
+    ] {
+        let found = data[key].as_str().unwrap_or_default();
+        check!(found.trim() == value.trim(), "{key} is {found:?}, not {value:?}");
+    }
+    Ok(())
+}
+
+fn the_audit_log_names_who_wrote(stand: &Stand) -> Result<()> {
+    let namespace = stand.namespace()?;
+    let cluster = stand.ours()?;
+    stand.client.wait_for("the namespace's creation in the audit log", MINUTE, |_| {
+        let log = std::fs::read_to_string(cluster.layout().audit_log()).map_err(|error| error.to_string())?;
+        let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut writes = events.filter(|event| {
+            event["verb"] == "create"
+                && event["objectRef"]["resource"] == "namespaces"
+                && event["objectRef"]["name"] == namespace
+        });
+        match writes.next() {
+            Some(event) if event["user"]["username"] == "e2e-admin" => Ok(()),
+            Some(event) => Err(event.to_string().into()),
+            None => Err("no such event".into()),
+        }
+    })
+}
+
+fn users_are_told_apart(stand: &Stand) -> Result<()> {
+    let cluster = stand.ours()?;
+    let jane = cluster.client_as("jane", Some("developers"))?;
+    let me = jane.run(&[
+        "auth",
+        "whoami",
+        "-o",
+        "jsonpath={.status.userInfo.username} {.status.userInfo.groups}",
+    ])?;
+    check!(me.starts_with("jane ") && me.contains("developers"), "the API server takes jane for {me}");
+    match jane.get(&["pods", "-A"]) {
+        Err(Error::Command { output, .. }) if output.contains("Forbidden") => Ok(()),
+        other => Err(failed(format!("jane may list pods: {other:?}"))),
+    }
+}
+
+/// Runs a pod with one container of its name, and waits until it is Running with an address.
+pub fn start(stand: &Stand, name: &str, command: &[&str]) -> Result<()> {
+    let namespace = stand.namespace()?;
+    let command: Vec<String> = command
+        .iter()
+        .enumerate()
+        .map(|(at, word)| if at == 0 { format!("/bin/{word}") } else { (*word).into() })
+        .collect();
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": name,
+                "image": BUSYBOX,
+                "imagePullPolicy": "Never",
+                "command": command,
+                "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}},
+            }],
+        },
+    });
+    stand.client.apply(&pod.to_string())?;
+    stand.client.wait_for(&format!("pod {name} runs and has an address"), MINUTE, |client| {
+        let status = client.get(&["-n", namespace, "pod", name])?["status"].clone();
+        if status["phase"] == "Running" && status["podIP"].is_string() {
+            Ok(())
+        } else {
+            Err(status.to_string().into())
+        }
+    })
+}

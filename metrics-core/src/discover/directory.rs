@@ -1,0 +1,507 @@
+//! Who exists: nodes by name, Running pods by namespace and name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::Notify;
+
+use super::interner::Interner;
+use super::node::Node;
+use crate::labels::Labels;
+
+/// Shared by discovery, which writes, and the scraper and the store, which read.
+///
+/// One read-write lock for nodes and one for pods: a write is one insertion in an ordered map, long reads
+/// let go of the lock every few hundred rows, and so neither waits for the other for more than a fraction of
+/// a millisecond. Who needs both this and the store's lock takes this one first.
+#[derive(Debug)]
+pub struct Directory {
+    origin: Instant,
+    nodes: RwLock<Nodes>,
+    nodes_synced: AtomicBool,
+    /// Names of nodes that came, went or changed since the last look.
+    changed: Mutex<BTreeSet<Arc<str>>>,
+    change: Notify,
+    pods: RwLock<Pods>,
+    pods_synced: AtomicBool,
+    interner: Mutex<Interner>,
+}
+
+/// The nodes, ordered by name.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    by_name: BTreeMap<Arc<str>, (Arc<Node>, u32)>,
+    /// Counts the lists; what the last one did not bring is gone.
+    list: u32,
+}
+
+/// The Running pods, ordered by namespace and name.
+#[derive(Debug, Default)]
+pub struct Pods {
+    by_namespace: BTreeMap<Arc<str>, BTreeMap<Box<str>, Pod>>,
+    count: usize,
+    list: u32,
+}
+
+/// What is known of a Running pod besides namespace and name.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its labels.
+    pub labels: Arc<Labels>,
+    /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
+    pub since_ms: u64,
+    uid: Uid,
+    list: u32,
+}
+
+/// A UID, without an allocation where it is a UUID as all of Kubernetes' are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Uid {
+    Uuid([u8; 16]),
+    Other(Box<str>),
+}
+
+impl Uid {
+    fn new(text: &str) -> Self {
+        let mut uuid = [0; 16];
+        let mut digits = text.bytes().filter(|byte| *byte != b'-');
+        for byte in &mut uuid {
+            let (Some(high), Some(low)) = (digits.next().and_then(hex), digits.next().and_then(hex)) else {
+                return Self::Other(text.into());
+            };
+            *byte = high << 4 | low;
+        }
+        if text.len() == 36 && digits.next().is_none() { Self::Uuid(uuid) } else { Self::Other(text.into()) }
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            nodes: RwLock::default(),
+            nodes_synced: AtomicBool::new(false),
+            changed: Mutex::default(),
+            change: Notify::new(),
+            pods: RwLock::default(),
+            pods_synced: AtomicBool::new(false),
+            interner: Mutex::default(),
+        }
+    }
+}
+
+impl Directory {
+    /// An empty directory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Milliseconds since the directory was made, by a clock that is never set: the time base of
+    /// [`Pod::since_ms`] and of the store. Begins at 1, so that 0 means "always".
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Whether nodes and pods have been listed whole once.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
+    }
+
+    /// The nodes. Hold it briefly.
+    pub fn nodes(&self) -> RwLockReadGuard<'_, Nodes> {
+        self.nodes.read()
+    }
+
+    /// The Running pods. Hold it briefly.
+    pub fn pods(&self) -> RwLockReadGuard<'_, Pods> {
+        self.pods.read()
+    }
+
+    /// Waits until nodes came, went or changed, and names them. For one reader.
+    pub async fn changed_nodes(&self) -> BTreeSet<Arc<str>> {
+        loop {
+            let change = self.change.notified();
+            let changed = std::mem::take(&mut *self.changed.lock());
+            if !changed.is_empty() {
+                return changed;
+            }
+            change.await;
+        }
+    }
+
+    fn node_changed(&self, name: Arc<str>) {
+        self.changed.lock().insert(name);
+        self.change.notify_one();
+    }
+
+    /// A list of nodes begins.
+    pub(crate) fn begin_nodes(&self) {
+        let mut nodes = self.nodes.write();
+        nodes.list = nodes.list.wrapping_add(1);
+    }
+
+    /// A node is there, new or changed or not.
+    pub(crate) fn apply_node(&self, node: Node) {
+        let mut nodes = self.nodes.write();
+        let list = nodes.list;
+        if let Some((known, seen)) = nodes.by_name.get_mut(&node.name) {
+            *seen = list;
+            // Most updates of a Node are heartbeats.
+            if **known == node {
+                return;
+            }
+        }
+        let name = node.name.clone();
+        nodes.by_name.insert(name.clone(), (Arc::new(node), list));
+        drop(nodes);
+        self.node_changed(name);
+    }
+
+    /// A node is gone.
+    pub(crate) fn delete_node(&self, name: &str) {
+        let gone = self.nodes.write().by_name.remove_entry(name);
+        if let Some((name, _)) = gone {
+            self.node_changed(name);
+        }
+    }
+
+    /// A list of nodes is whole: what it did not bring is gone.
+    pub(crate) fn end_nodes(&self) {
+        let mut nodes = self.nodes.write();
+        let list = nodes.list;
+        let gone: Vec<_> = nodes
+            .by_name
+            .iter()
+            .filter(|(_, (_, seen))| *seen != list)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &gone {
+            nodes.by_name.remove(name);
+        }
+        drop(nodes);
+        for name in gone {
+            self.node_changed(name);
+        }
+        self.nodes_synced.store(true, Ordering::Release);
+    }
+
+    /// A list of pods begins.
+    pub(crate) fn begin_pods(&self) {
+        let mut pods = self.pods.write();
+        pods.list = pods.list.wrapping_add(1);
+    }
+
+    /// A pod is Running.
+    pub(crate) fn apply_pod(&self, namespace: &str, name: &str, uid: &str, labels: Labels) {
+        let uid = Uid::new(uid);
+        let since_ms = if self.pods_synced.load(Ordering::Acquire) { self.now_ms() } else { 0 };
+        let mut interner = self.interner.lock();
+        let labels = interner.share(labels);
+        let mut pods = self.pods.write();
+        let list = pods.list;
+        let replaced = if let Some(pod) = pods.get_mut(namespace, name) {
+            pod.list = list;
+            if pod.uid != uid {
+                (pod.uid, pod.since_ms) = (uid, self.now_ms());
+            }
+            Some(std::mem::replace(&mut pod.labels, labels))
+        } else {
+            pods.insert(namespace, name, Pod { labels, since_ms, uid, list });
+            None
+        };
+        drop(pods);
+        if let Some(labels) = replaced {
+            interner.release(labels);
+        }
+    }
+
+    /// A pod is no longer Running, or gone.
+    pub(crate) fn delete_pod(&self, namespace: &str, name: &str) {
+        let mut interner = self.interner.lock();
+        let gone = self.pods.write().remove(namespace, name);
+        if let Some(pod) = gone {
+            interner.release(pod.labels);
+        }
+    }
+
+    /// A list of pods is whole: what it did not bring is gone.
+    pub(crate) fn end_pods(&self) {
+        let mut interner = self.interner.lock();
+        let mut pods = self.pods.write();
+        let gone = pods.remove_unlisted();
+        drop(pods);
+        for pod in gone {
+            interner.release(pod.labels);
+        }
+        self.pods_synced.store(true, Ordering::Release);
+    }
+}
+
+impl Nodes {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
+        self.by_name.get(name).map(|(node, _)| node)
+    }
+
+    /// The nodes behind `after`, in order.
+    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Node>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, (node, _))| node)
+    }
+}
+
+impl Pods {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The pod of this namespace and name.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.by_namespace.get(namespace)?.get(name)
+    }
+
+    /// The pods of one namespace, or of all, behind the key `after`, in order: namespace, name, pod.
+    pub fn behind<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        after: Option<(&'a str, &'a str)>,
+    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Pod)> {
+        // From the later of the two, so that a key of another namespace needs no case of its own.
+        let first = namespace.into_iter().chain(after.map(|(namespace, _)| namespace)).max();
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        let last = namespace.map_or(Bound::Unbounded, Bound::Included);
+        let empty = matches!((first, namespace), (Some(first), Some(last)) if first > last);
+        let range = (!empty).then(|| self.by_namespace.range::<str, _>((from, last)));
+        range.into_iter().flatten().flat_map(move |(namespace, pods)| {
+            let behind = match after {
+                Some((after_namespace, name)) if after_namespace == &**namespace => Bound::Excluded(name),
+                _ => Bound::Unbounded,
+            };
+            pods.range::<str, _>((behind, Bound::Unbounded))
+                .map(move |(name, pod)| (&**namespace, &**name, pod))
+        })
+    }
+
+    fn get_mut(&mut self, namespace: &str, name: &str) -> Option<&mut Pod> {
+        self.by_namespace.get_mut(namespace)?.get_mut(name)
+    }
+
+    fn insert(&mut self, namespace: &str, name: &str, pod: Pod) {
+        if !self.by_namespace.contains_key(namespace) {
+            self.by_namespace.insert(namespace.into(), BTreeMap::new());
+        }
+        if let Some(pods) = self.by_namespace.get_mut(namespace)
+            && pods.insert(name.into(), pod).is_none()
+        {
+            self.count += 1;
+        }
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) -> Option<Pod> {
+        let pods = self.by_namespace.get_mut(namespace)?;
+        let pod = pods.remove(name)?;
+        if pods.is_empty() {
+            self.by_namespace.remove(namespace);
+        }
+        self.count -= 1;
+        Some(pod)
+    }
+
+    fn remove_unlisted(&mut self) -> Vec<Pod> {
+        let list = self.list;
+        let mut gone = Vec::new();
+        self.by_namespace.retain(|_, pods| {
+            if pods.values().any(|pod| pod.list != list) {
+                let (kept, unlisted) =
+                    std::mem::take(pods).into_iter().partition(|(_, pod)| pod.list == list);
+                *pods = kept;
+                gone.extend(BTreeMap::into_values(unlisted));
+            }
+            !pods.is_empty()
+        });
+        self.count -= gone.len();
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Directory, Uid};
+    use crate::discover::Node;
+    use crate::labels::Labels;
+
+    fn node(name: &str, uid: &str) -> Node {
+        Node {
+            name: name.into(),
+            uid: uid.into(),
+            labels: Labels::default(),
+            addresses: [].into(),
+            identities: [].into(),
+            port: 1,
+            path: "/".into(),
+            ready: true,
+        }
+    }
+
+    fn pods(directory: &Directory, namespace: Option<&str>, after: Option<(&str, &str)>) -> Vec<String> {
+        directory
+            .pods()
+            .behind(namespace, after)
+            .map(|(namespace, name, _)| format!("{namespace}/{name}"))
+            .collect()
+    }
+
+    fn apply(directory: &Directory, key: &str, uid: &str) {
+        let (namespace, name) = key.split_once('/').unwrap();
+        directory.apply_pod(namespace, name, uid, [("app", "x")].into_iter().collect());
+    }
+
+    #[test]
+    fn pods_are_visited_in_order_from_any_key() {
+        let directory = Directory::new();
+        for key in ["b/2", "a/9", "b/10", "c/1", "a-b/1"] {
+            apply(&directory, key, "u");
+        }
+        assert_eq!(pods(&directory, None, None), ["a/9", "a-b/1", "b/10", "b/2", "c/1"]);
+        assert_eq!(pods(&directory, None, Some(("a", "9"))), ["a-b/1", "b/10", "b/2", "c/1"]);
+        assert_eq!(pods(&directory, None, Some(("b", "1"))), ["b/10", "b/2", "c/1"]);
+        assert_eq!(pods(&directory, None, Some(("bb", ""))), ["c/1"]);
+        assert_eq!(pods(&directory, Some("b"), Some(("b", "10"))), ["b/2"]);
+        assert_eq!(pods(&directory, Some("b"), Some(("a", "z"))), ["b/10", "b/2"]);
+        assert!(pods(&directory, Some("b"), Some(("c", "0"))).is_empty());
+        assert!(pods(&directory, Some("x"), None).is_empty());
+        assert_eq!(directory.pods().len(), 5);
+    }
+
+    #[test]
+    fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
+        let directory = Directory::new();
+        directory.begin_pods();
+        apply(&directory, "a/1", "u1");
+        apply(&directory, "a/2", "u2");
+        assert!(!directory.pods_synced.load(std::sync::atomic::Ordering::Relaxed));
+        directory.end_pods();
+        assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
+        directory.begin_pods();
+        apply(&directory, "a/2", "u2");
+        assert_eq!(pods(&directory, None, None), ["a/1", "a/2"], "nothing is missing while the list runs");
+        // The list is broken off and begun again.
+        directory.begin_pods();
+        apply(&directory, "a/3", "u3");
+        directory.end_pods();
+        assert_eq!(pods(&directory, None, None), ["a/3"]);
+        assert!(directory.pods().get("a", "3").unwrap().since_ms > 0);
+        directory.begin_pods();
+        directory.end_pods();
+        assert!(directory.pods().is_empty() && directory.pods().by_namespace.is_empty());
+        assert_eq!(directory.interner.lock().len(), 0);
+    }
+
+    #[test]
+    fn pods_of_one_template_share_their_labels() {
+        let directory = Directory::new();
+        apply(&directory, "a/1", "u1");
+        apply(&directory, "a/2", "u2");
+        apply(&directory, "a/2", "u2");
+        let pods = directory.pods();
+        assert!(std::sync::Arc::ptr_eq(
+            &pods.get("a", "1").unwrap().labels,
+            &pods.get("a", "2").unwrap().labels
+        ));
+        drop(pods);
+        directory.delete_pod("a", "1");
+        assert_eq!(directory.interner.lock().len(), 1);
+        directory.apply_pod("a", "2", "u2", Labels::default());
+        assert!(directory.pods().get("a", "2").unwrap().labels.is_empty());
+        assert_eq!(directory.interner.lock().len(), 1);
+        directory.delete_pod("a", "2");
+        directory.delete_pod("a", "2");
+        assert_eq!(directory.interner.lock().len(), 0);
+    }
+
+    #[test]
+    fn another_uid_is_another_pod() {
+        let directory = Directory::new();
+        apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
+        assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
+        apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
+        assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
+        apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a002");
+        assert!(directory.pods().get("a", "1").unwrap().since_ms > 0);
+        assert_eq!(directory.pods().len(), 1);
+    }
+
+    #[test]
+    fn a_uid_is_itself_whatever_its_form() {
+        let uuid = "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001";
+        assert!(matches!(Uid::new(uuid), Uid::Uuid(_)));
+        assert_ne!(Uid::new(uuid), Uid::new(&uuid.replace('1', "2")));
+        for odd in ["", "x", &uuid[1..], &uuid.replace('-', ""), &format!("{uuid}0"), &uuid.to_uppercase()] {
+            assert_eq!(Uid::new(odd), Uid::Other(odd.into()));
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
+        let directory = Directory::new();
+        directory.begin_nodes();
+        directory.apply_node(node("b", "1"));
+        directory.apply_node(node("a", "1"));
+        directory.end_nodes();
+        let changed = |names: &std::collections::BTreeSet<std::sync::Arc<str>>| {
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(changed(&directory.changed_nodes().await), ["a", "b"]);
+        directory.apply_node(node("a", "1"));
+        let none = tokio::time::timeout(Duration::from_millis(20), directory.changed_nodes()).await;
+        assert!(none.is_err());
+        directory.apply_node(node("a", "2"));
+        assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
+        directory.begin_nodes();
+        directory.apply_node(node("a", "2"));
+        directory.end_nodes();
+        assert_eq!(changed(&directory.changed_nodes().await), ["b"]);
+        directory.delete_node("a");
+        assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
+        assert!(directory.nodes().is_empty());
+    }
+}

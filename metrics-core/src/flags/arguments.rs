@@ -1,0 +1,122 @@
+//! Arguments in Go's syntax, read against the table.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, Command};
+
+use super::table::{Fate, Flag, Kind, SECTIONS, flags};
+use super::{Error, Options, Request};
+
+/// The given flags and their values, by the table's names.
+#[derive(Debug, Default)]
+pub struct Arguments(BTreeMap<&'static str, Vec<String>>);
+
+impl Arguments {
+    /// Whether the flag was given.
+    #[must_use]
+    pub fn given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The last value given.
+    #[must_use]
+    pub fn last(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(|values| values.last()).map(String::as_str)
+    }
+
+    /// All values given, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flatten().map(String::as_str)
+    }
+
+    /// The given flags that have no effect, and why, as lines for the log.
+    pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        flags().filter_map(|flag| match flag.fate {
+            Fate::WithoutEffect(why) if self.given(flag.name) => Some((flag.name, why)),
+            _ => None,
+        })
+    }
+}
+
+/// Reads the arguments behind the program's name.
+///
+/// `--flag=value`, `--flag value`, `-v=2` and `-v 2` are Go's; one dash before a long name (`-logtostderr`) and
+/// `_` for `-` are accepted too, as glog did.
+pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Request, Error> {
+    let arguments = arguments.into_iter().map(canonical);
+    let mut matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp) => {
+            return Ok(Request::Print(error.render().to_string()));
+        }
+        Err(error) => {
+            let text = error.render().to_string();
+            return Err(Error::Syntax(text.trim_start_matches("error: ").trim_end().to_owned()));
+        }
+    };
+    let mut given = Arguments::default();
+    for flag in flags() {
+        if let Some(values) = matches.remove_many::<String>(flag.name) {
+            given.0.insert(flag.name, values.collect());
+        }
+    }
+    Options::from_arguments(&given)
+}
+
+/// The argument under the table's spelling; what is no long flag stays as it is.
+fn canonical(argument: String) -> String {
+    let Some(name) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+        return argument;
+    };
+    let (name, value) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value)));
+    if name.len() < 2 && !argument.starts_with("--") {
+        return argument;
+    }
+    match flags().find(|flag| same_name(flag.name, name)) {
+        Some(flag) => {
+            value.map_or_else(|| format!("--{}", flag.name), |value| format!("--{}={value}", flag.name))
+        }
+        None => argument,
+    }
+}
+
+fn same_name(a: &str, b: &str) -> bool {
+    let dashes = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    a.len() == b.len() && a.bytes().map(dashes).eq(b.bytes().map(dashes))
+}
+
+fn command() -> Command {
+    let command = Command::new("metrics-core")
+        .about("A metrics server for Kubernetes: scrapes every kubelet and serves the Metrics API")
+        .no_binary_name(true)
+        .disable_version_flag(true)
+        .override_usage("metrics-core [flags]")
+        .after_help(
+            "Flags of metrics-server that have no effect here are accepted, and a log line says why.",
+        );
+    SECTIONS.iter().fold(command, |command, section| {
+        command.next_help_heading(section.title).args(section.flags.iter().map(argument))
+    })
+}
+
+fn argument(flag: &'static Flag) -> Arg {
+    let hidden = flag.fate != Fate::Works;
+    let help = if flag.default.is_empty() || flag.default == "false" {
+        flag.help.to_owned()
+    } else {
+        format!("{} (default {})", flag.help, flag.default)
+    };
+    let argument = Arg::new(flag.name).long(flag.name).action(ArgAction::Append).help(help).hide(hidden);
+    let argument = match flag.kind {
+        Kind::Bool => {
+            argument.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("bool")
+        }
+        Kind::Single => argument.num_args(1).allow_hyphen_values(true).value_name("value"),
+        Kind::List => argument.num_args(1).allow_hyphen_values(true).value_name("a,b"),
+    };
+    match flag.short {
+        Some(letter) if letter.to_string() == flag.name => argument.short(letter),
+        Some(letter) => argument.short(letter),
+        None => argument,
+    }
+}

@@ -1,0 +1,353 @@
+//! What the program runs with.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::table::{Fate, flags};
+use super::{Arguments, Error, Request, value};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The log's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: tracing::Level,
+}
+
+/// Where the serving certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServingSource {
+    /// A Secret, watched through the API.
+    Secret {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// Two PEM files, read again when they change.
+    Files {
+        /// The certificate and its chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// A self-signed one in memory.
+    SelfSigned,
+}
+
+/// How kubelets' serving certificates are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KubeletTrust {
+    /// Verified against the cluster's CA.
+    ClusterCa,
+    /// Verified against the CAs of this file.
+    CaFile(PathBuf),
+    /// Not verified.
+    Insecure,
+}
+
+/// Front-proxy authentication given by flags, in place of the ConfigMap's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHeaderOptions {
+    /// The CA file; `None` leaves all to the ConfigMap.
+    pub client_ca_file: Option<PathBuf>,
+    /// Common names allowed; empty allows all.
+    pub allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    pub username_headers: Vec<String>,
+    /// Headers with the user's groups.
+    pub group_headers: Vec<String>,
+    /// Prefixes of headers with extra attributes.
+    pub extra_prefixes: Vec<String>,
+    /// Headers with the user's UID.
+    pub uid_headers: Vec<String>,
+}
+
+/// All options, valid together.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of its own.
+pub struct Options {
+    /// `--metric-resolution`.
+    pub metric_resolution: Duration,
+    /// `--kubeconfig`; `None` means in-cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--kubelet-port`.
+    pub kubelet_port: u16,
+    /// `--kubelet-use-node-status-port`.
+    pub use_node_status_port: bool,
+    /// `--kubelet-request-timeout`.
+    pub kubelet_timeout: Duration,
+    /// `--kubelet-preferred-address-types`.
+    pub address_types: Vec<String>,
+    /// `--node-selector`.
+    pub node_selector: Option<String>,
+    /// `--kubelet-certificate-authority` and `--kubelet-insecure-tls`.
+    pub kubelet_trust: KubeletTrust,
+    /// `--kubelet-client-certificate` and `--kubelet-client-key`.
+    pub kubelet_client: Option<(PathBuf, PathBuf)>,
+    /// `--bind-address`.
+    pub bind_address: IpAddr,
+    /// `--secure-port`.
+    pub secure_port: u16,
+    /// The serving certificate.
+    pub serving: ServingSource,
+    /// TLS versions, suites and groups.
+    pub tls: crate::tls::Policy,
+    /// `--disable-http2-serving`, inverted.
+    pub http2: bool,
+    /// `--http2-max-streams-per-connection`.
+    pub http2_max_streams: u32,
+    /// `--max-requests-inflight`; `None` means no limit.
+    pub max_in_flight: Option<usize>,
+    /// `--request-timeout`.
+    pub request_timeout: Duration,
+    /// `--shutdown-delay-duration`.
+    pub shutdown_delay: Duration,
+    /// The Strict-Transport-Security header's value.
+    pub strict_transport_security: Option<String>,
+    /// `--authentication-kubeconfig`.
+    pub authentication_kubeconfig: Option<PathBuf>,
+    /// `--authentication-skip-lookup`.
+    pub skip_lookup: bool,
+    /// `--authentication-tolerate-lookup-failure`.
+    pub tolerate_lookup_failure: bool,
+    /// `--authentication-token-webhook-cache-ttl`.
+    pub token_ttl: Duration,
+    /// `--client-ca-file`.
+    pub client_ca_file: Option<PathBuf>,
+    /// The `--requestheader-…` flags.
+    pub request_header: RequestHeaderOptions,
+    /// `--authorization-kubeconfig`.
+    pub authorization_kubeconfig: Option<PathBuf>,
+    /// `--authorization-always-allow-paths`.
+    pub always_allow: crate::authorize::AlwaysAllow,
+    /// `--authorization-webhook-cache-authorized-ttl`.
+    pub allowed_ttl: Duration,
+    /// `--authorization-webhook-cache-unauthorized-ttl`.
+    pub denied_ttl: Duration,
+    /// The log.
+    pub logging: Logging,
+    /// Lines to log at the start: flags without effect, values that were adapted.
+    pub notes: Vec<String>,
+}
+
+impl Options {
+    pub(super) fn from_arguments(arguments: &Arguments) -> Result<Request, Error> {
+        if value::boolean(arguments, "version")? {
+            return Ok(Request::Print(format!("metrics-core {}\n", env!("CARGO_PKG_VERSION"))));
+        }
+        for flag in flags() {
+            match flag.fate {
+                Fate::Refused(remedy)
+                    if arguments.given(flag.name) && arguments.last(flag.name) != Some("false") =>
+                {
+                    return Err(Error::Unsupported { flag: flag.name, remedy });
+                }
+                _ => {}
+            }
+        }
+        let mut notes: Vec<String> =
+            arguments.without_effect().map(|(flag, why)| format!("--{flag} has no effect: {why}")).collect();
+        let metric_resolution = value::duration(arguments, "metric-resolution", Duration::from_secs(1))?;
+        let kubelet_timeout = kubelet_timeout(arguments, metric_resolution, &mut notes)?;
+        let tls = crate::tls::Policy::from_flags(
+            &value::text(arguments, "tls-min-version").unwrap_or_default(),
+            &value::list(arguments, "tls-cipher-suites"),
+            &value::list(arguments, "tls-curve-preferences"),
+            &mut notes,
+        )
+        .map_err(|error| value::refuse(error.flag, &error.value, &error.problem, &error.remedy))?;
+        let always_allow = value::list(arguments, "authorization-always-allow-paths");
+        let always_allow = crate::authorize::AlwaysAllow::new(&always_allow).map_err(|pattern| {
+            value::refuse(
+                "authorization-always-allow-paths",
+                &pattern,
+                "has a * before its end",
+                "a * may stand at the end of a path only",
+            )
+        })?;
+        let path = |name| value::text(arguments, name).map(PathBuf::from);
+        let hsts = value::list(arguments, "strict-transport-security-directives").join("; ");
+        Ok(Request::Run(Box::new(Self {
+            metric_resolution,
+            kubeconfig: path("kubeconfig"),
+            kubelet_port: value::number(arguments, "kubelet-port", 1, u16::MAX)?,
+            use_node_status_port: value::boolean(arguments, "kubelet-use-node-status-port")?,
+            kubelet_timeout,
+            address_types: value::list(arguments, "kubelet-preferred-address-types"),
+            node_selector: value::text(arguments, "node-selector"),
+            kubelet_trust: kubelet_trust(arguments)?,
+            kubelet_client: pair(arguments, "kubelet-client-certificate", "kubelet-client-key")?,
+            bind_address: bind_address(arguments)?,
+            secure_port: value::number(arguments, "secure-port", 1, u16::MAX)?,
+            serving: serving(arguments)?,
+            tls,
+            http2: !value::boolean(arguments, "disable-http2-serving")?,
+            http2_max_streams: match value::number(arguments, "http2-max-streams-per-connection", 0, 100_000)?
+            {
+                0 => 250,
+                streams => streams,
+            },
+            max_in_flight: match value::number(arguments, "max-requests-inflight", 0, 1_000_000)? {
+                0 => None,
+                most => Some(most),
+            },
+            request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
+            shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
+            strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),
+            authentication_kubeconfig: path("authentication-kubeconfig"),
+            skip_lookup: value::boolean(arguments, "authentication-skip-lookup")?,
+            tolerate_lookup_failure: value::boolean(arguments, "authentication-tolerate-lookup-failure")?,
+            token_ttl: value::duration(arguments, "authentication-token-webhook-cache-ttl", Duration::ZERO)?,
+            client_ca_file: path("client-ca-file"),
+            request_header: request_header(arguments, &mut notes)?,
+            authorization_kubeconfig: path("authorization-kubeconfig"),
+            always_allow,
+            allowed_ttl: value::duration(
+                arguments,
+                "authorization-webhook-cache-authorized-ttl",
+                Duration::ZERO,
+            )?,
+            denied_ttl: value::duration(
+                arguments,
+                "authorization-webhook-cache-unauthorized-ttl",
+                Duration::ZERO,
+            )?,
+            logging: logging(arguments)?,
+            notes,
+        })))
+    }
+}
+
+/// A timeout of more than nine tenths of the resolution would let one request run into the next; metrics-server
+/// refuses it, we shorten it.
+fn kubelet_timeout(
+    arguments: &Arguments,
+    resolution: Duration,
+    notes: &mut Vec<String>,
+) -> Result<Duration, Error> {
+    let timeout = value::duration(arguments, "kubelet-request-timeout", Duration::from_millis(1))?;
+    let most = resolution * 9 / 10;
+    if timeout <= most {
+        return Ok(timeout);
+    }
+    if arguments.given("kubelet-request-timeout") {
+        notes.push(format!(
+            "--kubelet-request-timeout is shortened to {most:?}, nine tenths of --metric-resolution"
+        ));
+    }
+    Ok(most)
+}
+
+fn kubelet_trust(arguments: &Arguments) -> Result<KubeletTrust, Error> {
+    let insecure = value::boolean(arguments, "kubelet-insecure-tls")?;
+    match (value::text(arguments, "kubelet-certificate-authority"), insecure) {
+        (Some(_), true) => Err(Error::Conflict(
+            "--kubelet-certificate-authority and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to verify kubelets".to_owned(),
+        )),
+        (Some(file), false) => Ok(KubeletTrust::CaFile(file.into())),
+        (None, true) => Ok(KubeletTrust::Insecure),
+        (None, false) => Ok(KubeletTrust::ClusterCa),
+    }
+}
+
+fn pair(
+    arguments: &Arguments,
+    first: &'static str,
+    second: &'static str,
+) -> Result<Option<(PathBuf, PathBuf)>, Error> {
+    match (value::text(arguments, first), value::text(arguments, second)) {
+        (Some(one), Some(two)) => Ok(Some((one.into(), two.into()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Error::Conflict(format!("--{first} needs --{second}; give both or none"))),
+        (None, Some(_)) => Err(Error::Conflict(format!("--{second} needs --{first}; give both or none"))),
+    }
+}
+
+fn bind_address(arguments: &Arguments) -> Result<IpAddr, Error> {
+    let text = value::text(arguments, "bind-address").unwrap_or_default();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
+    bare.parse().map_err(|_| {
+        value::refuse("bind-address", &text, "is no IP address", "give one such as 0.0.0.0, :: or 10.0.0.7")
+    })
+}
+
+fn serving(arguments: &Arguments) -> Result<ServingSource, Error> {
+    let files = pair(arguments, "tls-cert-file", "tls-private-key-file")?;
+    match (value::text(arguments, "tls-secret"), files) {
+        (Some(_), Some(_)) => Err(Error::Conflict(
+            "--tls-secret and --tls-cert-file exclude each other; keep one of them".to_owned(),
+        )),
+        (Some(secret), None) => match secret.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(ServingSource::Secret { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(value::refuse("tls-secret", &secret, "names no Secret", "give NAMESPACE/NAME")),
+        },
+        (None, Some((certificate, key))) => Ok(ServingSource::Files { certificate, key }),
+        (None, None) => Ok(ServingSource::SelfSigned),
+    }
+}
+
+fn request_header(arguments: &Arguments, notes: &mut Vec<String>) -> Result<RequestHeaderOptions, Error> {
+    let headers = |name: &'static str| {
+        let list = value::list(arguments, name);
+        match list.iter().find(|item| item.trim().is_empty()) {
+            Some(blank) => Err(value::refuse(name, blank, "holds a blank item", "remove it")),
+            None => Ok(list.into_iter().map(|item| item.trim().to_owned()).collect::<Vec<_>>()),
+        }
+    };
+    let options = RequestHeaderOptions {
+        client_ca_file: value::text(arguments, "requestheader-client-ca-file").map(PathBuf::from),
+        allowed_names: headers("requestheader-allowed-names")?,
+        username_headers: headers("requestheader-username-headers")?,
+        group_headers: headers("requestheader-group-headers")?,
+        extra_prefixes: headers("requestheader-extra-headers-prefix")?,
+        uid_headers: headers("requestheader-uid-headers")?,
+    };
+    if options.client_ca_file.is_none() {
+        let idle =
+            ["allowed-names", "username-headers", "group-headers", "extra-headers-prefix", "uid-headers"]
+                .map(|name| format!("requestheader-{name}"));
+        for flag in idle.iter().filter(|flag| arguments.given(flag)) {
+            notes.push(format!(
+                "--{flag} has no effect without --requestheader-client-ca-file: the values of ConfigMap kube-system/extension-apiserver-authentication count"
+            ));
+        }
+    }
+    Ok(options)
+}
+
+fn logging(arguments: &Arguments) -> Result<Logging, Error> {
+    use tracing::Level;
+    let format = match value::text(arguments, "logging-format").as_deref() {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => {
+            return Err(value::refuse("logging-format", other, "is no format", "give text or json"));
+        }
+    };
+    let verbosity = value::number(arguments, "v", 0_u32, 100)?;
+    let level = match (arguments.given("log-level"), verbosity) {
+        (false, 6..) => Level::TRACE,
+        (false, 4..) => Level::DEBUG,
+        _ => {
+            let text = value::text(arguments, "log-level").unwrap_or_default();
+            text.parse().map_err(|_| {
+                value::refuse("log-level", &text, "is no level", "give error, warn, info, debug or trace")
+            })?
+        }
+    };
+    Ok(Logging { format, level })
+}

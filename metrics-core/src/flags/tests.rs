@@ -1,0 +1,116 @@
+//! The command line as a whole.
+
+use std::time::Duration;
+
+use super::{Error, KubeletTrust, LogFormat, Options, Request, ServingSource, parse};
+
+fn run(line: &str) -> Options {
+    match parse(line.split_whitespace().map(str::to_owned)) {
+        Ok(Request::Run(options)) => *options,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    match parse(line.split_whitespace().map(str::to_owned)) {
+        Err(error) => error.to_string(),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_operators_arguments_are_understood() {
+    let options = run(
+        "--secure-port=4443 --metric-resolution=15s --kubelet-port=10250 --kubelet-use-node-status-port \
+         --kubelet-preferred-address-types=InternalIP,Hostname --kubelet-request-timeout=10s --node-selector=a=b \
+         --kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt --tls-secret=metrics/serving \
+         --log-level=debug --logging-format=json",
+    );
+    assert_eq!(options.secure_port, 4443);
+    assert!(options.use_node_status_port);
+    assert_eq!(options.address_types, ["InternalIP", "Hostname"]);
+    assert_eq!(options.node_selector.as_deref(), Some("a=b"));
+    assert_eq!(options.kubelet_trust, KubeletTrust::CaFile("/etc/metrics-core/kubelet-ca.crt".into()));
+    assert_eq!(
+        options.serving,
+        ServingSource::Secret { namespace: "metrics".into(), name: "serving".into() }
+    );
+    assert_eq!(options.logging.format, LogFormat::Json);
+    assert_eq!(options.logging.level, tracing::Level::DEBUG);
+    assert_eq!(options.notes, Vec::<String>::new());
+}
+
+#[test]
+fn the_manifest_of_the_peer_runs_unchanged() {
+    let options = run(
+        "--cert-dir=/tmp --secure-port=10250 --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname \
+         --kubelet-use-node-status-port --metric-resolution=15s -v=2 -logtostderr --profiling=false --kubelet_insecure_tls",
+    );
+    assert_eq!(options.serving, ServingSource::SelfSigned);
+    assert_eq!(options.kubelet_trust, KubeletTrust::Insecure);
+    assert_eq!(options.logging.level, tracing::Level::INFO);
+    assert_eq!(options.notes.len(), 3, "{:?}", options.notes);
+    assert!(options.notes[0].starts_with("--cert-dir has no effect: "));
+}
+
+#[test]
+fn values_may_stand_apart_and_lists_add_up() {
+    let options = run(
+        "--v 6 --requestheader-client-ca-file /ca --requestheader-allowed-names a,b --requestheader-allowed-names=c \
+         --kubelet-insecure-tls=false",
+    );
+    assert_eq!(options.logging.level, tracing::Level::TRACE);
+    assert_eq!(options.request_header.allowed_names, ["a", "b", "c"]);
+    assert_eq!(options.request_header.username_headers, ["x-remote-user"]);
+    assert_eq!(options.kubelet_trust, KubeletTrust::ClusterCa);
+}
+
+#[test]
+fn a_short_resolution_shortens_the_timeout() {
+    assert_eq!(run("--metric-resolution=5s").kubelet_timeout, Duration::from_millis(4500));
+    let given = run("--metric-resolution=5s --kubelet-request-timeout=5s");
+    assert_eq!(given.kubelet_timeout, Duration::from_millis(4500));
+    assert_eq!(given.notes.len(), 1);
+}
+
+#[test]
+fn errors_name_flag_value_and_remedy() {
+    assert_eq!(
+        refused("--metric-resolution=15"),
+        "--metric-resolution=15: is no duration; give a duration with a unit, such as 15s, 1m30s or 500ms, not less than 1s"
+    );
+    assert!(refused("--metric-resolution=100ms").contains("is too short"));
+    assert!(refused("--secure-port=0").contains("give a whole number from 1 to 65535"));
+    assert!(refused("--secure-port=70000").contains("--secure-port=70000"));
+    assert!(refused("--bind-address=here").contains("is no IP address"));
+    assert!(refused("--tls-secret=serving").contains("NAMESPACE/NAME"));
+    assert!(refused("--tls-cert-file=/crt").contains("needs --tls-private-key-file"));
+    assert!(
+        refused("--kubelet-insecure-tls --kubelet-certificate-authority=/ca").contains("exclude each other")
+    );
+    assert!(refused("--deprecated-kubelet-completely-insecure").contains("is not supported"));
+    assert!(refused("--tls-sni-cert-key=a,b").contains("--tls-cert-file"));
+    assert!(refused("--kubelet-insecure-tls=maybe").contains("neither true nor false"));
+    assert!(
+        refused("--metric-resolutoin=15s").contains("--metric-resolution"),
+        "a typo is named with the likely flag"
+    );
+    assert!(matches!(parse(["--no-such".to_owned()]), Err(Error::Syntax(_))));
+}
+
+#[test]
+fn a_flag_that_is_refused_may_be_off() {
+    run("--deprecated-kubelet-completely-insecure=false");
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    for (arguments, part) in
+        [("--help", "--kubelet-port"), ("-h", "Authorization"), ("--version", "metrics-core ")]
+    {
+        match parse([arguments.to_owned()]) {
+            Ok(Request::Print(text)) => assert!(text.contains(part), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Counters of connections and handshakes.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::handshake::Failed;
+use crate::telemetry::Occasional;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: Handshake,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Handshake {
+    Done,
+    Failed(Failed),
+}
+
+impl EncodeLabelValue for Handshake {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::Done => "done",
+            Self::Failed(cause) => cause.as_str(),
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+/// The counters. One line a cause and interval goes to the log.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    handshakes: Family<Outcome, Counter>,
+    open: Gauge,
+    closed: Family<Closed, Counter>,
+    log: Occasional<Failed>,
+    closed_log: Occasional<Close>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Closed {
+    cause: Close,
+}
+
+/// Why a connection was closed from this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Close {
+    TooMany,
+    Idle,
+    SlowClient,
+}
+
+impl EncodeLabelValue for Close {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::TooMany => "too_many_connections",
+            Self::Idle => "idle",
+            Self::SlowClient => "slow_client",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+impl Metrics {
+    /// Adds them to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "metrics_core_tls_handshakes",
+            "Connections by how their TLS handshake ended",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "metrics_core_open_connections",
+            "Open connections, those in their handshake included",
+            self.open.clone(),
+        );
+        registry.register(
+            "metrics_core_closed_connections",
+            "Connections that this side closed, by cause",
+            self.closed.clone(),
+        );
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub(super) fn opened(&self) -> Open {
+        self.open.inc();
+        Open(self.open.clone())
+    }
+
+    pub(super) fn handshake_done(&self) {
+        self.handshakes.get_or_create(&Outcome { outcome: Handshake::Done }).inc();
+    }
+
+    pub(super) fn handshake_failed(&self, cause: Failed, peer: std::net::SocketAddr, detail: &str) {
+        self.handshakes.get_or_create(&Outcome { outcome: Handshake::Failed(cause) }).inc();
+        let Some(more) = self.log.due(cause) else { return };
+        let (cause, meaning, peer) = (cause.as_str(), cause.meaning(), peer.ip().to_canonical());
+        if cause == Failed::Closed.as_str() {
+            tracing::debug!(cause, %peer, since_last = more, "no TLS handshake: {meaning}");
+        } else {
+            tracing::info!(cause, %peer, since_last = more, "no TLS handshake: {meaning}{detail}");
+        }
+    }
+
+    pub(super) fn closed(&self, cause: Close) {
+        self.closed.get_or_create(&Closed { cause }).inc();
+        let text = match cause {
+            Close::Idle => return,
+            Close::TooMany => "a connection was refused: too many are open",
+            Close::SlowClient => "a connection was closed: its client took too long to read an answer",
+        };
+        if let Some(more) = self.closed_log.due(cause) {
+            tracing::warn!(since_last = more, "{text}");
+        }
+    }
+}
+
+pub(super) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,44 @@
+//! metrics-core: the wiring of its parts.
+
+mod program;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use metrics_core::flags::{self, Request};
+use metrics_core::telemetry;
+
+/// The exit code for a command line that can't be used, as flag libraries have it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let options = match flags::parse(std::env::args().skip(1)) {
+        Ok(Request::Run(options)) => *options,
+        Ok(Request::Print(text)) => {
+            return if std::io::stdout().write_all(text.as_bytes()).is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+        Err(error) => return fail(USAGE, &error),
+    };
+    if let Err(error) = telemetry::start_log(options.logging) {
+        return fail(1, &error);
+    }
+    // Two workers: one may encode a long list while the other scrapes.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(program::run(options)),
+        Err(error) => return fail(1, &error),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "metrics-core: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,41 @@
+//! The Metrics API behind the port.
+
+use http::request::Parts;
+use http::{Method, Response, Uri};
+use http_body_util::BodyExt;
+use metrics_core::listen::{Body, Failure, Resources};
+use metrics_core::request_info::RequestInfo;
+use metrics_core::serve::{self, Details, Status};
+
+/// Answers what is allowed.
+pub struct MetricsApi(serve::Api);
+
+impl MetricsApi {
+    /// Out of this API.
+    pub fn new(api: serve::Api) -> Self {
+        Self(api)
+    }
+}
+
+impl Resources for MetricsApi {
+    fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo {
+        serve::request_info(method, uri)
+    }
+
+    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<Body> {
+        self.0.handle(request, info).map(BodyExt::boxed_unsync)
+    }
+
+    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<Body> {
+        let details = failure.about.map(|info| {
+            Box::new(Details {
+                name: info.name.clone(),
+                group: info.api_group.clone(),
+                kind: info.resource.clone(),
+                ..Details::default()
+            })
+        });
+        let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };
+        serve::status(request, &status).map(BodyExt::boxed_unsync)
+    }
+}

@@ -1,0 +1,128 @@
+//! discover → scrape → store → serve, and the port beside them: started, watched and ended.
+
+mod access;
+mod api;
+mod error;
+mod ingest;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderValue;
+use metrics_core::flags::Options;
+use metrics_core::listen::health::Health;
+use metrics_core::listen::{self, Chain, Limits};
+use metrics_core::{authenticate, cluster, serve, telemetry, tls};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use self::error::Error;
+
+/// Runs until SIGTERM or SIGINT, and then until open requests are answered.
+pub async fn run(options: Options) -> Result<(), Error> {
+    for note in &options.notes {
+        tracing::warn!("{note}");
+    }
+    let _ = tls::provider().install_default();
+    let client = cluster::client(options.kubeconfig.as_deref()).await?;
+    let mut registry = telemetry::registry();
+    // Dropped at the end, and all these tasks with it.
+    let mut tasks = JoinSet::new();
+
+    let serving = access::serving_certificate(&options, &client, &mut tasks)?;
+    let trust = access::trust(&options, &client, &mut tasks).await?;
+    let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
+
+    let (requests, credentials, connections) =
+        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
+    requests.register(&mut registry);
+    credentials.register(&mut registry);
+    connections.register(&mut registry);
+
+    let ending = Arc::new(AtomicBool::new(false));
+    let health = health(&ingest, &serving, &trust, &ending);
+    let limits = Limits {
+        request: options.request_timeout,
+        in_flight: options.max_in_flight,
+        streams: options.http2_max_streams,
+        ..Limits::default()
+    };
+    let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
+    let resources = api::MetricsApi::new(serve::Api::new(ingest.store.clone(), serve::Config::default()));
+    let chain = Chain::new(
+        access::authenticator(&options, &client, trust, credentials).await?,
+        access::authorizer(&options, &client).await?,
+        health,
+        Arc::new(registry),
+        requests,
+        Arc::new(resources),
+        &limits,
+        hsts,
+    );
+    let config = tls::server_config(&options.tls, serving, options.http2)?;
+    let listener = listen::bind(options.bind_address, options.secure_port).await?;
+    let stop = stop(options.shutdown_delay, ending)?;
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving the Metrics API");
+    listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn health(
+    ingest: &ingest::Ingest,
+    serving: &Arc<tls::ServingCertificate>,
+    trust: &Arc<authenticate::trust::LiveTrust>,
+    ending: &Arc<AtomicBool>,
+) -> Health {
+    let passes = |good: bool, why: &str| if good { Ok(()) } else { Err(why.to_owned()) };
+    let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
+    let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
+    let (serving, trust, ending) = (serving.clone(), trust.clone(), ending.clone());
+    Health::new()
+        .live("discovery-loop", move || {
+            passes(!discovering.is_finished(), "the task that watches nodes and pods has ended")
+        })
+        .live("scrape-loop", move || {
+            passes(!scraping.is_finished(), "the task that scrapes kubelets has ended")
+        })
+        .ready("directory-synced", move || passes(directory.synced(), "nodes and pods are not listed yet"))
+        .ready("samples-cover-nodes", move || {
+            if store.ready() {
+                return Ok(());
+            }
+            let coverage = store.coverage();
+            Err(format!(
+                "{} of {} nodes have been scraped twice, {} fail",
+                coverage.nodes_covered, coverage.nodes, coverage.nodes_failing
+            ))
+        })
+        .ready("serving-certificate", move || {
+            passes(serving.ready(), "the serving certificate is not there yet")
+        })
+        .ready("authentication-config", move || {
+            passes(
+                trust.ready(),
+                "ConfigMap kube-system/extension-apiserver-authentication has not been read yet",
+            )
+        })
+        .ready("shutdown", move || passes(!ending.load(Ordering::Relaxed), "process is shutting down"))
+}
+
+/// Resolves some time after SIGTERM or SIGINT, while which `/readyz` fails and requests are still taken; at once
+/// at the second signal.
+fn stop(delay: std::time::Duration, ending: Arc<AtomicBool>) -> Result<impl Future<Output = ()>, Error> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        ending.store(true, Ordering::Relaxed);
+        tracing::info!("told to end; requests are still taken for {delay:?}");
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

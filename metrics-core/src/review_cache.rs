@@ -1,0 +1,191 @@
+//! Answers of TokenReview and SubjectAccessReview, remembered for a while.
+//!
+//! Bounded; equal questions that come at the same time are asked once; at most so many different ones are on their
+//! way. Keys are keyed hashes, so no token is kept and nobody can choose colliding ones.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::{hmac, rand};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+/// The hash of a question.
+pub type Key = [u8; 32];
+
+/// The most questions that are on their way to the API server at once.
+const CONCURRENT: usize = 64;
+
+/// Hashes questions with a random key of this process.
+pub struct Hasher(hmac::Key);
+
+impl Hasher {
+    /// A new random key.
+    pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
+        hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map(Self)
+    }
+
+    /// The hash of these bytes.
+    #[must_use]
+    pub fn key(&self, question: &[u8]) -> Key {
+        let mut key = Key::default();
+        key.copy_from_slice(hmac::sign(&self.0, question).as_ref());
+        key
+    }
+}
+
+/// The cache. `V` is the whole answer, failures included; they are shared by those who wait together.
+pub struct ReviewCache<V> {
+    entries: Arc<Mutex<Entries<V>>>,
+    permits: Arc<Semaphore>,
+}
+
+struct Entries<V> {
+    capacity: usize,
+    answered: HashMap<Key, (V, Instant)>,
+    /// Keys of `answered` from the oldest on; a key that was answered again stands here again.
+    order: VecDeque<Key>,
+    asked: HashMap<Key, Shared<BoxFuture<'static, Option<V>>>>,
+}
+
+impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
+    /// A cache of at most `capacity` answers.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let entries =
+            Entries { capacity, answered: HashMap::new(), order: VecDeque::new(), asked: HashMap::new() };
+        Self { entries: Arc::new(Mutex::new(entries)), permits: Arc::new(Semaphore::new(CONCURRENT)) }
+    }
+
+    /// The remembered answer, or that of `ask`, kept for as long as `keep` says (`None`: not at all).
+    ///
+    /// The question goes on when its first asker goes away. `None` only if it panicked.
+    pub async fn get<F>(
+        &self,
+        key: Key,
+        ask: impl FnOnce() -> F,
+        keep: impl FnOnce(&V) -> Option<Duration> + Send + 'static,
+    ) -> Option<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let waiting = {
+            let mut entries = self.entries.lock();
+            if let Some(answer) = entries.answer(&key) {
+                return Some(answer);
+            }
+            if let Some(waiting) = entries.asked.get(&key) {
+                waiting.clone()
+            } else {
+                let (shared, permits, question) = (self.entries.clone(), self.permits.clone(), ask());
+                let asking = tokio::spawn(async move {
+                    let permit = permits.acquire().await;
+                    let answer = question.await;
+                    drop(permit);
+                    let mut entries = shared.lock();
+                    entries.asked.remove(&key);
+                    if let Some(ttl) = keep(&answer).filter(|ttl| !ttl.is_zero()) {
+                        entries.remember(key, answer.clone(), ttl);
+                    }
+                    answer
+                });
+                let waiting = asking.map(Result::ok).boxed().shared();
+                entries.asked.insert(key, waiting.clone());
+                waiting
+            }
+        };
+        waiting.await
+    }
+}
+
+impl<V: Clone> Entries<V> {
+    fn answer(&mut self, key: &Key) -> Option<V> {
+        let (answer, until) = self.answered.get(key)?;
+        if *until > Instant::now() {
+            return Some(answer.clone());
+        }
+        self.answered.remove(key);
+        None
+    }
+
+    fn remember(&mut self, key: Key, answer: V, ttl: Duration) {
+        while self.answered.len() >= self.capacity || self.order.len() >= 2 * self.capacity {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.answered.remove(&oldest);
+        }
+        self.answered.insert(key, (answer, Instant::now() + ttl));
+        self.order.push_back(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::{Hasher, ReviewCache};
+
+    fn key(n: u8) -> super::Key {
+        [n; 32]
+    }
+
+    #[tokio::test]
+    async fn equal_questions_are_asked_once_and_remembered() {
+        let cache = Arc::new(ReviewCache::<usize>::new(10));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let get = |ttl| {
+            let (cache, asked) = (cache.clone(), asked.clone());
+            async move {
+                let ask = || async move {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    asked.fetch_add(1, Ordering::SeqCst)
+                };
+                cache.get(key(1), ask, move |_| ttl).await.unwrap()
+            }
+        };
+        let ttl = Some(Duration::from_millis(40));
+        let (a, b, c) = tokio::join!(get(ttl), get(ttl), get(ttl));
+        assert_eq!((a, b, c), (0, 0, 0));
+        assert_eq!(get(ttl).await, 0);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert_eq!(get(None).await, 1, "an old answer does not count");
+        assert_eq!(get(None).await, 2, "an answer that is not kept is asked for again");
+    }
+
+    #[tokio::test]
+    async fn a_question_outlives_its_first_asker() {
+        let cache = ReviewCache::<u8>::new(10);
+        let ask = || async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            7
+        };
+        let minute = |_: &u8| Some(Duration::from_secs(60));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), cache.get(key(1), ask, minute)).await.is_err()
+        );
+        assert_eq!(cache.get(key(1), || async { 8 }, minute).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_answers_make_room() {
+        let cache = ReviewCache::<u8>::new(3);
+        for n in 0..10 {
+            cache.get(key(n), || async move { n }, |_| Some(Duration::from_secs(60))).await;
+        }
+        assert_eq!(cache.entries.lock().answered.len(), 3);
+        assert_eq!(cache.get(key(9), || async { 99 }, |_| None).await, Some(9));
+        assert_eq!(cache.get(key(0), || async { 99 }, |_| None).await, Some(99));
+    }
+
+    #[test]
+    fn hashes_differ_between_processes_and_questions() {
+        let (one, two) = (Hasher::new().unwrap(), Hasher::new().unwrap());
+        assert_eq!(one.key(b"a"), one.key(b"a"));
+        assert_ne!(one.key(b"a"), one.key(b"b"));
+        assert_ne!(one.key(b"a"), two.key(b"a"));
+    }
+}

@@ -1,0 +1,245 @@
+//! One GET over one kept-alive TLS connection.
+//!
+//! A client of our own because it is most of what a scrape costs: no allocation per header, one buffer for
+//! what came over the wire and one for what it inflates to, both pooled, and between two scrapes nothing is
+//! kept but the TLS session.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libdeflater::Decompressor;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::error::Error;
+use super::inflate::{MAX_BODY, inflate};
+use super::response::{self, Chunks, Framing, Head};
+use super::tls::server_name;
+use crate::decode::Format;
+use crate::discover::Node;
+
+/// No connection takes longer that will ever be good; SYNs are repeated after 1 and 3 s.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How much is read at a time.
+const READ: usize = 16 * 1024;
+/// Buffers above this are not kept, nor more of them than [`KEEP`].
+const KEEP_SIZE: usize = 1024 * 1024;
+const KEEP: usize = 16;
+
+/// A connection on which requests were answered.
+pub(super) struct Connection {
+    stream: TlsStream<TcpStream>,
+    host: Box<str>,
+}
+
+/// Buffers for one body.
+pub(super) struct Buffers {
+    wire: Vec<u8>,
+    inflated: Vec<u8>,
+    decompressor: Decompressor,
+}
+
+/// Buffers that are not in use.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<Vec<Buffers>>);
+
+impl Pool {
+    pub(super) fn take(&self) -> Buffers {
+        self.0.lock().pop().unwrap_or_else(|| Buffers {
+            wire: Vec::new(),
+            inflated: Vec::new(),
+            decompressor: Decompressor::new(),
+        })
+    }
+
+    pub(super) fn give(&self, buffers: Buffers) {
+        let mut pool = self.0.lock();
+        let small = buffers.wire.capacity().max(buffers.inflated.capacity()) <= KEEP_SIZE;
+        if small && pool.len() < KEEP {
+            pool.push(buffers);
+        }
+    }
+}
+
+/// A body that was answered with 200.
+#[derive(Clone, Copy)]
+pub(super) struct Body<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) format: Format,
+    /// Its size on the wire, without head and chunk sizes.
+    pub(super) wire_bytes: usize,
+}
+
+impl Connection {
+    /// Connects to `host`, an address or a name, of `node`.
+    pub(super) async fn open(node: &Node, host: &str, config: Arc<ClientConfig>) -> Result<Self, Error> {
+        let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
+        let name =
+            server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: unresolvable() })?;
+        let authority: Box<str> = if host.contains(':') {
+            format!("[{host}]:{}", node.port).into()
+        } else {
+            format!("{host}:{}", node.port).into()
+        };
+        let deadline = Instant::now() + CONNECT;
+        let late = |doing| move |_| Error::Timeout { doing };
+        let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
+            .await
+            .map_err(late("resolving the node's name"))?
+            .map_err(|source| Error::Dns { host: host.into(), source })?;
+        let mut failed = None;
+        for address in addresses {
+            match timeout_at(deadline, TcpStream::connect(address)).await.map_err(late("connecting"))? {
+                Ok(tcp) => {
+                    // The request is one write; waiting for more to send would only delay it.
+                    let _ = tcp.set_nodelay(true);
+                    let stream =
+                        TlsConnector::from(config).connect(name, tcp).await.map_err(Error::of_stream)?;
+                    return Ok(Self { stream, host: authority });
+                }
+                Err(error) => failed = Some(Error::of_connect(&authority, error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no address");
+            Error::Dns { host: host.into(), source }
+        }))
+    }
+
+    /// Asks for `path`. The connection comes back when it can be used again. [`Stale`] when the kubelet had
+    /// closed it before the first byte of an answer.
+    pub(super) async fn get<'b>(
+        mut self,
+        path: &str,
+        token: Option<&str>,
+        buffers: &'b mut Buffers,
+    ) -> Result<(Option<Self>, Result<Body<'b>, Error>), Stale> {
+        let request = request(path, &self.host, token);
+        let sent = async {
+            self.stream.write_all(request.as_bytes()).await?;
+            self.stream.flush().await
+        };
+        if let Err(error) = sent.await {
+            return Err(Stale(Error::of_stream(error)));
+        }
+        buffers.wire.clear();
+        let (head, length) = match self.head(&mut buffers.wire).await {
+            Ok(head) => head,
+            Err(error) if buffers.wire.is_empty() => return Err(Stale(error)),
+            Err(error) => return Ok((None, Err(error))),
+        };
+        let refused = match head.status {
+            200 => None,
+            401 => Some(Error::Unauthorized),
+            403 => Some(Error::Forbidden),
+            404 => Some(Error::NotFound { path: path.into() }),
+            other => Some(Error::HttpStatus(other)),
+        };
+        let clean = match self.body(&head, length, &mut buffers.wire).await {
+            Ok(clean) => clean,
+            Err(error) => return Ok((None, Err(refused.unwrap_or(error)))),
+        };
+        let connection = (clean && head.keep_alive).then_some(self);
+        if let Some(refused) = refused {
+            return Ok((connection, Err(refused)));
+        }
+        let wire = &buffers.wire[length..];
+        let bytes = if head.gzip {
+            inflate(&mut buffers.decompressor, wire, &mut buffers.inflated)
+        } else {
+            Ok(wire)
+        };
+        let body = bytes.map(|bytes| Body { bytes, format: head.format, wire_bytes: wire.len() });
+        Ok((connection, body))
+    }
+
+    async fn head(&mut self, wire: &mut Vec<u8>) -> Result<(Head, usize), Error> {
+        loop {
+            if self.read(wire).await? == 0 {
+                return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if let Some(found) = response::head(wire).map_err(Error::BadBody)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Reads the body into `wire` behind the head. Whether nothing came after it.
+    async fn body(&mut self, head: &Head, length: usize, wire: &mut Vec<u8>) -> Result<bool, Error> {
+        let mut chunks = Chunks::new(length);
+        loop {
+            match head.framing {
+                Framing::Length(size) => {
+                    if size > MAX_BODY as u64 {
+                        return Err(Error::BodyTooLarge("Content-Length"));
+                    }
+                    let end = length + usize::try_from(size).unwrap_or(MAX_BODY);
+                    if wire.len() >= end {
+                        let clean = wire.len() == end;
+                        wire.truncate(end);
+                        return Ok(clean);
+                    }
+                }
+                Framing::Chunked => {
+                    if let Some(more) = chunks.advance(wire).map_err(Error::BadBody)? {
+                        return Ok(more == 0);
+                    }
+                }
+                Framing::UntilClose => {}
+            }
+            if wire.len() > MAX_BODY {
+                return Err(Error::BodyTooLarge("on the wire"));
+            }
+            if self.read(wire).await? == 0 {
+                if head.framing == Framing::UntilClose {
+                    return Ok(false);
+                }
+                return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    async fn read(&mut self, wire: &mut Vec<u8>) -> Result<usize, Error> {
+        wire.reserve(READ);
+        match self.stream.read_buf(wire).await {
+            // A close without close_notify: framing tells whether the body is whole.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read.map_err(Error::of_stream),
+        }
+    }
+}
+
+/// A connection that had been closed before it answered: the request may be sent again on another.
+pub(super) struct Stale(pub(super) Error);
+
+fn request(path: &str, host: &str, token: Option<&str>) -> String {
+    let (authorization, token, end) =
+        token.map_or(("", "", ""), |token| ("Authorization: Bearer ", token, "\r\n"));
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}{token}{end}\
+         Accept: text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1\r\n\
+         Accept-Encoding: gzip\r\nUser-Agent: metrics-core/{}\r\n\r\n",
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::request;
+
+    #[test]
+    fn the_request_is_one_head() {
+        let text = request("/metrics/resource", "[fd00::1]:10250", Some("abc"));
+        assert!(text.starts_with(
+            "GET /metrics/resource HTTP/1.1\r\nHost: [fd00::1]:10250\r\nAuthorization: Bearer abc\r\nAccept: "
+        ));
+        assert!(text.ends_with("\r\n\r\n") && text.matches("\r\n\r\n").count() == 1);
+        assert!(!request("/", "a:1", None).contains("Authorization"));
+    }
+}

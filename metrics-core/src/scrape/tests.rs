@@ -1,0 +1,434 @@
+//! The client against a kubelet that is played: TLS, replayed bodies, delays, garbage.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::client::Pool;
+use super::inflate::tests::gzip;
+use super::target::Target;
+use super::tls::Tls;
+use super::{Config, Credentials, Error, KubeletTls, Metrics, Shared};
+use crate::discover::{Address, AddressType, Directory, Node};
+use crate::labels::Labels;
+use crate::rows::{Lookup, Rows};
+use crate::store::{self, Put, Store, Ticket};
+
+const BODY: &str = "node_cpu_usage_seconds_total 1 1000\nnode_memory_working_set_bytes 1 1000\n";
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn acceptor(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> TlsAcceptor {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        adjust(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// What to answer to a request: bytes after a delay, and whether to close then.
+struct Answer(Vec<u8>, Duration, bool);
+
+fn ok(body: &str) -> Answer {
+    whole("200 OK", "", body.as_bytes())
+}
+
+fn whole(status: &str, headers: &str, body: &[u8]) -> Answer {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    Answer([head.as_bytes(), body].concat(), Duration::ZERO, false)
+}
+
+struct Kubelet {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Kubelet {
+    async fn start(
+        acceptor: Option<TlsAcceptor>,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (connections.clone(), Arc::new(answer));
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(tcp).await {
+                                converse(stream, &*answer).await;
+                            }
+                        }
+                        None => converse(tcp, &*answer).await,
+                    }
+                });
+            }
+        });
+        Self { address, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn converse(
+    mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin,
+    answer: &(dyn Fn(&str) -> Answer + Send + Sync),
+) {
+    let mut seen = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        match stream.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(size) => seen.extend(&piece[..size]),
+        }
+        // A TLS hello sent to a plain port has no blank line.
+        if !seen.ends_with(b"\r\n\r\n") && seen.first() != Some(&0x16) {
+            continue;
+        }
+        let Answer(bytes, delay, close) = answer(&String::from_utf8_lossy(&seen));
+        seen.clear();
+        tokio::time::sleep(delay).await;
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.flush().await;
+        if close {
+            let _ = stream.shutdown().await;
+            return;
+        }
+    }
+}
+
+struct Bench {
+    shared: Shared,
+    ticket: Ticket,
+    target: Target,
+    _files: tempfile::TempDir,
+    token: std::path::PathBuf,
+}
+
+impl Bench {
+    fn new(authority: &Authority, port: u16, hosts: &[&str]) -> Self {
+        Self::with(authority, node(port, hosts), false)
+    }
+
+    fn with(authority: &Authority, node: Node, insecure: bool) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
+        std::fs::write(&ca_file, &authority.pem).unwrap();
+        std::fs::write(&token, "secret\n").unwrap();
+        let kubelet = if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca_file } };
+        let directory = Arc::new(Directory::new());
+        let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(15))));
+        let node = Arc::new(node);
+        let ticket = store.admit(&node);
+        let shared = Shared {
+            timeout: Duration::from_secs(2),
+            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone())),
+            token: Some(super::tls::token(token.clone())),
+            pool: Pool::default(),
+            directory,
+            store,
+            metrics: Metrics::default(),
+        };
+        Self { shared, ticket, target: Target::new(node), _files: files, token }
+    }
+
+    async fn scrape(&mut self) -> Result<Put, Error> {
+        let requested_ms = self.shared.directory.now_ms();
+        super::scrape(&self.shared, &mut self.target, self.ticket, requested_ms).await
+    }
+
+    async fn class(&mut self) -> &'static str {
+        self.scrape().await.map_or_else(|error| error.class(), |_| "ok")
+    }
+}
+
+fn node(port: u16, hosts: &[&str]) -> Node {
+    let addresses =
+        hosts.iter().map(|host| Address { kind: AddressType::InternalIP, host: (*host).into() }).collect();
+    Node {
+        name: "worker-1".into(),
+        uid: "1".into(),
+        labels: Labels::default(),
+        addresses,
+        identities: ["worker-1".into(), "10.9.8.7".into()].into(),
+        port,
+        path: "/metrics/resource".into(),
+        ready: true,
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_scrapes_in_any_framing() {
+    let authority = Authority::new();
+    let turn = AtomicUsize::new(0);
+    let kubelet = Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), move |request| {
+        assert!(request.starts_with("GET /metrics/resource HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
+        assert!(request.contains("\r\nAuthorization: Bearer secret\r\n"), "{request}");
+        match turn.fetch_add(1, Ordering::Relaxed) {
+            0 => ok(BODY),
+            1 => whole("200 OK", "Content-Encoding: gzip\r\n", &gzip(BODY.as_bytes())),
+            _ => {
+                let zipped = gzip(BODY.as_bytes());
+                let (a, b) = zipped.split_at(20);
+                let mut raw =
+                    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        .to_vec();
+                for part in [a, b] {
+                    raw.extend(format!("{:x}\r\n", part.len()).bytes());
+                    raw.extend(part);
+                    raw.extend(b"\r\n");
+                }
+                raw.extend(b"0\r\n\r\n");
+                Answer(raw, Duration::ZERO, false)
+            }
+        }
+    })
+    .await;
+    let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    for _ in 0..4 {
+        let put = bench.scrape().await.unwrap();
+        assert_eq!(put.node_timestamp_ns, Some(1_000_000_000));
+    }
+    assert_eq!(kubelet.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_closed_between_two_scrapes_is_replaced_without_a_failure() {
+    let authority = Authority::new();
+    let kubelet = Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+        Answer(ok(BODY).0, Duration::ZERO, true)
+    })
+    .await;
+    let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    for _ in 0..3 {
+        assert_eq!(bench.class().await, "ok");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(kubelet.connections(), 3);
+}
+
+#[tokio::test]
+async fn the_address_that_works_is_found_and_remembered() {
+    let authority = Authority::new();
+    let kubelet = Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+        Answer(ok(BODY).0, Duration::ZERO, true)
+    })
+    .await;
+    let hosts = ["not a name", "127.0.0.2", "127.0.0.1"];
+    let mut bench = Bench::new(&authority, kubelet.address.port(), &hosts);
+    assert_eq!(bench.class().await, "ok");
+    assert_eq!(bench.class().await, "ok");
+    // One that swallows packets is passed by quickly (TEST-NET-1, RFC 5737), or refused where there is no route.
+    let hosts = ["192.0.2.1", "127.0.0.1"];
+    let started = Instant::now();
+    assert_eq!(Bench::new(&authority, kubelet.address.port(), &hosts).class().await, "ok");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    let mut nowhere = Bench::new(&authority, kubelet.address.port(), &["not a name", "127.0.0.2"]);
+    assert_eq!(nowhere.class().await, "refused");
+    assert_eq!(Bench::new(&authority, 1, &[]).class().await, "no_address");
+}
+
+#[tokio::test]
+async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
+    let authority = Authority::new();
+    let own_name = Kubelet::start(Some(authority.acceptor(&["worker-1"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(Bench::new(&authority, own_name.address.port(), &["127.0.0.1"]).class().await, "ok");
+    let own_address = Kubelet::start(Some(authority.acceptor(&["10.9.8.7"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(Bench::new(&authority, own_address.address.port(), &["127.0.0.1"]).class().await, "ok");
+    let other = Kubelet::start(Some(authority.acceptor(&["worker-2"], |_| {})), |_| ok(BODY)).await;
+    let port = other.address.port();
+    let error = Bench::new(&authority, port, &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.class(), "tls_name_mismatch");
+    assert!(error.to_string().contains("worker-2"), "{error}");
+    let stranger = Authority::new();
+    assert_eq!(Bench::new(&stranger, port, &["127.0.0.1"]).class().await, "tls_unknown_ca");
+    assert_eq!(Bench::with(&stranger, node(port, &["127.0.0.1"]), true).class().await, "ok");
+    let expired = authority.acceptor(&["127.0.0.1"], |params| {
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let expired = Kubelet::start(Some(expired), |_| ok(BODY)).await;
+    assert_eq!(Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).class().await, "tls_expired");
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    type Play = Box<dyn Fn() -> Answer + Send + Sync>;
+    let authority = Authority::new();
+    let bomb = gzip(&vec![0; 16 << 20]);
+    let cases: Vec<(&str, Play)> = vec![
+        ("unauthorized", Box::new(|| whole("401 Unauthorized", "", b"Unauthorized"))),
+        ("forbidden", Box::new(|| whole("403 Forbidden", "", b"Forbidden (user=x, verb=get)"))),
+        ("not_found", Box::new(|| whole("404 Not Found", "", b""))),
+        ("http_status", Box::new(|| whole("503 Busy", "", b""))),
+        ("bad_body", Box::new(|| ok("<html>"))),
+        ("bad_body", Box::new(|| ok(""))),
+        ("bad_body", Box::new(|| Answer(b"\x00\x01garbage\r\n\r\n".to_vec(), Duration::ZERO, false))),
+        ("bad_body", Box::new(|| whole("200 OK", "Content-Encoding: gzip\r\n", b"no gzip at all"))),
+        ("body_too_large", Box::new(move || whole("200 OK", "Content-Encoding: gzip\r\n", &bomb))),
+        (
+            "body_too_large",
+            Box::new(|| {
+                Answer(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec(),
+                    Duration::ZERO,
+                    false,
+                )
+            }),
+        ),
+        (
+            "broken",
+            Box::new(|| {
+                Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnode".to_vec(), Duration::ZERO, true)
+            }),
+        ),
+        ("broken", Box::new(|| Answer(Vec::new(), Duration::ZERO, true))),
+        ("timeout", Box::new(|| Answer(ok(BODY).0, Duration::from_secs(9), false))),
+    ];
+    for (class, answer) in cases {
+        let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
+        let kubelet = Kubelet::start(Some(acceptor), move |_| answer()).await;
+        let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+        bench.shared.timeout = Duration::from_millis(500);
+        assert_eq!(bench.class().await, class);
+        assert!(bench.scrape().await.is_err(), "{class}, again on what is left of the connection");
+    }
+    let plain =
+        Kubelet::start(None, |_| Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Duration::ZERO, true))
+            .await;
+    assert_eq!(Bench::new(&authority, plain.address.port(), &["127.0.0.1"]).class().await, "plain_http");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_read_again() {
+    let authority = Authority::new();
+    let kubelet = Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |request| {
+        if request.contains("Bearer renewed\r\n") { ok(BODY) } else { whole("401 Unauthorized", "", b"no") }
+    })
+    .await;
+    let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    assert_eq!(bench.class().await, "unauthorized");
+    std::fs::write(&bench.token, "renewed").unwrap();
+    assert_eq!(bench.class().await, "ok");
+    std::fs::write(&bench.token, "bad\r\nX-Header: 1").unwrap();
+    bench.shared.token.as_ref().unwrap().expire();
+    assert_eq!(bench.class().await, "ok", "a damaged file leaves the last good token");
+    assert_eq!(kubelet.connections(), 1);
+}
+
+/// A kubelet that samples its containers at each request, its node every 10 s.
+async fn live_kubelet(authority: &Authority) -> Kubelet {
+    Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let node = now - now % 10_000;
+        // 250 millicores.
+        let (cpu, of_node) = (now as f64 / 4000.0, node as f64 / 1000.0);
+        ok(&format!(
+            "container_cpu_usage_seconds_total{{container=\"c\",namespace=\"n\",pod=\"p\"}} {cpu} {now}\n\
+             container_memory_working_set_bytes{{container=\"c\",namespace=\"n\",pod=\"p\"}} 4096 {now}\n\
+             node_cpu_usage_seconds_total {of_node} {node}\nnode_memory_working_set_bytes 1 {node}\n"
+        ))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
+    let authority = Authority::new();
+    let kubelet = live_kubelet(&authority).await;
+    let files = tempfile::tempdir().unwrap();
+    let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
+    std::fs::write(&ca_file, &authority.pem).unwrap();
+    std::fs::write(&token, "secret").unwrap();
+    let directory = Arc::new(Directory::new());
+    let resolution = Duration::from_secs(15);
+    let store = Arc::new(Store::new(directory.clone(), store::Config::new(resolution)));
+    let metrics = Metrics::default();
+    let config = Config {
+        resolution,
+        timeout: Duration::from_secs(1),
+        tls: KubeletTls::Verify { ca_file },
+        credentials: Credentials::TokenFile(token),
+    };
+    let running = tokio::spawn(super::run(config, directory.clone(), store.clone(), metrics.clone()));
+    directory.begin_nodes();
+    directory.begin_pods();
+    directory.apply_pod("n", "p", "u", Labels::default());
+    directory.apply_node(node(kubelet.address.port(), &["127.0.0.1"]));
+    directory.apply_node(Node { name: "dead".into(), ..node(kubelet.address.port(), &["127.0.0.2"]) });
+    directory.end_nodes();
+    directory.end_pods();
+    let started = Instant::now();
+    let mut millicores = 0;
+    let mut found = Lookup::Absent;
+    while found != Lookup::Found && started.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        found =
+            store.pod("n", "p", &mut |row| millicores = row.containers[0].usage.cpu_nanocores / 1_000_000);
+    }
+    assert_eq!(found, Lookup::Found);
+    assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
+    assert!((245..=255).contains(&millicores), "{millicores}");
+    assert!(store.ready(), "{:?}", store.coverage());
+    while store.node("worker-1", &mut |_| {}) != Lookup::Found && started.elapsed() < Duration::from_secs(15)
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() < Duration::from_millis(11_500), "{:?}", started.elapsed());
+    let text = || {
+        let mut registry = prometheus_client::registry::Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    assert!(text().contains("metrics_server_kubelet_request_total{success=\"false\"} 1"), "{}", text());
+    assert!(text().contains("metrics_server_scrape_failures_total{reason=\"refused\"} 1"), "{}", text());
+    assert!(text().contains("kubelet_last_request_time_seconds{node=\"worker-1\"}"), "{}", text());
+    assert_eq!(kubelet.connections(), 1);
+    directory.delete_node("worker-1");
+    directory.delete_node("dead");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!text().contains("node=\""), "series of nodes that went are pruned: {}", text());
+    assert_eq!(store.pod("n", "p", &mut |_| {}), Lookup::Unmeasured);
+    assert_eq!(store.coverage().nodes, 0);
+    running.abort();
+}

@@ -1,0 +1,153 @@
+//! Walks over the selected rows of a resource, in batches.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::continuation::Key;
+use super::resource::{Resource, Row};
+use super::selector::{FieldSelector, LabelSelector};
+use crate::rows::Rows;
+
+/// After so many rows a batch ends even if hardly any was selected, so that no call takes long.
+const MOST_VISITED: usize = 4096;
+
+/// Which rows a list asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    /// The resource.
+    pub(super) resource: Resource,
+    /// One namespace, or all.
+    pub(super) namespace: Option<String>,
+    /// By label.
+    pub(super) labels: LabelSelector,
+    /// By name and namespace.
+    pub(super) fields: FieldSelector,
+}
+
+impl Selection {
+    fn takes(&self, row: &Row<'_>) -> bool {
+        let (namespace, name) = row.key();
+        self.fields.matches(namespace, name) && self.labels.matches(row.labels())
+    }
+
+    /// The namespace to look in, if there is but one.
+    fn one_namespace(&self) -> Option<&str> {
+        match self.resource {
+            Resource::Nodes => None,
+            Resource::Pods => self.namespace.as_deref().or_else(|| self.fields.namespace()),
+        }
+    }
+}
+
+/// Looks for the end of a page, a batch at a time.
+pub(super) struct PageEnd {
+    probe: Cursor,
+    limit: usize,
+    count: usize,
+    last: Option<Key>,
+}
+
+impl PageEnd {
+    /// Goes through another batch. Once known, the answer is the key of the page's last row, or `None` if
+    /// nothing is selected behind the page.
+    pub(super) fn advance(&mut self) -> ControlFlow<Option<Key>> {
+        let Self { probe, limit, count, last } = self;
+        probe.advance(&mut |row| {
+            *count += 1;
+            if count == limit {
+                *last = Some(Key::new(row.key()));
+            }
+            if count > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if count > limit {
+            ControlFlow::Break(last.take())
+        } else if probe.finished {
+            ControlFlow::Break(None)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// A place among the rows of a selection.
+pub(super) struct Cursor {
+    rows: Arc<dyn Rows>,
+    selection: Selection,
+    after: Option<Key>,
+    until: Option<Key>,
+    finished: bool,
+}
+
+impl Cursor {
+    /// Stands before the first row behind the key `after`.
+    pub(super) fn new(rows: Arc<dyn Rows>, selection: Selection, after: Option<Key>) -> Self {
+        Self { rows, selection, after, until: None, finished: false }
+    }
+
+    /// Whether all rows have been visited.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Ends behind the row of this key, which may be gone by then.
+    pub(super) fn end_at(&mut self, key: Key) {
+        self.until = Some(key);
+    }
+
+    /// Finds where a page of `limit` rows ends, without moving.
+    pub(super) fn page_end(&self, limit: usize) -> PageEnd {
+        let probe = Self::new(self.rows.clone(), self.selection.clone(), self.after.clone());
+        PageEnd { probe, limit, count: 0, last: None }
+    }
+
+    /// Visits selected rows until the visitor breaks, a batch is done, or there are no more. Rows that
+    /// appear behind the place in between are seen, others are not.
+    pub(super) fn advance(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
+        let rows = self.rows.clone();
+        let after = self.after.take();
+        let mut visited = 0;
+        let mut stopped_at = None;
+        let mut step = |row: Row<'_>, selection: &Selection, until: Option<&Key>| {
+            if until.is_some_and(|until| row.key() > until.parts()) {
+                return ControlFlow::Break(());
+            }
+            visited += 1;
+            let flow = if selection.takes(&row) { visit(row) } else { ControlFlow::Continue(()) };
+            if flow.is_break() || visited == MOST_VISITED {
+                stopped_at = Some(Key::new(row.key()));
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let (selection, until) = (&self.selection, self.until.as_ref());
+        let behind = |namespace, name| after.as_ref().is_none_or(|after| after.parts() < (namespace, name));
+        match (selection.resource, selection.one_namespace(), selection.fields.name()) {
+            (Resource::Nodes, _, Some(name)) => {
+                if behind("", name) {
+                    rows.node(name, &mut |row| {
+                        let _ = step(Row::Node(row), selection, until);
+                    });
+                    stopped_at = None;
+                }
+            }
+            (Resource::Pods, Some(namespace), Some(name)) => {
+                if behind(namespace, name) {
+                    rows.pod(namespace, name, &mut |row| {
+                        let _ = step(Row::Pod(row), selection, until);
+                    });
+                    stopped_at = None;
+                }
+            }
+            (Resource::Nodes, ..) => {
+                let after = after.as_ref().map(|key| key.name.as_str());
+                rows.nodes(after, &mut |row| step(Row::Node(row), selection, until));
+            }
+            (Resource::Pods, namespace, _) => {
+                let after = after.as_ref().map(Key::parts);
+                rows.pods(namespace, after, &mut |row| step(Row::Pod(row), selection, until));
+            }
+        }
+        self.finished = stopped_at.is_none();
+        self.after = stopped_at;
+    }
+}

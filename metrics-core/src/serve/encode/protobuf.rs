@@ -1,0 +1,199 @@
+//! Protobuf by field numbers (Protocol Buffers encoding; the numbers stand beside each writer). Empty
+//! strings and zeros are left out, which decoders read as the same.
+
+use super::Shape;
+use crate::labels::Labels;
+use crate::rows::Usage;
+use crate::serve::negotiate::{MetaVersion, View};
+use crate::serve::quantity::{push_bytes, push_cpu};
+use crate::serve::resource::Row;
+use crate::serve::timestamp;
+
+/// What every Kubernetes protobuf document begins with.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Wire types.
+const VARINT: u64 = 0;
+const LENGTH_DELIMITED: u64 = 2;
+
+/// A document: the envelope `runtime.Unknown` (typeMeta 1, raw 2) around a body.
+pub(in crate::serve) fn enveloped(api_version: &str, kind: &str, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = envelope_head(api_version, kind);
+    message(&mut out, 2, body);
+    out
+}
+
+/// One object as a document of its own.
+pub(in crate::serve) fn object(shape: &Shape, row: Row<'_>) -> Vec<u8> {
+    match shape.view {
+        View::Whole | View::Table(_) => {
+            enveloped(shape.version.group_version(), shape.resource.kind(), |out| whole(out, shape, row))
+        }
+        View::Metadata(version) | View::MetadataList(version) => {
+            enveloped(meta_group_version(version), "PartialObjectMetadata", |out| partial(out, shape, row))
+        }
+    }
+}
+
+/// Appends one item of a list: metadata 1, items 2, for all kinds of list.
+pub(in crate::serve) fn item(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+    message(out, 2, |out| match shape.view {
+        View::Whole | View::Table(_) => whole(out, shape, row),
+        View::Metadata(_) | View::MetadataList(_) => partial(out, shape, row),
+    });
+}
+
+/// What stands before the items of a list that take up `items` bytes.
+pub(in crate::serve) fn list_head(shape: &Shape, continuation: &str, items: usize) -> Vec<u8> {
+    let (api_version, kind) = match shape.view {
+        View::Whole | View::Table(_) => (shape.version.group_version(), shape.resource.list_kind()),
+        View::Metadata(version) | View::MetadataList(version) => {
+            (meta_group_version(version), "PartialObjectMetadataList")
+        }
+    };
+    // `ListMeta`: selfLink 1, resourceVersion 2, continue 3, remainingItemCount 4.
+    let mut metadata = Vec::new();
+    message(&mut metadata, 1, |out| string(out, 3, continuation));
+    let mut out = envelope_head(api_version, kind);
+    tag(&mut out, 2, LENGTH_DELIMITED);
+    varint(&mut out, (metadata.len() + items) as u64);
+    out.extend_from_slice(&metadata);
+    out
+}
+
+/// Magic and typeMeta (apiVersion 1, kind 2).
+fn envelope_head(api_version: &str, kind: &str) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    message(&mut out, 1, |out| {
+        string(out, 1, api_version);
+        string(out, 2, kind);
+    });
+    out
+}
+
+fn meta_group_version(version: MetaVersion) -> &'static str {
+    match version {
+        MetaVersion::V1 => "meta.k8s.io/v1",
+        MetaVersion::V1beta1 => "meta.k8s.io/v1beta1",
+    }
+}
+
+/// `NodeMetrics`: metadata 1, timestamp 2, window 3, usage 4. `PodMetrics`: the same, but containers 4.
+fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+    let (timestamp_ns, window_ns) = row.interval();
+    metadata(out, shape, row);
+    message(out, 2, |out| time(out, timestamp_ns));
+    // `Duration`: duration 1, in nanoseconds.
+    message(out, 3, |out| integer(out, 1, window_ns));
+    match row {
+        Row::Node(node) => usage(out, 4, shape, node.usage),
+        Row::Pod(pod) => {
+            for container in pod.containers {
+                // `ContainerMetrics`: name 1, usage 2.
+                message(out, 4, |out| {
+                    string(out, 1, container.name);
+                    usage(out, 2, shape, container.usage);
+                });
+            }
+        }
+    }
+}
+
+/// `PartialObjectMetadata`: metadata 1.
+fn partial(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+    metadata(out, shape, row);
+}
+
+/// `ObjectMeta`: name 1, namespace 3, creationTimestamp 8, labels 11.
+fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+    let (namespace, name) = row.key();
+    message(out, 1, |out| {
+        string(out, 1, name);
+        string(out, 3, namespace);
+        message(out, 8, |out| time(out, shape.created_ns));
+        labels(out, row.labels());
+    });
+}
+
+/// A map is repeated entries of key 1 and value 2.
+fn labels(out: &mut Vec<u8>, labels: &Labels) {
+    for (key, value) in labels.iter() {
+        message(out, 11, |out| {
+            string(out, 1, key);
+            string(out, 2, value);
+        });
+    }
+}
+
+/// `Time`: seconds 1; nanos 2 is always zero, as JSON could not show it.
+fn time(out: &mut Vec<u8>, nanoseconds: i64) {
+    integer(out, 1, timestamp::seconds(nanoseconds));
+}
+
+/// A map from resource name to `Quantity` (string 1).
+fn usage(out: &mut Vec<u8>, field: u64, shape: &Shape, usage: Usage) {
+    quantity(out, field, "cpu", |out| push_cpu(out, usage.cpu_nanocores));
+    quantity(out, field, "memory", |out| push_bytes(out, usage.memory_bytes));
+    if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
+        quantity(out, field, "swap", |out| push_bytes(out, bytes));
+    }
+}
+
+fn quantity(out: &mut Vec<u8>, field: u64, resource: &str, digits: impl FnOnce(&mut Vec<u8>)) {
+    message(out, field, |out| {
+        string(out, 1, resource);
+        message(out, 2, |out| message(out, 1, digits));
+    });
+}
+
+/// Appends a field that holds a message, or bytes.
+pub(in crate::serve) fn message(out: &mut Vec<u8>, field: u64, body: impl FnOnce(&mut Vec<u8>)) {
+    tag(out, field, LENGTH_DELIMITED);
+    // The length comes before what it counts. Most bodies are shorter than 128 bytes, so one byte is kept
+    // for it and the few longer bodies are moved.
+    let at = out.len();
+    out.push(0);
+    body(out);
+    let length = out.len() - at - 1;
+    match u8::try_from(length) {
+        Ok(length) if length < 0x80 => out[at] = length,
+        _ => {
+            let mut prefix = Vec::with_capacity(5);
+            varint(&mut prefix, length as u64);
+            out.splice(at..=at, prefix);
+        }
+    }
+}
+
+/// Appends a string, unless it is empty.
+pub(in crate::serve) fn string(out: &mut Vec<u8>, field: u64, text: &str) {
+    if !text.is_empty() {
+        tag(out, field, LENGTH_DELIMITED);
+        varint(out, text.len() as u64);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Appends an integer (`int32`, `int64`, `bool`), unless it is zero.
+pub(in crate::serve) fn integer(out: &mut Vec<u8>, field: u64, value: i64) {
+    if value != 0 {
+        tag(out, field, VARINT);
+        varint(out, value.cast_unsigned());
+    }
+}
+
+fn tag(out: &mut Vec<u8>, field: u64, wire_type: u64) {
+    varint(out, field << 3 | wire_type);
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}

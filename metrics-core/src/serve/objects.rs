@@ -1,0 +1,138 @@
+//! Answers requests for one object or a list.
+
+use std::sync::Arc;
+
+use http::Response;
+use http::request::Parts;
+
+use super::body::Body;
+use super::continuation::Key;
+use super::cursor::{Cursor, Selection};
+use super::encode::{IncludeObject, Shape, json, protobuf};
+use super::list::List;
+use super::list_options::ListOptions;
+use super::negotiate::{self, Format, Layout, View};
+use super::query::Query;
+use super::resource::{GROUP, Resource, Row, Version};
+use super::status::Status;
+use super::{Config, respond};
+use crate::request_info::RequestInfo;
+use crate::rows::{Lookup, Rows};
+
+/// A request for objects.
+pub(super) struct Request<'a> {
+    /// Where they come from.
+    pub(super) rows: &'a Arc<dyn Rows>,
+    /// What they show.
+    pub(super) config: Config,
+    /// The request.
+    pub(super) parts: &'a Parts,
+    /// Its attributes.
+    pub(super) info: &'a RequestInfo,
+    /// Which resource.
+    pub(super) resource: Resource,
+    /// In which version.
+    pub(super) version: Version,
+    /// When, in nanoseconds since the Unix epoch.
+    pub(super) now_ns: i64,
+}
+
+impl Request<'_> {
+    /// The answer, or the failure to answer with.
+    pub(super) fn answer(&self) -> Result<Response<Body>, Status> {
+        let (layout, view) = negotiate::objects(self.parts)?;
+        let query = Query::parse(self.parts.uri.query());
+        let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
+        shape.swap = self.config.swap;
+        if matches!(view, View::Table(_)) {
+            shape.include = include_object(&query)?;
+        }
+        let body = if self.info.verb == "get" {
+            self.one(layout, &shape)?
+        } else {
+            let options = ListOptions::read(&query)?;
+            if options.watch {
+                return Err(Status::verb_not_supported(GROUP, self.resource.name(), "watch"));
+            }
+            self.list(layout, shape, options)?
+        };
+        Ok(respond::with_body(200, layout.format.media_type(), body))
+    }
+
+    fn one(&self, layout: Layout, shape: &Shape) -> Result<Body, Status> {
+        if matches!(shape.view, View::MetadataList(_)) {
+            let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(Status::new(406, "NotAcceptable", message));
+        }
+        let (namespace, name) = (self.info.namespace.as_str(), self.info.name.as_str());
+        let mut bytes = Vec::new();
+        let mut write = |row: Row<'_>| match layout.format {
+            Format::Protobuf => bytes = protobuf::object(shape, row),
+            _ => json::object(&mut bytes, shape, row),
+        };
+        let found = match self.resource {
+            Resource::Nodes => self.rows.node(name, &mut |row| write(Row::Node(row))),
+            Resource::Pods => self.rows.pod(namespace, name, &mut |row| write(Row::Pod(row))),
+        };
+        match found {
+            Lookup::Found if layout.format == Format::Protobuf => Ok(Body::whole(bytes)),
+            Lookup::Found => Ok(Body::whole(respond::laid_out(layout, &bytes))),
+            Lookup::Unmeasured => Err(match self.resource {
+                Resource::Nodes => Status::not_found(GROUP, "nodemetrics", name),
+                Resource::Pods => Status::not_found(GROUP, "podmetrics", &format!("{namespace}/{name}")),
+            }),
+            Lookup::Absent => Err(match self.resource {
+                Resource::Nodes => Status::not_found("", "node", name),
+                Resource::Pods => Status::not_found("", "pods", name),
+            }),
+        }
+    }
+
+    fn list(&self, layout: Layout, shape: Shape, options: ListOptions) -> Result<Body, Status> {
+        if matches!(shape.view, View::Metadata(_)) {
+            let message = "you requested PartialObjectMetadata, but the requested object is a list";
+            return Err(Status::new(406, "NotAcceptable", message));
+        }
+        let namespace = Some(self.info.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        let after = match &options.continuation {
+            None => None,
+            Some(token) => Some(self.continue_after(token)?),
+        };
+        let selection =
+            Selection { resource: self.resource, namespace, labels: options.labels, fields: options.fields };
+        let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
+        let cursor = Cursor::new(self.rows.clone(), selection, after);
+        Ok(Body::list(List::new(cursor, shape, layout, limit)))
+    }
+
+    /// The key that a `continue` token names, if this list could have given the token.
+    fn continue_after(&self, token: &str) -> Result<Key, Status> {
+        let within = |key: &Key| match self.resource {
+            Resource::Nodes => key.namespace.is_empty(),
+            Resource::Pods => {
+                !key.namespace.is_empty()
+                    && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
+            }
+        };
+        Key::from_token(token).filter(within).ok_or_else(|| {
+            let message = "continue key is not valid: it was not given by a list of this resource and namespace; \
+                           start again without it";
+            Status::bad_parameter("continue", message.to_owned())
+        })
+    }
+}
+
+fn include_object(query: &Query) -> Result<IncludeObject, Status> {
+    match query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        other => {
+            let message = format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+                 'Object', 'None', or empty"
+            );
+            Err(Status::bad_parameter("includeObject", message))
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Quantities in canonical form: no fraction, no exponent, the largest suffix that loses nothing
+//! (k8s.io/apimachinery `resource.Quantity`, "canonical form").
+
+const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+/// The place of "no suffix" in [`DECIMAL`].
+const ONES: usize = 3;
+
+/// Appends CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
+pub(super) fn push_cpu(out: &mut Vec<u8>, nanocores: u64) {
+    push_scaled(out, nanocores, 1000, &DECIMAL);
+}
+
+/// Appends bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
+///
+/// Below 1024 the API's canonical form of a `BinarySI` quantity is the decimal one: 1000 bytes are `1k`.
+pub(super) fn push_bytes(out: &mut Vec<u8>, bytes: u64) {
+    if bytes < 1024 {
+        push_scaled(out, bytes, 1000, &DECIMAL[ONES..]);
+    } else {
+        push_scaled(out, bytes, 1024, &BINARY);
+    }
+}
+
+fn push_scaled(out: &mut Vec<u8>, mut value: u64, base: u64, suffixes: &[&str]) {
+    if value == 0 {
+        out.push(b'0');
+        return;
+    }
+    let mut suffix = 0;
+    while value.is_multiple_of(base) && suffix + 1 < suffixes.len() {
+        value /= base;
+        suffix += 1;
+    }
+    push_decimal(out, value);
+    out.extend_from_slice(suffixes[suffix].as_bytes());
+}
+
+/// Appends an integer in decimal.
+pub(super) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A remainder by ten fits a byte.
+        #[allow(clippy::cast_possible_truncation)]
+        let digit = (value % 10) as u8;
+        digits[at] = b'0' + digit;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{push_bytes, push_cpu};
+
+    fn text(push: fn(&mut Vec<u8>, u64), value: u64) -> String {
+        let mut out = Vec::new();
+        push(&mut out, value);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// Reads a quantity the slow way: digits times the suffix's worth, in nano.
+    fn nano(text: &str) -> u128 {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let worth: u128 = match &text[digits.len()..] {
+            "n" => 1,
+            "u" => 1_000,
+            "m" => 1_000_000,
+            "" => 1_000_000_000,
+            "k" => 1_000_000_000_000,
+            "M" => 1_000_000_000_000_000,
+            "G" => 1_000_000_000_000_000_000,
+            "Ki" => 1_000_000_000 << 10,
+            "Mi" => 1_000_000_000 << 20,
+            "Gi" => 1_000_000_000 << 30,
+            "Ti" => 1_000_000_000 << 40,
+            "Pi" => 1_000_000_000 << 50,
+            "Ei" => 1_000_000_000 << 60,
+            other => panic!("suffix {other}"),
+        };
+        digits.parse::<u128>().unwrap() * worth
+    }
+
+    #[test]
+    fn writes_what_resource_quantity_writes() {
+        for (nanocores, expected) in [
+            (0, "0"),
+            (1, "1n"),
+            (123_456_789, "123456789n"),
+            (123_456_000, "123456u"),
+            (67_000_000, "67m"),
+            (1_000_000_000, "1"),
+            (1_500_000_000_000, "1500"),
+            (2_000_000_000_000, "2k"),
+            (u64::MAX, "18446744073709551615n"),
+        ] {
+            assert_eq!(text(push_cpu, nanocores), expected);
+        }
+        for (bytes, expected) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1k"),
+            (1023, "1023"),
+            (1024, "1Ki"),
+            (1_000_000, "1000000"),
+            (4_193_284_096, "4095004Ki"),
+            (27 << 20, "27Mi"),
+            (1 << 60, "1Ei"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(text(push_bytes, bytes), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keeps_the_value_and_no_larger_suffix_would(digits in any::<u64>(), shift in 0_u32..64, thousands in 0_u32..6) {
+            let value = (digits >> shift).saturating_mul(1000_u64.pow(thousands));
+            let cpu = text(push_cpu, value);
+            prop_assert_eq!(nano(&cpu), u128::from(value));
+            prop_assert!(cpu == "0" || !cpu.trim_end_matches(|c: char| c.is_ascii_alphabetic()).ends_with("000"));
+            let bytes = text(push_bytes, value);
+            prop_assert_eq!(nano(&bytes), u128::from(value) * 1_000_000_000);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Lists: in all encodings, in pages, in chunks, and while rows come and go.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::memory::Object;
+use super::protobuf::{comparable, read};
+use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
+use crate::rows::{Lookup, NodeRow, PodRow, Rows, Usage};
+use crate::serve::{Api, Config, request_info};
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn long_lists_come_in_chunks_and_short_ones_whole() {
+    let long = api(Memory::many(6_000));
+    for accept in ["application/json", YAML, PROTOBUF, TABLE] {
+        let pods = get(&long, &format!("{BASE}/pods"), accept);
+        assert!(!pods.length_known, "{accept}");
+        assert!(pods.chunks.len() > 10);
+        // An indented or YAML chunk grows with what separates it; no chunk holds more than a batch.
+        assert!(pods.chunks.iter().all(|chunk| chunk.len() < 128 * 1024), "{accept}");
+        let one = get(&long, &format!("{BASE}/nodes?limit=100"), accept);
+        assert!(one.length_known, "{accept}");
+    }
+    let json = get(&long, &format!("{BASE}/pods"), "application/json").json();
+    let names = names(&json);
+    assert_eq!(names.len(), 6_000);
+    let protobuf = read(&get(&long, &format!("{BASE}/pods"), PROTOBUF).bytes());
+    assert!(protobuf == comparable(json.clone()));
+    let pretty = get(&long, &format!("{BASE}/pods?pretty=1"), "application/json");
+    assert!(pretty.text().starts_with("{\n  \"kind\": \"PodMetricsList\","));
+    assert!(pretty.json() == json);
+    let table = get(&long, &format!("{BASE}/pods?includeObject=None"), TABLE).json();
+    let cells: Vec<&str> =
+        table["rows"].as_array().unwrap().iter().map(|row| row["cells"][0].as_str().unwrap()).collect();
+    assert_eq!(cells, names);
+}
+
+#[test]
+fn yaml_agrees_with_json() {
+    let api = api(Memory::many(700));
+    let yaml: Value = serde_saphyr::from_str(&get(&api, &format!("{BASE}/pods"), YAML).text()).unwrap();
+    assert_eq!(yaml, get(&api, &format!("{BASE}/pods"), "application/json").json());
+}
+
+#[test]
+fn selects_before_it_limits() {
+    let api = api(Memory::many(10_000));
+    let list = |query: &str| get(&api, &format!("{BASE}{query}"), "application/json").json();
+    assert_eq!(names(&list("/pods?labelSelector=index%3D9999")), ["pod-009999"]);
+    assert_eq!(names(&list("/nodes?labelSelector=index%20in%20(3,1,x)")), ["node-000001", "node-000003"]);
+    assert_eq!(names(&list("/nodes?fieldSelector=metadata.name=node-000002")), ["node-000002"]);
+    assert!(names(&list("/nodes?fieldSelector=metadata.name=node-000002,metadata.namespace=x")).is_empty());
+    assert!(names(&list("/nodes?fieldSelector=metadata.name=node-000002&labelSelector=app=none")).is_empty());
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.name=pod-000002")), ["pod-000002"]);
+    assert_eq!(names(&list("/namespaces/ns-2/pods?fieldSelector=metadata.name=pod-000002")), ["pod-000002"]);
+    assert!(names(&list("/namespaces/ns-1/pods?fieldSelector=metadata.name=pod-000002")).is_empty());
+    let one_namespace = names(&list("/namespaces/ns-1/pods"));
+    assert_eq!(one_namespace.len(), 3333);
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.namespace=ns-1")), one_namespace);
+    assert!(names(&list("/namespaces/ns-1/pods?fieldSelector=metadata.namespace=ns-2")).is_empty());
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.namespace!%3Dns-1")).len(), 6667);
+    assert_eq!(names(&list("/pods?labelSelector=app%3Da0&limit=2")), ["pod-000000", "pod-000021"]);
+}
+
+#[test]
+fn pages_make_up_the_list() {
+    let api = api(Memory::many(1000));
+    for (path, limit) in [("/pods", 7), ("/pods", 1000), ("/nodes", 333), ("/namespaces/ns-0/pods", 50)] {
+        for accept in ["application/json", PROTOBUF] {
+            let decode = |answer: super::Answer| match accept {
+                PROTOBUF => read(&answer.bytes()),
+                _ => answer.json(),
+            };
+            let whole = names(&decode(get(&api, &format!("{BASE}{path}"), accept)));
+            let mut paged = Vec::new();
+            let mut token = String::new();
+            loop {
+                let uri = format!("{BASE}{path}?limit={limit}&continue={token}");
+                let page = decode(get(&api, &uri, accept));
+                assert!(names(&page).len() <= limit);
+                paged.extend(names(&page));
+                match page["metadata"]["continue"].as_str() {
+                    Some(next) => next.clone_into(&mut token),
+                    None => break,
+                }
+                assert_eq!(names(&page).len(), limit);
+            }
+            assert_eq!(paged, whole, "{path} {limit} {accept}");
+        }
+    }
+}
+
+#[test]
+fn refuses_tokens_of_other_lists() {
+    let api = api(Memory::many(100));
+    let token = |path: &str| {
+        let list = get(&api, &format!("{BASE}{path}?limit=1"), "").json();
+        list["metadata"]["continue"].as_str().unwrap().to_owned()
+    };
+    let code = |path: &str, token: &str| {
+        answer(&api, "GET", &format!("{BASE}{path}?continue={token}"), &[]).status.as_u16()
+    };
+    assert_eq!(code("/pods", &token("/namespaces/ns-1/pods")), 200);
+    assert_eq!(code("/namespaces/ns-2/pods", &token("/namespaces/ns-1/pods")), 400);
+    assert_eq!(code("/pods", &token("/nodes")), 400);
+    assert_eq!(code("/nodes", &token("/pods")), 400);
+    assert_eq!(code("/nodes", "abc"), 400);
+}
+
+/// Rows that a test changes while a list is read.
+#[derive(Clone)]
+struct Shared(Arc<RwLock<Memory>>);
+
+impl Rows for Shared {
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
+        self.0.read().node(name, visit)
+    }
+
+    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        self.0.read().nodes(after, visit);
+    }
+
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
+        self.0.read().pod(namespace, name, visit)
+    }
+
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.0.read().pods(namespace, after, visit);
+    }
+}
+
+#[test]
+fn stays_well_formed_while_rows_change() {
+    for accept in ["application/json", YAML, PROTOBUF] {
+        let rows = Shared(Arc::new(RwLock::new(Memory::many(5000))));
+        let api = Api::new(Arc::new(rows.clone()), Config::default());
+        let request = request("GET", &format!("{BASE}/nodes"), &[("accept", accept)]);
+        let info = request_info(&request.method, &request.uri);
+        let response = api.answer(&request, &info, super::NOW_NS);
+        // All of what was behind the place goes, and others come.
+        rows.0.write().nodes.retain(|name, _| name.as_str() < "node-001000");
+        rows.0.write().nodes.insert("zz".to_owned(), Object::default());
+        let bytes = drain(response.into_body()).concat();
+        let list: Value = match accept {
+            PROTOBUF => read(&bytes),
+            YAML => serde_saphyr::from_str(std::str::from_utf8(&bytes).unwrap()).unwrap(),
+            _ => serde_json::from_slice(&bytes).unwrap(),
+        };
+        let names = names(&list);
+        assert_eq!(names.last().unwrap(), "zz");
+        assert!(names.is_sorted());
+    }
+}
+
+fn objects() -> impl Strategy<Value = Memory> {
+    let usage = (any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(
+        |(cpu_nanocores, memory_bytes, swap_bytes)| Usage { cpu_nanocores, memory_bytes, swap_bytes },
+    );
+    let containers = prop::collection::btree_map("[a-z]{1,3}", usage, 1..4);
+    let labels = prop::collection::btree_map("[a-z]{1,3}", "[a-z0-9]{0,3}|true|1e3", 0..4);
+    let object = (labels, any::<u32>(), 0_i64..3_000_000_000_000, containers).prop_map(
+        |(labels, at, window_ns, containers)| {
+            Object {
+                labels: labels.into_iter().collect(),
+                timestamp_ns: i64::from(at) * 1_000_000_000 + 5,
+                // Whole minutes and seconds, as `comparable` reads them.
+                window_ns: 1_000_000_000 + window_ns,
+                containers: containers.into_iter().collect(),
+                unmeasured: false,
+            }
+        },
+    );
+    (
+        prop::collection::btree_map("[a-z]{1,3}", object.clone(), 0..6),
+        prop::collection::btree_map(("[ab]", "[a-z]{1,3}"), object, 0..6),
+    )
+        .prop_map(|(nodes, pods)| Memory { nodes, pods })
+}
+
+proptest! {
+    #[test]
+    fn all_encodings_say_the_same(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
+        let api = Api::new(Arc::new(rows.clone()), Config { swap });
+        for (path, expected) in [("/nodes", rows.nodes.len()), ("/pods", rows.pods.len())] {
+            let uri = format!("{BASE}{path}?limit={limit}");
+            let json = get(&api, &uri, "application/json").json();
+            let shown = if limit == 0 { expected } else { expected.min(limit) };
+            prop_assert_eq!(names(&json).len(), shown);
+            prop_assert_eq!(json["metadata"].get("continue").is_some(), shown < expected);
+            prop_assert_eq!(read(&get(&api, &uri, PROTOBUF).bytes()), comparable(json.clone()));
+            let yaml: Value = serde_saphyr::from_str(&get(&api, &uri, YAML).text()).unwrap();
+            prop_assert_eq!(&yaml, &json);
+            prop_assert_eq!(&get(&api, &format!("{uri}&pretty=1"), "").json(), &json);
+            let table = get(&api, &format!("{uri}&includeObject=Object"), TABLE).json();
+            for (row, item) in table["rows"].as_array().unwrap().iter().zip(json["items"].as_array().unwrap()) {
+                prop_assert_eq!(&row["cells"][0], &item["metadata"]["name"]);
+                prop_assert_eq!(row["cells"].as_array().unwrap().len(), table["columnDefinitions"].as_array().unwrap().len());
+                prop_assert_eq!(&row["object"]["metadata"], &item["metadata"]);
+                let window = row["cells"].as_array().unwrap().last().unwrap();
+                prop_assert_eq!(window, &item["window"]);
+            }
+            let usage = if path == "/nodes" { &json["items"][0]["usage"] } else { &json["items"][0]["containers"][0]["usage"] };
+            prop_assert!(swap || usage.get("swap").is_none());
+        }
+    }
+}

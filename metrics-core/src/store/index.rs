@@ -1,0 +1,62 @@
+//! Where the samples of a pod are.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::layout::Layout;
+
+/// From the hash of (namespace, name) to where the pod is. Holds no names: the layouts do.
+///
+/// A pod may be in several places, as when one of a `StatefulSet` moves and its old node still reports it.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    places: HashTable<Place>,
+    hasher: DefaultHashBuilder,
+}
+
+/// A row of a node's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    hash: u64,
+    pub(super) slot: u32,
+    pub(super) row: u32,
+}
+
+impl Index {
+    /// Adds the pods of a layout that is now in `slot`.
+    pub(super) fn insert(&mut self, slot: u32, layout: &Layout) {
+        for row in 0..layout.pods() {
+            let place = self.place(slot, row, layout);
+            self.places.insert_unique(place.hash, place, |place| place.hash);
+        }
+    }
+
+    /// Takes out what [`Self::insert`] added.
+    pub(super) fn remove(&mut self, slot: u32, layout: &Layout) {
+        for row in 0..layout.pods() {
+            let place = self.place(slot, row, layout);
+            if let Ok(entry) = self.places.find_entry(place.hash, |candidate| *candidate == place) {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Places where a pod of this name may be: the hash agrees, the name is for the caller to compare.
+    pub(super) fn candidates(&self, namespace: &str, name: &str) -> impl Iterator<Item = Place> {
+        let hash = self.hasher.hash_one((namespace, name));
+        self.places.iter_hash(hash).copied().filter(move |place| place.hash == hash)
+    }
+
+    fn place(&self, slot: u32, row: usize, layout: &Layout) -> Place {
+        let hash = self.hasher.hash_one(layout.pod(row));
+        Place { hash, slot, row: u32::try_from(row).unwrap_or(u32::MAX) }
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+}

@@ -1,0 +1,335 @@
+//! A port in this process, and clients for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
+use metrics_core::authenticate::trust::{FrontProxy, LiveTrust};
+use metrics_core::authenticate::{
+    self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
+};
+use metrics_core::authorize::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
+use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
+use metrics_core::request_info::RequestInfo;
+use metrics_core::review_cache::Hasher;
+use metrics_core::telemetry;
+use metrics_core::tls::{self, ServingCertificate};
+use prometheus_client::registry::Registry;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_rustls::client::TlsStream;
+
+/// A certificate authority.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A client's certificate with this common name.
+    pub fn client(&self, common_name: &str) -> CertifiedKey {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        CertifiedKey::new(
+            vec![certificate.der().clone()],
+            tls::provider().key_provider.load_private_key(key).unwrap(),
+        )
+    }
+
+    pub fn anchors(&self) -> Anchors {
+        Anchors::from_pem(self.pem.as_bytes()).unwrap()
+    }
+
+    pub fn front_proxy(&self, allowed_names: &[&str]) -> FrontProxy {
+        FrontProxy {
+            anchors: self.anchors(),
+            allowed_names: allowed_names.iter().map(|name| (*name).to_owned()).collect(),
+            username_headers: vec!["X-Remote-User".into()],
+            group_headers: vec!["X-Remote-Group".into()],
+            extra_prefixes: vec!["x-remote-extra-".into()],
+            uid_headers: vec!["X-Remote-Uid".into()],
+        }
+    }
+}
+
+/// A serving pair, as PEM.
+pub fn serving_pair() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["metrics-core".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second; of tokens it knows `good`.
+struct ApiServer;
+
+impl AccessReviewer for ApiServer {
+    fn review(&self, spec: SubjectAccessReviewSpec) -> BoxFuture<'static, Result<Decision, ReviewError>> {
+        Box::pin(async move {
+            let user = spec.user.unwrap_or_default();
+            match user.as_str() {
+                "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+                "broken" => return Err(ReviewError::Failed("no route to host".into())),
+                _ => {}
+            }
+            Ok(Decision {
+                allowed: ["jane", "reader", "slow"].contains(&user.as_str()),
+                reason: String::new(),
+            })
+        })
+    }
+}
+
+impl TokenReviewer for ApiServer {
+    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenVerdict, ReviewError>> {
+        Box::pin(async move {
+            Ok(match token.as_str() {
+                "good" => TokenVerdict::User(UserInfo { name: "reader".into(), ..UserInfo::default() }),
+                _ => TokenVerdict::Rejected(None),
+            })
+        })
+    }
+}
+
+/// Answers with the headers it got, so that tests see what went on.
+struct Echo;
+
+impl Resources for Echo {
+    fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo {
+        let is_resource_request = uri.path().starts_with("/apis/");
+        let (resource, api_group) = if is_resource_request { ("nodes", "metrics.k8s.io") } else { ("", "") };
+        RequestInfo {
+            is_resource_request,
+            path: uri.path().into(),
+            verb: if method == Method::GET { "list" } else { "create" },
+            api_group: api_group.into(),
+            resource: resource.into(),
+            ..RequestInfo::default()
+        }
+    }
+
+    fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<Body> {
+        Response::new(Full::new(Bytes::from(format!("{:?}", request.headers))).boxed_unsync())
+    }
+
+    fn failure(&self, _: &Parts, failure: Failure<'_>) -> Response<Body> {
+        let mut response = Response::new(Full::new(Bytes::from(failure.message)).boxed_unsync());
+        *response.status_mut() = failure.code.try_into().unwrap();
+        response
+    }
+}
+
+/// A listening port.
+pub struct Port {
+    pub address: SocketAddr,
+    pub trust: Arc<LiveTrust>,
+    pub serving: Arc<ServingCertificate>,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub ended: tokio::task::JoinHandle<()>,
+}
+
+pub async fn port(limits: Limits) -> Port {
+    let trust = LiveTrust::new(false);
+    let serving = ServingCertificate::self_signed(false).unwrap();
+    let mut registry = Registry::default();
+    let (requests, credentials, connections) =
+        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
+    requests.register(&mut registry);
+    credentials.register(&mut registry);
+    connections.register(&mut registry);
+    let minute = Duration::from_secs(60);
+    let reviewer: Arc<dyn TokenReviewer> = Arc::new(ApiServer);
+    let authenticator =
+        Authenticator::new(trust.clone(), Some((reviewer, Hasher::new().unwrap())), minute, credentials);
+    let paths = ["/livez", "/metrics"].map(str::to_owned);
+    let authorizer = Authorizer::new(
+        AlwaysAllow::new(&paths).unwrap(),
+        Arc::new(ApiServer),
+        Hasher::new().unwrap(),
+        minute,
+        minute,
+    );
+    let chain = Chain::new(
+        authenticator,
+        authorizer,
+        Health::new(),
+        Arc::new(registry),
+        requests,
+        Arc::new(Echo),
+        &limits,
+        None,
+    );
+    let policy = tls::Policy::from_flags("", &[], &[], &mut Vec::new()).unwrap();
+    let config = tls::server_config(&policy, serving.clone(), true).unwrap();
+    let listener = listen::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(listen::serve(listener, config, Arc::new(chain), limits, connections, async {
+        let _ = stopped.await;
+    }));
+    Port { address, trust, serving, stop: Some(stop), ended }
+}
+
+/// How a client comes.
+#[derive(Clone)]
+pub struct Client {
+    pub certificate: Option<Arc<CertifiedKey>>,
+    pub http2: bool,
+    pub tls13: bool,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self { certificate: None, http2: true, tls13: true }
+    }
+}
+
+impl Client {
+    pub fn with(certificate: CertifiedKey) -> Self {
+        Self { certificate: Some(Arc::new(certificate)), ..Self::default() }
+    }
+
+    pub async fn connect(&self, port: &Port) -> std::io::Result<TlsStream<TcpStream>> {
+        let versions: &[&rustls::SupportedProtocolVersion] =
+            if self.tls13 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS12] };
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(tls::provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyServer))
+            .with_client_cert_resolver(Arc::new(Shown(self.certificate.clone())));
+        config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let stream = TcpStream::connect(port.address).await?;
+        let name = ServerName::try_from("metrics-core").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// Opens a connection for requests.
+    pub async fn open(&self, port: &Port) -> Connection {
+        let io = TokioIo::new(self.connect(port).await.unwrap());
+        if self.http2 {
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            Connection {
+                http1: None,
+                http2: Some(sender),
+                ended: tokio::spawn(async { drop(connection.await) }),
+            }
+        } else {
+            let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+            Connection {
+                http1: Some(sender),
+                http2: None,
+                ended: tokio::spawn(async { drop(connection.await) }),
+            }
+        }
+    }
+
+    /// One request on a connection of its own: code and text.
+    pub async fn get(&self, port: &Port, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        self.open(port).await.get(path, headers).await
+    }
+}
+
+pub struct Connection {
+    http1: Option<hyper::client::conn::http1::SendRequest<Empty<Bytes>>>,
+    http2: Option<hyper::client::conn::http2::SendRequest<Empty<Bytes>>>,
+    pub ended: tokio::task::JoinHandle<()>,
+}
+
+impl Connection {
+    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        self.try_get(path, headers).await.unwrap()
+    }
+
+    pub async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
+        let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
+        let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::new()).unwrap();
+        let response = match (&mut self.http1, &mut self.http2) {
+            (Some(sender), _) => sender.send_request(request).await?,
+            (_, Some(sender)) => sender.send_request(request).await?,
+            _ => unreachable!(),
+        };
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+/// Shows a certificate whatever CAs the server names.
+#[derive(Debug)]
+struct Shown(Option<Arc<CertifiedKey>>);
+
+impl rustls::client::ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Trusts every server.
+#[derive(Debug)]
+struct AnyServer;
+
+impl rustls::client::danger::ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        tls::provider().signature_verification_algorithms.supported_schemes()
+    }
+}

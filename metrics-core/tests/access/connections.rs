@@ -1,0 +1,122 @@
+//! Connections: what is no TLS, too many, too slow, and the end.
+
+use std::time::Duration;
+
+use metrics_core::listen::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::bench::{Ca, Client, port};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn http_on_the_https_port_gets_a_readable_answer() {
+    let port = port(Limits::default()).await;
+    let mut stream = TcpStream::connect(port.address).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn handshakes_that_do_not_happen_are_counted_by_cause() {
+    let port = port(Limits { handshake: Duration::from_millis(200), ..Limits::default() }).await;
+    drop(TcpStream::connect(port.address).await.unwrap());
+    let mut garbage = TcpStream::connect(port.address).await.unwrap();
+    garbage.write_all(b"\0\0\0").await.unwrap();
+    let mut silent = TcpStream::connect(port.address).await.unwrap();
+    let read = timeout(5 * SECOND, silent.read(&mut [0])).await.expect("closed in time");
+    assert_eq!(read.unwrap(), 0);
+    let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
+    for outcome in ["closed", "not_tls", "timeout"] {
+        let series = format!("metrics_core_tls_handshakes_total{{outcome=\"{outcome}\"}} 1\n");
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_and_idle_ones_make_room() {
+    let limits = Limits { connections: 1, idle: Duration::from_millis(300), ..Limits::default() };
+    let port = port(limits).await;
+    let client = Client { http2: false, ..Client::default() };
+    let mut first = client.open(&port).await;
+    assert_eq!(first.get("/livez", &[]).await, (200, "ok".into()));
+    assert!(client.connect(&port).await.is_err());
+    timeout(5 * SECOND, first.ended).await.expect("closed when idle").unwrap();
+    assert_eq!(client.get(&port, "/livez", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn who_is_not_known_loses_an_http2_connection() {
+    let ca = Ca::new();
+    let port = port(Limits::default()).await;
+    port.trust.set_client_ca(ca.anchors());
+    let mut anonymous = Client::default().open(&port).await;
+    assert_eq!(anonymous.get("/livez", &[]).await.0, 200);
+    timeout(5 * SECOND, anonymous.ended).await.expect("closed after the answer").unwrap();
+    let mut jane = Client::with(ca.client("jane")).open(&port).await;
+    assert_eq!(jane.get("/livez", &[]).await.0, 200);
+    sleep(SECOND / 5).await;
+    assert_eq!(jane.get("/livez", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_are_turned_away_but_not_probes() {
+    let ca = Ca::new();
+    let port = port(Limits { in_flight: Some(1), ..Limits::default() }).await;
+    port.trust.set_client_ca(ca.anchors());
+    let (mut slow, mut jane) = (
+        Client::with(ca.client("slow")).open(&port).await,
+        Client::with(ca.client("jane")).open(&port).await,
+    );
+    let open = tokio::spawn(async move { slow.get("/apis/slow", &[]).await.0 });
+    sleep(SECOND / 5).await;
+    assert_eq!(jane.get("/apis/x", &[]).await, (429, "Too many requests, please try again later.\n".into()));
+    assert_eq!(jane.get("/livez", &[]).await.0, 200);
+    assert_eq!(open.await.unwrap(), 200);
+    assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_gets_504() {
+    let ca = Ca::new();
+    let port = port(Limits { request: Duration::from_millis(200), ..Limits::default() }).await;
+    port.trust.set_client_ca(ca.anchors());
+    let (code, text) = Client::with(ca.client("slow")).get(&port, "/apis/slow", &[]).await;
+    assert_eq!((code, text.contains("allotted timeout")), (504, true));
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_refused() {
+    let port = port(Limits { header_bytes: 16 << 10, ..Limits::default() }).await;
+    let large = "x".repeat(40 << 10);
+    let client = Client { http2: false, ..Client::default() };
+    assert_eq!(client.get(&port, "/livez", &[("X-Large", &large)]).await.0, 431);
+    let mut connection = Client::default().open(&port).await;
+    match connection.try_get("/livez", &[("X-Large", &large)]).await {
+        Ok((code, _)) => assert_eq!(code, 431),
+        Err(error) => drop(error),
+    }
+}
+
+#[tokio::test]
+async fn the_end_lets_open_requests_end() {
+    let ca = Ca::new();
+    let mut port = port(Limits::default()).await;
+    port.trust.set_client_ca(ca.anchors());
+    for http2 in [true, false] {
+        let mut slow = Client { http2, ..Client::with(ca.client("slow")) }.open(&port).await;
+        tokio::spawn(async move { assert_eq!(slow.get("/apis/slow", &[]).await.0, 200) });
+    }
+    let mut slow = Client::with(ca.client("slow")).open(&port).await;
+    let open = tokio::spawn(async move { slow.get("/apis/slow", &[]).await.0 });
+    sleep(SECOND / 5).await;
+    port.stop.take().unwrap().send(()).unwrap();
+    assert_eq!(open.await.unwrap(), 200);
+    timeout(5 * SECOND, port.ended).await.expect("ended").unwrap();
+    assert!(TcpStream::connect(port.address).await.is_err());
+}
