@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use super::differences;
+use crate::causes::causes;
 use crate::decide::{Desired, Maintain, Problem, Removal};
 use crate::observe::{Found, Observer, Source};
 use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
@@ -237,7 +238,7 @@ impl Writer {
         let name = object.describe(&self.namespace);
         match error {
             Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, &status)),
-            Some(error) => Failure::Unreachable(error.to_string()),
+            Some(error) => Failure::Unreachable(causes(&error)),
             None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
     }

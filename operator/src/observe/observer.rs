@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
 
 /// How long one request may take.
@@ -42,7 +43,7 @@ pub enum ObserveError {
         what: &'static str,
     },
     /// kube-apiserver refused or could not be reached.
-    #[error("{what} could not be read: {error}")]
+    #[error("{what} could not be read: {}", causes(error))]
     Request {
         /// What was asked for.
         what: &'static str,

@@ -8,6 +8,8 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::causes::causes;
+
 /// The largest response that is read: 5,000 nodes take 2 MiB.
 pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 
@@ -68,7 +70,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
         .header(http::header::ACCEPT, ACCEPT)
         .body(Body::empty())
         .map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| causes(&error))?;
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()

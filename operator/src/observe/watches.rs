@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
 
 /// Something that is watched.
@@ -147,8 +148,13 @@ async fn follow<K: kube::Resource>(
                 }
             }
             Err(error) => {
-                if !failing {
-                    tracing::warn!(?source, %error, "a watch failed; it is tried again, and its objects are read at every reconcile meanwhile");
+                // An unreachable kube-apiserver is told by the reconcile, once and not for every watch.
+                if !failing && is_refusal(&error) {
+                    tracing::warn!(
+                        ?source,
+                        error = causes(&error),
+                        "a watch failed; it is tried again, and its objects are read at every reconcile meanwhile"
+                    );
                 }
                 failing = true;
                 changes.mark_quietly(source);
@@ -156,5 +162,17 @@ async fn follow<K: kube::Resource>(
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }
+    }
+}
+
+fn is_refusal(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
+            matches!(error, kube::Error::Api(_))
+        }
+        // Such as 410 for a version that is too old, after which the watch begins anew.
+        WatchError(status) => status.code != 410,
+        NoResourceVersion => true,
     }
 }

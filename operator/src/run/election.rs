@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use crate::causes::causes;
 use crate::owned::FIELD_MANAGER;
 
 /// The name of the Lease.
@@ -104,7 +105,7 @@ impl Election {
         tokio::time::timeout(REQUEST, self.try_attempt())
             .await
             .map_err(|_| format!("no answer within {} s", REQUEST.as_secs()))?
-            .map_err(|error| error.to_string())
+            .map_err(|error| causes(&error))
     }
 
     async fn try_attempt(&mut self) -> Result<bool, kube::Error> {
