@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use parking_lot::Mutex;
+
 use crate::command;
 use crate::digest::sha256;
 use crate::error::{Doing as _, Error, Result};
@@ -71,15 +73,23 @@ const OPERATOR: Program = Program {
     description: "Owns the resource-metrics pipeline of a Kubernetes cluster",
 };
 
-/// Builds the project's images; `cargo` decides what is fresh.
+/// Builds the project's images; `cargo` decides what is fresh. Once a process: what runs side by side shall run
+/// the same, also while the sources change.
 pub fn project(progress: &Progress) -> Result<ProjectImages> {
+    static BUILT: Mutex<Option<ProjectImages>> = Mutex::new(None);
+    let mut built = BUILT.lock();
+    if let Some(images) = &*built {
+        return Ok(images.clone());
+    }
     let programs = static_build(progress)?;
-    progress.step("images of metrics-core and the operator written", |_| {
+    let images = progress.step("images of metrics-core and the operator written", |_| {
         Ok(ProjectImages {
             metrics_core: write_program(&METRICS_CORE, &programs)?,
             operator: write_program(&OPERATOR, &programs)?,
         })
-    })
+    })?;
+    *built = Some(images.clone());
+    Ok(images)
 }
 
 /// The sandbox image: busybox asleep.

@@ -82,7 +82,7 @@ fn raw_requests_are_answered(stand: &Stand) -> Result<()> {
         plausible(&one, "PodMetrics", &[&one["containers"][0]["usage"]])?;
     }
     for (path, words) in [
-        ("nodes/none-such", "nodes \"none-such\" not found"),
+        ("nodes/none-such", "node \"none-such\" not found"),
         ("namespaces/load/pods/none-such", "pods \"none-such\" not found"),
     ] {
         let answer = stand.client.raw(&format!("/apis/metrics.k8s.io/v1beta1/{path}"));
@@ -128,7 +128,10 @@ fn kubectl_proxy_is_answered(stand: &Stand) -> Result<()> {
     let _ = proxy.kill();
     let _ = proxy.wait();
     let answer = answer?;
-    check!(answer.contains("\"kind\":\"NodeMetrics\""), "through kubectl proxy: {answer}");
+    // For curl it is indented, as the API server's own answers are.
+    let answer: Value =
+        serde_json::from_str(&answer).map_err(|error| failed(format!("{error}: {answer}")))?;
+    check!(answer["kind"] == "NodeMetrics", "through kubectl proxy: {answer}");
     Ok(())
 }
 
@@ -161,13 +164,14 @@ fn selectors_select(stand: &Stand) -> Result<()> {
 }
 
 fn kubectl_explains_the_kinds(stand: &Stand) -> Result<()> {
-    for (kind, words) in [
-        ("pods.metrics.k8s.io", "containers"),
-        ("nodes.metrics.k8s.io", "usage"),
-        ("metricspipelines.spec.metricsCore.kubelet.tls", "certificateAuthority"),
+    let group = "--api-version=metrics.k8s.io/v1beta1";
+    for (arguments, words) in [
+        (&["pods", group] as &[&str], "containers"),
+        (&["nodes", group], "usage"),
+        (&["metricspipelines.spec.metricsCore.kubelet.tls"], "certificateAuthority"),
     ] {
-        let text = stand.client.run(&["explain", kind])?;
-        check!(text.contains(words) && text.contains("DESCRIPTION"), "kubectl explain {kind}: {text}");
+        let text = stand.client.run(&[&["explain"], arguments].concat())?;
+        check!(text.contains(words) && text.contains("DESCRIPTION"), "kubectl explain {arguments:?}: {text}");
     }
     Ok(())
 }
