@@ -71,7 +71,7 @@ impl Api {
         Self { rows, config, documents: Documents::new() }
     }
 
-    /// Answers a request that is allowed. `info` must be the request's own [`request_info`].
+    /// Answers a request that is allowed. `info` must be the request's own [`request_info()`].
     ///
     /// Returns at once; a long list is encoded as its body is polled.
     #[must_use]
