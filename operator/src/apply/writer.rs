@@ -136,6 +136,7 @@ impl Writer {
             let differing = differences(desired, found);
             if differing.is_empty() {
                 self.overruled.remove(&key);
+                observer.overruled(desired.object, desired.manager, false);
                 self.settled.insert(key, wanted);
                 return Ok(false);
             }
@@ -170,6 +171,7 @@ impl Writer {
         match within(api.patch(desired.object.name(), &parameters, &patch)).await {
             Ok(written) => {
                 let left = differences(desired, &written);
+                observer.overruled(desired.object, desired.manager, !left.is_empty());
                 if left.is_empty() {
                     self.overruled.remove(&key);
                     self.settled.insert(key, wanted);

@@ -107,6 +107,15 @@ impl Observer {
         self.observed.objects.insert(object, found);
     }
 
+    /// Takes over whether a field manager's fields stay different although they were applied.
+    pub fn overruled(&mut self, object: Owned, manager: &'static str, overruled: bool) {
+        if overruled {
+            self.observed.overruled.insert((object, manager));
+        } else {
+            self.observed.overruled.remove(&(object, manager));
+        }
+    }
+
     /// Has an object read again before the next decision.
     pub fn forget(&mut self, source: Source) {
         self.changes.mark_quietly(source);
