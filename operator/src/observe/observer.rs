@@ -157,7 +157,7 @@ impl Observer {
                     .limit(MAX_PODS);
                 match within("pods", api.list(&parameters)).await {
                     Ok(list) => self.observed.pods = list.items,
-                    Err(error) => _ = tolerate(error)?,
+                    Err(error) => _ = self.tolerate(source, error)?,
                 }
             }
             Source::Endpoints => {
@@ -167,7 +167,7 @@ impl Observer {
                     .limit(MAX_PODS);
                 self.observed.ready_endpoints = match within("EndpointSlices", api.list(&parameters)).await {
                     Ok(list) => Some(ready_endpoints(&list.items)),
-                    Err(error) => tolerate(error).map(|_| None)?,
+                    Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
             Source::Object(object) => {
@@ -176,12 +176,24 @@ impl Observer {
                 let found = match within("an owned object", api.get_opt(object.name())).await {
                     Ok(Some(found)) => Found::Present(Box::new(found)),
                     Ok(None) => Found::Absent,
-                    Err(error) => Found::Unreadable(tolerate(error)?),
+                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
                 };
                 self.wrote(object, found);
             }
         }
         Ok(())
+    }
+
+    /// A refusal concerns one object, and the others go on; an unreachable kube-apiserver concerns all. Either way
+    /// the source is read again next time: no watch tells that a refusal, such as 429 or 500, is over.
+    fn tolerate(&self, source: Source, error: ObserveError) -> Result<Unreadable, ObserveError> {
+        match &error {
+            ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
+                self.changes.mark_quietly(source);
+                Ok(words(&error))
+            }
+            _ => Err(error),
+        }
     }
 
     /// Reads what no watch tells: the nodes, the kubelets' CA, and whether metrics are served.
@@ -268,16 +280,6 @@ async fn within<T>(
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(answer) => answer.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
         Err(_) => Err(ObserveError::Timeout { what }),
-    }
-}
-
-/// A refusal concerns one object, and the others go on; an unreachable kube-apiserver concerns all.
-fn tolerate(error: ObserveError) -> Result<Unreadable, ObserveError> {
-    match &error {
-        ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
-            Ok(words(&error))
-        }
-        _ => Err(error),
     }
 }
 
