@@ -36,6 +36,8 @@ pub struct Outcome {
     pub deleted: Vec<Owned>,
     /// What somebody had changed, in words, and was set back.
     pub drift: Vec<(Owned, String)>,
+    /// Something was decided on an older version of an object than there is: look again before telling anybody.
+    pub outdated: bool,
     /// kube-apiserver can't be reached; what came after was not tried.
     pub unreachable: Option<String>,
 }
@@ -83,6 +85,8 @@ impl Drifts {
 enum Failure {
     /// It concerns one object.
     Refused(Problem),
+    /// The object changed after it was read.
+    Outdated(Problem),
     /// It concerns all.
     Unreachable(String),
 }
@@ -115,6 +119,10 @@ impl Writer {
                 Ok(false) => {}
                 Ok(true) => outcome.applied.push(desired.object),
                 Err(Failure::Refused(problem)) => _ = outcome.problems.insert(desired.object, problem),
+                Err(Failure::Outdated(problem)) => {
+                    outcome.outdated = true;
+                    outcome.problems.insert(desired.object, problem);
+                }
                 Err(Failure::Unreachable(why)) => {
                     outcome.unreachable = Some(why);
                     return outcome;
@@ -223,7 +231,15 @@ impl Writer {
             }
             Err(error) => {
                 observer.forget(Source::Object(desired.object));
-                Err(self.failure(desired.object, "applied", error))
+                let failure = self.failure(desired.object, "applied", error.as_ref());
+                Err(match (failure, &error) {
+                    (Failure::Refused(problem), Some(kube::Error::Api(status)))
+                        if status.is_conflict() && desired.resource_version.is_some() =>
+                    {
+                        Failure::Outdated(problem)
+                    }
+                    (failure, _) => failure,
+                })
             }
         }
     }
@@ -269,8 +285,10 @@ impl Writer {
                     self.settled.retain(|(object, _), _| *object != removal.object);
                 }
                 Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-                Err(error) => match self.failure(removal.object, "deleted", error) {
-                    Failure::Refused(problem) => _ = outcome.problems.insert(removal.object, problem),
+                Err(error) => match self.failure(removal.object, "deleted", error.as_ref()) {
+                    Failure::Refused(problem) | Failure::Outdated(problem) => {
+                        _ = outcome.problems.insert(removal.object, problem);
+                    }
                     Failure::Unreachable(why) => {
                         outcome.unreachable = Some(why);
                         return;
@@ -288,11 +306,11 @@ impl Writer {
         }
     }
 
-    fn failure(&self, object: Owned, verb: &str, error: Option<kube::Error>) -> Failure {
+    fn failure(&self, object: Owned, verb: &str, error: Option<&kube::Error>) -> Failure {
         let name = object.describe(&self.namespace);
         match error {
-            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, &status)),
-            Some(error) => Failure::Unreachable(causes(&error)),
+            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, status)),
+            Some(error) => Failure::Unreachable(causes(error)),
             None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
     }

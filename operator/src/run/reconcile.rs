@@ -186,6 +186,9 @@ impl Reconciler {
         if let Some(why) = outcome.unreachable {
             return Err(ReconcileError::Unreachable(why));
         }
+        if outcome.outdated {
+            return Ok(None);
+        }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
         let observed = self.observer.observed();
         let verdicts = conditions::judge(Evidence {
