@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crds::{KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
@@ -62,6 +62,8 @@ pub struct Observer {
     observed: Observed,
     read_all: Option<Instant>,
     counted: Option<(Option<String>, Instant)>,
+    /// Where the kubelets' CA was last read from.
+    kubelet_ca_of: Option<ConfigMapKey>,
 }
 
 impl Observer {
@@ -80,6 +82,7 @@ impl Observer {
             observed: Observed::default(),
             read_all: None,
             counted: None,
+            kubelet_ca_of: None,
         }
     }
 
@@ -198,7 +201,12 @@ impl Observer {
 
     /// Reads what no watch tells: the nodes, the kubelets' CA, and whether metrics are served.
     pub async fn look_around(&mut self, spec: &MetricsPipelineSpec) -> &Observed {
-        self.observed.kubelet_ca = self.kubelet_ca(spec).await;
+        let seen = self.kubelet_ca(spec).await;
+        let source = &spec.metrics_core.kubelet.tls.certificate_authority;
+        let same_source = self.kubelet_ca_of == *source;
+        self.observed.kubelet_ca =
+            latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
+        self.kubelet_ca_of.clone_from(source);
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
         self.observed.served = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
@@ -273,6 +281,20 @@ impl std::fmt::Debug for Observer {
     }
 }
 
+/// A pause of kube-apiserver says nothing about a CA that was read before from the same place: it stays.
+fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> KubeletCa {
+    match (before, seen) {
+        (KubeletCa::Found(pem), KubeletCa::Unreadable(why)) if same_source && !why.forbidden => {
+            tracing::warn!(
+                why = why.message,
+                "the kubelets' CA could not be read again; what was read before is kept"
+            );
+            KubeletCa::Found(pem)
+        }
+        (_, seen) => seen,
+    }
+}
+
 async fn within<T>(
     what: &'static str,
     request: impl Future<Output = Result<T, kube::Error>>,
@@ -302,4 +324,20 @@ fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
         by_pod.insert(name.or(address), ready);
     }
     by_pod.into_values().filter(|ready| *ready).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelet_ca_outlives_a_pause_of_the_api_server() {
+        let found = || KubeletCa::Found("PEM".to_owned());
+        let unreadable =
+            |forbidden| KubeletCa::Unreadable(Unreadable { forbidden, message: "no answer".to_owned() });
+        assert_eq!(latest_kubelet_ca(found(), unreadable(false), true), found());
+        assert_eq!(latest_kubelet_ca(found(), unreadable(false), false), unreadable(false));
+        assert_eq!(latest_kubelet_ca(found(), unreadable(true), true), unreadable(true));
+        assert_eq!(latest_kubelet_ca(found(), KubeletCa::Unused, true), KubeletCa::Unused);
+    }
 }
