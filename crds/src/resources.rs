@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Requests and limits of the metrics-core container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,11 +22,11 @@ pub struct Resources {
 #[serde(rename_all = "camelCase")]
 pub struct ResourceAmounts {
     /// CPU as a Kubernetes quantity, in cores: `50m`, `1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "quantity")]
     #[schemars(schema_with = "positive_quantity")]
     pub cpu: Option<Quantity>,
     /// Memory as a Kubernetes quantity, in bytes: `64Mi`, `1Gi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "quantity")]
     #[schemars(schema_with = "positive_quantity")]
     pub memory: Option<Quantity>,
 }
@@ -42,4 +42,35 @@ fn positive_quantity(_: &mut SchemaGenerator) -> Schema {
             "message": "must be a Kubernetes quantity above zero, such as 50m, 1 or 64Mi",
         }],
     })
+}
+
+/// Reads a quantity, also a bare number as in `cpu: 1`: the schema admits it, and kube-apiserver stores it as it is.
+fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quantity>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a quantity such as 50m, 1 or 64Mi")]
+    enum Written {
+        Number(i64),
+        Text(String),
+    }
+    let written = Option::<Written>::deserialize(deserializer)?;
+    Ok(written.map(|written| match written {
+        Written::Number(number) => Quantity(number.to_string()),
+        Written::Text(text) => Quantity(text),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantity_may_be_a_bare_number() {
+        let amounts = |json| serde_json::from_value::<ResourceAmounts>(json);
+        let read = amounts(serde_json::json!({ "cpu": 1, "memory": 4_294_967_296_i64 })).expect("amounts");
+        assert_eq!(read.cpu, Some(Quantity("1".to_owned())));
+        assert_eq!(read.memory, Some(Quantity("4294967296".to_owned())));
+        let read = amounts(serde_json::json!({ "cpu": "50m" })).expect("amounts");
+        assert_eq!((read.cpu, read.memory), (Some(Quantity("50m".to_owned())), None));
+        assert!(amounts(serde_json::json!({ "cpu": [] })).is_err());
+    }
 }

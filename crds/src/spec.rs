@@ -251,7 +251,7 @@ fn ca_crt() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SchedulingSpec {
-    /// Labels that a node must have.
+    /// Labels that a node must have. `kubernetes.io/os: linux` is added unless another value is given.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that are tolerated.

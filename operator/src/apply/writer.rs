@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::Reason;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
@@ -19,6 +19,12 @@ use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Somebody else who changes an object more often than so many times in [`QUARREL`] will go on doing so.
+const MAX_DRIFTS: u32 = 10;
+
+/// How long such an object is then left as it is.
+const QUARREL: Duration = Duration::from_secs(60);
+
 /// What was written, and what could not be.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -30,6 +36,8 @@ pub struct Outcome {
     pub deleted: Vec<Owned>,
     /// What somebody had changed, in words, and was set back.
     pub drift: Vec<(Owned, String)>,
+    /// Something was decided on an older version of an object than there is: look again before telling anybody.
+    pub outdated: bool,
     /// kube-apiserver can't be reached; what came after was not tried.
     pub unreachable: Option<String>,
 }
@@ -52,11 +60,33 @@ pub struct Writer {
     /// What was last found or made to be as desired. If that is still desired and something differs, somebody
     /// else changed it.
     settled: BTreeMap<(Owned, &'static str), u64>,
+    /// How often each object was set back lately.
+    drifts: BTreeMap<(Owned, &'static str), Drifts>,
+}
+
+/// How often an object was found changed by somebody else since a time.
+#[derive(Clone, Copy)]
+struct Drifts {
+    since: Instant,
+    count: u32,
+}
+
+impl Drifts {
+    /// Counts one more; whether it is set back still.
+    fn admit(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= QUARREL {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= MAX_DRIFTS
+    }
 }
 
 enum Failure {
     /// It concerns one object.
     Refused(Problem),
+    /// The object changed after it was read.
+    Outdated(Problem),
     /// It concerns all.
     Unreachable(String),
 }
@@ -65,7 +95,13 @@ impl Writer {
     /// A writer that has written nothing yet.
     #[must_use]
     pub fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace, overruled: BTreeMap::new(), settled: BTreeMap::new() }
+        Self {
+            client,
+            namespace,
+            overruled: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            drifts: BTreeMap::new(),
+        }
     }
 
     /// Applies and deletes in order. An object that can't be written stops only those that need it.
@@ -83,6 +119,10 @@ impl Writer {
                 Ok(false) => {}
                 Ok(true) => outcome.applied.push(desired.object),
                 Err(Failure::Refused(problem)) => _ = outcome.problems.insert(desired.object, problem),
+                Err(Failure::Outdated(problem)) => {
+                    outcome.outdated = true;
+                    outcome.problems.insert(desired.object, problem);
+                }
                 Err(Failure::Unreachable(why)) => {
                     outcome.unreachable = Some(why);
                     return outcome;
@@ -136,6 +176,7 @@ impl Writer {
             let differing = differences(desired, found);
             if differing.is_empty() {
                 self.overruled.remove(&key);
+                observer.overruled(desired.object, desired.manager, false);
                 self.settled.insert(key, wanted);
                 return Ok(false);
             }
@@ -143,18 +184,20 @@ impl Writer {
                 return Ok(false);
             }
             let fields = differing.join(" ");
-            tracing::info!(object = %desired.object, manager = desired.manager, fields, "applying");
             if self.settled.get(&key) == Some(&wanted) {
                 let name = desired.object.describe(&self.namespace);
                 let who = last_writer(found).unwrap_or("somebody");
+                self.admit_drift(key, &format!("changed by {who} ({fields})"))?;
                 drift.push((
                     desired.object,
                     format!("{name} was changed by {who} and is set back: {fields}."),
                 ));
             }
+            tracing::info!(object = %desired.object, manager = desired.manager, fields, "applying");
         } else {
             if self.settled.get(&key) == Some(&wanted) {
                 let name = desired.object.describe(&self.namespace);
+                self.admit_drift(key, "deleted")?;
                 drift.push((desired.object, format!("{name} was deleted and is created again.")));
             }
             tracing::info!(object = %desired.object, manager = desired.manager, "creating");
@@ -170,6 +213,7 @@ impl Writer {
         match within(api.patch(desired.object.name(), &parameters, &patch)).await {
             Ok(written) => {
                 let left = differences(desired, &written);
+                observer.overruled(desired.object, desired.manager, !left.is_empty());
                 if left.is_empty() {
                     self.overruled.remove(&key);
                     self.settled.insert(key, wanted);
@@ -187,9 +231,35 @@ impl Writer {
             }
             Err(error) => {
                 observer.forget(Source::Object(desired.object));
-                Err(self.failure(desired.object, "applied", error))
+                let failure = self.failure(desired.object, "applied", error.as_ref());
+                Err(match (failure, &error) {
+                    (Failure::Refused(problem), Some(kube::Error::Api(status)))
+                        if status.is_conflict() && desired.resource_version.is_some() =>
+                    {
+                        Failure::Outdated(problem)
+                    }
+                    (failure, _) => failure,
+                })
             }
         }
+    }
+
+    /// Counts a drift. Against somebody who changes an object again and again, setting it back at once would be an
+    /// endless stream of writes and events, and the object would be never what either wants.
+    fn admit_drift(&mut self, key: (Owned, &'static str), what: &str) -> Result<(), Failure> {
+        let now = Instant::now();
+        if self.drifts.entry(key).or_insert(Drifts { since: now, count: 0 }).admit(now) {
+            return Ok(());
+        }
+        let name = key.0.describe(&self.namespace);
+        Err(Failure::Refused(Problem::new(
+            Reason::ApplyFailed,
+            format!(
+                "{name} is {what} again and again. It is set back at most {MAX_DRIFTS} times in {} s: find who does it and \
+                 have them leave it alone.",
+                QUARREL.as_secs()
+            ),
+        )))
     }
 
     async fn remove(&mut self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
@@ -215,8 +285,10 @@ impl Writer {
                     self.settled.retain(|(object, _), _| *object != removal.object);
                 }
                 Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-                Err(error) => match self.failure(removal.object, "deleted", error) {
-                    Failure::Refused(problem) => _ = outcome.problems.insert(removal.object, problem),
+                Err(error) => match self.failure(removal.object, "deleted", error.as_ref()) {
+                    Failure::Refused(problem) | Failure::Outdated(problem) => {
+                        _ = outcome.problems.insert(removal.object, problem);
+                    }
                     Failure::Unreachable(why) => {
                         outcome.unreachable = Some(why);
                         return;
@@ -234,11 +306,11 @@ impl Writer {
         }
     }
 
-    fn failure(&self, object: Owned, verb: &str, error: Option<kube::Error>) -> Failure {
+    fn failure(&self, object: Owned, verb: &str, error: Option<&kube::Error>) -> Failure {
         let name = object.describe(&self.namespace);
         match error {
-            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, &status)),
-            Some(error) => Failure::Unreachable(causes(&error)),
+            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, status)),
+            Some(error) => Failure::Unreachable(causes(error)),
             None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
     }
@@ -301,6 +373,15 @@ fn hash(body: &Value) -> u64 {
 mod tests {
     use super::*;
     use kube::core::Status;
+
+    #[test]
+    fn a_quarrel_is_paused_and_taken_up_again() {
+        let begin = Instant::now();
+        let mut drifts = Drifts { since: begin, count: 0 };
+        assert!((0..MAX_DRIFTS).all(|_| drifts.admit(begin)));
+        assert!(!drifts.admit(begin + Duration::from_secs(59)));
+        assert!(drifts.admit(begin + QUARREL));
+    }
 
     #[test]
     fn a_missing_right_is_told_from_a_refused_object() {

@@ -265,8 +265,10 @@ fn deployment(context: Context<'_>, observed: &Observed) -> Result<Built, Decide
     };
     // Two field managers write the template; while they disagree no pod is started, so it is one rollout.
     let nanny = objects::resources::build(context)?;
-    let agrees =
-        observed.object(Owned::Deployment).is_some_and(|found| differences(&nanny, found).is_empty());
+    // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
+    let agrees = observed.object(Owned::Deployment).is_some_and(|found| {
+        observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()
+    });
     let main = objects::deployment::build(context, image, !agrees)?;
     Ok(Built::Wanted(vec![main, nanny]))
 }

@@ -224,3 +224,19 @@ fn the_template_waits_for_the_nanny_and_then_goes() {
 fn objects_resources(context: Context<'_>) -> Desired {
     objects::resources::build(context).expect("built")
 }
+
+#[test]
+fn a_deployment_is_paused_until_the_nannys_fields_are_there_but_not_for_ever() {
+    let mut observed = empty();
+    let paused = |observed: &Observed| {
+        let plan = planned(|_| {}, observed);
+        let main = plan.desired.into_iter().find(|desired| desired.object == Owned::Deployment);
+        main.expect("a Deployment").body["spec"].get("paused").cloned()
+    };
+    assert_eq!(paused(&observed), Some(json!(true)));
+    put(&mut observed, Owned::Deployment, &ours(), &json!({}));
+    assert_eq!(paused(&observed), Some(json!(true)));
+    // An admission webhook rewrites the resources, however often they are applied.
+    observed.overruled.insert((Owned::Deployment, crate::owned::NANNY_FIELD_MANAGER));
+    assert_eq!(paused(&observed), None);
+}

@@ -5,7 +5,7 @@ mod observer;
 mod served;
 mod watches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
@@ -108,6 +108,9 @@ pub struct Observed {
     pub pipelines: Vec<Pipeline>,
     /// What stands under the name of each owned object.
     pub objects: BTreeMap<Owned, Found>,
+    /// Whose fields of which object stay different however often they are applied, as an admission webhook
+    /// rewrites them.
+    pub overruled: BTreeSet<(Owned, &'static str)>,
     /// The pods of the Deployment.
     pub pods: Vec<Pod>,
     /// How many endpoints of the Service are ready; `None` when that could not be read.

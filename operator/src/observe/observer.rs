@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crds::{KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
@@ -62,6 +62,8 @@ pub struct Observer {
     observed: Observed,
     read_all: Option<Instant>,
     counted: Option<(Option<String>, Instant)>,
+    /// Where the kubelets' CA was last read from.
+    kubelet_ca_of: Option<ConfigMapKey>,
 }
 
 impl Observer {
@@ -80,6 +82,7 @@ impl Observer {
             observed: Observed::default(),
             read_all: None,
             counted: None,
+            kubelet_ca_of: None,
         }
     }
 
@@ -105,6 +108,15 @@ impl Observer {
             self.known.lock().remove(&object);
         }
         self.observed.objects.insert(object, found);
+    }
+
+    /// Takes over whether a field manager's fields stay different although they were applied.
+    pub fn overruled(&mut self, object: Owned, manager: &'static str, overruled: bool) {
+        if overruled {
+            self.observed.overruled.insert((object, manager));
+        } else {
+            self.observed.overruled.remove(&(object, manager));
+        }
     }
 
     /// Has an object read again before the next decision.
@@ -148,7 +160,7 @@ impl Observer {
                     .limit(MAX_PODS);
                 match within("pods", api.list(&parameters)).await {
                     Ok(list) => self.observed.pods = list.items,
-                    Err(error) => _ = tolerate(error)?,
+                    Err(error) => _ = self.tolerate(source, error)?,
                 }
             }
             Source::Endpoints => {
@@ -158,7 +170,7 @@ impl Observer {
                     .limit(MAX_PODS);
                 self.observed.ready_endpoints = match within("EndpointSlices", api.list(&parameters)).await {
                     Ok(list) => Some(ready_endpoints(&list.items)),
-                    Err(error) => tolerate(error).map(|_| None)?,
+                    Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
             Source::Object(object) => {
@@ -167,7 +179,7 @@ impl Observer {
                 let found = match within("an owned object", api.get_opt(object.name())).await {
                     Ok(Some(found)) => Found::Present(Box::new(found)),
                     Ok(None) => Found::Absent,
-                    Err(error) => Found::Unreadable(tolerate(error)?),
+                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
                 };
                 self.wrote(object, found);
             }
@@ -175,9 +187,26 @@ impl Observer {
         Ok(())
     }
 
+    /// A refusal concerns one object, and the others go on; an unreachable kube-apiserver concerns all. Either way
+    /// the source is read again next time: no watch tells that a refusal, such as 429 or 500, is over.
+    fn tolerate(&self, source: Source, error: ObserveError) -> Result<Unreadable, ObserveError> {
+        match &error {
+            ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
+                self.changes.mark_quietly(source);
+                Ok(words(&error))
+            }
+            _ => Err(error),
+        }
+    }
+
     /// Reads what no watch tells: the nodes, the kubelets' CA, and whether metrics are served.
     pub async fn look_around(&mut self, spec: &MetricsPipelineSpec) -> &Observed {
-        self.observed.kubelet_ca = self.kubelet_ca(spec).await;
+        let seen = self.kubelet_ca(spec).await;
+        let source = &spec.metrics_core.kubelet.tls.certificate_authority;
+        let same_source = self.kubelet_ca_of == *source;
+        self.observed.kubelet_ca =
+            latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
+        self.kubelet_ca_of.clone_from(source);
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
         self.observed.served = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
@@ -252,6 +281,20 @@ impl std::fmt::Debug for Observer {
     }
 }
 
+/// A pause of kube-apiserver says nothing about a CA that was read before from the same place: it stays.
+fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> KubeletCa {
+    match (before, seen) {
+        (KubeletCa::Found(pem), KubeletCa::Unreadable(why)) if same_source && !why.forbidden => {
+            tracing::warn!(
+                why = why.message,
+                "the kubelets' CA could not be read again; what was read before is kept"
+            );
+            KubeletCa::Found(pem)
+        }
+        (_, seen) => seen,
+    }
+}
+
 async fn within<T>(
     what: &'static str,
     request: impl Future<Output = Result<T, kube::Error>>,
@@ -259,16 +302,6 @@ async fn within<T>(
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(answer) => answer.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
         Err(_) => Err(ObserveError::Timeout { what }),
-    }
-}
-
-/// A refusal concerns one object, and the others go on; an unreachable kube-apiserver concerns all.
-fn tolerate(error: ObserveError) -> Result<Unreadable, ObserveError> {
-    match &error {
-        ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
-            Ok(words(&error))
-        }
-        _ => Err(error),
     }
 }
 
@@ -291,4 +324,20 @@ fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
         by_pod.insert(name.or(address), ready);
     }
     by_pod.into_values().filter(|ready| *ready).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelet_ca_outlives_a_pause_of_the_api_server() {
+        let found = || KubeletCa::Found("PEM".to_owned());
+        let unreadable =
+            |forbidden| KubeletCa::Unreadable(Unreadable { forbidden, message: "no answer".to_owned() });
+        assert_eq!(latest_kubelet_ca(found(), unreadable(false), true), found());
+        assert_eq!(latest_kubelet_ca(found(), unreadable(false), false), unreadable(false));
+        assert_eq!(latest_kubelet_ca(found(), unreadable(true), true), unreadable(true));
+        assert_eq!(latest_kubelet_ca(found(), KubeletCa::Unused, true), KubeletCa::Unused);
+    }
 }

@@ -124,9 +124,14 @@ impl Telemetry {
         self.leader.set(i64::from(leads));
     }
 
-    /// Forgets the conditions of every MetricsPipeline but these.
+    /// Forgets the conditions of every MetricsPipeline but these, and the certificates when there is none: an alert
+    /// on their expiry must not outlive them.
     pub fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let names: BTreeSet<&str> = names.collect();
+        if names.is_empty() {
+            self.expiry.clear();
+            self.renewal.clear();
+        }
         self.shown.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
             if !keep {
@@ -186,6 +191,19 @@ mod tests {
         telemetry.keep_only(["b"].into_iter());
         let text = telemetry.encode();
         assert!(text.contains("metricspipeline=\"b\"") && !text.contains("metricspipeline=\"a\""), "{text}");
+    }
+
+    #[test]
+    fn certificates_are_forgotten_with_the_last_pipeline() {
+        let telemetry = Telemetry::default();
+        let spec = crds::MetricsPipelineSpec::default();
+        let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
+        let plan = crate::decide::certificates::plan(&spec, "ns", &crate::observe::Observed::default(), now);
+        telemetry.certificates(&plan.expect("a plan"));
+        telemetry.keep_only(["a"].into_iter());
+        assert!(telemetry.encode().contains("certificate=\"ca\""));
+        telemetry.keep_only(std::iter::empty());
+        assert!(!telemetry.encode().contains("certificate=\"ca\""));
     }
 
     #[test]

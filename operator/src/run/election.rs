@@ -20,7 +20,7 @@ use crate::owned::FIELD_MANAGER;
 pub const LEASE: &str = "metrics-pipeline-operator";
 
 const DURATION: Duration = Duration::from_secs(15);
-/// Who has not renewed for so long stops: 5 s before another may start.
+/// Who has not renewed for so long, from when the last renewal was sent, stops: 5 s before another may start.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
@@ -31,6 +31,8 @@ pub struct Election {
     api: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
+    /// When the last write that succeeded was sent: nobody saw it earlier than that, however late its answer came.
+    renewed: Instant,
 }
 
 struct Seen {
@@ -42,7 +44,7 @@ impl Election {
     /// A candidate that holds nothing yet.
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+        Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
     }
 
     /// Waits until the Lease is ours.
@@ -65,22 +67,27 @@ impl Election {
 
     /// Renews until that fails for too long; then another may act soon, and this process must not.
     pub async fn keep(&mut self) {
-        let mut renewed = Instant::now();
+        loop {
+            let left = RENEW_DEADLINE.saturating_sub(self.renewed.elapsed());
+            // The deadline also ends a pause or an attempt in the middle.
+            match tokio::time::timeout(left, self.renew()).await {
+                Ok(true) => {}
+                // Somebody else has it, or may have it soon: there is nothing to wait for.
+                Ok(false) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Renews once, and tries until it is known whether the Lease is still ours.
+    async fn renew(&mut self) -> bool {
         let mut pause = RENEW_EVERY;
-        while renewed.elapsed() < RENEW_DEADLINE {
+        loop {
             tokio::time::sleep(pause).await;
-            pause = match self.attempt().await {
-                Ok(true) => {
-                    renewed = Instant::now();
-                    RENEW_EVERY
-                }
-                // Somebody else has it: there is nothing to wait for.
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "the Lease was not renewed");
-                    RETRY
-                }
-            };
+            match self.attempt().await {
+                Ok(ours) => return ours,
+                Err(error) => tracing::warn!(%error, "the Lease was not renewed"),
+            }
+            pause = RETRY;
         }
     }
 
@@ -102,10 +109,15 @@ impl Election {
 
     /// One attempt to get or renew the Lease; whether it is ours.
     async fn attempt(&mut self) -> Result<bool, String> {
-        tokio::time::timeout(REQUEST, self.try_attempt())
+        let sent = Instant::now();
+        let ours = tokio::time::timeout(REQUEST, self.try_attempt())
             .await
             .map_err(|_| format!("no answer within {} s", REQUEST.as_secs()))?
-            .map_err(|error| causes(&error))
+            .map_err(|error| causes(&error))?;
+        if ours {
+            self.renewed = sent;
+        }
+        Ok(ours)
     }
 
     async fn try_attempt(&mut self) -> Result<bool, kube::Error> {

@@ -67,7 +67,8 @@ pub struct Reconciler {
     writer: Writer,
     reporter: Reporter,
     telemetry: Telemetry,
-    looked: Option<Instant>,
+    /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
+    looked: Option<(Instant, String, i64)>,
     changed: Instant,
 }
 
@@ -155,15 +156,18 @@ impl Reconciler {
     }
 
     async fn look_around(&mut self) {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AROUND) {
-            return;
-        }
         let served = serving(&self.observer.observed().pipelines).served;
-        let spec =
-            served.filter(|pipeline| !pipeline.deleting).and_then(|pipeline| pipeline.spec.clone().ok());
-        if let Some(spec) = spec {
+        let Some(pipeline) = served.filter(|pipeline| !pipeline.deleting) else { return };
+        let Ok(spec) = pipeline.spec.clone() else { return };
+        let (uid, generation) = (pipeline.uid.clone(), pipeline.generation);
+        // A changed spec may look for the kubelets' CA elsewhere, so what was seen for the old one is of no use.
+        let is_fresh = self
+            .looked
+            .as_ref()
+            .is_some_and(|(when, of, at)| when.elapsed() < LOOK_AROUND && *of == uid && *at == generation);
+        if !is_fresh {
             self.observer.look_around(&spec).await;
-            self.looked = Some(Instant::now());
+            self.looked = Some((Instant::now(), uid, generation));
         }
     }
 
@@ -181,6 +185,9 @@ impl Reconciler {
         }
         if let Some(why) = outcome.unreachable {
             return Err(ReconcileError::Unreachable(why));
+        }
+        if outcome.outdated {
+            return Ok(None);
         }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
         let observed = self.observer.observed();

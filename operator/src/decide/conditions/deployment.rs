@@ -57,7 +57,8 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
             Reason::PodsRejected,
             format!(
                 "Kubernetes does not admit pods of metrics-core: it says \"{says}\". Look at the ResourceQuotas, the Pod \
-                 Security level and the admission webhooks of namespace {}.",
+                 Security level and the admission webhooks of namespace {}, and at spec.metricsCore.scheduling.priorityClassName, \
+                 which some clusters admit in kube-system only.",
                 evidence.namespace
             ),
         ));

@@ -31,7 +31,8 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
         ),
         (_, Served::Answered { nodes }) => {
             let of_all = match evidence.observed.nodes {
-                Some(total) => format!("{nodes} of {total} nodes have metrics."),
+                // A node that was just removed may have metrics a moment longer.
+                Some(total) => format!("{} of {total} nodes have metrics.", total.min(*nodes)),
                 None => format!("{nodes} nodes have metrics."),
             };
             Verdict::new(of, Holds::True, Reason::AsExpected, of_all)

@@ -142,6 +142,12 @@ pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespac
     let names: Vec<_> = waiting.iter().map(|object| object.describe(namespace)).collect();
     let message = match problems.values().next() {
         Some(problem) => problem.message.clone(),
+        // Its pods end before it does, and one on a node that does not answer never ends by itself.
+        None if waiting.contains(&Owned::Deployment) => format!(
+            "Waits until it is gone: {}. A pod on a node that is down ends only when the node is back or is deleted: see \
+             `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace {namespace} -o wide`.",
+            names.join(", ")
+        ),
         None => format!("Waits until it is gone: {}.", names.join(", ")),
     };
     Verdict::new(ConditionType::Ready, Holds::False, Reason::Deleting, message)

@@ -6,6 +6,8 @@ use crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
+use crate::owned::METRICS_CORE;
+
 /// A container that runs for less than this is still starting.
 const STARTING: Duration = Duration::from_secs(60);
 
@@ -46,10 +48,14 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
             ),
         ));
     }
-    let container = status.container_statuses.iter().flatten().next()?;
-    waiting(container, name, namespace)
-        .or_else(|| crashing(container, name, namespace))
-        .or_else(|| not_ready(container, name, namespace, now))
+    // Ours first; a container that was injected beside it may be the trouble too.
+    let mut containers: Vec<_> = status.container_statuses.iter().flatten().collect();
+    containers.sort_by_key(|container| container.name != METRICS_CORE);
+    containers.into_iter().filter(|container| !container.ready).find_map(|container| {
+        waiting(container, name, namespace)
+            .or_else(|| crashing(container, name, namespace))
+            .or_else(|| not_ready(container, name, namespace, now))
+    })
 }
 
 fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
@@ -96,13 +102,14 @@ fn crashing(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(
         "Raise spec.metricsCore.resources.requests.memory, which is the limit too unless you set one."
             .to_owned()
     } else {
-        format!("See `kubectl logs {pod} --namespace {namespace} --previous`.")
+        format!("See `kubectl logs {pod} --container {} --namespace {namespace} --previous`.", container.name)
     };
     Some((
         Reason::CrashLoop,
         format!(
-            "metrics-core in pod {pod} stops again and again: it ended with exit code {exit_code} ({reason}) and said {said} last. \
-             {remedy}"
+            "Container {} of pod {pod} stops again and again: it ended with exit code {exit_code} ({reason}) and said {said} last. \
+             {remedy}",
+            container.name
         ),
     ))
 }
@@ -232,5 +239,20 @@ mod tests {
         let slow = pod(container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), json!({})));
         let missing = pod(container(json!({ "waiting": { "reason": "ErrImageNeverPull" } }), json!({})));
         assert_eq!(worst_of(&[slow, missing]).expect("trouble").0, Reason::ImagePullFailed);
+    }
+
+    #[test]
+    fn a_container_beside_ours_is_told_from_ours() {
+        let beside = |name: &str, ready: bool, waiting: &str| {
+            json!({ "name": name, "image": "registry/x:1", "imageID": "", "ready": ready, "restartCount": 0,
+                "state": { "waiting": { "reason": waiting } } })
+        };
+        let pulled = |ours_ready: bool| {
+            let status = json!({ "phase": "Pending", "containerStatuses": [
+                beside("a-proxy", false, "ErrImagePull"), beside("metrics-core", ours_ready, "CreateContainerError") ] });
+            worst_of(&[pod(status)]).expect("trouble").0
+        };
+        assert_eq!(pulled(false), Reason::PodsNotReady);
+        assert_eq!(pulled(true), Reason::ImagePullFailed);
     }
 }

@@ -15,8 +15,8 @@ use super::service::PORT_NAME;
 use super::{Context, Desired, selector};
 use crate::owned::{METRICS_CORE, Owned};
 
-/// `nobody`, as in the image.
-const USER: i64 = 65534;
+/// Where the image runs, and how a node says that it is one.
+const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
 
 /// The Deployment. `paused` keeps it from starting pods until the nanny's fields are there too: a template
 /// that two field managers write would be rolled out twice.
@@ -61,22 +61,26 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
     let core = &context.spec.metrics_core;
     let scheduling = &core.scheduling;
     let verifies = core.kubelet.tls.mode == KubeletTlsMode::Verify;
+    let (label, linux) = OPERATING_SYSTEM;
+    let mut node_selector = scheduling.node_selector.clone();
+    node_selector.entry(label.to_owned()).or_insert_with(|| linux.to_owned());
     PodSpec {
         service_account_name: Some(Owned::ServiceAccount.name().to_owned()),
         automount_service_account_token: Some(true),
         priority_class_name: Some(scheduling.priority_class_name.clone()).filter(|name| !name.is_empty()),
-        node_selector: some(scheduling.node_selector.clone(), std::collections::BTreeMap::is_empty),
+        node_selector: Some(node_selector),
         tolerations: some(scheduling.tolerations.clone(), Vec::is_empty),
         affinity: Some(scheduling.affinity.clone().unwrap_or_else(spread)),
         topology_spread_constraints: some(scheduling.topology_spread_constraints.clone(), Vec::is_empty),
         host_network: scheduling.host_network.then_some(true),
         dns_policy: scheduling.host_network.then(|| "ClusterFirstWithHostNet".to_owned()),
         image_pull_secrets: some(core.image_pull_secrets.clone(), Vec::is_empty),
+        // A variable for every Service of a large namespace can make a container too large to start.
+        enable_service_links: Some(false),
+        // Who it runs as is the image's choice, or the cluster's: OpenShift gives each namespace a range of users and
+        // refuses others.
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 localhost_profile: None,
@@ -204,6 +208,29 @@ mod tests {
         assert_eq!(container["allowPrivilegeEscalation"], false);
         assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
         assert_eq!(container["readOnlyRootFilesystem"], true);
+    }
+
+    #[test]
+    fn the_cluster_may_choose_the_user() {
+        let body = built(|_| {});
+        let context = &body["spec"]["template"]["spec"]["securityContext"];
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            assert_eq!(context.get(field), None, "{field}");
+        }
+    }
+
+    #[test]
+    fn pods_are_placed_on_linux_unless_the_user_says_otherwise() {
+        let selector = |value: Option<&str>| {
+            let body = built(|spec| {
+                let labels = &mut spec.metrics_core.scheduling.node_selector;
+                labels.insert("pool".to_owned(), "a".to_owned());
+                labels.extend(value.map(|value| ("kubernetes.io/os".to_owned(), value.to_owned())));
+            });
+            body["spec"]["template"]["spec"]["nodeSelector"].clone()
+        };
+        assert_eq!(selector(None), json!({ "kubernetes.io/os": "linux", "pool": "a" }));
+        assert_eq!(selector(Some("other")), json!({ "kubernetes.io/os": "other", "pool": "a" }));
     }
 
     #[test]
