@@ -93,7 +93,7 @@ impl Client {
             head.push_str("Content-Type: application/json\r\nContent-Length: 0\r\n");
         }
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).doing(what)?;

@@ -84,7 +84,9 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     };
     let report = cluster.network().inside(|| {
         for step in 0..fleet::STEPS {
-            kubelets.iter().for_each(|kubelet| kubelet.go_to(step));
+            for kubelet in &kubelets {
+                kubelet.go_to(step);
+            }
             progress.step(&format!("both servers have step {}", step + 1), |_| {
                 wait::every(Duration::from_millis(50), PATIENCE, "every kubelet is asked by both", || {
                     asked(&nodes, &kubelets, step)
