@@ -3,6 +3,7 @@
 //! ```text
 //! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
 //!                           images  (static binaries → OCI archives → the node's containerd)
+//!                           differential (metrics-server beside metrics-core, answer by answer)
 //!                           scenario (clusters shared by groups of scenarios, dumps on failure)
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod cgroups;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod differential;
 pub mod digest;
 pub mod error;
 pub mod images;

@@ -1,11 +1,14 @@
 //! A network namespace of its own for each cluster, so that the host's network is never touched.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use crate::command;
-use crate::error::{Doing as _, Result};
+use crate::error::{Doing as _, Error, Result};
 
 /// The kernel's nsfs (statfs(2)): a file that keeps a namespace.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -62,6 +65,22 @@ impl Namespace {
             command.env_remove(variable);
         }
         command
+    }
+
+    /// Runs something on a thread of its own inside: sockets made there are the cluster's, wherever they are used.
+    pub fn inside<T: Send>(&self, what: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = fs::File::open(&self.file).doing(|| format!("open {}", self.file.display()))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .map_err(std::io::Error::from)
+                    .doing(|| format!("enter {}", self.file.display()))?;
+                what()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::Invalid("what ran inside the network panicked".into())))
+        })
     }
 
     /// nsenter's argument that enters it.

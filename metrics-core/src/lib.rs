@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod decode;
 pub mod discover;
 pub mod flags;
+pub mod freshness;
 pub mod labels;
 pub mod listen;
 pub mod request_info;

@@ -4,6 +4,7 @@
 //! cluster. What a scenario dumped when it failed is in `target/e2e-failures`.
 
 mod cluster;
+mod differential;
 mod pipeline;
 mod workloads;
 
@@ -23,5 +24,6 @@ fn main() -> ExitCode {
     let bench = suite.group("bench");
     workloads::add(&mut suite, &bench);
     cluster::add(&mut suite);
+    differential::add(&mut suite);
     suite.run()
 }

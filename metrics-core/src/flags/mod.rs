@@ -4,6 +4,7 @@
 //! [`Options`] is what the program runs with.
 
 mod arguments;
+pub mod documentation;
 mod options;
 pub mod table;
 #[cfg(test)]

@@ -140,33 +140,14 @@ impl Chain {
             }
         }
         if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
-            return self.resources.failure(
-                parts,
-                Failure {
-                    code: 403,
-                    reason: "Forbidden",
-                    message: "forbidden: impersonation is not served here, ask through kube-apiserver"
-                        .to_owned(),
-                    about: None,
-                },
-            );
+            let message =
+                "forbidden: impersonation is not served here, ask through kube-apiserver".to_owned();
+            return self.forbidden(parts, message, None);
         }
         match self.authorizer.authorize(&user, info).await {
             Verdict::Allowed => self.allowed(parts, info),
             Verdict::Forbidden(reason) => {
-                let mut response = self.resources.failure(
-                    parts,
-                    Failure {
-                        code: 403,
-                        reason: "Forbidden",
-                        message: authorize::forbidden_message(&user, info, &reason),
-                        about: Some(info),
-                    },
-                );
-                response
-                    .headers_mut()
-                    .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-                response
+                self.forbidden(parts, authorize::forbidden_message(&user, info, &reason), Some(info))
             }
             Verdict::Unknown(error) => {
                 if let Some(more) = self.unknown_log.due("authorize") {
@@ -181,6 +162,13 @@ impl Chain {
                 text(StatusCode::INTERNAL_SERVER_ERROR, message)
             }
         }
+    }
+
+    fn forbidden(&self, parts: &Parts, message: String, about: Option<&RequestInfo>) -> Response<Body> {
+        let mut response =
+            self.resources.failure(parts, Failure { code: 403, reason: "Forbidden", message, about });
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
     }
 
     fn allowed(&self, parts: &Parts, info: &RequestInfo) -> Response<Body> {

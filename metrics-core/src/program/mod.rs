@@ -12,7 +12,7 @@ use http::HeaderValue;
 use metrics_core::flags::Options;
 use metrics_core::listen::health::Health;
 use metrics_core::listen::{self, Chain, Limits};
-use metrics_core::{authenticate, cluster, serve, telemetry, tls};
+use metrics_core::{authenticate, cluster, freshness, serve, telemetry, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -48,7 +48,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
-    let resources = api::MetricsApi::new(serve::Api::new(ingest.store.clone(), serve::Config::default()));
+    let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
+    let resources = api::MetricsApi::new(serve::Api::new(rows, serve::Config::default()));
     let chain = Chain::new(
         access::authenticator(&options, &client, trust, credentials).await?,
         access::authorizer(&options, &client).await?,

@@ -7,6 +7,9 @@
 
 mod client;
 mod error;
+#[cfg(fuzzing)]
+#[allow(clippy::missing_panics_doc)]
+pub mod fuzzing;
 mod inflate;
 mod log;
 mod metrics;

@@ -38,6 +38,16 @@ pub(super) enum Error {
         /// Its value.
         value: String,
     },
+    /// A value that the API does not know.
+    #[error("{parameter}: Unsupported value: {value:?}: supported values: {supported}")]
+    Unsupported {
+        /// The parameter.
+        parameter: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that there are.
+        supported: &'static str,
+    },
     /// A combination that the API forbids.
     #[error("{parameter}: Forbidden: {rule}")]
     Forbidden {
@@ -89,7 +99,10 @@ fn check_combinations(query: &Query) -> Result<(), Error> {
             Some("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
         }
         "Exact" | "NotOlderThan" => None,
-        _ => Some("only \"Exact\" and \"NotOlderThan\" are supported"),
+        other => {
+            let supported = "\"Exact\", \"NotOlderThan\", \"\"";
+            return Err(Error::Unsupported { parameter, value: other.to_owned(), supported });
+        }
     };
     if let Some(rule) = rule {
         return Err(Error::Forbidden { parameter, rule });
@@ -108,20 +121,23 @@ impl From<Error> for Status {
             Error::Selector { parameter, .. } | Error::Integer { parameter, .. } => {
                 Self::bad_parameter(parameter, message)
             }
-            Error::Forbidden { parameter, rule } => Self {
-                details: Some(Box::new(Details {
-                    group: "meta.k8s.io".into(),
-                    kind: "ListOptions".into(),
-                    causes: vec![Cause {
-                        reason: "FieldValueForbidden",
-                        message: format!("Forbidden: {rule}"),
-                        field: parameter.into(),
-                    }],
-                    ..Details::default()
-                })),
-                ..Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
-            },
+            Error::Forbidden { parameter, .. } => invalid("FieldValueForbidden", parameter, &message),
+            Error::Unsupported { parameter, .. } => invalid("FieldValueNotSupported", parameter, &message),
         }
+    }
+}
+
+/// What the API server's validation says; `message` begins with the parameter's name.
+fn invalid(reason: &'static str, parameter: &'static str, message: &str) -> Status {
+    let problem = message.strip_prefix(parameter).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message);
+    Status {
+        details: Some(Box::new(Details {
+            group: "meta.k8s.io".into(),
+            kind: "ListOptions".into(),
+            causes: vec![Cause { reason, message: problem.to_owned(), field: parameter.into() }],
+            ..Details::default()
+        })),
+        ..Status::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
     }
 }
 

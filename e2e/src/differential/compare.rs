@@ -1,0 +1,264 @@
+//! Two answers to one request: where they differ.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::decode::decode;
+use super::https::Answer;
+use super::openapi;
+
+/// The headers that clients go by. Of ETag, whether there is one: each server digests its own document.
+const HEADERS: [&str; 10] = [
+    "allow",
+    "cache-control",
+    "content-type",
+    "etag",
+    "location",
+    "retry-after",
+    "vary",
+    "warning",
+    "www-authenticate",
+    "x-content-type-options",
+];
+
+/// Something in which two answers differ.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Difference {
+    /// Where: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
+    pub aspect: String,
+    /// What metrics-core says; `-` for nothing.
+    pub ours: String,
+    /// What metrics-server says.
+    pub peer: String,
+}
+
+/// All differences between two answers. Rows for which `is_moving` says yes (by namespace and name) are of a real
+/// kubelet, so that their numbers and times can't be equal.
+pub fn compare(ours: &Answer, peer: &Answer, is_moving: &dyn Fn(&str) -> bool) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut note = |aspect: String, ours: String, peer: String| {
+        if ours != peer {
+            found.push(Difference { aspect, ours, peer });
+        }
+    };
+    if ours.status != peer.status {
+        // All else follows from it.
+        note("status".into(), outcome(ours), outcome(peer));
+        return found;
+    }
+    for name in HEADERS {
+        let show = |answer: &Answer| match answer.header(name) {
+            Some(_) if name == "etag" => "one".to_owned(),
+            Some(value) => value,
+            None => "-".to_owned(),
+        };
+        note(format!("header {name}"), show(ours), show(peer));
+    }
+    note("layout".into(), layout(ours), layout(peer));
+    let content = |answer: &Answer| canonical(openapi::essence(decode(answer)), is_moving);
+    walk("body ", &content(ours), &content(peer), &mut note);
+    found
+}
+
+/// The status code, and the message of a Status.
+fn outcome(answer: &Answer) -> String {
+    let code = answer.status;
+    match decode(answer).get("message").and_then(Value::as_str) {
+        Some(message) => format!("{code} {message}"),
+        None => code.to_string(),
+    }
+}
+
+/// How JSON is laid out: indented for people or in one line.
+fn layout(answer: &Answer) -> String {
+    let json = answer.header("content-type").is_some_and(|value| value.starts_with("application/json"));
+    let indented = answer.body.starts_with(b"{\n") || answer.body.starts_with(b"[\n");
+    if json && indented { "indented" } else { "dense" }.to_owned()
+}
+
+/// Brings to one form what may differ from request to request: creationTimestamp is the time of the request.
+fn canonical(mut value: Value, is_moving: &dyn Fn(&str) -> bool) -> Value {
+    match &mut value {
+        Value::Object(members) => {
+            if members.get("creationTimestamp").is_some_and(Value::is_string) {
+                members.insert("creationTimestamp".into(), "(now)".into());
+            }
+            let key = members
+                .get("metadata")
+                .and_then(key)
+                .or_else(|| members.get("object").and_then(|object| object.get("metadata")).and_then(key));
+            if key.is_some_and(|key| is_moving(&key)) {
+                for name in ["timestamp", "window", "usage", "cells"] {
+                    members.entry(name).and_modify(|value| *value = blur(value));
+                }
+                if let Some(Value::Array(containers)) = members.get_mut("containers") {
+                    for container in containers {
+                        if let Some(usage) = container.get_mut("usage") {
+                            *usage = blur(usage);
+                        }
+                    }
+                }
+            }
+            for member in members.values_mut() {
+                *member = canonical(member.take(), is_moving);
+            }
+        }
+        Value::Array(items) => {
+            for item in items.iter_mut() {
+                *item = canonical(item.take(), is_moving);
+            }
+        }
+        // `/metrics`, for which the names of the families count.
+        Value::String(text) if text.contains("# TYPE ") => {
+            let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE metrics_server_"));
+            let mut names: Vec<_> = names.map(|line| Value::from(format!("metrics_server_{line}"))).collect();
+            names.sort_by_key(ToString::to_string);
+            return Value::Array(names);
+        }
+        _ => {}
+    }
+    value
+}
+
+/// The form of a value without its amount: digits give way.
+fn blur(value: &Value) -> Value {
+    match value {
+        Value::String(_) => "(measured)".into(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), blur(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        // The first cell of a table's row is the name.
+        Value::Array(cells) => {
+            let blurred = cells.iter().enumerate();
+            blurred.map(|(at, cell)| if at == 0 { cell.clone() } else { blur(cell) }).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// `NAMESPACE/NAME` or `NAME` of an object's metadata.
+fn key(metadata: &Value) -> Option<String> {
+    let name = metadata.get("name")?.as_str()?;
+    match metadata.get("namespace").and_then(Value::as_str) {
+        Some(namespace) => Some(format!("{namespace}/{name}")),
+        None => Some(name.to_owned()),
+    }
+}
+
+/// What names an item of a list among its like.
+fn item_key(item: &Value) -> Option<String> {
+    let text = |name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
+    let kept = item.get("metadata").and_then(key);
+    kept.or_else(|| item.get("object")?.get("metadata").and_then(key))
+        .or_else(|| text("name"))
+        .or_else(|| text("resource"))
+        .or_else(|| text("groupVersion"))
+        .or_else(|| text("version"))
+        .or_else(|| item.as_str().map(str::to_owned))
+}
+
+fn walk(path: &str, ours: &Value, peer: &Value, note: &mut impl FnMut(String, String, String)) {
+    match (ours, peer) {
+        (Value::Object(ours), Value::Object(peer)) => {
+            for name in ours.keys().chain(peer.keys().filter(|name| !ours.contains_key(*name))) {
+                pair(&format!("{path}/{name}"), ours.get(name), peer.get(name), note);
+            }
+        }
+        (Value::Array(ours), Value::Array(peer)) => {
+            let keyed = |items: &[Value]| -> Option<Vec<String>> {
+                // The cells of a row stand in the order of the columns.
+                if path.ends_with("/cells") {
+                    return None;
+                }
+                let keys: Option<Vec<_>> = items.iter().map(item_key).collect();
+                keys.filter(|keys| keys.iter().collect::<std::collections::HashSet<_>>().len() == keys.len())
+            };
+            let (Some(our_keys), Some(peer_keys)) = (keyed(ours), keyed(peer)) else {
+                for at in 0..ours.len().max(peer.len()) {
+                    pair(&format!("{path}[{at}]"), ours.get(at), peer.get(at), note);
+                }
+                return;
+            };
+            let common = |keys: &[String], others: &[String]| {
+                keys.iter().filter(|key| others.contains(key)).cloned().collect::<Vec<_>>().join(" ")
+            };
+            note(
+                path.replacen("body", "order", 1),
+                common(&our_keys, &peer_keys),
+                common(&peer_keys, &our_keys),
+            );
+            let of = |keys: Vec<String>, items: &'_ [Value]| -> BTreeMap<String, Value> {
+                keys.into_iter().zip(items.iter().cloned()).collect()
+            };
+            let (ours, peer) = (of(our_keys, ours), of(peer_keys, peer));
+            for name in ours.keys().chain(peer.keys().filter(|name| !ours.contains_key(*name))) {
+                pair(&format!("{path}[{name}]"), ours.get(name), peer.get(name), note);
+            }
+        }
+        _ => pair(path, Some(ours), Some(peer), note),
+    }
+}
+
+fn pair(
+    path: &str,
+    ours: Option<&Value>,
+    peer: Option<&Value>,
+    note: &mut impl FnMut(String, String, String),
+) {
+    match (ours, peer) {
+        (Some(ours @ Value::Object(_)), Some(peer @ Value::Object(_)))
+        | (Some(ours @ Value::Array(_)), Some(peer @ Value::Array(_))) => walk(path, ours, peer, note),
+        _ => {
+            let show = |value: Option<&Value>| value.map_or_else(|| "-".to_owned(), shortened);
+            if ours != peer {
+                note(path.to_owned(), show(ours), show(peer));
+            }
+        }
+    }
+}
+
+/// Enough of a value to know it by.
+fn shortened(value: &Value) -> String {
+    const MOST: usize = 300;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        let headers = vec![("content-type".into(), "application/json".into())];
+        Answer { status: 200, headers, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn items_are_told_apart_by_name_and_order_counts() {
+        let ours = answer(r#"{"items":[{"metadata":{"name":"a"},"x":1},{"metadata":{"name":"b"},"x":2}]}"#);
+        let peer = answer(r#"{"items":[{"metadata":{"name":"b"},"x":2},{"metadata":{"name":"a"},"x":3}]}"#);
+        let found = compare(&ours, &peer, &|_| false);
+        let aspects: Vec<_> = found.iter().map(|difference| difference.aspect.as_str()).collect();
+        assert_eq!(aspects, ["order /items", "body /items[a]/x"]);
+        assert_eq!(found[1].ours, "1");
+    }
+
+    #[test]
+    fn what_moves_is_compared_by_form() {
+        let body = |cpu: &str| {
+            answer(&format!(
+                r#"{{"metadata":{{"name":"real","creationTimestamp":"{cpu}"}},"usage":{{"cpu":"{cpu}"}}}}"#
+            ))
+        };
+        assert_eq!(compare(&body("1"), &body("2"), &|key| key == "real"), []);
+        assert_eq!(compare(&body("1"), &body("2"), &|_| false).len(), 1);
+        let missing = answer(r#"{"metadata":{"name":"real","creationTimestamp":"1"},"usage":{}}"#);
+        assert_eq!(compare(&body("1"), &missing, &|key| key == "real").len(), 1);
+    }
+}

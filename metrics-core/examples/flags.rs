@@ -1,0 +1,8 @@
+//! Writes the table of flags to where it is checked in.
+
+use std::path::Path;
+
+fn main() -> std::io::Result<()> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
+    std::fs::write(place, metrics_core::flags::documentation::markdown())
+}

@@ -1,0 +1,86 @@
+//! How old the rows are that requests read, as metrics-server tells it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::rows::{Lookup, NodeRow, PodRow, Rows};
+
+/// Rows that note their age whenever they are read.
+pub struct Observed {
+    rows: Arc<dyn Rows>,
+    ages: Histogram,
+}
+
+impl Observed {
+    /// Registers `metrics_server_api_metric_freshness_seconds`, with metrics-server's buckets.
+    #[must_use]
+    pub fn new(rows: Arc<dyn Rows>, registry: &mut Registry) -> Self {
+        let ages = Histogram::new(exponential_buckets(1.0, 1.364, 20));
+        registry.register(
+            "metrics_server_api_metric_freshness_seconds",
+            "Age of the samples read for answers",
+            ages.clone(),
+        );
+        Self { rows, ages }
+    }
+
+    fn observe(&self, now: f64, timestamp_ns: i64) {
+        self.ages.observe(now - seconds(timestamp_ns));
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // Microseconds are left.
+fn seconds(ns: i64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+impl Rows for Observed {
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
+        self.rows.node(name, &mut |row| {
+            self.observe(now(), row.timestamp_ns);
+            visit(row);
+        })
+    }
+
+    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        let now = now();
+        self.rows.nodes(after, &mut |row| {
+            self.observe(now, row.timestamp_ns);
+            visit(row)
+        });
+    }
+
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
+        self.rows.pod(namespace, name, &mut |row| {
+            self.observe(now(), row.timestamp_ns);
+            visit(row);
+        })
+    }
+
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        let now = now();
+        self.rows.pods(namespace, after, &mut |row| {
+            self.observe(now, row.timestamp_ns);
+            visit(row)
+        });
+    }
+}
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Observed").finish_non_exhaustive()
+    }
+}
