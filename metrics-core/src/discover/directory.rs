@@ -323,7 +323,9 @@ impl Nodes {
     /// The nodes behind `after`, in order, each with when it was shown.
     pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &Shown)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, listed)| (&listed.node, &listed.shown))
+        self.by_name
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, listed)| (&listed.node, &listed.shown))
     }
 }
 
@@ -401,7 +403,9 @@ impl Pods {
                 let (kept, unlisted): (_, BTreeMap<Box<str>, Pod>) =
                     std::mem::take(pods).into_iter().partition(|(_, pod)| pod.list == list);
                 *pods = kept;
-                unlisted.iter().for_each(|(name, pod)| leaves((namespace, name), pod));
+                for (name, pod) in &unlisted {
+                    leaves((namespace, name), pod);
+                }
                 gone.extend(BTreeMap::into_values(unlisted));
             }
             !pods.is_empty()

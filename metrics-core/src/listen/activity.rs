@@ -34,11 +34,7 @@ impl Activity {
     /// How long there has been no request; zero while there is one.
     pub(super) fn idle(&self) -> Duration {
         let state = self.state.lock();
-        if state.open.is_empty() && state.watches == 0 {
-            state.idle_since.elapsed()
-        } else {
-            Duration::ZERO
-        }
+        if state.open.is_empty() && state.watches == 0 { state.idle_since.elapsed() } else { Duration::ZERO }
     }
 
     /// Whether a watch is open.

@@ -173,7 +173,8 @@ pub(super) fn objects(request: &Parts) -> Result<(Layout, View), Status> {
 
 /// Chooses the encoding and view of the events of a watch. They can't be streamed as YAML.
 pub(super) fn events(request: &Parts) -> Result<(Format, View), Status> {
-    let streamed = |clause: &Clause<'_>, format| if format == Format::Yaml { None } else { view(clause, format) };
+    let streamed =
+        |clause: &Clause<'_>, format| if format == Format::Yaml { None } else { view(clause, format) };
     match first(&request.headers, streamed) {
         Some((_, _, View::MetadataList(_))) => {
             let message = "you requested PartialObjectMetadataList, but the requested object is not a list";

@@ -49,11 +49,19 @@ pub(super) struct Watch {
     bookmarks: bool,
     /// Whether a bookmark is owed that ends the initial events.
     owes_end: bool,
-    expired: bool,
-    ended: bool,
+    state: State,
     deadline: Instant,
     bookmark_due: Instant,
     seat: Taken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// It can't go on from where its client is, which is yet to be told.
+    Expired,
+    /// All is sent.
+    Ended,
 }
 
 /// What one step of a watch brings.
@@ -82,11 +90,11 @@ impl Watch {
     ) -> Self {
         // Taken before any row is read, so that what changes in between is told again rather than missed.
         let newest = rows.version();
-        let (initial, position, expired) = match options.start {
-            Start::Initial => (Some(Cursor::new(rows.clone(), selection.clone(), None)), newest, false),
-            Start::Now => (None, newest, false),
-            Start::At(version) => (None, version, false),
-            Start::Unknown => (None, newest, true),
+        let (initial, position, state) = match options.start {
+            Start::Initial => (Some(Cursor::new(rows.clone(), selection.clone(), None)), newest, State::Open),
+            Start::Now => (None, newest, State::Open),
+            Start::At(version) => (None, version, State::Open),
+            Start::Unknown => (None, newest, State::Expired),
         };
         let lasts = options
             .timeout
@@ -101,8 +109,7 @@ impl Watch {
             position,
             bookmarks: options.bookmarks,
             owes_end: options.bookmarks && options.announces_end,
-            expired,
-            ended: false,
+            state,
             deadline: now + lasts,
             bookmark_due: now + BOOKMARKS,
             seat,
@@ -112,24 +119,26 @@ impl Watch {
     /// Goes one step further at `now`, which is `now_ns` since the Unix epoch.
     pub(super) fn step(&mut self, now: Instant, now_ns: i64) -> Step {
         self.seat.asked();
-        if self.ended || self.seat.is_lost() {
+        if self.state == State::Ended || self.seat.is_lost() {
             return Step::End;
         }
         let mut out = Vec::new();
         self.shape.set_time(now_ns);
         let over = now >= self.deadline || self.seat.is_closing();
         let goes_on = self.send_initial(&mut out) || (!over && self.send_changes(&mut out));
-        if !goes_on && !self.ended && self.initial.is_none() {
+        if !goes_on && self.state != State::Ended && self.initial.is_none() {
             if self.bookmarks && (over || now >= self.bookmark_due) {
                 self.bookmark_due = now + BOOKMARKS;
                 self.send_bookmark(&mut out, None);
             }
-            self.ended |= over;
+            if over {
+                self.state = State::Ended;
+            }
         }
         if !out.is_empty() {
             self.seat.gave(now);
             Step::Chunk(out.into())
-        } else if self.ended {
+        } else if self.state == State::Ended {
             Step::End
         } else if goes_on {
             Step::Again
@@ -156,7 +165,7 @@ impl Watch {
 
     /// Adds what changed, up to a chunk; whether there is more to do at once.
     fn send_changes(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.expired {
+        if self.state == State::Expired {
             self.send_expired(out);
             return false;
         }
@@ -255,8 +264,9 @@ impl Watch {
 
     /// The last event: the client must list anew.
     fn send_expired(&mut self, out: &mut Vec<u8>) {
-        self.ended = true;
-        let message = "too old resource version: changes since then are not known to this replica; list again";
+        self.state = State::Ended;
+        let message =
+            "too old resource version: changes since then are not known to this replica; list again";
         let document = Status::new(410, "Expired", message).document(self.format);
         match self.format {
             Format::Protobuf => protobuf::event(out, "ERROR", &document),

@@ -54,7 +54,8 @@ impl Follower {
                 self.events.push(format!("left {key}"));
                 self.known.remove(&key);
                 bench.store.pod(&namespace, &name, &mut |row| {
-                    self.known.insert(key.clone(), (row.timestamp_ns, row.labels.get("l").map(str::to_owned)));
+                    self.known
+                        .insert(key.clone(), (row.timestamp_ns, row.labels.get("l").map(str::to_owned)));
                 });
             }
             assert!(progress.until > self.version || !progress.more);

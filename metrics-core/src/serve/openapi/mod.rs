@@ -289,7 +289,12 @@ impl Names {
                 "At most so many objects; the list's metadata.continue then says how to go on.",
             );
             parameter("continue", "query", "string", "metadata.continue of the list to go on from.");
-            parameter("watch", "query", "boolean", "Send the objects' changes as events, one after the other.");
+            parameter(
+                "watch",
+                "query",
+                "boolean",
+                "Send the objects' changes as events, one after the other.",
+            );
             parameter(
                 "resourceVersion",
                 "query",

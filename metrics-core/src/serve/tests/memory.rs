@@ -7,9 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::labels::Labels;
-use crate::rows::{
-    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage,
-};
+use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage};
 
 /// An object with its containers; a node has one without a name.
 #[derive(Clone, Debug, Default)]

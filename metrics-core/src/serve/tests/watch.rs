@@ -94,7 +94,8 @@ impl Bench {
         let (namespace, name) = key.split_once('/').unwrap();
         let key_parts = (namespace.to_owned(), name.to_owned());
         let new = labels.iter().copied().collect();
-        let old = self.rows.0.write().pods.get_mut(&key_parts).map(|pod| std::mem::replace(&mut pod.labels, new));
+        let old =
+            self.rows.0.write().pods.get_mut(&key_parts).map(|pod| std::mem::replace(&mut pod.labels, new));
         if let Some(old) = old {
             self.leaves(key, &old);
         }
@@ -109,7 +110,10 @@ impl Bench {
     }
 
     fn version(&self) -> String {
-        get(&self.api, &format!("{BASE}/pods"), "").json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+        get(&self.api, &format!("{BASE}/pods"), "").json()["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -214,7 +218,10 @@ fn tells_where_the_beginning_ends_and_sends_bookmarks() {
         } else {
             let lines = std::str::from_utf8(&chunks).unwrap().lines();
             let read = |line| serde_json::from_str::<Value>(line).unwrap();
-            lines.map(read).map(|event| (event["type"].as_str().unwrap().to_owned(), event["object"].clone())).collect()
+            lines
+                .map(read)
+                .map(|event| (event["type"].as_str().unwrap().to_owned(), event["object"].clone()))
+                .collect()
         };
         let types: Vec<&str> = sent.iter().map(|(kind, _)| kind.as_str()).collect();
         assert_eq!(types, ["ADDED", "BOOKMARK"]);
@@ -268,7 +275,9 @@ fn events_have_the_views_and_encodings_of_lists() {
                 .text()
                 .lines()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap())
-                .map(|event| (event["type"].as_str().unwrap().to_owned(), comparable(event["object"].clone())))
+                .map(|event| {
+                    (event["type"].as_str().unwrap().to_owned(), comparable(event["object"].clone()))
+                })
                 .collect();
             assert_eq!(read_events(&encoded.bytes()), lines);
         }
