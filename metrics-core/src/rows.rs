@@ -25,6 +25,8 @@ pub struct NodeRow<'a> {
     pub name: &'a str,
     /// The Node's labels.
     pub labels: &'a Labels,
+    /// The change that brought the newer sample.
+    pub version: u64,
     /// When the newer of the two samples was taken, nanoseconds since the Unix epoch.
     pub timestamp_ns: i64,
     /// The time between the two samples, nanoseconds.
@@ -51,6 +53,8 @@ pub struct PodRow<'a> {
     pub name: &'a str,
     /// The Pod's labels.
     pub labels: &'a Labels,
+    /// The change that brought the newer sample.
+    pub version: u64,
     /// When the newer sample of its earliest container was taken, nanoseconds since the Unix epoch.
     pub timestamp_ns: i64,
     /// The time between the two samples of that container, nanoseconds.
@@ -70,11 +74,64 @@ pub enum Lookup {
     Absent,
 }
 
+/// Which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Those of nodes.
+    Nodes,
+    /// Those of pods.
+    Pods,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// A node has a new sample.
+    Node {
+        /// The row.
+        row: &'a NodeRow<'a>,
+        /// Whether it has a row at all only since this change.
+        new: bool,
+    },
+    /// A pod has a new sample.
+    Pod {
+        /// The row.
+        row: &'a PodRow<'a>,
+        /// Whether it has a row at all only since this change.
+        new: bool,
+    },
+    /// An object has no row any more, or other labels: look at what it has now, if anything.
+    Left {
+        /// Its namespace; empty for nodes.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+        /// The labels it had.
+        labels: &'a Labels,
+    },
+}
+
+/// How far a look at the changes came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// All changes before this version have been visited.
+    pub until: u64,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// A version from which changes can't be told any more, or that was never given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired;
+
 /// Read access to the newest rows.
 ///
 /// Lists visit in key order (nodes by name; pods by namespace, then name) and start behind a key, so
 /// that a long answer can be produced in batches without holding a lock in between, and a `continue`
-/// token can be a key. Objects without a rate are left out. A visitor must not block.
+/// token can be a key. Objects without a rate are left out. A visitor must not block, nor read rows.
+///
+/// Versions count changes. Whoever read rows after taking [`Rows::version`] and then follows [`Rows::next_change`]
+/// from there knows what all later reads show.
 pub trait Rows: Send + Sync + 'static {
     /// Visits the node of this name.
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup;
@@ -93,4 +150,16 @@ pub trait Rows: Send + Sync + 'static {
         after: Option<(&str, &str)>,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
+
+    /// The version that the next change will have.
+    fn version(&self) -> u64;
+
+    /// Visits what changed at the first version at or behind `from` that changed anything of this kind. A row that
+    /// changed several times is visited at its last version only.
+    fn next_change(
+        &self,
+        kind: Kind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired>;
 }

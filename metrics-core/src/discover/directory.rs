@@ -9,9 +9,11 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
+use super::changes::{Changes, Shown};
 use super::interner::Interner;
 use super::node::Node;
 use crate::labels::Labels;
+use crate::rows::Kind;
 
 /// Shared by discovery, which writes, and the scraper and the store, which read.
 ///
@@ -29,14 +31,22 @@ pub struct Directory {
     pods: RwLock<Pods>,
     pods_synced: AtomicBool,
     interner: Mutex<Interner>,
+    changes: Changes,
 }
 
 /// The nodes, ordered by name.
 #[derive(Debug, Default)]
 pub struct Nodes {
-    by_name: BTreeMap<Arc<str>, (Arc<Node>, u32)>,
+    by_name: BTreeMap<Arc<str>, Listed>,
     /// Counts the lists; what the last one did not bring is gone.
     list: u32,
+}
+
+#[derive(Debug)]
+struct Listed {
+    node: Arc<Node>,
+    list: u32,
+    shown: Shown,
 }
 
 /// The Running pods, ordered by namespace and name.
@@ -54,6 +64,8 @@ pub struct Pod {
     pub labels: Arc<Labels>,
     /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
     pub since_ms: u64,
+    /// Since when clients have been shown its row.
+    pub shown: Shown,
     uid: Uid,
     list: u32,
 }
@@ -98,6 +110,7 @@ impl Default for Directory {
             pods: RwLock::default(),
             pods_synced: AtomicBool::new(false),
             interner: Mutex::default(),
+            changes: Changes::default(),
         }
     }
 }
@@ -120,6 +133,19 @@ impl Directory {
     #[must_use]
     pub fn synced(&self) -> bool {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
+    }
+
+    /// The order of changes, of this directory and of the store.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Notes that an object's row is not shown any more, if it was.
+    pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, shown: &Shown) {
+        if shown.hide() {
+            self.changes.depart(kind, key, labels, self.now_ms());
+        }
     }
 
     /// The nodes. Hold it briefly.
@@ -159,23 +185,33 @@ impl Directory {
     pub(crate) fn apply_node(&self, node: Node) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
-        if let Some((known, seen)) = nodes.by_name.get_mut(&node.name) {
-            *seen = list;
+        let name = node.name.clone();
+        if let Some(known) = nodes.by_name.get_mut(&name) {
+            known.list = list;
             // Most updates of a Node are heartbeats.
-            if **known == node {
+            if *known.node == node {
                 return;
             }
+            let old = std::mem::replace(&mut known.node, Arc::new(node));
+            if old.uid != known.node.uid {
+                self.hide(Kind::Nodes, ("", &name), &old.labels, &known.shown);
+            } else if old.labels != known.node.labels && known.shown.is_shown() {
+                self.changes.depart(Kind::Nodes, ("", &name), &old.labels, self.now_ms());
+            }
+        } else {
+            let listed = Listed { node: Arc::new(node), list, shown: Shown::default() };
+            nodes.by_name.insert(name.clone(), listed);
         }
-        let name = node.name.clone();
-        nodes.by_name.insert(name.clone(), (Arc::new(node), list));
         drop(nodes);
         self.node_changed(name);
     }
 
     /// A node is gone.
     pub(crate) fn delete_node(&self, name: &str) {
-        let gone = self.nodes.write().by_name.remove_entry(name);
-        if let Some((name, _)) = gone {
+        let mut nodes = self.nodes.write();
+        if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
+            self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
+            drop(nodes);
             self.node_changed(name);
         }
     }
@@ -187,11 +223,13 @@ impl Directory {
         let gone: Vec<_> = nodes
             .by_name
             .iter()
-            .filter(|(_, (_, seen))| *seen != list)
+            .filter(|(_, listed)| listed.list != list)
             .map(|(name, _)| name.clone())
             .collect();
         for name in &gone {
-            nodes.by_name.remove(name);
+            if let Some(gone) = nodes.by_name.remove(name) {
+                self.hide(Kind::Nodes, ("", name), &gone.node.labels, &gone.shown);
+            }
         }
         drop(nodes);
         for name in gone {
@@ -219,9 +257,12 @@ impl Directory {
             if pod.uid != uid {
                 (pod.uid, pod.since_ms) = (uid, self.now_ms());
             }
+            if !Arc::ptr_eq(&pod.labels, &labels) && pod.shown.is_shown() {
+                self.changes.depart(Kind::Pods, (namespace, name), &pod.labels, self.now_ms());
+            }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
-            pods.insert(namespace, name, Pod { labels, since_ms, uid, list });
+            pods.insert(namespace, name, Pod { labels, since_ms, shown: Shown::default(), uid, list });
             None
         };
         drop(pods);
@@ -233,8 +274,10 @@ impl Directory {
     /// A pod is no longer Running, or gone.
     pub(crate) fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
-        let gone = self.pods.write().remove(namespace, name);
-        if let Some(pod) = gone {
+        let mut pods = self.pods.write();
+        if let Some(pod) = pods.remove(namespace, name) {
+            self.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            drop(pods);
             interner.release(pod.labels);
         }
     }
@@ -243,7 +286,7 @@ impl Directory {
     pub(crate) fn end_pods(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
-        let gone = pods.remove_unlisted();
+        let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.shown));
         drop(pods);
         for pod in gone {
             interner.release(pod.labels);
@@ -268,13 +311,21 @@ impl Nodes {
     /// The node of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.by_name.get(name).map(|(node, _)| node)
+        self.by_name.get(name).map(|listed| &listed.node)
     }
 
-    /// The nodes behind `after`, in order.
-    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Node>> {
+    /// The node of this name, and since when clients have been shown its row.
+    #[must_use]
+    pub fn get_shown(&self, name: &str) -> Option<(&Arc<Node>, &Shown)> {
+        self.by_name.get(name).map(|listed| (&listed.node, &listed.shown))
+    }
+
+    /// The nodes behind `after`, in order, each with when it was shown.
+    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &Shown)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, (node, _))| node)
+        self.by_name
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(_, listed)| (&listed.node, &listed.shown))
     }
 }
 
@@ -344,14 +395,17 @@ impl Pods {
         Some(pod)
     }
 
-    fn remove_unlisted(&mut self) -> Vec<Pod> {
+    fn remove_unlisted(&mut self, leaves: impl Fn((&str, &str), &Pod)) -> Vec<Pod> {
         let list = self.list;
         let mut gone = Vec::new();
-        self.by_namespace.retain(|_, pods| {
+        self.by_namespace.retain(|namespace, pods| {
             if pods.values().any(|pod| pod.list != list) {
-                let (kept, unlisted) =
+                let (kept, unlisted): (_, BTreeMap<Box<str>, Pod>) =
                     std::mem::take(pods).into_iter().partition(|(_, pod)| pod.list == list);
                 *pods = kept;
+                for (name, pod) in &unlisted {
+                    leaves((namespace, name), pod);
+                }
                 gone.extend(BTreeMap::into_values(unlisted));
             }
             !pods.is_empty()

@@ -5,6 +5,7 @@
 //! disappeared while a watch was broken is gone when the next list ends, and until then nothing is missing.
 
 mod address;
+mod changes;
 mod directory;
 mod interner;
 mod meta;
@@ -18,7 +19,10 @@ use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Error};
 
+use crate::telemetry::{self, Trouble};
+
 pub use self::address::{Address, AddressType, UnknownAddressType};
+pub use self::changes::{Changes, Departure, Shown};
 pub use self::directory::{Directory, Nodes, Pod, Pods};
 pub use self::node::Node;
 use self::node::NodeObject;
@@ -56,10 +60,15 @@ async fn follow_nodes(
     config: &Config,
     directory: &Directory,
 ) {
-    let events = events.default_backoff().inspect_err(|error| warn("nodes", error));
+    let events = events.default_backoff();
     futures::pin_mut!(events);
+    let mut log = Log::new("nodes");
     loop {
-        match events.try_next().await {
+        let event = events.try_next().await;
+        if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
+            log.works();
+        }
+        match event {
             Ok(Some(Event::Init)) => directory.begin_nodes(),
             Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
                 if let Some(node) = node.trim(config) {
@@ -69,16 +78,21 @@ async fn follow_nodes(
             Ok(Some(Event::InitDone)) => directory.end_nodes(),
             Ok(Some(Event::Delete(node))) => directory.delete_node(node.name()),
             Ok(None) => return,
-            Err(_) => {} // Logged above; the stream goes on after its backoff.
+            Err(error) => log.failed(&error), // The stream goes on after its backoff.
         }
     }
 }
 
 async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>, directory: &Directory) {
-    let events = events.default_backoff().inspect_err(|error| warn("pods", error));
+    let events = events.default_backoff();
     futures::pin_mut!(events);
+    let mut log = Log::new("pods");
     loop {
-        match events.try_next().await {
+        let event = events.try_next().await;
+        if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
+            log.works();
+        }
+        match event {
             Ok(Some(Event::Init)) => directory.begin_pods(),
             Ok(Some(Event::InitApply(pod) | Event::Apply(pod))) => {
                 let meta = pod.metadata;
@@ -94,12 +108,32 @@ async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>
                 }
             }
             Ok(None) => return,
-            Err(_) => {}
+            Err(error) => log.failed(&error),
         }
     }
 }
 
-fn warn(what: &'static str, error: &Error) {
-    let error: &dyn std::error::Error = error;
-    tracing::warn!(error, "watching {what} failed, will be retried");
+/// Tells of a watch that fails for long.
+struct Log {
+    what: &'static str,
+    trouble: Trouble,
+}
+
+impl Log {
+    fn new(what: &'static str) -> Self {
+        Self { what, trouble: Trouble::default() }
+    }
+
+    /// The watch works.
+    fn works(&mut self) {
+        self.trouble.over();
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let text = error.to_string();
+        if !telemetry::is_routine(error) && self.trouble.failed(&text) {
+            let what = self.what;
+            tracing::warn!("can't watch {what}, what is known of them counts until it works: {text}");
+        }
+    }
 }

@@ -17,25 +17,32 @@ pub(super) struct Activity {
 
 struct State {
     next: u64,
-    /// When each open request began.
+    /// When each open request began, but for watches.
     open: BTreeMap<u64, Instant>,
+    /// Open watches.
+    watches: usize,
     /// When the last one ended, or the connection began.
     idle_since: Instant,
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { next: 0, open: BTreeMap::new(), idle_since: Instant::now() };
+        let state = State { next: 0, open: BTreeMap::new(), watches: 0, idle_since: Instant::now() };
         Arc::new(Self { state: Mutex::new(state), close: Notify::new() })
     }
 
     /// How long there has been no request; zero while there is one.
     pub(super) fn idle(&self) -> Duration {
         let state = self.state.lock();
-        if state.open.is_empty() { state.idle_since.elapsed() } else { Duration::ZERO }
+        if state.open.is_empty() && state.watches == 0 { state.idle_since.elapsed() } else { Duration::ZERO }
     }
 
-    /// How long the oldest open request has been open.
+    /// Whether a watch is open.
+    pub(super) fn watches(&self) -> bool {
+        self.state.lock().watches > 0
+    }
+
+    /// How long the oldest open request has been open. Watches end by themselves.
     pub(super) fn oldest(&self) -> Duration {
         self.state.lock().open.first_key_value().map_or(Duration::ZERO, |(_, begun)| begun.elapsed())
     }
@@ -50,17 +57,24 @@ impl Activity {
         self.close.notified().await;
     }
 
-    fn begin(&self) -> u64 {
+    fn begin(&self, watch: bool) -> Option<u64> {
         let mut state = self.state.lock();
+        if watch {
+            state.watches += 1;
+            return None;
+        }
         let id = state.next;
         state.next += 1;
         state.open.insert(id, Instant::now());
-        id
+        Some(id)
     }
 
-    fn end(&self, id: u64) {
+    fn end(&self, id: Option<u64>) {
         let mut state = self.state.lock();
-        state.open.remove(&id);
+        match id {
+            Some(id) => drop(state.open.remove(&id)),
+            None => state.watches -= 1,
+        }
         state.idle_since = Instant::now();
     }
 }
@@ -68,7 +82,8 @@ impl Activity {
 /// An open request; it ends when this is dropped.
 pub(super) struct InFlight {
     activity: Arc<Activity>,
-    id: u64,
+    /// None for a watch.
+    id: Option<u64>,
     begun: Instant,
     requests: Requests,
     labels: RequestLabels,
@@ -79,16 +94,27 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn begin(activity: Arc<Activity>, requests: Requests, labels: RequestLabels) -> Self {
-        requests.begun();
-        let id = activity.begin();
+    /// A request begins; a watch is bound by none of the limits for requests.
+    pub(super) fn begin(
+        activity: Arc<Activity>,
+        requests: Requests,
+        labels: RequestLabels,
+        watch: bool,
+    ) -> Self {
+        requests.begun(watch);
+        let id = activity.begin(watch);
         Self { activity, id, begun: Instant::now(), requests, labels, code: 499, permit: None }
+    }
+
+    /// Whether it is a watch.
+    pub(super) fn is_watch(&self) -> bool {
+        self.id.is_none()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.activity.end(self.id);
-        self.requests.ended(&self.labels, self.code, self.begun.elapsed());
+        self.requests.ended(&self.labels, self.code, self.begun.elapsed(), self.id.is_none());
     }
 }

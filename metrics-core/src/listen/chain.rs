@@ -79,8 +79,9 @@ impl Chain {
     ) -> Response<Body> {
         let (mut parts, _) = request.into_parts();
         let info = self.resources.request_info(&parts.method, &parts.uri);
+        let watch = info.is_resource_request && info.verb == "watch";
         let mut in_flight =
-            InFlight::begin(activity.clone(), self.requests.clone(), RequestLabels::of(&info));
+            InFlight::begin(activity.clone(), self.requests.clone(), RequestLabels::of(&info), watch);
         let audit_id = parts.headers.get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_AUDIT_ID).cloned();
         let passed =
             tokio::time::timeout(self.timeout, self.pass(&mut parts, &info, peer, &activity, &mut in_flight))
@@ -132,8 +133,10 @@ impl Chain {
                 },
             );
         };
-        // Probes are answered however busy we are: turned away, they would have us restarted.
-        if let Some(limit) = self.in_flight.as_ref().filter(|_| !self.authorizer.always_allows(info)) {
+        // Probes are answered however busy we are: turned away, they would have us restarted. Watches, which stay for
+        // long, are limited by what serves them.
+        let unlimited = in_flight.is_watch() || self.authorizer.always_allows(info);
+        if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
                 Err(_) => return self.turn_away(),
@@ -172,10 +175,11 @@ impl Chain {
     }
 
     fn allowed(&self, parts: &Parts, info: &RequestInfo) -> Response<Body> {
-        if let Some(response) = self.health.answer(parts.uri.path(), parts.uri.query()) {
+        // The path as it was authorized.
+        if let Some(response) = self.health.answer(&info.path, parts.uri.query()) {
             return response;
         }
-        if parts.uri.path() == "/metrics" {
+        if info.path == "/metrics" {
             return self.metrics(parts);
         }
         self.resources.handle(parts, info)

@@ -93,7 +93,8 @@ async fn drive<C: GracefulConnection>(
             () = activity.closing() => true,
             _ = closing.wait_for(|closing| *closing), if closing_since.is_none() => true,
             _ = look.tick() => {
-                let overdue = closing_since.is_some_and(|since| since.elapsed() > limits.request);
+                let overdue = closing_since.is_some_and(|since| since.elapsed() > limits.request)
+                    && !activity.watches();
                 if overdue || activity.oldest() > limits.request + limits.headers {
                     metrics.closed(Close::SlowClient);
                     return;

@@ -65,9 +65,9 @@ pub struct Limits {
     pub header_count: usize,
     /// A connection without a request is closed after this.
     pub idle: Duration,
-    /// One request, from its headers to the last byte of its answer.
+    /// One request, from its headers to the last byte of its answer. Watches end by themselves.
     pub request: Duration,
-    /// Requests at once; more get 429.
+    /// Requests at once, watches apart; more get 429.
     pub in_flight: Option<usize>,
     /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,

@@ -15,6 +15,11 @@ impl MetricsApi {
     pub fn new(api: serve::Api) -> Self {
         Self(api)
     }
+
+    /// Ends all watches.
+    pub fn end_watches(&self) {
+        self.0.end_watches();
+    }
 }
 
 impl Resources for MetricsApi {

@@ -49,20 +49,24 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
     let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = api::MetricsApi::new(serve::Api::new(rows, serve::Config::default()));
+    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, serve::Config::default())));
     let chain = Chain::new(
         access::authenticator(&options, &client, trust, credentials).await?,
         access::authorizer(&options, &client).await?,
         health,
         Arc::new(registry),
         requests,
-        Arc::new(resources),
+        resources.clone(),
         &limits,
         hsts,
     );
     let config = tls::server_config(&options.tls, serving, options.http2)?;
     let listener = listen::bind(options.bind_address, options.secure_port).await?;
-    let stop = stop(options.shutdown_delay, ending)?;
+    let told = stop(options.shutdown_delay, ending)?;
+    let stop = async {
+        told.await;
+        resources.end_watches();
+    };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving the Metrics API");
     listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
     tracing::info!("ended");

@@ -2,20 +2,25 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::list::{List, Step};
+use super::now_ns;
+use super::watch::{self, Watch};
 
-/// A response body: nothing, bytes that are there, or a list that is encoded as it is read.
+/// A response body: nothing, bytes that are there, a list that is encoded as it is read, or a watch.
 pub struct Body(State);
 
 enum State {
     End,
     Whole(Bytes),
     List { first: Vec<Bytes>, list: Box<List> },
+    Watch { watch: Box<Watch>, pause: Option<Pin<Box<Sleep>>> },
 }
 
 /// So many steps of a list are taken, or so many bytes encoded, before the response begins: short answers
@@ -65,6 +70,42 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The events of a watch. To be polled within a Tokio runtime.
+    pub(super) fn watch(watch: Watch) -> Self {
+        Self(State::Watch { watch: Box::new(watch), pause: None })
+    }
+
+    /// The watch, for tests.
+    #[cfg(test)]
+    pub(super) fn as_watch(&mut self) -> Option<&mut Watch> {
+        match &mut self.0 {
+            State::Watch { watch, .. } => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// Goes on with a watch, once its pause is over.
+    fn poll_watch(
+        watch: &mut Watch,
+        pause: &mut Option<Pin<Box<Sleep>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Step> {
+        loop {
+            if let Some(sleep) = pause {
+                ready!(sleep.as_mut().poll(context));
+                *pause = None;
+            }
+            match watch.step(Instant::now(), now_ns()) {
+                watch::Step::Chunk(bytes) => return Poll::Ready(Step::Chunk(bytes)),
+                watch::Step::Again => return Poll::Ready(Step::Again),
+                watch::Step::End => return Poll::Ready(Step::End),
+                watch::Step::Wait(time) => *pause = Some(Box::pin(sleep(time))),
+            }
+        }
+    }
+}
+
 impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
@@ -77,6 +118,7 @@ impl hyper::body::Body for Body {
             State::End => Step::End,
             State::Whole(bytes) => Step::Chunk(std::mem::take(bytes)),
             State::List { first, list } => first.pop().map_or_else(|| list.step(), Step::Chunk),
+            State::Watch { watch, pause } => ready!(Self::poll_watch(watch, pause, context)),
         };
         if matches!(self.0, State::Whole(_)) || step == Step::End {
             self.0 = State::End;
@@ -99,7 +141,7 @@ impl hyper::body::Body for Body {
         match &self.0 {
             State::End => SizeHint::with_exact(0),
             State::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            State::List { .. } => SizeHint::default(),
+            State::List { .. } | State::Watch { .. } => SizeHint::default(),
         }
     }
 }
@@ -110,6 +152,7 @@ impl std::fmt::Debug for Body {
             State::End => "End",
             State::Whole(_) => "Whole",
             State::List { .. } => "List",
+            State::Watch { .. } => "Watch",
         };
         formatter.debug_tuple("Body").field(&state).finish_non_exhaustive()
     }

@@ -1,4 +1,5 @@
-//! The `continue` token of a list: the key of the last object given, opaque to clients.
+//! The `continue` token of a list: the key of the last object given and the version at which the list began, opaque
+//! to clients.
 //!
 //! It names no snapshot, so any replica can go on from it at any time: what has come or gone behind the key
 //! in the meantime is shown or not as it is now.
@@ -26,25 +27,27 @@ impl Key {
         (&self.namespace, &self.name)
     }
 
-    /// The token.
-    pub(super) fn token(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{VERSION}{}/{}", self.namespace, self.name))
+    /// The token of a list that began at a version.
+    pub(super) fn token(&self, version: u64) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{VERSION}{version}/{}/{}", self.namespace, self.name))
     }
 
     /// Reads a token; `None` if it is none of ours.
-    pub(super) fn from_token(token: &str) -> Option<Self> {
+    pub(super) fn from_token(token: &str) -> Option<(Self, u64)> {
         if token.len() > LONGEST {
             return None;
         }
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-        let (namespace, name) = text.strip_prefix(VERSION)?.split_once('/')?;
-        (!name.is_empty()).then(|| Self::new((namespace, name)))
+        let (version, key) = text.strip_prefix(VERSION)?.split_once('/')?;
+        let (namespace, name) = key.split_once('/')?;
+        let version = version.parse().ok()?;
+        (!name.is_empty()).then(|| (Self::new((namespace, name)), version))
     }
 }
 
 /// The form of the token, so that a later one can be told apart.
-const VERSION: &str = "1/";
-/// A namespace has 63 bytes and a name 253, and base64 makes four of three.
+const VERSION: &str = "2/";
+/// A version has 20 bytes, a namespace 63 and a name 253, and base64 makes four of three.
 const LONGEST: usize = 512;
 
 #[cfg(test)]
@@ -55,15 +58,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back(namespace in "[a-z0-9-]{0,63}", name in "[a-z0-9.-]{1,253}") {
+        fn reads_back(version: u64, namespace in "[a-z0-9-]{0,63}", name in "[a-z0-9.-]{1,253}") {
             let key = Key { namespace, name };
-            let token = key.token();
+            let token = key.token(version);
             prop_assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-            prop_assert_eq!(Key::from_token(&token), Some(key));
+            prop_assert_eq!(Key::from_token(&token), Some((key, version)));
         }
 
         #[test]
-        fn takes_any_text(token in "(MS|[A-Za-z0-9_-]|\\PC){0,40}") {
+        fn takes_any_text(token in "(Mi|[A-Za-z0-9_-]|\\PC){0,40}") {
             Key::from_token(&token);
         }
     }

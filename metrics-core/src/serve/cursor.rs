@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::continuation::Key;
 use super::resource::{Resource, Row};
 use super::selector::{FieldSelector, LabelSelector};
+use crate::labels::Labels;
 use crate::rows::Rows;
 
 /// After so many rows a batch ends even if hardly any was selected, so that no call takes long.
@@ -28,6 +29,13 @@ impl Selection {
     fn takes(&self, row: &Row<'_>) -> bool {
         let (namespace, name) = row.key();
         self.fields.matches(namespace, name) && self.labels.matches(row.labels())
+    }
+
+    /// Whether an object of this key and these labels, wherever it comes from, is selected.
+    pub(super) fn covers(&self, (namespace, name): (&str, &str), labels: &Labels) -> bool {
+        self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
+            && self.fields.matches(namespace, name)
+            && self.labels.matches(labels)
     }
 
     /// The namespace to look in, if there is but one.

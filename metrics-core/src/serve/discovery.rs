@@ -7,8 +7,8 @@ use super::encode::protobuf::{integer, message, string};
 use super::negotiate::DiscoveryVersion;
 use super::resource::{GROUP, Resource, Version};
 
-/// What can be done with either resource. Watch is not among them as long as it is answered with 405.
-const VERBS: [&str; 2] = ["get", "list"];
+/// What can be done with either resource.
+const VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// A document in compact JSON and as the body of a protobuf envelope.
 #[derive(Debug)]

@@ -75,7 +75,7 @@ impl List {
             if let ControlFlow::Break(end) = page_end.advance() {
                 self.page_end = None;
                 if let Some(key) = end {
-                    self.continuation = key.token();
+                    self.continuation = key.token(self.shape.version_of_list);
                     self.cursor.end_at(key);
                 }
             }

@@ -6,7 +6,7 @@
 //! route          attributes → what is asked for
 //! negotiate      Accept → encoding and view        list_options, selector  query → what is selected
 //! cursor         rows, in batches by key           encode  rows → bytes
-//! list, body     chunks as the client takes them   status  failures
+//! list, watch, body  chunks as the client takes them   status  failures
 //! ```
 
 mod body;
@@ -28,11 +28,13 @@ mod request_info;
 mod resource;
 mod respond;
 mod route;
+mod seats;
 mod selector;
 mod status;
 #[cfg(test)]
 mod tests;
 mod timestamp;
+mod watch;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ use http::request::Parts;
 use self::documents::Documents;
 use self::resource::Version;
 use self::route::Route;
+use self::seats::Seats;
 use crate::rows::Rows;
 
 pub use self::body::Body;
@@ -51,10 +54,18 @@ pub use self::status::{Cause, Details, Status, status};
 use crate::request_info::RequestInfo;
 
 /// What the API shows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Whether usage has `swap` where the kubelet reports it.
     pub swap: bool,
+    /// Watches at once; more get 429.
+    pub watches: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { swap: false, watches: 256 }
+    }
 }
 
 /// The Metrics API over some rows.
@@ -62,13 +73,19 @@ pub struct Api {
     rows: Arc<dyn Rows>,
     config: Config,
     documents: Documents,
+    seats: Arc<Seats>,
 }
 
 impl Api {
     /// An API that answers out of `rows`.
     #[must_use]
     pub fn new(rows: Arc<dyn Rows>, config: Config) -> Self {
-        Self { rows, config, documents: Documents::new() }
+        Self { rows, config, documents: Documents::new(), seats: Seats::new(config.watches) }
+    }
+
+    /// Ends all watches within a second or so; their clients come again, elsewhere.
+    pub fn end_watches(&self) {
+        self.seats.close();
     }
 
     /// Answers a request that is allowed. `info` must be the request's own [`request_info()`].
@@ -86,6 +103,7 @@ impl Api {
             Route::Objects { resource, version } => objects::Request {
                 rows: &self.rows,
                 config: self.config,
+                seats: &self.seats,
                 parts: request,
                 info,
                 resource,

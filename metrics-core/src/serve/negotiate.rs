@@ -171,6 +171,20 @@ pub(super) fn objects(request: &Parts) -> Result<(Layout, View), Status> {
     Ok((Layout { format, pretty: pretty || wants_pretty(request) }, view))
 }
 
+/// Chooses the encoding and view of the events of a watch. They can't be streamed as YAML.
+pub(super) fn events(request: &Parts) -> Result<(Format, View), Status> {
+    let streamed =
+        |clause: &Clause<'_>, format| if format == Format::Yaml { None } else { view(clause, format) };
+    match first(&request.headers, streamed) {
+        Some((_, _, View::MetadataList(_))) => {
+            let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            Err(Status::new(406, "NotAcceptable", message))
+        }
+        Some((format, _, view)) => Ok((format, view)),
+        None => Err(Status::not_streamable()),
+    }
+}
+
 fn view(clause: &Clause<'_>, format: Format) -> Option<View> {
     let Some((group, version, kind)) = clause.transformation() else {
         return Some(View::Whole);

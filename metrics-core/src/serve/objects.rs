@@ -1,6 +1,7 @@
 //! Answers requests for one object or a list.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Response;
 use http::request::Parts;
@@ -14,10 +15,16 @@ use super::list_options::ListOptions;
 use super::negotiate::{self, Format, Layout, View};
 use super::query::Query;
 use super::resource::{GROUP, Resource, Row, Version};
+use super::seats::Seats;
+use super::selector::{FieldSelector, LabelSelector};
 use super::status::Status;
+use super::watch::Watch;
 use super::{Config, respond};
 use crate::request_info::RequestInfo;
 use crate::rows::{Lookup, Rows};
+
+/// When a client for whose watch there is no place is to come again.
+const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// A request for objects.
 pub(super) struct Request<'a> {
@@ -25,6 +32,8 @@ pub(super) struct Request<'a> {
     pub(super) rows: &'a Arc<dyn Rows>,
     /// What they show.
     pub(super) config: Config,
+    /// The places for watches.
+    pub(super) seats: &'a Arc<Seats>,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
@@ -40,23 +49,49 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// The answer, or the failure to answer with.
     pub(super) fn answer(&self) -> Result<Response<Body>, Status> {
-        let (layout, view) = negotiate::objects(self.parts)?;
         let query = Query::parse(self.parts.uri.query());
-        let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
-        shape.swap = self.config.swap;
-        if matches!(view, View::Table(_)) {
-            shape.include = include_object(&query)?;
+        if self.info.verb == "watch" {
+            return self.watch(&query);
         }
+        let (layout, view) = negotiate::objects(self.parts)?;
+        let shape = self.shape(view, &query)?;
         let body = if self.info.verb == "get" {
             self.one(layout, &shape)?
         } else {
-            let options = ListOptions::read(&query)?;
-            if options.watch {
-                return Err(Status::verb_not_supported(GROUP, self.resource.name(), "watch"));
-            }
-            self.list(layout, shape, options)?
+            self.list(layout, shape, ListOptions::read(&query)?)?
         };
         Ok(respond::with_body(200, layout.format.media_type(), body))
+    }
+
+    fn shape(&self, view: View, query: &Query) -> Result<Shape, Status> {
+        let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
+        shape.swap = self.config.swap;
+        if matches!(view, View::Table(_)) {
+            shape.include = include_object(query)?;
+        }
+        Ok(shape)
+    }
+
+    fn watch(&self, query: &Query) -> Result<Response<Body>, Status> {
+        let (format, view) = negotiate::events(self.parts)?;
+        let shape = self.shape(view, query)?;
+        let options = ListOptions::read(query)?;
+        // Without the parameter nothing is a watch.
+        let Some(watch) = &options.watch else { return Err(Status::no_such_resource()) };
+        let now = Instant::now();
+        let seat = self.seats.take(now).ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let selection = self.selection(options.labels, options.fields);
+        let watch = Watch::new(self.rows.clone(), selection, shape, format, watch, seat, now);
+        let content_type = match format {
+            Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.media_type(),
+        };
+        Ok(respond::with_body(200, content_type, Body::watch(watch)))
+    }
+
+    fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {
+        let namespace = Some(self.info.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        Selection { resource: self.resource, namespace, labels, fields }
     }
 
     fn one(&self, layout: Layout, shape: &Shape) -> Result<Body, Status> {
@@ -88,25 +123,29 @@ impl Request<'_> {
         }
     }
 
-    fn list(&self, layout: Layout, shape: Shape, options: ListOptions) -> Result<Body, Status> {
+    fn list(&self, layout: Layout, mut shape: Shape, options: ListOptions) -> Result<Body, Status> {
         if matches!(shape.view, View::Metadata(_)) {
             let message = "you requested PartialObjectMetadata, but the requested object is a list";
             return Err(Status::new(406, "NotAcceptable", message));
         }
-        let namespace = Some(self.info.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        // A watch from this version on tells what changes from now on, pages to come included.
+        shape.version_of_list = self.rows.version();
         let after = match &options.continuation {
             None => None,
-            Some(token) => Some(self.continue_after(token)?),
+            Some(token) => {
+                let (key, version) = self.continue_after(token)?;
+                shape.version_of_list = version;
+                Some(key)
+            }
         };
-        let selection =
-            Selection { resource: self.resource, namespace, labels: options.labels, fields: options.fields };
+        let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
         Ok(Body::list(List::new(cursor, shape, layout, limit)))
     }
 
-    /// The key that a `continue` token names, if this list could have given the token.
-    fn continue_after(&self, token: &str) -> Result<Key, Status> {
+    /// The key that a `continue` token names, and the version, if this list could have given the token.
+    fn continue_after(&self, token: &str) -> Result<(Key, u64), Status> {
         let within = |key: &Key| match self.resource {
             Resource::Nodes => key.namespace.is_empty(),
             Resource::Pods => {
@@ -114,7 +153,7 @@ impl Request<'_> {
                     && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
             }
         };
-        Key::from_token(token).filter(within).ok_or_else(|| {
+        Key::from_token(token).filter(|(key, _)| within(key)).ok_or_else(|| {
             let message = "continue key is not valid: it was not given by a list of this resource and namespace; \
                            start again without it";
             Status::bad_parameter("continue", message.to_owned())

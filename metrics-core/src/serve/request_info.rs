@@ -111,7 +111,7 @@ fn read_list(info: &mut RequestInfo, query: Option<&str>) {
             {
                 name.clone_into(&mut info.name);
             }
-            options.watch
+            options.watch.is_some()
         }
         Err(_) => query.flag("watch"),
     };

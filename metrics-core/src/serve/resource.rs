@@ -1,6 +1,6 @@
 //! The two resources and two versions of the Metrics API.
 
-use crate::rows::{NodeRow, PodRow};
+use crate::rows::{Kind, NodeRow, PodRow};
 
 /// The API group.
 pub(super) const GROUP: &str = "metrics.k8s.io";
@@ -77,6 +77,14 @@ impl Resource {
         }
     }
 
+    /// The rows that it shows.
+    pub(super) fn rows(self) -> Kind {
+        match self {
+            Self::Nodes => Kind::Nodes,
+            Self::Pods => Kind::Pods,
+        }
+    }
+
     /// Whether objects live in namespaces.
     pub(super) fn namespaced(self) -> bool {
         self == Self::Pods
@@ -111,6 +119,14 @@ impl<'a> Row<'a> {
         match self {
             Self::Node(row) => row.labels,
             Self::Pod(row) => row.labels,
+        }
+    }
+
+    /// The version, 0 for none.
+    pub(super) fn version(&self) -> u64 {
+        match self {
+            Self::Node(row) => row.version,
+            Self::Pod(row) => row.version,
         }
     }
 

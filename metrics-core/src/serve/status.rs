@@ -1,6 +1,7 @@
 //! Failures as `metav1.Status`, in the encoding that the client asked for.
 
 use http::Response;
+use http::header::RETRY_AFTER;
 use http::request::Parts;
 
 use super::body::Body;
@@ -33,6 +34,8 @@ pub struct Details {
     pub kind: String,
     /// What exactly is wrong.
     pub causes: Vec<Cause>,
+    /// When to try again, in seconds; 0 if that is not known.
+    pub retry_after_seconds: u32,
 }
 
 /// One thing that is wrong with a request.
@@ -61,7 +64,7 @@ impl Status {
             name: name.clone(),
             group: api_group.clone(),
             kind: resource.clone(),
-            causes: Vec::new(),
+            ..Details::default()
         };
         Self { details: Some(Box::new(details)), ..self }
     }
@@ -97,18 +100,27 @@ impl Status {
         }
     }
 
-    /// 405: the resource does not offer this verb.
-    pub(super) fn verb_not_supported(group: &str, resource: &str, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind \"{resource}.{group}\"");
-        let details = Details { group: group.into(), kind: resource.into(), ..Details::default() };
-        Self { details: Some(Box::new(details)), ..Self::new(405, "MethodNotAllowed", message) }
-    }
-
     /// 406: none of the media types that the client accepts.
     pub(super) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \
                        application/vnd.kubernetes.protobuf";
         Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 406: none of the media types in which events are sent.
+    pub(super) fn not_streamable() -> Self {
+        let message = "only the following media types are accepted: application/json;stream=watch, \
+                       application/vnd.kubernetes.protobuf;stream=watch";
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 429: come back after some seconds.
+    pub(super) fn too_many_watches(after_seconds: u32) -> Self {
+        let details = Details { retry_after_seconds: after_seconds, ..Details::default() };
+        Self {
+            details: Some(Box::new(details)),
+            ..Self::new(429, "TooManyRequests", "too many watches are open here, please try again later")
+        }
     }
 
     /// 400: a query parameter that can't be used.
@@ -120,8 +132,16 @@ impl Status {
 
     fn encode(&self, layout: Layout) -> Vec<u8> {
         match layout.format {
-            Format::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
+            Format::Protobuf => self.document(layout.format),
             _ => respond::laid_out(layout, &self.json()),
+        }
+    }
+
+    /// As protobuf or compact JSON, without a line's end.
+    pub(super) fn document(&self, format: Format) -> Vec<u8> {
+        match format {
+            Format::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
+            _ => self.json(),
         }
     }
 
@@ -170,9 +190,14 @@ impl Details {
             }
             out.push(b']');
         }
+        if self.retry_after_seconds > 0 {
+            json::separate(out);
+            out.extend_from_slice(b"\"retryAfterSeconds\":");
+            super::quantity::push_decimal(out, self.retry_after_seconds.into());
+        }
     }
 
-    /// `StatusDetails`: name 1, group 2, kind 3, causes 4 (reason 1, message 2, field 3).
+    /// `StatusDetails`: name 1, group 2, kind 3, causes 4 (reason 1, message 2, field 3), retryAfterSeconds 5.
     fn write_protobuf(&self, out: &mut Vec<u8>) {
         protobuf::string(out, 1, &self.name);
         protobuf::string(out, 2, &self.group);
@@ -184,6 +209,7 @@ impl Details {
                 protobuf::string(out, 3, &cause.field);
             });
         }
+        protobuf::integer(out, 5, self.retry_after_seconds.into());
     }
 }
 
@@ -192,5 +218,10 @@ impl Details {
 #[must_use]
 pub fn status(request: &Parts, status: &Status) -> Response<Body> {
     let layout = negotiate::document(request).unwrap_or(Layout::FALLBACK);
-    respond::whole(status.code, layout.format.media_type(), status.encode(layout))
+    let mut response = respond::whole(status.code, layout.format.media_type(), status.encode(layout));
+    let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry_after > 0 {
+        response.headers_mut().insert(RETRY_AFTER, retry_after.into());
+    }
+    response
 }

@@ -84,6 +84,20 @@ impl Layout {
         (self.text(pod.namespace), self.text(pod.name))
     }
 
+    /// The pods of `other` that are not in this layout.
+    pub(super) fn missing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let rows = (0..other.pods()).map(|row| other.pod(row));
+        rows.filter(|key| self.find_pod((key.0.as_bytes(), key.1.as_bytes())).is_none())
+    }
+
+    fn find_pod(&self, key: (&[u8], &[u8])) -> Option<usize> {
+        self.pods
+            .binary_search_by(|pod| {
+                (self.text(pod.namespace).as_bytes(), self.text(pod.name).as_bytes()).cmp(&key)
+            })
+            .ok()
+    }
+
     /// The containers of the pod in `row`.
     pub(super) fn containers_of(&self, row: usize) -> Range<usize> {
         let end = self.pods.get(row + 1).map_or(self.containers.len(), |pod| pod.first as usize);
@@ -115,13 +129,7 @@ impl Layout {
             }
         }
         let [namespace, pod, container] = names;
-        let row = self
-            .pods
-            .binary_search_by(|candidate| {
-                let found = (self.text(candidate.namespace).as_bytes(), self.text(candidate.name).as_bytes());
-                found.cmp(&(namespace, pod))
-            })
-            .ok()?;
+        let row = self.find_pod((namespace, pod))?;
         self.containers_of(row).find(|at| self.container(*at).as_bytes() == container)
     }
 

@@ -7,6 +7,9 @@
 //! update of the index for that node's pods), of which there are nodes ÷ resolution a second; a long read
 //! lets go of the lock every few hundred rows.
 
+#[cfg(test)]
+#[allow(clippy::default_trait_access)]
+mod following;
 mod index;
 mod intake;
 mod layout;
@@ -27,6 +30,7 @@ use parking_lot::RwLock;
 use self::index::Index;
 pub use self::intake::Intake;
 use self::intake::Snapshot;
+use self::layout::Layout;
 pub use self::metrics::Metrics;
 use crate::discover::{Directory, Node};
 
@@ -70,8 +74,12 @@ struct Slot {
     generation: u32,
     node: Option<Arc<Node>>,
     snapshot: Arc<Snapshot>,
+    /// The change that brought the snapshot, or its end by age.
+    version: u64,
     /// Whether the last scrape failed.
     failing: bool,
+    /// Whether it has been told that the snapshot is too old.
+    expired: bool,
 }
 
 /// The right to put samples of one node; void once the node is gone.
@@ -139,8 +147,9 @@ impl Store {
     /// Makes room for a node. Another one of the same name is removed first.
     pub fn admit(&self, node: &Arc<Node>) -> Ticket {
         let mut state = self.state.write();
+        let mut left = None;
         if let Some(slot) = state.by_name.get(&node.name).copied() {
-            state.vacate(slot);
+            left = Some(state.vacate(slot));
         }
         let at = state.free.pop().unwrap_or_else(|| {
             state.slots.push(Slot::default());
@@ -149,14 +158,21 @@ impl Store {
         state.by_name.insert(node.name.clone(), at);
         let slot = &mut state.slots[at as usize];
         slot.node = Some(node.clone());
-        Ticket { slot: at, generation: slot.generation }
+        let ticket = Ticket { slot: at, generation: slot.generation };
+        drop(state);
+        if let Some(left) = left {
+            self.look_again((0..left.pods()).map(|row| left.pod(row)));
+        }
+        ticket
     }
 
     /// Forgets a node and its samples.
     pub fn remove(&self, ticket: Ticket) {
         let mut state = self.state.write();
-        if state.valid(ticket).is_some() {
-            state.vacate(ticket.slot);
+        let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
+        drop(state);
+        if let Some(left) = left {
+            self.look_again((0..left.pods()).map(|row| left.pod(row)));
         }
     }
 
@@ -183,13 +199,19 @@ impl Store {
         state.valid(ticket)?;
         let State { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
-        if !Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout) {
+        let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
+        if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
             index.insert(ticket.slot, &snapshot.layout);
         }
-        slot.failing = false;
+        (slot.failing, slot.expired) = (false, false);
+        slot.version = self.directory.changes().take();
+        let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
+        if !same_layout {
+            self.look_again(now.missing(&old.layout));
+        }
         drop(old); // Freed outside the lock.
         Some(put)
     }
@@ -198,7 +220,13 @@ impl Store {
     pub fn failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
-            state.slots[ticket.slot as usize].failing = true;
+            let now_ms = self.directory.now_ms();
+            let slot = &mut state.slots[ticket.slot as usize];
+            slot.failing = true;
+            if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
+                slot.expired = true;
+                slot.version = self.directory.changes().take();
+            }
         }
     }
 
@@ -246,13 +274,16 @@ impl State {
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
     }
 
-    fn vacate(&mut self, at: u32) {
+    /// Frees a slot; gives the names of what was there.
+    fn vacate(&mut self, at: u32) -> Arc<Layout> {
         let slot = &mut self.slots[at as usize];
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);
         }
+        let layout = slot.snapshot.layout.clone();
         *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
         self.free.push(at);
+        layout
     }
 }

@@ -1,11 +1,11 @@
 //! Reading: the rows of the API, in its order.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::intake::Snapshot;
-use super::{State, Store};
-use crate::discover::{Node, Pod};
-use crate::rows::{ContainerRow, Lookup, NodeRow, PodRow, Rows, Usage};
+use super::{Slot, State, Store};
+use crate::discover::{Departure, Node, Pod, Shown};
+use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage};
 
 /// Rows between two looks at who waits for the locks.
 const BATCH: usize = 512;
@@ -13,12 +13,15 @@ const BATCH: usize = 512;
 impl Rows for Store {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
         let nodes = self.directory.nodes();
-        let Some(node) = nodes.get(name) else { return Lookup::Absent };
-        let Some(row) = self.state.read().node_row(self, node, self.directory.now_ms()) else {
-            return Lookup::Unmeasured;
-        };
-        visit(&row);
-        Lookup::Found
+        let Some((node, shown)) = nodes.get_shown(name) else { return Lookup::Absent };
+        let state = self.state.read();
+        match self.shown_node(&state, node, shown, self.directory.now_ms()) {
+            Some((row, _)) => {
+                visit(&row);
+                Lookup::Found
+            }
+            None => Lookup::Unmeasured,
+        }
     }
 
     fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
@@ -28,9 +31,9 @@ impl Rows for Store {
             let state = self.state.read();
             let now_ms = self.directory.now_ms();
             let mut last = None;
-            for node in nodes.behind(after.as_deref()).take(BATCH) {
+            for (node, shown) in nodes.behind(after.as_deref()).take(BATCH) {
                 last = Some(&*node.name);
-                if let Some(row) = state.node_row(self, node, now_ms)
+                if let Some((row, _)) = self.shown_node(&state, node, shown, now_ms)
                     && visit(&row).is_break()
                 {
                     return;
@@ -46,16 +49,9 @@ impl Rows for Store {
         let Some(pod) = pods.get(namespace, name) else { return Lookup::Absent };
         let state = self.state.read();
         let mut containers = Vec::new();
-        match state.pod_row(self, (namespace, name, pod), self.directory.now_ms(), &mut containers) {
-            Some((timestamp_ns, window_ns)) => {
-                visit(&PodRow {
-                    namespace,
-                    name,
-                    labels: &pod.labels,
-                    timestamp_ns,
-                    window_ns,
-                    containers: &containers,
-                });
+        match self.shown_pod(&state, (namespace, name, pod), self.directory.now_ms(), &mut containers) {
+            Some((times, _)) => {
+                visit(&times.row(namespace, name, pod, &containers));
                 Lookup::Found
             }
             None => Lookup::Unmeasured,
@@ -79,17 +75,9 @@ impl Rows for Store {
             for (namespace, name, pod) in pods.behind(namespace, behind).take(BATCH) {
                 last = Some((namespace, name));
                 containers.clear();
-                let times = state.pod_row(self, (namespace, name, pod), now_ms, &mut containers);
-                if let Some((timestamp_ns, window_ns)) = times
-                    && visit(&PodRow {
-                        namespace,
-                        name,
-                        labels: &pod.labels,
-                        timestamp_ns,
-                        window_ns,
-                        containers: &containers,
-                    })
-                    .is_break()
+                if let Some((times, _)) =
+                    self.shown_pod(&state, (namespace, name, pod), now_ms, &mut containers)
+                    && visit(&times.row(namespace, name, pod, &containers)).is_break()
                 {
                     return;
                 }
@@ -97,6 +85,147 @@ impl Rows for Store {
             let Some((last_namespace, last_name)) = last else { return };
             after = Some((last_namespace.into(), last_name.into()));
         }
+    }
+
+    fn version(&self) -> u64 {
+        self.directory.changes().upcoming()
+    }
+
+    fn next_change(
+        &self,
+        kind: Kind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        // Versions are taken within the lock under which the change is made, so once the locks are ours all changes
+        // before `until` are there.
+        let (departure, until) = self.directory.changes().departure(kind, from)?;
+        let before = departure.as_ref().map_or(until, |departure| departure.version);
+        let version = match kind {
+            Kind::Nodes => self.changed_node(from..before, visit),
+            Kind::Pods => self.changed_pods(from..before, visit),
+        };
+        if let Some(version) = version {
+            return Ok(Progress { until: version + 1, more: true });
+        }
+        Ok(match departure {
+            Some(Departure { version, namespace, name, labels, .. }) => {
+                visit(Change::Left { namespace: &namespace, name: &name, labels: &labels });
+                Progress { until: version + 1, more: true }
+            }
+            None => Progress { until, more: false },
+        })
+    }
+}
+
+/// Timestamp, window and version of a pod's row.
+struct Times {
+    timestamp_ns: i64,
+    window_ns: i64,
+    version: u64,
+}
+
+impl Times {
+    fn row<'a>(
+        &self,
+        namespace: &'a str,
+        name: &'a str,
+        pod: &'a Pod,
+        containers: &'a [ContainerRow<'a>],
+    ) -> PodRow<'a> {
+        let Self { timestamp_ns, window_ns, version } = *self;
+        PodRow { namespace, name, labels: &pod.labels, version, timestamp_ns, window_ns, containers }
+    }
+}
+
+impl Store {
+    /// The row of a node, and since which version it is shown; notes that it is shown from now on, or not any more.
+    fn shown_node<'a>(
+        &self,
+        state: &State,
+        node: &'a Node,
+        shown: &Shown,
+        now_ms: u64,
+    ) -> Option<(NodeRow<'a>, u64)> {
+        let row = state.node_row(self, node, now_ms);
+        if row.is_none() {
+            self.directory.hide(Kind::Nodes, ("", &node.name), &node.labels, shown);
+        }
+        row.map(|row| (row, shown.show(row.version)))
+    }
+
+    /// The same of a pod, whose containers are filled in.
+    fn shown_pod<'a>(
+        &self,
+        state: &'a State,
+        (namespace, name, pod): (&str, &str, &Pod),
+        now_ms: u64,
+        containers: &mut Vec<ContainerRow<'a>>,
+    ) -> Option<(Times, u64)> {
+        let times = state.pod_row(self, (namespace, name, pod), now_ms, containers);
+        if times.is_none() {
+            self.directory.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+        }
+        times.map(|times| {
+            let since = pod.shown.show(times.version);
+            (times, since)
+        })
+    }
+
+    /// Notes what became of pods that a node says no more of: they have no row any more, or that of another node.
+    pub(super) fn look_again<'a>(&self, keys: impl Iterator<Item = (&'a str, &'a str)>) {
+        let mut keys = keys.peekable();
+        if keys.peek().is_none() {
+            return;
+        }
+        let pods = self.directory.pods();
+        let state = self.state.read();
+        let now_ms = self.directory.now_ms();
+        let mut containers = Vec::new();
+        for key in keys {
+            let Some(pod) = pods.get(key.0, key.1) else { continue };
+            containers.clear();
+            if self.shown_pod(&state, (key.0, key.1, pod), now_ms, &mut containers).is_some() {
+                self.directory.changes().depart(Kind::Pods, key, &pod.labels, now_ms);
+            }
+        }
+    }
+
+    /// Visits the node whose snapshot came first within `versions`.
+    fn changed_node(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
+        let nodes = self.directory.nodes();
+        let state = self.state.read();
+        let (_, slot) = state.first_changed(&versions)?;
+        if let Some((node, shown)) = slot.node.as_ref().and_then(|node| nodes.get_shown(&node.name))
+            && let Some((row, since)) = self.shown_node(&state, node, shown, self.directory.now_ms())
+        {
+            visit(Change::Node { row: &row, new: since >= versions.start });
+        }
+        Some(slot.version)
+    }
+
+    /// Visits the pods of the node whose snapshot came first within `versions`.
+    fn changed_pods(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
+        let pods = self.directory.pods();
+        let state = self.state.read();
+        let (at, slot) = state.first_changed(&versions)?;
+        let now_ms = self.directory.now_ms();
+        let layout = &slot.snapshot.layout;
+        let mut containers = Vec::new();
+        for row in 0..layout.pods() {
+            let (namespace, name) = layout.pod(row);
+            let Some(pod) = pods.get(namespace, name) else { continue };
+            containers.clear();
+            let shown = self.shown_pod(&state, (namespace, name, pod), now_ms, &mut containers);
+            // What is read at another node changes when that does.
+            if let Some((times, since)) = shown
+                && state.locate(namespace, name).is_some_and(|(place, ..)| place == at)
+            {
+                let row = times.row(namespace, name, pod, &containers);
+                visit(Change::Pod { row: &row, new: since >= versions.start });
+            }
+        }
+        Some(slot.version)
     }
 }
 
@@ -109,6 +238,7 @@ impl State {
         (same && measured.is_measured() && store.fresh(&slot.snapshot, now_ms)).then(|| NodeRow {
             name: &node.name,
             labels: &node.labels,
+            version: slot.version,
             timestamp_ns: measured.timestamp_ns,
             window_ns: measured.window_ns,
             usage: Usage {
@@ -126,10 +256,12 @@ impl State {
         (namespace, name, pod): (&str, &str, &Pod),
         now_ms: u64,
         containers: &mut Vec<ContainerRow<'a>>,
-    ) -> Option<(i64, i64)> {
-        let (snapshot, row) = self.locate(namespace, name)?;
-        // What was asked for before this pod was seen Running may be of a namesake that is gone.
-        if snapshot.requested_ms < pod.since_ms || !store.fresh(snapshot, now_ms) {
+    ) -> Option<Times> {
+        let (at, row) = self.locate(namespace, name)?;
+        let Slot { snapshot, version, .. } = &self.slots[at];
+        // What was asked for before this pod was seen Running may be of a namesake that is gone. So a pod has a row
+        // only from a later sample on, never by being seen.
+        if snapshot.requested_ms <= pod.since_ms || !store.fresh(snapshot, now_ms) {
             return None;
         }
         let mut times: Option<(i64, i64)> = None;
@@ -156,24 +288,35 @@ impl State {
                 },
             });
         }
-        times
+        let (timestamp_ns, window_ns) = times?;
+        Some(Times { timestamp_ns, window_ns, version: *version })
     }
 
-    /// Where a pod's samples are. Of several places, as while a pod moves, the one whose container started
+    /// The slot whose last change is the first within `versions`.
+    fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
+    }
+
+    /// Where a pod's samples are, slot and row. Of several places, as while a pod moves, the one whose container started
     /// last, then the one asked last.
-    fn locate(&self, namespace: &str, name: &str) -> Option<(&Snapshot, usize)> {
-        let mut found: Option<(&Snapshot, usize)> = None;
+    fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
+        let mut found: Option<(usize, usize)> = None;
         for place in self.index.candidates(namespace, name) {
-            let (snapshot, row) = (&*self.slots[place.slot as usize].snapshot, place.row as usize);
-            if snapshot.layout.pod(row) != (namespace, name) {
+            let candidate = (place.slot as usize, place.row as usize);
+            if self.slots[candidate.0].snapshot.layout.pod(candidate.1) != (namespace, name) {
                 continue;
             }
             found = match found {
-                Some(other) if age_key(other) >= age_key((snapshot, row)) => Some(other),
-                _ => Some((snapshot, row)),
+                Some(other) if self.age_key(other) >= self.age_key(candidate) => Some(other),
+                _ => Some(candidate),
             };
         }
         found
+    }
+
+    fn age_key(&self, (slot, row): (usize, usize)) -> (i64, u64) {
+        age_key((&self.slots[slot].snapshot, row))
     }
 }
 

@@ -12,24 +12,28 @@ use crate::rows::{Lookup, Rows};
 
 const CONFIG: Config = Config { resolution: Duration::from_secs(15), max_age: Duration::from_secs(60) };
 
-struct Bench {
-    directory: Arc<Directory>,
-    store: Store,
+pub(super) struct Bench {
+    pub(super) directory: Arc<Directory>,
+    pub(super) store: Store,
 }
 
 /// One container in a body: key, CPU seconds, bytes, start (Unix seconds).
-type Container<'a> = (&'a str, f64, u64, Option<i64>);
+pub(super) type Container<'a> = (&'a str, f64, u64, Option<i64>);
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::lasting(CONFIG.max_age)
+    }
+
+    pub(super) fn lasting(max_age: Duration) -> Self {
         let directory = Arc::new(Directory::new());
-        let store = Store::new(directory.clone(), CONFIG);
+        let store = Store::new(directory.clone(), Config { max_age, ..CONFIG });
         directory.begin_nodes();
         directory.begin_pods();
         Self { directory, store }
     }
 
-    fn node(&self, name: &str, uid: &str) -> Ticket {
+    pub(super) fn node(&self, name: &str, uid: &str) -> Ticket {
         let node = Node {
             name: name.into(),
             uid: uid.into(),
@@ -44,18 +48,18 @@ impl Bench {
         self.store.admit(&Arc::new(node))
     }
 
-    fn pod(&self, key: &str, uid: &str) {
+    pub(super) fn pod(&self, key: &str, uid: &str) {
         let (namespace, name) = key.split_once('/').unwrap();
         self.directory.apply_pod(namespace, name, uid, [("pod", name)].into_iter().collect());
     }
 
-    fn synced(&self) {
+    pub(super) fn synced(&self) {
         self.directory.end_nodes();
         self.directory.end_pods();
     }
 
     /// A body taken `at_s` seconds after some epoch.
-    fn body(&self, ticket: Ticket, at_s: i64, containers: &[Container<'_>]) -> Option<Put> {
+    pub(super) fn body(&self, ticket: Ticket, at_s: i64, containers: &[Container<'_>]) -> Option<Put> {
         let mut body = String::new();
         let ms = (1_700_000_000 + at_s) * 1000;
         for (metric, value) in
@@ -200,11 +204,7 @@ fn one_incomplete_container_drops_the_pods_row_for_as_long() {
 
 #[test]
 fn a_failed_scrape_loses_nothing_until_the_bound() {
-    let directory = Arc::new(Directory::new());
-    let store = Store::new(directory.clone(), Config { max_age: Duration::from_millis(80), ..CONFIG });
-    let bench = Bench { directory, store };
-    bench.directory.begin_nodes();
-    bench.directory.begin_pods();
+    let bench = Bench::lasting(Duration::from_millis(80));
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();

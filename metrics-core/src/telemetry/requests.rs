@@ -83,6 +83,7 @@ pub struct Requests {
     total: Family<Total, Counter>,
     duration: Family<Labels, Histogram>,
     in_flight: Gauge,
+    watches: Gauge,
     turned_away: Counter,
 }
 
@@ -93,6 +94,7 @@ impl Default for Requests {
             total: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             in_flight: Gauge::default(),
+            watches: Gauge::default(),
             turned_away: Counter::default(),
         }
     }
@@ -113,9 +115,10 @@ impl Requests {
         );
         registry.register(
             "apiserver_current_inflight_requests",
-            "Requests being answered",
+            "Requests being answered, but for watches",
             self.in_flight.clone(),
         );
+        registry.register("apiserver_longrunning_requests", "Open watches", self.watches.clone());
         registry.register(
             "metrics_core_requests_turned_away",
             "Requests answered with 429 as too many were being answered",
@@ -123,9 +126,13 @@ impl Requests {
         );
     }
 
-    /// A request has begun.
-    pub fn begun(&self) {
-        self.in_flight.inc();
+    /// A request has begun; watches are counted apart.
+    pub fn begun(&self, watch: bool) {
+        self.open(watch).inc();
+    }
+
+    fn open(&self, watch: bool) -> &Gauge {
+        if watch { &self.watches } else { &self.in_flight }
     }
 
     /// A request was turned away with 429.
@@ -134,8 +141,8 @@ impl Requests {
     }
 
     /// A request has ended, with its answer's code.
-    pub fn ended(&self, labels: &Labels, code: u16, took: Duration) {
-        self.in_flight.dec();
+    pub fn ended(&self, labels: &Labels, code: u16, took: Duration, watch: bool) {
+        self.open(watch).dec();
         let Labels { verb, group, version, resource, scope } = *labels;
         self.total.get_or_create(&Total { verb, group, version, resource, scope, code }).inc();
         self.duration.get_or_create(labels).observe(took.as_secs_f64());

@@ -4,8 +4,8 @@ use super::{IncludeObject, Shape};
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
-use crate::serve::quantity::{push_bytes, push_cpu};
-use crate::serve::resource::Row;
+use crate::serve::quantity::{push_bytes, push_cpu, push_decimal};
+use crate::serve::resource::{Resource, Row};
 use crate::serve::{duration, timestamp};
 
 /// Appends one object as an answer of its own.
@@ -32,10 +32,13 @@ pub(in crate::serve) fn list_head(out: &mut Vec<u8>, shape: &Shape, continuation
     };
     type_meta(out, kind, api_version);
     out.extend_from_slice(b",\"metadata\":{");
+    resource_version(out, shape.version_of_list);
     member(out, "continue", continuation);
     out.push(b'}');
     if matches!(shape.view, View::Table(_)) {
-        columns(out, shape);
+        if shape.columns {
+            columns(out, shape);
+        }
         out.extend_from_slice(b",\"rows\":[");
     } else {
         out.extend_from_slice(b",\"items\":[");
@@ -118,10 +121,66 @@ fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
         out.extend_from_slice(b",\"namespace\":");
         string(out, namespace);
     }
+    resource_version(out, row.version());
     out.extend_from_slice(b",\"creationTimestamp\":\"");
     out.extend_from_slice(&shape.created);
     out.push(b'"');
     labels(out, row.labels());
+    out.push(b'}');
+}
+
+/// The member `resourceVersion`, unless there is none.
+fn resource_version(out: &mut Vec<u8>, version: u64) {
+    if version > 0 {
+        separate(out);
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        push_decimal(out, version);
+        out.push(b'"');
+    }
+}
+
+/// Appends an event of a watch, whose object `object` appends, and the line's end.
+pub(in crate::serve) fn event(out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    object(out);
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the object of a bookmark: an empty one but for its version.
+pub(in crate::serve) fn bookmark(out: &mut Vec<u8>, shape: &Shape, annotation: Option<&str>) {
+    let head = |out: &mut Vec<u8>, kind: &str, api_version: &str| {
+        type_meta(out, kind, api_version);
+        out.extend_from_slice(b",\"metadata\":{");
+        resource_version(out, shape.version_of_list);
+        if let Some(annotation) = annotation {
+            out.extend_from_slice(b",\"annotations\":{");
+            string(out, annotation);
+            out.extend_from_slice(b":\"true\"}");
+        }
+        out.push(b'}');
+    };
+    match shape.view {
+        View::Whole => {
+            head(out, shape.resource.kind(), shape.version.group_version());
+            // Values that every decoder takes.
+            out.extend_from_slice(b",\"timestamp\":\"");
+            out.extend_from_slice(&shape.created);
+            out.extend_from_slice(b"\",\"window\":\"0s\"");
+            out.extend_from_slice(match shape.resource {
+                Resource::Nodes => b",\"usage\":{}".as_slice(),
+                Resource::Pods => b",\"containers\":[]",
+            });
+        }
+        View::Metadata(version) | View::MetadataList(version) => {
+            head(out, "PartialObjectMetadata", meta_group_version(version));
+        }
+        View::Table(version) => {
+            head(out, "Table", meta_group_version(version));
+            out.extend_from_slice(b",\"rows\":[]");
+        }
+    }
     out.push(b'}');
 }
 

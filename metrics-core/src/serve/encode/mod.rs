@@ -36,8 +36,12 @@ pub(super) struct Shape {
     pub(super) view: View,
     /// For tables.
     pub(super) include: IncludeObject,
+    /// For tables: whether they say their columns.
+    pub(super) columns: bool,
     /// Whether usage has `swap`.
     pub(super) swap: bool,
+    /// `metadata.resourceVersion` of the list, or of the bookmark; 0 for none.
+    pub(super) version_of_list: u64,
     /// `metadata.creationTimestamp` of every object, nanoseconds since the Unix epoch.
     pub(super) created_ns: i64,
     /// The same as text.
@@ -47,16 +51,25 @@ pub(super) struct Shape {
 impl Shape {
     /// The shape of an answer given at `now_ns`.
     pub(super) fn new(resource: Resource, version: Version, view: View, now_ns: i64) -> Self {
-        let mut created = Vec::with_capacity(20);
-        timestamp::push(&mut created, now_ns);
-        Self {
+        let mut shape = Self {
             resource,
             version,
             view,
             include: IncludeObject::Metadata,
+            columns: true,
             swap: false,
+            version_of_list: 0,
             created_ns: now_ns,
-            created,
-        }
+            created: Vec::with_capacity(20),
+        };
+        shape.set_time(now_ns);
+        shape
+    }
+
+    /// Goes on at another time.
+    pub(super) fn set_time(&mut self, now_ns: i64) {
+        self.created_ns = now_ns;
+        self.created.clear();
+        timestamp::push(&mut self.created, now_ns);
     }
 }

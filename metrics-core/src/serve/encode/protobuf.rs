@@ -5,7 +5,7 @@ use super::Shape;
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
-use crate::serve::quantity::{push_bytes, push_cpu};
+use crate::serve::quantity::{push_bytes, push_cpu, push_decimal};
 use crate::serve::resource::Row;
 use crate::serve::timestamp;
 
@@ -53,7 +53,10 @@ pub(in crate::serve) fn list_head(shape: &Shape, continuation: &str, items: usiz
     };
     // `ListMeta`: selfLink 1, resourceVersion 2, continue 3, remainingItemCount 4.
     let mut metadata = Vec::new();
-    message(&mut metadata, 1, |out| string(out, 3, continuation));
+    message(&mut metadata, 1, |out| {
+        resource_version(out, 2, shape.version_of_list);
+        string(out, 3, continuation);
+    });
     let mut out = envelope_head(api_version, kind);
     tag(&mut out, 2, LENGTH_DELIMITED);
     varint(&mut out, (metadata.len() + items) as u64);
@@ -104,12 +107,51 @@ fn partial(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
     metadata(out, shape, row);
 }
 
-/// `ObjectMeta`: name 1, namespace 3, creationTimestamp 8, labels 11.
+/// One event of a watch: its length as four bytes, most significant first, then `WatchEvent` (type 1, object 2 (raw
+/// 1)), bare, around a document with its envelope.
+pub(in crate::serve) fn event(out: &mut Vec<u8>, kind: &str, document: &[u8]) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    string(out, 1, kind);
+    message(out, 2, |out| message(out, 1, |out| out.extend_from_slice(document)));
+    let length = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// The object of a bookmark: an empty one but for its version (`ObjectMeta`: resourceVersion 6, annotations 12).
+pub(in crate::serve) fn bookmark(shape: &Shape, annotation: Option<&str>) -> Vec<u8> {
+    let (api_version, kind) = match shape.view {
+        View::Whole | View::Table(_) => (shape.version.group_version(), shape.resource.kind()),
+        View::Metadata(version) | View::MetadataList(version) => {
+            (meta_group_version(version), "PartialObjectMetadata")
+        }
+    };
+    enveloped(api_version, kind, |out| {
+        message(out, 1, |out| {
+            resource_version(out, 6, shape.version_of_list);
+            if let Some(annotation) = annotation {
+                message(out, 12, |out| {
+                    string(out, 1, annotation);
+                    string(out, 2, "true");
+                });
+            }
+        });
+    })
+}
+
+fn resource_version(out: &mut Vec<u8>, field: u64, version: u64) {
+    if version > 0 {
+        message(out, field, |out| push_decimal(out, version));
+    }
+}
+
+/// `ObjectMeta`: name 1, namespace 3, resourceVersion 6, creationTimestamp 8, labels 11.
 fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
     let (namespace, name) = row.key();
     message(out, 1, |out| {
         string(out, 1, name);
         string(out, 3, namespace);
+        resource_version(out, 6, row.version());
         message(out, 8, |out| time(out, shape.created_ns));
         labels(out, row.labels());
     });

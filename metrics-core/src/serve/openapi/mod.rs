@@ -289,6 +289,37 @@ impl Names {
                 "At most so many objects; the list's metadata.continue then says how to go on.",
             );
             parameter("continue", "query", "string", "metadata.continue of the list to go on from.");
+            parameter(
+                "watch",
+                "query",
+                "boolean",
+                "Send the objects' changes as events, one after the other.",
+            );
+            parameter(
+                "resourceVersion",
+                "query",
+                "string",
+                "For a watch: metadata.resourceVersion of the list, object or bookmark to go on from; without it the events begin with what is there.",
+            );
+            parameter("timeoutSeconds", "query", "integer", "For a watch: when it is to end.");
+            parameter(
+                "allowWatchBookmarks",
+                "query",
+                "boolean",
+                "For a watch: send an event of type BOOKMARK now and then, to go on from.",
+            );
+            parameter(
+                "sendInitialEvents",
+                "query",
+                "boolean",
+                "For a watch: begin with what is there, and then a bookmark annotated k8s.io/initial-events-end.",
+            );
+            parameter(
+                "resourceVersionMatch",
+                "query",
+                "string",
+                "For a watch with sendInitialEvents: NotOlderThan.",
+            );
         }
         parameter("pretty", "query", "string", "\"true\" for JSON with line breaks and indentation.");
         parameters

@@ -24,8 +24,8 @@ fn says_what_it_offers() {
         // As the peer has it for v1beta1.
         let expected = json!({"kind":"APIResourceList","apiVersion":"v1","groupVersion":format!("metrics.k8s.io/{version}"),
             "resources":[
-                {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list"]},
-                {"name":"pods","singularName":"","namespaced":true,"kind":"PodMetrics","verbs":["get","list"]}]});
+                {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list","watch"]},
+                {"name":"pods","singularName":"","namespaced":true,"kind":"PodMetrics","verbs":["get","list","watch"]}]});
         assert_eq!(resources, expected);
     }
     let paths = get(&api, "/", "").json();
@@ -134,10 +134,10 @@ fn failures_are_statuses() {
         ("GET", "/pods/one", 404, "NotFound", "the server could not find the requested resource"),
         (
             "GET",
-            "/nodes?watch=true",
-            405,
-            "MethodNotAllowed",
-            "watch is not supported on resources of kind \"nodes.metrics.k8s.io\"",
+            "/nodes?watch=true&resourceVersion=x",
+            400,
+            "BadRequest",
+            "resourceVersion: \"x\" is not an integer",
         ),
         (
             "DELETE",
@@ -189,6 +189,7 @@ fn what_is_not_acceptable_is_said_in_json() {
         ("/nodes/node-1", "text/html"),
         ("", "text/html"),
         ("/nodes", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io"),
+        ("/nodes?watch=1", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
         ("/nodes", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"),
         ("/nodes/node-1", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
     ] {

@@ -1,16 +1,15 @@
 //! Lists: in all encodings, in pages, in chunks, and while rows come and go.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::memory::Object;
+use super::memory::{Object, Shared};
 use super::protobuf::{comparable, read};
 use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
-use crate::rows::{Lookup, NodeRow, PodRow, Rows, Usage};
+use crate::rows::Usage;
 use crate::serve::{Api, Config, request_info};
 
 fn names(list: &Value) -> Vec<String> {
@@ -116,33 +115,6 @@ fn refuses_tokens_of_other_lists() {
     assert_eq!(code("/nodes", "abc"), 400);
 }
 
-/// Rows that a test changes while a list is read.
-#[derive(Clone)]
-struct Shared(Arc<RwLock<Memory>>);
-
-impl Rows for Shared {
-    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
-        self.0.read().node(name, visit)
-    }
-
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        self.0.read().nodes(after, visit);
-    }
-
-    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
-        self.0.read().pod(namespace, name, visit)
-    }
-
-    fn pods(
-        &self,
-        namespace: Option<&str>,
-        after: Option<(&str, &str)>,
-        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
-    ) {
-        self.0.read().pods(namespace, after, visit);
-    }
-}
-
 #[test]
 fn stays_well_formed_while_rows_change() {
     for accept in ["application/json", YAML, PROTOBUF] {
@@ -180,7 +152,7 @@ fn objects() -> impl Strategy<Value = Memory> {
                 // Whole minutes and seconds, as `comparable` reads them.
                 window_ns: 1_000_000_000 + window_ns,
                 containers: containers.into_iter().collect(),
-                unmeasured: false,
+                ..Object::default()
             }
         },
     );
@@ -188,13 +160,13 @@ fn objects() -> impl Strategy<Value = Memory> {
         prop::collection::btree_map("[a-z]{1,3}", object.clone(), 0..6),
         prop::collection::btree_map(("[ab]", "[a-z]{1,3}"), object, 0..6),
     )
-        .prop_map(|(nodes, pods)| Memory { nodes, pods })
+        .prop_map(|(nodes, pods)| Memory { nodes, pods, ..Memory::default() })
 }
 
 proptest! {
     #[test]
     fn all_encodings_say_the_same(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
-        let api = Api::new(Arc::new(rows.clone()), Config { swap });
+        let api = Api::new(Arc::new(rows.clone()), Config { swap, ..Config::default() });
         for (path, expected) in [("/nodes", rows.nodes.len()), ("/pods", rows.pods.len())] {
             let uri = format!("{BASE}{path}?limit={limit}");
             let json = get(&api, &uri, "application/json").json();

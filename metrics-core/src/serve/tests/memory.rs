@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::labels::Labels;
-use crate::rows::{ContainerRow, Lookup, NodeRow, PodRow, Rows, Usage};
+use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage};
 
 /// An object with its containers; a node has one without a name.
 #[derive(Clone, Debug, Default)]
@@ -14,12 +17,18 @@ pub(super) struct Object {
     pub(super) window_ns: i64,
     pub(super) containers: Vec<(String, Usage)>,
     pub(super) unmeasured: bool,
+    pub(super) version: u64,
+    pub(super) since: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     pub(super) nodes: BTreeMap<String, Object>,
     pub(super) pods: BTreeMap<(String, String), Object>,
+    /// The version of the next change; 0 where nothing changes.
+    pub(super) version: u64,
+    /// Version, kind, namespace, name and labels of what left.
+    pub(super) left: Vec<(u64, Kind, String, String, Labels)>,
 }
 
 fn usage(cpu_nanocores: u64, memory_bytes: u64) -> Usage {
@@ -37,6 +46,7 @@ impl Memory {
                 window_ns: 60_000_000_000,
                 containers: vec![(String::new(), usage(1_000_000_000, 27 << 20))],
                 unmeasured: name == "unmeasured",
+                ..Object::default()
             };
             rows.nodes.insert(name.to_owned(), node);
         }
@@ -52,6 +62,7 @@ impl Memory {
                     ("b".to_owned(), usage(67_000_000, 1000)),
                 ],
                 unmeasured: name == "unmeasured",
+                ..Object::default()
             };
             rows.pods.insert((namespace.to_owned(), name.to_owned()), pod);
         }
@@ -70,7 +81,7 @@ impl Memory {
                 timestamp_ns: super::NOW_NS - i64::try_from(index).unwrap() * 1_000_000,
                 window_ns: 15_000_000_000 + i64::try_from(index).unwrap(),
                 containers: vec![("main".to_owned(), usage(number * 1_000_003, number * 4096))],
-                unmeasured: false,
+                ..Object::default()
             };
             rows.nodes.insert(format!("node-{index:06}"), object.clone());
             rows.pods.insert((format!("ns-{}", index % 3), format!("pod-{index:06}")), object);
@@ -81,8 +92,9 @@ impl Memory {
 
 fn visit_node<R>(name: &str, object: &Object, visit: &mut dyn FnMut(&NodeRow<'_>) -> R) -> R {
     let usage = object.containers.first().map(|(_, usage)| *usage).unwrap_or_default();
-    let Object { labels, timestamp_ns, window_ns, .. } = object;
-    visit(&NodeRow { name, labels, timestamp_ns: *timestamp_ns, window_ns: *window_ns, usage })
+    let Object { labels, timestamp_ns, window_ns, version, .. } = object;
+    let (version, timestamp_ns, window_ns) = (*version, *timestamp_ns, *window_ns);
+    visit(&NodeRow { name, labels, version, timestamp_ns, window_ns, usage })
 }
 
 fn visit_pod<R>(key: &(String, String), object: &Object, visit: &mut dyn FnMut(&PodRow<'_>) -> R) -> R {
@@ -92,6 +104,7 @@ fn visit_pod<R>(key: &(String, String), object: &Object, visit: &mut dyn FnMut(&
         namespace: &key.0,
         name: &key.1,
         labels: &object.labels,
+        version: object.version,
         timestamp_ns: object.timestamp_ns,
         window_ns: object.window_ns,
         containers: &containers,
@@ -146,5 +159,85 @@ impl Rows for Memory {
                 return;
             }
         }
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn next_change(
+        &self,
+        kind: Kind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        if from < 100 || from > self.version {
+            return Err(Expired);
+        }
+        let measured = |object: &&Object| !object.unmeasured;
+        let mut versions: Vec<u64> = match kind {
+            Kind::Nodes => self.nodes.values().filter(measured).map(|object| object.version).collect(),
+            Kind::Pods => self.pods.values().filter(measured).map(|object| object.version).collect(),
+        };
+        versions.extend(self.left.iter().filter(|left| left.1 == kind).map(|left| left.0));
+        let Some(version) = versions.into_iter().filter(|version| *version >= from).min() else {
+            return Ok(Progress { until: self.version, more: false });
+        };
+        for (_, _, namespace, name, labels) in
+            self.left.iter().filter(|left| (left.0, left.1) == (version, kind))
+        {
+            visit(Change::Left { namespace, name, labels });
+        }
+        let changed = |object: &Object| object.version == version && !object.unmeasured;
+        if kind == Kind::Nodes {
+            for (name, object) in self.nodes.iter().filter(|(_, object)| changed(object)) {
+                visit_node(name, object, &mut |row| visit(Change::Node { row, new: object.since >= from }));
+            }
+        } else {
+            for (key, object) in self.pods.iter().filter(|(_, object)| changed(object)) {
+                visit_pod(key, object, &mut |row| visit(Change::Pod { row, new: object.since >= from }));
+            }
+        }
+        Ok(Progress { until: version + 1, more: true })
+    }
+}
+
+/// Rows that a test changes while they are read.
+#[derive(Clone)]
+pub(super) struct Shared(pub(super) Arc<RwLock<Memory>>);
+
+impl Rows for Shared {
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
+        self.0.read().node(name, visit)
+    }
+
+    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        self.0.read().nodes(after, visit);
+    }
+
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
+        self.0.read().pod(namespace, name, visit)
+    }
+
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.0.read().pods(namespace, after, visit);
+    }
+
+    fn version(&self) -> u64 {
+        self.0.read().version()
+    }
+
+    fn next_change(
+        &self,
+        kind: Kind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        self.0.read().next_change(kind, from, visit)
     }
 }

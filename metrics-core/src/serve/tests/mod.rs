@@ -5,6 +5,7 @@ mod lists;
 mod memory;
 mod peer;
 mod protobuf;
+mod watch;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -56,10 +57,13 @@ fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
     builder.body(()).unwrap().into_parts().0
 }
 
-/// Takes all chunks; fails if a list never comes to its end.
+/// Takes all chunks, of a watch those that are there; fails if a list never comes to its end.
 fn drain(mut body: Body) -> Vec<Bytes> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut chunks = Vec::new();
+    if let Some(watch) = body.as_watch() {
+        return watch::now(watch);
+    }
     for _ in 0..1_000_000 {
         match std::pin::Pin::new(&mut body).poll_frame(&mut context) {
             std::task::Poll::Ready(Some(Ok(frame))) => chunks.push(frame.into_data().unwrap()),

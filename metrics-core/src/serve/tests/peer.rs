@@ -20,7 +20,6 @@ fn json_is_the_same_bytes() {
         ("/namespaces/default/pods", TABLE, include_str!("peer/pods-table.json")),
         ("/nodes", metadata, include_str!("peer/nodes-metadata.json")),
         ("/namespaces/default/pods/unmeasured", "", include_str!("peer/not-found.json")),
-        ("/pods?watch=1", "", include_str!("peer/watch.json")),
         ("/nodes?resourceVersionMatch=Exact", "", include_str!("peer/invalid.json")),
     ] {
         assert_eq!(get(&api, &format!("{BASE}{path}"), accept).text(), expected, "{path} {accept}");

@@ -56,10 +56,12 @@ use Shape::{Duration, Integer, Map as MapOf, Message, Quantity, Text, Time};
 const OBJECT_META: Shape = Message(&[
     (1, "name", Text),
     (3, "namespace", Text),
+    (6, "resourceVersion", Text),
     (8, "creationTimestamp", Time),
     (11, "labels", MapOf(&Text)),
+    (12, "annotations", MapOf(&Text)),
 ]);
-const LIST_META: Shape = Message(&[(3, "continue", Text)]);
+const LIST_META: Shape = Message(&[(2, "resourceVersion", Text), (3, "continue", Text)]);
 const USAGE: Shape = MapOf(&Quantity);
 const NODE: &[(u64, &str, Shape)] =
     &[(1, "metadata", OBJECT_META), (2, "timestamp", Time), (3, "window", Duration), (4, "usage", USAGE)];
@@ -275,4 +277,15 @@ pub(super) fn comparable(mut json: Value) -> Value {
     }
     walk(&mut json, true);
     json
+}
+
+/// Reads the events of a watch, each a length and a message.
+pub(super) fn read_events(mut bytes: &[u8]) -> Vec<(String, Value)> {
+    let mut events = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (event, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        events.push((text(content(event, 1)), read(content(content(event, 2), 1))));
+        bytes = rest;
+    }
+    events
 }
