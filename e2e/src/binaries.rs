@@ -60,6 +60,16 @@ const HELM: Program = Program {
     minutes: 3,
 };
 
+const PEER: Program = Program {
+    name: "metrics-server",
+    title: "metrics-server v0.9.0",
+    module: "peer",
+    package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v0.9.0",
+    links: &[],
+    minutes: 4,
+};
+
 /// The directory of the Kubernetes programs, each under its own name; builds them when need be.
 pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
@@ -68,6 +78,11 @@ pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
 /// Helm; builds it when need be.
 pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))
+}
+
+/// The peer, metrics-server; builds it when need be.
+pub fn peer(progress: &Progress) -> Result<PathBuf> {
+    build(&PEER, progress).map(|directory| directory.join(PEER.name))
 }
 
 /// The folder of what is kept between runs: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
