@@ -1,4 +1,4 @@
-//! Kubernetes and Helm from their Go modules, built once and kept by content outside the clone.
+//! Kubernetes, Helm and metrics-server from their Go modules, built once and kept by content outside the clone.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ struct Program {
     package: &'static str,
     /// The linker's flags, by which the program knows its version.
     ldflags: &'static str,
+    /// Whether it is linked with C, where a compiler is there.
+    cgo: bool,
     /// The names under which it is called.
     links: &'static [&'static str],
     /// How long a cold build takes on two cores, for people.
@@ -38,6 +40,7 @@ const KUBERNETES: Program = Program {
     package: ".",
     ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
               -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36",
+    cgo: true,
     links: &[
         "etcd",
         "kube-apiserver",
@@ -56,6 +59,7 @@ const HELM: Program = Program {
     module: "helm",
     package: "helm.sh/helm/v4/cmd/helm",
     ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    cgo: true,
     links: &[],
     minutes: 3,
 };
@@ -65,7 +69,9 @@ const PEER: Program = Program {
     title: "metrics-server v0.9.0",
     module: "peer",
     package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
-    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v0.9.0",
+    ldflags: "-s -w -X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
+    // As its own releases are built.
+    cgo: false,
     links: &[],
     minutes: 4,
 };
@@ -80,9 +86,9 @@ pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))
 }
 
-/// The peer, metrics-server; builds it when need be.
+/// metrics-server, the peer of the differential scenarios; builds it when need be.
 pub fn peer(progress: &Progress) -> Result<PathBuf> {
-    build(&PEER, progress).map(|directory| directory.join(PEER.name))
+    build(&PEER, progress).map(|directory| directory.join("metrics-server"))
 }
 
 /// The folder of what is kept between runs: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
@@ -133,6 +139,9 @@ fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
             .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", program.ldflags, "-o"])
             .arg(temporary.join(program.name))
             .arg(program.package);
+        if !program.cgo {
+            go.env("CGO_ENABLED", "0");
+        }
         command::logged(&mut go, &cache.join(format!("{}.log", program.name)), step)
     })?;
     for link in program.links {
@@ -200,5 +209,9 @@ mod tests {
         let line = go_mod.lines().find(|line| line.trim().starts_with("helm.sh/helm/v4 ")).unwrap();
         let version = line.split_whitespace().nth(1).unwrap();
         assert!(HELM.ldflags.ends_with(&format!("version={version}")), "{version}");
+        let go_mod = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/go.mod")).unwrap();
+        let line = go_mod.lines().find(|line| line.contains("sigs.k8s.io/metrics-server v")).unwrap();
+        let version = line.split_whitespace().find(|word| word.starts_with('v')).unwrap();
+        assert!(PEER.ldflags.ends_with(&format!("Version={version}")), "{version}");
     }
 }

@@ -79,7 +79,8 @@ fn outside(arguments: &Arguments) -> Result<()> {
     let mut candidates = Vec::new();
     for (at, program) in (1..).zip(&arguments.core) {
         let program = program.canonicalize().doing(|| format!("find {}", program.display()))?;
-        let name = if arguments.core.len() == 1 { "metrics-core".into() } else { format!("metrics-core-{at}") };
+        let name =
+            if arguments.core.len() == 1 { "metrics-core".into() } else { format!("metrics-core-{at}") };
         candidates.push(core(name, program));
     }
     if candidates.is_empty() {

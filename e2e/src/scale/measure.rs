@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::as_f64;
 use super::candidate::{Candidate, Running};
 use super::fleet::Stats;
 use super::population::{Pod, Population, namespace_name, node_name};
@@ -188,7 +189,8 @@ async fn scrape(
     let before = (Instant::now(), usage::cpu(pid), usage::cpu(fleet), stand.fleet().stats()?);
     tokio::time::sleep(resolution * method.rounds).await;
     let elapsed = before.0.elapsed().as_secs_f64();
-    let millicores = |now: Duration, then: Duration| (now - then).as_secs_f64() / elapsed * 1000.0;
+    let millicores =
+        |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() / elapsed * 1000.0;
     let (cpu, fleet_cpu) = (millicores(usage::cpu(pid), before.1), millicores(usage::cpu(fleet), before.2));
     let (memory, stats) = (usage::memory(pid), stand.fleet().stats()?);
     server.process.check()?;
@@ -199,8 +201,8 @@ async fn scrape(
         millicores: cpu,
         fleet_millicores: fleet_cpu,
         memory,
-        requests_per_s: float(delta(|stats| stats.requests)) / elapsed,
-        wire_bytes_per_s: float(delta(|stats| stats.wire_bytes)) / elapsed,
+        requests_per_s: as_f64(delta(|stats| stats.requests)) / elapsed,
+        wire_bytes_per_s: as_f64(delta(|stats| stats.wire_bytes)) / elapsed,
         connections: delta(|stats| stats.connections),
         age_p50_s: quantile(&ages, 0.5),
         age_p99_s: quantile(&ages, 0.99),
@@ -220,7 +222,7 @@ async fn ages(server: &Running, resolution: Duration, stand: &mut Stand) -> Resu
     let (mut ages, mut pods) = (Vec::new(), 0);
     for _ in 0..LOOKS {
         let answer = ok(http.get(PODS, JSON).await?)?;
-        let now = Timestamp::now().as_duration().as_secs_f64() - answer.took.as_secs_f64();
+        let now = Timestamp::now().as_duration().as_secs_f64();
         pods = 0;
         for (name, time) in timestamps(&answer.body) {
             if Pod::of_name(name).is_some_and(|pod| stand.fleet().is_healthy(pod)) {
@@ -303,7 +305,7 @@ async fn lists(
                 bytes,
                 p50_ms: quantile(&times, 0.5),
                 p99_ms: quantile(&times, 0.99),
-                server_cpu_ms: cpu.max(0.0) / times.len() as f64,
+                server_cpu_ms: cpu.max(0.0) / as_f64(*count as u64),
             });
             server.process.check()?;
         }
@@ -323,12 +325,8 @@ fn ok(answer: super::http::Answer) -> Result<super::http::Answer> {
 /// The quantile of ordered figures, the nearest that is there.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn quantile(ordered: &[f64], part: f64) -> f64 {
-    let at = (ordered.len().saturating_sub(1) as f64 * part).round() as usize;
+    let at = (as_f64(ordered.len().saturating_sub(1) as u64) * part).round() as usize;
     ordered.get(at).copied().unwrap_or(f64::NAN)
-}
-
-fn float(number: u64) -> f64 {
-    number as f64
 }
 
 #[cfg(test)]

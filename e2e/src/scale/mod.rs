@@ -30,6 +30,12 @@ use self::stand::Stand;
 use crate::error::Result;
 use crate::progress::Progress;
 
+/// Counts in figures that are rounded anyway.
+#[allow(clippy::cast_precision_loss)]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
 /// A run, as it is handed into the network.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Plan {

@@ -231,8 +231,7 @@ mod tests {
     #[test]
     fn every_pod_is_on_one_node() {
         let population = Population { nodes: 7, pods_per_node: 3 };
-        let mut all: Vec<u32> =
-            (0..7).flat_map(|node| population.pods_of(node)).map(|pod| pod.0).collect();
+        let mut all: Vec<u32> = (0..7).flat_map(|node| population.pods_of(node)).map(|pod| pod.0).collect();
         all.sort_unstable();
         assert_eq!(all, (0..population.pods()).collect::<Vec<_>>());
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::as_f64;
 use super::measure::{Figures, Listing, Scraping};
 
 /// The tables of all servers; the ratio is of the last one to the first.
@@ -27,10 +28,10 @@ pub fn tables(all: &[Figures]) -> String {
         row(&mut text, &with("peak RSS, MB"), all, of(|scraping| scraping.memory.peak_mb));
         row(&mut text, &with("requests/s"), all, of(|scraping| scraping.requests_per_s));
         row(&mut text, &with("received, kB/s"), all, of(|scraping| scraping.wire_bytes_per_s / 1000.0));
-        row(&mut text, &with("new connections"), all, of(|scraping| connections(scraping.connections)));
+        row(&mut text, &with("new connections"), all, of(|scraping| as_f64(scraping.connections)));
         row(&mut text, &with("sample age p50, s"), all, of(|scraping| scraping.age_p50_s));
         row(&mut text, &with("sample age p99, s"), all, of(|scraping| scraping.age_p99_s));
-        row(&mut text, &with("healthy pods answered"), all, of(|scraping| scraping.pods as f64));
+        row(&mut text, &with("healthy pods answered"), all, of(|scraping| as_f64(scraping.pods as u64)));
         row(&mut text, &with("(the fleet's CPU, millicores)"), all, of(|scraping| scraping.fleet_millicores));
     }
     row(&mut text, "RSS after the lists, MB", all, |figures| Some(figures.memory_after_lists.rss_mb));
@@ -40,7 +41,7 @@ pub fn tables(all: &[Figures]) -> String {
         ("server CPU for one request, ms", (|listing| listing.server_cpu_ms) as fn(&Listing) -> f64),
         ("wall p50, ms", |listing| listing.p50_ms),
         ("wall p99, ms", |listing| listing.p99_ms),
-        ("answer, kB", |listing| listing.bytes as f64 / 1000.0),
+        ("answer, kB", |listing| as_f64(listing.bytes as u64) / 1000.0),
     ] {
         text.push('\n');
         head(&mut text, title, &names);
@@ -53,14 +54,11 @@ pub fn tables(all: &[Figures]) -> String {
     text
 }
 
-fn connections(count: u64) -> f64 {
-    count as f64
-}
-
 fn head(text: &mut String, title: &str, names: &[&str]) {
     let ratio = if names.len() > 1 { " ratio |" } else { "" };
     let _ = writeln!(text, "| {title} | {} |{ratio}", names.join(" | "));
-    let _ = writeln!(text, "|---|{}{}", "---:|".repeat(names.len()), if ratio.is_empty() { "" } else { "---:|" });
+    let _ =
+        writeln!(text, "|---|{}{}", "---:|".repeat(names.len()), if ratio.is_empty() { "" } else { "---:|" });
 }
 
 fn row(text: &mut String, what: &str, all: &[Figures], read: impl Fn(&Figures) -> Option<f64>) {

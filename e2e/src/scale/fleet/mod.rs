@@ -9,7 +9,7 @@ mod body;
 use std::cell::RefCell;
 use std::io::{self, BufRead as _, Write as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -76,7 +76,7 @@ pub fn fault(node: u32, percent: u32) -> Option<Fault> {
 }
 
 /// Runs until standard input ends. `pki` holds `ca.crt` and `ca.key`.
-pub fn run(population: Population, pki: &PathBuf) -> Result<()> {
+pub fn run(population: Population, pki: &Path) -> Result<()> {
     let authority = Authority::keep(pki, "ca", "")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing(|| "start the fleet".into())?;
