@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use clap::{Parser, Subcommand};
 use e2e::error::Doing as _;
 use e2e::scale::{self, Candidate, Figures, Kind, Method, Plan, Population, fleet, report, stand};
-use e2e::{Error, Progress, Result, binaries, command, requirements};
+use e2e::{Error, Progress, Result, binaries, command, process, requirements};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Measures metrics-core on a fleet of fake kubelets with a real etcd and kube-apiserver.
@@ -116,7 +116,8 @@ fn outside(arguments: &Arguments) -> Result<()> {
     let me = std::env::current_exe().doing(|| "find this program".into())?;
     let (layout, network) = stand::prepare()?;
     let mut inner = network.command(me);
-    let figures = inner.arg("inside").arg(text).stdin(std::process::Stdio::null());
+    let figures =
+        inner.arg("inside").arg(text).env(process::MARK, &layout.run).stdin(std::process::Stdio::null());
     let figures = figures.stderr(std::process::Stdio::inherit()).output();
     let figures = figures.doing(|| "enter the network".into());
     stand::remove(&layout);
