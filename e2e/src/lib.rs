@@ -4,6 +4,7 @@
 //! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
 //!                           images  (static binaries → OCI archives → the node's containerd)
 //!                           differential (metrics-server beside metrics-core, answer by answer)
+//!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
 //!                           scenario (clusters shared by groups of scenarios, dumps on failure)
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod process;
 pub mod progress;
 pub mod request;
 pub mod requirements;
+pub mod scale;
 pub mod scenario;
 pub mod wait;
 

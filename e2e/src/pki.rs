@@ -117,6 +117,13 @@ impl Authority {
         Ok(Identity { certificate, key: key.serialize_pem() })
     }
 
+    /// The certificate (PEM) of `subject` for a key (PEM) that is there already.
+    pub fn issue_for(&self, subject: &Subject, key: &str) -> Result<String> {
+        let issuer =
+            Issuer::from_ca_cert_pem(&self.identity.certificate, KeyPair::from_pem(&self.identity.key)?)?;
+        Ok(params(subject)?.signed_by(&KeyPair::from_pem(key)?, &issuer)?.pem())
+    }
+
     /// The identity kept as `name` in `directory`; issued there when it is missing.
     pub fn keep_issued(&self, directory: &Path, name: &str, subject: &Subject) -> Result<Identity> {
         if let Some(identity) = Identity::load(directory, name) {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::rows::{Lookup, NodeRow, PodRow, Rows};
+use crate::rows::{Change, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows};
 
 /// Rows that note their age whenever they are read.
 pub struct Observed {
@@ -76,6 +76,20 @@ impl Rows for Observed {
             self.observe(now, row.timestamp_ns);
             visit(row)
         });
+    }
+
+    fn version(&self) -> u64 {
+        self.rows.version()
+    }
+
+    // A watcher has each sample as soon as it is there: only what is asked for has an age worth telling.
+    fn next_change(
+        &self,
+        kind: Kind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        self.rows.next_change(kind, from, visit)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A whole cluster: bringing it up, asking how it is, changing its API server, taking it down.
 
-mod component;
-mod control_plane;
+pub(crate) mod component;
+pub(crate) mod control_plane;
 mod flags;
 mod kernel;
 mod layout;

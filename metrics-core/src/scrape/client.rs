@@ -28,13 +28,16 @@ use crate::discover::Node;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How much is read at a time.
 const READ: usize = 16 * 1024;
+/// How much is read before buffers are taken from the pool.
+const FIRST: usize = 1024;
 /// Buffers above this are not kept, nor more of them than [`KEEP`].
 const KEEP_SIZE: usize = 1024 * 1024;
 const KEEP: usize = 16;
 
 /// A connection on which requests were answered.
 pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
+    /// Apart, so that what is kept of a node moves cheaply.
+    stream: Box<TlsStream<TcpStream>>,
     host: Box<str>,
 }
 
@@ -49,8 +52,32 @@ pub(super) struct Buffers {
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Vec<Buffers>>);
 
+/// Buffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
+pub(super) struct Lease<'p> {
+    pool: &'p Pool,
+    taken: Option<Buffers>,
+}
+
+impl Lease<'_> {
+    fn buffers(&mut self) -> &mut Buffers {
+        self.taken.get_or_insert_with(|| self.pool.take())
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(buffers) = self.taken.take() {
+            self.pool.give(buffers);
+        }
+    }
+}
+
 impl Pool {
-    pub(super) fn take(&self) -> Buffers {
+    pub(super) fn lease(&self) -> Lease<'_> {
+        Lease { pool: self, taken: None }
+    }
+
+    fn take(&self) -> Buffers {
         self.0.lock().pop().unwrap_or_else(|| Buffers {
             wire: Vec::new(),
             inflated: Vec::new(),
@@ -58,7 +85,7 @@ impl Pool {
         })
     }
 
-    pub(super) fn give(&self, buffers: Buffers) {
+    fn give(&self, buffers: Buffers) {
         let mut pool = self.0.lock();
         let small = buffers.wire.capacity().max(buffers.inflated.capacity()) <= KEEP_SIZE;
         if small && pool.len() < KEEP {
@@ -101,7 +128,7 @@ impl Connection {
                     let _ = tcp.set_nodelay(true);
                     let stream =
                         TlsConnector::from(config).connect(name, tcp).await.map_err(Error::of_stream)?;
-                    return Ok(Self { stream, host: authority });
+                    return Ok(Self { stream: Box::new(stream), host: authority });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),
             }
@@ -118,7 +145,7 @@ impl Connection {
         mut self,
         path: &str,
         token: Option<&str>,
-        buffers: &'b mut Buffers,
+        lease: &'b mut Lease<'_>,
     ) -> Result<(Option<Self>, Result<Body<'b>, Error>), Stale> {
         let request = request(path, &self.host, token);
         let sent = async {
@@ -128,10 +155,17 @@ impl Connection {
         if let Err(error) = sent.await {
             return Err(Stale(Error::of_stream(error)));
         }
+        let mut first = [0; FIRST];
+        let first = match arrived(self.stream.read(&mut first).await) {
+            Ok(0) => return Err(Stale(Error::Broken(io::ErrorKind::UnexpectedEof.into()))),
+            Ok(length) => &first[..length],
+            Err(error) => return Err(Stale(error)),
+        };
+        let buffers = lease.buffers();
         buffers.wire.clear();
+        buffers.wire.extend_from_slice(first);
         let (head, length) = match self.head(&mut buffers.wire).await {
             Ok(head) => head,
-            Err(error) if buffers.wire.is_empty() => return Err(Stale(error)),
             Err(error) => return Ok((None, Err(error))),
         };
         let refused = match head.status {
@@ -161,11 +195,11 @@ impl Connection {
 
     async fn head(&mut self, wire: &mut Vec<u8>) -> Result<(Head, usize), Error> {
         loop {
-            if self.read(wire).await? == 0 {
-                return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
-            }
             if let Some(found) = response::head(wire).map_err(Error::BadBody)? {
                 return Ok(found);
+            }
+            if self.read(wire).await? == 0 {
+                return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
@@ -207,11 +241,16 @@ impl Connection {
 
     async fn read(&mut self, wire: &mut Vec<u8>) -> Result<usize, Error> {
         wire.reserve(READ);
-        match self.stream.read_buf(wire).await {
-            // A close without close_notify: framing tells whether the body is whole.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            read => read.map_err(Error::of_stream),
-        }
+        arrived(self.stream.read_buf(wire).await)
+    }
+}
+
+/// How much was read; nothing at the end.
+fn arrived(read: io::Result<usize>) -> Result<usize, Error> {
+    match read {
+        // A close without close_notify: framing tells whether the body is whole.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read.map_err(Error::of_stream),
     }
 }
 

@@ -290,10 +290,8 @@ async fn scrape(
     requested_ms: u64,
 ) -> Result<Put, Error> {
     let started = Instant::now();
-    let mut buffers = shared.pool.take();
-    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms, &mut buffers));
+    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms));
     let result = asked.await.unwrap_or(Err(Error::Timeout { doing: "waiting for the kubelet's answer" }));
-    shared.pool.give(buffers);
     shared.metrics.asked(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {

@@ -7,7 +7,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::client::{Body, Buffers, Connection};
+use super::client::{Body, Connection};
 use super::error::Error;
 use super::tls::NodeTls;
 use crate::decode::{Context, decode};
@@ -55,7 +55,6 @@ impl Target {
         shared: &Shared,
         ticket: Ticket,
         requested_ms: u64,
-        buffers: &mut Buffers,
     ) -> Result<Put, Error> {
         let token = shared.token.as_ref().map(super::Reloaded::get).transpose()?;
         let token = token.as_ref().map(|token| token.as_str());
@@ -68,7 +67,8 @@ impl Target {
             Some(connection) => connection,
             None => self.connect(shared).await?,
         };
-        match connection.get(&node.path, token, buffers).await {
+        let mut lease = shared.pool.lease();
+        match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
                 self.connection = connection;
                 store(shared, ticket, requested_ms, now_ns, body?)
@@ -77,7 +77,7 @@ impl Target {
             Err(_) if was_kept => {
                 let connection = self.connect(shared).await?;
                 let (connection, body) =
-                    connection.get(&node.path, token, buffers).await.map_err(|stale| stale.0)?;
+                    connection.get(&node.path, token, &mut lease).await.map_err(|stale| stale.0)?;
                 self.connection = connection;
                 store(shared, ticket, requested_ms, now_ns, body?)
             }

@@ -1,0 +1,79 @@
+//! The figures as tables, in Markdown, so that they can be pasted.
+
+use std::fmt::Write as _;
+
+use super::as_f64;
+use super::measure::{Figures, Listing, Scraping};
+
+/// The tables of all servers; the ratio is of the last one to the first.
+#[must_use]
+pub fn tables(all: &[Figures]) -> String {
+    let mut text = String::new();
+    let names: Vec<&str> = all.iter().map(|figures| figures.name.as_str()).collect();
+    head(&mut text, "", &names);
+    row(&mut text, "first pod, s after the start", all, |figures| Some(figures.first_pod_s));
+    row(&mut text, "all pods, s", all, |figures| Some(figures.all_pods_s));
+    row(&mut text, "all nodes, s", all, |figures| Some(figures.all_nodes_s));
+    row(&mut text, "CPU until then, s", all, |figures| Some(figures.start_cpu_s));
+    let most = all.iter().map(|figures| figures.scraping.len()).max().unwrap_or_default();
+    for at in 0..most {
+        let faults = all.iter().find_map(|figures| figures.scraping.get(at)).map_or(0, |found| found.faults);
+        let with = |what: &str| match faults {
+            0 => what.to_owned(),
+            percent => format!("{percent} % failing: {what}"),
+        };
+        let of = |read: fn(&Scraping) -> f64| move |figures: &Figures| figures.scraping.get(at).map(read);
+        row(&mut text, &with("CPU, scraping, millicores"), all, of(|scraping| scraping.millicores));
+        row(&mut text, &with("RSS, MB"), all, of(|scraping| scraping.memory.rss_mb));
+        row(&mut text, &with("peak RSS, MB"), all, of(|scraping| scraping.memory.peak_mb));
+        row(&mut text, &with("requests/s"), all, of(|scraping| scraping.requests_per_s));
+        row(&mut text, &with("received, kB/s"), all, of(|scraping| scraping.wire_bytes_per_s / 1000.0));
+        row(&mut text, &with("new connections"), all, of(|scraping| as_f64(scraping.connections)));
+        row(&mut text, &with("sample age p50, s"), all, of(|scraping| scraping.age_p50_s));
+        row(&mut text, &with("sample age p99, s"), all, of(|scraping| scraping.age_p99_s));
+        row(&mut text, &with("healthy pods answered"), all, of(|scraping| as_f64(scraping.pods as u64)));
+        row(&mut text, &with("(the fleet's CPU, millicores)"), all, of(|scraping| scraping.fleet_millicores));
+    }
+    row(&mut text, "RSS after the lists, MB", all, |figures| Some(figures.memory_after_lists.rss_mb));
+    row(&mut text, "peak RSS after the lists, MB", all, |figures| Some(figures.memory_after_lists.peak_mb));
+
+    for (title, read) in [
+        ("server CPU for one request, ms", (|listing| listing.server_cpu_ms) as fn(&Listing) -> f64),
+        ("wall p50, ms", |listing| listing.p50_ms),
+        ("wall p99, ms", |listing| listing.p99_ms),
+        ("answer, kB", |listing| as_f64(listing.bytes as u64) / 1000.0),
+    ] {
+        text.push('\n');
+        head(&mut text, title, &names);
+        let asked = all.first().map(|figures| figures.listings.as_slice()).unwrap_or_default();
+        for (at, listing) in asked.iter().enumerate() {
+            let what = format!("{}, {}", listing.what, listing.encoding);
+            row(&mut text, &what, all, |figures| figures.listings.get(at).map(read));
+        }
+    }
+    text
+}
+
+fn head(text: &mut String, title: &str, names: &[&str]) {
+    let ratio = if names.len() > 1 { " ratio |" } else { "" };
+    let _ = writeln!(text, "| {title} | {} |{ratio}", names.join(" | "));
+    let _ =
+        writeln!(text, "|---|{}{}", "---:|".repeat(names.len()), if ratio.is_empty() { "" } else { "---:|" });
+}
+
+fn row(text: &mut String, what: &str, all: &[Figures], read: impl Fn(&Figures) -> Option<f64>) {
+    let figures: Vec<Option<f64>> = all.iter().map(read).collect();
+    let _ = write!(text, "| {what} |");
+    for figure in &figures {
+        let _ = match figure {
+            Some(figure) if *figure >= 100.0 => write!(text, " {figure:.0} |"),
+            Some(figure) if *figure >= 1.0 => write!(text, " {figure:.1} |"),
+            Some(figure) => write!(text, " {figure:.3} |"),
+            None => write!(text, " |"),
+        };
+    }
+    if let [Some(first), .., Some(last)] = figures.as_slice() {
+        let _ = if *first > 0.0 { write!(text, " {:.1} |", last / first) } else { write!(text, " |") };
+    }
+    text.push('\n');
+}
