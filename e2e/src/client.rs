@@ -40,6 +40,10 @@ impl Client {
             None => Command::new(program),
         };
         command.env("KUBECONFIG", &self.kubeconfig);
+        if self.network.is_some() {
+            // kubectl keeps what it discovered by the server's address, and all our clusters have the same one.
+            command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
+        }
         command
     }
 

@@ -65,6 +65,15 @@ pub const INTENDED: &[Intended] = &[
             at("* GET *continue=nonsense*", "status", "400 *", "200"),
         ],
     },
+    Intended {
+        reason: "Watch is served, so that lists and objects have a resourceVersion to follow.",
+        places: &[
+            at("* GET /apis*", "body *verbs*[watch]", "\"watch\"", "-"),
+            at("* GET *watch=*", "status", "200", "405 *"),
+            at("* GET /apis/metrics.k8s.io/*", "body *metadata/resourceVersion", "\"*\"", "-"),
+            at("* GET /apis/metrics.k8s.io/*", "body /metadata", "{\"resourceVersion\":*", "-"),
+        ],
+    },
     Intended { reason: "Containers are ordered by name.", places: &[at("*", "order *containers", "*", "*")] },
     Intended {
         reason: "An empty list is an empty list in each form, a table's columns included.",

@@ -164,6 +164,12 @@ fn selectors_select(stand: &Stand) -> Result<()> {
 }
 
 fn kubectl_explains_the_kinds(stand: &Stand) -> Result<()> {
+    // It also makes kubectl forget what it discovered earlier: `explain` would go by that for hours.
+    let resources = stand.client.run(&["api-resources", "--api-group=metrics.k8s.io"])?;
+    check!(
+        resources.contains("NodeMetrics") && resources.contains("PodMetrics"),
+        "api-resources: {resources}"
+    );
     let group = "--api-version=metrics.k8s.io/v1beta1";
     for (arguments, words) in [
         (&["pods", group] as &[&str], "containers"),
