@@ -67,16 +67,10 @@ fn raw_requests_are_answered(stand: &Stand) -> Result<()> {
             .map(|pod| (pod["metadata"]["namespace"].to_string(), pod["metadata"]["name"].to_string()))
             .collect();
         check!(keys.len() >= 3 && keys.is_sorted(), "pods of all namespaces, in order: {keys:?}");
-        let pod = stand.client.run(&[
-            "-n",
-            LOAD,
-            "get",
-            "pods",
-            "-l",
-            "app=busy",
-            "-o",
-            "jsonpath={.items[0].metadata.name}",
-        ])?;
+        // One that has metrics: the HPA may be starting another this very moment.
+        let measured =
+            stand.client.raw_json(&format!("{root}/namespaces/{LOAD}/pods?labelSelector=app%3Dbusy"))?;
+        let pod = measured["items"][0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let one = stand.client.raw_json(&format!("{root}/namespaces/{LOAD}/pods/{pod}"))?;
         check!(one["containers"].as_array().is_some_and(|containers| containers.len() == 1), "{one}");
         plausible(&one, "PodMetrics", &[&one["containers"][0]["usage"]])?;
@@ -104,7 +98,7 @@ fn plausible(row: &Value, kind: &str, usages: &[&Value]) -> Result<()> {
     for usage in usages {
         let cpu = usage["cpu"].as_str().unwrap_or_default();
         let memory = usage["memory"].as_str().unwrap_or_default();
-        check!(!cpu.is_empty() && memory.ends_with("Ki") || memory.ends_with("Mi"), "usage: {row}");
+        check!(!cpu.is_empty() && (memory.ends_with("Ki") || memory.ends_with("Mi")), "usage: {row}");
     }
     Ok(())
 }
