@@ -21,6 +21,13 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
     ready(&stand.client)?;
     let [name, _, _] = metrics_core(&stand.client)?;
     stand.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
+    // The old one must have stopped answering, or its answers would be taken for the new one's.
+    stand.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
+        match client.run(&["top", "pods", "-A"]) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("it still answers".into()),
+        }
+    })?;
     let (mut pods, mut nodes) = (None, None);
     let deadline = Instant::now() + MINUTE;
     let clock = || jiff::Timestamp::now();
@@ -51,6 +58,10 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
         "from the container's start: kubectl top pods after {pods:.1} s, nodes after {nodes:.1} s"
     ));
     // startedAt has whole seconds, rounded down: what is measured is up to a second too long.
+    check!(
+        pods >= 0.0 && nodes >= 0.0,
+        "answered before the new container's start: {pods:.1} s, {nodes:.1} s"
+    );
     check!(pods <= 6.0, "kubectl top pods: {pods:.1} s");
     check!(nodes <= 16.0, "kubectl top nodes: {nodes:.1} s");
     ready(&stand.client)
