@@ -5,8 +5,10 @@
 //! Helm chart; a test holds both to these types. After a change of a type run
 //! `cargo run -p crds --example generate`.
 
+pub mod cause;
 mod condition;
 mod pipeline;
+pub mod report;
 mod resources;
 mod spec;
 mod status;

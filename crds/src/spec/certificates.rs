@@ -1,0 +1,61 @@
+//! Certificates.
+
+use kube::core::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration::certificate_validity;
+
+/// The certificates of the pipeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "duration(self.servingValidity) <= duration(self.caValidity)",
+    "message": "servingValidity: must not exceed caValidity",
+    "fieldPath": ".servingValidity",
+}]))]
+pub struct CertificatesSpec {
+    /// Who issues the serving certificate.
+    pub source: CertificateSource,
+    /// The algorithm of new keys.
+    pub key_algorithm: KeyAlgorithm,
+    /// How long a serving certificate is valid, as a Go duration. It is renewed when a third of it is left.
+    #[schemars(schema_with = "certificate_validity")]
+    pub serving_validity: Duration,
+    /// How long the CA is valid, as a Go duration. It is renewed when a third of it is left; old and new are
+    /// trusted together meanwhile.
+    #[schemars(schema_with = "certificate_validity")]
+    pub ca_validity: Duration,
+}
+
+impl Default for CertificatesSpec {
+    fn default() -> Self {
+        let days = |days: u64| Duration::from(std::time::Duration::from_secs(days * 24 * 60 * 60));
+        Self {
+            source: CertificateSource::default(),
+            key_algorithm: KeyAlgorithm::default(),
+            serving_validity: days(30),
+            ca_validity: days(365),
+        }
+    }
+}
+
+/// Who issues the serving certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CertificateSource {
+    /// A CA of the operator's own, kept in the Secret `metrics-core-ca`.
+    #[default]
+    SelfSigned,
+}
+
+/// The algorithm of a private key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeyAlgorithm {
+    /// ECDSA with P-256 (FIPS 186-5).
+    #[default]
+    ECDSAP256,
+    /// RSA with 2048 bits.
+    RSA2048,
+    /// RSA with 4096 bits.
+    RSA4096,
+}
