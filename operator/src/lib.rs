@@ -6,6 +6,7 @@
 pub mod apply;
 mod causes;
 pub mod decide;
+pub mod diagnosis;
 pub mod flags;
 pub mod observe;
 pub mod owned;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crds::MetricsPipeline;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -31,12 +31,16 @@ pub enum Source {
     Pods,
     /// The endpoints of the Service.
     Endpoints,
+    /// How kube-apiserver is known to aggregated API servers.
+    FrontProxy,
 }
 
 impl Source {
     /// All that is watched.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(Owned::ALL.map(Self::Object))
+        [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
+            .into_iter()
+            .chain(Owned::ALL.map(Self::Object))
     }
 }
 
@@ -88,6 +92,11 @@ pub(super) fn start(client: &Client, namespace: &str, changes: &Arc<Changes>, kn
     let endpoints: Api<PartialObjectMeta<EndpointSlice>> = Api::namespaced(client.clone(), namespace);
     let of_ours = config().labels(&labels("kubernetes.io/service-name"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
+
+    let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
+        Api::namespaced(client.clone(), crds::front_proxy::NAMESPACE);
+    let by_name = config().fields(&format!("metadata.name={}", crds::front_proxy::CONFIG_MAP));
+    tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
 
     for object in Owned::ALL {
         let api: Api<PartialObjectMeta<DynamicObject>> =

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::diagnosis::kubelets::Failing;
 use crate::pki;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +42,11 @@ struct OfCertificate {
     certificate: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
 /// Metrics about the operator and about what it looks after.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -52,6 +58,7 @@ pub struct Telemetry {
     shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
     leader: Gauge<i64, AtomicI64>,
 }
 
@@ -66,6 +73,7 @@ impl Default for Telemetry {
             shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
+            failing_nodes: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = telemetry.registry.lock();
@@ -100,6 +108,11 @@ impl Default for Telemetry {
             Unit::Seconds,
             telemetry.renewal.clone(),
         );
+        own.register(
+            "nodes_failing",
+            "Nodes whose kubelet can't be scraped, by cause",
+            telemetry.failing_nodes.clone(),
+        );
         drop(registry);
         telemetry
     }
@@ -131,6 +144,7 @@ impl Telemetry {
         if names.is_empty() {
             self.expiry.clear();
             self.renewal.clear();
+            self.failing_nodes.clear();
         }
         self.shown.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
@@ -162,6 +176,15 @@ impl Telemetry {
             let labels = OfCertificate { certificate };
             self.expiry.get_or_create(&labels).set(value.not_after.as_second());
             self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+        }
+    }
+
+    /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
+    pub fn failing_nodes(&self, failing: &[Failing]) {
+        self.failing_nodes.clear();
+        for one in failing {
+            let labels = OfCause { cause: one.cause.as_str() };
+            self.failing_nodes.get_or_create(&labels).set(i64::try_from(one.count).unwrap_or(i64::MAX));
         }
     }
 

@@ -5,19 +5,22 @@ use std::time::{Duration, Instant};
 use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::apply::{Outcome, Writer};
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
-/// When all is well, metrics are asked for this often.
-const SETTLED: Duration = Duration::from_secs(15);
+/// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
+/// kubelet is told within 30 s.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// While something is on its way.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -84,9 +87,9 @@ impl std::fmt::Debug for ClientOf {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
+    pub fn new(client: Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         Self {
-            observer: Observer::start(client.clone(), settings.namespace.clone()),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             client: ClientOf(client),
@@ -199,8 +202,12 @@ impl Reconciler {
             failed: &outcome.problems,
             now,
         });
+        let in_doubt = observed.served_in_doubt;
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
-        let facts = Facts { certificates: plan.certificates.as_ref(), nodes: coverage(observed) };
+        let failing = kubelets::failing(observed);
+        self.telemetry.failing_nodes(&failing);
+        let facts =
+            Facts { certificates: plan.certificates.as_ref(), nodes: coverage(observed), failing: &failing };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
         if outcome.wrote() {
@@ -211,7 +218,8 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
+        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
+        let pause = if settled && !in_doubt { SETTLED } else { UNSETTLED };
         let step = plan.certificates.as_ref().map_or(pause, |plan| {
             // In whole seconds and at least one: a step is due at a second, and is seen after it.
             let until = plan.next.duration_since(now).as_secs().saturating_add(1);
@@ -351,6 +359,9 @@ fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> M
 
 /// Nodes with metrics, of all nodes; only when it is our server that answers.
 fn coverage(observed: &Observed) -> Option<(usize, usize)> {
+    if let Some(nodes) = kubelets::coverage(observed) {
+        return Some((nodes.covered, nodes.total));
+    }
     let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(ownership::is_ours);
     let covered = match observed.served {
         Served::Answered { nodes } if ours => nodes,
