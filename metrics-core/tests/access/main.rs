@@ -6,4 +6,5 @@
 mod bench;
 mod connections;
 mod credentials;
+mod report;
 mod serving;
