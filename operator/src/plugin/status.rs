@@ -75,6 +75,14 @@ pub fn status(picture: &Picture) -> Branch {
             vec![operator, api_services(&picture.api_services), autoscalers(&picture.autoscalers)],
         );
     };
+    if served.deleting {
+        let ready = served.status.conditions.iter().find(|condition| condition.type_ == "Ready");
+        let text = ready.map_or_else(String::new, |ready| ready.message.clone());
+        let title = format!("MetricsPipeline {} is being deleted", served.name);
+        let mut parts = vec![operator];
+        parts.extend(pods(&picture.pods));
+        return Branch::new(Mark::Waiting, title, text).with(parts);
+    }
     let mut parts = vec![operator];
     parts.extend(layers(picture, served));
     parts.push(autoscalers(&picture.autoscalers));
