@@ -7,7 +7,7 @@
 
 mod client;
 mod error;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;

@@ -4,10 +4,13 @@ mod access;
 mod answers;
 mod autoscaling;
 mod chart;
+mod clients;
+mod kube_rs;
 mod lifecycle;
 mod quiet;
 mod recovery;
 mod validation;
+mod watch;
 
 use std::time::Duration;
 
@@ -28,11 +31,14 @@ pub fn add(suite: &mut Suite) {
     answers::add(suite, &calm);
     access::add(suite, &calm);
     autoscaling::add(suite, &calm);
+    clients::add(suite, &calm);
+    watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
     // …and one where things break.
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
     recovery::add(suite, &rough);
+    watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
 }
 
