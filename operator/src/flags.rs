@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
+
+use crate::pki::Timing;
 
 /// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -36,6 +39,14 @@ pub struct Flags {
     /// The form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+
+    /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
+    #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
+    pub ca_trust_settles: u64,
+
+    /// For tests: every validity of a certificate is divided by this
+    #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+    pub certificate_time_compression: u32,
 }
 
 /// The form of the log.
@@ -48,7 +59,7 @@ pub enum LogFormat {
 }
 
 /// What the operator was started with, after defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The namespace of metrics-core.
     pub namespace: String,
@@ -56,6 +67,8 @@ pub struct Settings {
     pub image: Option<String>,
     /// Who this process is: the pod's name, or the host's.
     pub identity: String,
+    /// How fast certificates age.
+    pub certificates: Timing,
 }
 
 /// Why the operator can't start.
@@ -86,6 +99,10 @@ impl Flags {
             image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
             // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
             identity: format!("{}_{}", name.trim(), started()),
+            certificates: Timing {
+                trust_settles: Duration::from_secs(self.ca_trust_settles),
+                compression: self.certificate_time_compression,
+            },
         })
     }
 }

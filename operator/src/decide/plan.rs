@@ -155,7 +155,7 @@ fn plan_certificates(
         [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| held.get(&object)).cloned();
     let problem = match blocker {
         Some(problem) => problem,
-        None => match certificates::plan(context.spec, &context.settings.namespace, observed, now) {
+        None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
             Err(error) => {
                 Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served};
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::pki::Certificate;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -215,6 +216,25 @@ impl Observer {
             Served::NotAsked
         };
         &self.observed
+    }
+
+    /// Looks at which certificate each replica serves; whether all serve the given one.
+    pub async fn prove(
+        &mut self,
+        port: u16,
+        server: &str,
+        certificate: &Certificate,
+        ca: &Certificate,
+    ) -> bool {
+        let proof = proof::look(&self.observed.pods, port, server, certificate, ca).await;
+        let proven = proof.proven(&self.observed.pods).is_some();
+        self.observed.proof = Some(proof);
+        proven
+    }
+
+    /// Nothing is to be proven.
+    pub fn settle(&mut self) {
+        self.observed.proof = None;
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {

@@ -106,6 +106,12 @@ impl Certificate {
         Ok(certificate)
     }
 
+    /// The certificate itself (RFC 5280, 4.1) in DER.
+    #[must_use]
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
     /// PEM (RFC 7468).
     #[must_use]
     pub fn to_pem(&self) -> String {

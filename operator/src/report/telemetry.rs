@@ -198,7 +198,12 @@ mod tests {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
-        let plan = crate::decide::certificates::plan(&spec, "ns", &crate::observe::Observed::default(), now);
+        let plan = crate::decide::certificates::plan(
+            &spec,
+            &crate::flags::Settings::default(),
+            &crate::observe::Observed::default(),
+            now,
+        );
         telemetry.certificates(&plan.expect("a plan"));
         telemetry.keep_only(["a"].into_iter());
         assert!(telemetry.encode().contains("certificate=\"ca\""));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus};
+use crds::{FINALIZER, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -14,6 +14,7 @@ use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, s
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
+use crate::pki::Rollover;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
 /// When all is well, metrics are asked for this often.
@@ -24,6 +25,9 @@ const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// Something is on its way for this long after the last change; then it is a state.
 const ON_ITS_WAY: Duration = Duration::from_secs(120);
+
+/// While an old CA waits for the proof that it is not needed any more.
+const PROVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What no watch tells is looked at with this distance at least.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -40,6 +44,9 @@ pub enum ReconcileError {
     /// Nothing could be decided.
     #[error(transparent)]
     Decide(#[from] crate::decide::DecideError),
+    /// The thread that decides ended early: a defect of the operator.
+    #[error("the decision was not made, as its thread stopped")]
+    Stopped,
     /// kube-apiserver was lost while writing.
     #[error("kube-apiserver can't be reached: {0}")]
     Unreachable(String),
@@ -121,7 +128,7 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
-        let decision = decide(serving.served, self.observer.observed(), &self.settings, now)?;
+        let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
         let others = self.report_others(&serving, now).await;
@@ -130,6 +137,34 @@ impl Reconciler {
             others?;
         }
         Ok(next)
+    }
+
+    /// New RSA keys take up to seconds; the Lease is renewed meanwhile.
+    async fn decide(&self, served: Option<&Pipeline>, now: Timestamp) -> Result<Decision, ReconcileError> {
+        let observed = self.observer.observed();
+        let slow = served
+            .and_then(|pipeline| pipeline.spec.as_ref().ok())
+            .is_some_and(|spec| spec.certificates.key_algorithm != KeyAlgorithm::ECDSAP256);
+        if !slow {
+            return Ok(decide(served, observed, &self.settings, now)?);
+        }
+        let (served, observed, settings) = (served.cloned(), observed.clone(), self.settings.clone());
+        let decided = tokio::task::spawn_blocking(move || decide(served.as_ref(), &observed, &settings, now));
+        Ok(decided.await.map_err(|_| ReconcileError::Stopped)??)
+    }
+
+    /// Whether the replicas were just proven to serve the certificate of a new CA.
+    async fn prove(&mut self, spec: &MetricsPipelineSpec, plan: &Maintain) -> bool {
+        let replacing =
+            plan.certificates.as_ref().filter(|certificates| certificates.rollover == Rollover::Retiring);
+        let Some(certificates) = replacing else {
+            self.observer.settle();
+            return false;
+        };
+        let port = u16::try_from(spec.metrics_core.secure_port).unwrap_or_default();
+        let server = format!("{}.{}.svc", Owned::Service.name(), self.settings.namespace);
+        let (certificate, ca) = (&certificates.serving_certificate, &certificates.ca_certificate);
+        self.observer.prove(port, &server, certificate, ca).await
     }
 
     async fn serve(
@@ -190,6 +225,10 @@ impl Reconciler {
             return Ok(None);
         }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
+        // What was just written is on its way to the replicas.
+        if !outcome.wrote() && self.prove(spec, plan).await {
+            return Ok(None);
+        }
         let observed = self.observer.observed();
         let verdicts = conditions::judge(Evidence {
             namespace: &self.settings.namespace,
@@ -213,6 +252,9 @@ impl Reconciler {
         }
         let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
         let step = plan.certificates.as_ref().map_or(pause, |plan| {
+            if plan.rollover == Rollover::Retiring {
+                return PROVE_AGAIN;
+            }
             // In whole seconds and at least one: a step is due at a second, and is seen after it.
             let until = plan.next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))

@@ -7,6 +7,7 @@ mod chart;
 mod lifecycle;
 mod quiet;
 mod recovery;
+mod rotation;
 mod validation;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub fn add(suite: &mut Suite) {
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
     recovery::add(suite, &rough);
     lifecycle::add(suite, &rough);
+    rotation::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.

@@ -45,8 +45,15 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
             Reason::Progressing,
             format!(
                 "The CA is being replaced: the serving certificate is of the new one, and the old one stays trusted until \
-                 every replica serves it. {valid}"
+                 every replica is proven to serve it ({}). {valid}",
+                lack(evidence)
             ),
         ),
     }
+}
+
+/// What the proof waits for.
+fn lack(evidence: Evidence<'_>) -> String {
+    let lack = evidence.observed.proof.as_ref().and_then(|proof| proof.lack(&evidence.observed.pods));
+    lack.unwrap_or_else(|| "they are being looked at".to_owned())
 }

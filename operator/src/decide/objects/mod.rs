@@ -178,6 +178,7 @@ pub(super) mod tests {
             namespace: "metrics-system".to_owned(),
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
+            certificates: crate::pki::Timing::default(),
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings })
     }
