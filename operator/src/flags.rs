@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use crate::pki::Timing;
+use crate::powers::Powers;
 
 /// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -40,6 +41,14 @@ pub struct Flags {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
+    /// Issue the front proxy's certificates for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub front_proxy: bool,
+
+    /// Approve kubelets' CSRs for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub csr_approval: bool,
+
     /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
     #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
     pub ca_trust_settles: u64,
@@ -69,6 +78,8 @@ pub struct Settings {
     pub identity: String,
     /// How fast certificates age.
     pub certificates: Timing,
+    /// What it may do beyond the usual.
+    pub powers: Powers,
 }
 
 /// Why the operator can't start.
@@ -103,6 +114,7 @@ impl Flags {
                 trust_settles: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
             },
+            powers: Powers { front_proxy: self.front_proxy, csr_approval: self.csr_approval },
         })
     }
 }

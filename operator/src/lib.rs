@@ -10,5 +10,6 @@ pub mod flags;
 pub mod observe;
 pub mod owned;
 pub mod pki;
+pub mod powers;
 pub mod report;
 pub mod run;

@@ -123,6 +123,8 @@ pub struct Observed {
     pub nodes: Option<usize>,
     /// Whether a request for metrics is answered.
     pub served: Served,
+    /// What kube-apiserver publishes as the front proxy's CA; looked at only while one of ours is being replaced.
+    pub published_front_proxy_ca: Option<Vec<u8>>,
     /// Which certificate the replicas serve; looked at only while a CA is being replaced.
     pub proof: Option<Proof>,
 }

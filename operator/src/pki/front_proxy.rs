@@ -80,9 +80,10 @@ pub struct Plan {
 
 /// Decides; issues what must be new.
 pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, IssueError> {
-    let published = found.published.as_deref().map_or_else(Vec::new, |pem| {
-        Certificate::parse_pem(pem).unwrap_or_default()
-    });
+    let published = found
+        .published
+        .as_deref()
+        .map_or_else(Vec::new, |pem| Certificate::parse_pem(pem).unwrap_or_default());
     let mut ca_issued = None;
     let mut retired = None;
     let stored_next = authority(found.next.as_ref(), now).ok();
@@ -117,14 +118,13 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
         Ok((_, Some(why))) if trusted || why != Why::NewAuthority => client_issued = Some(why),
         Ok((pair, _)) => kept = Some(pair),
     }
-    let (client, client_certificate) = match kept {
-        Some(kept) => kept,
-        None => {
-            let until = ca.1.not_after.min(now + wanted.client_validity);
-            let pair = issue_client(&ca.0, &wanted.common_name, ALGORITHM, until, now)?;
-            let certificate = first(&pair.certificate)?;
-            (pair, certificate)
-        }
+    let (client, client_certificate) = if let Some(kept) = kept {
+        kept
+    } else {
+        let until = ca.1.not_after.min(now + wanted.client_validity);
+        let pair = issue_client(&ca.0, &wanted.common_name, ALGORITHM, until, now)?;
+        let certificate = first(&pair.certificate)?;
+        (pair, certificate)
     };
     let waits = next.is_some() || !client_certificate.authenticates_under(&ca.1);
     let pem = |certificates: &[Certificate]| certificates.iter().map(Certificate::to_pem).collect::<String>();

@@ -61,8 +61,11 @@ impl FrontProxy<'_> {
     /// A JSON array of the arguments, which is a YAML list too: of a static pod's `command`, for one.
     #[must_use]
     pub fn json(&self) -> String {
-        let arguments: Vec<_> =
-            self.arguments().into_iter().map(|argument| serde_json::Value::String(argument).to_string()).collect();
+        let arguments: Vec<_> = self
+            .arguments()
+            .into_iter()
+            .map(|argument| serde_json::Value::String(argument).to_string())
+            .collect();
         format!("[\n  {}\n]\n", arguments.join(",\n  "))
     }
 
@@ -162,12 +165,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<String>>(&PROXY.json()).expect("JSON"), arguments);
         let kubeadm = PROXY.kubeadm();
         for (name, value) in PROXY.flags() {
-            assert!(kubeadm.contains(&format!("    - name: {name}\n      value: \"{value}\"\n")), "{kubeadm}");
+            assert!(
+                kubeadm.contains(&format!("    - name: {name}\n      value: \"{value}\"\n")),
+                "{kubeadm}"
+            );
         }
         // systemd splits at blanks.
         let systemd = PROXY.systemd();
         let line = systemd.lines().find_map(|line| line.strip_prefix("Environment=\"FRONT_PROXY_FLAGS="));
-        let words: Vec<_> = line.and_then(|line| line.strip_suffix('"')).expect("a variable").split(' ').collect();
+        let words: Vec<_> =
+            line.and_then(|line| line.strip_suffix('"')).expect("a variable").split(' ').collect();
         assert_eq!(words, arguments);
         let first = "   kubectl get secret metrics-core-front-proxy --namespace ns --output go-template='{{index .data \"ca.crt\" | \
                      base64decode}}' > /etc/kubernetes/pki/metrics-core-front-proxy-ca.crt";

@@ -3,11 +3,13 @@
 //! All pure: it needs neither a client nor a clock, only the entropy of new keys. Times are passed in.
 
 mod certificate;
+pub mod front_proxy;
+pub mod front_proxy_flags;
 mod issue;
 mod plan;
 
 pub use certificate::{Certificate, ParseError};
-pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_leaf};
+pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
 pub use plan::{Found, Plan, Rollover, Trusted, Wanted, Why, plan};
 
 use std::time::Duration;

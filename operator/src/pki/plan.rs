@@ -75,7 +75,9 @@ pub enum Why {
     NotYetValid(Timestamp),
     /// It does not name the Service.
     WrongNames(Vec<String>),
-    /// No CA that is known signed it for a server.
+    /// Its subject has another common name.
+    OtherName(String),
+    /// No CA that is known signed it for its purpose.
     UnknownAuthority,
     /// Its CA was replaced.
     NewAuthority,
@@ -97,9 +99,10 @@ impl fmt::Display for Why {
             Self::Expired(when) => write!(f, "it expired at {when}"),
             Self::NotYetValid(when) => write!(f, "it is valid only from {when}"),
             Self::WrongNames(names) => write!(f, "it names {}", names.join(", ")),
-            Self::UnknownAuthority => f.write_str("no known CA signed it for a server"),
+            Self::OtherName(name) => write!(f, "its common name is {name}"),
+            Self::UnknownAuthority => f.write_str("no known CA signed it for its purpose"),
             Self::NewAuthority => f.write_str("its CA was replaced"),
-            Self::AlgorithmChanged => f.write_str("certificates.keyAlgorithm was changed"),
+            Self::AlgorithmChanged => f.write_str("its key is of another algorithm than asked for"),
             Self::ValidityShortened => f.write_str("its validity in the spec was shortened"),
             Self::Due => f.write_str("its renewal was due"),
         }
@@ -223,7 +226,7 @@ fn authority(
         Ok((pair, certificate)) => return Ok((pair, certificate, None)),
         Err(why) => why,
     };
-    let pair = issue_ca(wanted.algorithm, wanted.ca_validity, now)?;
+    let pair = issue_ca("metrics-core CA", wanted.algorithm, wanted.ca_validity, now)?;
     let certificate = first(&pair.certificate)?;
     Ok((pair, certificate, Some(why)))
 }
@@ -267,7 +270,10 @@ fn read_serving(
     Ok(Usable { pair, certificate, outdated })
 }
 
-fn read_pair(stored: Option<&(Vec<u8>, Vec<u8>)>, now: Timestamp) -> Result<(Pair, Certificate), Why> {
+pub(super) fn read_pair(
+    stored: Option<&(Vec<u8>, Vec<u8>)>,
+    now: Timestamp,
+) -> Result<(Pair, Certificate), Why> {
     let (certificate_pem, key) = stored.ok_or(Why::Missing)?;
     let certificate = Certificate::parse_pem(certificate_pem)
         .map_err(|error| Why::Unreadable(format!("can't be read: tls.crt {error}")))?
@@ -291,7 +297,7 @@ fn read_pair(stored: Option<&(Vec<u8>, Vec<u8>)>, now: Timestamp) -> Result<(Pai
     }
 }
 
-fn outdated(
+pub(super) fn outdated(
     certificate: &Certificate,
     algorithm: KeyAlgorithm,
     validity: Duration,
@@ -333,7 +339,7 @@ fn known_authorities(found: &Found, current: &Certificate, now: Timestamp) -> Ve
     known
 }
 
-fn first(pem: &str) -> Result<Certificate, IssueError> {
+pub(super) fn first(pem: &str) -> Result<Certificate, IssueError> {
     Certificate::parse_pem(pem.as_bytes())
         .map(|mut certificates| certificates.swap_remove(0))
         .map_err(|error| IssueError::Authority(error.to_string()))

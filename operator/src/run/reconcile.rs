@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crds::{FINALIZER, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec, MetricsPipelineStatus};
+use crds::{
+    FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec, MetricsPipelineStatus,
+};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -77,6 +79,8 @@ pub struct Reconciler {
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
     looked: Option<(Instant, String, i64)>,
     changed: Instant,
+    /// Whether a CA of the front proxy waits until kube-apiserver publishes it.
+    front_proxy_waits: bool,
 }
 
 #[derive(Clone)]
@@ -93,7 +97,7 @@ impl Reconciler {
     #[must_use]
     pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
         Self {
-            observer: Observer::start(client.clone(), settings.namespace.clone()),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             client: ClientOf(client),
@@ -101,6 +105,7 @@ impl Reconciler {
             telemetry,
             looked: None,
             changed: Instant::now(),
+            front_proxy_waits: false,
         }
     }
 
@@ -142,9 +147,10 @@ impl Reconciler {
     /// New RSA keys take up to seconds; the Lease is renewed meanwhile.
     async fn decide(&self, served: Option<&Pipeline>, now: Timestamp) -> Result<Decision, ReconcileError> {
         let observed = self.observer.observed();
-        let slow = served
-            .and_then(|pipeline| pipeline.spec.as_ref().ok())
-            .is_some_and(|spec| spec.certificates.key_algorithm != KeyAlgorithm::ECDSAP256);
+        let slow = served.and_then(|pipeline| pipeline.spec.as_ref().ok()).is_some_and(|spec| {
+            spec.certificates.key_algorithm != KeyAlgorithm::ECDSAP256
+                || spec.certificates.front_proxy.mode != FrontProxyMode::Off
+        });
         if !slow {
             return Ok(decide(served, observed, &self.settings, now)?);
         }
@@ -202,6 +208,7 @@ impl Reconciler {
             .is_some_and(|(when, of, at)| when.elapsed() < LOOK_AROUND && *of == uid && *at == generation);
         if !is_fresh {
             self.observer.look_around(&spec).await;
+            self.observer.look_for_front_proxy_ca(self.front_proxy_waits).await;
             self.looked = Some((Instant::now(), uid, generation));
         }
     }
@@ -212,6 +219,7 @@ impl Reconciler {
         plan: &Maintain,
         now: Timestamp,
     ) -> Result<Option<Duration>, ReconcileError> {
+        self.front_proxy_waits = plan.front_proxy.as_ref().is_some_and(|front_proxy| front_proxy.waits);
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
@@ -239,7 +247,11 @@ impl Reconciler {
             now,
         });
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
-        let facts = Facts { certificates: plan.certificates.as_ref(), nodes: coverage(observed) };
+        let facts = Facts {
+            certificates: plan.certificates.as_ref(),
+            front_proxy: plan.front_proxy.as_ref(),
+            nodes: coverage(observed),
+        };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
         if outcome.wrote() {
@@ -251,15 +263,17 @@ impl Reconciler {
             return Err(ReconcileError::Incomplete(refused));
         }
         let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
-        let step = plan.certificates.as_ref().map_or(pause, |plan| {
-            if plan.rollover == Rollover::Retiring {
-                return PROVE_AGAIN;
-            }
+        let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
+        let steps = [
+            plan.certificates.as_ref().map(|plan| plan.next),
+            plan.front_proxy.as_ref().map(|plan| plan.next_step),
+        ];
+        let step = steps.into_iter().flatten().min().map_or(pause, |next| {
             // In whole seconds and at least one: a step is due at a second, and is seen after it.
-            let until = plan.next.duration_since(now).as_secs().saturating_add(1);
+            let until = next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
-        Ok(Some(pause.min(step)))
+        Ok(Some(pause.min(step).min(if retiring { PROVE_AGAIN } else { pause })))
     }
 
     async fn dismantle(
@@ -362,12 +376,16 @@ impl Reconciler {
     }
 
     async fn tell_certificates(&mut self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome) {
-        let Some(certificates) = &plan.certificates else { return };
-        self.telemetry.certificates(certificates);
-        let news = [
-            (Owned::CaSecret, "CA", &certificates.ca_renewed),
-            (Owned::ServingSecret, "serving", &certificates.serving_renewed),
-        ];
+        self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
+        let mut news = Vec::new();
+        if let Some(certificates) = &plan.certificates {
+            news.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
+            news.push((Owned::ServingSecret, "serving", &certificates.serving_renewed));
+        }
+        if let Some(front_proxy) = &plan.front_proxy {
+            news.push((Owned::FrontProxyCaSecret, "front-proxy CA", &front_proxy.ca_issued));
+            news.push((Owned::FrontProxySecret, "front-proxy client", &front_proxy.client_issued));
+        }
         for (object, which, why) in news {
             if let Some(why) = why
                 && outcome.applied.contains(&object)

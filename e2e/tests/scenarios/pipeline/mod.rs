@@ -4,6 +4,7 @@ mod access;
 mod answers;
 mod autoscaling;
 mod chart;
+mod front_proxy;
 mod lifecycle;
 mod quiet;
 mod recovery;
@@ -36,6 +37,7 @@ pub fn add(suite: &mut Suite) {
     recovery::add(suite, &rough);
     lifecycle::add(suite, &rough);
     rotation::add(suite);
+    front_proxy::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.

@@ -17,6 +17,7 @@ fn plan() -> Maintain {
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
+        front_proxy: None,
     }
 }
 
