@@ -11,5 +11,6 @@ pub mod observe;
 pub mod owned;
 pub mod pki;
 pub mod plugin;
+pub mod powers;
 pub mod report;
 pub mod run;

@@ -4,11 +4,16 @@ mod access;
 mod answers;
 mod autoscaling;
 mod chart;
+<<<<<<< HEAD
 mod clients;
 mod kube_rs;
+=======
+mod front_proxy;
+>>>>>>> pki
 mod lifecycle;
 mod quiet;
 mod recovery;
+mod rotation;
 mod validation;
 mod watch;
 
@@ -40,6 +45,8 @@ pub fn add(suite: &mut Suite) {
     recovery::add(suite, &rough);
     watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
+    rotation::add(suite);
+    front_proxy::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.
