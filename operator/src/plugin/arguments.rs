@@ -38,6 +38,27 @@ pub struct Arguments {
 pub enum Command {
     /// Shows the pipeline as a tree, from the kubelets to the autoscalers
     Status,
+    /// Prints kube-apiserver's flags for the front-proxy certificate, in a form to paste
+    Flags {
+        /// Which form
+        #[arg(value_enum, default_value_t = FlagsForm::Steps, value_name = "FORM")]
+        form: FlagsForm,
+    },
+}
+
+/// The forms of kube-apiserver's flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlagsForm {
+    /// What to do, step by step.
+    Steps,
+    /// One argument a line.
+    Lines,
+    /// The arguments as a JSON array, which is a YAML list too.
+    Json,
+    /// kubeadm's ClusterConfiguration.
+    Kubeadm,
+    /// A drop-in for systemd.
+    Systemd,
 }
 
 /// How the answer is written.

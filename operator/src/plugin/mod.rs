@@ -4,6 +4,7 @@
 
 pub mod arguments;
 mod connect;
+mod flags;
 mod picture;
 mod status;
 mod tree;
@@ -35,32 +36,45 @@ pub enum PluginError {
 /// Does what was asked for; how bad the worst is that was found.
 pub async fn run(arguments: &Arguments) -> Result<Mark, PluginError> {
     let client = connect::client(arguments).await?;
-    let tree = match arguments.command {
-        Command::Status => status::status(&Picture::take(&client, arguments.namespace.clone()).await),
-    };
-    write(arguments, &tree)?;
-    Ok(tree.mark)
-}
-
-fn write(arguments: &Arguments, tree: &Branch) -> Result<(), PluginError> {
-    let mut out = io::stdout().lock();
-    let text = match arguments.output {
-        Output::Text => tree::render(tree, style(arguments, out.is_terminal())),
-        Output::Json => serde_json::to_string_pretty(tree)? + "\n",
-    };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads has read enough, as `head` does.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+    let picture = Picture::take(&client, arguments.namespace.clone()).await;
+    match arguments.command {
+        Command::Status => tell(arguments, &status::status(&picture)),
+        Command::Flags { form } => {
+            let (text, remark) = flags::flags(&picture, form);
+            if let Some(remark) = remark {
+                // Beside the answer, so that the answer can be written to a file.
+                _ = writeln!(io::stderr(), "note: {remark}");
+            }
+            write(&text)?;
+            Ok(Mark::Good)
+        }
     }
 }
 
-fn style(arguments: &Arguments, terminal: bool) -> tree::Style {
+fn tell(arguments: &Arguments, tree: &Branch) -> Result<Mark, PluginError> {
+    let text = match arguments.output {
+        Output::Text => tree::render(tree, style(arguments)),
+        Output::Json => serde_json::to_string_pretty(tree)? + "\n",
+    };
+    write(&text)?;
+    Ok(tree.mark)
+}
+
+fn write(text: &str) -> Result<(), io::Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn style(arguments: &Arguments) -> tree::Style {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let colours = match arguments.color {
         Colour::Always => true,
         Colour::Never => false,
-        Colour::Auto => terminal && variable("NO_COLOR").is_none(),
+        Colour::Auto => io::stdout().is_terminal() && variable("NO_COLOR").is_none(),
     };
     let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
     tree::Style { colours, width: width.filter(|width| *width >= 40).unwrap_or(WIDTH) }

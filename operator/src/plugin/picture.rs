@@ -63,6 +63,8 @@ pub struct Picture {
     pub api_services: Part<Vec<APIService>>,
     /// HorizontalPodAutoscalers that use resource metrics.
     pub autoscalers: Part<Vec<HorizontalPodAutoscaler>>,
+    /// The operator's namespace, if it was found.
+    pub namespace: Option<String>,
 }
 
 impl Picture {
@@ -107,6 +109,7 @@ impl Picture {
             autoscalers: autoscalers
                 .map(|list| list.items.into_iter().filter(uses_resource_metrics).collect())
                 .map_err(Unread::from),
+            namespace,
         }
     }
 }

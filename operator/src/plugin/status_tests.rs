@@ -46,6 +46,7 @@ fn picture(conditions: &Value) -> Picture {
             "status": { "conditions": available },
         }))]),
         autoscalers: Ok(Vec::new()),
+        namespace: Some("ns".to_owned()),
     }
 }
 
