@@ -5,7 +5,7 @@ use crds::MetricsPipelineSpec;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::{Found, FrontProxyMap, Replica, ReportError, Served};
+use crate::observe::{Found, FrontProxyMap, Teller, ReportError, Served};
 use crate::owned::Owned;
 
 fn now() -> Timestamp {
@@ -40,13 +40,13 @@ fn map(change: &[(&str, Option<&str>)]) -> FrontProxyMap {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn replica(more: Value) -> Replica {
+fn replica(more: Value) -> Teller {
     let mut report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z",
         "nodes": { "known": 1, "covered": 1, "failing": 0 } });
     for (key, value) in more.as_object().expect("an object") {
         report[key] = value.clone();
     }
-    Replica {
+    Teller {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,

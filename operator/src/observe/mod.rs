@@ -2,12 +2,14 @@
 //! served. Nothing is decided here.
 
 mod observer;
+mod proof;
 mod replicas;
 mod served;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crds::front_proxy::PROXY_CA;
 use crds::report::Report;
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
@@ -18,7 +20,8 @@ use kube::core::DynamicObject;
 use crate::owned::Owned;
 
 pub use observer::{ObserveError, Observer};
-pub use replicas::{Replica, ReportError};
+pub use proof::{Proof, Replica, Seen};
+pub use replicas::{ReportError, Teller};
 pub use served::{MAX_RESPONSE, Served};
 pub use watches::{Changes, Source};
 
@@ -144,13 +147,15 @@ pub struct Observed {
     /// How kube-apiserver is known to aggregated API servers.
     pub front_proxy: FrontProxyMap,
     /// The pods of metrics-core that run, and what they told.
-    pub replicas: Vec<Replica>,
+    pub replicas: Vec<Teller>,
     /// The NetworkPolicies of the operator's namespace, once they may explain something.
     pub network_policies: Option<Vec<NetworkPolicy>>,
     /// How many CertificateSigningRequests of kubelets wait for an approval, once they may explain something.
     pub pending_kubelet_csrs: Option<usize>,
     /// Since when nodes have had no metrics although their kubelets answer.
     pub uncovered_since: Option<Timestamp>,
+    /// Which certificate the replicas serve; looked at only while a CA is being replaced.
+    pub proof: Option<Proof>,
 }
 
 impl Observed {
@@ -174,12 +179,21 @@ impl Observed {
 
     /// What the ready replicas told; of those that are not ready, too, when none is.
     pub fn reports(&self) -> impl Iterator<Item = &Report> {
-        let told = |replica: &&Replica| replica.report.is_ok();
+        let told = |replica: &&Teller| replica.report.is_ok();
         let any_ready = self.replicas.iter().filter(told).any(|replica| replica.ready);
         self.replicas
             .iter()
             .filter(move |replica| replica.ready || !any_ready)
             .filter_map(|replica| replica.report.as_deref().ok())
+    }
+
+    /// What kube-apiserver publishes as the front proxy's CA, PEM.
+    #[must_use]
+    pub fn published_front_proxy_ca(&self) -> Option<&str> {
+        match &self.front_proxy {
+            FrontProxyMap::Found(data) => data.get(PROXY_CA).map(String::as_str),
+            _ => None,
+        }
     }
 
     /// In words why no replica told anything; `None` when one did.

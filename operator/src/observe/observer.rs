@@ -21,11 +21,15 @@ use tokio::task::JoinSet;
 
 use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use super::{
+    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served,
+};
 use crate::causes::causes;
 use crate::decide::ownership::is_ours;
 use crate::diagnosis::{Symptoms, kubelets};
 use crate::owned::{METRICS_CORE, Owned};
+use crate::pki::Certificate;
+use crate::powers::Powers;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -71,6 +75,8 @@ pub enum ObserveError {
 pub struct Observer {
     client: Client,
     namespace: String,
+    /// The owned objects that may be seen.
+    objects: Vec<Owned>,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -86,13 +92,17 @@ pub struct Observer {
 impl Observer {
     /// Starts the watches; the first observation reads everything.
     #[must_use]
-    pub fn start(client: Client, namespace: String, auth: &AuthInfo) -> Self {
+    pub fn start(client: Client, namespace: String, powers: Powers, auth: &AuthInfo) -> Self {
+        // Without the right to see an object there is nothing to watch.
+        let seen = |object: &Owned| object.power().is_none_or(|power| powers.has(power));
+        let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
             client,
             namespace,
+            objects,
             changes,
             known,
             _watches: watches,
@@ -147,7 +157,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all());
+            changed.extend(Source::all(&self.objects));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -318,6 +328,25 @@ impl Observer {
         } else {
             None
         };
+    }
+
+    /// Looks at which certificate each replica serves; whether all serve the given one.
+    pub async fn prove(
+        &mut self,
+        port: u16,
+        server: &str,
+        certificate: &Certificate,
+        ca: &Certificate,
+    ) -> bool {
+        let proof = proof::look(&self.observed.pods, port, server, certificate, ca).await;
+        let proven = proof.proven(&self.observed.pods).is_some();
+        self.observed.proof = Some(proof);
+        proven
+    }
+
+    /// Nothing is to be proven.
+    pub fn settle(&mut self) {
+        self.observed.proof = None;
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {

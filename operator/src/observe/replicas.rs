@@ -30,7 +30,7 @@ const MAX_REPLICAS: usize = 16;
 
 /// A pod of metrics-core that runs, and what it told.
 #[derive(Clone, Debug)]
-pub struct Replica {
+pub struct Teller {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
@@ -125,12 +125,12 @@ impl Trust {
 /// Asks every pod that runs, side by side. One that does not answer once keeps what it told before.
 pub(super) async fn ask(
     pods: &[Pod],
-    before: &[Replica],
+    before: &[Teller],
     namespace: &str,
     ca: &str,
     trust: &mut Trust,
     token: &Token,
-) -> Vec<Replica> {
+) -> Vec<Teller> {
     let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
     let name = format!("metrics-core.{namespace}.svc");
     let asked = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
@@ -153,7 +153,7 @@ pub(super) async fn ask(
                 }
                 (report, _) => report.map(Arc::new),
             };
-            Replica { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
+            Teller { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
         }
     });
     join_all(asked).await

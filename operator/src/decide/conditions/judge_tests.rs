@@ -1,5 +1,6 @@
 use super::*;
-use crate::observe::{Found, Replica, Served};
+use crate::flags::Settings;
+use crate::observe::{Found, Teller, Served};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
@@ -9,12 +10,14 @@ fn now() -> Timestamp {
 fn plan() -> Maintain {
     let spec = MetricsPipelineSpec::default();
     let certificates =
-        crate::decide::certificates::plan(&spec, "ns", &Observed::default(), now()).expect("a plan");
+        crate::decide::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
+            .expect("a plan");
     Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
+        front_proxy: None,
     }
 }
 
@@ -42,10 +45,10 @@ fn healthy() -> Observed {
     observed
 }
 
-fn replica(nodes: &Value, scrapes: &Value) -> Replica {
+fn replica(nodes: &Value, scrapes: &Value) -> Teller {
     let report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z", "nodes": nodes,
         "scrapes": scrapes, "lastFrontProxyRequest": "2026-01-01T00:09:58Z" });
-    Replica {
+    Teller {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,
