@@ -19,6 +19,7 @@ const SHOWN: usize = 5;
 /// A part of the pipeline, from the kubelets to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
+    Kubelets,
     MetricsCore,
     ApiServer,
     MetricsApi,
