@@ -10,5 +10,7 @@ pub mod flags;
 pub mod observe;
 pub mod owned;
 pub mod pki;
+pub mod plugin;
+pub mod powers;
 pub mod report;
 pub mod run;

@@ -8,7 +8,7 @@ use crds::cause::HandshakeCause;
 use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::activity::Activity;
 use super::metrics::Close;
+use super::stall::Streams;
 use super::{Chain, Limits, Metrics, handshake};
 use crate::authenticate::Peer;
 
@@ -56,7 +57,8 @@ pub(super) async fn serve(
     let limits = &port.limits;
     let io = TokioIo::new(stream);
     if http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let streams = Streams { patience: limits.stall, metrics: port.metrics.clone() };
+        let mut builder = hyper::server::conn::http2::Builder::new(streams);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
@@ -86,11 +88,13 @@ async fn drive<C: GracefulConnection>(
     let mut connection = pin!(connection);
     let mut look = interval(limits.idle.min(limits.request) / 4);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stalled = pin!(activity.stall.overdue(limits.stall));
     let mut closing_since: Option<Instant> = None;
     loop {
         let close = tokio::select! {
             // What breaks a connection (resets, protocol errors) is the client's affair.
             _ = connection.as_mut() => return,
+            () = stalled.as_mut() => return metrics.closed(Close::SlowWatch),
             () = activity.closing() => true,
             _ = closing.wait_for(|closing| *closing), if closing_since.is_none() => true,
             _ = look.tick() => {

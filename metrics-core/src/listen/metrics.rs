@@ -45,12 +45,13 @@ struct Closed {
     cause: Close,
 }
 
-/// Why a connection was closed from this side.
+/// Why a connection, or a watch on it, was closed from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Close {
     TooMany,
     Idle,
     SlowClient,
+    SlowWatch,
 }
 
 impl EncodeLabelValue for Close {
@@ -59,6 +60,7 @@ impl EncodeLabelValue for Close {
             Self::TooMany => "too_many_connections",
             Self::Idle => "idle",
             Self::SlowClient => "slow_client",
+            Self::SlowWatch => "slow_watch",
         };
         EncodeLabelValue::encode(&text, encoder)
     }
@@ -79,7 +81,7 @@ impl Metrics {
         );
         registry.register(
             "metrics_core_closed_connections",
-            "Connections that this side closed, by cause",
+            "Connections that this side closed, and watches that it broke off, by cause",
             self.closed.clone(),
         );
     }
@@ -130,6 +132,7 @@ impl Metrics {
             Close::Idle => return,
             Close::TooMany => "a connection was refused: too many are open",
             Close::SlowClient => "a connection was closed: its client took too long to read an answer",
+            Close::SlowWatch => "a watch was broken off: its client took nothing for too long",
         };
         if let Some(more) = self.closed_log.due(cause) {
             tracing::warn!(since_last = more, "{text}");

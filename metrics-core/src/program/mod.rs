@@ -50,7 +50,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
     let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, serve::Config::default())));
+    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, options.api)));
     let report = report::Sources {
         started,
         store: ingest.store.clone(),

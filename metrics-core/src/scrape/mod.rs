@@ -8,7 +8,7 @@
 mod client;
 mod error;
 mod failures;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;

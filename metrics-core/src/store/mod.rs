@@ -76,6 +76,8 @@ struct Slot {
     snapshot: Arc<Snapshot>,
     /// The change that brought the snapshot, or its end by age.
     version: u64,
+    /// The change before that one.
+    previous: u64,
     /// Whether the last scrape failed.
     failing: bool,
     /// Whether it has been told that the snapshot is too old.
@@ -207,7 +209,7 @@ impl Store {
             index.insert(ticket.slot, &snapshot.layout);
         }
         (slot.failing, slot.expired) = (false, false);
-        slot.version = self.directory.changes().take();
+        slot.changed(self.directory.changes().take());
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
@@ -227,7 +229,7 @@ impl Store {
             slot.failing = true;
             if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
                 slot.expired = true;
-                slot.version = self.directory.changes().take();
+                slot.changed(self.directory.changes().take());
             }
         }
     }
@@ -269,6 +271,13 @@ impl Store {
 
     fn fresh(&self, snapshot: &Snapshot, now_ms: u64) -> bool {
         u128::from(now_ms.saturating_sub(snapshot.requested_ms)) <= self.config.max_age.as_millis()
+    }
+}
+
+impl Slot {
+    /// There is another snapshot, or none any more, since this version.
+    fn changed(&mut self, version: u64) {
+        self.previous = std::mem::replace(&mut self.version, version);
     }
 }
 

@@ -1,7 +1,10 @@
 //! A port in this process, and clients for it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +12,7 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
 use metrics_core::authenticate::trust::{FrontProxy, LiveTrust};
@@ -131,7 +135,11 @@ impl Resources for Echo {
         RequestInfo {
             is_resource_request,
             path: uri.path().into(),
-            verb: if method == Method::GET { "list" } else { "create" },
+            verb: match uri.path() {
+                "/apis/flood" | "/apis/silence" => "watch",
+                _ if method == Method::GET => "list",
+                _ => "create",
+            },
             api_group: api_group.into(),
             resource: resource.into(),
             ..RequestInfo::default()
@@ -139,6 +147,11 @@ impl Resources for Echo {
     }
 
     fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<Body> {
+        match request.uri.path() {
+            "/apis/flood" => return Response::new(Endless(true).boxed_unsync()),
+            "/apis/silence" => return Response::new(Endless(false).boxed_unsync()),
+            _ => {}
+        }
         Response::new(Full::new(Bytes::from(format!("{:?}", request.headers))).boxed_unsync())
     }
 
@@ -146,6 +159,25 @@ impl Resources for Echo {
         let mut response = Response::new(Full::new(Bytes::from(failure.message)).boxed_unsync());
         *response.status_mut() = failure.code.try_into().unwrap();
         response
+    }
+}
+
+/// A body that always has more, or never has anything.
+struct Endless(bool);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0 {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 16 << 10])))))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -282,20 +314,25 @@ impl Connection {
     }
 
     pub async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
+        let response = self.begin(path, headers).await?;
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// An answer whose body is yet to be read.
+    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
         let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::new()).unwrap();
-        let response = match (&mut self.http1, &mut self.http2) {
-            (Some(sender), _) => sender.send_request(request).await?,
-            (_, Some(sender)) => sender.send_request(request).await?,
+        match (&mut self.http1, &mut self.http2) {
+            (Some(sender), _) => sender.send_request(request).await,
+            (_, Some(sender)) => sender.send_request(request).await,
             _ => unreachable!(),
-        };
-        let code = response.status().as_u16();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! served. Nothing is decided here.
 
 mod observer;
+mod proof;
 mod served;
 mod watches;
 
@@ -15,6 +16,7 @@ use kube::core::DynamicObject;
 use crate::owned::Owned;
 
 pub use observer::{ObserveError, Observer};
+pub use proof::{Proof, Replica, Seen};
 pub use served::{MAX_RESPONSE, Served};
 pub use watches::{Changes, Source};
 
@@ -121,6 +123,10 @@ pub struct Observed {
     pub nodes: Option<usize>,
     /// Whether a request for metrics is answered.
     pub served: Served,
+    /// What kube-apiserver publishes as the front proxy's CA; looked at only while one of ours is being replaced.
+    pub published_front_proxy_ca: Option<Vec<u8>>,
+    /// Which certificate the replicas serve; looked at only while a CA is being replaced.
+    pub proof: Option<Proof>,
 }
 
 impl Observed {

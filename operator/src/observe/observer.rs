@@ -14,9 +14,11 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served};
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::pki::Certificate;
+use crate::powers::Powers;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -56,6 +58,8 @@ pub enum ObserveError {
 pub struct Observer {
     client: Client,
     namespace: String,
+    /// The owned objects that may be seen.
+    objects: Vec<Owned>,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -69,13 +73,17 @@ pub struct Observer {
 impl Observer {
     /// Starts the watches; the first observation reads everything.
     #[must_use]
-    pub fn start(client: Client, namespace: String) -> Self {
+    pub fn start(client: Client, namespace: String, powers: Powers) -> Self {
+        // Without the right to see an object there is nothing to watch.
+        let seen = |object: &Owned| object.power().is_none_or(|power| powers.has(power));
+        let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
             client,
             namespace,
+            objects,
             changes,
             known,
             _watches: watches,
@@ -128,7 +136,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all());
+            changed.extend(Source::all(&self.objects));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -215,6 +223,43 @@ impl Observer {
             Served::NotAsked
         };
         &self.observed
+    }
+
+    /// Looks at which certificate each replica serves; whether all serve the given one.
+    pub async fn prove(
+        &mut self,
+        port: u16,
+        server: &str,
+        certificate: &Certificate,
+        ca: &Certificate,
+    ) -> bool {
+        let proof = proof::look(&self.observed.pods, port, server, certificate, ca).await;
+        let proven = proof.proven(&self.observed.pods).is_some();
+        self.observed.proof = Some(proof);
+        proven
+    }
+
+    /// Reads what kube-apiserver publishes as the front proxy's CA, if that matters now.
+    pub async fn look_for_front_proxy_ca(&mut self, matters: bool) {
+        const NAME: &str = "extension-apiserver-authentication";
+        self.observed.published_front_proxy_ca = None;
+        if matters {
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), "kube-system");
+            match within("what kube-apiserver publishes", api.get_opt(NAME)).await {
+                Ok(found) => {
+                    let pem = found
+                        .and_then(|map| map.data)
+                        .and_then(|mut data| data.remove("requestheader-client-ca-file"));
+                    self.observed.published_front_proxy_ca = pem.map(String::into_bytes);
+                }
+                Err(error) => tracing::debug!(%error, "the front proxy's CA waits"),
+            }
+        }
+    }
+
+    /// Nothing is to be proven.
+    pub fn settle(&mut self) {
+        self.observed.proof = None;
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {

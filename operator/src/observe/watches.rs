@@ -35,8 +35,9 @@ pub enum Source {
 
 impl Source {
     /// All that is watched.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(Owned::ALL.map(Self::Object))
+    pub fn all(objects: &[Owned]) -> impl Iterator<Item = Self> {
+        let objects = objects.iter().copied().map(Self::Object);
+        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(objects)
     }
 }
 
@@ -74,7 +75,13 @@ impl Changes {
 pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<Owned, String>>>;
 
 /// Watches all sources until the set is dropped.
-pub(super) fn start(client: &Client, namespace: &str, changes: &Arc<Changes>, known: &Known) -> JoinSet<()> {
+pub(super) fn start(
+    client: &Client,
+    namespace: &str,
+    objects: &[Owned],
+    changes: &Arc<Changes>,
+    known: &Known,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let labels = |key: &str| format!("{key}={METRICS_CORE}");
 
@@ -89,7 +96,7 @@ pub(super) fn start(client: &Client, namespace: &str, changes: &Arc<Changes>, kn
     let of_ours = config().labels(&labels("kubernetes.io/service-name"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
 
-    for object in Owned::ALL {
+    for object in objects.iter().copied() {
         let api: Api<PartialObjectMeta<DynamicObject>> =
             api(client, &object.resource(), object.namespace(namespace));
         let by_name = config().fields(&format!("metadata.name={}", object.name()));

@@ -157,11 +157,23 @@ impl Telemetry {
     }
 
     /// Shows when certificates expire and are renewed.
-    pub fn certificates(&self, plan: &pki::Plan) {
-        for (certificate, value) in [("ca", &plan.ca_certificate), ("serving", &plan.serving_certificate)] {
+    pub fn certificates(&self, plan: Option<&pki::Plan>, front_proxy: Option<&pki::front_proxy::Plan>) {
+        let certificates = [
+            ("ca", plan.map(|plan| &plan.ca_certificate)),
+            ("serving", plan.map(|plan| &plan.serving_certificate)),
+            ("front_proxy_ca", front_proxy.map(|plan| &plan.ca_certificate)),
+            ("front_proxy", front_proxy.map(|plan| &plan.client_certificate)),
+        ];
+        for (certificate, value) in certificates {
             let labels = OfCertificate { certificate };
-            self.expiry.get_or_create(&labels).set(value.not_after.as_second());
-            self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+            if let Some(value) = value {
+                self.expiry.get_or_create(&labels).set(value.not_after.as_second());
+                self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+            } else if certificate.starts_with("front_proxy") {
+                // Not asked for; what could not be planned stays to be alerted on.
+                self.expiry.remove(&labels);
+                self.renewal.remove(&labels);
+            }
         }
     }
 
@@ -198,8 +210,13 @@ mod tests {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
-        let plan = crate::decide::certificates::plan(&spec, "ns", &crate::observe::Observed::default(), now);
-        telemetry.certificates(&plan.expect("a plan"));
+        let plan = crate::decide::certificates::plan(
+            &spec,
+            &crate::flags::Settings::default(),
+            &crate::observe::Observed::default(),
+            now,
+        );
+        telemetry.certificates(Some(&plan.expect("a plan")), None);
         telemetry.keep_only(["a"].into_iter());
         assert!(telemetry.encode().contains("certificate=\"ca\""));
         telemetry.keep_only(std::iter::empty());
