@@ -215,7 +215,9 @@ fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<Strin
     if program.package == "." {
         let entries = fs::read_dir(module).doing(|| format!("read {}", module.display()))?;
         let files = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.extend(files.filter(|name| name.ends_with(".go")));
+        names.extend(
+            files.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "go")),
+        );
         names[2..].sort();
     }
     for name in &names {

@@ -31,7 +31,7 @@ struct Kept<E> {
 
 #[derive(Clone, Debug)]
 struct Example<E> {
-    example: E,
+    of: E,
     seen: Instant,
     last: Timestamp,
 }
@@ -83,8 +83,8 @@ impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
         kept.advance(slice);
         kept.counts[index(slice)] += 1;
         kept.last = last;
-        kept.examples.retain(|other| other.example != example);
-        kept.examples.insert(0, Example { example, seen: at, last });
+        kept.examples.retain(|other| other.of != example);
+        kept.examples.insert(0, Example { of: example, seen: at, last });
         kept.examples.truncate(MAX_EXAMPLES);
     }
 
@@ -100,7 +100,7 @@ impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
                     cause: *cause,
                     count: kept.counts.iter().sum(),
                     last: kept.last,
-                    examples: kept.examples.iter().map(|kept| (kept.example.clone(), kept.last)).collect(),
+                    examples: kept.examples.iter().map(|kept| (kept.of.clone(), kept.last)).collect(),
                 }
             })
             .filter(|occurrences| occurrences.count > 0)
