@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served};
+use crate::approval::{self, SIGNER};
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
@@ -34,6 +36,9 @@ const MAX_PIPELINES: u32 = 500;
 
 /// Pods of metrics-core beyond this many are not looked at; there are at most 16, and those that end.
 const MAX_PODS: u32 = 100;
+
+/// Requests of kubelets that wait beyond this many are looked at when those before them are decided.
+const MAX_REQUESTS: usize = 1000;
 
 /// Why nothing could be observed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,7 @@ pub struct Observer {
     namespace: String,
     /// The owned objects that may be seen.
     objects: Vec<Owned>,
+    powers: Powers,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -79,11 +85,12 @@ impl Observer {
         let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, powers, &changes, &known);
         Self {
             client,
             namespace,
             objects,
+            powers,
             changes,
             known,
             _watches: watches,
@@ -136,7 +143,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all(&self.objects));
+            changed.extend(Source::all(&self.objects, self.powers));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -181,6 +188,12 @@ impl Observer {
                     Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
+            Source::SigningRequests => match self.signing_requests().await {
+                Ok(pending) => self.observed.signing_requests = pending,
+                Err(error) => {
+                    self.observed.approval_refused = Some(self.tolerate(source, error)?.message);
+                }
+            },
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
@@ -239,6 +252,11 @@ impl Observer {
         proven
     }
 
+    /// Takes over what kube-apiserver refused when requests were to be approved.
+    pub fn approval_refused(&mut self, why: Option<String>) {
+        self.observed.approval_refused = why;
+    }
+
     /// Reads what kube-apiserver publishes as the front proxy's CA, if that matters now.
     pub async fn look_for_front_proxy_ca(&mut self, matters: bool) {
         const NAME: &str = "extension-apiserver-authentication";
@@ -260,6 +278,21 @@ impl Observer {
     /// Nothing is to be proven.
     pub fn settle(&mut self) {
         self.observed.proof = None;
+    }
+
+    /// Those that wait, page by page: the decided ones stay for an hour, and a new cluster has thousands.
+    async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
+        let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(500);
+        let mut pending = Vec::new();
+        loop {
+            let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
+            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
+                _ => return Ok(pending),
+            }
+        }
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {

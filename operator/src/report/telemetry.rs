@@ -52,6 +52,7 @@ pub struct Telemetry {
     shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
 }
 
@@ -66,6 +67,7 @@ impl Default for Telemetry {
             shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
+            signing_requests: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = telemetry.registry.lock();
@@ -78,6 +80,11 @@ impl Default for Telemetry {
             telemetry.duration.clone(),
         );
         own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register(
+            "operator_kubelet_signing_requests",
+            "Kubelets' CertificateSigningRequests: approved, or why they were left alone",
+            telemetry.signing_requests.clone(),
+        );
         own.register(
             "operator_leader",
             "Whether this process is the one that acts",
@@ -117,6 +124,11 @@ impl Telemetry {
     pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a kubelet's CertificateSigningRequest.
+    pub fn signing_request(&self, result: &'static str) {
+        self.signing_requests.get_or_create(&OfResult { result }).inc();
     }
 
     /// Shows whether this process is the one that acts.

@@ -4,12 +4,9 @@ mod access;
 mod answers;
 mod autoscaling;
 mod chart;
-<<<<<<< HEAD
 mod clients;
-mod kube_rs;
-=======
 mod front_proxy;
->>>>>>> pki
+mod kube_rs;
 mod lifecycle;
 mod quiet;
 mod recovery;

@@ -18,6 +18,7 @@ fn plan() -> Maintain {
         held: BTreeMap::new(),
         certificates: Some(certificates),
         front_proxy: None,
+        csr_approval: None,
     }
 }
 
