@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod approval;
 mod autoscaling;
 mod chart;
 mod clients;
@@ -44,6 +45,7 @@ pub fn add(suite: &mut Suite) {
     lifecycle::add(suite, &rough);
     rotation::add(suite);
     front_proxy::add(suite);
+    approval::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.
