@@ -4,6 +4,7 @@
 //! differs in order, [`report`] tells. [`run`] is the only module that knows all of them.
 
 pub mod apply;
+pub mod approval;
 mod causes;
 pub mod decide;
 pub mod diagnosis;

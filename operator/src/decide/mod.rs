@@ -61,6 +61,8 @@ pub struct Maintain {
     pub certificates: Option<pki::Plan>,
     /// The front proxy's certificates, if they are asked for and could be planned.
     pub front_proxy: Option<pki::front_proxy::Plan>,
+    /// Why kubelets' requests for certificates can't be approved although that is asked for.
+    pub csr_approval: Option<Problem>,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Adoption, FrontProxyDeletion, FrontProxyMode, Reason};
+use crds::{Adoption, CsrApproval, FrontProxyDeletion, FrontProxyMode, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -20,7 +20,14 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
     let mut held = hold(context, observed);
     let certificates = plan_certificates(context, observed, now, &mut held);
     let front_proxy = plan_front_proxy(context, observed, now, &mut held);
-    let mut plan = Maintain { desired: Vec::new(), removals: Vec::new(), held, certificates, front_proxy };
+    let mut plan = Maintain {
+        desired: Vec::new(),
+        removals: Vec::new(),
+        held,
+        certificates,
+        front_proxy,
+        csr_approval: approval_problem(context, observed),
+    };
     for object in Owned::ALL {
         if plan.held.contains_key(&object) {
             continue;
@@ -237,6 +244,25 @@ fn with_certificates(
         }
     };
     Ok(desired)
+}
+
+fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem> {
+    if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
+        return None;
+    }
+    if !context.settings.powers.has(Power::CsrApproval) {
+        let field = "spec.metricsCore.kubelet.tls.csrApproval";
+        return Some(Power::CsrApproval.missing(field, &context.settings.namespace));
+    }
+    let why = observed.approval_refused.as_ref()?;
+    Some(Problem::new(
+        Reason::ApplyFailed,
+        format!(
+            "The kubelets' CertificateSigningRequests can't be read or approved: kube-apiserver says \"{why}\". If it is a right \
+             that is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            Power::CsrApproval.chart_value()
+        ),
+    ))
 }
 
 /// What is not asked for any more goes, but for what a kube-apiserver may depend on.

@@ -312,7 +312,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
 fn unknown_ca() -> String {
     "Kubelets sign their own certificates unless they are told otherwise (so with kubeadm). Best: set serverTLSBootstrap: true in \
      the KubeletConfiguration, restart the kubelet and approve its request (`kubectl get csr`, `kubectl certificate approve NAME`, \
-     or the operator's approval of kubelet-serving requests, where it is enabled). Else: if another CA signed them, name it in \
+     or the chart's value csrApproval.enabled and spec.metricsCore.kubelet.tls.csrApproval: Exact for the operator to do so). Else: if another CA signed them, name it in \
      spec.metricsCore.kubelet.tls.certificateAuthority; or set spec.metricsCore.kubelet.tls.mode to Pin, which trusts each kubelet's \
      key as it is first seen; last, Insecure, which verifies nothing."
         .to_owned()

@@ -5,7 +5,7 @@ use crds::MetricsPipelineSpec;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observe::{Found, FrontProxyMap, Teller, ReportError, Served};
+use crate::observe::{Found, FrontProxyMap, ReportError, Served, Teller};
 use crate::owned::Owned;
 
 fn now() -> Timestamp {

@@ -13,6 +13,7 @@ use crds::front_proxy::PROXY_CA;
 use crds::report::Report;
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
@@ -154,6 +155,10 @@ pub struct Observed {
     pub pending_kubelet_csrs: Option<usize>,
     /// Since when nodes have had no metrics although their kubelets answer.
     pub uncovered_since: Option<Timestamp>,
+    /// Requests of kubelets for serving certificates that nobody decided on; empty unless they may be approved.
+    pub signing_requests: Vec<CertificateSigningRequest>,
+    /// Why requests that match could not be approved, in kube-apiserver's words.
+    pub approval_refused: Option<String>,
     /// Which certificate the replicas serve; looked at only while a CA is being replaced.
     pub proof: Option<Proof>,
 }

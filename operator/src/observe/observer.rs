@@ -21,9 +21,8 @@ use tokio::task::JoinSet;
 
 use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
-use super::{
-    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served,
-};
+use super::{Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served};
+use crate::approval::{self, SIGNER};
 use crate::causes::causes;
 use crate::decide::ownership::is_ours;
 use crate::diagnosis::{Symptoms, kubelets};
@@ -49,8 +48,8 @@ const MAX_PODS: u32 = 100;
 /// NetworkPolicies of the namespace beyond this many are not looked at.
 const MAX_POLICIES: u32 = 200;
 
-/// Requests of kubelets beyond this many are not counted.
-const MAX_REQUESTS: u32 = 500;
+/// Requests of kubelets that wait beyond this many are looked at when those before them are decided.
+const MAX_REQUESTS: usize = 1000;
 
 /// Why nothing could be observed.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +76,7 @@ pub struct Observer {
     namespace: String,
     /// The owned objects that may be seen.
     objects: Vec<Owned>,
+    powers: Powers,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -98,11 +98,12 @@ impl Observer {
         let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, powers, &changes, &known);
         Self {
             client,
             namespace,
             objects,
+            powers,
             changes,
             known,
             _watches: watches,
@@ -157,7 +158,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all(&self.objects));
+            changed.extend(Source::all(&self.objects, self.powers));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -211,6 +212,12 @@ impl Observer {
                     Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
                 };
             }
+            Source::SigningRequests => match self.signing_requests().await {
+                Ok(pending) => self.observed.signing_requests = pending,
+                Err(error) => {
+                    self.observed.approval_refused = Some(self.tolerate(source, error)?.message);
+                }
+            },
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
@@ -319,12 +326,7 @@ impl Observer {
             None
         };
         self.observed.pending_kubelet_csrs = if failed(&[ScrapeCause::TlsUnknownCa]) {
-            let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-            let serving = ListParams::default()
-                .fields("spec.signerName=kubernetes.io/kubelet-serving")
-                .limit(MAX_REQUESTS);
-            let list = within("CertificateSigningRequests", api.list(&serving)).await;
-            list.ok().map(|list| list.items.iter().filter(|request| is_pending(request)).count())
+            self.signing_requests().await.ok().map(|pending| pending.len())
         } else {
             None
         };
@@ -344,9 +346,29 @@ impl Observer {
         proven
     }
 
+    /// Takes over what kube-apiserver refused when requests were to be approved.
+    pub fn approval_refused(&mut self, why: Option<String>) {
+        self.observed.approval_refused = why;
+    }
+
     /// Nothing is to be proven.
     pub fn settle(&mut self) {
         self.observed.proof = None;
+    }
+
+    /// Those that wait, page by page: the decided ones stay for an hour, and a new cluster has thousands.
+    async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
+        let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(500);
+        let mut pending = Vec::new();
+        loop {
+            let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
+            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
+                _ => return Ok(pending),
+            }
+        }
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {
@@ -425,10 +447,6 @@ fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> K
         }
         (_, seen) => seen,
     }
-}
-
-fn is_pending(request: &CertificateSigningRequest) -> bool {
-    request.status.as_ref().is_none_or(|status| status.conditions.iter().flatten().next().is_none())
 }
 
 async fn within<T>(

@@ -154,7 +154,7 @@ fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
             match layer {
                 Layer::MetricsCore => parts.extend(pods(&picture.pods)),
                 Layer::ApiServer => parts.push(api_services(&picture.api_services)),
-                Layer::MetricsApi => {}
+                Layer::Kubelets | Layer::MetricsApi => {}
             }
             Branch::new(Mark::Good, layer.title(), "").with(parts)
         })

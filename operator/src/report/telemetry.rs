@@ -59,6 +59,7 @@ pub struct Telemetry {
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
+    signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
 }
 
@@ -74,6 +75,7 @@ impl Default for Telemetry {
             expiry: Family::default(),
             renewal: Family::default(),
             failing_nodes: Family::default(),
+            signing_requests: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = telemetry.registry.lock();
@@ -86,6 +88,11 @@ impl Default for Telemetry {
             telemetry.duration.clone(),
         );
         own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register(
+            "operator_kubelet_signing_requests",
+            "Kubelets' CertificateSigningRequests: approved, or why they were left alone",
+            telemetry.signing_requests.clone(),
+        );
         own.register(
             "operator_leader",
             "Whether this process is the one that acts",
@@ -130,6 +137,11 @@ impl Telemetry {
     pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a kubelet's CertificateSigningRequest.
+    pub fn signing_request(&self, result: &'static str) {
+        self.signing_requests.get_or_create(&OfResult { result }).inc();
     }
 
     /// Shows whether this process is the one that acts.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crds::{
-    FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec, MetricsPipelineStatus,
+    CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec,
+    MetricsPipelineStatus,
 };
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -12,6 +13,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use crate::apply::{Outcome, Writer};
+use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
 use crate::diagnosis::kubelets;
@@ -19,6 +21,7 @@ use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
 use crate::pki::Rollover;
+use crate::powers::Power;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
 /// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
@@ -82,6 +85,7 @@ pub struct Reconciler {
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
     looked: Option<(Instant, String, i64)>,
     changed: Instant,
+    approver: Approver,
 }
 
 #[derive(Clone)]
@@ -98,14 +102,10 @@ impl Reconciler {
     #[must_use]
     pub fn new(client: Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         Self {
-            observer: Observer::start(
-                client.clone(),
-                settings.namespace.clone(),
-                settings.powers,
-                auth,
-            ),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers, auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
+            approver: Approver::new(client.clone()),
             client: ClientOf(client),
             settings,
             telemetry,
@@ -178,6 +178,30 @@ impl Reconciler {
         self.observer.prove(port, &server, certificate, ca).await
     }
 
+    /// Approves what may be approved of the kubelets' requests; when to come again.
+    async fn approve(&mut self, pipeline: &Pipeline, spec: &MetricsPipelineSpec) -> Option<Duration> {
+        let asked = spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact;
+        if !asked || !self.settings.powers.has(Power::CsrApproval) {
+            return None;
+        }
+        let visit = self.approver.visit(&self.observer.observed().signing_requests).await;
+        for (name, node) in &visit.approved {
+            tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
+            self.telemetry.signing_request("approved");
+            self.observer.forget(Source::SigningRequests);
+        }
+        for (name, refusal) in &visit.left {
+            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
+            self.telemetry.signing_request(refusal.code());
+            self.reporter.events().left(pipeline, name, refusal).await;
+        }
+        // No news, as between two looks, changes nothing.
+        if visit.looked {
+            self.observer.approval_refused(visit.refused);
+        }
+        visit.again
+    }
+
     async fn serve(
         &mut self,
         pipeline: Option<&Pipeline>,
@@ -236,6 +260,7 @@ impl Reconciler {
             return Ok(None);
         }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
+        let approve_again = self.approve(pipeline, spec).await;
         // What was just written is on its way to the replicas.
         if !outcome.wrote() && self.prove(spec, plan).await {
             return Ok(None);
@@ -281,7 +306,9 @@ impl Reconciler {
             let until = next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
-        Ok(Some(pause.min(step).min(if retiring { PROVE_AGAIN } else { pause })))
+        let prove_again = retiring.then_some(PROVE_AGAIN);
+        let others = [prove_again, approve_again].into_iter().flatten();
+        Ok(Some(others.fold(pause.min(step), Duration::min)))
     }
 
     async fn dismantle(

@@ -1,6 +1,6 @@
 use super::*;
 use crate::flags::Settings;
-use crate::observe::{Found, Teller, Served};
+use crate::observe::{Found, Served, Teller};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
@@ -18,6 +18,7 @@ fn plan() -> Maintain {
         held: BTreeMap::new(),
         certificates: Some(certificates),
         front_proxy: None,
+        csr_approval: None,
     }
 }
 
