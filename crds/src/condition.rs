@@ -92,6 +92,8 @@ reasons! {
     CertificateUnreadable,
     /// A certificate is no longer valid.
     CertificateExpired,
+    /// kube-apiserver must be given new files for the front proxy.
+    FrontProxyFilesOutdated,
     /// The kubelets' CA was not found.
     KubeletCaMissing,
     /// Pods can't be scheduled.

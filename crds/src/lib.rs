@@ -17,9 +17,10 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, KeyAlgorithm,
-    KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel,
-    MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, SchedulingSpec,
+    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval,
+    FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
+    KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
+    NannyMode, NannySpec, PullPolicy, SchedulingSpec,
 };
 pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus};
 

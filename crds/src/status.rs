@@ -45,6 +45,12 @@ pub struct CertificatesStatus {
     /// The certificate that metrics-core serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<CertificateStatus>,
+    /// The front-proxy CA that signs, if the operator issues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_proxy_ca: Option<CertificateStatus>,
+    /// The front-proxy client certificate, if the operator issues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_proxy: Option<CertificateStatus>,
 }
 
 /// One certificate.

@@ -4,11 +4,14 @@
 //! differs in order, [`report`] tells. [`run`] is the only module that knows all of them.
 
 pub mod apply;
+pub mod approval;
 mod causes;
 pub mod decide;
 pub mod flags;
 pub mod observe;
 pub mod owned;
 pub mod pki;
+pub mod plugin;
+pub mod powers;
 pub mod report;
 pub mod run;

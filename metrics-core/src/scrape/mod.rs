@@ -5,6 +5,7 @@
 //! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
 //! after a pause that grows.
 
+mod buffers;
 mod client;
 mod error;
 #[doc(hidden)]
@@ -16,6 +17,7 @@ mod metrics;
 mod reload;
 mod response;
 mod schedule;
+mod session;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use self::client::Pool;
+use self::buffers::Pool;
 pub use self::error::Error;
 use self::log::{Budget, Line};
 pub use self::metrics::Metrics;

@@ -98,7 +98,7 @@ impl Target {
         loop {
             let next = untried.next();
             if let Some(at) = next {
-                let open = Connection::open(&node, &node.addresses[at].host, config.clone());
+                let open = Connection::open(&node, &node.addresses[at].host, config.clone(), &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
             let patience = if next.is_some() { STAGGER } else { shared.timeout };

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::Pool;
+use super::buffers::Pool;
 use super::inflate::tests::gzip;
 use super::target::Target;
 use super::tls::Tls;

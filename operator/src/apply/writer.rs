@@ -152,7 +152,8 @@ impl Writer {
             let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
             let exists = observer.observed().object(*required).is_some();
             // A certificate that was not stored must not be announced; for the rest, an older version will do.
-            let by_value = matches!(required, Owned::CaSecret | Owned::ServingSecret);
+            let by_value =
+                matches!(required, Owned::CaSecret | Owned::ServingSecret | Owned::FrontProxyCaSecret);
             if exists && !(by_value && object != Owned::Deployment) {
                 return None;
             }

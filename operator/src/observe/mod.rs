@@ -2,6 +2,7 @@
 //! served. Nothing is decided here.
 
 mod observer;
+mod proof;
 mod served;
 mod watches;
 
@@ -9,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 
 use crate::owned::Owned;
 
 pub use observer::{ObserveError, Observer};
+pub use proof::{Proof, Replica, Seen};
 pub use served::{MAX_RESPONSE, Served};
 pub use watches::{Changes, Source};
 
@@ -121,6 +124,14 @@ pub struct Observed {
     pub nodes: Option<usize>,
     /// Whether a request for metrics is answered.
     pub served: Served,
+    /// Requests of kubelets for serving certificates that nobody decided on; empty unless they may be approved.
+    pub signing_requests: Vec<CertificateSigningRequest>,
+    /// Why requests that match could not be approved, in kube-apiserver's words.
+    pub approval_refused: Option<String>,
+    /// What kube-apiserver publishes as the front proxy's CA; looked at only while one of ours is being replaced.
+    pub published_front_proxy_ca: Option<Vec<u8>>,
+    /// Which certificate the replicas serve; looked at only while a CA is being replaced.
+    pub proof: Option<Proof>,
 }
 
 impl Observed {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
@@ -14,9 +15,12 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served};
+use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served};
+use crate::approval::{self, SIGNER};
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::pki::Certificate;
+use crate::powers::Powers;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -32,6 +36,9 @@ const MAX_PIPELINES: u32 = 500;
 
 /// Pods of metrics-core beyond this many are not looked at; there are at most 16, and those that end.
 const MAX_PODS: u32 = 100;
+
+/// Requests of kubelets that wait beyond this many are looked at when those before them are decided.
+const MAX_REQUESTS: usize = 1000;
 
 /// Why nothing could be observed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +63,9 @@ pub enum ObserveError {
 pub struct Observer {
     client: Client,
     namespace: String,
+    /// The owned objects that may be seen.
+    objects: Vec<Owned>,
+    powers: Powers,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -69,13 +79,18 @@ pub struct Observer {
 impl Observer {
     /// Starts the watches; the first observation reads everything.
     #[must_use]
-    pub fn start(client: Client, namespace: String) -> Self {
+    pub fn start(client: Client, namespace: String, powers: Powers) -> Self {
+        // Without the right to see an object there is nothing to watch.
+        let seen = |object: &Owned| object.power().is_none_or(|power| powers.has(power));
+        let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, powers, &changes, &known);
         Self {
             client,
             namespace,
+            objects,
+            powers,
             changes,
             known,
             _watches: watches,
@@ -128,7 +143,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all());
+            changed.extend(Source::all(&self.objects, self.powers));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -173,6 +188,12 @@ impl Observer {
                     Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
+            Source::SigningRequests => match self.signing_requests().await {
+                Ok(pending) => self.observed.signing_requests = pending,
+                Err(error) => {
+                    self.observed.approval_refused = Some(self.tolerate(source, error)?.message);
+                }
+            },
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
@@ -215,6 +236,63 @@ impl Observer {
             Served::NotAsked
         };
         &self.observed
+    }
+
+    /// Looks at which certificate each replica serves; whether all serve the given one.
+    pub async fn prove(
+        &mut self,
+        port: u16,
+        server: &str,
+        certificate: &Certificate,
+        ca: &Certificate,
+    ) -> bool {
+        let proof = proof::look(&self.observed.pods, port, server, certificate, ca).await;
+        let proven = proof.proven(&self.observed.pods).is_some();
+        self.observed.proof = Some(proof);
+        proven
+    }
+
+    /// Takes over what kube-apiserver refused when requests were to be approved.
+    pub fn approval_refused(&mut self, why: Option<String>) {
+        self.observed.approval_refused = why;
+    }
+
+    /// Reads what kube-apiserver publishes as the front proxy's CA, if that matters now.
+    pub async fn look_for_front_proxy_ca(&mut self, matters: bool) {
+        const NAME: &str = "extension-apiserver-authentication";
+        self.observed.published_front_proxy_ca = None;
+        if matters {
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), "kube-system");
+            match within("what kube-apiserver publishes", api.get_opt(NAME)).await {
+                Ok(found) => {
+                    let pem = found
+                        .and_then(|map| map.data)
+                        .and_then(|mut data| data.remove("requestheader-client-ca-file"));
+                    self.observed.published_front_proxy_ca = pem.map(String::into_bytes);
+                }
+                Err(error) => tracing::debug!(%error, "the front proxy's CA waits"),
+            }
+        }
+    }
+
+    /// Nothing is to be proven.
+    pub fn settle(&mut self) {
+        self.observed.proof = None;
+    }
+
+    /// Those that wait, page by page: the decided ones stay for an hour, and a new cluster has thousands.
+    async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
+        let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(500);
+        let mut pending = Vec::new();
+        loop {
+            let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
+            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
+                _ => return Ok(pending),
+            }
+        }
     }
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {

@@ -13,6 +13,8 @@ use crate::pki::{self, Certificate};
 pub struct Facts<'a> {
     /// The certificates.
     pub certificates: Option<&'a pki::Plan>,
+    /// The front proxy's certificates.
+    pub front_proxy: Option<&'a pki::front_proxy::Plan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
 }
@@ -47,8 +49,7 @@ pub fn status(
         observed_generation: Some(pipeline.generation),
         conditions,
         nodes: facts.map_or_else(|| old.nodes.clone(), |facts| facts.nodes.map(nodes)),
-        certificates: facts
-            .map_or_else(|| old.certificates.clone(), |facts| facts.certificates.map(certificates)),
+        certificates: facts.map_or_else(|| old.certificates.clone(), certificates),
     }
 }
 
@@ -82,12 +83,18 @@ fn nodes((covered, total): (usize, usize)) -> NodesStatus {
     NodesStatus { total: number(total), covered: number(covered), summary: format!("{covered}/{total}") }
 }
 
-fn certificates(plan: &pki::Plan) -> CertificatesStatus {
+fn certificates(facts: Facts<'_>) -> Option<CertificatesStatus> {
     let one = |certificate: &Certificate| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
         renewal_time: Time(seconds(certificate.renewal_time())),
     };
-    CertificatesStatus { ca: Some(one(&plan.ca_certificate)), serving: Some(one(&plan.serving_certificate)) }
+    let status = CertificatesStatus {
+        ca: facts.certificates.map(|plan| one(&plan.ca_certificate)),
+        serving: facts.certificates.map(|plan| one(&plan.serving_certificate)),
+        front_proxy_ca: facts.front_proxy.map(|plan| one(&plan.ca_certificate)),
+        front_proxy: facts.front_proxy.map(|plan| one(&plan.client_certificate)),
+    };
+    (status != CertificatesStatus::default()).then_some(status)
 }
 
 #[cfg(test)]

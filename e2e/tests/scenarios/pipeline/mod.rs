@@ -2,13 +2,16 @@
 
 mod access;
 mod answers;
+mod approval;
 mod autoscaling;
 mod chart;
 mod clients;
+mod front_proxy;
 mod kube_rs;
 mod lifecycle;
 mod quiet;
 mod recovery;
+mod rotation;
 mod validation;
 mod watch;
 
@@ -40,6 +43,9 @@ pub fn add(suite: &mut Suite) {
     recovery::add(suite, &rough);
     watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
+    rotation::add(suite);
+    front_proxy::add(suite);
+    approval::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.

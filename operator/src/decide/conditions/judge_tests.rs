@@ -1,4 +1,5 @@
 use super::*;
+use crate::flags::Settings;
 use crate::observe::{Found, Served};
 use serde_json::{Value, json};
 
@@ -9,12 +10,15 @@ fn now() -> Timestamp {
 fn plan() -> Maintain {
     let spec = MetricsPipelineSpec::default();
     let certificates =
-        crate::decide::certificates::plan(&spec, "ns", &Observed::default(), now()).expect("a plan");
+        crate::decide::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
+            .expect("a plan");
     Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
+        front_proxy: None,
+        csr_approval: None,
     }
 }
 
