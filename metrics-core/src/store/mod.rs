@@ -19,6 +19,14 @@ mod rows;
 #[cfg(test)]
 #[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
 mod tests;
+#[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::default_trait_access
+)]
+mod whole_way;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

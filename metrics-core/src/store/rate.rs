@@ -146,13 +146,13 @@ fn nanocores(spent_ns: u64, window_ns: i64) -> u64 {
 
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::{Measured, Point, Timing};
 
-    const S: i64 = 1_000_000_000;
-    const T0: i64 = 1_700_000_000 * S;
+    pub(in crate::store) const S: i64 = 1_000_000_000;
+    pub(in crate::store) const T0: i64 = 1_700_000_000 * S;
     const TIMING: Timing = Timing { resolution_ns: 60 * S, elapsed_ns: 15 * S };
 
     fn point(at_s: i64, cpu_s: u64) -> Point {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     /// The obvious model: all points are kept, and each pair is judged from scratch.
-    fn model(points: &[Point]) -> Option<(u64, i64)> {
+    pub(in crate::store) fn model(points: &[Point]) -> Option<(u64, i64)> {
         let complete = |p: &Point| p.cpu_ns > 0 && p.memory_bytes > 0;
         if !complete(points.last()?) {
             return None;
