@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, PeerCertificates};
+use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
@@ -281,7 +281,7 @@ pub fn credentials(input: &[u8]) -> u64 {
     let Ok(request) = request.body(()) else { return 1 };
     let (mut parts, ()) = request.into_parts();
     let chain = if certificate.is_empty() { Vec::new() } else { vec![certificate.to_vec().into()] };
-    let peer = PeerCertificates::new(chain);
+    let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
     let told = {
         let asked = pin!(authenticator.authenticate(&mut parts, &peer));
         let Poll::Ready(told) = asked.poll(&mut Context::from_waker(Waker::noop())) else {

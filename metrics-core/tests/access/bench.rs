@@ -20,11 +20,14 @@ use metrics_core::authenticate::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
 };
 use metrics_core::authorize::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
+use metrics_core::discover::Directory;
 use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
 use metrics_core::request_info::RequestInfo;
 use metrics_core::review_cache::Hasher;
-use metrics_core::telemetry;
+use metrics_core::scrape::Failures;
+use metrics_core::store::{self, Store};
 use metrics_core::tls::{self, ServingCertificate};
+use metrics_core::{report, telemetry};
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -41,8 +44,14 @@ pub struct Ca {
 
 impl Ca {
     pub fn new() -> Self {
+        Self::named("a CA")
+    }
+
+    pub fn named(common_name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -224,12 +233,21 @@ pub async fn port(limits: Limits) -> Port {
         minute,
         minute,
     );
+    let directory = Arc::new(Directory::new());
+    let report = report::Sources {
+        started: jiff::Timestamp::now(),
+        store: Arc::new(Store::new(directory, store::Config::new(minute))),
+        failures: Failures::default(),
+        connections: connections.clone(),
+        serving: serving.clone(),
+    };
     let chain = Chain::new(
         authenticator,
         authorizer,
         Health::new(),
         Arc::new(registry),
         requests,
+        report,
         Arc::new(Echo),
         &limits,
         None,

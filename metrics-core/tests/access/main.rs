@@ -7,4 +7,5 @@ mod attempts;
 mod bench;
 mod connections;
 mod credentials;
+mod report;
 mod serving;
