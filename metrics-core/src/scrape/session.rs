@@ -281,10 +281,7 @@ impl Session {
 }
 
 /// Appends a record of the handshake, or an alert.
-fn handshake(
-    outgoing: &mut Vec<u8>,
-    data: &mut EncodeTlsData<'_, ClientConnectionData>,
-) -> io::Result<()> {
+fn handshake(outgoing: &mut Vec<u8>, data: &mut EncodeTlsData<'_, ClientConnectionData>) -> io::Result<()> {
     encode(outgoing, |room| match data.encode(room) {
         Err(EncodeError::InsufficientSize(size)) => Ok(Err(size.required_size)),
         done => done.map(Ok).map_err(invalid),
