@@ -40,23 +40,24 @@ pub(super) struct Body<'a> {
 }
 
 impl Connection {
-    /// Connects to `host`, an address or a name, of `node`.
+    /// Connects to `host`, an address or a name, of `node`; `stands` is called when there is a connection, before
+    /// the TLS handshake.
     pub(super) async fn open(
         node: &Node,
         host: &str,
         config: Arc<ClientConfig>,
+        stands: impl Fn(),
         pool: &Pool,
     ) -> Result<Self, Error> {
         let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
         let name =
             server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: unresolvable() })?;
-        let authority: Box<str> = if host.contains(':') {
-            format!("[{host}]:{}", node.port).into()
-        } else {
-            format!("{host}:{}", node.port).into()
-        };
+        let authority = authority(host, node.port);
         let deadline = Instant::now() + CONNECT;
-        let late = |doing| move |_| Error::Timeout { doing };
+        let late = |doing| {
+            let address = authority.clone();
+            move |_| Error::Timeout { address, doing }
+        };
         let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
             .await
             .map_err(late("resolving the node's name"))?
@@ -65,6 +66,7 @@ impl Connection {
         for address in addresses {
             match timeout_at(deadline, TcpStream::connect(address)).await.map_err(late("connecting"))? {
                 Ok(tcp) => {
+                    stands();
                     // The request is one write; waiting for more to send would only delay it.
                     let _ = tcp.set_nodelay(true);
                     let mut lease = pool.lease();
@@ -110,22 +112,20 @@ impl Connection {
             Ok(head) => head,
             Err(error) => return Ok((None, Err(error))),
         };
-        let refused = match head.status {
-            200 => None,
-            401 => Some(Error::Unauthorized),
-            403 => Some(Error::Forbidden),
-            404 => Some(Error::NotFound { path: path.into() }),
-            other => Some(Error::HttpStatus(other)),
-        };
-        let clean = match self.body(&head, length, buffers).await {
+        let clean = self.body(&head, length, buffers).await;
+        if head.status != 200 {
+            let clean = clean.unwrap_or(false);
+            self.session.rest(&buffers.records);
+            let connection = (clean && head.keep_alive).then_some(self);
+            let body = if head.gzip { &[][..] } else { &buffers.wire[length..] };
+            return Ok((connection, Err(refusal(head.status, path, body, token))));
+        }
+        let clean = match clean {
             Ok(clean) => clean,
-            Err(error) => return Ok((None, Err(refused.unwrap_or(error)))),
+            Err(error) => return Ok((None, Err(error))),
         };
         self.session.rest(&buffers.records);
         let connection = (clean && head.keep_alive).then_some(self);
-        if let Some(refused) = refused {
-            return Ok((connection, Err(refused)));
-        }
         let wire = &buffers.wire[length..];
         let bytes = if head.gzip {
             inflate(&mut buffers.decompressor, wire, &mut buffers.inflated)
@@ -185,6 +185,21 @@ impl Connection {
 
     async fn read(&mut self, buffers: &mut Buffers) -> Result<usize, Error> {
         arrived(self.session.read(&mut buffers.records, &mut buffers.wire).await)
+    }
+}
+
+/// `host:port`, as in a URL.
+pub(super) fn authority(host: &str, port: u16) -> Box<str> {
+    if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
+}
+
+/// What an answer means that is not 200.
+fn refusal(status: u16, path: &str, body: &[u8], token: Option<&str>) -> Error {
+    match status {
+        401 => Error::Unauthorized,
+        403 => Error::Forbidden { said: Error::said(body, token) },
+        404 => Error::NotFound { path: path.into() },
+        code => Error::HttpStatus { code, said: Error::said(body, token) },
     }
 }
 
