@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 
 use crate::owned::Owned;
+use crate::pki::external::External;
 
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
@@ -104,6 +105,20 @@ pub enum KubeletCa {
     Unreadable(Unreadable),
 }
 
+/// A serving certificate that somebody else issues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServingSource {
+    /// It is not asked for.
+    #[default]
+    Unused,
+    /// The Secret is there.
+    Found(External),
+    /// There is no such Secret.
+    Missing,
+    /// It could not be read.
+    Unreadable(Unreadable),
+}
+
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -120,6 +135,8 @@ pub struct Observed {
     pub ready_endpoints: Option<usize>,
     /// The kubelets' CA.
     pub kubelet_ca: KubeletCa,
+    /// The serving certificate that somebody else issues.
+    pub serving_source: ServingSource,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
     /// Whether a request for metrics is answered.
