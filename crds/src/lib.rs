@@ -7,6 +7,7 @@
 
 pub mod cause;
 mod condition;
+pub mod front_proxy;
 mod pipeline;
 pub mod report;
 mod resources;
@@ -22,7 +23,7 @@ pub use spec::{
     KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
     NannyMode, NannySpec, PullPolicy, SchedulingSpec, SecretReference,
 };
-pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus};
+pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus, NodesWithCause};
 
 /// The API group of MetricsPipeline.
 pub const GROUP: &str = "metrics-pipeline.dev";

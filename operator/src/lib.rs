@@ -7,6 +7,7 @@ pub mod apply;
 pub mod approval;
 mod causes;
 pub mod decide;
+pub mod diagnosis;
 pub mod flags;
 pub mod observe;
 pub mod owned;

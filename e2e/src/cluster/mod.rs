@@ -4,6 +4,7 @@ pub(crate) mod component;
 pub(crate) mod control_plane;
 mod flags;
 mod kernel;
+mod kubelet;
 mod layout;
 mod node;
 mod start;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use component::{Ensured, tail};
 pub use control_plane::{FRONT_PROXY_NAME, server};
 pub use flags::FlagChange;
+pub use kubelet::{KUBELET_FORGETS, KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
 pub use layout::Layout;
 pub use node::Node;
 

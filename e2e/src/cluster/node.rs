@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cgroups::Cgroup;
 use crate::cluster::component::Component;
 use crate::cluster::control_plane::{self, flags, keep_kubeconfig};
+use crate::cluster::kubelet::KUBELET_HTTP_PORT;
 use crate::cluster::layout::Layout;
 use crate::command;
 use crate::error::{Doing as _, Error, Result};
@@ -289,6 +290,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
                 "mode": "Webhook",
                 "webhook": {"cacheAuthorizedTTL": "10s", "cacheUnauthorizedTTL": "5s"},
             },
+            // Plain HTTP, for the scenario of a port that is not the HTTPS one.
+            "readOnlyPort": KUBELET_HTTP_PORT,
             "tlsCertFile": certificate("crt"),
             "tlsPrivateKeyFile": certificate("key"),
             "containerRuntimeEndpoint": format!("unix://{}", self.containerd_socket().display()),

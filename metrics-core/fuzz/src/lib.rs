@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, PeerCertificates};
+use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
@@ -36,22 +36,23 @@ fn size(of: usize) -> u32 {
 struct Count(u32);
 
 impl Count {
-    fn take(&mut self, sample: Sample) -> Result<(), BadSeries> {
+    fn take(&mut self, sample: Sample) {
         // Later sums of two such values cannot overflow.
         assert!(i64::try_from(sample.value).is_ok());
         self.0 += 1;
-        Ok(())
     }
 }
 
 impl Sink for Count {
     fn node(&mut self, _: Metric, sample: Sample) -> Result<(), BadSeries> {
-        self.take(sample)
+        self.take(sample);
+        Ok(())
     }
 
     fn container(&mut self, _: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {
         assert!(!key.namespace.is_empty() && !key.pod.is_empty() && !key.container.is_empty());
-        self.take(sample)
+        self.take(sample);
+        Ok(())
     }
 }
 
@@ -232,7 +233,9 @@ pub fn config_map(input: &[u8]) -> u64 {
     let data: BTreeMap<_, _> =
         keys.into_iter().map(str::to_owned).zip(input.split('\0').map(str::to_owned)).collect();
     let (read, findings) = FromConfigMap::default().read(&data);
-    findings.iter().for_each(|finding| assert!(!finding.to_string().is_empty()));
+    for finding in &findings {
+        assert!(!finding.to_string().is_empty());
+    }
     // What was good stays good.
     assert_eq!(read.read(&data).0, read);
     outcome((
@@ -274,7 +277,7 @@ pub fn credentials(input: &[u8]) -> u64 {
     let Ok(request) = request.body(()) else { return 1 };
     let (mut parts, ()) = request.into_parts();
     let chain = if certificate.is_empty() { Vec::new() } else { vec![certificate.to_vec().into()] };
-    let peer = PeerCertificates::new(chain);
+    let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
     let told = {
         let asked = pin!(authenticator.authenticate(&mut parts, &peer));
         let Poll::Ready(told) = asked.poll(&mut Context::from_waker(Waker::noop())) else {

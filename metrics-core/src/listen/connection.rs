@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crds::cause::HandshakeCause;
 use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,7 +18,7 @@ use super::activity::Activity;
 use super::metrics::Close;
 use super::stall::Streams;
 use super::{Chain, Limits, Metrics, handshake};
-use crate::authenticate::PeerCertificates;
+use crate::authenticate::Peer;
 
 /// What all connections share.
 pub(super) struct Port {
@@ -40,14 +41,14 @@ pub(super) async fn serve(
     let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err((cause, detail))) => return port.metrics.handshake_failed(cause, peer, &detail),
-        Err(_) => return port.metrics.handshake_failed(handshake::Failed::Timeout, peer, ""),
+        Err(_) => return port.metrics.handshake_failed(HandshakeCause::Timeout, peer, ""),
     };
     port.metrics.handshake_done();
     let (_, tls) = stream.get_ref();
     let http2 = tls.alpn_protocol() == Some(b"h2");
     let certificates =
         tls.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let certificates = Arc::new(PeerCertificates::new(certificates));
+    let certificates = Arc::new(Peer::new(peer.ip(), certificates));
     let activity = Activity::new();
     let service = service_fn(|request: http::Request<Incoming>| {
         let (chain, certificates, activity) = (port.chain.clone(), certificates.clone(), activity.clone());

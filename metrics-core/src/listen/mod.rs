@@ -1,6 +1,6 @@
 //! The port: connections, their limits, and the way of a request through authentication and authorization.
 //!
-//! accept → handshake → [`chain`] (request info → authenticate → limit → authorize → health, metrics or the API) → answer.
+//! accept → handshake → [`chain`] (request info → authenticate → limit → authorize → health, metrics, the report or the API) → answer.
 
 mod accept;
 mod activity;

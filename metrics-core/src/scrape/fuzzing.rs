@@ -7,6 +7,7 @@ use super::response::{Chunks, Framing, MAX_HEAD, head};
 
 /// Reads a response that arrives `step` bytes at a time; it must come out as if it had come at once. How it was framed,
 /// and whether it was whole; `None` for one whose head can't be read.
+#[must_use]
 pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
     let Ok(Some((found, length))) = head(bytes) else { return None };
     assert!(length <= bytes.len().min(MAX_HEAD));
@@ -33,6 +34,7 @@ pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
 }
 
 /// Inflates a body, which must stay within its bounds. Whether it could be.
+#[must_use]
 pub fn inflate(wire: &[u8]) -> bool {
     let mut out = Vec::new();
     let inflated = undo(&mut Decompressor::new(), wire, &mut out).is_ok();

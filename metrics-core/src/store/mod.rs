@@ -115,6 +115,8 @@ pub struct Coverage {
     pub nodes_measured: usize,
     /// Of these, nodes from which two bodies came, so that their pods have rates.
     pub nodes_covered: usize,
+    /// Of these, nodes whose own usage or whose pods' is served now.
+    pub nodes_served: usize,
     /// Of these, nodes whose last scrape failed.
     pub nodes_failing: usize,
     /// Of these, nodes that are covered or failing.
@@ -249,7 +251,9 @@ impl Store {
             coverage.nodes_failing += usize::from(slot.failing);
             coverage.nodes_settled += usize::from(covered || slot.failing);
             if self.fresh(&slot.snapshot, now_ms) {
-                coverage.nodes_measured += usize::from(slot.snapshot.node.is_measured());
+                let measured = slot.snapshot.node.is_measured();
+                coverage.nodes_served += usize::from(measured || slot.snapshot.measured_containers() > 0);
+                coverage.nodes_measured += usize::from(measured);
                 coverage.containers_measured += slot.snapshot.measured_containers();
             }
         }

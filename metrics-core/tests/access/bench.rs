@@ -20,11 +20,14 @@ use metrics_core::authenticate::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
 };
 use metrics_core::authorize::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
+use metrics_core::discover::Directory;
 use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
 use metrics_core::request_info::RequestInfo;
 use metrics_core::review_cache::Hasher;
-use metrics_core::telemetry;
+use metrics_core::scrape::Failures;
+use metrics_core::store::{self, Store};
 use metrics_core::tls::{self, ServingCertificate};
+use metrics_core::{report, telemetry};
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -41,8 +44,14 @@ pub struct Ca {
 
 impl Ca {
     pub fn new() -> Self {
+        Self::named("a CA")
+    }
+
+    pub fn named(common_name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -50,10 +59,16 @@ impl Ca {
 
     /// A client's certificate with this common name.
     pub fn client(&self, common_name: &str) -> CertifiedKey {
+        self.client_but(common_name, |_| {})
+    }
+
+    /// The same, but for a change.
+    pub fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, common_name);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         CertifiedKey::new(
@@ -85,7 +100,8 @@ pub fn serving_pair() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second; of tokens it knows `good`.
+/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second, `whole` may if all that was told
+/// of them arrives; of tokens it knows `good`.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -94,6 +110,18 @@ impl AccessReviewer for ApiServer {
             let user = spec.user.unwrap_or_default();
             match user.as_str() {
                 "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+                "whole" => {
+                    let extra = spec.extra.unwrap_or_default();
+                    let extra: Vec<_> =
+                        extra.iter().map(|(key, values)| (key.as_str(), values.join("+"))).collect();
+                    let told = format!(
+                        "{} {} {extra:?}",
+                        spec.uid.unwrap_or_default(),
+                        spec.groups.unwrap_or_default().join("+")
+                    );
+                    let allowed = told == WHOLE;
+                    return Ok(Decision { allowed, reason: told });
+                }
                 "broken" => return Err(ReviewError::Failed("no route to host".into())),
                 _ => {}
             }
@@ -115,6 +143,9 @@ impl TokenReviewer for ApiServer {
         })
     }
 }
+
+/// UID, groups and extra of `whole`.
+pub const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
 
 /// Answers with the headers it got, so that tests see what went on.
 struct Echo;
@@ -202,12 +233,21 @@ pub async fn port(limits: Limits) -> Port {
         minute,
         minute,
     );
+    let directory = Arc::new(Directory::new());
+    let report = report::Sources {
+        started: jiff::Timestamp::now(),
+        store: Arc::new(Store::new(directory, store::Config::new(minute))),
+        failures: Failures::default(),
+        connections: connections.clone(),
+        serving: serving.clone(),
+    };
     let chain = Chain::new(
         authenticator,
         authorizer,
         Health::new(),
         Arc::new(registry),
         requests,
+        report,
         Arc::new(Echo),
         &limits,
         None,

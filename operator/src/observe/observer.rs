@@ -4,20 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use crds::cause::ScrapeCause;
 use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
+use kube::config::AuthInfo;
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, proof, served};
+use super::{
+    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, proof, served,
+};
 use crate::approval::{self, SIGNER};
 use crate::causes::causes;
+use crate::decide::ownership::is_ours;
+use crate::diagnosis::{Symptoms, kubelets};
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
 use crate::pki::external::External;
@@ -37,6 +47,9 @@ const MAX_PIPELINES: u32 = 500;
 
 /// Pods of metrics-core beyond this many are not looked at; there are at most 16, and those that end.
 const MAX_PODS: u32 = 100;
+
+/// NetworkPolicies of the namespace beyond this many are not looked at.
+const MAX_POLICIES: u32 = 200;
 
 /// Requests of kubelets that wait beyond this many are looked at when those before them are decided.
 const MAX_REQUESTS: usize = 1000;
@@ -75,12 +88,14 @@ pub struct Observer {
     counted: Option<(Option<String>, Instant)>,
     /// Where the kubelets' CA was last read from.
     kubelet_ca_of: Option<ConfigMapKey>,
+    token: Token,
+    trust: Trust,
 }
 
 impl Observer {
     /// Starts the watches; the first observation reads everything.
     #[must_use]
-    pub fn start(client: Client, namespace: String, powers: Powers) -> Self {
+    pub fn start(client: Client, namespace: String, powers: Powers, auth: &AuthInfo) -> Self {
         // Without the right to see an object there is nothing to watch.
         let seen = |object: &Owned| object.power().is_none_or(|power| powers.has(power));
         let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
@@ -99,6 +114,8 @@ impl Observer {
             read_all: None,
             counted: None,
             kubelet_ca_of: None,
+            token: Token::of(auth),
+            trust: Trust::default(),
         }
     }
 
@@ -189,6 +206,15 @@ impl Observer {
                     Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
+            Source::FrontProxy => {
+                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), crds::front_proxy::NAMESPACE);
+                let answer = within("a ConfigMap", api.get_opt(crds::front_proxy::CONFIG_MAP)).await;
+                self.observed.front_proxy = match answer {
+                    Ok(Some(map)) => FrontProxyMap::Found(map.data.unwrap_or_default()),
+                    Ok(None) => FrontProxyMap::Absent,
+                    Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
+                };
+            }
             Source::SigningRequests => match self.signing_requests().await {
                 Ok(pending) => self.observed.signing_requests = pending,
                 Err(error) => {
@@ -232,12 +258,82 @@ impl Observer {
         self.observed.serving_source = self.serving_source(spec).await;
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
-        self.observed.served = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
+        let seen = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
             served::ask(&self.client).await
         } else {
             Served::NotAsked
         };
+        self.take_served(seen);
+        // After the request, which leaves its marks in them.
+        self.ask_replicas().await;
+        self.look_closer().await;
         &self.observed
+    }
+
+    /// One request that fails changes nothing yet, unless kube-apiserver says itself that nothing is served.
+    fn take_served(&mut self, seen: Served) {
+        let failed = matches!(seen, Served::Refused { .. } | Served::Failed { .. });
+        let was_good = matches!(self.observed.served, Served::Answered { .. });
+        let first = failed && was_good && !self.observed.served_in_doubt;
+        if first && Symptoms::read(&self.observed).unavailable.is_none() {
+            self.observed.served_in_doubt = true;
+        } else {
+            self.observed.served_in_doubt = false;
+            self.observed.served = seen;
+        }
+    }
+
+    async fn ask_replicas(&mut self) {
+        let Some(ca) = self.trusted_ca() else {
+            self.observed.replicas.clear();
+            return;
+        };
+        self.observed.replicas = replicas::ask(
+            &self.observed.pods,
+            &self.observed.replicas,
+            &self.namespace,
+            &ca,
+            &mut self.trust,
+            &self.token,
+        )
+        .await;
+        let uncovered = kubelets::coverage(&self.observed)
+            .is_some_and(|nodes| nodes.covered + nodes.failing < nodes.total && nodes.covered > 0);
+        let since = self.observed.uncovered_since.unwrap_or_else(Timestamp::now);
+        self.observed.uncovered_since = uncovered.then_some(since);
+    }
+
+    /// The CA that kube-apiserver trusts, so that what it finds wrong with a replica is found here too; before there
+    /// is an APIService of ours, the one that stands beside the serving certificate.
+    fn trusted_ca(&self) -> Option<String> {
+        let text = |object: Owned, pointer: &str| {
+            let found = self.observed.object(object).filter(|found| is_ours(found))?;
+            let encoded = found.data.pointer(pointer)?.as_str()?;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+            String::from_utf8(decoded).ok()
+        };
+        text(Owned::ApiServiceV1beta1, "/spec/caBundle")
+            .or_else(|| text(Owned::ServingSecret, "/data/ca.crt"))
+    }
+
+    /// Reads what explains a fault, and only then: a settled operator need not know.
+    async fn look_closer(&mut self) {
+        let failing = kubelets::failing(&self.observed);
+        let failed = |causes: &[ScrapeCause]| failing.iter().any(|one| causes.contains(&one.cause));
+        let unreached = Symptoms::read(&self.observed).broken()
+            || failed(&[ScrapeCause::Timeout, ScrapeCause::Unreachable]);
+        self.observed.network_policies = if unreached {
+            let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace);
+            let list = within("NetworkPolicies", api.list(&ListParams::default().limit(MAX_POLICIES))).await;
+            list.ok().map(|list| list.items)
+        } else {
+            None
+        };
+        self.observed.pending_kubelet_csrs = if failed(&[ScrapeCause::TlsUnknownCa]) {
+            self.signing_requests().await.ok().map(|pending| pending.len())
+        } else {
+            None
+        };
     }
 
     /// Looks at which certificate each replica serves; whether all serve the given one.
@@ -257,24 +353,6 @@ impl Observer {
     /// Takes over what kube-apiserver refused when requests were to be approved.
     pub fn approval_refused(&mut self, why: Option<String>) {
         self.observed.approval_refused = why;
-    }
-
-    /// Reads what kube-apiserver publishes as the front proxy's CA, if that matters now.
-    pub async fn look_for_front_proxy_ca(&mut self, matters: bool) {
-        const NAME: &str = "extension-apiserver-authentication";
-        self.observed.published_front_proxy_ca = None;
-        if matters {
-            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), "kube-system");
-            match within("what kube-apiserver publishes", api.get_opt(NAME)).await {
-                Ok(found) => {
-                    let pem = found
-                        .and_then(|map| map.data)
-                        .and_then(|mut data| data.remove("requestheader-client-ca-file"));
-                    self.observed.published_front_proxy_ca = pem.map(String::into_bytes);
-                }
-                Err(error) => tracing::debug!(%error, "the front proxy's CA waits"),
-            }
-        }
     }
 
     /// Nothing is to be proven.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crds::MetricsPipeline;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -34,6 +34,8 @@ pub enum Source {
     Pods,
     /// The endpoints of the Service.
     Endpoints,
+    /// How kube-apiserver is known to aggregated API servers.
+    FrontProxy,
     /// Kubelets' requests for serving certificates.
     SigningRequests,
 }
@@ -43,7 +45,10 @@ impl Source {
     pub fn all(objects: &[Owned], powers: Powers) -> impl Iterator<Item = Self> {
         let objects = objects.iter().copied().map(Self::Object);
         let requests = powers.csr_approval.then_some(Self::SigningRequests);
-        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(requests).chain(objects)
+        [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
+            .into_iter()
+            .chain(requests)
+            .chain(objects)
     }
 }
 
@@ -103,6 +108,10 @@ pub(super) fn start(
     let of_ours = config().labels(&labels("kubernetes.io/service-name"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
 
+    let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
+        Api::namespaced(client.clone(), crds::front_proxy::NAMESPACE);
+    let by_name = config().fields(&format!("metadata.name={}", crds::front_proxy::CONFIG_MAP));
+    tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
     if powers.csr_approval {
         let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
         let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));

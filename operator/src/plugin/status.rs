@@ -19,16 +19,18 @@ const SHOWN: usize = 5;
 /// A part of the pipeline, from the kubelets to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
+    Kubelets,
     MetricsCore,
     ApiServer,
     MetricsApi,
 }
 
 impl Layer {
-    const ALL: [Self; 3] = [Self::MetricsCore, Self::ApiServer, Self::MetricsApi];
+    const ALL: [Self; 4] = [Self::Kubelets, Self::MetricsCore, Self::ApiServer, Self::MetricsApi];
 
     const fn title(self) -> &'static str {
         match self {
+            Self::Kubelets => "kubelets",
             Self::MetricsCore => "metrics-core",
             Self::ApiServer => "kube-apiserver",
             Self::MetricsApi => "Metrics API",
@@ -42,7 +44,10 @@ impl Layer {
             ConditionType::CertificatesReady
             | ConditionType::AccessReady
             | ConditionType::DeploymentAvailable => Some(Self::MetricsCore),
-            ConditionType::APIServiceAvailable => Some(Self::ApiServer),
+            ConditionType::KubeletsReachable | ConditionType::NodesCovered => Some(Self::Kubelets),
+            ConditionType::AggregationLayerReady | ConditionType::APIServiceAvailable => {
+                Some(Self::ApiServer)
+            }
             ConditionType::MetricsServed => Some(Self::MetricsApi),
         }
     }
@@ -149,7 +154,7 @@ fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
             match layer {
                 Layer::MetricsCore => parts.extend(pods(&picture.pods)),
                 Layer::ApiServer => parts.push(api_services(&picture.api_services)),
-                Layer::MetricsApi => {}
+                Layer::Kubelets | Layer::MetricsApi => {}
             }
             Branch::new(Mark::Good, layer.title(), "").with(parts)
         })

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::diagnosis::kubelets::Failing;
 use crate::pki;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +42,11 @@ struct OfCertificate {
     certificate: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
 /// Metrics about the operator and about what it looks after.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -52,6 +58,7 @@ pub struct Telemetry {
     shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
     signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
 }
@@ -67,6 +74,7 @@ impl Default for Telemetry {
             shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
+            failing_nodes: Family::default(),
             signing_requests: Family::default(),
             leader: Gauge::default(),
         };
@@ -107,6 +115,11 @@ impl Default for Telemetry {
             Unit::Seconds,
             telemetry.renewal.clone(),
         );
+        own.register(
+            "nodes_failing",
+            "Nodes whose kubelet can't be scraped, by cause",
+            telemetry.failing_nodes.clone(),
+        );
         drop(registry);
         telemetry
     }
@@ -143,6 +156,7 @@ impl Telemetry {
         if names.is_empty() {
             self.expiry.clear();
             self.renewal.clear();
+            self.failing_nodes.clear();
         }
         self.shown.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
@@ -192,6 +206,15 @@ impl Telemetry {
                 self.expiry.remove(&labels);
                 self.renewal.remove(&labels);
             }
+        }
+    }
+
+    /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
+    pub fn failing_nodes(&self, failing: &[Failing]) {
+        self.failing_nodes.clear();
+        for one in failing {
+            let labels = OfCause { cause: one.cause.as_str() };
+            self.failing_nodes.get_or_create(&labels).set(i64::try_from(one.count).unwrap_or(i64::MAX));
         }
     }
 

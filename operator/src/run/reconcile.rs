@@ -8,6 +8,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -15,6 +16,7 @@ use crate::apply::{Outcome, Writer};
 use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
@@ -22,8 +24,9 @@ use crate::pki::Rollover;
 use crate::powers::Power;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
-/// When all is well, metrics are asked for this often.
-const SETTLED: Duration = Duration::from_secs(15);
+/// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
+/// kubelet is told within 30 s.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// While something is on its way.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -82,8 +85,6 @@ pub struct Reconciler {
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
     looked: Option<(Instant, String, i64)>,
     changed: Instant,
-    /// Whether a CA of the front proxy waits until kube-apiserver publishes it.
-    front_proxy_waits: bool,
     approver: Approver,
 }
 
@@ -99,9 +100,9 @@ impl std::fmt::Debug for ClientOf {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
+    pub fn new(client: Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         Self {
-            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers, auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             approver: Approver::new(client.clone()),
@@ -110,7 +111,6 @@ impl Reconciler {
             telemetry,
             looked: None,
             changed: Instant::now(),
-            front_proxy_waits: false,
         }
     }
 
@@ -237,7 +237,6 @@ impl Reconciler {
             .is_some_and(|(when, of, at)| when.elapsed() < LOOK_AROUND && *of == uid && *at == generation);
         if !is_fresh {
             self.observer.look_around(&spec).await;
-            self.observer.look_for_front_proxy_ca(self.front_proxy_waits).await;
             self.looked = Some((Instant::now(), uid, generation));
         }
     }
@@ -248,7 +247,6 @@ impl Reconciler {
         plan: &Maintain,
         now: Timestamp,
     ) -> Result<Option<Duration>, ReconcileError> {
-        self.front_proxy_waits = plan.front_proxy.as_ref().is_some_and(|front_proxy| front_proxy.waits);
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
@@ -276,11 +274,15 @@ impl Reconciler {
             failed: &outcome.problems,
             now,
         });
+        let in_doubt = observed.served_in_doubt;
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let failing = kubelets::failing(observed);
+        self.telemetry.failing_nodes(&failing);
         let facts = Facts {
             certificates: plan.certificates.as_ref(),
             front_proxy: plan.front_proxy.as_ref(),
             nodes: coverage(observed),
+            failing: &failing,
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
@@ -292,7 +294,8 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
+        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
+        let pause = if settled && !in_doubt { SETTLED } else { UNSETTLED };
         let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
         let steps = [
             plan.certificates.as_ref().map(|plan| plan.next),
@@ -443,6 +446,9 @@ fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> M
 
 /// Nodes with metrics, of all nodes; only when it is our server that answers.
 fn coverage(observed: &Observed) -> Option<(usize, usize)> {
+    if let Some(nodes) = kubelets::coverage(observed) {
+        return Some((nodes.covered, nodes.total));
+    }
     let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(ownership::is_ours);
     let covered = match observed.served {
         Served::Answered { nodes } if ours => nodes,

@@ -248,13 +248,17 @@ fn take_over(stand: &Stand) -> Result<()> {
     let requests = Requests::start(stand.ours()?, &[list])?;
     for _ in 0..2 {
         let leaf = store(client)?;
-        client.wait_for("their certificate is served, and only their CA is trusted", MINUTE * 2, |client| {
-            let serving = client.get(&["-n", pipeline::NAMESPACE, "secret", "metrics-core-serving"])?;
-            let theirs = client.get(&["-n", pipeline::NAMESPACE, "secret", "company"])?;
-            let served = decoded(&serving["data"]["tls.crt"])? == leaf;
-            let alone = serving["data"]["ca.crt"] == theirs["data"]["ca.crt"];
-            if served && alone { Ok(()) } else { Err(format!("served {served}, alone {alone}").into()) }
-        })?;
+        client.wait_for(
+            "their certificate is served, and only their CA is trusted",
+            MINUTE * 2,
+            |client| {
+                let serving = client.get(&["-n", pipeline::NAMESPACE, "secret", "metrics-core-serving"])?;
+                let theirs = client.get(&["-n", pipeline::NAMESPACE, "secret", "company"])?;
+                let served = decoded(&serving["data"]["tls.crt"])? == leaf;
+                let alone = serving["data"]["ca.crt"] == theirs["data"]["ca.crt"];
+                if served && alone { Ok(()) } else { Err(format!("served {served}, alone {alone}").into()) }
+            },
+        )?;
         ready(client)?;
     }
     source(&json!({"source": "SelfSigned", "secretRef": null}))?;
