@@ -5,12 +5,10 @@
 //! kept but the TLS session.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use libdeflater::Decompressor;
 use parking_lot::Mutex;
-use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::error::Error;
 use super::inflate::{MAX_BODY, inflate};
 use super::response::{self, Chunks, Framing, Head};
-use super::tls::server_name;
+use super::tls::{NodeTls, server_name};
 use crate::decode::Format;
 use crate::discover::Node;
 
@@ -109,7 +107,7 @@ impl Connection {
     pub(super) async fn open(
         node: &Node,
         host: &str,
-        config: Arc<ClientConfig>,
+        tls: &NodeTls,
         stands: impl Fn(),
     ) -> Result<Self, Error> {
         let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
@@ -132,8 +130,9 @@ impl Connection {
                     stands();
                     // The request is one write; waiting for more to send would only delay it.
                     let _ = tcp.set_nodelay(true);
-                    let stream =
-                        TlsConnector::from(config).connect(name, tcp).await.map_err(Error::of_stream)?;
+                    let connector = TlsConnector::from(tls.config.clone());
+                    let stream = connector.connect(name, tcp).await.map_err(Error::of_stream)?;
+                    tls.settle(host, stream.get_ref().1.peer_certificates().unwrap_or_default())?;
                     return Ok(Self { stream: Box::new(stream), host: authority });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),

@@ -136,7 +136,7 @@ impl Target {
     async fn connect(&mut self, shared: &Shared) -> Result<Connection, Error> {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
-        let config = self.tls.insert(tls).config.clone();
+        let tls = &*self.tls.insert(tls);
         let Came { at: about, failed, reached, .. } = &mut self.came;
         let reached = &*reached;
         let count = node.addresses.len();
@@ -146,7 +146,7 @@ impl Target {
             let next = untried.next();
             if let Some(at) = next {
                 let stands = move || reached.store(at + 1, Ordering::Relaxed);
-                let open = Connection::open(&node, &node.addresses[at].host, config.clone(), stands);
+                let open = Connection::open(&node, &node.addresses[at].host, tls, stands);
                 trying.push(async move { (at, open.await) });
             }
             let patience = if next.is_some() { STAGGER } else { shared.timeout };
