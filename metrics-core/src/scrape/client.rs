@@ -11,7 +11,7 @@ use libdeflater::Decompressor;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -24,6 +24,8 @@ use crate::discover::Node;
 
 /// No connection takes longer that will ever be good; SYNs are repeated after 1 and 3 s.
 const CONNECT: Duration = Duration::from_secs(3);
+/// A connection to where one stood before takes no longer.
+const PROBE: Duration = Duration::from_secs(1);
 /// How much is read at a time.
 const READ: usize = 16 * 1024;
 /// How much is read before buffers are taken from the pool.
@@ -243,6 +245,17 @@ impl Connection {
     async fn read(&mut self, wire: &mut Vec<u8>) -> Result<usize, Error> {
         wire.reserve(READ);
         arrived(self.stream.read_buf(wire).await)
+    }
+}
+
+/// Whether `host` can be connected to. Told of a kubelet whose connection fell silent: if a new one comes about at once,
+/// the packets are not what is lost.
+pub(super) async fn reach(host: &str, port: u16) -> Result<(), Error> {
+    let address = authority(host, port);
+    match timeout(PROBE, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Error::of_connect(&address, error)),
+        Err(_) => Err(Error::Timeout { address, doing: "connecting anew" }),
     }
 }
 

@@ -326,7 +326,10 @@ async fn scrape(
 ) -> Result<Put, Error> {
     let started = Instant::now();
     let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms)).await;
-    let result = asked.unwrap_or_else(|_| Err(target.late()));
+    let result = match asked {
+        Ok(result) => result,
+        Err(_) => Err(target.late().await),
+    };
     shared.metrics.asked(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {

@@ -454,20 +454,50 @@ async fn messages_say_what_the_kubelet_said() {
     }
 }
 
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A kubelet that takes one connection; what others send is dropped.
+struct OneConnection;
+
+impl OneConnection {
+    async fn start(
+        acceptor: TlsAcceptor,
+        answer: impl Fn() -> Answer + Send + Sync + 'static,
+    ) -> (SocketAddr, Arc<std::sync::Mutex<Vec<tokio::net::TcpStream>>>) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let filled = waiting.clone();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            filled.lock().unwrap().extend(fill(address).await);
+            converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
+            drop(listener);
+        });
+        (address, waiting)
+    }
+}
+
+/// Fills the queue of a listener that takes no connection: what is sent to it then is dropped.
+async fn fill(address: SocketAddr) -> Vec<tokio::net::TcpStream> {
+    let mut waiting = Vec::new();
+    let patience = Duration::from_millis(200);
+    while let Ok(Ok(stream)) = tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    waiting
+}
+
 #[tokio::test]
 async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     let authority = Authority::new();
-    // A listener that never takes a connection whose queue is full: what is sent to it is dropped.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
     let address = full.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
-    {
-        waiting.push(stream);
-    }
+    let _waiting = fill(address).await;
     let mut dropped = Bench::new(&authority, address.port(), &["127.0.0.1"]);
     dropped.shared.timeout = Duration::from_millis(300);
     let error = dropped.scrape().await.unwrap_err();
@@ -479,6 +509,16 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     down.shared.timeout = Duration::from_millis(600);
     assert_eq!(down.class().await, "refused");
     assert_eq!(down.target.asked().unwrap(), format!("127.0.0.2:{}", address.port()).into());
+    // One that falls silent on a connection that stood, and takes no other: as where a filter comes between.
+    let answer = AtomicUsize::new(0);
+    let one = OneConnection::start(authority.acceptor(&["127.0.0.1"], |_| {}), move || {
+        if answer.fetch_add(1, Ordering::Relaxed) == 0 { ok(BODY) } else { Answer(vec![], SILENCE, false) }
+    });
+    let (one, _full) = one.await;
+    let mut silent = Bench::new(&authority, one.port(), &["127.0.0.1"]);
+    silent.shared.timeout = Duration::from_millis(500);
+    assert_eq!(silent.class().await, "ok");
+    assert_eq!(silent.class().await, "timeout");
     // A port that takes connections and says nothing.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut slow = Bench::new(&authority, mute.local_addr().unwrap().port(), &["127.0.0.1"]);

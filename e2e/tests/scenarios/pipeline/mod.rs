@@ -7,6 +7,7 @@ mod chart;
 mod clients;
 mod front_proxy;
 mod kube_rs;
+mod kubelets;
 mod lifecycle;
 mod quiet;
 mod recovery;
@@ -44,6 +45,7 @@ pub fn add(suite: &mut Suite) {
     lifecycle::add(suite, &rough);
     rotation::add(suite);
     front_proxy::add(suite);
+    kubelets::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.
