@@ -394,7 +394,7 @@ impl Observer {
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {
         let tls = &spec.metrics_core.kubelet.tls;
-        if tls.mode != KubeletTlsMode::Verify {
+        if tls.mode == KubeletTlsMode::Insecure {
             return KubeletCa::Unused;
         }
         let (name, key) = tls
