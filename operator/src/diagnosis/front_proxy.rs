@@ -267,7 +267,8 @@ fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
         format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\"{lost}.", quote(value)),
         format!(
             "In kube-apiserver's unit or manifest write each flag as an argument of its own, without quotes inside the value, \
-             and restart it; then run `{RENEW}` (kube-apiserver only adds to it, and writes it again within a minute). {MANAGED}"
+             and restart it (`kubectl metrics-pipeline flags` prints them as they must be); then run `{RENEW}`, as kube-apiserver only adds \
+             to it, and writes it again within a minute. {MANAGED}"
         ),
     )
 }
@@ -286,6 +287,12 @@ fn no_group_header(configured: &Configured) -> Cause {
 }
 
 fn no_certificate(configured: Option<&Configured>) -> Cause {
+    // --proxy-client-cert-file may be among what was swallowed.
+    if let Some(configured) = configured
+        && let Some((key, value)) = configured.swallowed()
+    {
+        return swallowed(key, value, configured);
+    }
     if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
         return no_aggregation_layer(format!(
             "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests come without a certificate."
