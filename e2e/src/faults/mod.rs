@@ -99,16 +99,23 @@ impl Fault {
     /// # Errors
     /// What the conditions said instead.
     pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
-        (self.inject)(bench)?;
+        let injected = (self.inject)(bench);
         let began = Instant::now();
-        let message = self.named(&bench.client);
+        let message = injected.and_then(|()| self.named(&bench.client));
         let named = began.elapsed();
         // Whatever happened, the next one begins with a whole cluster.
         let healed = (self.heal)(bench);
         let (message, ()) = (message?, healed?);
         let began = Instant::now();
         settled(&bench.client, PATIENCE)?;
-        Ok(Outcome { named, cleared: began.elapsed(), message })
+        let cleared = began.elapsed();
+        bench.progress.say(format!(
+            "{}: named after {:.0} s, cleared after {:.0} s",
+            self.name,
+            named.as_secs_f64(),
+            cleared.as_secs_f64()
+        ));
+        Ok(Outcome { named, cleared, message })
     }
 
     fn named(&self, client: &Client) -> Result<String> {
