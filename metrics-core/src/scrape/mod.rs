@@ -19,6 +19,8 @@ mod reload;
 mod response;
 mod schedule;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
@@ -108,7 +110,7 @@ pub async fn run(
     let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
     let shared = Arc::new(Shared {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials),
+        tls: Tls::new(&config.tls, &config.credentials, config.resolution),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,

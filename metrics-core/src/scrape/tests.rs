@@ -161,7 +161,7 @@ impl Bench {
         let ticket = store.admit(&node);
         let shared = Shared {
             timeout: Duration::from_secs(2),
-            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone())),
+            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone()), Duration::from_secs(15)),
             token: Some(super::tls::token(token.clone())),
             pool: Pool::default(),
             directory,

@@ -115,8 +115,6 @@ fn others(stand: &Stand) -> Result<()> {
     ask(&kubelet, "service-address", &subject(&[&node], &[own, service]), &server)?;
     ask(&kubelet, "service-name", &subject(&["kubernetes.default.svc"], &[]), &server)?;
     ask(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
-    let other = Subject { common_name: "system:node:node-2".to_owned(), ..good.clone() };
-    ask(&kubelet, "other-subject", &other, &server)?;
     ask(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
     ask(client, "not-a-kubelet", &good, &server)?;
     // It is judged after those before it.
@@ -129,7 +127,6 @@ fn others(stand: &Stand) -> Result<()> {
         ("service-address", "not among status.addresses"),
         ("service-name", "no kubelet may have"),
         ("other-name", "not among status.addresses"),
-        ("other-subject", "subject"),
         ("client-too", "usages"),
         ("not-a-kubelet", "no kubelet's user name"),
     ] {
