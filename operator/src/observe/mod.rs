@@ -162,6 +162,8 @@ pub struct Observed {
     pub served: Served,
     /// Whether the last request failed, and the next one decides.
     pub served_in_doubt: bool,
+    /// Since when every request for metrics was answered.
+    pub answered_since: Option<Timestamp>,
     /// How kube-apiserver is known to aggregated API servers.
     pub front_proxy: FrontProxyMap,
     /// The pods of metrics-core that run, and what they told.

@@ -278,6 +278,9 @@ impl Observer {
         if first && Symptoms::read(&self.observed).unavailable.is_none() {
             self.observed.served_in_doubt = true;
         } else {
+            let answered = matches!(seen, Served::Answered { .. });
+            let since = self.observed.answered_since.unwrap_or_else(Timestamp::now);
+            self.observed.answered_since = answered.then_some(since);
             self.observed.served_in_doubt = false;
             self.observed.served = seen;
         }
