@@ -472,7 +472,8 @@ impl OneConnection {
         let filled = waiting.clone();
         tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
-            filled.lock().unwrap().extend(fill(address).await);
+            let others = fill(address).await;
+            filled.lock().unwrap().extend(others);
             converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
             drop(listener);
         });
