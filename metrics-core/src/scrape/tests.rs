@@ -306,7 +306,13 @@ async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
     let expired = Kubelet::start(Some(expired), |_| ok(BODY)).await;
-    assert_eq!(Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).class().await, "tls_expired");
+    let error = Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsExpired);
+    // Nothing in it may change from one scrape to the next.
+    assert!(
+        error.to_string().starts_with("the kubelet's certificate expired at 2001-01-01T00:00:00Z; "),
+        "{error}"
+    );
 }
 
 #[tokio::test]
