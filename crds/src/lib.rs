@@ -7,6 +7,7 @@
 
 pub mod cause;
 mod condition;
+pub mod front_proxy;
 mod pipeline;
 pub mod report;
 mod resources;
@@ -17,12 +18,12 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, FrontProxyDeletion,
-    FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec, KubeletTlsMode,
-    KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec,
-    PullPolicy, SchedulingSpec,
+    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval,
+    FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
+    KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
+    NannyMode, NannySpec, PullPolicy, SchedulingSpec, SecretReference,
 };
-pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus};
+pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus, NodesWithCause};
 
 /// The API group of MetricsPipeline.
 pub const GROUP: &str = "metrics-pipeline.dev";

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cause::ScrapeCause;
+
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +35,21 @@ pub struct NodesStatus {
     pub covered: i32,
     /// Both, for the printer column: `covered/total`.
     pub summary: String,
+    /// Why nodes have none, most frequent cause first.
+    #[serde(default)]
+    pub causes: Vec<NodesWithCause>,
+}
+
+/// Nodes that can't be scraped, with one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesWithCause {
+    /// The cause, a code such as `refused` or `tls_unknown_ca` (docs/diagnosis.md lists them).
+    pub cause: ScrapeCause,
+    /// How many nodes.
+    pub count: i32,
+    /// Three of them at most, by name.
+    pub nodes: Vec<String>,
 }
 
 /// The certificates in use.
@@ -59,6 +76,7 @@ pub struct CertificatesStatus {
 pub struct CertificateStatus {
     /// When it expires.
     pub not_after: Time,
-    /// When the operator renews it.
-    pub renewal_time: Time,
+    /// When the operator renews it; left out when somebody else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_time: Option<Time>,
 }

@@ -108,6 +108,12 @@ pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
 }
 
+/// What is run of Kubernetes and beside it.
+#[must_use]
+pub fn versions() -> String {
+    format!("{}, {}", KUBERNETES.title, PEER.title)
+}
+
 /// Helm; builds it when need be.
 pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))
@@ -214,10 +220,9 @@ fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<Strin
     let mut names = vec!["go.mod".to_owned(), "go.sum".to_owned()];
     if program.package == "." {
         let entries = fs::read_dir(module).doing(|| format!("read {}", module.display()))?;
-        let files = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.extend(
-            files.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "go")),
-        );
+        let files = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
+        let sources = files.filter(|file| file.extension().is_some_and(|extension| extension == "go"));
+        names.extend(sources.map(|file| file.display().to_string()));
         names[2..].sort();
     }
     for name in &names {

@@ -4,8 +4,10 @@
 //! differs in order, [`report`] tells. [`run`] is the only module that knows all of them.
 
 pub mod apply;
+pub mod approval;
 mod causes;
 pub mod decide;
+pub mod diagnosis;
 pub mod flags;
 pub mod observe;
 pub mod owned;

@@ -13,9 +13,11 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use api_service::{Adoption, ApiServiceSpec};
-pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm};
+pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm, SecretReference};
 pub use front_proxy::{FrontProxyDeletion, FrontProxyMode, FrontProxySpec};
-pub use kubelet::{ConfigMapKey, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec};
+pub use kubelet::{
+    ConfigMapKey, CsrApproval, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec,
+};
 pub use metrics_core::{LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};
 pub use nanny::{Limits, NannyMode, NannySpec};
 pub use scheduling::SchedulingSpec;

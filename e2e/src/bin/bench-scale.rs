@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use e2e::error::Doing as _;
-use e2e::scale::{self, Candidate, Figures, Kind, Method, Plan, Population, fleet, report, stand};
+use e2e::scale::{
+    self, Candidate, Conditions, Figures, Kind, Method, Plan, Population, chart, fleet, report, stand,
+};
 use e2e::{Error, Progress, Result, binaries, command, process, requirements};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -32,12 +34,18 @@ struct Arguments {
     /// The rounds over which scraping is measured.
     #[arg(long, default_value_t = 4)]
     rounds: u32,
+    /// Only fill the cache with so many nodes and pods, so that the next run starts at once.
+    #[arg(long, conflicts_with_all = ["peer", "core"])]
+    prepare: bool,
     /// Measure this build of metrics-core instead of the source's; can be repeated, to compare.
     #[arg(long, value_name = "PROGRAM")]
     core: Vec<PathBuf>,
     /// Where the figures go as JSON [default: bench-scale.json in the target directory].
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write scale-NODES.md, .json and .svg into this directory, which is docs/performance for what is kept.
+    #[arg(long, value_name = "DIRECTORY")]
+    report: Option<PathBuf>,
     #[command(subcommand)]
     inner: Option<Inner>,
 }
@@ -72,6 +80,7 @@ fn main() -> ExitCode {
 /// Builds what is needed and goes into the network.
 fn outside(arguments: &Arguments) -> Result<()> {
     let progress = Progress::default();
+    let conditions = Conditions::now(workspace());
     requirements::check(&progress)?;
     let binaries = binaries::kubernetes(&progress)?;
     let target = target_directory()?;
@@ -83,7 +92,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
             if arguments.core.len() == 1 { "metrics-core".into() } else { format!("metrics-core-{at}") };
         candidates.push(core(name, program));
     }
-    if candidates.is_empty() {
+    if candidates.is_empty() && !arguments.prepare {
         progress.step("metrics-core built as a release", |step| {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo.current_dir(workspace()).args(["build", "--locked", "--profile", "measured"]);
@@ -102,6 +111,8 @@ fn outside(arguments: &Arguments) -> Result<()> {
     limit.doing(|| "raise the limit of open files".into())?;
 
     let plan = Plan {
+        // Another one, as a cache may be filled beside a run.
+        stand: if arguments.prepare { "bench-scale-prepare" } else { "bench-scale" }.into(),
         method: Method {
             nodes: arguments.nodes,
             pods_per_node: arguments.pods,
@@ -114,7 +125,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
     };
     let text = serde_json::to_string(&plan).doing(|| "encode the plan".into())?;
     let me = std::env::current_exe().doing(|| "find this program".into())?;
-    let (layout, network) = stand::prepare()?;
+    let (layout, network) = stand::prepare(&plan.stand)?;
     let mut inner = network.command(me);
     let figures =
         inner.arg("inside").arg(text).env(process::MARK, &layout.run).stdin(std::process::Stdio::null());
@@ -125,11 +136,24 @@ fn outside(arguments: &Arguments) -> Result<()> {
     if !figures.status.success() {
         return Err(Error::Invalid(format!("no figures; logs are in {}", layout.logs().display())));
     }
+    if arguments.prepare {
+        return Ok(());
+    }
     let all: Vec<Figures> = serde_json::from_slice(&figures.stdout).doing(|| "read the figures".into())?;
     let json = arguments.json.clone().unwrap_or_else(|| target.join("bench-scale.json"));
-    let whole = serde_json::json!({"method": plan.method, "figures": all});
-    std::fs::write(&json, format!("{whole:#}\n")).doing(|| format!("write {}", json.display()))?;
+    let whole = serde_json::json!({"conditions": conditions, "method": plan.method, "figures": all});
+    let whole = format!("{whole:#}\n");
+    write(&json, &whole)?;
     let _ = writeln!(io::stdout(), "{}", report::tables(&all));
+    if let Some(directory) = &arguments.report {
+        std::fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
+        let name = format!("scale-{}", arguments.nodes);
+        let chart = format!("{name}.svg");
+        let page = report::page(&plan.method, &conditions, &all, &chart);
+        write(&directory.join(format!("{name}.md")), &page)?;
+        write(&directory.join(format!("{name}.json")), &whole)?;
+        write(&directory.join(&chart), &chart::svg(&plan.method, &conditions, &all))?;
+    }
     progress.say(format!("all figures are in {}", json.display()));
     Ok(())
 }
@@ -142,6 +166,10 @@ fn inside(plan: &str) -> Result<()> {
     let text = serde_json::to_string(&figures).doing(|| "encode the figures".into())?;
     let _ = writeln!(io::stdout(), "{text}");
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).doing(|| format!("write {}", path.display()))
 }
 
 fn workspace() -> &'static Path {

@@ -190,6 +190,14 @@ impl Cluster {
         self.steady(progress)
     }
 
+    /// Starts the kubelet anew with changes to its configuration (none, an empty object: as it should be): top-level
+    /// fields, null removes one.
+    pub fn restart_kubelet_with(&self, changes: &serde_json::Value, progress: &Progress) -> Result<()> {
+        self.node.save_kubelet_changes(changes)?;
+        self.node.prepare(&self.authorities()?.cluster)?;
+        self.steady(progress)
+    }
+
     /// Ends a component by SIGKILL, as a crash would; [`Cluster::up`] starts it again.
     pub fn kill(&self, name: &str) -> Result<()> {
         if !COMPONENTS.contains(&name) {

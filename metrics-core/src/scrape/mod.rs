@@ -5,6 +5,7 @@
 //! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
 //! after a pause that grows.
 
+mod buffers;
 mod client;
 mod error;
 mod failures;
@@ -18,6 +19,9 @@ mod pins;
 mod reload;
 mod response;
 mod schedule;
+mod session;
+#[cfg(test)]
+mod session_tests;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
@@ -32,7 +36,7 @@ use std::time::{Duration, Instant};
 use crds::cause::ScrapeCause;
 use tokio::task::JoinSet;
 
-use self::client::Pool;
+use self::buffers::Pool;
 pub use self::error::Error;
 pub use self::failures::Failures;
 use self::log::{Budget, Line};
@@ -123,7 +127,7 @@ pub async fn run(
     let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
     let shared = Arc::new(Shared {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials, findings.pins.clone()),
+        tls: Tls::new(&config.tls, &config.credentials, config.resolution, findings.pins.clone()),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,

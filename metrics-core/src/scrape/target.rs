@@ -155,7 +155,8 @@ impl Target {
             let next = untried.next();
             if let Some(at) = next {
                 let stands = move || reached.store(at + 1, Ordering::Relaxed);
-                let open = Connection::open(&node, &node.addresses[at].host, tls, stands);
+                let host = &node.addresses[at].host;
+                let open = Connection::open(&node, host, tls, stands, &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
             let patience = if next.is_some() { STAGGER } else { shared.timeout };

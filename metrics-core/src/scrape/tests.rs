@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::Pool;
+use super::buffers::Pool;
 use super::inflate::tests::gzip;
 use super::target::Target;
 use super::tls::Tls;
@@ -179,7 +179,12 @@ impl Bench {
         let ticket = store.admit(&node);
         let shared = Shared {
             timeout: Duration::from_secs(2),
-            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone()), findings.pins.clone()),
+            tls: Tls::new(
+                &kubelet,
+                &Credentials::TokenFile(token.clone()),
+                Duration::from_secs(15),
+                findings.pins.clone(),
+            ),
             token: Some(super::tls::token(token.clone())),
             pool: Pool::default(),
             directory,

@@ -23,8 +23,11 @@ use super::reload::Reloaded;
 use super::{Credentials, KubeletTls};
 use crate::discover::Node;
 
-/// Sessions kept for resumption. It saves work when connections break, not when all is well.
+/// Sessions kept for resumption …
 const SESSIONS: usize = 512;
+/// … where connections will not outlive the pause between two scrapes: a kubelet closes one that rested for 90 s. Else
+/// they are opened once, and tickets would be kept for nothing (2 to 3 kB each).
+const REST: Duration = Duration::from_secs(80);
 
 /// Makes TLS configurations for nodes. Files are read again when they change.
 pub(super) struct Tls {
@@ -33,6 +36,7 @@ pub(super) struct Tls {
     pins: Option<Pins>,
     identity: Option<(Reloaded<Vec<CertificateDer<'static>>>, Reloaded<PrivateKeyDer<'static>>)>,
     base: Mutex<Option<Arc<Base>>>,
+    sessions: usize,
 }
 
 /// What the configurations of all nodes have in common, and what it was made of.
@@ -68,7 +72,12 @@ impl NodeTls {
 
 impl Tls {
     /// With `pins` kubelets that no CA vouches for are told by their keys, if `kubelet` says so.
-    pub(super) fn new(kubelet: &KubeletTls, credentials: &Credentials, pins: Pins) -> Self {
+    pub(super) fn new(
+        kubelet: &KubeletTls,
+        credentials: &Credentials,
+        resolution: Duration,
+        pins: Pins,
+    ) -> Self {
         let (trust, pins) = match kubelet {
             KubeletTls::Verify { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), None),
             KubeletTls::Pin { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), Some(pins)),
@@ -86,6 +95,7 @@ impl Tls {
             pins,
             identity,
             base: Mutex::new(None),
+            sessions: if resolution > REST { SESSIONS } else { 0 },
         }
     }
 
@@ -159,7 +169,10 @@ impl Tls {
                 .with_client_auth_cert(chain.to_vec(), key.clone_key())
                 .map_err(|error| Error::TlsOther(format!("our client certificate: {error}")))?,
         };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = match self.sessions {
+            0 => Resumption::disabled(),
+            sessions => Resumption::in_memory_sessions(sessions),
+        };
         Ok(config)
     }
 }

@@ -59,10 +59,16 @@ impl Ca {
 
     /// A client's certificate with this common name.
     pub fn client(&self, common_name: &str) -> CertifiedKey {
+        self.client_but(common_name, |_| {})
+    }
+
+    /// The same, but for a change.
+    pub fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, common_name);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         CertifiedKey::new(
@@ -94,7 +100,8 @@ pub fn serving_pair() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second; of tokens it knows `good`.
+/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second, `whole` may if all that was told
+/// of them arrives; of tokens it knows `good`.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -103,6 +110,18 @@ impl AccessReviewer for ApiServer {
             let user = spec.user.unwrap_or_default();
             match user.as_str() {
                 "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+                "whole" => {
+                    let extra = spec.extra.unwrap_or_default();
+                    let extra: Vec<_> =
+                        extra.iter().map(|(key, values)| (key.as_str(), values.join("+"))).collect();
+                    let told = format!(
+                        "{} {} {extra:?}",
+                        spec.uid.unwrap_or_default(),
+                        spec.groups.unwrap_or_default().join("+")
+                    );
+                    let allowed = told == WHOLE;
+                    return Ok(Decision { allowed, reason: told });
+                }
                 "broken" => return Err(ReviewError::Failed("no route to host".into())),
                 _ => {}
             }
@@ -124,6 +143,9 @@ impl TokenReviewer for ApiServer {
         })
     }
 }
+
+/// UID, groups and extra of `whole`.
+pub const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
 
 /// Answers with the headers it got, so that tests see what went on.
 struct Echo;

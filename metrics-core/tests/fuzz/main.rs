@@ -4,7 +4,8 @@
 //! `FUZZ_SECONDS=600 cargo test -p metrics-core --test fuzz -- --nocapture` runs each target for so long; an input that
 //! fails is printed, and kept in the system's folder for temporary files. For coverage-guided runs see `metrics-core/fuzz`.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A test fails by panicking, what it runs too.
+#![allow(clippy::panic, clippy::unwrap_used)] // A test fails by panicking, what it runs too.
+#![allow(clippy::print_stderr, clippy::print_stdout)] // For who runs it by hand.
 
 mod mutate;
 #[path = "../../fuzz/src/lib.rs"]
@@ -36,7 +37,7 @@ fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
     let mut mutator = Mutator::new(0x6d65_7472_6963, words);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut runs = 0_u64;
-    while runs % 64 != 0 || Instant::now() < end {
+    while !runs.is_multiple_of(64) || Instant::now() < end {
         let mut input = mutator.next(&corpus);
         input.truncate(LONGEST);
         if outcomes.insert(run(name, target, &input)) && corpus.len() < CORPUS {

@@ -50,7 +50,7 @@ pub fn plan(
             .remove("tls.crt")
             .zip(client.remove("tls.key"))
             .map(|(certificate, key)| (certificate.0, key.0)),
-        published: observed.published_front_proxy_ca.clone(),
+        published: observed.published_front_proxy_ca().map(|pem| pem.as_bytes().to_vec()),
     };
     front_proxy::plan(&wanted, &found, now)
 }

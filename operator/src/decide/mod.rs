@@ -31,6 +31,12 @@ pub struct Problem {
     pub message: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl Problem {
     /// A problem.
     #[must_use]
@@ -61,6 +67,8 @@ pub struct Maintain {
     pub certificates: Option<pki::Plan>,
     /// The front proxy's certificates, if they are asked for and could be planned.
     pub front_proxy: Option<pki::front_proxy::Plan>,
+    /// Why kubelets' requests for certificates can't be approved although that is asked for.
+    pub csr_approval: Option<Problem>,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.

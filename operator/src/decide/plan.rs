@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Adoption, FrontProxyDeletion, FrontProxyMode, Reason};
+use crds::{Adoption, CsrApproval, FrontProxyDeletion, FrontProxyMode, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
 use super::{DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy};
@@ -20,7 +21,14 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
     let mut held = hold(context, observed);
     let certificates = plan_certificates(context, observed, now, &mut held);
     let front_proxy = plan_front_proxy(context, observed, now, &mut held);
-    let mut plan = Maintain { desired: Vec::new(), removals: Vec::new(), held, certificates, front_proxy };
+    let mut plan = Maintain {
+        desired: Vec::new(),
+        removals: Vec::new(),
+        held,
+        certificates,
+        front_proxy,
+        csr_approval: approval_problem(context, observed),
+    };
     for object in Owned::ALL {
         if plan.held.contains_key(&object) {
             continue;
@@ -171,7 +179,8 @@ fn plan_certificates(
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
-            Err(error) => {
+            Err(PlanError::Source(problem)) => problem,
+            Err(PlanError::Issue(error)) => {
                 Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))
             }
         },
@@ -208,6 +217,7 @@ fn build(
         // Held, all four, when there are no certificates.
         Owned::CaSecret | Owned::ServingSecret | Owned::ApiServiceV1beta1 | Owned::ApiServiceV1 => {
             match &plan.certificates {
+                Some(plan) if object == Owned::CaSecret && plan.ca.is_none() => Built::Unwanted,
                 Some(plan) => one(with_certificates(context, observed, object, plan)?),
                 None => Built::Wanted(Vec::new()),
             }
@@ -237,6 +247,25 @@ fn with_certificates(
         }
     };
     Ok(desired)
+}
+
+fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem> {
+    if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
+        return None;
+    }
+    if !context.settings.powers.has(Power::CsrApproval) {
+        let field = "spec.metricsCore.kubelet.tls.csrApproval";
+        return Some(Power::CsrApproval.missing(field, &context.settings.namespace));
+    }
+    let why = observed.approval_refused.as_ref()?;
+    Some(Problem::new(
+        Reason::ApplyFailed,
+        format!(
+            "The kubelets' CertificateSigningRequests can't be read or approved: kube-apiserver says \"{why}\". If it is a right \
+             that is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            Power::CsrApproval.chart_value()
+        ),
+    ))
 }
 
 /// What is not asked for any more goes, but for what a kube-apiserver may depend on.

@@ -252,6 +252,21 @@ fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
         assert!(problem.message.contains("--set frontProxy.enabled=true"), "{}", problem.message);
     }
     assert!(objects(&plan).contains(&Owned::ServingSecret), "the others go on");
+
+    let approve =
+        |spec: &mut MetricsPipelineSpec| spec.metrics_core.kubelet.tls.csr_approval = CsrApproval::Exact;
+    let with = |powers: Powers| {
+        with_context(approve, |context| {
+            let settings = crate::flags::Settings { powers, ..context.settings.clone() };
+            maintain(Context { settings: &settings, ..context }, &empty(), now())
+                .expect("a plan")
+                .csr_approval
+        })
+    };
+    let problem = with(Powers::default()).expect("a problem");
+    assert_eq!(problem.reason, Reason::PermissionMissing);
+    assert!(problem.message.contains("--set csrApproval.enabled=true"), "{}", problem.message);
+    assert_eq!(with(Powers { csr_approval: true, ..Powers::default() }), None);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crds::MetricsPipeline;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -17,8 +18,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::approval::SIGNER;
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::powers::Powers;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +34,21 @@ pub enum Source {
     Pods,
     /// The endpoints of the Service.
     Endpoints,
+    /// How kube-apiserver is known to aggregated API servers.
+    FrontProxy,
+    /// Kubelets' requests for serving certificates.
+    SigningRequests,
 }
 
 impl Source {
     /// All that is watched.
-    pub fn all(objects: &[Owned]) -> impl Iterator<Item = Self> {
+    pub fn all(objects: &[Owned], powers: Powers) -> impl Iterator<Item = Self> {
         let objects = objects.iter().copied().map(Self::Object);
-        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(objects)
+        let requests = powers.csr_approval.then_some(Self::SigningRequests);
+        [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
+            .into_iter()
+            .chain(requests)
+            .chain(objects)
     }
 }
 
@@ -79,6 +90,7 @@ pub(super) fn start(
     client: &Client,
     namespace: &str,
     objects: &[Owned],
+    powers: Powers,
     changes: &Arc<Changes>,
     known: &Known,
 ) -> JoinSet<()> {
@@ -95,6 +107,16 @@ pub(super) fn start(
     let endpoints: Api<PartialObjectMeta<EndpointSlice>> = Api::namespaced(client.clone(), namespace);
     let of_ours = config().labels(&labels("kubernetes.io/service-name"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
+
+    let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
+        Api::namespaced(client.clone(), crds::front_proxy::NAMESPACE);
+    let by_name = config().fields(&format!("metadata.name={}", crds::front_proxy::CONFIG_MAP));
+    tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
+    if powers.csr_approval {
+        let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
+        let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));
+        tasks.spawn(follow(watch(requests, of_kubelets), changes.clone(), Source::SigningRequests, |_| true));
+    }
 
     for object in objects.iter().copied() {
         let api: Api<PartialObjectMeta<DynamicObject>> =

@@ -1,7 +1,5 @@
 //! The tree of `status`: the pipeline from the kubelets to the autoscalers.
 
-use std::collections::BTreeMap;
-
 use crds::{ConditionType, Reason};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,16 +17,18 @@ const SHOWN: usize = 5;
 /// A part of the pipeline, from the kubelets to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
+    Kubelets,
     MetricsCore,
     ApiServer,
     MetricsApi,
 }
 
 impl Layer {
-    const ALL: [Self; 3] = [Self::MetricsCore, Self::ApiServer, Self::MetricsApi];
+    const ALL: [Self; 4] = [Self::Kubelets, Self::MetricsCore, Self::ApiServer, Self::MetricsApi];
 
     const fn title(self) -> &'static str {
         match self {
+            Self::Kubelets => "kubelets",
             Self::MetricsCore => "metrics-core",
             Self::ApiServer => "kube-apiserver",
             Self::MetricsApi => "Metrics API",
@@ -42,7 +42,10 @@ impl Layer {
             ConditionType::CertificatesReady
             | ConditionType::AccessReady
             | ConditionType::DeploymentAvailable => Some(Self::MetricsCore),
-            ConditionType::APIServiceAvailable => Some(Self::ApiServer),
+            ConditionType::KubeletsReachable | ConditionType::NodesCovered => Some(Self::Kubelets),
+            ConditionType::AggregationLayerReady | ConditionType::APIServiceAvailable => {
+                Some(Self::ApiServer)
+            }
             ConditionType::MetricsServed => Some(Self::MetricsApi),
         }
     }
@@ -108,7 +111,7 @@ pub fn status(picture: &Picture) -> Branch {
     Branch::new(mark, format!("MetricsPipeline {}", served.name), text).with(parts)
 }
 
-fn operator(picture: &Picture) -> Branch {
+pub(super) fn operator(picture: &Picture) -> Branch {
     let title = "operator";
     let deployments = match &picture.operators {
         Ok(deployments) => deployments,
@@ -138,22 +141,30 @@ fn operator(picture: &Picture) -> Branch {
 
 /// The parts of the pipeline with the conditions that speak of them.
 fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
-    let conditions: BTreeMap<_, _> =
-        served.status.conditions.iter().map(|condition| (condition.type_.as_str(), condition)).collect();
     Layer::ALL
         .into_iter()
         .map(|layer| {
             let of_layer = ConditionType::ALL.into_iter().filter(|kind| Layer::of(*kind) == Some(layer));
-            let mut parts: Vec<_> =
-                of_layer.map(|kind| condition(kind, conditions.get(kind.as_str()).copied())).collect();
+            let mut parts: Vec<_> = of_layer.map(|kind| condition_of(served, kind)).collect();
             match layer {
                 Layer::MetricsCore => parts.extend(pods(&picture.pods)),
                 Layer::ApiServer => parts.push(api_services(&picture.api_services)),
-                Layer::MetricsApi => {}
+                Layer::Kubelets | Layer::MetricsApi => {}
             }
             Branch::new(Mark::Good, layer.title(), "").with(parts)
         })
         .collect()
+}
+
+/// All conditions but `Ready`, which sums them up.
+pub(super) fn conditions(served: &Pipeline) -> Vec<Branch> {
+    let parts = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
+    parts.map(|kind| condition_of(served, kind)).collect()
+}
+
+fn condition_of(served: &Pipeline, kind: ConditionType) -> Branch {
+    let found = served.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
+    condition(kind, found)
 }
 
 fn condition(kind: ConditionType, condition: Option<&Condition>) -> Branch {
@@ -250,7 +261,7 @@ fn api_service(found: &APIService) -> Branch {
     }
 }
 
-fn autoscalers(found: &Part<Vec<HorizontalPodAutoscaler>>) -> Branch {
+pub(super) fn autoscalers(found: &Part<Vec<HorizontalPodAutoscaler>>) -> Branch {
     let title = "HorizontalPodAutoscalers";
     let found = match found {
         Ok(found) => found,

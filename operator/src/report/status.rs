@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::decide::conditions::Verdict;
+use crate::diagnosis::kubelets::Failing;
 use crate::observe::Pipeline;
 use crate::pki::{self, Certificate};
 
@@ -17,6 +18,8 @@ pub struct Facts<'a> {
     pub front_proxy: Option<&'a pki::front_proxy::Plan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
+    /// Nodes that can't be scraped, by cause.
+    pub failing: &'a [Failing],
 }
 
 /// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
@@ -48,7 +51,10 @@ pub fn status(
     MetricsPipelineStatus {
         observed_generation: Some(pipeline.generation),
         conditions,
-        nodes: facts.map_or_else(|| old.nodes.clone(), |facts| facts.nodes.map(nodes)),
+        nodes: facts.map_or_else(
+            || old.nodes.clone(),
+            |facts| facts.nodes.map(|counts| nodes(counts, facts.failing)),
+        ),
         certificates: facts.map_or_else(|| old.certificates.clone(), certificates),
     }
 }
@@ -78,19 +84,25 @@ fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn nodes((covered, total): (usize, usize)) -> NodesStatus {
+fn nodes((covered, total): (usize, usize), failing: &[Failing]) -> NodesStatus {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    NodesStatus { total: number(total), covered: number(covered), summary: format!("{covered}/{total}") }
+    NodesStatus {
+        total: number(total),
+        covered: number(covered),
+        summary: format!("{covered}/{total}"),
+        causes: failing.iter().map(Failing::status).collect(),
+    }
 }
 
 fn certificates(facts: Facts<'_>) -> Option<CertificatesStatus> {
-    let one = |certificate: &Certificate| CertificateStatus {
+    let of = |certificate: &Certificate, renewed: bool| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
-        renewal_time: Time(seconds(certificate.renewal_time())),
+        renewal_time: renewed.then(|| Time(seconds(certificate.renewal_time()))),
     };
+    let one = |certificate: &Certificate| of(certificate, true);
     let status = CertificatesStatus {
-        ca: facts.certificates.map(|plan| one(&plan.ca_certificate)),
-        serving: facts.certificates.map(|plan| one(&plan.serving_certificate)),
+        ca: facts.certificates.map(|plan| of(&plan.ca_certificate, plan.ca.is_some())),
+        serving: facts.certificates.map(|plan| of(&plan.serving_certificate, plan.ca.is_some())),
         front_proxy_ca: facts.front_proxy.map(|plan| one(&plan.ca_certificate)),
         front_proxy: facts.front_proxy.map(|plan| one(&plan.client_certificate)),
     };

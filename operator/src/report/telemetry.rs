@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::diagnosis::kubelets::Failing;
 use crate::pki;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,6 +42,11 @@ struct OfCertificate {
     certificate: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
 /// Metrics about the operator and about what it looks after.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -52,6 +58,8 @@ pub struct Telemetry {
     shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
+    signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
 }
 
@@ -66,6 +74,8 @@ impl Default for Telemetry {
             shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
+            failing_nodes: Family::default(),
+            signing_requests: Family::default(),
             leader: Gauge::default(),
         };
         let mut registry = telemetry.registry.lock();
@@ -78,6 +88,11 @@ impl Default for Telemetry {
             telemetry.duration.clone(),
         );
         own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register(
+            "operator_kubelet_signing_requests",
+            "Kubelets' CertificateSigningRequests: approved, or why they were left alone",
+            telemetry.signing_requests.clone(),
+        );
         own.register(
             "operator_leader",
             "Whether this process is the one that acts",
@@ -100,6 +115,11 @@ impl Default for Telemetry {
             Unit::Seconds,
             telemetry.renewal.clone(),
         );
+        own.register(
+            "nodes_failing",
+            "Nodes whose kubelet can't be scraped, by cause",
+            telemetry.failing_nodes.clone(),
+        );
         drop(registry);
         telemetry
     }
@@ -119,6 +139,11 @@ impl Telemetry {
         self.writes.get_or_create(&labels).inc();
     }
 
+    /// Counts a kubelet's CertificateSigningRequest.
+    pub fn signing_request(&self, result: &'static str) {
+        self.signing_requests.get_or_create(&OfResult { result }).inc();
+    }
+
     /// Shows whether this process is the one that acts.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
@@ -131,6 +156,7 @@ impl Telemetry {
         if names.is_empty() {
             self.expiry.clear();
             self.renewal.clear();
+            self.failing_nodes.clear();
         }
         self.shown.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
@@ -166,14 +192,29 @@ impl Telemetry {
         ];
         for (certificate, value) in certificates {
             let labels = OfCertificate { certificate };
+            let theirs =
+                !certificate.starts_with("front_proxy") && plan.is_some_and(|plan| plan.ca.is_none());
             if let Some(value) = value {
                 self.expiry.get_or_create(&labels).set(value.not_after.as_second());
-                self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+                if theirs {
+                    self.renewal.remove(&labels);
+                } else {
+                    self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+                }
             } else if certificate.starts_with("front_proxy") {
                 // Not asked for; what could not be planned stays to be alerted on.
                 self.expiry.remove(&labels);
                 self.renewal.remove(&labels);
             }
+        }
+    }
+
+    /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
+    pub fn failing_nodes(&self, failing: &[Failing]) {
+        self.failing_nodes.clear();
+        for one in failing {
+            let labels = OfCause { cause: one.cause.as_str() };
+            self.failing_nodes.get_or_create(&labels).set(i64::try_from(one.count).unwrap_or(i64::MAX));
         }
     }
 

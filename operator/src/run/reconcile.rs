@@ -3,24 +3,30 @@
 use std::time::{Duration, Instant};
 
 use crds::{
-    FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec, MetricsPipelineStatus,
+    CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec,
+    MetricsPipelineStatus,
 };
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::apply::{Outcome, Writer};
+use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
 use crate::pki::Rollover;
+use crate::powers::Power;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
-/// When all is well, metrics are asked for this often.
-const SETTLED: Duration = Duration::from_secs(15);
+/// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
+/// kubelet is told within 30 s.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// While something is on its way.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -79,8 +85,7 @@ pub struct Reconciler {
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
     looked: Option<(Instant, String, i64)>,
     changed: Instant,
-    /// Whether a CA of the front proxy waits until kube-apiserver publishes it.
-    front_proxy_waits: bool,
+    approver: Approver,
 }
 
 #[derive(Clone)]
@@ -95,17 +100,17 @@ impl std::fmt::Debug for ClientOf {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
+    pub fn new(client: Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         Self {
-            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers, auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
+            approver: Approver::new(client.clone()),
             client: ClientOf(client),
             settings,
             telemetry,
             looked: None,
             changed: Instant::now(),
-            front_proxy_waits: false,
         }
     }
 
@@ -173,6 +178,30 @@ impl Reconciler {
         self.observer.prove(port, &server, certificate, ca).await
     }
 
+    /// Approves what may be approved of the kubelets' requests; when to come again.
+    async fn approve(&mut self, pipeline: &Pipeline, spec: &MetricsPipelineSpec) -> Option<Duration> {
+        let asked = spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact;
+        if !asked || !self.settings.powers.has(Power::CsrApproval) {
+            return None;
+        }
+        let visit = self.approver.visit(&self.observer.observed().signing_requests).await;
+        for (name, node) in &visit.approved {
+            tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
+            self.telemetry.signing_request("approved");
+            self.observer.forget(Source::SigningRequests);
+        }
+        for (name, refusal) in &visit.left {
+            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
+            self.telemetry.signing_request(refusal.code());
+            self.reporter.events().left(pipeline, name, refusal).await;
+        }
+        // No news, as between two looks, changes nothing.
+        if visit.looked {
+            self.observer.approval_refused(visit.refused);
+        }
+        visit.again
+    }
+
     async fn serve(
         &mut self,
         pipeline: Option<&Pipeline>,
@@ -208,7 +237,6 @@ impl Reconciler {
             .is_some_and(|(when, of, at)| when.elapsed() < LOOK_AROUND && *of == uid && *at == generation);
         if !is_fresh {
             self.observer.look_around(&spec).await;
-            self.observer.look_for_front_proxy_ca(self.front_proxy_waits).await;
             self.looked = Some((Instant::now(), uid, generation));
         }
     }
@@ -219,7 +247,6 @@ impl Reconciler {
         plan: &Maintain,
         now: Timestamp,
     ) -> Result<Option<Duration>, ReconcileError> {
-        self.front_proxy_waits = plan.front_proxy.as_ref().is_some_and(|front_proxy| front_proxy.waits);
         let outcome = self.writer.maintain(plan, &mut self.observer).await;
         self.count(&outcome);
         self.tell_certificates(pipeline, plan, &outcome).await;
@@ -233,6 +260,7 @@ impl Reconciler {
             return Ok(None);
         }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
+        let approve_again = self.approve(pipeline, spec).await;
         // What was just written is on its way to the replicas.
         if !outcome.wrote() && self.prove(spec, plan).await {
             return Ok(None);
@@ -246,11 +274,15 @@ impl Reconciler {
             failed: &outcome.problems,
             now,
         });
+        let in_doubt = observed.served_in_doubt;
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let failing = kubelets::failing(observed);
+        self.telemetry.failing_nodes(&failing);
         let facts = Facts {
             certificates: plan.certificates.as_ref(),
             front_proxy: plan.front_proxy.as_ref(),
             nodes: coverage(observed),
+            failing: &failing,
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
@@ -262,7 +294,8 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
+        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
+        let pause = if settled && !in_doubt { SETTLED } else { UNSETTLED };
         let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
         let steps = [
             plan.certificates.as_ref().map(|plan| plan.next),
@@ -273,7 +306,9 @@ impl Reconciler {
             let until = next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
-        Ok(Some(pause.min(step).min(if retiring { PROVE_AGAIN } else { pause })))
+        let prove_again = retiring.then_some(PROVE_AGAIN);
+        let others = [prove_again, approve_again].into_iter().flatten();
+        Ok(Some(others.fold(pause.min(step), Duration::min)))
     }
 
     async fn dismantle(
@@ -411,6 +446,9 @@ fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> M
 
 /// Nodes with metrics, of all nodes; only when it is our server that answers.
 fn coverage(observed: &Observed) -> Option<(usize, usize)> {
+    if let Some(nodes) = kubelets::coverage(observed) {
+        return Some((nodes.covered, nodes.total));
+    }
     let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(ownership::is_ours);
     let covered = match observed.served {
         Served::Answered { nodes } if ours => nodes,

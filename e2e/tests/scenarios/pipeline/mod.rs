@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod approval;
 mod autoscaling;
 mod chart;
 mod clients;
@@ -46,6 +47,7 @@ pub fn add(suite: &mut Suite) {
     rotation::add(suite);
     front_proxy::add(suite);
     kubelets::add(suite);
+    approval::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.

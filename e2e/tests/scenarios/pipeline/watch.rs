@@ -300,12 +300,29 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
 }
 
 fn watchers_are_limited(stand: &Stand) -> Result<()> {
-    let flags = |flags: Value| -> Result<()> {
+    let flags = |flags: &[&str]| -> Result<()> {
         let patch = json!({"spec": {"metricsCore": {"extraArgs": flags}}}).to_string();
         stand.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
-        ready(&stand.client)
+        ready(&stand.client)?;
+        // Ready it is as well while the old pod still serves.
+        let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();
+        stand.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), PATIENCE, |client| {
+            let pods = client.get(&[
+                "-n",
+                pipeline::NAMESPACE,
+                "pods",
+                "-l",
+                "app.kubernetes.io/name=metrics-core",
+            ])?;
+            let of =
+                |pod: &Value| pod["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
+            match pods["items"].as_array().map(Vec::as_slice) {
+                Some([pod]) if wanted.iter().all(|flag| of(pod).contains(flag)) => Ok(()),
+                _ => Err(Pending(pods["items"].to_string())),
+            }
+        })
     };
-    flags(json!(["--max-watches=1", "--serve-swap=false"]))?;
+    flags(&["--max-watches=1", "--serve-swap=false"])?;
     let [_, address, _] = metrics_core(&stand.client)?;
     let proxy = stand.ours()?.front_proxy_identity()?;
     let ask = |query: &str| {
@@ -338,5 +355,5 @@ fn watchers_are_limited(stand: &Stand) -> Result<()> {
             status => Err(Pending(status.to_string())),
         }
     })?;
-    flags(json!([]))
+    flags(&[])
 }

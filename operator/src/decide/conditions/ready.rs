@@ -7,14 +7,17 @@ use super::{Holds, Verdict};
 /// Puts `Ready` before the others: the first that does not hold explains it, as each depends on those before.
 #[must_use]
 pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    let first = |holds: Holds| verdicts.iter().find(|verdict| verdict.holds == holds);
+    let weighty = || verdicts.iter().filter(|verdict| !verdict.is_remark);
+    let first = |holds: Holds| weighty().find(|verdict| verdict.holds == holds);
     // What is known to be wrong explains more than what is not known yet, but for what merely waits for it.
-    let cause = verdicts
-        .iter()
+    let cause = weighty()
         .find(|verdict| verdict.holds == Holds::False && verdict.reason != Reason::WaitingForDependency)
         .or_else(|| first(Holds::False))
         .or_else(|| first(Holds::Unknown));
-    let remark = || verdicts.iter().find(|verdict| verdict.reason != Reason::AsExpected);
+    let remark = || {
+        let others = || verdicts.iter().filter(|verdict| verdict.reason != Reason::AsExpected);
+        others().find(|verdict| verdict.reason != Reason::WaitingForDependency).or_else(|| others().next())
+    };
     let ready = match (cause, remark()) {
         (Some(cause), _) => (Holds::False, cause.reason, format!("{}: {}", cause.condition, cause.message)),
         (None, Some(remark)) => {
@@ -52,6 +55,9 @@ mod tests {
         let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullFailed);
         assert_eq!(ready(std::slice::from_ref(&good)), (Holds::True, Reason::AsExpected));
         assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
-        assert_eq!(ready(&[good, remark]), (Holds::True, Reason::ImagePullFailed));
+        assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullFailed));
+        let one_node =
+            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletRefused).remark();
+        assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletRefused));
     }
 }
