@@ -72,7 +72,7 @@ impl Connection {
                     let mut lease = pool.lease();
                     let session = Session::open(tcp, tls.config.clone(), name, &mut lease).await;
                     let session = session.map_err(Error::of_stream)?;
-                    tls.settle(host, session.certificates())?;
+                    tls.settle(host, session.peer_certificates())?;
                     return Ok(Self { session, host: authority });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),

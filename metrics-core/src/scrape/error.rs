@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crds::cause::ScrapeCause;
+use rustls::pki_types::UnixTime;
 
 use super::pins::Mismatch;
 use crate::telemetry::excerpt;
@@ -87,7 +88,7 @@ pub enum Error {
         presented: String,
     },
     /// The certificate is outside its time of validity.
-    #[error("the kubelet's certificate is expired or not yet valid: {0}")]
+    #[error("the kubelet's certificate {0}")]
     TlsExpired(String),
     /// The kubelet shows another key than the one that was pinned.
     #[error(transparent)]
@@ -235,15 +236,32 @@ impl Error {
                 Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<Mismatch>() => {
                     Self::TlsPinMismatch(mismatch.clone())
                 }
-                Certificate::Expired
-                | Certificate::ExpiredContext { .. }
-                | Certificate::NotValidYet
-                | Certificate::NotValidYetContext { .. } => Self::TlsExpired(certificate.to_string()),
+                Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                    let at = match certificate {
+                        Certificate::ExpiredContext { not_after, .. } => moment(" at ", *not_after),
+                        _ => String::new(),
+                    };
+                    Self::TlsExpired(format!(
+                        "expired{at}; renew it on the node, or have it renewed (serverTLSBootstrap)"
+                    ))
+                }
+                Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                    let until = match certificate {
+                        Certificate::NotValidYetContext { not_before, .. } => moment(" before ", *not_before),
+                        _ => " yet".to_owned(),
+                    };
+                    Self::TlsExpired(format!("is not valid{until}; are the clocks of both machines right?"))
+                }
                 _ => Self::TlsOther(certificate.to_string()),
             },
             _ => Self::TlsOther(error.to_string()),
         }
     }
+}
+
+fn moment(before: &str, time: UnixTime) -> String {
+    let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |time| format!("{before}{time}"))
 }
 
 fn words(said: &str) -> String {

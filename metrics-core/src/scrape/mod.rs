@@ -127,7 +127,7 @@ pub async fn run(
     let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
     let shared = Arc::new(Shared {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials, findings.pins.clone(), config.resolution),
+        tls: Tls::new(&config.tls, &config.credentials, config.resolution, findings.pins.clone()),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,

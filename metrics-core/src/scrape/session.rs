@@ -129,8 +129,8 @@ impl Session {
         Ok(session)
     }
 
-    /// The chain that the kubelet showed, its own certificate first.
-    pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
+    /// What the kubelet showed in the handshake, leaf first.
+    pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.tls.peer_certificates().unwrap_or_default()
     }
 

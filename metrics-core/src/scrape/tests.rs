@@ -182,8 +182,8 @@ impl Bench {
             tls: Tls::new(
                 &kubelet,
                 &Credentials::TokenFile(token.clone()),
-                findings.pins.clone(),
                 Duration::from_secs(15),
+                findings.pins.clone(),
             ),
             token: Some(super::tls::token(token.clone())),
             pool: Pool::default(),
@@ -311,7 +311,13 @@ async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
     let expired = Kubelet::start(Some(expired), |_| ok(BODY)).await;
-    assert_eq!(Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).class().await, "tls_expired");
+    let error = Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsExpired);
+    // Nothing in it may change from one scrape to the next.
+    assert!(
+        error.to_string().starts_with("the kubelet's certificate expired at 2001-01-01T00:00:00Z; "),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -477,8 +483,8 @@ impl OneConnection {
         let filled = waiting.clone();
         tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
-            let more = fill(address).await;
-            filled.lock().unwrap().extend(more);
+            let others = fill(address).await;
+            filled.lock().unwrap().extend(others);
             converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
             drop(listener);
         });

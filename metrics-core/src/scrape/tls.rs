@@ -75,8 +75,8 @@ impl Tls {
     pub(super) fn new(
         kubelet: &KubeletTls,
         credentials: &Credentials,
-        pins: Pins,
         resolution: Duration,
+        pins: Pins,
     ) -> Self {
         let (trust, pins) = match kubelet {
             KubeletTls::Verify { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), None),

@@ -82,11 +82,12 @@ fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
     let node = cluster.node().name.as_str();
     reader.well()?;
     for (certificate, cause, words) in [
+        // No cause twice in a row, or the first would be taken for the second.
         (Certificate::SelfSigned, "tls_unknown_ca", "serverTLSBootstrap"),
-        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
+        (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
-        (Certificate::Expired, "tls_expired", "expired"),
         (Certificate::WithoutNames, "tls_name_mismatch", "no subject alternative names"),
+        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
         cluster.kubelet_certificate(certificate, &stand.progress)?;

@@ -46,8 +46,8 @@ pub fn add(suite: &mut Suite) {
     lifecycle::add(suite, &rough);
     rotation::add(suite);
     front_proxy::add(suite);
-    approval::add(suite);
     kubelets::add(suite);
+    approval::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.
