@@ -72,7 +72,8 @@ fn prefix(population: Population) -> String {
 
 /// Keeps a data directory in place of older ones of the same size.
 fn keep(data: &Path, kept: &Path) -> Result<()> {
-    let (Some(directory), Some(name)) = (kept.parent(), kept.file_name().and_then(|name| name.to_str())) else {
+    let (Some(directory), Some(name)) = (kept.parent(), kept.file_name().and_then(|name| name.to_str()))
+    else {
         return Ok(());
     };
     let prefix = &name[..=name.rfind('-').unwrap_or_default()];

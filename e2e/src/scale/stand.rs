@@ -59,8 +59,7 @@ impl Process {
     /// Asks it to end and waits until it has.
     pub fn end(mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM)
-            .doing(|| format!("end {}", self.name))?;
+        kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
         self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
     }
 

@@ -19,6 +19,8 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
         format!("--tls-secret={}/{}", context.settings.namespace, Owned::ServingSecret.name()),
         format!("--metric-resolution={}", core.metric_resolution),
         format!("--kubelet-request-timeout={}", kubelet.request_timeout),
+        // Until everybody who routes to this pod knows that it goes.
+        "--shutdown-delay-duration=5s".to_owned(),
         format!("--kubelet-preferred-address-types={}", address_types(&kubelet.address_types)),
         match kubelet.port {
             Some(port) => format!("--kubelet-port={port}"),
@@ -84,6 +86,7 @@ mod tests {
                 "--tls-secret=metrics-system/metrics-core-serving",
                 "--metric-resolution=15s",
                 "--kubelet-request-timeout=10s",
+                "--shutdown-delay-duration=5s",
                 "--kubelet-preferred-address-types=InternalIP,Hostname,InternalDNS,ExternalIP,ExternalDNS",
                 "--kubelet-use-node-status-port",
                 "--kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt",
