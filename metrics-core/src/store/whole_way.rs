@@ -23,6 +23,7 @@ struct Said {
 
 /// How a body is written.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a liberty of its own.
 struct Style {
     openmetrics: bool,
     exemplars: bool,
@@ -37,6 +38,8 @@ struct Style {
 const CONTAINERS: [&str; 2] = ["a", "b"];
 
 type Round = ([Option<Said>; 2], Style);
+/// A point and its swap, of each container that is mentioned.
+type Points = [Option<(Point, Option<u64>)>; 2];
 
 fn said() -> impl Strategy<Value = Option<Said>> {
     let memory = prop_oneof![1 => Just(None), 1 => Just(Some(0)), 8 => (1_u64..1 << 40).prop_map(Some)];
@@ -65,8 +68,8 @@ fn number(value: f64, style: &Style) -> (String, f64) {
     (text, read)
 }
 
-/// The body, and what it says of each container: a point, and its swap; nothing of one that it does not mention.
-fn write(round: &Round) -> (String, [Option<(Point, Option<u64>)>; 2]) {
+/// The body, and what it says.
+fn write(round: &Round) -> (String, Points) {
     let (containers, style) = round;
     let mut lines = Vec::new();
     let mut points = [None, None];
