@@ -219,10 +219,14 @@ fn recover(stand: &Stand) -> Result<()> {
     let began = Instant::now();
     scale("1")?;
     let said = gone?;
+    // Ready may still be what the operator said before it went.
+    client.wait_for("lists are answered again", MINUTE, |client| {
+        client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
+        Ok(())
+    })?;
     ready(client)?;
-    client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
     stand.progress.say(format!(
-        "expired ({}); Ready again {} s after the operator's start",
+        "expired ({}); answered and Ready again {} s after the operator's start",
         said.lines().last().unwrap_or_default(),
         began.elapsed().as_secs()
     ));
