@@ -62,13 +62,14 @@ impl Requests {
         for (number, path) in paths.iter().enumerate() {
             let file = |name: &str| requests.directory.join(name);
             let mut curl = cluster.network().command("curl");
-            curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--rate", "20/s"]);
+            curl.args(["--silent", "--noproxy", "*", "--max-time", "20", "--rate", "20/s"]);
             curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
             curl.arg("--cacert").arg(file("ca.crt"));
-            curl.args(["--output", "/dev/null", "--write-out", "%{http_code} %{errormsg}\n"]);
+            curl.args(["--output", "/dev/null", "--write-out", "%{stderr}%{http_code} %{errormsg}\n"]);
             curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::cluster::server()));
             let output = File::create(requests.lines(number)).map_err(broken)?;
-            curl.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+            // Standard error, as nothing of it waits in a buffer when curl is ended.
+            curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
             requests.processes.push(curl.spawn().map_err(broken)?);
         }
         Ok(requests)
@@ -218,10 +219,14 @@ fn recover(stand: &Stand) -> Result<()> {
     let began = Instant::now();
     scale("1")?;
     let said = gone?;
+    // Ready may still be what the operator said before it went.
+    client.wait_for("lists are answered again", MINUTE, |client| {
+        client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
+        Ok(())
+    })?;
     ready(client)?;
-    client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
     stand.progress.say(format!(
-        "expired ({}); Ready again {} s after the operator's start",
+        "expired ({}); answered and Ready again {} s after the operator's start",
         said.lines().last().unwrap_or_default(),
         began.elapsed().as_secs()
     ));
