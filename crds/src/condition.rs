@@ -16,6 +16,9 @@ pub enum ConditionType {
     AccessReady,
     /// Enough replicas of metrics-core run and are ready.
     DeploymentAvailable,
+    /// The resources of metrics-core are what the nanny recommends. It says nothing about whether metrics are
+    /// served, so `Ready` holds without it.
+    Sized,
     /// kube-apiserver finds metrics-core behind the APIServices.
     APIServiceAvailable,
     /// A real request for metrics was answered.
@@ -24,11 +27,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, `Ready` first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ready,
         Self::CertificatesReady,
         Self::AccessReady,
         Self::DeploymentAvailable,
+        Self::Sized,
         Self::APIServiceAvailable,
         Self::MetricsServed,
     ];
@@ -41,6 +45,7 @@ impl ConditionType {
             Self::CertificatesReady => "CertificatesReady",
             Self::AccessReady => "AccessReady",
             Self::DeploymentAvailable => "DeploymentAvailable",
+            Self::Sized => "Sized",
             Self::APIServiceAvailable => "APIServiceAvailable",
             Self::MetricsServed => "MetricsServed",
         }
@@ -114,6 +119,16 @@ reasons! {
     FailedDiscoveryCheck,
     /// kube-apiserver has not judged the APIService yet.
     Pending,
+    /// No node can hold the pod at the size that is recommended, as far as the kubelet says.
+    ResizeInfeasible,
+    /// The kubelet waits for room before it resizes a pod.
+    ResizeDeferred,
+    /// kube-apiserver or the kubelet refused to resize a pod.
+    ResizeRefused,
+    /// Somebody else sets the resources again and again.
+    ResourcesContested,
+    /// The resources are not sized yet, as it is not known how many nodes there are.
+    PopulationUnknown,
     /// The request for metrics failed.
     RequestFailed,
     /// The request was answered, but has no metrics for any node.

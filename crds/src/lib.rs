@@ -17,11 +17,14 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, KeyAlgorithm,
+    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, Estimator, KeyAlgorithm,
     KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel,
-    MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, SchedulingSpec,
+    MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec,
 };
-pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus};
+pub use status::{
+    CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, Recommendation,
+    ResizeMethod, ResizeStatus,
+};
 
 /// The API group of MetricsPipeline.
 pub const GROUP: &str = "metrics-pipeline.dev";

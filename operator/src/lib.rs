@@ -7,6 +7,7 @@ pub mod apply;
 mod causes;
 pub mod decide;
 pub mod flags;
+pub mod nanny;
 pub mod observe;
 pub mod owned;
 pub mod pki;

@@ -15,7 +15,7 @@ pub use api_service::{Adoption, ApiServiceSpec};
 pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm};
 pub use kubelet::{ConfigMapKey, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec};
 pub use metrics_core::{LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};
-pub use nanny::{Limits, NannyMode, NannySpec};
+pub use nanny::{Estimator, Limits, NannyMode, NannySpec, ScalingMode};
 pub use scheduling::SchedulingSpec;
 
 use crate::status::MetricsPipelineStatus;

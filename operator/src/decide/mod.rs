@@ -7,13 +7,16 @@ pub mod objects;
 pub mod ownership;
 mod plan;
 mod serving;
+mod template;
 
 use std::collections::BTreeMap;
 
-use crds::{FINALIZER, Reason};
+use crds::{FINALIZER, NannyMode, Reason};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::flags::Settings;
+use crate::nanny::Held;
 use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 use crate::pki;
@@ -58,6 +61,19 @@ pub struct Maintain {
     pub held: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
     pub certificates: Option<pki::Plan>,
+    /// The resources of metrics-core.
+    pub sizing: Sizing,
+}
+
+/// The resources of metrics-core.
+#[derive(Clone, Debug, Default)]
+pub struct Sizing {
+    /// What the nanny recommends; `None` when it is off or knows nothing yet.
+    pub held: Option<Held>,
+    /// What pods are to have, when it acts on that.
+    pub wanted: Option<ResourceRequirements>,
+    /// What the Deployment's template had before, when it is changed for the sake of the size.
+    pub template_from: Option<ResourceRequirements>,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.
@@ -99,6 +115,7 @@ pub fn decide(
     pipeline: Option<&Pipeline>,
     observed: &Observed,
     settings: &Settings,
+    held: Option<&Held>,
     now: Timestamp,
 ) -> Result<Decision, DecideError> {
     let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
@@ -109,6 +126,10 @@ pub fn decide(
     if !pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Decision::Claim);
     }
-    let context = objects::Context { pipeline, spec, settings };
-    Ok(Decision::Maintain(Box::new(plan::maintain(context, observed, now)?)))
+    let applies = spec.nanny.mode == NannyMode::Apply;
+    let size = held.filter(|_| applies).map(|held| held.size);
+    let context = objects::Context { pipeline, spec, settings, size };
+    let mut plan = plan::maintain(context, observed, now)?;
+    plan.sizing.held = held.cloned();
+    Ok(Decision::Maintain(Box::new(plan)))
 }

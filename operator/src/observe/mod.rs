@@ -1,8 +1,10 @@
 //! What is there: the MetricsPipelines, every owned object, the pods, the nodes, and whether metrics are
 //! served. Nothing is decided here.
 
+mod nodes;
 mod observer;
 mod served;
+mod usage;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +14,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 
+use crate::nanny::Usage;
+use crate::nanny::resize::Refusals;
 use crate::owned::Owned;
 
 pub use observer::{ObserveError, Observer};
@@ -119,6 +123,12 @@ pub struct Observed {
     pub kubelet_ca: KubeletCa,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
+    /// How many containers have metrics; only when the nanny counts them.
+    pub containers: Option<usize>,
+    /// What the replicas use, as they say themselves; only when the nanny asks.
+    pub usage: Option<Usage>,
+    /// What was refused to be done to pods.
+    pub refusals: Refusals,
     /// Whether a request for metrics is answered.
     pub served: Served,
 }

@@ -31,6 +31,8 @@ pub enum Source {
     Pods,
     /// The endpoints of the Service.
     Endpoints,
+    /// How many nodes there are.
+    Nodes,
 }
 
 impl Source {

@@ -41,11 +41,16 @@ impl Reporter {
             return Ok(false);
         }
         let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
-        for optional in ["nodes", "certificates"] {
+        for optional in ["nodes", "certificates", "nanny"] {
             // A merge patch removes only what it names.
             if fields.get(optional).is_none() {
                 fields[optional] = Value::Null;
             }
+        }
+        if let Some(nanny) =
+            fields.get_mut("nanny").filter(|nanny| nanny.is_object() && nanny.get("applied").is_none())
+        {
+            nanny["applied"] = Value::Null;
         }
         // Not by server-side apply: it refuses to touch a MetricsPipeline whose spec no longer fits the schema, and
         // that one above all needs a condition. The version keeps a late status off a changed or newer object.

@@ -1,6 +1,8 @@
 //! The status that follows from verdicts and facts, and from when things were last different.
 
-use crds::{CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NodesStatus};
+use crds::{
+    CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NannyStatus, NodesStatus,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -15,6 +17,8 @@ pub struct Facts<'a> {
     pub certificates: Option<&'a pki::Plan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
+    /// What the nanny recommends and applied.
+    pub nanny: Option<&'a NannyStatus>,
 }
 
 /// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
@@ -49,6 +53,7 @@ pub fn status(
         nodes: facts.map_or_else(|| old.nodes.clone(), |facts| facts.nodes.map(nodes)),
         certificates: facts
             .map_or_else(|| old.certificates.clone(), |facts| facts.certificates.map(certificates)),
+        nanny: facts.map_or_else(|| old.nanny.clone(), |facts| facts.nanny.cloned()),
     }
 }
 

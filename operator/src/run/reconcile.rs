@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus};
+use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus, ResizeMethod};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::apply::{Outcome, Writer};
+use super::nanny::{self, Advisor};
+use crate::apply::{Outcome, Resized, Resizer, Writer};
 use crate::decide::conditions::{self, Evidence, Verdict};
-use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::decide::{Decision, Dismantle, Maintain, Serving, Sizing, decide, ownership, serving};
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
@@ -65,6 +66,8 @@ pub struct Reconciler {
     client: ClientOf,
     observer: Observer,
     writer: Writer,
+    advisor: Advisor,
+    resizer: Resizer,
     reporter: Reporter,
     telemetry: Telemetry,
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
@@ -88,6 +91,8 @@ impl Reconciler {
         Self {
             observer: Observer::start(client.clone(), settings.namespace.clone()),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
+            advisor: Advisor::default(),
+            resizer: Resizer::new(client.clone(), &settings.namespace),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             client: ClientOf(client),
             settings,
@@ -121,7 +126,9 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
-        let decision = decide(serving.served, self.observer.observed(), &self.settings, now)?;
+        self.advisor.advise(serving.served, self.observer.observed(), now);
+        let held = self.advisor.held();
+        let decision = decide(serving.served, self.observer.observed(), &self.settings, held, now)?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
         let others = self.report_others(&serving, now).await;
@@ -189,6 +196,12 @@ impl Reconciler {
         if outcome.outdated {
             return Ok(None);
         }
+        let resized = self.resize(plan, now).await;
+        let nanny = nanny::status(pipeline.status.nanny.as_ref(), &plan.sizing, &outcome, &resized, now);
+        self.tell_resizes(pipeline, plan, &outcome, &resized).await;
+        if let Some(why) = resized.unreachable {
+            return Err(ReconcileError::Unreachable(why));
+        }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
         let observed = self.observer.observed();
         let verdicts = conditions::judge(Evidence {
@@ -200,10 +213,14 @@ impl Reconciler {
             now,
         });
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
-        let facts = Facts { certificates: plan.certificates.as_ref(), nodes: coverage(observed) };
+        let facts = Facts {
+            certificates: plan.certificates.as_ref(),
+            nodes: coverage(observed),
+            nanny: nanny.as_ref(),
+        };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
-        if outcome.wrote() {
+        if outcome.wrote() || !resized.from.is_empty() {
             self.changed = Instant::now();
             return Ok(None);
         }
@@ -217,7 +234,42 @@ impl Reconciler {
             let until = plan.next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
-        Ok(Some(pause.min(step)))
+        let look = self.advisor.next().map_or(pause, |next| {
+            let until = next.duration_since(now).max(jiff::SignedDuration::from_millis(100));
+            Duration::try_from(until).unwrap_or(pause)
+        });
+        Ok(Some(pause.min(step).min(look)))
+    }
+
+    /// Resizes running pods. While new ones are made at the right size, the old ones are left as they are.
+    async fn resize(&mut self, plan: &Maintain, now: Timestamp) -> Resized {
+        match &plan.sizing {
+            Sizing { wanted: Some(wanted), template_from: None, .. } => {
+                self.resizer.resize(wanted, &mut self.observer, now).await
+            }
+            _ => Resized::default(),
+        }
+    }
+
+    async fn tell_resizes(&self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome, resized: &Resized) {
+        self.telemetry.sizes(&plan.sizing, &self.observer.observed().pods);
+        for _ in 0..resized.refused {
+            self.telemetry.resized("refused");
+        }
+        for _ in &resized.from {
+            self.telemetry.resized("in_place");
+        }
+        for drift in &resized.drift {
+            self.telemetry.resized("drift");
+            self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
+        }
+        let Some((method, from)) = nanny::change(&plan.sizing, outcome, resized) else { return };
+        if method == ResizeMethod::Rollout {
+            self.telemetry.resized("rollout");
+        }
+        if let Some(held) = &plan.sizing.held {
+            self.reporter.events().resized(pipeline, held, from, method).await;
+        }
     }
 
     async fn dismantle(

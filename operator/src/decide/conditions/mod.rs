@@ -9,6 +9,7 @@ mod deployment;
 mod metrics_served;
 mod pods;
 mod ready;
+mod sized;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 
 pub use ready::sum_up;
+pub(super) use sized::actual;
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +107,7 @@ pub fn judge(evidence: Evidence<'_>) -> Vec<Verdict> {
         certificates::judge(evidence),
         access::judge(evidence),
         deployment::judge(evidence),
+        sized::judge(evidence),
         api_service::judge(evidence),
         metrics_served::judge(evidence),
     ];

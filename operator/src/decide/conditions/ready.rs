@@ -7,14 +7,21 @@ use super::{Holds, Verdict};
 /// Puts `Ready` before the others: the first that does not hold explains it, as each depends on those before.
 #[must_use]
 pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    let first = |holds: Holds| verdicts.iter().find(|verdict| verdict.holds == holds);
+    // The size says nothing about whether metrics are served.
+    let decides = |verdict: &&Verdict| verdict.condition != ConditionType::Sized;
+    let first = |holds: Holds| verdicts.iter().filter(decides).find(|verdict| verdict.holds == holds);
     // What is known to be wrong explains more than what is not known yet, but for what merely waits for it.
     let cause = verdicts
         .iter()
+        .filter(decides)
         .find(|verdict| verdict.holds == Holds::False && verdict.reason != Reason::WaitingForDependency)
         .or_else(|| first(Holds::False))
         .or_else(|| first(Holds::Unknown));
-    let remark = || verdicts.iter().find(|verdict| verdict.reason != Reason::AsExpected);
+    let passes = |verdict: &Verdict| {
+        let passing = matches!(verdict.reason, Reason::Progressing | Reason::PopulationUnknown);
+        verdict.condition == ConditionType::Sized && passing
+    };
+    let remark = || verdicts.iter().find(|verdict| verdict.reason != Reason::AsExpected && !passes(verdict));
     let ready = match (cause, remark()) {
         (Some(cause), _) => (Holds::False, cause.reason, format!("{}: {}", cause.condition, cause.message)),
         (None, Some(remark)) => {
