@@ -56,6 +56,8 @@ pub struct Nanny {
     learned: Learned,
     cpu: Wish,
     memory: Wish,
+    /// The number of nodes or containers, and since when: while it changes, a burst goes on.
+    counted: Option<(u64, Timestamp)>,
     /// The policy was changed by the user, who wants to see it act.
     at_once: bool,
     /// The last kill that was answered.
@@ -98,15 +100,15 @@ impl Wish {
         }
     }
 
-    /// When it is due, given when the size was last changed.
-    fn due(&self, policy: &Policy, changed: Option<Timestamp>) -> Option<Timestamp> {
+    /// When it is due, given when the size was last changed, and since when the cluster is as it is.
+    fn due(&self, policy: &Policy, changed: Option<Timestamp>, quiet: Timestamp) -> Option<Timestamp> {
         let after =
             |from: Timestamp, delay: SignedDuration| from.saturating_add(delay).unwrap_or(Timestamp::MAX);
         let (own, delay) = match self.direction? {
             Direction::Up => {
                 let delay = policy.up_delay;
                 let longest = after(self.since, delay.saturating_mul(PATIENCE));
-                (after(self.unchanged, delay).min(longest), delay)
+                (after(self.unchanged.max(quiet), delay).min(longest), delay)
             }
             Direction::Down => (after(self.since, policy.down_delay), policy.down_delay),
         };
@@ -148,9 +150,17 @@ impl Nanny {
         let target = self.target(policy, &held, population, sight);
         self.cpu.see(held.size.cpu, target.cpu, now);
         self.memory.see(held.size.memory, target.memory, now);
+        let quiet = match (self.counted, sight.population) {
+            (Some((before, since)), Some(number)) if before == number => since,
+            (_, Some(number)) => {
+                self.counted = Some((number, now));
+                now
+            }
+            (_, None) => Timestamp::MIN,
+        };
         let is_urgent = target.memory > held.size.memory && is_urgent(&held, sight, self.killed);
         let is_due = |wish: &Wish| {
-            let due = wish.due(&policy, held.changed);
+            let due = wish.due(&policy, held.changed, quiet);
             due.is_some_and(|due| {
                 due <= now || self.at_once || (is_urgent && wish.direction == Some(Direction::Up))
             })
@@ -158,7 +168,7 @@ impl Nanny {
         let (cpu, memory) = (is_due(&self.cpu), is_due(&self.memory));
         self.at_once = false;
         if !cpu && !memory {
-            return [self.cpu, self.memory].iter().filter_map(|wish| wish.due(&policy, held.changed)).min();
+            return [self.cpu, self.memory].iter().filter_map(|wish| wish.due(&policy, held.changed, quiet)).min();
         }
         // What is on its way in the same direction goes along: one change instead of two.
         let along = |wish: &Wish, due: bool, other: &Wish| due || wish.direction == other.direction;
