@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use crate::causes::causes;
-use crate::nanny::resize::{Refusal, Standing, asked, is_alive, standing};
+use crate::nanny::resize::{Refusal, RefusalKind, Standing, asked, is_alive, standing};
 use crate::observe::Observer;
 use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER};
 
@@ -126,8 +126,7 @@ impl Resizer {
                 refusal: Some(Refusal {
                     wanted: wanted.clone(),
                     message: format!("{who} sets the resources of pod {name} again and again"),
-                    rollout_helps: false,
-                    contested: true,
+                    kind: RefusalKind::Contested,
                 }),
             });
         }
@@ -154,20 +153,23 @@ impl Resizer {
             Err(_) => return Err(Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
         };
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(causes(&error))) };
-        let says = |words: &str| format!("kube-apiserver says \"{}\"{words}", status.message);
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let (message, rollout_helps) = match status.code {
+        let says = format!("kube-apiserver says \"{}\"", status.message);
+        let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
-            404 | 405 | 415 | 422 => (says(""), true),
-            403 if status.message.contains(" cannot ") => (
-                says(": run `helm upgrade` with the chart of this version to give the operator the right"),
-                false,
-            ),
-            _ => (says(""), false),
+            404 | 405 | 415 | 422 => (says, RefusalKind::NotInPlace),
+            // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
+            403 if status.message.contains("enough allocatable") => (says, RefusalKind::Infeasible),
+            403 if status.message.contains(" cannot ") => {
+                let remedy =
+                    "run `helm upgrade` with the chart of this version to give the operator the right";
+                (format!("{says}; {remedy}"), RefusalKind::NotAtAll)
+            }
+            _ => (says, RefusalKind::NotAtAll),
         };
-        Err(Failure::Refused(Refusal { wanted: wanted.clone(), message, rollout_helps, contested: false }))
+        Err(Failure::Refused(Refusal { wanted: wanted.clone(), message, kind }))
     }
 }
 

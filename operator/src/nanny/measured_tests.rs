@@ -64,7 +64,9 @@ fn a_restarted_operator_keeps_what_was_learned_before() {
     let size = Size { cpu: 40, memory: 300 << 20 };
     assert_eq!(want(&learned, 1010, None, Some((size, 1000))), None, "nothing to change");
     let usage = Usage { cpu: 0, memory: 290 << 20, sampled: at(0) };
-    assert!(want(&learned, 1000, Some(usage), Some((size, 1000))).is_some_and(|want| want.memory > size.memory));
+    assert!(
+        want(&learned, 1000, Some(usage), Some((size, 1000))).is_some_and(|want| want.memory > size.memory)
+    );
     // Three times the prior's size at 1,000 nodes is three times at 2,000.
     let doubled = want(&learned, 2000, None, Some((size, 1000))).expect("a size");
     assert!(doubled.memory > 500 << 20, "{doubled}");

@@ -15,12 +15,14 @@ pub const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// Why a pod can't be resized in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Its node is too small, in the kubelet's words.
+    /// Its node is too small, in Kubernetes' words.
     Infeasible(String),
     /// Its node has no room yet, in the kubelet's words.
     Deferred(String),
     /// kube-apiserver or the kubelet refuses, in their words.
     Refused(String),
+    /// Somebody else sets the resources again and again.
+    Contested(String),
     /// The QoS class or the set of limits would change, which is fixed for a pod's life (KEP-1287).
     Shape,
 }
@@ -53,10 +55,21 @@ pub struct Refusal {
     pub wanted: ResourceRequirements,
     /// Its words.
     pub message: String,
-    /// Whether new pods are a way out: not when a right or a quota is missing.
-    pub rollout_helps: bool,
-    /// Whether it is not asked for again because somebody else insists.
-    pub contested: bool,
+    /// What that means.
+    pub kind: RefusalKind,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The pod's node is too small; another may not be.
+    Infeasible,
+    /// It can't be done in place: new pods are a way out.
+    NotInPlace,
+    /// A right or a quota is missing: new pods would be refused too.
+    NotAtAll,
+    /// Somebody else insists on other resources.
+    Contested,
 }
 
 /// A pod of metrics-core that lives and is to live.
@@ -84,10 +97,16 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
         }
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         return match refusals.get(uid).filter(|refusal| same(&refusal.wanted, wanted)) {
-            Some(refusal) => Standing::Blocked {
-                obstacle: Obstacle::Refused(refusal.message.clone()),
-                patient: !refusal.rollout_helps,
-            },
+            Some(refusal) => {
+                let says = refusal.message.clone();
+                let (obstacle, patient) = match refusal.kind {
+                    RefusalKind::Infeasible => (Obstacle::Infeasible(says), false),
+                    RefusalKind::NotInPlace => (Obstacle::Refused(says), false),
+                    RefusalKind::NotAtAll => (Obstacle::Refused(says), true),
+                    RefusalKind::Contested => (Obstacle::Contested(says), true),
+                };
+                Standing::Blocked { obstacle, patient }
+            }
             None => Standing::Unasked,
         };
     }
@@ -99,7 +118,9 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
             .flatten()
             .find(|condition| condition.type_ == type_ && condition.status == "True")
     };
-    let says = |condition: &PodCondition| condition.message.clone().unwrap_or_default();
+    let says = |condition: &PodCondition| {
+        format!("the kubelet says \"{}\"", condition.message.as_deref().unwrap_or_default())
+    };
     let patient = |condition: &PodCondition| {
         let since = condition.last_transition_time.as_ref();
         since.is_none_or(|since| now.duration_since(since.0) < PATIENCE)

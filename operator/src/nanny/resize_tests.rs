@@ -2,8 +2,10 @@ use super::*;
 use serde_json::{Value, json};
 
 fn resources(cpu: &str, memory: &str) -> ResourceRequirements {
-    serde_json::from_value(json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": memory } }))
-        .expect("resources")
+    serde_json::from_value(
+        json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": memory } }),
+    )
+    .expect("resources")
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
@@ -48,8 +50,11 @@ fn what_the_kubelet_says_is_told_and_waited_for() {
         Standing::Blocked { obstacle, patient } => (obstacle, patient),
         other => panic!("{other:?}"),
     };
-    let words = || "no room".to_owned();
-    assert_eq!(blocked(pending("Infeasible", "2026-01-01T00:09:59Z")), (Obstacle::Infeasible(words()), false));
+    let words = || "the kubelet says \"no room\"".to_owned();
+    assert_eq!(
+        blocked(pending("Infeasible", "2026-01-01T00:09:59Z")),
+        (Obstacle::Infeasible(words()), false)
+    );
     assert_eq!(blocked(pending("Deferred", "2026-01-01T00:09:30Z")), (Obstacle::Deferred(words()), true));
     assert_eq!(blocked(pending("Deferred", "2026-01-01T00:08:00Z")), (Obstacle::Deferred(words()), false));
     let error = json!([{ "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "no room",
@@ -60,8 +65,7 @@ fn what_the_kubelet_says_is_told_and_waited_for() {
 #[test]
 fn what_was_refused_is_not_asked_for_again_until_something_else_is_wanted() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
-    let refusal =
-        Refusal { wanted: large.clone(), message: "quota".to_owned(), rollout_helps: false, contested: false };
+    let refusal = Refusal { wanted: large.clone(), message: "quota".to_owned(), kind: RefusalKind::NotAtAll };
     let refusals = Refusals::from([("u".to_owned(), refusal)]);
     let pod = pod(&small, &small, json!([]));
     assert!(matches!(standing(&pod, &large, &refusals, now()), Standing::Blocked { patient: true, .. }));

@@ -2,6 +2,7 @@
 //! memory is about to run out, and down only after a long while.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -65,7 +66,7 @@ pub struct Nanny {
 }
 
 /// What one resource should become, and for how long it should.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wish {
     target: u64,
     direction: Option<Direction>,
@@ -73,6 +74,8 @@ struct Wish {
     since: Timestamp,
     /// Since when the target is the same.
     unchanged: Timestamp,
+    /// On the way down: targets and when each was last wanted, larger ones first.
+    larger: VecDeque<(Timestamp, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ enum Direction {
 }
 
 impl Wish {
-    /// Takes what is wanted now. On the way down the largest of all targets counts.
+    /// Takes what is wanted now.
     fn see(&mut self, held: u64, target: u64, now: Timestamp) {
         let direction = match target.cmp(&held) {
             Ordering::Equal => None,
@@ -90,14 +93,30 @@ impl Wish {
             Ordering::Less => Some(Direction::Down),
         };
         if direction != self.direction {
-            *self = Self { target, direction, since: now, unchanged: now };
+            *self = Self { target, direction, since: now, unchanged: now, larger: VecDeque::new() };
         } else if target != self.target {
-            let larger = target > self.target;
-            if direction == Some(Direction::Up) || larger {
-                self.target = target;
-            }
+            self.target = target;
             self.unchanged = now;
         }
+        if direction == Some(Direction::Down) {
+            while self.larger.back().is_some_and(|(_, other)| *other <= target) {
+                self.larger.pop_back();
+            }
+            self.larger.push_back((now, target));
+        }
+    }
+
+    /// What to change to: on the way down the most that was wanted within the delay.
+    fn settled(&mut self, policy: &Policy, now: Timestamp) -> u64 {
+        if self.direction == Some(Direction::Down) {
+            while self.larger.len() > 1
+                && self.larger.front().is_some_and(|(last, _)| now.duration_since(*last) >= policy.down_delay)
+            {
+                self.larger.pop_front();
+            }
+            return self.larger.front().map_or(self.target, |(_, target)| *target);
+        }
+        self.target
     }
 
     /// When it is due, given when the size was last changed, and since when the cluster is as it is.
@@ -110,7 +129,11 @@ impl Wish {
                 let longest = after(self.since, delay.saturating_mul(PATIENCE));
                 (after(self.unchanged.max(quiet), delay).min(longest), delay)
             }
-            Direction::Down => (after(self.since, policy.down_delay), policy.down_delay),
+            // One that goes on falling is followed every second delay.
+            Direction::Down => {
+                let delay = policy.down_delay;
+                (after(self.unchanged, delay).min(after(self.since, delay.saturating_mul(2))), delay)
+            }
         };
         Some(changed.map_or(own, |changed| own.max(after(changed, delay))))
     }
@@ -168,16 +191,19 @@ impl Nanny {
         let (cpu, memory) = (is_due(&self.cpu), is_due(&self.memory));
         self.at_once = false;
         if !cpu && !memory {
-            return [self.cpu, self.memory].iter().filter_map(|wish| wish.due(&policy, held.changed, quiet)).min();
+            return [&self.cpu, &self.memory]
+                .into_iter()
+                .filter_map(|wish| wish.due(&policy, held.changed, quiet))
+                .min();
         }
         // What is on its way in the same direction goes along: one change instead of two.
-        let along = |wish: &Wish, due: bool, other: &Wish| due || wish.direction == other.direction;
-        let take = |wish: &Wish, takes: bool, held: u64| {
-            if takes && wish.direction.is_some() { wish.target } else { held }
+        let together = self.cpu.direction == self.memory.direction;
+        let take = |wish: &mut Wish, due: bool, held: u64| {
+            if wish.direction.is_some() && (due || together) { wish.settled(&policy, now) } else { held }
         };
         let size = Size {
-            cpu: take(&self.cpu, along(&self.cpu, cpu, &self.memory), held.size.cpu),
-            memory: take(&self.memory, along(&self.memory, memory, &self.cpu), held.size.memory),
+            cpu: take(&mut self.cpu, cpu, held.size.cpu),
+            memory: take(&mut self.memory, memory, held.size.memory),
         };
         if sight.killed.is_some() {
             self.killed = sight.killed;

@@ -42,7 +42,12 @@ fn mebi(advice: &Advice) -> u64 {
 }
 
 /// Steps once a second; how often the size changed, and the last advice.
-fn run(nanny: &mut Nanny, policy: Policy, seconds: std::ops::Range<i64>, sight: impl Fn(i64) -> Sight) -> (usize, Advice) {
+fn run(
+    nanny: &mut Nanny,
+    policy: Policy,
+    seconds: std::ops::Range<i64>,
+    sight: impl Fn(i64) -> Sight,
+) -> (usize, Advice) {
     let mut changes = 0;
     let mut last = nanny.held.as_ref().map(|held| held.size);
     let mut advice = Advice::default();
@@ -113,7 +118,11 @@ fn it_shrinks_late_to_the_largest_need_meanwhile_and_never_below_what_is_used() 
     assert_eq!(mebi(&advice), 240, "40 + 4 × 50");
     // It uses 300 MiB, whatever the formula says.
     let (changes, advice) = run(&mut nanny, policy, 700..3000, |second| using(5, 180, second));
-    assert_eq!((changes > 0, mebi(&advice)), (true, 240), "180 with head-room are 225, the next step is beyond 240");
+    assert_eq!(
+        (changes > 0, mebi(&advice)),
+        (true, 240),
+        "180 with head-room are 225, the next step is beyond 240"
+    );
     let (_, advice) = run(&mut nanny, policy, 3000..6000, |second| using(5, 20, second));
     assert_eq!(mebi(&advice), 60);
 }
@@ -153,7 +162,8 @@ fn memory_that_runs_out_is_answered_at_once() {
     assert!(mebi(&advice) >= before * 3 / 2, "{before} {}", mebi(&advice));
     assert_eq!(advice.held.as_ref().expect("a size").reason, "its memory ran out");
     // Once for each kill, and nothing is taken away while that container is there.
-    let (changes, _) = run(&mut nanny, policy, 22..5000, |second| Sight { killed: Some(at(20)), ..using(5, 20, second) });
+    let (changes, _) =
+        run(&mut nanny, policy, 22..5000, |second| Sight { killed: Some(at(20)), ..using(5, 20, second) });
     assert_eq!(changes, 0);
 }
 

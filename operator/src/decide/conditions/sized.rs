@@ -34,16 +34,7 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
             Standing::Blocked { obstacle, patient } => {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let more = actual(pod).is_none_or(|actual| grows(actual, wanted));
-                let contested = refusals
-                    .get(pod.metadata.uid.as_deref().unwrap_or_default())
-                    .is_some_and(|refusal| refusal.contested);
-                return blocked(
-                    &obstacle,
-                    patient,
-                    more,
-                    contested,
-                    &format!("Pod {name} is to have {size} ({why})"),
-                );
+                return blocked(&obstacle, patient, more, &format!("Pod {name} is to have {size} ({why})"));
             }
         }
     }
@@ -67,7 +58,7 @@ pub(in crate::decide) fn actual(
     ours.and_then(|status| status.resources.as_ref()).or_else(|| asked(pod))
 }
 
-fn blocked(obstacle: &Obstacle, patient: bool, more: bool, contested: bool, what: &str) -> Verdict {
+fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str) -> Verdict {
     let of = ConditionType::Sized;
     let instead = "New pods are made instead, and the old ones serve until those are ready";
     let bound = "To set a bound that fits, use spec.nanny.max";
@@ -82,20 +73,18 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, contested: bool, what
             of,
             Holds::False,
             Reason::ResizeInfeasible,
-            format!(
-                "{what}, but its node is too small: the kubelet says \"{says}\". {instead}. {bound}, or add a larger node."
-            ),
+            format!("{what}, but its node is too small: {says}. {instead}. {bound}, or add a larger node."),
         ),
         Obstacle::Deferred(says) if more => Verdict::new(
             of,
             Holds::False,
             Reason::ResizeDeferred,
             format!(
-                "{what}, but its node has no room now: the kubelet says \"{says}\". {} {bound}.",
+                "{what}, but its node has no room now: {says}. {} {bound}.",
                 if patient { "It waits for a minute.".to_owned() } else { format!("{instead}.") }
             ),
         ),
-        Obstacle::Refused(says) if contested => Verdict::new(
+        Obstacle::Contested(says) => Verdict::new(
             of,
             Holds::False,
             Reason::ResourcesContested,
