@@ -24,10 +24,10 @@ pub struct Run {
     pub memory: Vec<f64>,
     /// When it changed.
     pub changes: Vec<usize>,
-    /// For how many seconds more was used than there was: each begins with a kill.
-    pub short: usize,
-    /// How often that began.
+    /// How often more was used than there was, with a minute between.
     pub kills: usize,
+    /// When it last was.
+    killed: Option<usize>,
 }
 
 fn main() {
@@ -87,14 +87,17 @@ fn ours(name: &'static str, spec: &MetricsPipelineSpec, cluster: &Cluster) -> Ru
 }
 
 /// A second of the trace as a time.
+#[must_use]
 pub fn time(second: usize) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + i64::try_from(second).unwrap_or(0)).expect("a time")
+    Timestamp::from_second(1_800_000_000 + i64::try_from(second).unwrap_or(0))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 impl Run {
     /// One that has not begun.
+    #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, memory: Vec::new(), changes: Vec::new(), short: 0, kills: 0 }
+        Self { name, memory: Vec::new(), changes: Vec::new(), kills: 0, killed: None }
     }
 
     /// Takes the size at a second, and compares it with what is used then.
@@ -102,11 +105,11 @@ impl Run {
         if self.memory.last().is_some_and(|last| (last - mebi).abs() > f64::EPSILON) {
             self.changes.push(second);
         }
-        let was_short =
-            self.memory.last().zip(second.checked_sub(1)).is_some_and(|(size, at)| cluster.used[at] > *size);
-        let is_short = cluster.used[second] > mebi;
-        self.short += usize::from(is_short);
-        self.kills += usize::from(is_short && !was_short);
+        if cluster.used[second] > mebi {
+            // It is killed, starts again, and is killed again if nothing changed within a minute.
+            self.kills += usize::from(self.killed.is_none_or(|last| second - last >= 60));
+            self.killed = Some(second);
+        }
         self.memory.push(mebi);
     }
 }

@@ -30,7 +30,7 @@ pub fn svg(cluster: &Cluster, runs: &[Run]) -> String {
         let color = if run.name.starts_with("addon") { "#b45309" } else { "#1d4ed8" };
         let note = match run.kills {
             0 => format!("{} changes", run.changes.len()),
-            kills => format!("{} changes, {kills} × out of memory", run.changes.len()),
+            kills => format!("{} changes, {kills} × OOM", run.changes.len()),
         };
         panel(
             &mut svg,
@@ -90,19 +90,20 @@ fn panel(
     for (color, line) in lines {
         let mut points = String::new();
         let every = (line.len() / 700).max(1);
-        let mut drawn = f64::NAN;
+        let (mut drawn, mut skipped) = (f64::NAN, false);
         for (second, value) in line.iter().enumerate() {
             // Steps keep their edges; what wobbles is thinned out.
             let is_edge = *color != USED && second > 0 && (line[second - 1] - value).abs() > most * 0.01;
             let is_news = (drawn - value).abs() > f64::EPSILON || drawn.is_nan();
             if second + 1 != line.len() && !is_edge && (second % every != 0 || !is_news) {
+                skipped = true;
                 continue;
             }
-            if is_edge {
+            if is_edge || (skipped && is_news && *color != USED) {
                 _ = write!(points, "{:.1},{:.1} ", x(second), y(line[second - 1]));
             }
             _ = write!(points, "{:.1},{:.1} ", x(second), y(*value));
-            drawn = *value;
+            (drawn, skipped) = (*value, false);
         }
         _ = writeln!(
             svg,

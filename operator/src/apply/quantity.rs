@@ -7,6 +7,7 @@ pub fn same_quantity(a: &str, b: &str) -> bool {
 }
 
 /// The amount in units of 10⁻⁹, the finest that Kubernetes keeps; `None` for what is no quantity.
+#[must_use]
 pub fn nanos(quantity: &str) -> Option<i128> {
     let end = quantity
         .char_indices()

@@ -29,7 +29,7 @@ fn slowly(parameters: Parameters, smallest: Option<u64>, n: u64) -> (u128, u128)
         cpu += parameters.cpu.1;
         memory += parameters.memory.1;
     }
-    let whole = |amount: u128, unit: u128| amount / unit + u128::from(amount % unit != 0);
+    let whole = |amount: u128, unit: u128| amount / unit + u128::from(!amount.is_multiple_of(unit));
     (whole(cpu, 1_000_000), whole(memory, 1_000_000_000))
 }
 

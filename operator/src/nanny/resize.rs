@@ -73,6 +73,7 @@ pub enum RefusalKind {
 }
 
 /// A pod of metrics-core that lives and is to live.
+#[must_use]
 pub fn is_alive(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let owned = pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet");

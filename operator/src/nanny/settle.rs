@@ -189,15 +189,15 @@ impl Nanny {
             })
         };
         let (cpu, memory) = (is_due(&self.cpu), is_due(&self.memory));
-        self.at_once = false;
-        if !cpu && !memory {
-            return [&self.cpu, &self.memory]
-                .into_iter()
-                .filter_map(|wish| wish.due(&policy, held.changed, quiet))
-                .min();
-        }
-        // What is on its way in the same direction goes along: one change instead of two.
+        // Both together where they go the same way: one change instead of two. Up with the first, down with the last.
         let together = self.cpu.direction == self.memory.direction;
+        let waits = together && self.cpu.direction == Some(Direction::Down) && !(cpu && memory);
+        if waits || !(cpu || memory) {
+            self.at_once = false;
+            let due = [&self.cpu, &self.memory].map(|wish| wish.due(&policy, held.changed, quiet));
+            let due = due.into_iter().flatten();
+            return if waits { due.max() } else { due.min() };
+        }
         let take = |wish: &mut Wish, due: bool, held: u64| {
             if wish.direction.is_some() && (due || together) { wish.settled(&policy, now) } else { held }
         };
@@ -209,7 +209,11 @@ impl Nanny {
             self.killed = sight.killed;
         }
         let number = population.map_or(held.population, Population::number);
-        let reason = reason(policy, &held, size, number, sight);
+        let reason = if std::mem::take(&mut self.at_once) {
+            "spec.nanny was changed".to_owned()
+        } else {
+            reason(policy, &held, size, number, sight)
+        };
         self.held = Some(Held { size, population: number, reason, changed: Some(now) });
         (self.cpu, self.memory) = (Wish::default(), Wish::default());
         None

@@ -33,8 +33,13 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
             Standing::Unasked | Standing::Underway => underway = true,
             Standing::Blocked { obstacle, patient } => {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
-                let more = actual(pod).is_none_or(|actual| grows(actual, wanted));
-                return blocked(&obstacle, patient, more, &format!("Pod {name} is to have {size} ({why})"));
+                let growing = actual(pod).is_none_or(|actual| grows(actual, wanted));
+                return blocked(
+                    &obstacle,
+                    patient,
+                    growing,
+                    &format!("Pod {name} is to have {size} ({why})"),
+                );
             }
         }
     }
