@@ -99,8 +99,10 @@ fn panel(
                 skipped = true;
                 continue;
             }
-            if is_edge || (skipped && is_news && *color != USED) {
+            if is_edge {
                 _ = write!(points, "{:.1},{:.1} ", x(second), y(line[second - 1]));
+            } else if skipped && is_news && *color != USED {
+                _ = write!(points, "{:.1},{:.1} ", x(second - every.min(second)), y(drawn));
             }
             _ = write!(points, "{:.1},{:.1} ", x(second), y(*value));
             (drawn, skipped) = (*value, false);
