@@ -49,10 +49,12 @@ causes! {
         Refused = "refused",
         /// There is no route.
         Unreachable = "unreachable",
-        /// It took too long.
+        /// No connection came about in time: the packets are dropped on their way, or the machine is down.
         Timeout = "timeout",
         /// The connection broke.
         Broken = "broken",
+        /// The connection stands, and no answer came in time.
+        SlowAnswer = "slow_answer",
         /// The port speaks HTTP without TLS.
         PlainHttp = "plain_http",
         /// Nobody who is trusted signed the kubelet's certificate.
@@ -111,5 +113,30 @@ causes! {
     }
     otherwise
     /// One that this reader does not know.
+    Other = "other"
+}
+
+causes! {
+    /// Why a client's connection to metrics-core came to no TLS.
+    HandshakeCause {
+        /// The client closed the connection without a word. kube-apiserver's availability checks and TCP probes do.
+        Closed = "closed",
+        /// The client went away during the handshake.
+        ClosedMidway = "closed_midway",
+        /// The client did not complete the handshake in time.
+        Timeout = "timeout",
+        /// The client spoke HTTP without TLS.
+        PlainHttp = "plain_http",
+        /// The client spoke something else than TLS.
+        NotTls = "not_tls",
+        /// The client refused metrics-core: mostly its certificate.
+        Alert = "alert",
+        /// There is no TLS version, cipher suite or group in common.
+        Incompatible = "incompatible",
+        /// The client could not prove that it holds the key of the certificate it showed.
+        ClientCertificate = "client_certificate",
+    }
+    otherwise
+    /// Another one, or one that this reader does not know.
     Other = "other"
 }

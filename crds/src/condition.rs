@@ -19,21 +19,30 @@ pub enum ConditionType {
     /// The resources of metrics-core are what the nanny recommends. It says nothing about whether metrics are
     /// served, so `Ready` holds without it.
     Sized,
+    /// kube-apiserver is known to metrics-core as the front proxy that speaks for users.
+    AggregationLayerReady,
     /// kube-apiserver finds metrics-core behind the APIServices.
     APIServiceAvailable,
+    /// The kubelets answer metrics-core.
+    KubeletsReachable,
+    /// Every node that is to be scraped has metrics.
+    NodesCovered,
     /// A real request for metrics was answered.
     MetricsServed,
 }
 
 impl ConditionType {
     /// All types, `Ready` first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::CertificatesReady,
         Self::AccessReady,
         Self::DeploymentAvailable,
         Self::Sized,
+        Self::AggregationLayerReady,
         Self::APIServiceAvailable,
+        Self::KubeletsReachable,
+        Self::NodesCovered,
         Self::MetricsServed,
     ];
 
@@ -46,7 +55,10 @@ impl ConditionType {
             Self::AccessReady => "AccessReady",
             Self::DeploymentAvailable => "DeploymentAvailable",
             Self::Sized => "Sized",
+            Self::AggregationLayerReady => "AggregationLayerReady",
             Self::APIServiceAvailable => "APIServiceAvailable",
+            Self::KubeletsReachable => "KubeletsReachable",
+            Self::NodesCovered => "NodesCovered",
             Self::MetricsServed => "MetricsServed",
         }
     }
@@ -67,6 +79,9 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name),+ }
 
         impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
             /// The name in `status.conditions[].reason`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -97,6 +112,8 @@ reasons! {
     CertificateUnreadable,
     /// A certificate is no longer valid.
     CertificateExpired,
+    /// kube-apiserver must be given new files for the front proxy.
+    FrontProxyFilesOutdated,
     /// The kubelets' CA was not found.
     KubeletCaMissing,
     /// Pods can't be scheduled.
@@ -129,6 +146,78 @@ reasons! {
     ResourcesContested,
     /// The resources are not sized yet, as it is not known how many nodes there are.
     PopulationUnknown,
+    /// kube-apiserver runs without an aggregation layer.
+    NoAggregationLayer,
+    /// kube-apiserver was given several --requestheader flags as one argument.
+    SwallowedFlags,
+    /// No header tells metrics-core whose a request is.
+    NoUsernameHeader,
+    /// No header tells metrics-core the groups of who asks.
+    NoGroupHeader,
+    /// The common name of kube-apiserver's proxy certificate is not allowed.
+    ProxyNameNotAllowed,
+    /// The CA for front proxies did not sign kube-apiserver's proxy certificate.
+    ProxyCertificateUnknownCa,
+    /// kube-apiserver's proxy certificate is past its time, or its time has not come.
+    ProxyCertificateExpired,
+    /// kube-apiserver's proxy certificate can't be used for another reason.
+    ProxyCertificateInvalid,
+    /// kube-apiserver shows no proxy certificate.
+    NoProxyCertificate,
+    /// The configuration of the front proxy has values that wrong flags left behind.
+    StaleConfiguration,
+    /// Everyone with a client certificate may pose as anyone towards metrics-core.
+    AnyClientMayImpersonate,
+    /// The configuration of the front proxy can't be read.
+    ConfigurationUnreadable,
+    /// A NetworkPolicy keeps kube-apiserver from metrics-core.
+    NetworkPolicyBlocks,
+    /// kube-apiserver does not accept the certificate that metrics-core serves.
+    ServingCertificateMismatch,
+    /// Packets between kube-apiserver and metrics-core are lost.
+    Unreachable,
+    /// Nodes have no address of a type that is asked for.
+    KubeletAddressMissing,
+    /// Names of nodes do not resolve.
+    KubeletNameUnresolved,
+    /// Nothing listens on the kubelets' port.
+    KubeletRefused,
+    /// There is no route to kubelets.
+    KubeletUnreachable,
+    /// Kubelets do not answer in time.
+    KubeletTimeout,
+    /// Connections to kubelets break.
+    KubeletConnectionBroken,
+    /// Kubelets are asked over TLS on a port that speaks plain HTTP.
+    KubeletPlainHttp,
+    /// Nobody who is trusted signed the kubelets' certificates.
+    KubeletCertificateUnknownCa,
+    /// The kubelets' certificates bear other names.
+    KubeletCertificateName,
+    /// The kubelets' certificates are past their time.
+    KubeletCertificateExpired,
+    /// Kubelets show another key than the one that was pinned.
+    KubeletCertificateChanged,
+    /// TLS with kubelets fails for another reason.
+    KubeletTlsFailed,
+    /// Kubelets do not accept the credentials of metrics-core.
+    KubeletUnauthorized,
+    /// Kubelets refuse metrics-core for lack of a right.
+    KubeletForbidden,
+    /// Kubelets do not answer as they should.
+    KubeletAnswerUnusable,
+    /// Kubelets can't be scraped for another reason.
+    KubeletScrapeFailed,
+    /// The kubelets' certificates are not verified, as the spec asks.
+    KubeletCertificatesNotVerified,
+    /// Some nodes have no metrics.
+    NodesMissing,
+    /// The replicas of metrics-core can't be asked what they see.
+    ReportUnavailable,
+    /// A field that can't be changed has another value.
+    ImmutableField,
+    /// Somebody paused the rollout.
+    Paused,
     /// The request for metrics failed.
     RequestFailed,
     /// The request was answered, but has no metrics for any node.

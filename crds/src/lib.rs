@@ -7,6 +7,7 @@
 
 pub mod cause;
 mod condition;
+pub mod front_proxy;
 mod pipeline;
 pub mod report;
 mod resources;
@@ -17,13 +18,14 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, Estimator, KeyAlgorithm,
-    KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel,
-    MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec,
+    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval, Estimator,
+    FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
+    KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
+    NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec,
 };
 pub use status::{
-    CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, Recommendation,
-    ResizeMethod, ResizeStatus,
+    CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,
+    Recommendation, ResizeMethod, ResizeStatus,
 };
 
 /// The API group of MetricsPipeline.

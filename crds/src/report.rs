@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cause::{CredentialCause, ScrapeCause};
+use crate::cause::{CredentialCause, HandshakeCause, ScrapeCause};
 
 /// Where it is served.
 pub const PATH: &str = "/report";
@@ -30,7 +30,8 @@ pub struct Report {
     /// Nodes whose last scrape failed, by cause, most frequent first.
     #[serde(default)]
     pub scrapes: Vec<FailedScrapes>,
-    /// Credentials that were refused in the last five minutes, by cause and method, latest first.
+    /// Credentials that were refused in the last five minutes, by cause, latest first. A front proxy's certificate
+    /// whose headers name no user counts among them also when the request went on as somebody else's.
     #[serde(default)]
     pub refused_credentials: Vec<RefusedCredentials>,
     /// TLS handshakes that failed in the last five minutes, by cause, latest first.
@@ -39,10 +40,32 @@ pub struct Report {
     /// When a request of a front proxy (kube-apiserver) was last accepted.
     #[serde(default)]
     pub last_front_proxy_request: Option<Timestamp>,
+    /// The front proxy of that request.
+    #[serde(default)]
+    pub last_front_proxy: Option<FrontProxyClient>,
     /// The last request that a client without any credential made for metrics: what a kube-apiserver without
     /// `--proxy-client-cert-file` does.
     #[serde(default)]
     pub last_anonymous_request: Option<Timestamp>,
+    /// The IP address of that request's client.
+    #[serde(default)]
+    pub last_anonymous_client: Option<String>,
+}
+
+/// The certificate that an accepted front proxy showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontProxyClient {
+    /// The subject's common name; at most 100 characters.
+    pub common_name: String,
+    /// The issuer's distinguished name, as `O=…, CN=…` in the certificate's order; at most 200 characters.
+    pub issuer: String,
+    /// When the certificate expires.
+    #[serde(default)]
+    pub not_after: Option<Timestamp>,
+    /// The client's IP address.
+    #[serde(default)]
+    pub client: Option<String>,
 }
 
 /// How many nodes have samples.
@@ -94,7 +117,7 @@ pub struct RefusedCredentials {
     pub count: u64,
     /// When the last was refused.
     pub last: Timestamp,
-    /// The last ones that differ.
+    /// The last ones of these five minutes that differ, latest first.
     pub examples: Vec<RefusedCredential>,
 }
 
@@ -105,7 +128,7 @@ pub struct RefusedCredential {
     /// The subject's common name; at most 100 characters.
     #[serde(default)]
     pub common_name: Option<String>,
-    /// The issuer's distinguished name (RFC 4514); at most 200 characters.
+    /// The issuer's distinguished name, as `O=…, CN=…` in the certificate's order; at most 200 characters.
     #[serde(default)]
     pub issuer: Option<String>,
     /// The client's IP address.
@@ -116,6 +139,9 @@ pub struct RefusedCredential {
     pub for_api: bool,
     /// What happened, in words; at most 300 characters.
     pub message: String,
+    /// When this one was last refused.
+    #[serde(default)]
+    pub last: Timestamp,
 }
 
 /// TLS handshakes that failed with one cause.
@@ -123,7 +149,7 @@ pub struct RefusedCredential {
 #[serde(rename_all = "camelCase")]
 pub struct FailedHandshakes {
     /// The cause, as in the metric `metrics_core_tls_handshakes_total{outcome}`.
-    pub cause: String,
+    pub cause: HandshakeCause,
     /// How many, in the last five minutes.
     pub count: u64,
     /// When the last one was.
@@ -131,6 +157,7 @@ pub struct FailedHandshakes {
     /// The last client's IP address.
     #[serde(default)]
     pub client: Option<String>,
-    /// What it means, in words.
+    /// What it means, in words, with the TLS library's text of the last one if there is any; at most 300
+    /// characters.
     pub message: String,
 }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cause::ScrapeCause;
 use crate::resources::ResourceAmounts;
 
 /// The observed state of the pipeline.
@@ -87,6 +88,21 @@ pub struct NodesStatus {
     pub covered: i32,
     /// Both, for the printer column: `covered/total`.
     pub summary: String,
+    /// Why nodes have none, most frequent cause first.
+    #[serde(default)]
+    pub causes: Vec<NodesWithCause>,
+}
+
+/// Nodes that can't be scraped, with one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesWithCause {
+    /// The cause, a code such as `refused` or `tls_unknown_ca` (docs/diagnosis.md lists them).
+    pub cause: ScrapeCause,
+    /// How many nodes.
+    pub count: i32,
+    /// Three of them at most, by name.
+    pub nodes: Vec<String>,
 }
 
 /// The certificates in use.
@@ -99,6 +115,12 @@ pub struct CertificatesStatus {
     /// The certificate that metrics-core serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<CertificateStatus>,
+    /// The front-proxy CA that signs, if the operator issues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_proxy_ca: Option<CertificateStatus>,
+    /// The front-proxy client certificate, if the operator issues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_proxy: Option<CertificateStatus>,
 }
 
 /// One certificate.

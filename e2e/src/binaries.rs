@@ -1,4 +1,5 @@
-//! Kubernetes, Helm and metrics-server from their Go modules, built once and kept by content outside the clone.
+//! Kubernetes, metrics-server and what users bring, from their Go modules, built once and kept by content outside the
+//! clone.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -56,12 +57,38 @@ const KUBERNETES: Program = Program {
 const HELM: Program = Program {
     name: "helm",
     title: "Helm v4.3.1",
-    module: "helm",
+    module: CLIENTS_MODULE,
     package: "helm.sh/helm/v4/cmd/helm",
     ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
     cgo: true,
     links: &[],
     minutes: 3,
+};
+
+/// Helm, and these, of one module: their libraries are compiled once.
+const CLIENTS_MODULE: &str = "clients";
+
+const CLIENTS: Program = Program {
+    name: "clients",
+    title: "kubectl v1.37.1 and client-go",
+    module: CLIENTS_MODULE,
+    package: ".",
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.1 \
+              -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37",
+    cgo: true,
+    links: &["kubectl", "client-go"],
+    minutes: 1,
+};
+
+const RECOMMENDER: Program = Program {
+    name: "recommender",
+    title: "the recommender of VPA v1.8.1",
+    module: CLIENTS_MODULE,
+    package: "k8s.io/autoscaler/vertical-pod-autoscaler/pkg/recommender",
+    ldflags: "-s -w",
+    cgo: true,
+    links: &[],
+    minutes: 1,
 };
 
 const PEER: Program = Program {
@@ -86,6 +113,21 @@ pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))
 }
 
+/// The directory of a `kubectl` one version ahead of the cluster, and of `client-go`, which asks as typed clients do
+/// (`clients/typed.go`); builds them when need be.
+pub fn clients(progress: &Progress) -> Result<PathBuf> {
+    build(&CLIENTS, progress)
+}
+
+/// The recommender of the Vertical Pod Autoscaler, and the manifest of its CRDs; builds it when need be.
+pub fn recommender(progress: &Progress) -> Result<[PathBuf; 2]> {
+    let program = build(&RECOMMENDER, progress)?.join("recommender");
+    let mut list = Command::new(find_go()?);
+    list.args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/autoscaler/vertical-pod-autoscaler"]);
+    let module = command::output(list.current_dir(directory(&RECOMMENDER)))?;
+    Ok([program, Path::new(module.trim()).join("deploy/vpa-v1-crd-gen.yaml")])
+}
+
 /// metrics-server, the peer of the differential scenarios; builds it when need be.
 pub fn peer(progress: &Progress) -> Result<PathBuf> {
     build(&PEER, progress).map(|directory| directory.join("metrics-server"))
@@ -100,10 +142,10 @@ pub fn cache() -> PathBuf {
 }
 
 fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(program.module);
+    let module = directory(program);
     let go = find_go()?;
     let version = command::output(Command::new(&go).arg("version").current_dir(&module))?;
-    let key = cache_key(&module, version.trim(), program.ldflags)?;
+    let key = cache_key(&module, version.trim(), program)?;
     let cache = cache().join("go");
     let entry = cache.join(format!("{}-{}", program.name, &key[..16]));
     if entry.is_dir() {
@@ -152,6 +194,10 @@ fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
     Ok(entry)
 }
 
+fn directory(program: &Program) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(program.module)
+}
+
 fn find_go() -> Result<PathBuf> {
     let usual = || Some(PathBuf::from("/usr/local/go/bin/go")).filter(|path| path.is_file());
     requirements::find("go").or_else(usual).ok_or_else(|| {
@@ -162,10 +208,18 @@ fn find_go() -> Result<PathBuf> {
     })
 }
 
-/// What the binary depends on: the module's own files, the compiler and the linker's flags.
-fn cache_key(module: &Path, go_version: &str, ldflags: &str) -> Result<String> {
-    let mut digest = Sha256::default().part(go_version.as_bytes()).part(ldflags.as_bytes());
-    for name in ["go.mod", "go.sum", "main.go"] {
+/// What the binary depends on: the module's own files, as far as it is made of them, the compiler and the linker's flags.
+fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<String> {
+    let mut digest = Sha256::default().part(go_version.as_bytes()).part(program.ldflags.as_bytes());
+    let mut names = vec!["go.mod".to_owned(), "go.sum".to_owned()];
+    if program.package == "." {
+        let entries = fs::read_dir(module).doing(|| format!("read {}", module.display()))?;
+        let files = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
+        let sources = files.filter(|file| file.extension().is_some_and(|extension| extension == "go"));
+        names.extend(sources.map(|file| file.display().to_string()));
+        names[2..].sort();
+    }
+    for name in &names {
         let path = module.join(name);
         match fs::read(&path) {
             Ok(bytes) => digest = digest.part(name.as_bytes()).part(&bytes),
@@ -184,15 +238,17 @@ mod tests {
     fn the_key_follows_the_content() {
         let module = std::env::temp_dir().join(format!("cache-key-{}", std::process::id()));
         fs::create_dir_all(&module).unwrap();
-        let key = |go: &str, ldflags: &str| cache_key(&module, go, ldflags).unwrap();
+        let key = |go: &str, ldflags| cache_key(&module, go, &Program { ldflags, ..CLIENTS }).unwrap();
+        let tool = || cache_key(&module, "go1", &RECOMMENDER).unwrap();
         fs::write(module.join("go.mod"), "module a").unwrap();
-        let first = key("go1", "-s");
+        let (first, of_tool) = (key("go1", "-s"), tool());
         assert_eq!(first, key("go1", "-s"));
         assert_ne!(first, key("go2", "-s"));
         assert_ne!(first, key("go1", "-w"));
         fs::write(module.join("main.go"), "package main").unwrap();
         let second = key("go1", "-s");
         assert_ne!(first, second);
+        assert_eq!(of_tool, tool(), "a tool of the module is not made of its files");
         fs::rename(module.join("main.go"), module.join("go.sum")).unwrap();
         assert_ne!(second, key("go1", "-s"));
         fs::remove_dir_all(&module).unwrap();
@@ -205,10 +261,18 @@ mod tests {
         let line = go_mod.lines().find(|line| line.trim().starts_with("k8s.io/kubernetes ")).unwrap();
         let version = line.split_whitespace().nth(1).unwrap();
         assert!(KUBERNETES.ldflags.contains(&format!("gitVersion={version} ")), "{version}");
-        let go_mod = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/go.mod")).unwrap();
+        let go_mod =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/go.mod")).unwrap();
         let line = go_mod.lines().find(|line| line.trim().starts_with("helm.sh/helm/v4 ")).unwrap();
         let version = line.split_whitespace().nth(1).unwrap();
         assert!(HELM.ldflags.ends_with(&format!("version={version}")), "{version}");
+        let line = go_mod.lines().find(|line| line.trim().starts_with("k8s.io/kubectl v0.")).unwrap();
+        let version = line.trim().trim_start_matches("k8s.io/kubectl v0.");
+        assert!(CLIENTS.ldflags.contains(&format!("gitVersion=v1.{version} ")), "{version}");
+        assert!(go_mod.contains(&format!(
+            "vertical-pod-autoscaler {} ",
+            RECOMMENDER.title.rsplit(' ').next().unwrap()
+        )));
         let go_mod = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/go.mod")).unwrap();
         let line = go_mod.lines().find(|line| line.contains("sigs.k8s.io/metrics-server v")).unwrap();
         let version = line.split_whitespace().find(|word| word.starts_with('v')).unwrap();

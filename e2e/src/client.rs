@@ -26,6 +26,12 @@ impl Client {
         Self { kubectl, kubeconfig, network }
     }
 
+    /// The same, by way of another kubectl.
+    #[must_use]
+    pub fn with_kubectl(&self, kubectl: PathBuf) -> Self {
+        Self { kubectl, ..self.clone() }
+    }
+
     /// The kubeconfig it uses.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {

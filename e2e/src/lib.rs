@@ -21,6 +21,7 @@ pub mod digest;
 pub mod error;
 pub mod images;
 pub mod kubeconfig;
+pub mod lines;
 pub mod mounts;
 pub mod network;
 pub mod pipeline;

@@ -44,10 +44,24 @@ pub fn values(images: &ProjectImages) -> Vec<String> {
 
 /// `helm upgrade --install` of the chart; waits until the operator is up.
 pub fn install(client: &Client, helm: &Path, images: &ProjectImages) -> Result<String> {
+    install_with(client, helm, images, &[])
+}
+
+/// The same with further values, each as `key=value` for `--set`.
+pub fn install_with(
+    client: &Client,
+    helm: &Path,
+    images: &ProjectImages,
+    further: &[&str],
+) -> Result<String> {
     let mut install = client.command(helm);
     install.args(["upgrade", "--install", "metrics-pipeline"]).arg(chart());
     install.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "2m"]);
-    command::output(install.args(values(images)))
+    install.args(values(images));
+    for value in further {
+        install.args(["--set", value]);
+    }
+    command::output(&mut install)
 }
 
 /// A MetricsPipeline with this spec.

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 use crate::error::{Doing as _, Error, Result};
@@ -133,6 +133,21 @@ impl Authority {
         identity.save(directory, name)?;
         Ok(identity)
     }
+}
+
+/// A certificate signing request (PEM) of a new key for `subject`.
+pub fn signing_request(subject: &Subject) -> Result<String> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(organization) = &subject.organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+    }
+    params.distinguished_name.push(DnType::CommonName, subject.common_name.as_str());
+    for name in &subject.names {
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(Error::Pki)?));
+    }
+    params.subject_alt_names.extend(subject.addresses.iter().copied().map(SanType::IpAddress));
+    Ok(params.serialize_request(&KeyPair::generate()?)?.pem()?)
 }
 
 /// A self-signed certificate that no authority vouches for.

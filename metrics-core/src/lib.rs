@@ -12,6 +12,7 @@ pub mod flags;
 pub mod freshness;
 pub mod labels;
 pub mod listen;
+pub mod report;
 pub mod request_info;
 pub mod review;
 pub mod review_cache;

@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
+
+use crate::pki::Timing;
+use crate::powers::Powers;
 
 /// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -36,6 +40,22 @@ pub struct Flags {
     /// The form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+
+    /// Issue the front proxy's certificates for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub front_proxy: bool,
+
+    /// Approve kubelets' CSRs for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub csr_approval: bool,
+
+    /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
+    #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
+    pub ca_trust_settles: u64,
+
+    /// For tests: every validity of a certificate is divided by this
+    #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+    pub certificate_time_compression: u32,
 }
 
 /// The form of the log.
@@ -48,7 +68,7 @@ pub enum LogFormat {
 }
 
 /// What the operator was started with, after defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The namespace of metrics-core.
     pub namespace: String,
@@ -56,6 +76,10 @@ pub struct Settings {
     pub image: Option<String>,
     /// Who this process is: the pod's name, or the host's.
     pub identity: String,
+    /// How fast certificates age.
+    pub certificates: Timing,
+    /// What it may do beyond the usual.
+    pub powers: Powers,
 }
 
 /// Why the operator can't start.
@@ -86,6 +110,11 @@ impl Flags {
             image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
             // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
             identity: format!("{}_{}", name.trim(), started()),
+            certificates: Timing {
+                trust_settles: Duration::from_secs(self.ca_trust_settles),
+                compression: self.certificate_time_compression,
+            },
+            powers: Powers { front_proxy: self.front_proxy, csr_approval: self.csr_approval },
         })
     }
 }

@@ -9,6 +9,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBind
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::ApiResource;
 
+use crate::powers::Power;
+
 /// The name of everything that belongs to metrics-core and is not cluster-scoped.
 pub const METRICS_CORE: &str = "metrics-core";
 
@@ -51,6 +53,12 @@ pub enum Owned {
     ServingSecret,
     /// The kubelets' CA.
     ConfigMap,
+    /// The front-proxy CA's certificate and key.
+    FrontProxyCaSecret,
+    /// The front-proxy client certificate and key.
+    FrontProxySecret,
+    /// kube-apiserver's flags for them.
+    FrontProxyFlags,
     /// What the APIServices point to.
     Service,
     /// metrics-core.
@@ -76,7 +84,7 @@ pub enum Place {
 
 impl Owned {
     /// All, in the order of applying.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::ServiceAccount,
         Self::CollectorRole,
         Self::CollectorBinding,
@@ -88,6 +96,9 @@ impl Owned {
         Self::CaSecret,
         Self::ServingSecret,
         Self::ConfigMap,
+        Self::FrontProxyCaSecret,
+        Self::FrontProxySecret,
+        Self::FrontProxyFlags,
         Self::Service,
         Self::Deployment,
         Self::DisruptionBudget,
@@ -97,6 +108,10 @@ impl Owned {
 
     /// The registrations with the aggregation layer.
     pub const API_SERVICES: [Self; 2] = [Self::ApiServiceV1beta1, Self::ApiServiceV1];
+
+    /// What stands behind kube-apiserver's flags for the front proxy.
+    pub const FRONT_PROXY: [Self; 3] =
+        [Self::FrontProxyCaSecret, Self::FrontProxySecret, Self::FrontProxyFlags];
 
     /// What gives metrics-core its rights.
     pub const ACCESS: [Self; 8] = [
@@ -116,6 +131,9 @@ impl Owned {
         &Self::API_SERVICES,
         &[Self::DisruptionBudget, Self::Deployment, Self::Service],
         &[
+            Self::FrontProxyFlags,
+            Self::FrontProxySecret,
+            Self::FrontProxyCaSecret,
             Self::ConfigMap,
             Self::ServingSecret,
             Self::CaSecret,
@@ -141,8 +159,10 @@ impl Owned {
             }
             Self::Role => ApiResource::erase::<Role>(&()),
             Self::RoleBinding | Self::AuthReaderBinding => ApiResource::erase::<RoleBinding>(&()),
-            Self::CaSecret | Self::ServingSecret => ApiResource::erase::<Secret>(&()),
-            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+            Self::CaSecret | Self::ServingSecret | Self::FrontProxyCaSecret | Self::FrontProxySecret => {
+                ApiResource::erase::<Secret>(&())
+            }
+            Self::ConfigMap | Self::FrontProxyFlags => ApiResource::erase::<ConfigMap>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
@@ -163,6 +183,9 @@ impl Owned {
             | Self::DisruptionBudget => METRICS_CORE,
             Self::CaSecret => "metrics-core-ca",
             Self::ServingSecret => "metrics-core-serving",
+            Self::FrontProxyCaSecret => "metrics-core-front-proxy-ca",
+            Self::FrontProxySecret => "metrics-core-front-proxy",
+            Self::FrontProxyFlags => "metrics-core-front-proxy-flags",
             Self::CollectorRole | Self::CollectorBinding => "metrics-core:collector",
             Self::AuthDelegatorBinding => "metrics-core:auth-delegator",
             Self::AuthReaderBinding => "metrics-core:auth-reader",
@@ -189,6 +212,9 @@ impl Owned {
             | Self::CaSecret
             | Self::ServingSecret
             | Self::ConfigMap
+            | Self::FrontProxyCaSecret
+            | Self::FrontProxySecret
+            | Self::FrontProxyFlags
             | Self::Service
             | Self::Deployment
             | Self::DisruptionBudget => Place::OperatorNamespace,
@@ -211,11 +237,23 @@ impl Owned {
         match self {
             // A certificate of a CA whose key was not stored could never be renewed with an overlap.
             Self::ServingSecret => &[Self::CaSecret],
+            Self::FrontProxySecret => &[Self::FrontProxyCaSecret],
             Self::Deployment => &[Self::ServiceAccount, Self::ServingSecret, Self::ConfigMap],
             Self::ApiServiceV1beta1 | Self::ApiServiceV1 => {
                 &[Self::CaSecret, Self::ServingSecret, Self::Service, Self::Deployment]
             }
             _ => &[],
+        }
+    }
+
+    /// The power that is needed to look at it, if that is an optional one.
+    #[must_use]
+    pub const fn power(self) -> Option<Power> {
+        match self {
+            Self::FrontProxyCaSecret | Self::FrontProxySecret | Self::FrontProxyFlags => {
+                Some(Power::FrontProxy)
+            }
+            _ => None,
         }
     }
 

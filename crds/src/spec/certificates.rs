@@ -4,6 +4,7 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FrontProxySpec;
 use super::duration::certificate_validity;
 
 /// The certificates of the pipeline.
@@ -26,6 +27,8 @@ pub struct CertificatesSpec {
     /// trusted together meanwhile.
     #[schemars(schema_with = "certificate_validity")]
     pub ca_validity: Duration,
+    /// The certificate by which kube-apiserver proves itself to metrics-core and other aggregated API servers.
+    pub front_proxy: FrontProxySpec,
 }
 
 impl Default for CertificatesSpec {
@@ -36,6 +39,7 @@ impl Default for CertificatesSpec {
             key_algorithm: KeyAlgorithm::default(),
             serving_validity: days(30),
             ca_validity: days(365),
+            front_proxy: FrontProxySpec::default(),
         }
     }
 }

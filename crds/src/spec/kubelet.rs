@@ -79,6 +79,20 @@ pub struct KubeletTlsSpec {
     /// (ConfigMap `kube-root-ca.crt`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_authority: Option<ConfigMapKey>,
+    /// Whether kubelets' requests for serving certificates are approved (`serverTLSBootstrap: true` in the
+    /// kubelet's configuration). `Exact` needs the chart's value `csrApproval.enabled`.
+    pub csr_approval: CsrApproval,
+}
+
+/// Whether the operator approves CertificateSigningRequests of the signer `kubernetes.io/kubelet-serving`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CsrApproval {
+    /// Somebody else does.
+    #[default]
+    Never,
+    /// Those that match their Node exactly: each name and address is the Node's, and no other Node's or Service's.
+    /// All others are left alone.
+    Exact,
 }
 
 /// Whether kubelets' certificates are verified.

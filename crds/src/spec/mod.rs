@@ -3,6 +3,7 @@
 mod api_service;
 mod certificates;
 mod duration;
+mod front_proxy;
 mod kubelet;
 mod metrics_core;
 mod nanny;
@@ -13,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use api_service::{Adoption, ApiServiceSpec};
 pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm};
-pub use kubelet::{ConfigMapKey, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec};
+pub use front_proxy::{FrontProxyDeletion, FrontProxyMode, FrontProxySpec};
+pub use kubelet::{
+    ConfigMapKey, CsrApproval, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec,
+};
 pub use metrics_core::{LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};
 pub use nanny::{Estimator, Limits, NannyMode, NannySpec, ScalingMode};
 pub use scheduling::SchedulingSpec;

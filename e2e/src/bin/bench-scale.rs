@@ -32,6 +32,9 @@ struct Arguments {
     /// The rounds over which scraping is measured.
     #[arg(long, default_value_t = 4)]
     rounds: u32,
+    /// Only fill the cache with so many nodes and pods, so that the next run starts at once.
+    #[arg(long, conflicts_with_all = ["peer", "core"])]
+    prepare: bool,
     /// Measure this build of metrics-core instead of the source's; can be repeated, to compare.
     #[arg(long, value_name = "PROGRAM")]
     core: Vec<PathBuf>,
@@ -83,7 +86,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
             if arguments.core.len() == 1 { "metrics-core".into() } else { format!("metrics-core-{at}") };
         candidates.push(core(name, program));
     }
-    if candidates.is_empty() {
+    if candidates.is_empty() && !arguments.prepare {
         progress.step("metrics-core built as a release", |step| {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo.current_dir(workspace()).args(["build", "--locked", "--profile", "measured"]);
@@ -102,6 +105,8 @@ fn outside(arguments: &Arguments) -> Result<()> {
     limit.doing(|| "raise the limit of open files".into())?;
 
     let plan = Plan {
+        // Another one, as a cache may be filled beside a run.
+        stand: if arguments.prepare { "bench-scale-prepare" } else { "bench-scale" }.into(),
         method: Method {
             nodes: arguments.nodes,
             pods_per_node: arguments.pods,
@@ -114,7 +119,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
     };
     let text = serde_json::to_string(&plan).doing(|| "encode the plan".into())?;
     let me = std::env::current_exe().doing(|| "find this program".into())?;
-    let (layout, network) = stand::prepare()?;
+    let (layout, network) = stand::prepare(&plan.stand)?;
     let mut inner = network.command(me);
     let figures =
         inner.arg("inside").arg(text).env(process::MARK, &layout.run).stdin(std::process::Stdio::null());
@@ -124,6 +129,9 @@ fn outside(arguments: &Arguments) -> Result<()> {
     let figures = figures?;
     if !figures.status.success() {
         return Err(Error::Invalid(format!("no figures; logs are in {}", layout.logs().display())));
+    }
+    if arguments.prepare {
+        return Ok(());
     }
     let all: Vec<Figures> = serde_json::from_slice(&figures.stdout).doing(|| "read the figures".into())?;
     let json = arguments.json.clone().unwrap_or_else(|| target.join("bench-scale.json"));

@@ -4,6 +4,7 @@ pub(crate) mod component;
 pub(crate) mod control_plane;
 mod flags;
 mod kernel;
+mod kubelet;
 mod layout;
 mod node;
 mod start;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use component::{Ensured, tail};
 pub use control_plane::{FRONT_PROXY_NAME, server};
 pub use flags::FlagChange;
+pub use kubelet::{KUBELET_FORGETS, KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
 pub use layout::Layout;
 pub use node::Node;
 
@@ -185,6 +187,14 @@ impl Cluster {
         control_plane::save_changes(&self.layout, changes)?;
         component::stop(&self.layout, "kube-apiserver");
         self.start_apiserver(progress)?;
+        self.steady(progress)
+    }
+
+    /// Starts the kubelet anew with changes to its configuration (none, an empty object: as it should be): top-level
+    /// fields, null removes one.
+    pub fn restart_kubelet_with(&self, changes: &serde_json::Value, progress: &Progress) -> Result<()> {
+        self.node.save_kubelet_changes(changes)?;
+        self.node.prepare(&self.authorities()?.cluster)?;
         self.steady(progress)
     }
 

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cgroups::Cgroup;
 use crate::cluster::component::Component;
 use crate::cluster::control_plane::{self, flags, keep_kubeconfig};
+use crate::cluster::kubelet::KUBELET_HTTP_PORT;
 use crate::cluster::layout::Layout;
 use crate::command;
 use crate::error::{Doing as _, Error, Result};
@@ -255,7 +256,26 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         ))
     }
 
+    fn kubelet_changes(&self) -> PathBuf {
+        self.layout.config().join(format!("{}-kubelet-changes.json", self.name))
+    }
+
+    /// Keeps changes to the kubelet's configuration with the cluster: top-level fields, null removes one.
+    pub fn save_kubelet_changes(&self, changes: &Value) -> Result<()> {
+        write_whole(&self.kubelet_changes(), changes.to_string().as_bytes())
+    }
+
     fn kubelet_config(&self) -> String {
+        let changes = fs::read(self.kubelet_changes()).ok();
+        let changes = changes.and_then(|changes| serde_json::from_slice::<Value>(&changes).ok());
+        let mut config = self.usual_kubelet_config();
+        for (field, value) in changes.iter().filter_map(Value::as_object).flatten() {
+            config[field] = value.clone();
+        }
+        config.to_string()
+    }
+
+    fn usual_kubelet_config(&self) -> Value {
         let pki = |file: &str| self.layout.pki().join(file);
         let certificate = |kind: &str| pki(&format!("{}.{kind}", self.name));
         json!({
@@ -270,6 +290,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
                 "mode": "Webhook",
                 "webhook": {"cacheAuthorizedTTL": "10s", "cacheUnauthorizedTTL": "5s"},
             },
+            // Plain HTTP, for the scenario of a port that is not the HTTPS one.
+            "readOnlyPort": KUBELET_HTTP_PORT,
             "tlsCertFile": certificate("crt"),
             "tlsPrivateKeyFile": certificate("key"),
             "containerRuntimeEndpoint": format!("unix://{}", self.containerd_socket().display()),
@@ -297,6 +319,5 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "serializeImagePulls": false,
             "nodeStatusUpdateFrequency": "5s",
         })
-        .to_string()
     }
 }

@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::kubelet::Reply;
+use super::weather;
+use crate::client::Client;
+use crate::error::Result;
 
 /// How many steps there are.
 pub const STEPS: usize = 3;
@@ -32,18 +35,18 @@ pub struct FakeNode {
 
 /// A container's samples by step; `-1` is a series that is not there.
 #[derive(Clone, Copy)]
-struct Samples {
+pub(super) struct Samples {
     /// Seconds.
-    cpu: [f64; STEPS],
+    pub(super) cpu: [f64; STEPS],
     /// Bytes.
-    memory: [f64; STEPS],
+    pub(super) memory: [f64; STEPS],
     /// Milliseconds before the first step.
-    age: [i64; STEPS],
+    pub(super) age: [i64; STEPS],
     /// Milliseconds between the step and the sample.
-    offset: [i64; STEPS],
+    pub(super) offset: [i64; STEPS],
 }
 
-const USUAL: Samples = Samples {
+pub(super) const USUAL: Samples = Samples {
     cpu: [10.0, 11.5, 13.25],
     memory: [10_485_760.0, 11_534_336.0, 12_582_912.0],
     age: [3_600_000; STEPS],
@@ -51,15 +54,15 @@ const USUAL: Samples = Samples {
 };
 
 /// A pod: namespace, name, phase, labels, containers.
-struct FakePod(
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-    Vec<(&'static str, Samples)>,
+pub(super) struct FakePod(
+    pub(super) &'static str,
+    pub(super) String,
+    pub(super) &'static str,
+    pub(super) &'static [(&'static str, &'static str)],
+    pub(super) Vec<(&'static str, Samples)>,
 );
 
-fn cpu(cpu: [f64; STEPS]) -> Samples {
+pub(super) fn cpu(cpu: [f64; STEPS]) -> Samples {
     Samples { cpu, ..USUAL }
 }
 
@@ -68,7 +71,7 @@ fn memory(memory: f64) -> Samples {
 }
 
 fn one(name: &'static str, samples: Samples) -> FakePod {
-    FakePod("edges", name, "Running", &[], vec![("main", samples)])
+    FakePod("edges", name.to_owned(), "Running", &[], vec![("main", samples)])
 }
 
 /// The pods on the node `fake-a`.
@@ -76,14 +79,26 @@ fn pods() -> Vec<FakePod> {
     let web: &[_] = &[("app", "web"), ("tier", "front"), ("version", "v1.2")];
     let job: &[_] = &[("app", "job"), ("example.com/owner", "team-b")];
     vec![
-        FakePod("team-a", "web-0", "Running", web, vec![("main", USUAL)]),
-        FakePod("team-a", "web-1", "Running", web, vec![("zeta", USUAL), ("alpha", cpu([1.0, 2.0, 3.0]))]),
-        FakePod("team-a", "bare", "Running", &[], vec![("main", cpu([5.0, 5.5, 6.0]))]),
-        FakePod("team-b", "job-0", "Running", job, vec![("main", cpu([0.5, 0.500_000_1, 0.500_000_2]))]),
-        FakePod("team-b", "pending", "Pending", job, vec![("main", USUAL)]),
-        FakePod("team-b", "done", "Succeeded", job, vec![("main", USUAL)]),
-        FakePod("team-b", "failed", "Failed", job, vec![("main", USUAL)]),
-        FakePod("team-b", "unmeasured", "Running", job, vec![]),
+        FakePod("team-a", "web-0".into(), "Running", web, vec![("main", USUAL)]),
+        FakePod(
+            "team-a",
+            "web-1".into(),
+            "Running",
+            web,
+            vec![("zeta", USUAL), ("alpha", cpu([1.0, 2.0, 3.0]))],
+        ),
+        FakePod("team-a", "bare".into(), "Running", &[], vec![("main", cpu([5.0, 5.5, 6.0]))]),
+        FakePod(
+            "team-b",
+            "job-0".into(),
+            "Running",
+            job,
+            vec![("main", cpu([0.5, 0.500_000_1, 0.500_000_2]))],
+        ),
+        FakePod("team-b", "pending".into(), "Pending", job, vec![("main", USUAL)]),
+        FakePod("team-b", "done".into(), "Succeeded", job, vec![("main", USUAL)]),
+        FakePod("team-b", "failed".into(), "Failed", job, vec![("main", USUAL)]),
+        FakePod("team-b", "unmeasured".into(), "Running", job, vec![]),
         // What kubelets say of containers at the edges.
         one("idle", cpu([7.0, 7.0, 7.0])),
         one("whole-core", cpu([100.0, 100.0 + 15.012, 100.0 + 2.0 * 15.012])),
@@ -112,7 +127,7 @@ fn pods() -> Vec<FakePod> {
         one("late-sample", Samples { offset: [-300, -700, -5_250], ..USUAL }),
         FakePod(
             "edges",
-            "uneven-times",
+            "uneven-times".into(),
             "Running",
             &[],
             vec![
@@ -120,14 +135,32 @@ fn pods() -> Vec<FakePod> {
                 ("b", Samples { offset: [-2_000, -3_000, -4_000], ..USUAL }),
             ],
         ),
-        FakePod("edges", "one-without-memory", "Running", &[], vec![("a", USUAL), ("b", memory(-1.0))]),
-        FakePod("edges", "one-without-cpu", "Running", &[], vec![("a", USUAL), ("b", cpu([-1.0; STEPS]))]),
-        FakePod("edges", "one-with-zero-cpu", "Running", &[], vec![("a", USUAL), ("b", cpu([0.0; STEPS]))]),
+        FakePod(
+            "edges",
+            "one-without-memory".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", memory(-1.0))],
+        ),
+        FakePod(
+            "edges",
+            "one-without-cpu".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", cpu([-1.0; STEPS]))],
+        ),
+        FakePod(
+            "edges",
+            "one-with-zero-cpu".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", cpu([0.0; STEPS]))],
+        ),
     ]
 }
 
 /// One exposition: `origin` is the first step's time in milliseconds since the epoch.
-fn exposition(node: Option<Samples>, pods: &[FakePod], step: usize, origin: i64) -> String {
+pub(super) fn exposition(node: Option<Samples>, pods: &[FakePod], step: usize, origin: i64) -> String {
     let now = origin + STRIDE * i64::try_from(step).unwrap_or_default();
     let mut series: [String; 3] = Default::default();
     for FakePod(namespace, pod, _, _, containers) in pods {
@@ -281,6 +314,7 @@ pub fn nodes(origin: i64) -> Vec<FakeNode> {
     let address = |at: usize| IpAddr::from(Ipv4Addr::new(127, 0, 1, u8::try_from(at + 1).unwrap_or(255)));
     replies
         .into_iter()
+        .chain(weather::nodes(origin))
         .enumerate()
         .map(|(at, (name, replies))| FakeNode {
             name,
@@ -291,53 +325,91 @@ pub fn nodes(origin: i64) -> Vec<FakeNode> {
         .collect()
 }
 
-/// The namespaces, Nodes and Pods as the API server is to have them, with their status: first everything, then
-/// what is to be applied to the subresource `status`.
+/// The objects that the API server is to have: first everything, then what is to be applied to the subresource
+/// `status`.
+pub struct Objects {
+    items: Vec<Value>,
+    statuses: Vec<Value>,
+}
+
+/// The Nodes and Pods that `wanted` takes by kind and object.
 #[must_use]
-pub fn objects(nodes: &[FakeNode]) -> (Value, Value, Value) {
-    let namespaces: Vec<_> = ["team-a", "team-b", "edges"]
-        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
-        .into();
-    let mut items = Vec::new();
-    let mut statuses = Vec::new();
+pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Objects {
+    let mut objects = Objects { items: Vec::new(), statuses: Vec::new() };
+    let mut add = |kind: &str, metadata: Value, spec: Value, status: Value| {
+        let version = |rest: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+            if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
+                object.extend(rest);
+            }
+            object
+        };
+        if wanted(kind, &version(json!({}))) {
+            objects.items.push(version(json!({"spec": spec})));
+            objects.statuses.push(version(json!({"status": status})));
+        }
+    };
     for node in nodes {
         let mut metadata =
             json!({"name": node.name, "labels": {"fleet": "fake", "kubernetes.io/hostname": node.name}});
         if let Some(path) = node.path {
             metadata["annotations"] = json!({"metrics.k8s.io/resource-metrics-path": path});
         }
-        let object = |rest: Value| {
-            let mut object = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
-            if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
-                object.extend(rest);
-            }
-            object
-        };
-        items.push(object(json!({"spec": {"unschedulable": true}})));
-        statuses.push(object(json!({"status": {
+        let status = json!({
             "addresses": [{"type": "InternalIP", "address": node.address.ip().to_string()}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": node.address.port()}},
             "conditions": [{"type": "Ready", "status": "True", "reason": "Fake", "message": "",
                             "lastHeartbeatTime": "2030-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-        }})));
+        });
+        add("Node", metadata, json!({"unschedulable": true}), status);
     }
-    for FakePod(namespace, name, phase, labels, containers) in pods() {
+    let all = std::iter::once(("fake-a", pods())).chain(weather::pods());
+    for (node, FakePod(namespace, name, phase, labels, containers)) in
+        all.flat_map(|(node, pods)| pods.into_iter().map(move |pod| (node, pod)))
+    {
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
-        let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        let mut metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        if name.starts_with("mirror-") {
+            // As a kubelet shows a static pod.
+            metadata["annotations"] =
+                json!({"kubernetes.io/config.mirror": "0", "kubernetes.io/config.source": "file"});
+        }
         let mut specs: Vec<_> =
             containers.iter().map(|(name, _)| json!({"name": name, "image": "none"})).collect();
         if specs.is_empty() {
             specs.push(json!({"name": "main", "image": "none"}));
         }
-        items.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {
-            "nodeName": "fake-a", "containers": specs, "tolerations": [{"operator": "Exists"}],
+        let spec = json!({
+            "nodeName": node, "containers": specs, "tolerations": [{"operator": "Exists"}],
             "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
-        }}));
-        statuses.push(
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": phase}}),
-        );
+        });
+        add("Pod", metadata, spec, json!({"phase": phase}));
     }
-    let list = |items: Vec<Value>| json!({"apiVersion": "v1", "kind": "List", "items": items});
-    (list(namespaces), list(items), list(statuses))
+    objects
+}
+
+impl Objects {
+    /// Makes them.
+    pub fn make(&self, client: &Client) -> Result<()> {
+        let apply = ["apply", "--server-side", "--force-conflicts"];
+        client.with_manifest(&apply, &list(&self.items))?;
+        client.with_manifest(&[&apply[..], &["--subresource=status"]].concat(), &list(&self.statuses))?;
+        Ok(())
+    }
+
+    /// As Nodes are made: with their status from the beginning.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let whole = self.items.iter().zip(&self.statuses).map(|(object, status)| {
+            let mut object = object.clone();
+            object["status"] = status["status"].clone();
+            object
+        });
+        list(&whole.collect::<Vec<_>>())
+    }
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }

@@ -197,8 +197,30 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "OpenMetrics is read as what it is.",
-        places: &[at("*/nodes*", "body *s[fake-openmetrics]", "{*", "-")],
+        reason: "OpenMetrics is read as what it is, exemplars included.",
+        places: &[
+            at("*/nodes*", "body *s[fake-openmetrics]", "{*", "-"),
+            at("*/nodes*", "body *s[fake-exemplars]", "{*", "-"),
+            at("*/pods*", "body *s[weather/exemplars]", "{*", "-"),
+        ],
+    },
+    Intended {
+        reason: "Swap is shown where the kubelet reports it; in tables it comes last, and in the wide form only.",
+        places: &[
+            at("* GET *", "body *usage/swap", "*", "-"),
+            at("* GET *", "body /columnDefinitions[swap]", "{*", "-"),
+            at("* GET *", "body /rows[*]/cells[4]", "*", "-"),
+        ],
+    },
+    Intended {
+        reason: "A node that was made anew under its name is another: no rate spans both (metrics-server shows one, of \
+                 two machines' counters).",
+        places: &[at("*/nodes*", "body *s[fake-replaced]", "-", "{*")],
+    },
+    Intended {
+        reason: "A clock that was set forward needs a second sample (metrics-server shows the rate over the hour that \
+                 never was).",
+        places: &[at("*/pods*", "body *s[weather/clock-forward]", "-", "{*")],
     },
     Intended {
         reason: "What is not a number is no measurement (metrics-server shows memory of 8 EiB).",

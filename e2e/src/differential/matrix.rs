@@ -140,7 +140,12 @@ fn objects(matrix: &mut Matrix, node: &str, pod: &str) {
     for name in ["pending", "done", "failed", "job-0"] {
         matrix.get(&format!("{BASE}/namespaces/team-b/pods/{name}"), JSON);
     }
-    for target in ["/namespaces/edges/pods", "/namespaces/team-b/pods"] {
+    for target in [
+        "/namespaces/edges/pods",
+        "/namespaces/team-b/pods",
+        "/namespaces/weather/pods",
+        "/namespaces/crowd/pods",
+    ] {
         for accept in [JSON, PROTOBUF, TABLE] {
             matrix.get(&format!("{BASE}{target}"), accept);
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fleet, kubelet   fake nodes whose kubelets answer what they are told, in steps
+//! weather          what is rarer: other kinds of kubelets, and objects that change between steps
 //! servers          both programs in the cluster's network
 //! matrix           the questions            https    asks them
 //! decode, compare  what differs             intended what may differ, and why
@@ -19,6 +20,7 @@ mod matrix;
 mod openapi;
 mod report;
 mod servers;
+mod weather;
 
 use std::collections::HashMap;
 use std::fs;
@@ -47,6 +49,7 @@ const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// A pod that runs, on the real node.
 const SLEEPER: &str = "sleeper";
+const NAMESPACES: [&str; 5] = ["team-a", "team-b", "edges", "weather", "crowd"];
 
 /// Runs the bench on a cluster that has nothing else to do.
 ///
@@ -84,9 +87,11 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     };
     let report = cluster.network().inside(|| {
         for step in 0..fleet::STEPS {
+            weather::depart(step, &cluster.client())?;
             for kubelet in &kubelets {
                 kubelet.go_to(step);
             }
+            weather::arrive(step, &cluster.client(), &nodes)?;
             progress.step(&format!("both servers have step {}", step + 1), |_| {
                 wait::every(Duration::from_millis(50), PATIENCE, "every kubelet is asked by both", || {
                     asked(&nodes, &kubelets, step)
@@ -117,7 +122,13 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
         }
         let clients = clients(cluster)?;
         let requests = matrix::requests(&cluster.node().name, SLEEPER);
-        let real = [cluster.node().name.clone(), format!("team-a/{SLEEPER}")];
+        // What has no times of its own is as old as each server's request.
+        let real = [
+            cluster.node().name.clone(),
+            format!("team-a/{SLEEPER}"),
+            "fake-untimed".to_owned(),
+            "weather/untimed".to_owned(),
+        ];
         progress.step(&format!("{} requests to both", requests.len()), |_| {
             ask(requests, &clients, [our_server.address, peer_server.address], &|key| {
                 real.iter().any(|name| name == key)
@@ -149,19 +160,17 @@ fn asked(nodes: &[fleet::FakeNode], kubelets: &[Kubelet], step: usize) -> Result
 fn populate(cluster: &Cluster, nodes: &[fleet::FakeNode]) -> Result<()> {
     cluster.load(&images::busybox()?)?;
     let client = cluster.client();
-    let (namespaces, objects, statuses) = fleet::objects(nodes);
-    client.apply(&namespaces.to_string())?;
+    let namespaces = NAMESPACES
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .to_vec();
+    client.apply(&json!({"apiVersion": "v1", "kind": "List", "items": namespaces}).to_string())?;
     client.wait_for("the namespaces have their accounts", Duration::from_secs(30), |client| {
-        for namespace in ["team-a", "team-b", "edges"] {
+        for namespace in NAMESPACES {
             client.run(&["-n", namespace, "get", "serviceaccount", "default"])?;
         }
         Ok(())
     })?;
-    client.apply(&objects.to_string())?;
-    client.with_manifest(
-        &["apply", "--server-side", "--force-conflicts", "--subresource=status"],
-        &statuses.to_string(),
-    )?;
+    fleet::objects(nodes, |_, _| true).make(&client)?;
     let sleeper = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": SLEEPER, "namespace": "team-a"},

@@ -3,6 +3,7 @@
 //! ```text
 //! population   nodes and pods by number: their names, objects and addresses
 //! fleet        all kubelets in one process
+//! seed         them in etcd, kept for the next run
 //! stand        etcd, kube-apiserver and the fleet in a network of their own
 //! candidate    a server, started against the stand
 //! measure      its figures, by /proc and as a client sees them (http, usage)
@@ -15,6 +16,7 @@ pub mod http;
 pub mod measure;
 pub mod population;
 pub mod report;
+mod seed;
 pub mod stand;
 mod tls;
 pub mod usage;
@@ -39,6 +41,8 @@ fn as_f64(count: u64) -> f64 {
 /// A run, as it is handed into the network.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Plan {
+    /// The name of the stand: of its directories and its network.
+    pub stand: String,
     /// How to measure.
     pub method: Method,
     /// What to measure, one after the other.
@@ -50,7 +54,7 @@ pub struct Plan {
 /// Runs a plan; inside the network.
 pub async fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Figures>> {
     let population = Population { nodes: plan.method.nodes, pods_per_node: plan.method.pods_per_node };
-    let mut stand = Stand::start(population, &plan.binaries, progress).await?;
+    let mut stand = Stand::start(&plan.stand, population, &plan.binaries, progress).await?;
     let mut all = Vec::new();
     for candidate in &plan.candidates {
         all.push(measure::measure(candidate, &plan.method, &mut stand, progress).await?);

@@ -1,7 +1,6 @@
 //! etcd and kube-apiserver with thousands of nodes and pods in them, and the kubelets, in a network of their own.
 //!
-//! There are no controllers: the node lifecycle controller would evict everything. The objects are written to etcd
-//! as kube-apiserver itself would store them in JSON, which it reads as well as protobuf: minutes become seconds.
+//! There are no controllers: the node lifecycle controller would evict everything.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -10,12 +9,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use serde_json::{Value, json};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::fleet::{Stats, fault};
-use super::http::Http;
-use super::population::{Pod, Population, address, namespace_name, node_name, uid};
+use super::population::{Pod, Population, address};
+use super::seed;
 use crate::cluster::component::{Component, tail};
 use crate::cluster::control_plane::{self, Authorities};
 use crate::cluster::{FlagChange, Layout, server};
@@ -25,8 +23,6 @@ use crate::network::Namespace;
 use crate::process::{self, MARK};
 use crate::progress::Progress;
 
-/// Objects written at a time.
-const BATCH: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A process that ends with us.
@@ -60,6 +56,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Asks it to end and waits until it has.
+    pub fn end(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
+        self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
+    }
+
     /// An error if it has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait() {
@@ -81,8 +84,8 @@ impl Drop for Process {
 }
 
 /// Makes an empty network and directory; what an earlier run left behind is ended and removed.
-pub fn prepare() -> Result<(Layout, Namespace)> {
-    let layout = Layout::new("bench-scale")?;
+pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
+    let layout = Layout::new(name)?;
     remove(&layout);
     layout.create()?;
     let network = Namespace::new(layout.network());
@@ -112,22 +115,15 @@ pub struct Stand {
 
 impl Stand {
     /// Starts and fills everything; runs inside the network.
-    pub async fn start(population: Population, binaries: &Path, progress: &Progress) -> Result<Self> {
-        let layout = Layout::new("bench-scale")?;
+    pub async fn start(
+        name: &str,
+        population: Population,
+        binaries: &Path,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let layout = Layout::new(name)?;
         let authorities = control_plane::prepare(&layout)?;
-        let mut etcd = control_plane::etcd(&layout, binaries);
-        etcd.arguments.push("--max-txn-ops=1000".into());
-        etcd.arguments.push("--max-request-bytes=16777216".into());
-        etcd.arguments.push("--quota-backend-bytes=8589934592".into());
-        let etcd = start(&layout, &etcd)?;
-        let began = Instant::now();
-        seed(population, progress).await?;
-        progress.say(format!(
-            "{} nodes and {} pods written to etcd ({:.1} s)",
-            population.nodes,
-            population.pods(),
-            began.elapsed().as_secs_f64()
-        ));
+        let etcd = seed::filled_etcd(&layout, population, binaries, progress).await?;
         let changes = [
             FlagChange::remove("audit-policy-file"),
             FlagChange::remove("audit-log-path"),
@@ -159,7 +155,7 @@ impl Stand {
     }
 }
 
-fn start(layout: &Layout, component: &Component) -> Result<Process> {
+pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
     Process::start(layout, component.name, &component.program, &component.arguments)
 }
 
@@ -237,56 +233,5 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Writes namespaces, nodes and pods by etcd's JSON gateway.
-async fn seed(population: Population, progress: &Progress) -> Result<()> {
-    let namespaces = (0..population.namespaces()).map(|number| {
-        let name = namespace_name(number);
-        let object = json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "uid": uid(4, number), "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
-        });
-        (format!("/registry/namespaces/{name}"), object)
-    });
-    let nodes = (0..population.nodes)
-        .map(|node| (format!("/registry/minions/{}", node_name(node)), population.node_object(node)));
-    let pods = (0..population.pods()).map(Pod).map(|pod| {
-        (format!("/registry/pods/{}/{}", pod.namespace(), pod.name()), population.pod_object(pod))
-    });
-    let mut objects = namespaces.chain(nodes).chain(pods);
-    let began = Instant::now();
-    let mut etcd = loop {
-        match Http::plain(([127, 0, 0, 1], 2379).into()).await {
-            Ok(etcd) => break etcd,
-            Err(error) if began.elapsed() > Duration::from_secs(30) => return Err(error),
-            Err(_) => thread::sleep(Duration::from_millis(100)),
-        }
-    };
-    let (mut written, mut told) = (0, Instant::now());
-    loop {
-        let puts: Vec<Value> = objects
-            .by_ref()
-            .take(BATCH)
-            .map(|(key, object)| {
-                let value = BASE64_STANDARD.encode(object.to_string());
-                json!({"requestPut": {"key": BASE64_STANDARD.encode(key), "value": value}})
-            })
-            .collect();
-        if puts.is_empty() {
-            return Ok(());
-        }
-        written += puts.len();
-        let answer = etcd.post("/v3/kv/txn", json!({"success": puts}).to_string()).await?;
-        if answer.status != 200 {
-            let text = String::from_utf8_lossy(&answer.body).into_owned();
-            return Err(Error::Invalid(format!("etcd answers {}: {text}", answer.status)));
-        }
-        if told.elapsed() > Duration::from_secs(8) {
-            progress.say(format!("  … {written} objects written"));
-            told = Instant::now();
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! A body in gzip.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|wire: &[u8]| metrics_core::scrape::fuzzing::inflate(wire));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    metrics_core_fuzz::inflate(input);
+});

@@ -1,8 +1,10 @@
 //! Client certificates: verified for each request, against the CAs of that moment.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crds::cause::CredentialCause;
 use parking_lot::Mutex;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -10,7 +12,8 @@ use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::version1::{self, Flaw};
-use super::{Opinion, Reason, Refusal, Trust, UserInfo};
+use super::{Opinion, Refusal, Trust, UserInfo};
+use crate::tls::certificate::sha256_hex;
 
 /// How long a verdict on a certificate counts while the trust stays the same: certificates expire.
 const VERDICT_COUNTS: Duration = Duration::from_secs(30);
@@ -57,7 +60,7 @@ impl Anchors {
     /// Verifies a client's chain (leaf first), as Go's x509 with `ExtKeyUsageClientAuth`.
     fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Refusal> {
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(refusal(Reason::BadCertificate, &leaf_name(chain), "there is none"));
+            return Err(refusal(CredentialCause::BadCertificate, &leaf_name(chain), "there is none"));
         };
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
@@ -67,10 +70,10 @@ impl Anchors {
         if version1::is(leaf) {
             return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
                 let (reason, text) = match flaw {
-                    Flaw::Unreadable => (Reason::BadCertificate, "not readable"),
-                    Flaw::UnknownIssuer => (Reason::UnknownCa, "signed by an unknown authority"),
-                    Flaw::Expired => (Reason::Expired, "expired"),
-                    Flaw::NotYetValid => (Reason::NotYetValid, "not valid yet"),
+                    Flaw::Unreadable => (CredentialCause::BadCertificate, "not readable"),
+                    Flaw::UnknownIssuer => (CredentialCause::UnknownCa, "signed by an unknown authority"),
+                    Flaw::Expired => (CredentialCause::Expired, "expired"),
+                    Flaw::NotYetValid => (CredentialCause::NotYetValid, "not valid yet"),
                 };
                 refusal(reason, &leaf_name(chain), text)
             });
@@ -96,9 +99,10 @@ impl Anchors {
     }
 }
 
-/// What a client showed in the handshake, with the verdict of the last verification.
-#[derive(Default)]
-pub struct PeerCertificates {
+/// The client at the other end of a connection: what it showed in the handshake, with the verdict of the last
+/// verification.
+pub struct Peer {
+    address: IpAddr,
     chain: Vec<CertificateDer<'static>>,
     verdict: Mutex<Option<Verdict>>,
 }
@@ -118,13 +122,31 @@ pub(super) struct Subject {
     pub(super) common_name: String,
     organizations: Vec<String>,
     credential_id: String,
+    /// The issuer's distinguished name.
+    pub(super) issuer: String,
+    /// When it expires, seconds since the Unix epoch.
+    pub(super) not_after: i64,
 }
 
-impl PeerCertificates {
-    /// The chain as it was sent, leaf first; empty if the client showed none.
+impl Peer {
+    /// The client at `address`, with the chain as it was sent, leaf first; empty if it showed none.
     #[must_use]
-    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { chain, verdict: Mutex::new(None) }
+    pub fn new(address: IpAddr, chain: Vec<CertificateDer<'static>>) -> Self {
+        Self { address: address.to_canonical(), chain, verdict: Mutex::new(None) }
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Whether it showed no certificate.
+    pub(super) fn is_bare(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    /// The names in the certificate, whether or not it is worth anything.
+    pub(super) fn subject(&self, trust: &Trust) -> Option<Arc<Subject>> {
+        self.verdict(trust).map(|verdict| verdict.subject)
     }
 
     /// The result of the verification against the front proxy's CAs and the certificate's names; `None` if the
@@ -164,7 +186,7 @@ impl PeerCertificates {
 }
 
 /// A client certificate's user: the common name, and the organizations as groups.
-pub(super) fn authenticate(peer: &PeerCertificates, trust: &Trust) -> Opinion {
+pub(super) fn authenticate(peer: &Peer, trust: &Trust) -> Opinion {
     if trust.client_ca.is_none() {
         return Opinion::None;
     }
@@ -186,19 +208,16 @@ pub(super) fn authenticate(peer: &PeerCertificates, trust: &Trust) -> Opinion {
 }
 
 fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
-    use std::fmt::Write;
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject();
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
-    let mut credential_id = "X509SHA256=".to_owned();
-    for byte in aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate).as_ref() {
-        let _ = write!(credential_id, "{byte:02x}");
-    }
     Some(Subject {
         // Of several common names Go takes the last.
         common_name: name.iter_common_name().filter_map(text).last().unwrap_or_default(),
         organizations: name.iter_organization().filter_map(text).collect(),
-        credential_id,
+        credential_id: format!("X509SHA256={}", sha256_hex(certificate)),
+        issuer: parsed.issuer().to_string(),
+        not_after: parsed.validity().not_after.timestamp(),
     })
 }
 
@@ -206,24 +225,24 @@ fn leaf_name(chain: &[CertificateDer<'_>]) -> String {
     chain.first().and_then(subject).map(|subject| subject.common_name).unwrap_or_default()
 }
 
-fn refusal(reason: Reason, common_name: &str, text: &str) -> Refusal {
+fn refusal(reason: CredentialCause, common_name: &str, text: &str) -> Refusal {
     // A client chooses its name: bounded and without control characters.
     let common_name: String = common_name.chars().filter(|c| !c.is_control()).take(80).collect();
     Refusal { reason, detail: format!("client certificate with cn={common_name}: {text}") }
 }
 
-fn classify(error: &webpki::Error) -> (Reason, String) {
+fn classify(error: &webpki::Error) -> (CredentialCause, String) {
     use webpki::Error as E;
     match error {
         E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
-            (Reason::UnknownCa, "signed by an unknown authority".to_owned())
+            (CredentialCause::UnknownCa, "signed by an unknown authority".to_owned())
         }
-        E::CertExpired { .. } => (Reason::Expired, "expired".to_owned()),
-        E::CertNotValidYet { .. } => (Reason::NotYetValid, "not valid yet".to_owned()),
+        E::CertExpired { .. } => (CredentialCause::Expired, "expired".to_owned()),
+        E::CertNotValidYet { .. } => (CredentialCause::NotYetValid, "not valid yet".to_owned()),
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-            (Reason::NotForClients, "not for client authentication (extended key usage)".to_owned())
+            (CredentialCause::NotForClients, "not for client authentication (extended key usage)".to_owned())
         }
-        other => (Reason::BadCertificate, format!("{other:?}")),
+        other => (CredentialCause::BadCertificate, format!("{other:?}")),
     }
 }
 
@@ -254,6 +273,7 @@ impl ExtendedKeyUsageValidator for ForClients {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, SystemTime};
 
     use rcgen::{
@@ -261,8 +281,10 @@ pub(super) mod tests {
     };
     use rustls_pki_types::CertificateDer;
 
-    use super::{Anchors, PeerCertificates, authenticate};
-    use crate::authenticate::{Opinion, Reason, Trust};
+    use super::{Anchors, CredentialCause, Peer, authenticate};
+    use crate::authenticate::{Opinion, Trust};
+
+    pub(crate) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     pub(crate) struct Ca {
         issuer: Issuer<'static, KeyPair>,
@@ -296,8 +318,8 @@ pub(super) mod tests {
         }
     }
 
-    fn reason(ca: &Ca, certificate: CertificateDer<'static>) -> Reason {
-        match authenticate(&PeerCertificates::new(vec![certificate]), &ca.trust()) {
+    fn reason(ca: &Ca, certificate: CertificateDer<'static>) -> CredentialCause {
+        match authenticate(&Peer::new(LOCAL, vec![certificate]), &ca.trust()) {
             Opinion::Refused(refusal) => refusal.reason,
             _ => panic!("not refused"),
         }
@@ -310,7 +332,7 @@ pub(super) mod tests {
             params.distinguished_name.push(DnType::CommonName, "jane");
             params.distinguished_name.push(DnType::OrganizationName, "dev");
         });
-        let peer = PeerCertificates::new(vec![certificate]);
+        let peer = Peer::new(LOCAL, vec![certificate]);
         let Opinion::User(user) = authenticate(&peer, &ca.trust()) else { panic!() };
         assert_eq!((user.name.as_str(), &user.groups[..]), ("jane", &["dev".to_owned()][..]));
         assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
@@ -320,17 +342,17 @@ pub(super) mod tests {
     fn each_refusal_has_its_reason() {
         let (ca, other) = (ca(), ca_of_the_same_name());
         let (valid, _) = ca.issue(|_| {});
-        assert_eq!(reason(&other, valid), Reason::UnknownCa);
+        assert_eq!(reason(&other, valid), CredentialCause::UnknownCa);
         let year =
             |year| move |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        assert_eq!(reason(&ca, ca.issue(year(2001)).0), Reason::Expired);
+        assert_eq!(reason(&ca, ca.issue(year(2001)).0), CredentialCause::Expired);
         let future = |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(3000, 1, 1);
-        assert_eq!(reason(&ca, ca.issue(future).0), Reason::NotYetValid);
+        assert_eq!(reason(&ca, ca.issue(future).0), CredentialCause::NotYetValid);
         let server = |params: &mut CertificateParams| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         };
-        assert_eq!(reason(&ca, ca.issue(server).0), Reason::NotForClients);
-        assert_eq!(reason(&ca, CertificateDer::from(vec![1, 2, 3])), Reason::BadCertificate);
+        assert_eq!(reason(&ca, ca.issue(server).0), CredentialCause::NotForClients);
+        assert_eq!(reason(&ca, CertificateDer::from(vec![1, 2, 3])), CredentialCause::BadCertificate);
     }
 
     fn ca_of_the_same_name() -> Ca {
@@ -346,7 +368,7 @@ pub(super) mod tests {
                 params.distinguished_name.push(DnType::CommonName, "a");
             });
             assert!(matches!(
-                authenticate(&PeerCertificates::new(vec![certificate]), &ca.trust()),
+                authenticate(&Peer::new(LOCAL, vec![certificate]), &ca.trust()),
                 Opinion::User(_)
             ));
         }
@@ -359,14 +381,14 @@ pub(super) mod tests {
         let anchors = Anchors::from_pem(ca.pem.as_bytes()).unwrap();
         let late = SystemTime::UNIX_EPOCH + Duration::from_secs(150_000_000_000);
         assert!(anchors.verify(std::slice::from_ref(&certificate), SystemTime::now()).is_ok());
-        assert_eq!(anchors.verify(&[certificate], late).unwrap_err().reason, Reason::UnknownCa);
+        assert_eq!(anchors.verify(&[certificate], late).unwrap_err().reason, CredentialCause::UnknownCa);
     }
 
     #[test]
     fn a_changed_trust_changes_the_verdict_of_a_standing_connection() {
         let (one, two) = (ca(), ca());
         let (certificate, _) = one.issue(|params| params.distinguished_name.push(DnType::CommonName, "a"));
-        let peer = PeerCertificates::new(vec![certificate]);
+        let peer = Peer::new(LOCAL, vec![certificate]);
         assert!(matches!(authenticate(&peer, &one.trust()), Opinion::User(_)));
         let later = Trust { generation: 1, ..two.trust() };
         assert!(matches!(authenticate(&peer, &later), Opinion::Refused(_)));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crds::cause::CredentialCause;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::trust::FrontProxy;
-use super::{Opinion, PeerCertificates, Reason, Refusal, Trust, UserInfo};
+use super::{Opinion, Peer, Refusal, Trust, UserInfo};
 
 /// Headers count only from a client whose certificate a front proxy's CA signed and whose name is allowed.
-pub(super) fn authenticate(headers: &HeaderMap, peer: &PeerCertificates, trust: &Trust) -> Opinion {
+pub(super) fn authenticate(headers: &HeaderMap, peer: &Peer, trust: &Trust) -> Opinion {
     let Some(proxy) = &trust.front_proxy else { return Opinion::None };
     match peer.as_front_proxy(trust) {
         None => Opinion::None,
@@ -17,7 +18,7 @@ pub(super) fn authenticate(headers: &HeaderMap, peer: &PeerCertificates, trust: 
         }
         Some(Ok(subject)) if !allowed(&proxy.allowed_names, &subject.common_name) => {
             Opinion::Refused(Refusal {
-                reason: Reason::CnNotAllowed,
+                reason: CredentialCause::CnNotAllowed,
                 detail: format!(
                     "x509: subject with cn={} is not in the allowed list {:?} (requestheader-allowed-names)",
                     name(&subject.common_name),
@@ -28,7 +29,7 @@ pub(super) fn authenticate(headers: &HeaderMap, peer: &PeerCertificates, trust: 
         Some(Ok(subject)) => user(headers, proxy).map_or_else(
             || {
                 Opinion::Silent(Refusal {
-                    reason: Reason::NoUserNamed,
+                    reason: CredentialCause::NoUserNamed,
                     detail: format!(
                         "the certificate with cn={} is a front proxy's, but none of the headers {:?} (requestheader-username-headers) \
                          named a user",
@@ -133,10 +134,10 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
     use rcgen::DnType;
 
-    use super::{authenticate, clear, unescape};
-    use crate::authenticate::client_certificate::tests::{Ca, ca};
+    use super::{CredentialCause, authenticate, clear, unescape};
+    use crate::authenticate::client_certificate::tests::{Ca, LOCAL, ca};
     use crate::authenticate::trust::FrontProxy;
-    use crate::authenticate::{Anchors, Opinion, PeerCertificates, Reason, Trust};
+    use crate::authenticate::{Anchors, Opinion, Peer, Trust};
 
     fn trust(ca: &Ca, allowed_names: &[&str]) -> Trust {
         let strings = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
@@ -161,10 +162,11 @@ mod tests {
         headers
     }
 
-    fn peer(ca: &Ca, common_name: &str) -> PeerCertificates {
-        PeerCertificates::new(vec![
-            ca.issue(|params| params.distinguished_name.push(DnType::CommonName, common_name)).0,
-        ])
+    fn peer(ca: &Ca, common_name: &str) -> Peer {
+        Peer::new(
+            LOCAL,
+            vec![ca.issue(|params| params.distinguished_name.push(DnType::CommonName, common_name)).0],
+        )
     }
 
     #[test]
@@ -193,10 +195,7 @@ mod tests {
     fn without_a_certificate_headers_say_nothing() {
         let ca = ca();
         let headers = headers(&[("X-Remote-User", "admin"), ("X-Remote-Group", "system:masters")]);
-        assert!(matches!(
-            authenticate(&headers, &PeerCertificates::default(), &trust(&ca, &[])),
-            Opinion::None
-        ));
+        assert!(matches!(authenticate(&headers, &Peer::new(LOCAL, vec![]), &trust(&ca, &[])), Opinion::None));
         assert!(matches!(authenticate(&headers, &peer(&ca, "any"), &Trust::default()), Opinion::None));
     }
 
@@ -204,13 +203,16 @@ mod tests {
     fn other_cas_and_names_are_refused_and_empty_names_allow_all() {
         let (ours, theirs) = (ca(), ca());
         let headers = headers(&[("X-Remote-User", "jane")]);
-        let refused = |peer: &PeerCertificates, trust: &Trust| match authenticate(&headers, peer, trust) {
+        let refused = |peer: &Peer, trust: &Trust| match authenticate(&headers, peer, trust) {
             Opinion::Refused(refusal) => refusal,
             _ => panic!("not refused"),
         };
-        assert_eq!(refused(&peer(&theirs, "aggregator"), &trust(&ours, &[])).reason, Reason::UnknownCa);
+        assert_eq!(
+            refused(&peer(&theirs, "aggregator"), &trust(&ours, &[])).reason,
+            CredentialCause::UnknownCa
+        );
         let wrong = refused(&peer(&ours, "other"), &trust(&ours, &["aggregator"]));
-        assert_eq!(wrong.reason, Reason::CnNotAllowed);
+        assert_eq!(wrong.reason, CredentialCause::CnNotAllowed);
         assert!(
             wrong.detail.starts_with("x509: subject with cn=other is not in the allowed list"),
             "{wrong}"

@@ -1,11 +1,12 @@
 //! Counters of what came of credentials.
 
+use crds::cause::CredentialCause;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::{Method, Reason, Refusal};
+use super::{Method, Refusal};
 use crate::telemetry::Occasional;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -15,7 +16,7 @@ struct Users {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refusals {
-    reason: Reason,
+    reason: &'static str,
 }
 
 impl EncodeLabelValue for Method {
@@ -30,18 +31,12 @@ impl EncodeLabelValue for Method {
     }
 }
 
-impl EncodeLabelValue for Reason {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
-    }
-}
-
 /// The counters. One line a cause and interval goes to the log.
 #[derive(Clone, Default)]
 pub struct Metrics {
     users: Family<Users, Counter>,
     refusals: Family<Refusals, Counter>,
-    log: Occasional<Reason>,
+    log: Occasional<CredentialCause>,
 }
 
 impl Metrics {
@@ -64,7 +59,7 @@ impl Metrics {
     }
 
     pub(super) fn refused(&self, refusal: &Refusal) {
-        self.refusals.get_or_create(&Refusals { reason: refusal.reason }).inc();
+        self.refusals.get_or_create(&Refusals { reason: refusal.reason.as_str() }).inc();
         if let Some(more) = self.log.due(refusal.reason) {
             tracing::warn!(
                 reason = refusal.reason.as_str(),

@@ -6,6 +6,7 @@
 
 mod bearer;
 mod client_certificate;
+mod evidence;
 mod front_proxy;
 mod metrics;
 mod token_review;
@@ -16,9 +17,11 @@ mod version1;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::cause::CredentialCause;
 use http::request::Parts;
 
-pub use client_certificate::{Anchors, PeerCertificates};
+pub use client_certificate::{Anchors, Peer};
+pub use evidence::Evidence;
 pub use metrics::Metrics;
 pub use token_review::{ReviewError, TokenReviewer, TokenVerdict};
 pub use trust::Trust;
@@ -37,53 +40,12 @@ pub enum Method {
     Anonymous,
 }
 
-/// Why a credential was refused; bounded, for counters. Of several for one certificate the last tells most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// No known CA signed the certificate.
-    UnknownCa,
-    /// The certificate is malformed or breaks a rule of its chain.
-    BadCertificate,
-    /// The certificate is not for clients (extended key usage).
-    NotForClients,
-    /// The certificate's time has not come.
-    NotYetValid,
-    /// The certificate is past its time.
-    Expired,
-    /// The certificate's common name is not among the front proxy's.
-    CnNotAllowed,
-    /// The certificate is a front proxy's, but no header that is read named a user.
-    NoUserNamed,
-    /// The API server does not know the token.
-    TokenRejected,
-    /// The API server could not be asked about the token.
-    TokenReviewFailed,
-}
-
-impl Reason {
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownCa => "unknown_ca",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::NotForClients => "not_for_clients",
-            Self::BadCertificate => "bad_certificate",
-            Self::CnNotAllowed => "cn_not_allowed",
-            Self::NoUserNamed => "no_user_named",
-            Self::TokenRejected => "token_rejected",
-            Self::TokenReviewFailed => "token_review_failed",
-        }
-    }
-}
-
 /// A credential that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
-    /// The cause.
-    pub reason: Reason,
+    /// The cause; of several for one certificate the greatest tells most.
+    pub reason: CredentialCause,
     /// The cause with its particulars; holds no secret.
     pub detail: String,
 }
@@ -109,6 +71,7 @@ pub struct Authenticator {
     trust: Arc<trust::LiveTrust>,
     tokens: Option<token_review::CachedReviews>,
     metrics: Metrics,
+    evidence: Evidence,
 }
 
 impl Authenticator {
@@ -122,34 +85,45 @@ impl Authenticator {
     ) -> Self {
         let tokens =
             reviewer.map(|(reviewer, hasher)| token_review::CachedReviews::new(reviewer, hasher, token_ttl));
-        Self { trust, tokens, metrics }
+        Self { trust, tokens, metrics, evidence: Evidence::default() }
+    }
+
+    /// What became of the credentials of late.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// Tells the user, and takes the credentials out of the request's headers.
     ///
-    /// `peer` is what the client showed in the TLS handshake of this connection.
-    pub async fn authenticate(
-        &self,
-        parts: &mut Parts,
-        peer: &PeerCertificates,
-    ) -> Result<UserInfo, Unauthorized> {
+    /// `peer` is the client at the other end of this connection.
+    pub async fn authenticate(&self, parts: &mut Parts, peer: &Peer) -> Result<UserInfo, Unauthorized> {
         let trust = self.trust.load();
-        let result = self.decide(parts, peer, &trust).await;
+        let mut silent = None;
+        let result = self.decide(parts, peer, &trust, &mut silent).await;
         bearer::clear(&mut parts.headers);
         front_proxy::clear(&mut parts.headers, &trust);
+        let path = parts.uri.path();
         match result {
             Ok((method, user)) => {
                 self.metrics.success(method);
+                self.evidence.accepted(method, path, peer, &trust);
+                if let Some(refusal) = silent {
+                    self.evidence.unread(&refusal, path, peer, &trust);
+                }
                 Ok(user.with_authenticated_group())
             }
             Err(unauthorized) => {
-                // One certificate is refused for one reason, whatever it was tried for.
-                let (tokens, certificates): (Vec<_>, Vec<_>) =
-                    unauthorized.0.iter().partition(|refusal| refusal.reason >= Reason::TokenRejected);
-                for refusal in
-                    tokens.into_iter().chain(certificates.into_iter().max_by_key(|refusal| refusal.reason))
-                {
+                // One certificate is refused for one reason, whatever it was tried for; what is said of it as a front
+                // proxy's comes first.
+                let (tokens, certificates): (Vec<_>, Vec<_>) = unauthorized
+                    .0
+                    .iter()
+                    .partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
+                let worst = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);
+                for refusal in tokens.into_iter().chain(worst) {
                     self.metrics.refused(refusal);
+                    self.evidence.refused(refusal, path, peer, &trust);
                 }
                 Err(unauthorized)
             }
@@ -159,20 +133,21 @@ impl Authenticator {
     async fn decide(
         &self,
         parts: &Parts,
-        peer: &PeerCertificates,
+        peer: &Peer,
         trust: &Trust,
+        silent: &mut Option<Refusal>,
     ) -> Result<(Method, UserInfo), Unauthorized> {
-        let (mut refusals, mut silent) = (Vec::new(), None);
+        let mut refusals = Vec::new();
         match front_proxy::authenticate(&parts.headers, peer, trust) {
             Opinion::User(user) => return Ok((Method::FrontProxy, user)),
             Opinion::Refused(refusal) => refusals.push(refusal),
-            Opinion::Silent(refusal) => silent = Some(refusal),
+            Opinion::Silent(refusal) => *silent = Some(refusal),
             Opinion::None => {}
         }
         match client_certificate::authenticate(peer, trust) {
             Opinion::User(user) => return Ok((Method::ClientCertificate, user)),
             Opinion::Refused(refusal) => refusals.push(refusal),
-            Opinion::Silent(refusal) => silent = Some(refusal),
+            Opinion::Silent(refusal) => *silent = Some(refusal),
             Opinion::None => {}
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, bearer::token(&parts.headers)) {
@@ -184,7 +159,7 @@ impl Authenticator {
         if refusals.is_empty() {
             return Ok((Method::Anonymous, UserInfo::anonymous()));
         }
-        refusals.extend(silent);
+        refusals.extend(silent.take());
         Err(Unauthorized(refusals))
     }
 }

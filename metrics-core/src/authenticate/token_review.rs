@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::cause::CredentialCause;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 
-use super::{Reason, Refusal, UserInfo};
+use super::{Refusal, UserInfo};
 use crate::review::{self, Answer};
 use crate::review_cache::{Hasher, ReviewCache};
 
@@ -82,13 +83,13 @@ impl CachedReviews {
             Err(_) => None,
         };
         let failed = |text: String| Refusal {
-            reason: Reason::TokenReviewFailed,
+            reason: CredentialCause::TokenReviewFailed,
             detail: format!("TokenReview failed: {text}"),
         };
         match self.cache.get(self.hasher.key(token.as_bytes()), question, keep).await {
             Some(Ok(TokenVerdict::User(user))) => Ok(user),
             Some(Ok(TokenVerdict::Rejected(why))) => Err(Refusal {
-                reason: Reason::TokenRejected,
+                reason: CredentialCause::TokenRejected,
                 detail: why.unwrap_or_else(|| "invalid bearer token".to_owned()),
             }),
             Some(Err(error)) => Err(failed(error.to_string())),
@@ -106,7 +107,9 @@ mod tests {
     use futures::future::BoxFuture;
 
     use super::{CachedReviews, ReviewError, TokenReviewer, TokenVerdict};
-    use crate::authenticate::{Reason, UserInfo};
+    use crds::cause::CredentialCause;
+
+    use crate::authenticate::UserInfo;
     use crate::review_cache::Hasher;
 
     /// Counts questions; knows one token.
@@ -133,8 +136,8 @@ mod tests {
         let reviews = CachedReviews::new(Arc::new(counting), Hasher::new().unwrap(), Duration::from_secs(60));
         for _ in 0..3 {
             assert_eq!(reviews.review("good").await.unwrap().name, "jane");
-            assert_eq!(reviews.review("bad").await.unwrap_err().reason, Reason::TokenRejected);
-            assert_eq!(reviews.review("down").await.unwrap_err().reason, Reason::TokenReviewFailed);
+            assert_eq!(reviews.review("bad").await.unwrap_err().reason, CredentialCause::TokenRejected);
+            assert_eq!(reviews.review("down").await.unwrap_err().reason, CredentialCause::TokenReviewFailed);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1 + 1 + 3);
     }

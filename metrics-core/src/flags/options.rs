@@ -112,6 +112,8 @@ pub struct Options {
     pub max_in_flight: Option<usize>,
     /// `--request-timeout`.
     pub request_timeout: Duration,
+    /// `--serve-swap`, `--max-watches` and `--min-request-timeout`.
+    pub api: crate::serve::Config,
     /// `--shutdown-delay-duration`.
     pub shutdown_delay: Duration,
     /// The Strict-Transport-Security header's value.
@@ -204,6 +206,16 @@ impl Options {
                 most => Some(most),
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
+            api: crate::serve::Config {
+                swap: value::boolean(arguments, "serve-swap")?,
+                watches: value::number(arguments, "max-watches", 0, 100_000)?,
+                shortest_watch: Duration::from_secs(
+                    match value::number(arguments, "min-request-timeout", 0, 86_400)? {
+                        0 => 86_400,
+                        seconds => seconds,
+                    },
+                ),
+            },
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),
             authentication_kubeconfig: path("authentication-kubeconfig"),

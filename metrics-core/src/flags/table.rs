@@ -69,7 +69,6 @@ const NO_AUDIT: &str = "requests are not audited here; kube-apiserver audits all
 const NO_LOG_FILE: &str = "the log goes to standard error only";
 const NO_PROFILING: &str = "there is no profiling endpoint";
 const NO_VERSION_EMULATION: &str = "there are no feature gates and no emulated versions";
-const NO_WATCH: &str = "it concerns watches, which are not served";
 
 /// All flags.
 pub const SECTIONS: &[Section] = &[
@@ -77,6 +76,12 @@ pub const SECTIONS: &[Section] = &[
         title: "Metrics",
         flags: &[
             works("metric-resolution", Kind::Single, "15s", "How often each kubelet is asked, from 1s up"),
+            works(
+                "serve-swap",
+                Kind::Bool,
+                "true",
+                "Show the usage of swap where the kubelet reports it, as kubectl top --show-swap asks for",
+            ),
             works(
                 "kubeconfig",
                 Kind::Single,
@@ -209,6 +214,13 @@ pub const SECTIONS: &[Section] = &[
                 "Requests answered at once; more get 429. 0 means no limit",
             ),
             works("request-timeout", Kind::Single, "1m0s", "How long one request may take"),
+            works("max-watches", Kind::Single, "256", "Watches at once; more get 429. 0 serves none"),
+            works(
+                "min-request-timeout",
+                Kind::Single,
+                "1800",
+                "Seconds that a watch without an end of its own lasts at least; twice as many at most. 0 means a day",
+            ),
             works(
                 "shutdown-delay-duration",
                 Kind::Single,
@@ -226,8 +238,11 @@ pub const SECTIONS: &[Section] = &[
                 Kind::Single,
                 "no request changes anything here",
             ),
-            without_effect("min-request-timeout", Kind::Single, NO_WATCH),
-            without_effect("shutdown-watch-termination-grace-period", Kind::Single, NO_WATCH),
+            without_effect(
+                "shutdown-watch-termination-grace-period",
+                Kind::Single,
+                "watches end within a second once the shutdown delay is over",
+            ),
             without_effect(
                 "shutdown-send-retry-after",
                 Kind::Bool,

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::stall::Stall;
 use crate::telemetry::{RequestLabels, Requests};
 
 /// The requests of one connection.
 pub(super) struct Activity {
     state: Mutex<State>,
     close: Notify,
+    /// Of an HTTP/1.1 connection's watch; over HTTP/2 each stream has its own.
+    pub(super) stall: Arc<Stall>,
 }
 
 struct State {
@@ -28,7 +31,7 @@ struct State {
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
         let state = State { next: 0, open: BTreeMap::new(), watches: 0, idle_since: Instant::now() };
-        Arc::new(Self { state: Mutex::new(state), close: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state), close: Notify::new(), stall: Arc::default() })
     }
 
     /// How long there has been no request; zero while there is one.
@@ -84,6 +87,8 @@ pub(super) struct InFlight {
     activity: Arc<Activity>,
     /// None for a watch.
     id: Option<u64>,
+    /// Of a watch.
+    pub(super) stall: Option<Arc<Stall>>,
     begun: Instant,
     requests: Requests,
     labels: RequestLabels,
@@ -103,7 +108,8 @@ impl InFlight {
     ) -> Self {
         requests.begun(watch);
         let id = activity.begin(watch);
-        Self { activity, id, begun: Instant::now(), requests, labels, code: 499, permit: None }
+        let stall = watch.then(|| Stall::follow(&activity.stall));
+        Self { activity, id, stall, begun: Instant::now(), requests, labels, code: 499, permit: None }
     }
 
     /// Whether it is a watch.
@@ -115,6 +121,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.activity.end(self.id);
+        if let Some(stall) = &self.stall {
+            stall.asked();
+        }
         self.requests.ended(&self.labels, self.code, self.begun.elapsed(), self.id.is_none());
     }
 }

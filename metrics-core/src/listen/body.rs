@@ -39,7 +39,14 @@ impl HttpBody for Tracked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let stall = self.in_flight.as_ref().and_then(|in_flight| in_flight.stall.clone());
+        if let Some(stall) = &stall {
+            stall.asked();
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let (Some(stall), Poll::Ready(Some(_))) = (&stall, &polled) {
+            stall.gave();
+        }
         if matches!(polled, Poll::Ready(None)) {
             self.in_flight = None;
         }

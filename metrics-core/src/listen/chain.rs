@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
@@ -13,8 +13,9 @@ use super::body::{Body, Tracked, text};
 use super::connection::is_http2;
 use super::health::Health;
 use super::{Failure, Limits, Resources};
-use crate::authenticate::{Authenticator, PeerCertificates, UserInfo};
+use crate::authenticate::{Authenticator, Peer, UserInfo};
 use crate::authorize::{self, Authorizer, Verdict};
+use crate::report::Sources;
 use crate::request_info::RequestInfo;
 use crate::telemetry::{self, Occasional, RequestLabels, Requests};
 
@@ -34,6 +35,8 @@ pub struct Chain {
     pub registry: telemetry::Shared,
     /// Counters of requests.
     pub requests: Requests,
+    /// What `/report` shows.
+    pub report: Sources,
     /// All else.
     pub resources: Arc<dyn Resources>,
     in_flight: Option<Arc<Semaphore>>,
@@ -52,6 +55,7 @@ impl Chain {
         health: Health,
         registry: telemetry::Shared,
         requests: Requests,
+        report: Sources,
         resources: Arc<dyn Resources>,
         limits: &Limits,
         strict_transport_security: Option<HeaderValue>,
@@ -62,6 +66,7 @@ impl Chain {
             health,
             registry,
             requests,
+            report,
             resources,
             in_flight: limits.in_flight.map(|most| Arc::new(Semaphore::new(most))),
             timeout: limits.request,
@@ -74,7 +79,7 @@ impl Chain {
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: &PeerCertificates,
+        peer: &Peer,
         activity: Arc<Activity>,
     ) -> Response<Body> {
         let (mut parts, _) = request.into_parts();
@@ -113,7 +118,7 @@ impl Chain {
         &self,
         parts: &mut Parts,
         info: &RequestInfo,
-        peer: &PeerCertificates,
+        peer: &Peer,
         activity: &Activity,
         in_flight: &mut InFlight,
     ) -> Response<Body> {
@@ -182,7 +187,25 @@ impl Chain {
         if info.path == "/metrics" {
             return self.metrics(parts);
         }
+        if info.path == crds::report::PATH {
+            return self.report(parts);
+        }
         self.resources.handle(parts, info)
+    }
+
+    fn report(&self, parts: &Parts) -> Response<Body> {
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let report = self.report.write(self.authenticator.evidence());
+        let Ok(json) = serde_json::to_vec(&report) else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the report can't be encoded\n");
+        };
+        let mut response = Response::new(Full::new(json.into()).boxed_unsync());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 
     fn turn_away(&self) -> Response<Body> {

@@ -4,10 +4,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crds::cause::HandshakeCause;
 use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -15,8 +16,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::activity::Activity;
 use super::metrics::Close;
+use super::stall::Streams;
 use super::{Chain, Limits, Metrics, handshake};
-use crate::authenticate::PeerCertificates;
+use crate::authenticate::Peer;
 
 /// What all connections share.
 pub(super) struct Port {
@@ -39,14 +41,14 @@ pub(super) async fn serve(
     let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err((cause, detail))) => return port.metrics.handshake_failed(cause, peer, &detail),
-        Err(_) => return port.metrics.handshake_failed(handshake::Failed::Timeout, peer, ""),
+        Err(_) => return port.metrics.handshake_failed(HandshakeCause::Timeout, peer, ""),
     };
     port.metrics.handshake_done();
     let (_, tls) = stream.get_ref();
     let http2 = tls.alpn_protocol() == Some(b"h2");
     let certificates =
         tls.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-    let certificates = Arc::new(PeerCertificates::new(certificates));
+    let certificates = Arc::new(Peer::new(peer.ip(), certificates));
     let activity = Activity::new();
     let service = service_fn(|request: http::Request<Incoming>| {
         let (chain, certificates, activity) = (port.chain.clone(), certificates.clone(), activity.clone());
@@ -55,7 +57,8 @@ pub(super) async fn serve(
     let limits = &port.limits;
     let io = TokioIo::new(stream);
     if http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let streams = Streams { patience: limits.stall, metrics: port.metrics.clone() };
+        let mut builder = hyper::server::conn::http2::Builder::new(streams);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
@@ -85,11 +88,13 @@ async fn drive<C: GracefulConnection>(
     let mut connection = pin!(connection);
     let mut look = interval(limits.idle.min(limits.request) / 4);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stalled = pin!(activity.stall.overdue(limits.stall));
     let mut closing_since: Option<Instant> = None;
     loop {
         let close = tokio::select! {
             // What breaks a connection (resets, protocol errors) is the client's affair.
             _ = connection.as_mut() => return,
+            () = stalled.as_mut() => return metrics.closed(Close::SlowWatch),
             () = activity.closing() => true,
             _ = closing.wait_for(|closing| *closing), if closing_since.is_none() => true,
             _ = look.tick() => {

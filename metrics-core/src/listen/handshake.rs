@@ -3,60 +3,34 @@
 use std::io;
 use std::sync::Arc;
 
+use crds::cause::HandshakeCause;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Why there was no TLS connection; bounded, for counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Failed {
-    Closed,
-    ClosedMidway,
-    Timeout,
-    PlainHttp,
-    NotTls,
-    Alert,
-    Incompatible,
-    ClientCertificate,
-    Other,
-}
-
-impl Failed {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::ClosedMidway => "closed_midway",
-            Self::Timeout => "timeout",
-            Self::PlainHttp => "plain_http",
-            Self::NotTls => "not_tls",
-            Self::Alert => "alert",
-            Self::Incompatible => "incompatible",
-            Self::ClientCertificate => "client_certificate",
-            Self::Other => "other",
+/// What a failure means, for people.
+pub(super) const fn meaning(cause: HandshakeCause) -> &'static str {
+    match cause {
+        HandshakeCause::Closed => {
+            "a client opened a connection and closed it without a word; kube-apiserver's availability checks and TCP probes do so, it is harmless"
         }
-    }
-
-    pub(super) fn meaning(self) -> &'static str {
-        match self {
-            Self::Closed => {
-                "a client opened a connection and closed it without a word; kube-apiserver's availability checks and TCP probes do so, it is harmless"
-            }
-            Self::ClosedMidway => {
-                "a client went away during the handshake; kube-apiserver does so when another of its parallel checks was quicker"
-            }
-            Self::Timeout => "a client did not complete the handshake in time",
-            Self::PlainHttp => "a client spoke http to the https port",
-            Self::NotTls => "a client spoke something else than TLS",
-            Self::Alert => {
-                "a client refused this server: mostly its certificate (APIService caBundle, or a client that does not know the CA)"
-            }
-            Self::Incompatible => "client and server have no TLS version, cipher suite or group in common",
-            Self::ClientCertificate => {
-                "a client could not prove that it holds the key of the certificate it showed"
-            }
-            Self::Other => "the handshake failed",
+        HandshakeCause::ClosedMidway => {
+            "a client went away during the handshake; kube-apiserver does so when another of its parallel checks was quicker"
         }
+        HandshakeCause::Timeout => "a client did not complete the handshake in time",
+        HandshakeCause::PlainHttp => "a client spoke http to the https port",
+        HandshakeCause::NotTls => "a client spoke something else than TLS",
+        HandshakeCause::Alert => {
+            "a client refused this server: mostly its certificate (APIService caBundle, or a client that does not know the CA)"
+        }
+        HandshakeCause::Incompatible => {
+            "client and server have no TLS version, cipher suite or group in common"
+        }
+        HandshakeCause::ClientCertificate => {
+            "a client could not prove that it holds the key of the certificate it showed"
+        }
+        HandshakeCause::Other => "the handshake failed",
     }
 }
 
@@ -64,18 +38,18 @@ impl Failed {
 pub(super) async fn shake(
     stream: TcpStream,
     config: Arc<rustls::ServerConfig>,
-) -> Result<TlsStream<TcpStream>, (Failed, String)> {
+) -> Result<TlsStream<TcpStream>, (HandshakeCause, String)> {
     // One look at the first byte tells http from TLS, so that http gets an answer that its client can read.
     let mut first = [0_u8];
     match stream.peek(&mut first).await {
-        Ok(0) => return Err((Failed::Closed, String::new())),
+        Ok(0) => return Err((HandshakeCause::Closed, String::new())),
         Err(error) => return Err((io_failure(&error, true), String::new())),
         Ok(_) if first[0] == 0x16 => {}
         Ok(_) if first[0].is_ascii_uppercase() => {
             answer_http(stream).await;
-            return Err((Failed::PlainHttp, String::new()));
+            return Err((HandshakeCause::PlainHttp, String::new()));
         }
-        Ok(_) => return Err((Failed::NotTls, String::new())),
+        Ok(_) => return Err((HandshakeCause::NotTls, String::new())),
     }
     TlsAcceptor::from(config).accept(stream).await.map_err(|error| {
         let cause = error
@@ -96,28 +70,28 @@ async fn answer_http(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
 }
 
-fn io_failure(error: &io::Error, before_a_word: bool) -> Failed {
+fn io_failure(error: &io::Error, before_a_word: bool) -> HandshakeCause {
     use io::ErrorKind as K;
     match error.kind() {
         K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::NotConnected => {
             if before_a_word {
-                Failed::Closed
+                HandshakeCause::Closed
             } else {
-                Failed::ClosedMidway
+                HandshakeCause::ClosedMidway
             }
         }
-        K::TimedOut => Failed::Timeout,
-        _ => Failed::Other,
+        K::TimedOut => HandshakeCause::Timeout,
+        _ => HandshakeCause::Other,
     }
 }
 
-fn tls_failure(error: &rustls::Error) -> Failed {
+fn tls_failure(error: &rustls::Error) -> HandshakeCause {
     use rustls::Error as E;
     match error {
-        E::AlertReceived(_) => Failed::Alert,
-        E::PeerIncompatible(_) => Failed::Incompatible,
-        E::InvalidMessage(_) => Failed::NotTls,
-        E::InvalidCertificate(_) | E::NoCertificatesPresented => Failed::ClientCertificate,
-        _ => Failed::Other,
+        E::AlertReceived(_) => HandshakeCause::Alert,
+        E::PeerIncompatible(_) => HandshakeCause::Incompatible,
+        E::InvalidMessage(_) => HandshakeCause::NotTls,
+        E::InvalidCertificate(_) | E::NoCertificatesPresented => HandshakeCause::ClientCertificate,
+        _ => HandshakeCause::Other,
     }
 }

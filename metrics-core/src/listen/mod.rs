@@ -1,6 +1,6 @@
 //! The port: connections, their limits, and the way of a request through authentication and authorization.
 //!
-//! accept → handshake → [`chain`] (request info → authenticate → limit → authorize → health, metrics or the API) → answer.
+//! accept → handshake → [`chain`] (request info → authenticate → limit → authorize → health, metrics, the report or the API) → answer.
 
 mod accept;
 mod activity;
@@ -10,6 +10,7 @@ mod connection;
 mod handshake;
 pub mod health;
 mod metrics;
+mod stall;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Limits {
     pub idle: Duration,
     /// One request, from its headers to the last byte of its answer. Watches end by themselves.
     pub request: Duration,
+    /// A watch whose client takes nothing for this long is broken off.
+    pub stall: Duration,
     /// Requests at once, watches apart; more get 429.
     pub in_flight: Option<usize>,
     /// Concurrent requests on one HTTP/2 connection.
@@ -85,6 +88,7 @@ impl Default for Limits {
             header_count: 128,
             idle: Duration::from_secs(90),
             request: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
             in_flight: Some(400),
             streams: 250,
             drain: Duration::from_secs(20),

@@ -19,6 +19,8 @@ pub struct Ingest {
     pub directory: Arc<Directory>,
     /// The samples.
     pub store: Arc<Store>,
+    /// The nodes that fail.
+    pub failures: scrape::Failures,
     /// The task that watches nodes and pods.
     pub discovering: AbortHandle,
     /// The task that scrapes.
@@ -52,8 +54,10 @@ pub fn start(
         tls,
         credentials,
     };
-    let scraping = tasks.spawn(endless(scrape::run(config, directory.clone(), store.clone(), metrics)));
-    Ok(Ingest { directory, store, discovering, scraping })
+    let failures = scrape::Failures::default();
+    let run = scrape::run(config, directory.clone(), store.clone(), metrics, failures.clone());
+    let scraping = tasks.spawn(endless(run));
+    Ok(Ingest { directory, store, failures, discovering, scraping })
 }
 
 /// A loop that should not end. If it does, its liveness check fails, so that the process is started anew.

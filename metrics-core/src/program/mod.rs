@@ -12,7 +12,7 @@ use http::HeaderValue;
 use metrics_core::flags::Options;
 use metrics_core::listen::health::Health;
 use metrics_core::listen::{self, Chain, Limits};
-use metrics_core::{authenticate, cluster, freshness, serve, telemetry, tls};
+use metrics_core::{authenticate, cluster, freshness, report, serve, telemetry, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ use self::error::Error;
 
 /// Runs until SIGTERM or SIGINT, and then until open requests are answered.
 pub async fn run(options: Options) -> Result<(), Error> {
+    let started = jiff::Timestamp::now();
     for note in &options.notes {
         tracing::warn!("{note}");
     }
@@ -49,13 +50,21 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
     let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, serve::Config::default())));
+    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, options.api)));
+    let report = report::Sources {
+        started,
+        store: ingest.store.clone(),
+        failures: ingest.failures.clone(),
+        connections: connections.clone(),
+        serving: serving.clone(),
+    };
     let chain = Chain::new(
         access::authenticator(&options, &client, trust, credentials).await?,
         access::authorizer(&options, &client).await?,
         health,
         Arc::new(registry),
         requests,
+        report,
         resources.clone(),
         &limits,
         hsts,

@@ -8,90 +8,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libdeflater::Decompressor;
-use parking_lot::Mutex;
 use rustls::ClientConfig;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::buffers::{Buffers, Lease, Pool};
 use super::error::Error;
 use super::inflate::{MAX_BODY, inflate};
 use super::response::{self, Chunks, Framing, Head};
+use super::session::Session;
 use super::tls::server_name;
 use crate::decode::Format;
 use crate::discover::Node;
 
 /// No connection takes longer that will ever be good; SYNs are repeated after 1 and 3 s.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How much is read at a time.
-const READ: usize = 16 * 1024;
-/// How much is read before buffers are taken from the pool.
-const FIRST: usize = 1024;
-/// Buffers above this are not kept, nor more of them than [`KEEP`].
-const KEEP_SIZE: usize = 1024 * 1024;
-const KEEP: usize = 16;
 
 /// A connection on which requests were answered.
 pub(super) struct Connection {
-    /// Apart, so that what is kept of a node moves cheaply.
-    stream: Box<TlsStream<TcpStream>>,
+    session: Session,
     host: Box<str>,
-}
-
-/// Buffers for one body.
-pub(super) struct Buffers {
-    wire: Vec<u8>,
-    inflated: Vec<u8>,
-    decompressor: Decompressor,
-}
-
-/// Buffers that are not in use.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<Vec<Buffers>>);
-
-/// Buffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
-pub(super) struct Lease<'p> {
-    pool: &'p Pool,
-    taken: Option<Buffers>,
-}
-
-impl Lease<'_> {
-    fn buffers(&mut self) -> &mut Buffers {
-        self.taken.get_or_insert_with(|| self.pool.take())
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if let Some(buffers) = self.taken.take() {
-            self.pool.give(buffers);
-        }
-    }
-}
-
-impl Pool {
-    pub(super) fn lease(&self) -> Lease<'_> {
-        Lease { pool: self, taken: None }
-    }
-
-    fn take(&self) -> Buffers {
-        self.0.lock().pop().unwrap_or_else(|| Buffers {
-            wire: Vec::new(),
-            inflated: Vec::new(),
-            decompressor: Decompressor::new(),
-        })
-    }
-
-    fn give(&self, buffers: Buffers) {
-        let mut pool = self.0.lock();
-        let small = buffers.wire.capacity().max(buffers.inflated.capacity()) <= KEEP_SIZE;
-        if small && pool.len() < KEEP {
-            pool.push(buffers);
-        }
-    }
 }
 
 /// A body that was answered with 200.
@@ -104,18 +40,24 @@ pub(super) struct Body<'a> {
 }
 
 impl Connection {
-    /// Connects to `host`, an address or a name, of `node`.
-    pub(super) async fn open(node: &Node, host: &str, config: Arc<ClientConfig>) -> Result<Self, Error> {
+    /// Connects to `host`, an address or a name, of `node`; `stands` is called when there is a connection, before
+    /// the TLS handshake.
+    pub(super) async fn open(
+        node: &Node,
+        host: &str,
+        config: Arc<ClientConfig>,
+        stands: impl Fn(),
+        pool: &Pool,
+    ) -> Result<Self, Error> {
         let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
         let name =
             server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: unresolvable() })?;
-        let authority: Box<str> = if host.contains(':') {
-            format!("[{host}]:{}", node.port).into()
-        } else {
-            format!("{host}:{}", node.port).into()
-        };
+        let authority = authority(host, node.port);
         let deadline = Instant::now() + CONNECT;
-        let late = |doing| move |_| Error::Timeout { doing };
+        let late = |doing| {
+            let address = authority.clone();
+            move |_| Error::Timeout { address, doing }
+        };
         let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
             .await
             .map_err(late("resolving the node's name"))?
@@ -124,11 +66,12 @@ impl Connection {
         for address in addresses {
             match timeout_at(deadline, TcpStream::connect(address)).await.map_err(late("connecting"))? {
                 Ok(tcp) => {
+                    stands();
                     // The request is one write; waiting for more to send would only delay it.
                     let _ = tcp.set_nodelay(true);
-                    let stream =
-                        TlsConnector::from(config).connect(name, tcp).await.map_err(Error::of_stream)?;
-                    return Ok(Self { stream: Box::new(stream), host: authority });
+                    let mut lease = pool.lease();
+                    let session = Session::open(tcp, config, name, &mut lease).await;
+                    return Ok(Self { session: session.map_err(Error::of_stream)?, host: authority });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),
             }
@@ -148,41 +91,41 @@ impl Connection {
         lease: &'b mut Lease<'_>,
     ) -> Result<(Option<Self>, Result<Body<'b>, Error>), Stale> {
         let request = request(path, &self.host, token);
-        let sent = async {
-            self.stream.write_all(request.as_bytes()).await?;
-            self.stream.flush().await
-        };
-        if let Err(error) = sent.await {
+        if let Err(error) = self.session.send(request.as_bytes()).await {
             return Err(Stale(Error::of_stream(error)));
         }
-        let mut first = [0; FIRST];
-        let first = match arrived(self.stream.read(&mut first).await) {
-            Ok(0) => return Err(Stale(Error::Broken(io::ErrorKind::UnexpectedEof.into()))),
-            Ok(length) => &first[..length],
-            Err(error) => return Err(Stale(error)),
-        };
+        if let Err(error) = self.session.arrives().await {
+            return Err(Stale(Error::of_stream(error)));
+        }
         let buffers = lease.buffers();
         buffers.wire.clear();
-        buffers.wire.extend_from_slice(first);
-        let (head, length) = match self.head(&mut buffers.wire).await {
+        let first = match self.session.resume(&mut buffers.records) {
+            Ok(()) => self.read(buffers).await,
+            Err(error) => Err(Error::of_stream(error)),
+        };
+        match first {
+            Ok(0) => return Err(Stale(Error::Broken(io::ErrorKind::UnexpectedEof.into()))),
+            Ok(_) => {}
+            Err(error) => return Err(Stale(error)),
+        }
+        let (head, length) = match self.head(buffers).await {
             Ok(head) => head,
             Err(error) => return Ok((None, Err(error))),
         };
-        let refused = match head.status {
-            200 => None,
-            401 => Some(Error::Unauthorized),
-            403 => Some(Error::Forbidden),
-            404 => Some(Error::NotFound { path: path.into() }),
-            other => Some(Error::HttpStatus(other)),
-        };
-        let clean = match self.body(&head, length, &mut buffers.wire).await {
-            Ok(clean) => clean,
-            Err(error) => return Ok((None, Err(refused.unwrap_or(error)))),
-        };
-        let connection = (clean && head.keep_alive).then_some(self);
-        if let Some(refused) = refused {
-            return Ok((connection, Err(refused)));
+        let clean = self.body(&head, length, buffers).await;
+        if head.status != 200 {
+            let clean = clean.unwrap_or(false);
+            self.session.rest(&buffers.records);
+            let connection = (clean && head.keep_alive).then_some(self);
+            let body = if head.gzip { &[][..] } else { &buffers.wire[length..] };
+            return Ok((connection, Err(refusal(head.status, path, body, token))));
         }
+        let clean = match clean {
+            Ok(clean) => clean,
+            Err(error) => return Ok((None, Err(error))),
+        };
+        self.session.rest(&buffers.records);
+        let connection = (clean && head.keep_alive).then_some(self);
         let wire = &buffers.wire[length..];
         let bytes = if head.gzip {
             inflate(&mut buffers.decompressor, wire, &mut buffers.inflated)
@@ -193,21 +136,22 @@ impl Connection {
         Ok((connection, body))
     }
 
-    async fn head(&mut self, wire: &mut Vec<u8>) -> Result<(Head, usize), Error> {
+    async fn head(&mut self, buffers: &mut Buffers) -> Result<(Head, usize), Error> {
         loop {
-            if let Some(found) = response::head(wire).map_err(Error::BadBody)? {
+            if let Some(found) = response::head(&buffers.wire).map_err(Error::BadBody)? {
                 return Ok(found);
             }
-            if self.read(wire).await? == 0 {
+            if self.read(buffers).await? == 0 {
                 return Err(Error::Broken(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
 
-    /// Reads the body into `wire` behind the head. Whether nothing came after it.
-    async fn body(&mut self, head: &Head, length: usize, wire: &mut Vec<u8>) -> Result<bool, Error> {
+    /// Reads the body behind the head. Whether nothing came after it.
+    async fn body(&mut self, head: &Head, length: usize, buffers: &mut Buffers) -> Result<bool, Error> {
         let mut chunks = Chunks::new(length);
         loop {
+            let wire = &mut buffers.wire;
             match head.framing {
                 Framing::Length(size) => {
                     if size > MAX_BODY as u64 {
@@ -230,7 +174,7 @@ impl Connection {
             if wire.len() > MAX_BODY {
                 return Err(Error::BodyTooLarge("on the wire"));
             }
-            if self.read(wire).await? == 0 {
+            if self.read(buffers).await? == 0 {
                 if head.framing == Framing::UntilClose {
                     return Ok(false);
                 }
@@ -239,9 +183,23 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self, wire: &mut Vec<u8>) -> Result<usize, Error> {
-        wire.reserve(READ);
-        arrived(self.stream.read_buf(wire).await)
+    async fn read(&mut self, buffers: &mut Buffers) -> Result<usize, Error> {
+        arrived(self.session.read(&mut buffers.records, &mut buffers.wire).await)
+    }
+}
+
+/// `host:port`, as in a URL.
+pub(super) fn authority(host: &str, port: u16) -> Box<str> {
+    if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
+}
+
+/// What an answer means that is not 200.
+fn refusal(status: u16, path: &str, body: &[u8], token: Option<&str>) -> Error {
+    match status {
+        401 => Error::Unauthorized,
+        403 => Error::Forbidden { said: Error::said(body, token) },
+        404 => Error::NotFound { path: path.into() },
+        code => Error::HttpStatus { code, said: Error::said(body, token) },
     }
 }
 

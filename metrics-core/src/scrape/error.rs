@@ -3,6 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use crds::cause::ScrapeCause;
+
+use crate::telemetry::excerpt;
+
+/// How much of a kubelet's own words is told.
+const WORDS: usize = 160;
+
 /// Why a kubelet gave no samples. The message says what to do where that is known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,9 +41,23 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// It took too long.
-    #[error("no answer in time while {doing}; a firewall or NetworkPolicy may drop the packets")]
+    /// No connection came about in time.
+    #[error(
+        "{address} does not answer ({doing} timed out); a firewall or NetworkPolicy drops the packets, or \
+         the machine is down"
+    )]
     Timeout {
+        /// Where.
+        address: Box<str>,
+        /// At what.
+        doing: &'static str,
+    },
+    /// The connection stands, and no answer came in time.
+    #[error(
+        "the kubelet took the connection and gave no answer in time ({doing}); it may be overloaded: see \
+         its log, or raise --kubelet-request-timeout"
+    )]
+    SlowAnswer {
         /// At what.
         doing: &'static str,
     },
@@ -74,8 +95,11 @@ pub enum Error {
     )]
     Unauthorized,
     /// The kubelet does not let us.
-    #[error("the kubelet answers 403: our service account needs get on nodes/metrics")]
-    Forbidden,
+    #[error("the kubelet answers 403{}; grant our service account get on nodes/metrics", words(said))]
+    Forbidden {
+        /// The kubelet's words: they name the user and the right.
+        said: Box<str>,
+    },
     /// The kubelet has no such path.
     #[error("the kubelet answers 404: it does not serve {path}")]
     NotFound {
@@ -83,14 +107,29 @@ pub enum Error {
         path: Box<str>,
     },
     /// The kubelet answers something else than 200.
-    #[error("the kubelet answers HTTP status {0}")]
-    HttpStatus(u16),
+    #[error("the kubelet answers HTTP status {code}{}", words(said))]
+    HttpStatus {
+        /// The code.
+        code: u16,
+        /// The kubelet's words.
+        said: Box<str>,
+    },
     /// The answer is beyond the limits.
     #[error("the answer is too large ({0})")]
     BodyTooLarge(&'static str),
     /// The answer is no HTTP, no gzip, or has no resource metrics in it.
     #[error("the answer makes no sense: {0}")]
     BadBody(&'static str),
+    /// The answer is readable, and there are no resource metrics in it.
+    #[error("the answer has no resource metrics in it{}; is {path} the kubelet's path?", told(*bad, began))]
+    NoMetrics {
+        /// The path.
+        path: Box<str>,
+        /// How many series of interest are malformed.
+        bad: u32,
+        /// How it begins.
+        began: Box<str>,
+    },
     /// A file of ours cannot be used.
     #[error("{}: {reason}", path.display())]
     File {
@@ -105,69 +144,61 @@ pub enum Error {
 }
 
 impl Error {
-    /// All that [`Self::class`] gives.
-    pub const CLASSES: [&'static str; 19] = [
-        "no_address",
-        "dns",
-        "refused",
-        "unreachable",
-        "timeout",
-        "broken",
-        "plain_http",
-        "tls_unknown_ca",
-        "tls_name_mismatch",
-        "tls_expired",
-        "tls_other",
-        "unauthorized",
-        "forbidden",
-        "not_found",
-        "http_status",
-        "body_too_large",
-        "bad_body",
-        "file",
-        "gone",
-    ];
-
-    /// The class, for metrics and to tell whether the cause changed.
+    /// The cause, for metrics and the report, and to tell whether it changed.
     #[must_use]
-    pub const fn class(&self) -> &'static str {
-        Self::CLASSES[self.rank()]
-    }
-
-    /// The place in [`Self::CLASSES`], roughly by how far the scrape came.
-    const fn rank(&self) -> usize {
+    pub const fn cause(&self) -> ScrapeCause {
         match self {
-            Self::NoAddress => 0,
-            Self::Dns { .. } => 1,
-            Self::Refused { .. } => 2,
-            Self::Unreachable { .. } => 3,
-            Self::Timeout { .. } => 4,
-            Self::Broken(_) => 5,
-            Self::PlainHttp => 6,
-            Self::TlsUnknownCa => 7,
-            Self::TlsNameMismatch { .. } => 8,
-            Self::TlsExpired(_) => 9,
-            Self::TlsOther(_) => 10,
-            Self::Unauthorized => 11,
-            Self::Forbidden => 12,
-            Self::NotFound { .. } => 13,
-            Self::HttpStatus(_) => 14,
-            Self::BodyTooLarge(_) => 15,
-            Self::BadBody(_) => 16,
-            Self::File { .. } => 17,
-            Self::Gone => 18,
+            Self::NoAddress => ScrapeCause::NoAddress,
+            Self::Dns { .. } => ScrapeCause::Dns,
+            Self::Refused { .. } => ScrapeCause::Refused,
+            Self::Unreachable { .. } => ScrapeCause::Unreachable,
+            Self::Timeout { .. } => ScrapeCause::Timeout,
+            Self::Broken(_) => ScrapeCause::Broken,
+            Self::SlowAnswer { .. } => ScrapeCause::SlowAnswer,
+            Self::PlainHttp => ScrapeCause::PlainHttp,
+            Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
+            Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
+            Self::TlsExpired(_) => ScrapeCause::TlsExpired,
+            Self::TlsOther(_) => ScrapeCause::TlsOther,
+            Self::Unauthorized => ScrapeCause::Unauthorized,
+            Self::Forbidden { .. } => ScrapeCause::Forbidden,
+            Self::NotFound { .. } => ScrapeCause::NotFound,
+            Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
+            Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
+            Self::BadBody(_) | Self::NoMetrics { .. } => ScrapeCause::BadBody,
+            Self::File { .. } => ScrapeCause::File,
+            Self::Gone => ScrapeCause::Gone,
         }
     }
 
-    /// Of the failures at two addresses, the one that came further, which says more.
-    pub(super) fn further(self, other: Self) -> Self {
-        if other.rank() >= self.rank() { other } else { self }
+    /// How far it came. Causes are in that order, but none of those without a connection came further than
+    /// another, as long as the name resolved: where packets are dropped is no better known than where nothing
+    /// listens.
+    fn came(&self) -> ScrapeCause {
+        match self.cause() {
+            ScrapeCause::Refused | ScrapeCause::Unreachable | ScrapeCause::Timeout => ScrapeCause::Refused,
+            cause => cause,
+        }
+    }
+
+    /// Whether this failure, at the address with the number `at`, says more than `other`: it came further, or as
+    /// far at an address that is preferred.
+    pub(super) fn says_more(&self, at: usize, other: &Self, other_at: usize) -> bool {
+        (self.came(), std::cmp::Reverse(at)) > (other.came(), std::cmp::Reverse(other_at))
+    }
+
+    /// A kubelet's words. Whatever it says, our `token` is not repeated.
+    pub(super) fn said(body: &[u8], token: Option<&str>) -> Box<str> {
+        let text = String::from_utf8_lossy(&body[..body.len().min(4 * WORDS)]);
+        // A token that was cut off is one, too.
+        let secret = token.is_some_and(|token| text.contains(token.get(..16).unwrap_or(token)));
+        if secret { Box::default() } else { excerpt(text.trim(), WORDS).into() }
     }
 
     pub(super) fn of_connect(address: &str, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { address: address.into() },
-            io::ErrorKind::TimedOut => Self::Timeout { doing: "connecting" },
+            io::ErrorKind::TimedOut => Self::Timeout { address: address.into(), doing: "connecting" },
             _ => Self::Unreachable { address: address.into(), source },
         }
     }
@@ -203,15 +234,49 @@ impl Error {
     }
 }
 
+fn words(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" ({said})") }
+}
+
+fn told(bad: u32, began: &str) -> String {
+    match (bad, began) {
+        (0, "") => " (it is empty)".to_owned(),
+        (0, _) => format!(" (it begins with {began:?})"),
+        _ => format!(" ({bad} series are malformed; it begins with {began:?})"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use crds::cause::ScrapeCause;
+
     use super::Error;
 
     #[test]
     fn the_failure_that_came_further_is_told() {
         let dns = || Error::Dns { host: "a".into(), source: std::io::Error::other("x") };
-        assert_eq!(dns().further(Error::TlsUnknownCa).class(), "tls_unknown_ca");
-        assert_eq!(Error::TlsUnknownCa.further(dns()).class(), "tls_unknown_ca");
-        assert_eq!(Error::Gone.class(), "gone");
+        let refused = || Error::Refused { address: "a:1".into() };
+        let dropped = || Error::Timeout { address: "a:1".into(), doing: "connecting" };
+        assert!(Error::TlsUnknownCa.says_more(1, &dns(), 0) && !dns().says_more(0, &Error::TlsUnknownCa, 1));
+        assert!(refused().says_more(1, &dns(), 0) && dropped().says_more(1, &dns(), 0));
+        // A kubelet that is down behind an external address that a firewall guards, and the other way round.
+        assert!(refused().says_more(0, &dropped(), 1) && !dropped().says_more(1, &refused(), 0));
+        assert!(dropped().says_more(0, &refused(), 1) && !refused().says_more(1, &dropped(), 0));
+    }
+
+    #[test]
+    fn a_kubelets_words_are_bounded_and_hold_no_token() {
+        let said =
+            Error::said(b"Forbidden (user=x, verb=get, resource=nodes)\n", Some("abcdefghijklmnopqrst"));
+        assert_eq!(
+            Error::Forbidden { said }.to_string(),
+            "the kubelet answers 403 (Forbidden (user=x, verb=get, resource=nodes)); grant our service account \
+             get on nodes/metrics"
+        );
+        assert_eq!(&*Error::said(b"you sent abcdefghijklmnopqrst", Some("abcdefghijklmnopqrst")), "");
+        assert_eq!(Error::said(&[b'x'; 5000], None).chars().count(), super::WORDS);
+        let error = Error::NoMetrics { path: "/p".into(), bad: 0, began: "<html>".into() };
+        assert_eq!(error.cause(), ScrapeCause::BadBody);
+        assert!(error.to_string().contains(r#"begins with "<html>""#), "{error}");
     }
 }

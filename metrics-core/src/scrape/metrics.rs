@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crds::cause::ScrapeCause;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -68,8 +69,8 @@ impl Default for Metrics {
             body_bytes: Counter::default(),
         };
         // There from the start, so that a rate sees the first failure.
-        for reason in Error::CLASSES {
-            drop(metrics.failures.get_or_create(&ByReason { reason }));
+        for cause in ScrapeCause::ALL.iter().filter(|cause| **cause != ScrapeCause::Other) {
+            drop(metrics.failures.get_or_create(&ByReason { reason: cause.as_str() }));
         }
         for reason in BadSeries::ALL {
             drop(metrics.bad_series.get_or_create(&ByReason { reason: reason.as_str() }));
@@ -142,7 +143,7 @@ impl Metrics {
         let success = if failure.is_none() { "true" } else { "false" };
         self.requests.get_or_create(&BySuccess { success }).inc();
         if let Some(failure) = failure {
-            self.failures.get_or_create(&ByReason { reason: failure.class() }).inc();
+            self.failures.get_or_create(&ByReason { reason: failure.cause().as_str() }).inc();
         }
         self.tick_duration.observe(took.as_secs_f64());
     }

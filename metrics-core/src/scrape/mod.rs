@@ -5,9 +5,11 @@
 //! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
 //! after a pause that grows.
 
+mod buffers;
 mod client;
 mod error;
-#[cfg(fuzzing)]
+mod failures;
+#[doc(hidden)]
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;
@@ -16,6 +18,9 @@ mod metrics;
 mod reload;
 mod response;
 mod schedule;
+mod session;
+#[cfg(test)]
+mod session_tests;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
@@ -27,10 +32,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crds::cause::ScrapeCause;
 use tokio::task::JoinSet;
 
-use self::client::Pool;
+use self::buffers::Pool;
 pub use self::error::Error;
+pub use self::failures::Failures;
 use self::log::{Budget, Line};
 pub use self::metrics::Metrics;
 use self::reload::Reloaded;
@@ -89,14 +96,21 @@ struct Shared {
     directory: Arc<Directory>,
     store: Arc<Store>,
     metrics: Metrics,
+    failures: Failures,
 }
 
-/// Scrapes the nodes of `directory` until dropped.
-pub async fn run(config: Config, directory: Arc<Directory>, store: Arc<Store>, metrics: Metrics) {
+/// Scrapes the nodes of `directory` until dropped, and notes in `failures` which fail.
+pub async fn run(
+    config: Config,
+    directory: Arc<Directory>,
+    store: Arc<Store>,
+    metrics: Metrics,
+    failures: Failures,
+) {
     let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
     let shared = Arc::new(Shared {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials),
+        tls: Tls::new(&config.tls, &config.credentials, config.resolution),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,
@@ -105,6 +119,7 @@ pub async fn run(config: Config, directory: Arc<Directory>, store: Arc<Store>, m
         directory: directory.clone(),
         store,
         metrics,
+        failures,
     });
     let mut scraper = Scraper {
         schedule: Schedule::new(resolution_ms, fastrand::u64(..)),
@@ -150,8 +165,8 @@ struct Entry {
     ticket: Ticket,
     /// `None` while it is being asked.
     target: Option<Target>,
-    /// The class of the last failure.
-    failure: Option<&'static str>,
+    /// Why the last scrape failed.
+    failure: Option<ScrapeCause>,
 }
 
 struct Ended {
@@ -212,6 +227,9 @@ impl Scraper {
         if let Some(entry) = self.entries.remove(&id) {
             self.names.remove(&entry.node.name);
             self.shared.store.remove(entry.ticket);
+            if entry.failure.is_some() {
+                self.shared.failures.over(&entry.node.name);
+            }
         }
     }
 
@@ -244,16 +262,19 @@ impl Scraper {
             Ok(put) => outcome_of(put),
             Err(_) => Outcome::Failed,
         };
-        let failure = result.as_ref().err().map(Error::class);
+        let failure = result.as_ref().err().map(Error::cause);
         if failure != entry.failure
             && let Line::Write { withheld } = self.log.line(now_ms)
         {
             tell(&entry.node, &result, withheld);
         }
-        entry.failure = failure;
-        if failure.is_some() {
+        if let Err(error) = &result {
             self.shared.store.failed(entry.ticket);
+            self.shared.failures.failed(&entry.node.name, error, || target.asked());
+        } else if entry.failure.is_some() {
+            self.shared.failures.over(&entry.node.name);
         }
+        entry.failure = failure;
         target.update(entry.node.clone());
         entry.target = Some(target);
         self.schedule.done(id, now_ms, outcome);
@@ -267,7 +288,7 @@ fn tell(node: &Node, result: &Result<Put, Error>, withheld: u32) {
     }
     let (node, ready) = (&*node.name, node.ready);
     if let Err(error) = result {
-        tracing::warn!(node, ready, reason = error.class(), "scraping failed: {error}");
+        tracing::warn!(node, ready, reason = error.cause().as_str(), "scraping failed: {error}");
     } else {
         tracing::info!(node, ready, "scraping works again");
     }
@@ -290,8 +311,8 @@ async fn scrape(
     requested_ms: u64,
 ) -> Result<Put, Error> {
     let started = Instant::now();
-    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms));
-    let result = asked.await.unwrap_or(Err(Error::Timeout { doing: "waiting for the kubelet's answer" }));
+    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms)).await;
+    let result = asked.unwrap_or_else(|_| Err(target.late()));
     shared.metrics.asked(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {

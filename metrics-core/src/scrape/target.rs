@@ -1,21 +1,26 @@
 //! One node as it is scraped: its connection and the address that works.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::client::{Body, Connection};
+use super::client::{Body, Connection, authority};
 use super::error::Error;
 use super::tls::NodeTls;
 use crate::decode::{Context, decode};
 use crate::discover::Node;
 use crate::store::{Put, Ticket};
+use crate::telemetry::excerpt;
 
 /// How long an address is waited for before the next is tried beside it (as RFC 8305 does for families).
 const STAGGER: Duration = Duration::from_millis(300);
+
+/// How much of a body without metrics is told.
+const BEGINNING: usize = 40;
 
 /// What is kept of a node between two scrapes.
 pub(super) struct Target {
@@ -24,15 +29,52 @@ pub(super) struct Target {
     /// The address that worked last.
     address: usize,
     tls: Option<NodeTls>,
+    /// Where the scrape that runs, or ran last, came to.
+    came: Came,
+}
+
+/// Where a scrape came to, for when it is broken off for its time or fails.
+#[derive(Default)]
+struct Came {
+    /// The address that this is about.
+    at: usize,
+    /// Whether there was a connection.
+    connected: bool,
+    /// The last address whose TCP connection stood, counted from 1.
+    reached: AtomicUsize,
+    /// What failed there.
+    failed: Option<Error>,
 }
 
 impl Target {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, connection: None, address: 0, tls: None }
+        Self { node, connection: None, address: 0, tls: None, came: Came::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.node.name
+    }
+
+    /// Where the last scrape asked, as `host:port`.
+    pub(super) fn asked(&self) -> Option<Box<str>> {
+        let address = self.node.addresses.get(self.came.at)?;
+        Some(authority(&address.host, self.node.port))
+    }
+
+    /// Why a scrape failed that was broken off as its time was over.
+    pub(super) fn late(&mut self) -> Error {
+        let doing = "connecting";
+        let reached = self.came.reached.get_mut().checked_sub(1);
+        if let (false, Some(at)) = (self.came.connected, reached) {
+            self.came.at = at;
+            return Error::SlowAnswer { doing: "in the TLS handshake" };
+        }
+        match (self.came.failed.take(), self.asked()) {
+            _ if self.came.connected => Error::SlowAnswer { doing: "waiting for its metrics" },
+            (Some(failed), _) => failed,
+            (None, Some(address)) => Error::Timeout { address, doing },
+            (None, None) => Error::NoAddress,
+        }
     }
 
     /// Takes the node as it is now. The connection stays unless it leads elsewhere.
@@ -61,25 +103,29 @@ impl Target {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let node = self.node.clone();
+        self.came = Came { at: self.address, ..Came::default() };
         let kept = self.connection.take();
         let was_kept = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
             None => self.connect(shared).await?,
         };
+        self.came = Came { at: self.address, connected: true, ..Came::default() };
         let mut lease = shared.pool.lease();
         match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
                 self.connection = connection;
-                store(shared, ticket, requested_ms, now_ns, body?)
+                store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
             // Kept too long for the kubelet's taste, or the kubelet was restarted.
             Err(_) if was_kept => {
+                self.came.connected = false;
                 let connection = self.connect(shared).await?;
+                self.came = Came { at: self.address, connected: true, ..Came::default() };
                 let (connection, body) =
                     connection.get(&node.path, token, &mut lease).await.map_err(|stale| stale.0)?;
                 self.connection = connection;
-                store(shared, ticket, requested_ms, now_ns, body?)
+                store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
             Err(stale) => Err(stale.0),
         }
@@ -91,14 +137,17 @@ impl Target {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
         let config = self.tls.insert(tls).config.clone();
+        let Came { at: about, failed, reached, .. } = &mut self.came;
+        let reached = &*reached;
         let count = node.addresses.len();
         let mut untried = (0..count).map(|step| (self.address + step) % count);
         let mut trying = FuturesUnordered::new();
-        let mut failed: Option<Error> = None;
         loop {
             let next = untried.next();
             if let Some(at) = next {
-                let open = Connection::open(&node, &node.addresses[at].host, config.clone());
+                let stands = move || reached.store(at + 1, Ordering::Relaxed);
+                let host = &node.addresses[at].host;
+                let open = Connection::open(&node, host, config.clone(), stands, &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
             let patience = if next.is_some() { STAGGER } else { shared.timeout };
@@ -108,13 +157,12 @@ impl Target {
                     self.address = at;
                     return Ok(connection);
                 }
-                Ok(Some((_, Err(error)))) => {
-                    failed = Some(match failed {
-                        Some(other) => other.further(error),
-                        None => error,
-                    });
+                Ok(Some((at, Err(error)))) => {
+                    if failed.as_ref().is_none_or(|other| error.says_more(at, other, *about)) {
+                        (*about, *failed) = (at, Some(error));
+                    }
                 }
-                Ok(None) => return Err(failed.unwrap_or(Error::NoAddress)),
+                Ok(None) => return Err(failed.take().unwrap_or(Error::NoAddress)),
                 Err(_) => {}
             }
         }
@@ -123,9 +171,10 @@ impl Target {
 
 fn store(
     shared: &Shared,
+    node: &Node,
     ticket: Ticket,
-    requested_ms: u64,
-    now_ns: i64,
+    (requested_ms, now_ns): (u64, i64),
+    token: Option<&str>,
     body: Body<'_>,
 ) -> Result<Put, Error> {
     let mut intake = shared.store.intake(ticket).ok_or(Error::Gone)?;
@@ -133,7 +182,11 @@ fn store(
     let report = decode(body.bytes, context, &mut intake);
     shared.metrics.decoded(&report, body.wire_bytes, body.bytes.len());
     if report.taken == 0 {
-        return Err(Error::BadBody("no resource metrics in it"));
+        return Err(Error::NoMetrics {
+            path: node.path.clone(),
+            bad: report.bad.iter().sum(),
+            began: excerpt(&Error::said(body.bytes, token), BEGINNING).into(),
+        });
     }
     shared.store.put(ticket, intake, requested_ms).ok_or(Error::Gone)
 }

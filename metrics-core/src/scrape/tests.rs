@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crds::cause::ScrapeCause;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::Pool;
+use super::buffers::Pool;
 use super::inflate::tests::gzip;
 use super::target::Target;
 use super::tls::Tls;
-use super::{Config, Credentials, Error, KubeletTls, Metrics, Shared};
+use super::{Config, Credentials, Error, Failures, KubeletTls, Metrics, Shared};
 use crate::discover::{Address, AddressType, Directory, Node};
 use crate::labels::Labels;
 use crate::rows::{Lookup, Rows};
@@ -160,12 +161,13 @@ impl Bench {
         let ticket = store.admit(&node);
         let shared = Shared {
             timeout: Duration::from_secs(2),
-            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone())),
+            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone()), Duration::from_secs(15)),
             token: Some(super::tls::token(token.clone())),
             pool: Pool::default(),
             directory,
             store,
             metrics: Metrics::default(),
+            failures: Failures::default(),
         };
         Self { shared, ticket, target: Target::new(node), _files: files, token }
     }
@@ -176,7 +178,7 @@ impl Bench {
     }
 
     async fn class(&mut self) -> &'static str {
-        self.scrape().await.map_or_else(|error| error.class(), |_| "ok")
+        self.scrape().await.map_or_else(|error| error.cause().as_str(), |_| "ok")
     }
 }
 
@@ -276,7 +278,7 @@ async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
     let other = Kubelet::start(Some(authority.acceptor(&["worker-2"], |_| {})), |_| ok(BODY)).await;
     let port = other.address.port();
     let error = Bench::new(&authority, port, &["127.0.0.1"]).scrape().await.unwrap_err();
-    assert_eq!(error.class(), "tls_name_mismatch");
+    assert_eq!(error.cause().as_str(), "tls_name_mismatch");
     assert!(error.to_string().contains("worker-2"), "{error}");
     let stranger = Authority::new();
     assert_eq!(Bench::new(&stranger, port, &["127.0.0.1"]).class().await, "tls_unknown_ca");
@@ -321,7 +323,7 @@ async fn failures_are_told_apart() {
             }),
         ),
         ("broken", Box::new(|| Answer(Vec::new(), Duration::ZERO, true))),
-        ("timeout", Box::new(|| Answer(ok(BODY).0, Duration::from_secs(9), false))),
+        ("slow_answer", Box::new(|| Answer(ok(BODY).0, Duration::from_secs(9), false))),
     ];
     for (class, answer) in cases {
         let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
@@ -335,6 +337,62 @@ async fn failures_are_told_apart() {
         Kubelet::start(None, |_| Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Duration::ZERO, true))
             .await;
     assert_eq!(Bench::new(&authority, plain.address.port(), &["127.0.0.1"]).class().await, "plain_http");
+}
+
+#[tokio::test]
+async fn messages_say_what_the_kubelet_said() {
+    let authority = Authority::new();
+    let cases = [
+        (
+            whole("403 Forbidden", "", b"Forbidden (user=system:serviceaccount:a:b, verb=get, resource=nodes, subresource(s)=[metrics])"),
+            "subresource(s)=[metrics])",
+        ),
+        (whole("503 Busy", "", b"try later\n"), "503 (try later)"),
+        (ok("<html>\n"), "it begins with \"<html>\""),
+        (ok(""), "it is empty"),
+        (ok("node_cpu_usage_seconds_total x\n"), "1 series are malformed"),
+        (whole("403 Forbidden", "", b"you sent secret"), "answers 403; grant"),
+    ];
+    for (Answer(bytes, ..), expected) in cases {
+        let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
+        let kubelet =
+            Kubelet::start(Some(acceptor), move |_| Answer(bytes.clone(), Duration::ZERO, false)).await;
+        let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+        let error = bench.scrape().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected} in {error}");
+    }
+}
+
+#[tokio::test]
+async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
+    let authority = Authority::new();
+    // A listener that never takes a connection whose queue is full: what is sent to it is dropped.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(stream);
+    }
+    let mut dropped = Bench::new(&authority, address.port(), &["127.0.0.1"]);
+    dropped.shared.timeout = Duration::from_millis(300);
+    let error = dropped.scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::Timeout, "{error}");
+    assert!(error.to_string().starts_with(&format!("127.0.0.1:{} ", address.port())), "{error}");
+    assert_eq!(dropped.target.asked().unwrap(), format!("127.0.0.1:{}", address.port()).into());
+    // Refused at the preferred address says more than packets lost at another, and what it is about is told.
+    let mut down = Bench::new(&authority, address.port(), &["127.0.0.2", "127.0.0.1"]);
+    down.shared.timeout = Duration::from_millis(600);
+    assert_eq!(down.class().await, "refused");
+    assert_eq!(down.target.asked().unwrap(), format!("127.0.0.2:{}", address.port()).into());
+    // A port that takes connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut slow = Bench::new(&authority, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
+    slow.shared.timeout = Duration::from_millis(300);
+    assert_eq!(slow.class().await, "slow_answer");
 }
 
 #[tokio::test]
@@ -388,7 +446,9 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
         tls: KubeletTls::Verify { ca_file },
         credentials: Credentials::TokenFile(token),
     };
-    let running = tokio::spawn(super::run(config, directory.clone(), store.clone(), metrics.clone()));
+    let failures = Failures::default();
+    let run = super::run(config, directory.clone(), store.clone(), metrics.clone(), failures.clone());
+    let running = tokio::spawn(run);
     directory.begin_nodes();
     directory.begin_pods();
     directory.apply_pod("n", "p", "u", Labels::default());
@@ -408,6 +468,12 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
     assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
     assert!((245..=255).contains(&millicores), "{millicores}");
     assert!(store.ready(), "{:?}", store.coverage());
+    let failed = failures.list();
+    assert_eq!((failed.len(), failed[0].cause, failed[0].nodes), (1, ScrapeCause::Refused, 1));
+    let example = &failed[0].examples[0];
+    assert_eq!(example.node, "dead");
+    assert_eq!(example.address, Some(format!("127.0.0.2:{}", kubelet.address.port())));
+    assert_eq!((store.coverage().nodes_served, store.coverage().nodes), (1, 2));
     while store.node("worker-1", &mut |_| {}) != Lookup::Found && started.elapsed() < Duration::from_secs(15)
     {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -430,5 +496,6 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
     assert!(!text().contains("node=\""), "series of nodes that went are pruned: {}", text());
     assert_eq!(store.pod("n", "p", &mut |_| {}), Lookup::Unmeasured);
     assert_eq!(store.coverage().nodes, 0);
+    assert!(failures.list().is_empty(), "a node that is gone fails no more");
     running.abort();
 }

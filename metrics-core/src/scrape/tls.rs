@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -18,8 +19,11 @@ use super::reload::Reloaded;
 use super::{Credentials, KubeletTls};
 use crate::discover::Node;
 
-/// Sessions kept for resumption. It saves work when connections break, not when all is well.
+/// Sessions kept for resumption …
 const SESSIONS: usize = 512;
+/// … where connections will not outlive the pause between two scrapes: a kubelet closes one that rested for 90 s. Else
+/// they are opened once, and tickets would be kept for nothing (2 to 3 kB each).
+const REST: Duration = Duration::from_secs(80);
 
 /// Makes TLS configurations for nodes. Files are read again when they change.
 pub(super) struct Tls {
@@ -27,6 +31,7 @@ pub(super) struct Tls {
     trust: Option<Reloaded<RootCertStore>>,
     identity: Option<(Reloaded<Vec<CertificateDer<'static>>>, Reloaded<PrivateKeyDer<'static>>)>,
     base: Mutex<Option<Arc<Base>>>,
+    sessions: usize,
 }
 
 /// What the configurations of all nodes have in common, and what it was made of.
@@ -44,7 +49,7 @@ pub(super) struct NodeTls {
 }
 
 impl Tls {
-    pub(super) fn new(kubelet: &KubeletTls, credentials: &Credentials) -> Self {
+    pub(super) fn new(kubelet: &KubeletTls, credentials: &Credentials, resolution: Duration) -> Self {
         let trust = match kubelet {
             KubeletTls::Verify { ca_file } => Some(Reloaded::new(ca_file.clone(), roots)),
             KubeletTls::Insecure => None,
@@ -60,6 +65,7 @@ impl Tls {
             trust,
             identity,
             base: Mutex::new(None),
+            sessions: if resolution > REST { SESSIONS } else { 0 },
         }
     }
 
@@ -131,7 +137,10 @@ impl Tls {
                 .with_client_auth_cert(chain.to_vec(), key.clone_key())
                 .map_err(|error| Error::TlsOther(format!("our client certificate: {error}")))?,
         };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = match self.sessions {
+            0 => Resumption::disabled(),
+            sessions => Resumption::in_memory_sessions(sessions),
+        };
         Ok(config)
     }
 }

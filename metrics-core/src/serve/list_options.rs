@@ -6,6 +6,8 @@ use super::query::Query;
 use super::selector::{self, FieldSelector, LabelSelector};
 use super::status::{Cause, Details, Status};
 
+const LONGEST_WATCH: Duration = Duration::from_secs(24 * 3600);
+
 /// What a list or watch asks for.
 #[derive(Debug, Default)]
 pub(super) struct ListOptions {
@@ -32,6 +34,15 @@ pub(super) struct WatchOptions {
     pub(super) bookmarks: bool,
     /// When to end.
     pub(super) timeout: Option<Duration>,
+}
+
+impl WatchOptions {
+    /// How long the watch lasts. One that names no end, or one beyond a day, lasts `shortest` at least and twice as long
+    /// at most, so that clients spread; as the API server has it.
+    pub(super) fn lasts(&self, shortest: Duration) -> Duration {
+        let named = self.timeout.filter(|timeout| *timeout <= LONGEST_WATCH);
+        named.unwrap_or_else(|| shortest.mul_f64(1.0 + fastrand::f64()))
+    }
 }
 
 /// Where a watch begins.

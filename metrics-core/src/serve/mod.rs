@@ -37,6 +37,7 @@ mod timestamp;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, LOCATION, VARY};
@@ -60,11 +61,13 @@ pub struct Config {
     pub swap: bool,
     /// Watches at once; more get 429.
     pub watches: usize,
+    /// A watch whose client names no end lasts this long at least and twice as long at most.
+    pub shortest_watch: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { swap: false, watches: 256 }
+        Self { swap: true, watches: 256, shortest_watch: Duration::from_secs(1800) }
     }
 }
 

@@ -79,9 +79,10 @@ impl Request<'_> {
         // Without the parameter nothing is a watch.
         let Some(watch) = &options.watch else { return Err(Status::no_such_resource()) };
         let now = Instant::now();
-        let seat = self.seats.take(now).ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let seat = self.seats.take().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
         let selection = self.selection(options.labels, options.fields);
-        let watch = Watch::new(self.rows.clone(), selection, shape, format, watch, seat, now);
+        let time = now..now + watch.lasts(self.config.shortest_watch);
+        let watch = Watch::new(self.rows.clone(), selection, shape, format, watch, seat, time);
         let content_type = match format {
             Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             other => other.media_type(),

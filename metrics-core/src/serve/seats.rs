@@ -1,55 +1,31 @@
 //! The places for watches, a bounded number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
-
-/// A watch whose client took nothing for this long gives its place to another.
-const PATIENCE: Duration = Duration::from_secs(30);
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// All places.
 #[derive(Debug)]
 pub(super) struct Seats {
     most: usize,
-    taken: Mutex<Vec<Arc<Seat>>>,
+    taken: AtomicUsize,
     closing: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Seat {
-    /// Since when events wait for the client to ask for more.
-    waits_since: Mutex<Option<Instant>>,
-    lost: AtomicBool,
 }
 
 /// A place that is taken until this is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
-    seats: Arc<Seats>,
-    seat: Arc<Seat>,
-}
+pub(super) struct Taken(Arc<Seats>);
 
 impl Seats {
     /// So many places.
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default(), closing: AtomicBool::new(false) })
+        Arc::new(Self { most, taken: AtomicUsize::new(0), closing: AtomicBool::new(false) })
     }
 
-    /// Takes a place; `None` if all are taken and in use.
-    pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<Taken> {
-        let mut taken = self.taken.lock();
-        if taken.len() >= self.most {
-            let slow = taken.iter().position(|seat| {
-                let since = *seat.waits_since.lock();
-                since.is_some_and(|since| now.saturating_duration_since(since) > PATIENCE)
-            })?;
-            taken.swap_remove(slow).lost.store(true, Ordering::Relaxed);
-        }
-        let seat = Arc::new(Seat::default());
-        taken.push(seat.clone());
-        Some(Taken { seats: self.clone(), seat })
+    /// Takes a place; `None` if all are taken.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Taken> {
+        let one_more = |taken| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Taken(self.clone()))
     }
 
     /// Has all watches end.
@@ -59,53 +35,32 @@ impl Seats {
 }
 
 impl Taken {
-    /// The client was given something.
-    pub(super) fn gave(&self, now: Instant) {
-        *self.seat.waits_since.lock() = Some(now);
-    }
-
-    /// The client can take more.
-    pub(super) fn asked(&self) {
-        *self.seat.waits_since.lock() = None;
-    }
-
-    /// Whether the place went to another.
-    pub(super) fn is_lost(&self) -> bool {
-        self.seat.lost.load(Ordering::Relaxed)
-    }
-
     /// Whether all watches are to end.
     pub(super) fn is_closing(&self) -> bool {
-        self.seats.closing.load(Ordering::Relaxed)
+        self.0.closing.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.seats.taken.lock().retain(|seat| !Arc::ptr_eq(seat, &self.seat));
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use super::{PATIENCE, Seats};
+    use super::Seats;
 
     #[test]
-    fn only_a_slow_watch_loses_its_place() {
-        let (seats, now) = (Seats::new(2), Instant::now());
-        let (a, b) = (seats.take(now).unwrap(), seats.take(now).unwrap());
-        assert!(seats.take(now).is_none());
-        a.gave(now);
-        assert!(seats.take(now + PATIENCE).is_none());
-        let c = seats.take(now + PATIENCE * 2).unwrap();
-        assert!(a.is_lost() && !b.is_lost() && !c.is_lost());
+    fn a_place_is_free_again_when_it_is_left() {
+        let seats = Seats::new(2);
+        let (a, b) = (seats.take().unwrap(), seats.take().unwrap());
+        assert!(seats.take().is_none());
         drop(a);
-        assert!(seats.take(now + PATIENCE * 2).is_none());
-        drop(c);
-        assert!(seats.take(now).is_some());
+        assert!(seats.take().is_some());
+        assert!(seats.take().is_some(), "a place that is dropped at once is free at once");
         seats.close();
         assert!(b.is_closing());
+        assert!(Seats::new(0).take().is_none());
     }
 }

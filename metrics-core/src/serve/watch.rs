@@ -2,10 +2,10 @@
 //!
 //! A watch keeps no copy of anything, only the version up to which its client knows the rows. Once a second, if there
 //! was a change at all, it walks those behind that version, oldest first, so that the version of any event is one to
-//! go on from. A client that reads slowly skips samples and costs nothing meanwhile; its place goes to another when
-//! places are short ([`Seats`](super::seats::Seats)).
+//! go on from. A client that reads slowly skips samples and costs nothing meanwhile; one that reads nothing for long
+//! is let go by the connection ([`crate::listen`]).
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST_SKIPPED: usize = 64;
 /// How often a client that wants bookmarks gets one; as the API server has it.
 const BOOKMARKS: Duration = Duration::from_secs(60);
-/// A watch that names no end, or one beyond [`LONGEST`], lasts this long at least and twice as long at most, so that
-/// clients spread; as the API server has it.
-const SHORTEST: Duration = Duration::from_secs(1800);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Marks the bookmark behind the initial events (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -78,7 +74,7 @@ pub(super) enum Step {
 }
 
 impl Watch {
-    /// A watch that begins at `now`.
+    /// A watch for this time.
     pub(super) fn new(
         rows: Arc<dyn Rows>,
         selection: Selection,
@@ -86,7 +82,7 @@ impl Watch {
         format: Format,
         options: &WatchOptions,
         seat: Taken,
-        now: Instant,
+        time: Range<Instant>,
     ) -> Self {
         // Taken before any row is read, so that what changes in between is told again rather than missed.
         let newest = rows.version();
@@ -96,10 +92,6 @@ impl Watch {
             Start::At(version) => (None, version, State::Open),
             Start::Unknown => (None, newest, State::Expired),
         };
-        let lasts = options
-            .timeout
-            .filter(|timeout| *timeout <= LONGEST)
-            .unwrap_or_else(|| SHORTEST.mul_f64(1.0 + fastrand::f64()));
         Self {
             rows,
             selection,
@@ -110,16 +102,15 @@ impl Watch {
             bookmarks: options.bookmarks,
             owes_end: options.bookmarks && options.announces_end,
             state,
-            deadline: now + lasts,
-            bookmark_due: now + BOOKMARKS,
+            deadline: time.end,
+            bookmark_due: time.start + BOOKMARKS,
             seat,
         }
     }
 
     /// Goes one step further at `now`, which is `now_ns` since the Unix epoch.
     pub(super) fn step(&mut self, now: Instant, now_ns: i64) -> Step {
-        self.seat.asked();
-        if self.state == State::Ended || self.seat.is_lost() {
+        if self.state == State::Ended {
             return Step::End;
         }
         let mut out = Vec::new();
@@ -136,7 +127,6 @@ impl Watch {
             }
         }
         if !out.is_empty() {
-            self.seat.gave(now);
             Step::Chunk(out.into())
         } else if self.state == State::Ended {
             Step::End

@@ -95,6 +95,52 @@ fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
 }
 
 #[test]
+fn a_sample_that_repeats_is_no_change() {
+    let bench = Bench::new();
+    let ticket = bench.node("a", "1");
+    for key in ["n/p", "n/q"] {
+        bench.pod(key, "u");
+    }
+    bench.synced();
+    let lines = |p: f64, q: f64| [("n/p/x", p, 1, None), ("n/p/y", p, 1, None), ("n/q/x", q, 1, None)];
+    let nodes = |from: &mut u64| {
+        let mut seen = 0;
+        loop {
+            let progress = bench.store.next_change(Kind::Nodes, *from, &mut |_| seen += 1).unwrap();
+            *from = progress.until;
+            if !progress.more {
+                return seen;
+            }
+        }
+    };
+    bench.body(ticket, 0, &lines(1.0, 1.0));
+    bench.body(ticket, 10, &lines(2.0, 2.0));
+    let (mut follower, mut behind, mut from) =
+        (Follower::new(&bench), Follower::new(&bench), bench.store.version());
+    bench.store.nodes(None, &mut |_| ControlFlow::Continue(()));
+    bench.body(ticket, 10, &lines(2.0, 2.0));
+    assert!(follower.follow(&bench).is_empty(), "of pods");
+    assert_eq!(nodes(&mut from), 0);
+    bench.body(ticket, 20, &lines(3.0, 3.0));
+    assert_eq!(follower.follow(&bench), ["changed n/p", "changed n/q"]);
+    assert_eq!(nodes(&mut from), 1);
+    bench.body(ticket, 20, &lines(3.0, 3.0));
+    assert!(follower.follow(&bench).is_empty());
+    assert_eq!(behind.follow(&bench), ["changed n/p", "changed n/q"], "who was behind is told all the same");
+    // Another amount at the same time is news, and so is a container that went.
+    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/p/y", 3.0, 2, None), ("n/q/x", 3.0, 1, None)]);
+    assert_eq!(follower.follow(&bench), ["changed n/p"]);
+    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 3.0, 1, None)]);
+    assert!(follower.follow(&bench).contains(&"changed n/p".to_owned()));
+    // What had no row for a while is there again, though its sample is an old one.
+    bench.body(ticket, 30, &[("n/p/x", 4.0, 0, None), ("n/q/x", 4.0, 1, None)]);
+    assert_eq!(follower.follow(&bench), ["changed n/q", "left n/p"]);
+    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 4.0, 1, None)]);
+    assert_eq!(follower.follow(&bench), ["new n/p", "left n/q"]);
+    assert_eq!(follower.known, list(&bench));
+}
+
+#[test]
 fn samples_that_grow_too_old_leave() {
     let bench = Bench::lasting(Duration::from_millis(60));
     let ticket = bench.node("a", "1");
@@ -151,7 +197,8 @@ fn nodes_are_followed_too() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Body(usize, std::collections::BTreeSet<(u8, u8)>),
+    /// Of a node; perhaps of the instant of the body before.
+    Body(usize, std::collections::BTreeSet<(u8, u8)>, bool),
     Replace(usize),
     Remove(usize),
     Pod(u8, u8),
@@ -162,8 +209,8 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        8 => (0..2_usize, prop::collection::btree_set((0..4_u8, 0..2_u8), 0..6))
-            .prop_map(|(node, containers)| Act::Body(node, containers)),
+        8 => (0..2_usize, prop::collection::btree_set((0..4_u8, 0..2_u8), 0..6), any::<bool>())
+            .prop_map(|(node, containers, again)| Act::Body(node, containers, again)),
         1 => (0..2_usize).prop_map(Act::Replace),
         1 => (0..2_usize).prop_map(Act::Remove),
         2 => (0..4_u8, 0..2_u8).prop_map(|(pod, uid)| Act::Pod(pod, uid)),
@@ -186,6 +233,7 @@ proptest! {
         }
         bench.synced();
         let mut at = 0;
+        let mut last = [0; 2];
         let mut follower = Follower::new(&bench);
         let begun = before.len();
         for (step, act) in before.into_iter().chain(after).enumerate() {
@@ -194,9 +242,11 @@ proptest! {
             }
             at += 10;
             match act {
-                Act::Body(node, containers) => {
+                Act::Body(node, containers, again) => {
                     let names: Vec<_> = containers.iter().map(|(p, c)| format!("n{}/p{p}/c{c}", p % 2)).collect();
                     let start = i64::try_from(node).unwrap() * 100 - 1000;
+                    let at = if again { last[node] } else { at };
+                    last[node] = at;
                     let cpu = f64::from(at) / 10.0;
                     let lines: Vec<_> = names.iter().map(|name| (&**name, cpu, 1, Some(start))).collect();
                     bench.body(tickets[node], i64::from(at), &lines);

@@ -1,6 +1,7 @@
 //! Collects the samples of one body and makes the node's next snapshot of them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::layout::{Layout, Names};
@@ -24,9 +25,20 @@ pub(super) struct Snapshot {
     pub(super) requested_ms: u64,
     /// How many bodies went into it.
     pub(super) bodies: u32,
+    /// Containers of which the last body said what the one before had said, in order. Mostly none.
+    repeated: Box<[u32]>,
+    /// Whether the same is true of the node itself.
+    pub(super) node_repeated: bool,
 }
 
 impl Snapshot {
+    /// Whether the last body said nothing new of a pod, whose containers these are.
+    pub(super) fn repeats(&self, mut containers: Range<usize>) -> bool {
+        !self.repeated.is_empty()
+            && containers
+                .all(|at| self.repeated.binary_search_by(|repeated| (*repeated as usize).cmp(&at)).is_ok())
+    }
+
     /// Containers that have a rate.
     pub(super) fn measured_containers(&self) -> usize {
         self.containers.iter().filter(|container| container.is_measured()).count()
@@ -128,11 +140,16 @@ impl Intake {
         let elapsed_ns = i64::try_from(since.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         let timing = Timing { resolution_ns, elapsed_ns };
         let node = self.old.node.advance(&self.node.point, timing);
+        let node_repeated = node == self.old.node;
         let bodies = self.old.bodies.saturating_add(1);
         if self.new.is_empty() && self.rows.iter().all(Row::exists) {
-            let containers = self.old.containers.iter().zip(&self.rows);
-            let containers = containers.map(|(old, row)| old.advance(&row.point, timing)).collect();
-            return Snapshot { layout: self.old.layout.clone(), containers, node, requested_ms, bodies };
+            let rows = self.old.containers.iter().zip(&self.rows);
+            let containers: Box<[Measured]> =
+                rows.map(|(old, row)| old.advance(&row.point, timing)).collect();
+            let pairs = (0..).zip(containers.iter().zip(&self.old.containers));
+            let repeated = pairs.filter(|(_, (new, old))| new == old).map(|(at, _)| at).collect();
+            let layout = self.old.layout.clone();
+            return Snapshot { layout, containers, node, requested_ms, bodies, repeated, node_repeated };
         }
         let old = self.rows.iter().enumerate().take(self.old.containers.len());
         let old = old.map(|(at, row)| (self.old.layout.names(at), row, self.old.containers[at]));
@@ -150,6 +167,9 @@ impl Intake {
             node,
             requested_ms,
             bodies,
+            // A pod that lost a container is not what it was, though the others say nothing new.
+            repeated: Box::default(),
+            node_repeated,
         }
     }
 }

@@ -76,6 +76,8 @@ struct Slot {
     snapshot: Arc<Snapshot>,
     /// The change that brought the snapshot, or its end by age.
     version: u64,
+    /// The change before that one.
+    previous: u64,
     /// Whether the last scrape failed.
     failing: bool,
     /// Whether it has been told that the snapshot is too old.
@@ -113,6 +115,8 @@ pub struct Coverage {
     pub nodes_measured: usize,
     /// Of these, nodes from which two bodies came, so that their pods have rates.
     pub nodes_covered: usize,
+    /// Of these, nodes whose own usage or whose pods' is served now.
+    pub nodes_served: usize,
     /// Of these, nodes whose last scrape failed.
     pub nodes_failing: usize,
     /// Of these, nodes that are covered or failing.
@@ -205,7 +209,7 @@ impl Store {
             index.insert(ticket.slot, &snapshot.layout);
         }
         (slot.failing, slot.expired) = (false, false);
-        slot.version = self.directory.changes().take();
+        slot.changed(self.directory.changes().take());
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
@@ -225,7 +229,7 @@ impl Store {
             slot.failing = true;
             if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
                 slot.expired = true;
-                slot.version = self.directory.changes().take();
+                slot.changed(self.directory.changes().take());
             }
         }
     }
@@ -247,7 +251,9 @@ impl Store {
             coverage.nodes_failing += usize::from(slot.failing);
             coverage.nodes_settled += usize::from(covered || slot.failing);
             if self.fresh(&slot.snapshot, now_ms) {
-                coverage.nodes_measured += usize::from(slot.snapshot.node.is_measured());
+                let measured = slot.snapshot.node.is_measured();
+                coverage.nodes_served += usize::from(measured || slot.snapshot.measured_containers() > 0);
+                coverage.nodes_measured += usize::from(measured);
                 coverage.containers_measured += slot.snapshot.measured_containers();
             }
         }
@@ -265,6 +271,13 @@ impl Store {
 
     fn fresh(&self, snapshot: &Snapshot, now_ms: u64) -> bool {
         u128::from(now_ms.saturating_sub(snapshot.requested_ms)) <= self.config.max_age.as_millis()
+    }
+}
+
+impl Slot {
+    /// There is another snapshot, or none any more, since this version.
+    fn changed(&mut self, version: u64) {
+        self.previous = std::mem::replace(&mut self.version, version);
     }
 }
 

@@ -199,7 +199,10 @@ impl Store {
         if let Some((node, shown)) = slot.node.as_ref().and_then(|node| nodes.get_shown(&node.name))
             && let Some((row, since)) = self.shown_node(&state, node, shown, self.directory.now_ms())
         {
-            visit(Change::Node { row: &row, new: since >= versions.start });
+            let new = since >= versions.start;
+            if new || !(slot.snapshot.node_repeated && slot.previous < versions.start) {
+                visit(Change::Node { row: &row, new });
+            }
         }
         Some(slot.version)
     }
@@ -221,8 +224,14 @@ impl Store {
             if let Some((times, since)) = shown
                 && state.locate(namespace, name).is_some_and(|(place, ..)| place == at)
             {
-                let row = times.row(namespace, name, pod, &containers);
-                visit(Change::Pod { row: &row, new: since >= versions.start });
+                let new = since >= versions.start;
+                // To whom the snapshot before is known, a sample that repeats is no news.
+                let repeats = slot.previous < versions.start
+                    && slot.snapshot.repeats(layout.containers_of(row))
+                    && state.index.candidates(namespace, name).count() == 1;
+                if new || !repeats {
+                    visit(Change::Pod { row: &times.row(namespace, name, pod, &containers), new });
+                }
             }
         }
         Some(slot.version)

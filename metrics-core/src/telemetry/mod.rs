@@ -1,9 +1,11 @@
 //! What metrics-core tells of itself: its log, and metrics about the process and its requests.
 
+mod excerpt;
 mod exposition;
 mod log;
 mod occasional;
 mod process;
+mod recent;
 mod requests;
 mod trouble;
 
@@ -12,9 +14,11 @@ use std::sync::Arc;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use excerpt::excerpt;
 pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
 pub use log::start as start_log;
 pub use occasional::Occasional;
+pub use recent::{Occurrences, Recent};
 pub use requests::{Labels as RequestLabels, Requests};
 pub use trouble::{Trouble, is_routine};
 

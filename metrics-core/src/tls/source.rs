@@ -53,6 +53,12 @@ impl ServingCertificate {
         certificate::expires(&self.current.load().key)
     }
 
+    /// The SHA-256 of the served certificate (its leaf, DER), in lower-case hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        self.current.load().key.cert.first().map(|leaf| certificate::sha256_hex(leaf))
+    }
+
     /// Serves this pair from the next handshake on; a broken one changes nothing.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), Error> {
         let key = Arc::new(certificate::read(chain, key)?);

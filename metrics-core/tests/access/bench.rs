@@ -1,7 +1,10 @@
 //! A port in this process, and clients for it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +12,7 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
 use metrics_core::authenticate::trust::{FrontProxy, LiveTrust};
@@ -16,11 +20,14 @@ use metrics_core::authenticate::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
 };
 use metrics_core::authorize::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
+use metrics_core::discover::Directory;
 use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
 use metrics_core::request_info::RequestInfo;
 use metrics_core::review_cache::Hasher;
-use metrics_core::telemetry;
+use metrics_core::scrape::Failures;
+use metrics_core::store::{self, Store};
 use metrics_core::tls::{self, ServingCertificate};
+use metrics_core::{report, telemetry};
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -37,8 +44,14 @@ pub struct Ca {
 
 impl Ca {
     pub fn new() -> Self {
+        Self::named("a CA")
+    }
+
+    pub fn named(common_name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
@@ -46,10 +59,16 @@ impl Ca {
 
     /// A client's certificate with this common name.
     pub fn client(&self, common_name: &str) -> CertifiedKey {
+        self.client_but(common_name, |_| {})
+    }
+
+    /// The same, but for a change.
+    pub fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.distinguished_name.push(DnType::CommonName, common_name);
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         CertifiedKey::new(
@@ -81,7 +100,8 @@ pub fn serving_pair() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second; of tokens it knows `good`.
+/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second, `whole` may if all that was told
+/// of them arrives; of tokens it knows `good`.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -90,6 +110,18 @@ impl AccessReviewer for ApiServer {
             let user = spec.user.unwrap_or_default();
             match user.as_str() {
                 "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+                "whole" => {
+                    let extra = spec.extra.unwrap_or_default();
+                    let extra: Vec<_> =
+                        extra.iter().map(|(key, values)| (key.as_str(), values.join("+"))).collect();
+                    let told = format!(
+                        "{} {} {extra:?}",
+                        spec.uid.unwrap_or_default(),
+                        spec.groups.unwrap_or_default().join("+")
+                    );
+                    let allowed = told == WHOLE;
+                    return Ok(Decision { allowed, reason: told });
+                }
                 "broken" => return Err(ReviewError::Failed("no route to host".into())),
                 _ => {}
             }
@@ -112,6 +144,9 @@ impl TokenReviewer for ApiServer {
     }
 }
 
+/// UID, groups and extra of `whole`.
+pub const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
+
 /// Answers with the headers it got, so that tests see what went on.
 struct Echo;
 
@@ -122,7 +157,11 @@ impl Resources for Echo {
         RequestInfo {
             is_resource_request,
             path: uri.path().into(),
-            verb: if method == Method::GET { "list" } else { "create" },
+            verb: match uri.path() {
+                "/apis/flood" | "/apis/silence" => "watch",
+                _ if method == Method::GET => "list",
+                _ => "create",
+            },
             api_group: api_group.into(),
             resource: resource.into(),
             ..RequestInfo::default()
@@ -130,6 +169,11 @@ impl Resources for Echo {
     }
 
     fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<Body> {
+        match request.uri.path() {
+            "/apis/flood" => return Response::new(Endless(true).boxed_unsync()),
+            "/apis/silence" => return Response::new(Endless(false).boxed_unsync()),
+            _ => {}
+        }
         Response::new(Full::new(Bytes::from(format!("{:?}", request.headers))).boxed_unsync())
     }
 
@@ -137,6 +181,25 @@ impl Resources for Echo {
         let mut response = Response::new(Full::new(Bytes::from(failure.message)).boxed_unsync());
         *response.status_mut() = failure.code.try_into().unwrap();
         response
+    }
+}
+
+/// A body that always has more, or never has anything.
+struct Endless(bool);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0 {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 16 << 10])))))
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -170,12 +233,21 @@ pub async fn port(limits: Limits) -> Port {
         minute,
         minute,
     );
+    let directory = Arc::new(Directory::new());
+    let report = report::Sources {
+        started: jiff::Timestamp::now(),
+        store: Arc::new(Store::new(directory, store::Config::new(minute))),
+        failures: Failures::default(),
+        connections: connections.clone(),
+        serving: serving.clone(),
+    };
     let chain = Chain::new(
         authenticator,
         authorizer,
         Health::new(),
         Arc::new(registry),
         requests,
+        report,
         Arc::new(Echo),
         &limits,
         None,
@@ -264,20 +336,25 @@ impl Connection {
     }
 
     pub async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
+        let response = self.begin(path, headers).await?;
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    /// An answer whose body is yet to be read.
+    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
         let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::new()).unwrap();
-        let response = match (&mut self.http1, &mut self.http2) {
-            (Some(sender), _) => sender.send_request(request).await?,
-            (_, Some(sender)) => sender.send_request(request).await?,
+        match (&mut self.http1, &mut self.http2) {
+            (Some(sender), _) => sender.send_request(request).await,
+            (_, Some(sender)) => sender.send_request(request).await,
             _ => unreachable!(),
-        };
-        let code = response.status().as_u16();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((code, String::from_utf8_lossy(&body).into_owned()))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use metrics_core::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -101,6 +102,46 @@ async fn headers_that_are_too_large_are_refused() {
         Ok((code, _)) => assert_eq!(code, 431),
         Err(error) => drop(error),
     }
+}
+
+#[tokio::test]
+async fn a_watch_that_nobody_reads_is_broken_off_and_nothing_else() {
+    let ca = Ca::new();
+    let port = port(Limits { stall: SECOND / 2, ..Limits::default() }).await;
+    port.trust.set_client_ca(ca.anchors());
+    let mut shared = Client::with(ca.client("jane")).open(&port).await;
+    let silence = shared.begin("/apis/silence", &[]).await.unwrap();
+    let flood = shared.begin("/apis/flood", &[]).await.unwrap();
+    let (mut read, unread) = (shared.begin("/apis/flood", &[]).await.unwrap().into_body(), flood.into_body());
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < 2 * SECOND {
+        let frame = read.frame().await.expect("a watch that is read goes on").unwrap();
+        assert!(frame.is_data());
+        sleep(SECOND / 100).await;
+    }
+    drop(read);
+    assert!(unread.collect().await.is_err(), "reset");
+    assert_eq!(shared.get("/livez", &[]).await.0, 200, "the connection stands");
+    assert!(
+        timeout(SECOND / 5, silence.into_body().collect()).await.is_err(),
+        "one that has nothing to say stands"
+    );
+    // Over HTTP/1.1 the connection is the watch's own.
+    let mut alone = Client { http2: false, ..Client::with(ca.client("jane")) }.open(&port).await;
+    let unread = alone.begin("/apis/flood", &[]).await.unwrap();
+    let (_, metrics) = timeout(10 * SECOND, async {
+        loop {
+            let (code, metrics) = Client::default().get(&port, "/metrics", &[]).await;
+            if metrics.contains("metrics_core_closed_connections_total{cause=\"slow_watch\"} 2\n") {
+                return (code, metrics);
+            }
+            sleep(SECOND / 10).await;
+        }
+    })
+    .await
+    .expect("both are counted");
+    assert!(metrics.contains("apiserver_longrunning_requests 0\n"), "none is left: {metrics}");
+    assert!(unread.into_body().collect().await.is_err());
 }
 
 #[tokio::test]

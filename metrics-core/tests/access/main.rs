@@ -3,7 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // A test fails by panicking, its bench too.
 
+mod attempts;
 mod bench;
 mod connections;
 mod credentials;
+mod report;
 mod serving;

@@ -152,7 +152,8 @@ impl Writer {
             let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
             let exists = observer.observed().object(*required).is_some();
             // A certificate that was not stored must not be announced; for the rest, an older version will do.
-            let by_value = matches!(required, Owned::CaSecret | Owned::ServingSecret);
+            let by_value =
+                matches!(required, Owned::CaSecret | Owned::ServingSecret | Owned::FrontProxyCaSecret);
             if exists && !(by_value && object != Owned::Deployment) {
                 return None;
             }
@@ -309,7 +310,10 @@ impl Writer {
     fn failure(&self, object: Owned, verb: &str, error: Option<&kube::Error>) -> Failure {
         let name = object.describe(&self.namespace);
         match error {
-            Some(kube::Error::Api(status)) => Failure::Refused(refusal(&name, verb, status)),
+            Some(kube::Error::Api(status)) => {
+                let kubectl = object.kubectl(&self.namespace);
+                Failure::Refused(refusal(&name, &kubectl, verb, status))
+            }
             Some(error) => Failure::Unreachable(causes(error)),
             None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
@@ -323,7 +327,7 @@ impl std::fmt::Debug for Writer {
 }
 
 /// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
-fn refusal(name: &str, verb: &str, status: &kube::core::Status) -> Problem {
+fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -> Problem {
     let says = &status.message;
     let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && about_rights {
@@ -332,6 +336,16 @@ fn refusal(name: &str, verb: &str, status: &kube::core::Status) -> Problem {
             format!(
                 "{name} can't be {verb}, as the operator lacks a right: kube-apiserver says \"{says}\". Give it back: run \
                  `helm upgrade` with the chart of this version.",
+            ),
+        );
+    }
+    // apimachinery's validation (422): "field is immutable", and RBAC's own "cannot change roleRef".
+    if status.code == 422 && (says.contains("immutable") || says.contains("cannot change roleRef")) {
+        return Problem::new(
+            Reason::ImmutableField,
+            format!(
+                "{name} can't be {verb}: somebody made it with a value that can't be changed; kube-apiserver says \"{says}\". \
+                 The operator makes it anew once it is gone: `kubectl delete {kubectl}`.",
             ),
         );
     }
@@ -386,7 +400,7 @@ mod tests {
     #[test]
     fn a_missing_right_is_told_from_a_refused_object() {
         let forbidden = |message: &str| {
-            refusal("Role ns/a", "applied", &Status::failure(message, "Forbidden").with_code(403))
+            refusal("Role ns/a", "roles a", "applied", &Status::failure(message, "Forbidden").with_code(403))
         };
         let missing =
             forbidden("roles is forbidden: User \"x\" cannot patch resource \"roles\" in API group \"\"");

@@ -8,27 +8,30 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::objects::ca_secret::PREVIOUS;
-use super::ownership::is_ours;
+use super::ownership::{is_ours, last_applied};
+use crate::flags::Settings;
 use crate::observe::Observed;
 use crate::owned::Owned;
-use crate::pki::{self, Found, IssueError, Plan, Wanted};
+use crate::pki::{self, Found, IssueError, Plan, Trusted, Wanted};
 
 /// What the spec asks for.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, namespace: &str) -> Wanted {
-    let positive = |duration: kube::core::Duration| Duration::from(duration);
+pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> Wanted {
+    let timing = settings.certificates;
+    let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
     Wanted {
         algorithm: spec.certificates.key_algorithm,
-        ca_validity: positive(spec.certificates.ca_validity),
-        serving_validity: positive(spec.certificates.serving_validity),
-        names: pki::service_names(Owned::Service.name(), namespace),
+        ca_validity: validity(spec.certificates.ca_validity),
+        serving_validity: validity(spec.certificates.serving_validity),
+        names: pki::service_names(Owned::Service.name(), &settings.namespace),
+        trust_settles: timing.trust_settles,
     }
 }
 
 /// Plans from what is ours. What is somebody else's is neither used nor trusted.
 pub fn plan(
     spec: &MetricsPipelineSpec,
-    namespace: &str,
+    settings: &Settings,
     observed: &Observed,
     now: Timestamp,
 ) -> Result<Plan, IssueError> {
@@ -42,10 +45,10 @@ pub fn plan(
     let trusted = Owned::API_SERVICES
         .into_iter()
         .filter(|object| ours(*object))
-        .filter_map(|object| observed.typed::<APIService>(object))
-        .map(|api_service| {
-            let bundle = api_service.spec.and_then(|spec| spec.ca_bundle);
-            bundle.map(|bundle| bundle.0).unwrap_or_default()
+        .filter_map(|object| {
+            let bundle = observed.typed::<APIService>(object)?.spec.and_then(|spec| spec.ca_bundle);
+            let since = observed.object(object).and_then(last_applied);
+            Some(Trusted { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
         })
         .collect();
     let found = Found {
@@ -57,6 +60,7 @@ pub fn plan(
             .zip(serving.remove("tls.key"))
             .map(|(certificate, key)| (certificate.0, key.0)),
         trusted,
+        proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
-    pki::plan(&wanted(spec, namespace), &found, now)
+    pki::plan(&wanted(spec, settings), &found, now)
 }

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod conditions;
+pub mod front_proxy;
 pub mod objects;
 pub mod ownership;
 mod plan;
@@ -61,6 +62,10 @@ pub struct Maintain {
     pub held: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
     pub certificates: Option<pki::Plan>,
+    /// The front proxy's certificates, if they are asked for and could be planned.
+    pub front_proxy: Option<pki::front_proxy::Plan>,
+    /// Why kubelets' requests for certificates can't be approved although that is asked for.
+    pub csr_approval: Option<Problem>,
     /// The resources of metrics-core.
     pub sizing: Sizing,
 }
@@ -120,7 +125,7 @@ pub fn decide(
 ) -> Result<Decision, DecideError> {
     let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
     if pipeline.deleting {
-        return Ok(plan::dismantle(observed, &settings.namespace));
+        return Ok(plan::dismantle(pipeline, observed, &settings.namespace));
     }
     let Ok(spec) = &pipeline.spec else { return Ok(Decision::Idle) };
     if !pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {

@@ -1,6 +1,7 @@
 //! Whose an object is.
 
 use crds::GROUP;
+use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
@@ -24,6 +25,17 @@ pub fn is_ours(object: &DynamicObject) -> bool {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
     });
     labelled || owned || applied
+}
+
+/// When our main field manager last changed an object.
+#[must_use]
+pub fn last_applied(object: &DynamicObject) -> Option<Timestamp> {
+    let ours = object.metadata.managed_fields.iter().flatten().find(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    });
+    ours.and_then(|entry| entry.time.as_ref()).map(|time| time.0)
 }
 
 /// For people: whose an object of somebody else is, from what it says of itself.

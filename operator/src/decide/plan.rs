@@ -2,29 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Adoption, Reason};
+use crds::{Adoption, CsrApproval, FrontProxyDeletion, FrontProxyMode, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
-use super::{DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, template};
+use super::{
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy, template,
+};
 use crate::apply::differences;
-use crate::observe::{KubeletCa, Observed};
+use crate::observe::{KubeletCa, Observed, Pipeline};
 use crate::owned::Owned;
 use crate::pki::{self, Certificate};
+use crate::powers::Power;
 
 /// What is to be done for the MetricsPipeline that is served.
 pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Maintain, DecideError> {
     let mut held = hold(context, observed);
     let certificates = plan_certificates(context, observed, now, &mut held);
     let sizing = template::sizing(context, observed, now)?;
-    let mut plan = Maintain { desired: Vec::new(), removals: Vec::new(), held, certificates, sizing };
+    let front_proxy = plan_front_proxy(context, observed, now, &mut held);
+    let mut plan = Maintain {
+        desired: Vec::new(),
+        removals: Vec::new(),
+        held,
+        certificates,
+        front_proxy,
+        csr_approval: approval_problem(context, observed),
+        sizing,
+    };
     for object in Owned::ALL {
         if plan.held.contains_key(&object) {
             continue;
         }
-        match build(context, observed, object, plan.certificates.as_ref(), now)? {
+        match build(context, observed, object, &plan, now)? {
             Built::Wanted(desired) => plan.desired.extend(desired),
             Built::Unwanted => plan.removals.extend(removal(observed, object)),
             Built::Held(problem) => _ = plan.held.insert(object, problem),
@@ -34,9 +46,10 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted: the first step that is not done.
-pub fn dismantle(observed: &Observed, namespace: &str) -> Decision {
+pub fn dismantle(pipeline: &Pipeline, observed: &Observed, namespace: &str) -> Decision {
     for step in Owned::DISMANTLING {
-        let ours = |object: &Owned| observed.object(*object).is_some_and(is_ours);
+        let ours =
+            |object: &Owned| !stays(pipeline, *object) && observed.object(*object).is_some_and(is_ours);
         let waiting: Vec<Owned> = step.iter().copied().filter(ours).collect();
         let held: BTreeMap<Owned, Problem> = step
             .iter()
@@ -48,6 +61,17 @@ pub fn dismantle(observed: &Observed, namespace: &str) -> Decision {
         }
     }
     Decision::Release
+}
+
+/// Whether an object outlives the MetricsPipeline: a kube-apiserver may depend on it.
+fn stays(pipeline: &Pipeline, object: Owned) -> bool {
+    let is_one = matches!(object, Owned::FrontProxyCaSecret | Owned::FrontProxySecret);
+    // A spec that can't be read may have asked for it.
+    let keep = pipeline
+        .spec
+        .as_ref()
+        .map_or(FrontProxyDeletion::Keep, |spec| spec.certificates.front_proxy.on_deletion);
+    is_one && keep == FrontProxyDeletion::Keep
 }
 
 enum Built {
@@ -156,7 +180,7 @@ fn plan_certificates(
         [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| held.get(&object)).cloned();
     let problem = match blocker {
         Some(problem) => problem,
-        None => match certificates::plan(context.spec, &context.settings.namespace, observed, now) {
+        None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
             Err(error) => {
                 Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))
@@ -173,7 +197,7 @@ fn build(
     context: Context<'_>,
     observed: &Observed,
     object: Owned,
-    certificates: Option<&pki::Plan>,
+    plan: &Maintain,
     now: Timestamp,
 ) -> Result<Built, DecideError> {
     let one = |desired: Desired| Built::Wanted(vec![desired]);
@@ -190,9 +214,12 @@ fn build(
         Owned::DisruptionBudget => objects::disruption_budget::build(context)?.map_or(Built::Unwanted, one),
         Owned::ConfigMap => config_map(context, observed)?,
         Owned::Deployment => deployment(context, observed, now)?,
+        Owned::FrontProxyCaSecret | Owned::FrontProxySecret | Owned::FrontProxyFlags => {
+            with_front_proxy(context, observed, object, plan.front_proxy.as_ref())?
+        }
         // Held, all four, when there are no certificates.
         Owned::CaSecret | Owned::ServingSecret | Owned::ApiServiceV1beta1 | Owned::ApiServiceV1 => {
-            match certificates {
+            match &plan.certificates {
                 Some(plan) => one(with_certificates(context, observed, object, plan)?),
                 None => Built::Wanted(Vec::new()),
             }
@@ -222,6 +249,77 @@ fn with_certificates(
         }
     };
     Ok(desired)
+}
+
+fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem> {
+    if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
+        return None;
+    }
+    if !context.settings.powers.has(Power::CsrApproval) {
+        let field = "spec.metricsCore.kubelet.tls.csrApproval";
+        return Some(Power::CsrApproval.missing(field, &context.settings.namespace));
+    }
+    let why = observed.approval_refused.as_ref()?;
+    Some(Problem::new(
+        Reason::ApplyFailed,
+        format!(
+            "The kubelets' CertificateSigningRequests can't be read or approved: kube-apiserver says \"{why}\". If it is a right \
+             that is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            Power::CsrApproval.chart_value()
+        ),
+    ))
+}
+
+/// What is not asked for any more goes, but for what a kube-apiserver may depend on.
+fn with_front_proxy(
+    context: Context<'_>,
+    observed: &Observed,
+    object: Owned,
+    plan: Option<&pki::front_proxy::Plan>,
+) -> Result<Built, DecideError> {
+    if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
+        return Ok(if stays(context.pipeline, object) { Built::Wanted(Vec::new()) } else { Built::Unwanted });
+    }
+    let Some(plan) = plan else { return Ok(Built::Wanted(Vec::new())) };
+    let mut desired = match object {
+        Owned::FrontProxyCaSecret => objects::front_proxy_ca_secret::build(context, plan)?,
+        Owned::FrontProxySecret => objects::front_proxy_secret::build(context, plan)?,
+        _ => return Ok(Built::Wanted(vec![objects::front_proxy_flags::build(context)?])),
+    };
+    // A key that somebody else stored meanwhile must not be lost.
+    desired.resource_version =
+        observed.object(object).and_then(|found| found.metadata.resource_version.clone());
+    Ok(Built::Wanted(vec![desired]))
+}
+
+fn plan_front_proxy(
+    context: Context<'_>,
+    observed: &Observed,
+    now: Timestamp,
+    held: &mut BTreeMap<Owned, Problem>,
+) -> Option<pki::front_proxy::Plan> {
+    if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
+        return None;
+    }
+    let settings = context.settings;
+    let secrets = [Owned::FrontProxyCaSecret, Owned::FrontProxySecret];
+    let problem = if !settings.powers.has(Power::FrontProxy) {
+        Power::FrontProxy.missing("spec.certificates.frontProxy", &settings.namespace)
+    } else if let Some(problem) = secrets.into_iter().find_map(|object| held.get(&object)) {
+        problem.clone()
+    } else {
+        match front_proxy::plan(context.spec, settings, observed, now) {
+            Ok(plan) => return Some(plan),
+            Err(error) => Problem::new(
+                Reason::ApplyFailed,
+                format!("A certificate of the front proxy was not issued: {error}."),
+            ),
+        }
+    };
+    for object in Owned::FRONT_PROXY {
+        held.entry(object).or_insert_with(|| problem.clone());
+    }
+    None
 }
 
 fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, DecideError> {

@@ -3,6 +3,7 @@ use super::*;
 use crate::apply::differences;
 use crate::observe::{Found, Unreadable};
 use crate::owned::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::powers::Powers;
 use crds::{KubeletTlsMode, MetricsPipelineSpec};
 use kube::core::DynamicObject;
 use serde_json::json;
@@ -50,10 +51,8 @@ fn ours() -> Value {
 #[test]
 fn a_new_pipeline_gets_everything_but_the_registration() {
     let plan = planned(|_| {}, &empty());
-    let expected: Vec<_> = Owned::ALL
-        .into_iter()
-        .filter(|object| !Owned::API_SERVICES.contains(object) && *object != Owned::DisruptionBudget)
-        .collect();
+    let later = [Owned::API_SERVICES.as_slice(), &Owned::FRONT_PROXY, &[Owned::DisruptionBudget]].concat();
+    let expected: Vec<_> = Owned::ALL.into_iter().filter(|object| !later.contains(object)).collect();
     assert_eq!(objects(&plan), expected);
     assert_eq!(plan.held[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
     assert!(plan.removals.is_empty());
@@ -183,9 +182,17 @@ fn deletion_goes_step_by_step_from_the_registration() {
         put(&mut observed, object, &ours(), &json!({}));
     }
     put(&mut observed, Owned::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
+    let dismantle = |on_deletion: FrontProxyDeletion, observed: &Observed| {
+        with_context(
+            |spec| spec.certificates.front_proxy.on_deletion = on_deletion,
+            |context| dismantle(context.pipeline, observed, "ns"),
+        )
+    };
     let mut order = Vec::new();
     for _ in 0..3 {
-        let Decision::Dismantle(plan) = dismantle(&observed, "ns") else { panic!("not dismantled") };
+        let Decision::Dismantle(plan) = dismantle(FrontProxyDeletion::Keep, &observed) else {
+            panic!("not dismantled")
+        };
         assert_eq!(plan.removals.len(), plan.waiting.len());
         for object in plan.waiting {
             order.push(object);
@@ -193,12 +200,73 @@ fn deletion_goes_step_by_step_from_the_registration() {
         }
     }
     assert_eq!(order[..2], Owned::API_SERVICES);
-    assert_eq!(order.len(), Owned::ALL.len() - 1, "somebody else's stays");
-    assert!(matches!(dismantle(&observed, "ns"), Decision::Release));
+    assert_eq!(
+        order.len(),
+        Owned::ALL.len() - 3,
+        "somebody else's stays, and what kube-apiserver may depend on"
+    );
+    assert!(matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Release));
+    let Decision::Dismantle(plan) = dismantle(FrontProxyDeletion::Delete, &observed) else {
+        panic!("not dismantled")
+    };
+    assert_eq!(plan.waiting, [Owned::FrontProxySecret, Owned::FrontProxyCaSecret]);
 
     let why = Unreadable { forbidden: true, message: "no".to_owned() };
     observed.objects.insert(Owned::ApiServiceV1, Found::Unreadable(why));
-    assert!(matches!(dismantle(&observed, "ns"), Decision::Dismantle(plan) if plan.held.len() == 1));
+    assert!(
+        matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Dismantle(plan) if plan.held.len() == 1)
+    );
+}
+
+#[test]
+fn the_front_proxys_certificates_come_when_asked_for_and_stay() {
+    let issue = |spec: &mut MetricsPipelineSpec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue;
+    let mut observed = empty();
+    let plan = planned(issue, &observed);
+    let all = objects(&plan);
+    assert!(Owned::FRONT_PROXY.iter().all(|object| all.contains(object)), "{all:?}");
+
+    for object in Owned::FRONT_PROXY {
+        put(&mut observed, object, &ours(), &json!({}));
+    }
+    let removed = |plan: &Maintain| plan.removals.iter().map(|removal| removal.object).collect::<Vec<_>>();
+    assert_eq!(removed(&planned(|_| {}, &observed)), [Owned::FrontProxyFlags]);
+    let delete = |spec: &mut MetricsPipelineSpec| {
+        spec.certificates.front_proxy.on_deletion = FrontProxyDeletion::Delete;
+    };
+    assert_eq!(removed(&planned(delete, &observed)), Owned::FRONT_PROXY);
+}
+
+#[test]
+fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
+    let plan = with_context(
+        |spec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue,
+        |context| {
+            let settings = crate::flags::Settings { powers: Powers::default(), ..context.settings.clone() };
+            maintain(Context { settings: &settings, ..context }, &empty(), now()).expect("a plan")
+        },
+    );
+    for object in Owned::FRONT_PROXY {
+        let problem = &plan.held[&object];
+        assert_eq!(problem.reason, Reason::PermissionMissing);
+        assert!(problem.message.contains("--set frontProxy.enabled=true"), "{}", problem.message);
+    }
+    assert!(objects(&plan).contains(&Owned::ServingSecret), "the others go on");
+
+    let approve =
+        |spec: &mut MetricsPipelineSpec| spec.metrics_core.kubelet.tls.csr_approval = CsrApproval::Exact;
+    let with = |powers: Powers| {
+        with_context(approve, |context| {
+            let settings = crate::flags::Settings { powers, ..context.settings.clone() };
+            maintain(Context { settings: &settings, ..context }, &empty(), now())
+                .expect("a plan")
+                .csr_approval
+        })
+    };
+    let problem = with(Powers::default()).expect("a problem");
+    assert_eq!(problem.reason, Reason::PermissionMissing);
+    assert!(problem.message.contains("--set csrApproval.enabled=true"), "{}", problem.message);
+    assert_eq!(with(Powers { csr_approval: true, ..Powers::default() }), None);
 }
 
 #[test]

@@ -3,15 +3,21 @@
 
 mod nodes;
 mod observer;
+mod proof;
+mod replicas;
 mod served;
 mod usage;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crds::front_proxy::PROXY_CA;
+use crds::report::Report;
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
 use crate::nanny::Usage;
@@ -19,6 +25,8 @@ use crate::nanny::resize::Refusals;
 use crate::owned::Owned;
 
 pub use observer::{ObserveError, Observer};
+pub use proof::{Proof, Replica, Seen};
+pub use replicas::{ReportError, Teller};
 pub use served::{MAX_RESPONSE, Served};
 pub use watches::{Changes, Source};
 
@@ -105,6 +113,20 @@ pub enum KubeletCa {
     Unreadable(Unreadable),
 }
 
+/// ConfigMap kube-system/extension-apiserver-authentication.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FrontProxyMap {
+    /// It was not asked for yet.
+    #[default]
+    NotRead,
+    /// There is none.
+    Absent,
+    /// Its data.
+    Found(BTreeMap<String, String>),
+    /// It could not be read.
+    Unreadable(Unreadable),
+}
+
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -129,8 +151,26 @@ pub struct Observed {
     pub usage: Option<Usage>,
     /// What was refused to be done to pods.
     pub refusals: Refusals,
-    /// Whether a request for metrics is answered.
+    /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
+    /// Whether the last request failed, and the next one decides.
+    pub served_in_doubt: bool,
+    /// How kube-apiserver is known to aggregated API servers.
+    pub front_proxy: FrontProxyMap,
+    /// The pods of metrics-core that run, and what they told.
+    pub replicas: Vec<Teller>,
+    /// The NetworkPolicies of the operator's namespace, once they may explain something.
+    pub network_policies: Option<Vec<NetworkPolicy>>,
+    /// How many CertificateSigningRequests of kubelets wait for an approval, once they may explain something.
+    pub pending_kubelet_csrs: Option<usize>,
+    /// Since when nodes have had no metrics although their kubelets answer.
+    pub uncovered_since: Option<Timestamp>,
+    /// Requests of kubelets for serving certificates that nobody decided on; empty unless they may be approved.
+    pub signing_requests: Vec<CertificateSigningRequest>,
+    /// Why requests that match could not be approved, in kube-apiserver's words.
+    pub approval_refused: Option<String>,
+    /// Which certificate the replicas serve; looked at only while a CA is being replaced.
+    pub proof: Option<Proof>,
 }
 
 impl Observed {
@@ -150,6 +190,43 @@ impl Observed {
             Some(Found::Unreadable(why)) => Some(why),
             _ => None,
         }
+    }
+
+    /// What the ready replicas told; of those that are not ready, too, when none is.
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+        let told = |replica: &&Teller| replica.report.is_ok();
+        let any_ready = self.replicas.iter().filter(told).any(|replica| replica.ready);
+        self.replicas
+            .iter()
+            .filter(move |replica| replica.ready || !any_ready)
+            .filter_map(|replica| replica.report.as_deref().ok())
+    }
+
+    /// What kube-apiserver publishes as the front proxy's CA, PEM.
+    #[must_use]
+    pub fn published_front_proxy_ca(&self) -> Option<&str> {
+        match &self.front_proxy {
+            FrontProxyMap::Found(data) => data.get(PROXY_CA).map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// In words why no replica told anything; `None` when one did.
+    #[must_use]
+    pub fn why_no_report(&self) -> Option<String> {
+        if self.reports().next().is_some() {
+            return None;
+        }
+        let why: Vec<_> = self
+            .replicas
+            .iter()
+            .filter_map(|replica| Some(format!("pod {}: {}", replica.pod, replica.report.as_ref().err()?)))
+            .collect();
+        Some(if why.is_empty() {
+            "No pod of metrics-core runs that could be asked.".to_owned()
+        } else {
+            format!("The replicas could not be asked: {}.", why.join("; "))
+        })
     }
 
     /// A typed copy of an object.

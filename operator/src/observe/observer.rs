@@ -4,21 +4,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use crds::cause::ScrapeCause;
 use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec, NannyMode, ScalingMode};
+use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
+use kube::config::AuthInfo;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::nodes::Nodes;
+use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, KubeletCa, Observed, Pipeline, Served, Unreadable, served, usage};
+use super::{Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served, usage};
+use crate::approval::{self, SIGNER};
 use crate::causes::causes;
+use crate::decide::ownership::is_ours;
+use crate::diagnosis::{Symptoms, kubelets};
 use crate::nanny::resize::Refusal;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::pki::Certificate;
+use crate::powers::Powers;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -37,6 +49,12 @@ const MAX_PIPELINES: u32 = 500;
 
 /// Pods of metrics-core beyond this many are not looked at; there are at most 16, and those that end.
 const MAX_PODS: u32 = 100;
+
+/// NetworkPolicies of the namespace beyond this many are not looked at.
+const MAX_POLICIES: u32 = 200;
+
+/// Requests of kubelets that wait beyond this many are looked at when those before them are decided.
+const MAX_REQUESTS: usize = 1000;
 
 /// Why nothing could be observed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +79,9 @@ pub enum ObserveError {
 pub struct Observer {
     client: Client,
     namespace: String,
+    /// The owned objects that may be seen.
+    objects: Vec<Owned>,
+    powers: Powers,
     changes: Arc<Changes>,
     known: Known,
     _watches: JoinSet<()>,
@@ -72,18 +93,25 @@ pub struct Observer {
     refused: BTreeMap<String, Instant>,
     /// Where the kubelets' CA was last read from.
     kubelet_ca_of: Option<ConfigMapKey>,
+    token: Token,
+    trust: Trust,
 }
 
 impl Observer {
     /// Starts the watches; the first observation reads everything.
     #[must_use]
-    pub fn start(client: Client, namespace: String) -> Self {
+    pub fn start(client: Client, namespace: String, powers: Powers, auth: &AuthInfo) -> Self {
+        // Without the right to see an object there is nothing to watch.
+        let seen = |object: &Owned| object.power().is_none_or(|power| powers.has(power));
+        let objects: Vec<_> = Owned::ALL.into_iter().filter(seen).collect();
         let changes = Arc::new(Changes::default());
         let known: Known = Arc::new(Mutex::default());
-        let watches = watches::start(&client, &namespace, &changes, &known);
+        let watches = watches::start(&client, &namespace, &objects, powers, &changes, &known);
         Self {
             client,
             namespace,
+            objects,
+            powers,
             changes,
             known,
             _watches: watches,
@@ -94,6 +122,8 @@ impl Observer {
             counted_containers: None,
             refused: BTreeMap::new(),
             kubelet_ca_of: None,
+            token: Token::of(auth),
+            trust: Trust::default(),
         }
     }
 
@@ -133,6 +163,10 @@ impl Observer {
     /// Takes over a pod as kube-apiserver answered when it was resized.
     pub fn resized(&mut self, pod: Pod) {
         let same = |other: &Pod| other.metadata.uid == pod.metadata.uid;
+        // What it refused before is history.
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        self.refused.remove(&uid);
+        self.observed.refusals.remove(&uid);
         if let Some(known) = self.observed.pods.iter_mut().find(|other| same(other)) {
             *known = pod;
         }
@@ -161,7 +195,7 @@ impl Observer {
     pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
-            changed.extend(Source::all());
+            changed.extend(Source::all(&self.objects, self.powers));
             self.read_all = Some(Instant::now());
         }
         while let Some(source) = changed.pop_first() {
@@ -208,6 +242,21 @@ impl Observer {
             }
             // Its watch keeps the count.
             Source::Nodes => {}
+            Source::FrontProxy => {
+                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), crds::front_proxy::NAMESPACE);
+                let answer = within("a ConfigMap", api.get_opt(crds::front_proxy::CONFIG_MAP)).await;
+                self.observed.front_proxy = match answer {
+                    Ok(Some(map)) => FrontProxyMap::Found(map.data.unwrap_or_default()),
+                    Ok(None) => FrontProxyMap::Absent,
+                    Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
+                };
+            }
+            Source::SigningRequests => match self.signing_requests().await {
+                Ok(pending) => self.observed.signing_requests = pending,
+                Err(error) => {
+                    self.observed.approval_refused = Some(self.tolerate(source, error)?.message);
+                }
+            },
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
@@ -244,11 +293,15 @@ impl Observer {
         self.kubelet_ca_of.clone_from(source);
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
-        self.observed.served = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
+        let seen = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
             served::ask(&self.client).await
         } else {
             Served::NotAsked
         };
+        self.take_served(seen);
+        // After the request, which leaves its marks in them.
+        self.ask_replicas().await;
+        self.look_closer().await;
         self.ask_for_the_nanny(spec).await;
         &self.observed
     }
@@ -271,6 +324,111 @@ impl Observer {
         } else if is_due(self.counted_containers, COUNT_CONTAINERS) {
             self.observed.containers = usage::containers(&self.client).await;
             self.counted_containers = Some(Instant::now());
+        }
+    }
+
+    /// One request that fails changes nothing yet, unless kube-apiserver says itself that nothing is served.
+    fn take_served(&mut self, seen: Served) {
+        let failed = matches!(seen, Served::Refused { .. } | Served::Failed { .. });
+        let was_good = matches!(self.observed.served, Served::Answered { .. });
+        let first = failed && was_good && !self.observed.served_in_doubt;
+        if first && Symptoms::read(&self.observed).unavailable.is_none() {
+            self.observed.served_in_doubt = true;
+        } else {
+            self.observed.served_in_doubt = false;
+            self.observed.served = seen;
+        }
+    }
+
+    async fn ask_replicas(&mut self) {
+        let Some(ca) = self.trusted_ca() else {
+            self.observed.replicas.clear();
+            return;
+        };
+        self.observed.replicas = replicas::ask(
+            &self.observed.pods,
+            &self.observed.replicas,
+            &self.namespace,
+            &ca,
+            &mut self.trust,
+            &self.token,
+        )
+        .await;
+        let uncovered = kubelets::coverage(&self.observed)
+            .is_some_and(|nodes| nodes.covered + nodes.failing < nodes.total && nodes.covered > 0);
+        let since = self.observed.uncovered_since.unwrap_or_else(Timestamp::now);
+        self.observed.uncovered_since = uncovered.then_some(since);
+    }
+
+    /// The CA that kube-apiserver trusts, so that what it finds wrong with a replica is found here too; before there
+    /// is an APIService of ours, the one that stands beside the serving certificate.
+    fn trusted_ca(&self) -> Option<String> {
+        let text = |object: Owned, pointer: &str| {
+            let found = self.observed.object(object).filter(|found| is_ours(found))?;
+            let encoded = found.data.pointer(pointer)?.as_str()?;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+            String::from_utf8(decoded).ok()
+        };
+        text(Owned::ApiServiceV1beta1, "/spec/caBundle")
+            .or_else(|| text(Owned::ServingSecret, "/data/ca.crt"))
+    }
+
+    /// Reads what explains a fault, and only then: a settled operator need not know.
+    async fn look_closer(&mut self) {
+        let failing = kubelets::failing(&self.observed);
+        let failed = |causes: &[ScrapeCause]| failing.iter().any(|one| causes.contains(&one.cause));
+        let unreached = Symptoms::read(&self.observed).broken()
+            || failed(&[ScrapeCause::Timeout, ScrapeCause::Unreachable]);
+        self.observed.network_policies = if unreached {
+            let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), &self.namespace);
+            let list = within("NetworkPolicies", api.list(&ListParams::default().limit(MAX_POLICIES))).await;
+            list.ok().map(|list| list.items)
+        } else {
+            None
+        };
+        self.observed.pending_kubelet_csrs = if failed(&[ScrapeCause::TlsUnknownCa]) {
+            self.signing_requests().await.ok().map(|pending| pending.len())
+        } else {
+            None
+        };
+    }
+
+    /// Looks at which certificate each replica serves; whether all serve the given one.
+    pub async fn prove(
+        &mut self,
+        port: u16,
+        server: &str,
+        certificate: &Certificate,
+        ca: &Certificate,
+    ) -> bool {
+        let proof = proof::look(&self.observed.pods, port, server, certificate, ca).await;
+        let proven = proof.proven(&self.observed.pods).is_some();
+        self.observed.proof = Some(proof);
+        proven
+    }
+
+    /// Takes over what kube-apiserver refused when requests were to be approved.
+    pub fn approval_refused(&mut self, why: Option<String>) {
+        self.observed.approval_refused = why;
+    }
+
+    /// Nothing is to be proven.
+    pub fn settle(&mut self) {
+        self.observed.proof = None;
+    }
+
+    /// Those that wait, page by page: the decided ones stay for an hour, and a new cluster has thousands.
+    async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
+        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
+        let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(500);
+        let mut pending = Vec::new();
+        loop {
+            let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
+            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
+                _ => return Ok(pending),
+            }
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crds::MetricsPipeline;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -17,8 +18,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::approval::SIGNER;
 use crate::causes::causes;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::powers::Powers;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +36,21 @@ pub enum Source {
     Endpoints,
     /// How many nodes there are.
     Nodes,
+    /// How kube-apiserver is known to aggregated API servers.
+    FrontProxy,
+    /// Kubelets' requests for serving certificates.
+    SigningRequests,
 }
 
 impl Source {
     /// All that is watched.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Pipelines, Self::Pods, Self::Endpoints].into_iter().chain(Owned::ALL.map(Self::Object))
+    pub fn all(objects: &[Owned], powers: Powers) -> impl Iterator<Item = Self> {
+        let objects = objects.iter().copied().map(Self::Object);
+        let requests = powers.csr_approval.then_some(Self::SigningRequests);
+        [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
+            .into_iter()
+            .chain(requests)
+            .chain(objects)
     }
 }
 
@@ -76,7 +88,14 @@ impl Changes {
 pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<Owned, String>>>;
 
 /// Watches all sources until the set is dropped.
-pub(super) fn start(client: &Client, namespace: &str, changes: &Arc<Changes>, known: &Known) -> JoinSet<()> {
+pub(super) fn start(
+    client: &Client,
+    namespace: &str,
+    objects: &[Owned],
+    powers: Powers,
+    changes: &Arc<Changes>,
+    known: &Known,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let labels = |key: &str| format!("{key}={METRICS_CORE}");
 
@@ -91,7 +110,17 @@ pub(super) fn start(client: &Client, namespace: &str, changes: &Arc<Changes>, kn
     let of_ours = config().labels(&labels("kubernetes.io/service-name"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
 
-    for object in Owned::ALL {
+    let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
+        Api::namespaced(client.clone(), crds::front_proxy::NAMESPACE);
+    let by_name = config().fields(&format!("metadata.name={}", crds::front_proxy::CONFIG_MAP));
+    tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
+    if powers.csr_approval {
+        let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
+        let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));
+        tasks.spawn(follow(watch(requests, of_kubelets), changes.clone(), Source::SigningRequests, |_| true));
+    }
+
+    for object in objects.iter().copied() {
         let api: Api<PartialObjectMeta<DynamicObject>> =
             api(client, &object.resource(), object.namespace(namespace));
         let by_name = config().fields(&format!("metadata.name={}", object.name()));

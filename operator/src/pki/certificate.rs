@@ -23,6 +23,8 @@ pub struct Certificate {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
+    /// The subject's common name, if it has one that is text.
+    pub common_name: Option<String>,
     /// Whether it may sign others (RFC 5280, 4.2.1.9).
     pub is_ca: bool,
     /// DNS names of the subject (RFC 5280, 4.2.1.6).
@@ -97,6 +99,12 @@ impl Certificate {
         let certificate = Self {
             not_before: time(parsed.validity().not_before.timestamp())?,
             not_after: time(parsed.validity().not_after.timestamp())?,
+            common_name: parsed
+                .subject()
+                .iter_common_name()
+                .next()
+                .and_then(|name| name.as_str().ok())
+                .map(str::to_owned),
             is_ca,
             dns_names,
             algorithm,
@@ -104,6 +112,12 @@ impl Certificate {
             der: der.clone(),
         };
         Ok(certificate)
+    }
+
+    /// The certificate itself (RFC 5280, 4.1) in DER.
+    #[must_use]
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
     }
 
     /// PEM (RFC 7468).
@@ -159,6 +173,16 @@ impl Certificate {
     /// Whether it is a server's certificate signed by this CA: a chain of two that rustls accepts.
     #[must_use]
     pub fn serves_under(&self, ca: &Self) -> bool {
+        self.is_under(ca, webpki::KeyUsage::server_auth())
+    }
+
+    /// Whether it is a client's certificate signed by this CA.
+    #[must_use]
+    pub fn authenticates_under(&self, ca: &Self) -> bool {
+        self.is_under(ca, webpki::KeyUsage::client_auth())
+    }
+
+    fn is_under(&self, ca: &Self, usage: webpki::KeyUsage) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
         // Within the certificate's own validity: expiry is judged apart, with its own words.
@@ -169,7 +193,7 @@ impl Certificate {
                 &[anchor],
                 &[],
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                webpki::KeyUsage::server_auth(),
+                usage,
                 None,
                 None,
             )

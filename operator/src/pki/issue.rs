@@ -71,12 +71,17 @@ pub enum IssueError {
     Generate(#[from] rcgen::Error),
 }
 
-/// Issues a CA: it signs server certificates itself (path length 0) and nothing else.
-pub fn issue_ca(algorithm: KeyAlgorithm, validity: Duration, now: Timestamp) -> Result<Pair, IssueError> {
+/// Issues a CA: it signs certificates itself (path length 0) and nothing else.
+pub fn issue_ca(
+    name: &str,
+    algorithm: KeyAlgorithm,
+    validity: Duration,
+    now: Timestamp,
+) -> Result<Pair, IssueError> {
     let key = new_key(algorithm)?;
     let mut parameters = CertificateParams::new(Vec::new())?;
     // A name of its own for each CA: verifiers that look for the issuer by name find the right one of two.
-    parameters.distinguished_name = common_name(&format!("metrics-core CA {}", now.as_second()));
+    parameters.distinguished_name = common_name(&format!("{name} {}", now.as_second()));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     set_validity(&mut parameters, now, now + validity);
@@ -93,13 +98,35 @@ pub fn issue_leaf(
     validity: Duration,
     now: Timestamp,
 ) -> Result<Pair, IssueError> {
+    let mut parameters = CertificateParams::new(names.to_vec())?;
+    parameters.distinguished_name = common_name("metrics-core");
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    set_validity(&mut parameters, now, ca_not_after.min(now + validity));
+    sign(ca, parameters, algorithm)
+}
+
+/// Issues a client certificate.
+pub fn issue_client(
+    ca: &Pair,
+    name: &str,
+    algorithm: KeyAlgorithm,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<Pair, IssueError> {
+    let mut parameters = CertificateParams::new(Vec::new())?;
+    parameters.distinguished_name = common_name(name);
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    set_validity(&mut parameters, now, until);
+    sign(ca, parameters, algorithm)
+}
+
+/// Signs a new key.
+fn sign(ca: &Pair, mut parameters: CertificateParams, algorithm: KeyAlgorithm) -> Result<Pair, IssueError> {
     let authority = CertificateDer::from_pem_slice(ca.certificate.as_bytes())
         .map_err(|error| IssueError::Authority(error.to_string()))?;
     let issuer = Issuer::from_ca_cert_der(&authority, ca.key.load()?)
         .map_err(|error| IssueError::Authority(error.to_string()))?;
     let key = new_key(algorithm)?;
-    let mut parameters = CertificateParams::new(names.to_vec())?;
-    parameters.distinguished_name = common_name("metrics-core");
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.use_authority_key_identifier_extension = true;
     parameters.key_usages = match algorithm {
@@ -109,8 +136,6 @@ pub fn issue_leaf(
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment]
         }
     };
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    set_validity(&mut parameters, now, ca_not_after.min(now + validity));
     let certificate = parameters.signed_by(&key, &issuer)?;
     Ok(Pair { certificate: certificate.pem(), key: PrivateKey(key.serialize_pem()) })
 }

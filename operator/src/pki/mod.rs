@@ -3,25 +3,43 @@
 //! All pure: it needs neither a client nor a clock, only the entropy of new keys. Times are passed in.
 
 mod certificate;
+pub mod front_proxy;
+pub mod front_proxy_flags;
 mod issue;
 mod plan;
 
 pub use certificate::{Certificate, ParseError};
-pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_leaf};
-pub use plan::{Found, Plan, Rollover, Wanted, Why, plan};
+pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
+pub use plan::{Found, Plan, Rollover, Trusted, Wanted, Why, plan};
 
 use std::time::Duration;
 
 /// How far `notBefore` lies in the past, so that a machine with a late clock accepts a new certificate.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a new CA must have been trusted before a certificate of it is used: every kube-apiserver follows
-/// the APIService by its own watch.
-pub const TRUST_SETTLES: Duration = Duration::from_secs(60);
+/// How fast certificates age. Only tests have another than the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long every APIService must have held a new CA before a certificate of it is used: each kube-apiserver
+    /// follows the APIServices by a watch of its own, which nobody else can see.
+    pub trust_settles: Duration,
+    /// Validities are divided by this.
+    pub compression: u32,
+}
 
-/// How long an old CA stays trusted after the serving certificate moved on: every replica of metrics-core
-/// follows the Secret by its own watch.
-pub const RETIREMENT: Duration = Duration::from_secs(5 * 60);
+impl Default for Timing {
+    fn default() -> Self {
+        Self { trust_settles: Duration::from_secs(60), compression: 1 }
+    }
+}
+
+impl Timing {
+    /// How long a certificate is valid that shall be valid for `validity`; at least ten seconds.
+    #[must_use]
+    pub fn validity(&self, validity: Duration) -> Duration {
+        (validity / self.compression.max(1)).max(Duration::from_secs(10))
+    }
+}
 
 /// The names that a client may use for metrics-core; kube-apiserver asks for `SERVICE.NAMESPACE.svc`.
 #[must_use]

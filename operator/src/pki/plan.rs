@@ -3,9 +3,9 @@
 //! A CA is replaced in steps, each a state of the objects themselves, so that the operator may stop anywhere:
 //!
 //! 1. `Trusting`: the new CA is stored; the bundle holds old and new; the serving certificate is the old one.
-//! 2. When every APIService holds the new CA, and has for [`TRUST_SETTLES`], the serving certificate is
+//! 2. When every APIService holds the new CA, and has for [`Wanted::trust_settles`], the serving certificate is
 //!    issued by it.
-//! 3. `Retiring`: the bundle holds both until every replica had [`RETIREMENT`] to load the new certificate.
+//! 3. `Retiring`: the bundle holds both until every replica is proven to serve the new certificate.
 //! 4. `Settled`: the bundle holds the new one.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use crds::KeyAlgorithm;
 use jiff::Timestamp;
 
-use super::{BACKDATE, Certificate, IssueError, Pair, PrivateKey, RETIREMENT, TRUST_SETTLES};
+use super::{BACKDATE, Certificate, IssueError, Pair, PrivateKey};
 use super::{issue_ca, issue_leaf};
 
 /// What the spec asks for.
@@ -28,6 +28,17 @@ pub struct Wanted {
     pub serving_validity: Duration,
     /// DNS names of the serving certificate.
     pub names: Vec<String>,
+    /// How long every APIService must have held a new CA before a certificate of it is used.
+    pub trust_settles: Duration,
+}
+
+/// The `caBundle` of an APIService.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// PEM.
+    pub bundle: Vec<u8>,
+    /// When we last changed the APIService: it holds the bundle at least since then. By kube-apiserver's clock.
+    pub since: Option<Timestamp>,
 }
 
 /// What is stored; everything may be missing or nonsense.
@@ -42,7 +53,9 @@ pub struct Found {
     /// `ca.crt` of the serving Secret.
     pub serving_ca: Option<Vec<u8>>,
     /// `caBundle` of each of our APIServices that exists.
-    pub trusted: Vec<Vec<u8>>,
+    pub trusted: Vec<Trusted>,
+    /// The certificate that every replica was seen to serve.
+    pub proven: Option<Certificate>,
 }
 
 /// Why a certificate is replaced.
@@ -62,7 +75,9 @@ pub enum Why {
     NotYetValid(Timestamp),
     /// It does not name the Service.
     WrongNames(Vec<String>),
-    /// No CA that is known signed it for a server.
+    /// Its subject has another common name.
+    OtherName(String),
+    /// No CA that is known signed it for its purpose.
     UnknownAuthority,
     /// Its CA was replaced.
     NewAuthority,
@@ -84,9 +99,10 @@ impl fmt::Display for Why {
             Self::Expired(when) => write!(f, "it expired at {when}"),
             Self::NotYetValid(when) => write!(f, "it is valid only from {when}"),
             Self::WrongNames(names) => write!(f, "it names {}", names.join(", ")),
-            Self::UnknownAuthority => f.write_str("no known CA signed it for a server"),
+            Self::OtherName(name) => write!(f, "its common name is {name}"),
+            Self::UnknownAuthority => f.write_str("no known CA signed it for its purpose"),
             Self::NewAuthority => f.write_str("its CA was replaced"),
-            Self::AlgorithmChanged => f.write_str("certificates.keyAlgorithm was changed"),
+            Self::AlgorithmChanged => f.write_str("its key is of another algorithm than asked for"),
             Self::ValidityShortened => f.write_str("its validity in the spec was shortened"),
             Self::Due => f.write_str("its renewal was due"),
         }
@@ -100,7 +116,7 @@ pub enum Rollover {
     Settled,
     /// The new CA is being made known; the serving certificate is still of the old one.
     Trusting,
-    /// The serving certificate is of the new CA; the old one is trusted until every replica serves it.
+    /// The serving certificate is of the new CA; the old one is trusted until every replica is proven to serve it.
     Retiring,
 }
 
@@ -134,11 +150,13 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
     let (ca, ca_certificate, ca_renewed) = authority(wanted, found, now)?;
     let known = known_authorities(found, &ca_certificate, now);
 
-    let trusted_since = ca_certificate.issued() + TRUST_SETTLES;
-    let in_every_bundle = found.trusted.iter().all(|bundle| {
-        Certificate::parse_pem(bundle).is_ok_and(|certificates| certificates.contains(&ca_certificate))
+    let since = found.trusted.iter().filter_map(|trusted| trusted.since);
+    let settled = since.fold(ca_certificate.issued(), Timestamp::max) + wanted.trust_settles;
+    let in_every_bundle = found.trusted.iter().all(|trusted| {
+        Certificate::parse_pem(&trusted.bundle)
+            .is_ok_and(|certificates| certificates.contains(&ca_certificate))
     });
-    let is_trusted = found.trusted.is_empty() || (in_every_bundle && trusted_since <= now);
+    let is_trusted = found.trusted.is_empty() || (in_every_bundle && settled <= now);
 
     let mut renew = None;
     let mut kept = None;
@@ -164,21 +182,21 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
     };
 
     let under_current = serving_certificate.serves_under(&ca_certificate);
-    let retires = serving_certificate.issued() + RETIREMENT;
-    let rollover = match (known.is_empty(), under_current) {
+    let is_proven = found.proven.as_ref() == Some(&serving_certificate);
+    let rollover = match (known.is_empty() || is_proven, under_current) {
         (_, false) => Rollover::Trusting,
-        (false, true) if now < retires => Rollover::Retiring,
-        (_, true) => Rollover::Settled,
+        (false, true) => Rollover::Retiring,
+        (true, true) => Rollover::Settled,
     };
     let previous = match rollover {
         Rollover::Settled => String::new(),
         Rollover::Trusting | Rollover::Retiring => known.iter().map(Certificate::to_pem).collect(),
     };
     let step = match rollover {
-        Rollover::Settled => None,
+        // The proof is looked for until it is there.
+        Rollover::Settled | Rollover::Retiring => None,
         // Trust may come later than at that moment; then a change of the APIServices tells.
-        Rollover::Trusting => Some(trusted_since.max(now + Duration::from_secs(5))),
-        Rollover::Retiring => Some(retires),
+        Rollover::Trusting => Some(settled.max(now + Duration::from_secs(1))),
     };
     let next = [Some(ca_certificate.renewal_time()), Some(serving_certificate.renewal_time()), step]
         .into_iter()
@@ -208,7 +226,7 @@ fn authority(
         Ok((pair, certificate)) => return Ok((pair, certificate, None)),
         Err(why) => why,
     };
-    let pair = issue_ca(wanted.algorithm, wanted.ca_validity, now)?;
+    let pair = issue_ca("metrics-core CA", wanted.algorithm, wanted.ca_validity, now)?;
     let certificate = first(&pair.certificate)?;
     Ok((pair, certificate, Some(why)))
 }
@@ -252,7 +270,10 @@ fn read_serving(
     Ok(Usable { pair, certificate, outdated })
 }
 
-fn read_pair(stored: Option<&(Vec<u8>, Vec<u8>)>, now: Timestamp) -> Result<(Pair, Certificate), Why> {
+pub(super) fn read_pair(
+    stored: Option<&(Vec<u8>, Vec<u8>)>,
+    now: Timestamp,
+) -> Result<(Pair, Certificate), Why> {
     let (certificate_pem, key) = stored.ok_or(Why::Missing)?;
     let certificate = Certificate::parse_pem(certificate_pem)
         .map_err(|error| Why::Unreadable(format!("can't be read: tls.crt {error}")))?
@@ -276,7 +297,7 @@ fn read_pair(stored: Option<&(Vec<u8>, Vec<u8>)>, now: Timestamp) -> Result<(Pai
     }
 }
 
-fn outdated(
+pub(super) fn outdated(
     certificate: &Certificate,
     algorithm: KeyAlgorithm,
     validity: Duration,
@@ -318,7 +339,7 @@ fn known_authorities(found: &Found, current: &Certificate, now: Timestamp) -> Ve
     known
 }
 
-fn first(pem: &str) -> Result<Certificate, IssueError> {
+pub(super) fn first(pem: &str) -> Result<Certificate, IssueError> {
     Certificate::parse_pem(pem.as_bytes())
         .map(|mut certificates| certificates.swap_remove(0))
         .map_err(|error| IssueError::Authority(error.to_string()))

@@ -9,6 +9,7 @@ fn wanted() -> Wanted {
         ca_validity: 365 * DAY,
         serving_validity: 30 * DAY,
         names: super::super::service_names("metrics-core", "monitoring"),
+        trust_settles: MINUTE,
     }
 }
 
@@ -27,8 +28,13 @@ fn stored(plan: &Plan) -> Found {
         previous: (!plan.previous.is_empty()).then(|| plan.previous.clone().into_bytes()),
         serving: Some(bytes(&plan.serving)),
         serving_ca: Some(plan.bundle.clone().into_bytes()),
-        trusted: vec![plan.bundle.clone().into_bytes(); 2],
+        trusted: vec![trusted(&plan.bundle); 2],
+        proven: None,
     }
+}
+
+fn trusted(bundle: &str) -> Trusted {
+    Trusted { bundle: bundle.as_bytes().to_vec(), since: None }
 }
 
 fn trusts(bundle: &str, serving: &Certificate) -> bool {
@@ -95,7 +101,7 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
 
     // Written, but one APIService was not yet: nothing moves, however late it is.
     let mut half = stored(&trusting);
-    half.trusted = vec![trusting.bundle.clone().into_bytes(), first.bundle.clone().into_bytes()];
+    half.trusted = vec![trusted(&trusting.bundle), trusted(&first.bundle)];
     let waiting = plan(&wanted(), &half, now + 10 * MINUTE).expect("plan");
     assert_eq!(
         (waiting.ca_renewed, waiting.serving_renewed, waiting.rollover),
@@ -103,10 +109,15 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
     );
     assert_eq!(waiting.bundle, trusting.bundle);
 
-    // All hold it, but not for long enough.
+    // All hold it, but not for long enough: counted from when the last of them was written, however old the CA is.
     let found = stored(&trusting);
     let waiting = plan(&wanted(), &found, now + MINUTE / 2).expect("plan");
     assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
+    let mut late = found.clone();
+    late.trusted[1].since = Some(now + 20 * MINUTE);
+    let waiting = plan(&wanted(), &late, now + 20 * MINUTE + MINUTE / 2).expect("plan");
+    assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
+    assert_eq!(waiting.next, now + 21 * MINUTE);
 
     now += MINUTE;
     let retiring = plan(&wanted(), &found, now).expect("plan");
@@ -115,11 +126,16 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
     assert!(trusts(&retiring.bundle, &trusting.serving_certificate), "the old one is still trusted");
     assert!(trusts(&retiring.bundle, &retiring.serving_certificate));
 
-    let found = stored(&retiring);
-    let still = plan(&wanted(), &found, now + 4 * MINUTE).expect("plan");
-    assert_eq!((still.rollover, still.bundle), (Rollover::Retiring, retiring.bundle.clone()));
+    // Time proves nothing, nor does another certificate.
+    let mut found = stored(&retiring);
+    for proven in [None, Some(trusting.serving_certificate.clone())] {
+        found.proven = proven;
+        let still = plan(&wanted(), &found, now + 600 * MINUTE).expect("plan");
+        assert_eq!((still.rollover, still.bundle), (Rollover::Retiring, retiring.bundle.clone()));
+    }
 
-    let settled = plan(&wanted(), &found, now + 5 * MINUTE).expect("plan");
+    found.proven = Some(retiring.serving_certificate.clone());
+    let settled = plan(&wanted(), &found, now + MINUTE).expect("plan");
     assert_eq!(settled.rollover, Rollover::Settled);
     assert_eq!(settled.serving_renewed, None);
     assert!(settled.previous.is_empty());
@@ -221,7 +237,8 @@ proptest::proptest! {
     /// the bundle, is valid, and a plan that was applied is kept by the next one.
     #[test]
     fn every_plan_is_safe(
-        ca_hours in 1_u32..2000, part in 1_u32..=100, steps in proptest::collection::vec(0_u32..200_000, 1..6),
+        ca_hours in 1_u32..2000, part in 1_u32..=100,
+        steps in proptest::collection::vec((0_u32..200_000, proptest::bool::ANY), 1..6),
     ) {
         let hour = Duration::from_secs(3600);
         let wanted = Wanted {
@@ -231,17 +248,23 @@ proptest::proptest! {
         };
         let mut now = start();
         let mut current = plan(&wanted, &Found::default(), now).expect("plan");
-        for step in steps {
+        for (step, proven) in steps {
             now += Duration::from_secs(u64::from(step));
-            let before = stored(&current);
+            let mut before = stored(&current);
+            before.proven = proven.then(|| current.serving_certificate.clone());
             current = plan(&wanted, &before, now).expect("plan");
             proptest::prop_assert!(trusts(&current.bundle, &current.serving_certificate));
             proptest::prop_assert!(current.serving_certificate.valid_at(now));
             // Either what served before stays trusted, or it could not be used any more.
             let old = first(std::str::from_utf8(&before.serving.as_ref().expect("serving").0).expect("text")).expect("pem");
             proptest::prop_assert!(trusts(&current.bundle, &old) || !old.valid_at(now));
+            // An old CA goes only when its successor is proven to serve, or when it could not vouch for anything any more.
+            let served = current.serving_certificate.clone();
+            let dropped = Certificate::parse_pem(&before.trusted[0].bundle).expect("a bundle").into_iter()
+                .any(|ca| ca.valid_at(now) && !current.bundle.contains(ca.to_pem().trim_end()));
+            proptest::prop_assert!(!dropped || (proven && before.serving_ca.is_some() && old == served));
             // What is newly served was trusted before, unless nothing that was served could be used.
-            let trusted_before = trusts(std::str::from_utf8(&before.trusted[0]).expect("text"), &current.serving_certificate);
+            let trusted_before = trusts(std::str::from_utf8(&before.trusted[0].bundle).expect("text"), &current.serving_certificate);
             proptest::prop_assert!(trusted_before || !old.valid_at(now));
             let again = plan(&wanted, &stored(&current), now).expect("plan");
             proptest::prop_assert_eq!((again.ca_renewed, again.serving_renewed), (None, None));

@@ -1,11 +1,13 @@
 //! Events: one for each change of a condition, and for what the operator did of its own accord.
 
 use crds::{ConditionType, MetricsPipeline, MetricsPipelineStatus, Reason, ResizeMethod};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
+use crate::approval::Refusal;
 use crate::nanny::Held;
 use crate::observe::Pipeline;
 use crate::owned::{FIELD_MANAGER, Owned};
@@ -58,12 +60,56 @@ impl Events {
     /// A certificate was issued.
     pub async fn renewed(&self, pipeline: &Pipeline, object: Owned, which: &str, why: &str) {
         let note = format!("A new {which} certificate was issued, as {why}.");
-        self.publish(pipeline, Some(object), EventType::Normal, "CertificateIssued", "Issue", &note).await;
+        self.publish(
+            pipeline,
+            Some(self.reference(object)),
+            EventType::Normal,
+            "CertificateIssued",
+            "Issue",
+            &note,
+        )
+        .await;
     }
 
     /// Something that somebody had changed was set back.
     pub async fn drift(&self, pipeline: &Pipeline, object: Owned, what: &str) {
-        self.publish(pipeline, Some(object), EventType::Warning, "DriftUndone", "Apply", what).await;
+        self.publish(
+            pipeline,
+            Some(self.reference(object)),
+            EventType::Warning,
+            "DriftUndone",
+            "Apply",
+            what,
+        )
+        .await;
+    }
+
+    /// A kubelet's request was left alone.
+    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &Refusal) {
+        let note = format!(
+            "CertificateSigningRequest {name} is left alone: {refusal}. Look at it with `kubectl describe csr {name}`."
+        );
+        let request = ObjectReference {
+            api_version: Some(CertificateSigningRequest::api_version(&()).into_owned()),
+            kind: Some(CertificateSigningRequest::kind(&()).into_owned()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        let warning = EventType::Warning;
+        self.publish(pipeline, Some(request), warning, "CertificateSigningRequestLeft", "Approve", &note)
+            .await;
+    }
+
+    /// An owned object.
+    fn reference(&self, object: Owned) -> ObjectReference {
+        let resource = object.resource();
+        ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            name: Some(object.name().to_owned()),
+            namespace: object.namespace(&self.namespace).map(str::to_owned),
+            ..ObjectReference::default()
+        }
     }
 
     /// The resources of metrics-core were changed.
@@ -89,7 +135,8 @@ impl Events {
             of("memory"),
             held.reason
         );
-        self.publish(pipeline, Some(Owned::Deployment), EventType::Normal, "Resized", "Resize", &note).await;
+        let deployment = Some(self.reference(Owned::Deployment));
+        self.publish(pipeline, deployment, EventType::Normal, "Resized", "Resize", &note).await;
     }
 
     /// With the object that it is about, where there is one: events that differ in nothing but their words are
@@ -97,28 +144,18 @@ impl Events {
     async fn publish(
         &self,
         pipeline: &Pipeline,
-        about: Option<Owned>,
+        about: Option<ObjectReference>,
         severity: EventType,
         reason: &str,
         action: &str,
         note: &str,
     ) {
-        let secondary = about.map(|object| {
-            let resource = object.resource();
-            ObjectReference {
-                api_version: Some(resource.api_version),
-                kind: Some(resource.kind),
-                name: Some(object.name().to_owned()),
-                namespace: object.namespace(&self.namespace).map(str::to_owned),
-                ..ObjectReference::default()
-            }
-        });
         let event = Event {
             type_: severity,
             reason: reason.to_owned(),
             note: Some(bounded(note)),
             action: action.to_owned(),
-            secondary,
+            secondary: about,
         };
         let regarding = ObjectReference {
             api_version: Some(MetricsPipeline::api_version(&()).into_owned()),

@@ -41,16 +41,11 @@ impl Reporter {
             return Ok(false);
         }
         let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
+        name_removed(&stored, &mut fields);
+        // One that can't be read is not known by its fields.
         for optional in ["nodes", "certificates", "nanny"] {
-            // A merge patch removes only what it names.
-            if fields.get(optional).is_none() {
-                fields[optional] = Value::Null;
-            }
-        }
-        if let Some(nanny) =
-            fields.get_mut("nanny").filter(|nanny| nanny.is_object() && nanny.get("applied").is_none())
-        {
-            nanny["applied"] = Value::Null;
+            name_removed(&json!({ optional: null }), &mut fields);
         }
         // Not by server-side apply: it refuses to touch a MetricsPipeline whose spec no longer fits the schema, and
         // that one above all needs a condition. The version keeps a late status off a changed or newer object.
@@ -74,8 +69,29 @@ impl Reporter {
     }
 }
 
+/// A merge patch (RFC 7396) removes only what it names, as null.
+fn name_removed(stored: &Value, patch: &mut Value) {
+    let (Value::Object(stored), Value::Object(patch)) = (stored, patch) else { return };
+    for (field, value) in stored {
+        name_removed(value, patch.entry(field).or_insert(Value::Null));
+    }
+}
+
 impl std::fmt::Debug for Reporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reporter").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_removed_by_name() {
+        let stored = json!({ "a": { "b": 1, "c": 2 }, "d": 3, "e": [1] });
+        let mut patch = json!({ "a": { "b": 1 }, "e": [] });
+        name_removed(&stored, &mut patch);
+        assert_eq!(patch, json!({ "a": { "b": 1, "c": null }, "d": null, "e": [] }));
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::decide::conditions::Verdict;
+use crate::diagnosis::kubelets::Failing;
 use crate::observe::Pipeline;
 use crate::pki::{self, Certificate};
 
@@ -15,10 +16,14 @@ use crate::pki::{self, Certificate};
 pub struct Facts<'a> {
     /// The certificates.
     pub certificates: Option<&'a pki::Plan>,
+    /// The front proxy's certificates.
+    pub front_proxy: Option<&'a pki::front_proxy::Plan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
     /// What the nanny recommends and applied.
     pub nanny: Option<&'a NannyStatus>,
+    /// Nodes that can't be scraped, by cause.
+    pub failing: &'a [Failing],
 }
 
 /// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
@@ -50,9 +55,11 @@ pub fn status(
     MetricsPipelineStatus {
         observed_generation: Some(pipeline.generation),
         conditions,
-        nodes: facts.map_or_else(|| old.nodes.clone(), |facts| facts.nodes.map(nodes)),
-        certificates: facts
-            .map_or_else(|| old.certificates.clone(), |facts| facts.certificates.map(certificates)),
+        nodes: facts.map_or_else(
+            || old.nodes.clone(),
+            |facts| facts.nodes.map(|counts| nodes(counts, facts.failing)),
+        ),
+        certificates: facts.map_or_else(|| old.certificates.clone(), certificates),
         nanny: facts.map_or_else(|| old.nanny.clone(), |facts| facts.nanny.cloned()),
     }
 }
@@ -82,17 +89,28 @@ fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn nodes((covered, total): (usize, usize)) -> NodesStatus {
+fn nodes((covered, total): (usize, usize), failing: &[Failing]) -> NodesStatus {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    NodesStatus { total: number(total), covered: number(covered), summary: format!("{covered}/{total}") }
+    NodesStatus {
+        total: number(total),
+        covered: number(covered),
+        summary: format!("{covered}/{total}"),
+        causes: failing.iter().map(Failing::status).collect(),
+    }
 }
 
-fn certificates(plan: &pki::Plan) -> CertificatesStatus {
+fn certificates(facts: Facts<'_>) -> Option<CertificatesStatus> {
     let one = |certificate: &Certificate| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
         renewal_time: Time(seconds(certificate.renewal_time())),
     };
-    CertificatesStatus { ca: Some(one(&plan.ca_certificate)), serving: Some(one(&plan.serving_certificate)) }
+    let status = CertificatesStatus {
+        ca: facts.certificates.map(|plan| one(&plan.ca_certificate)),
+        serving: facts.certificates.map(|plan| one(&plan.serving_certificate)),
+        front_proxy_ca: facts.front_proxy.map(|plan| one(&plan.ca_certificate)),
+        front_proxy: facts.front_proxy.map(|plan| one(&plan.client_certificate)),
+    };
+    (status != CertificatesStatus::default()).then_some(status)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::apply::nanos;
 use crate::decide::Sizing;
+use crate::diagnosis::kubelets::Failing;
 use crate::nanny::resize::{asked, is_alive};
 use crate::pki;
 
@@ -55,6 +56,11 @@ struct OfSize {
     size: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
 /// Metrics about the operator and about what it looks after.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -66,6 +72,8 @@ pub struct Telemetry {
     shown: Arc<Mutex<HashSet<OfCondition>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
+    failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
+    signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
     resizes: Family<OfOutcome, Counter<u64, AtomicU64>>,
     size_cpu: Family<OfSize, Gauge<f64, AtomicU64>>,
@@ -83,6 +91,8 @@ impl Default for Telemetry {
             shown: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
+            failing_nodes: Family::default(),
+            signing_requests: Family::default(),
             leader: Gauge::default(),
             resizes: Family::default(),
             size_cpu: Family::default(),
@@ -98,6 +108,11 @@ impl Default for Telemetry {
             telemetry.duration.clone(),
         );
         own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register(
+            "operator_kubelet_signing_requests",
+            "Kubelets' CertificateSigningRequests: approved, or why they were left alone",
+            telemetry.signing_requests.clone(),
+        );
         own.register(
             "operator_leader",
             "Whether this process is the one that acts",
@@ -136,6 +151,11 @@ impl Default for Telemetry {
             Unit::Bytes,
             telemetry.size_memory.clone(),
         );
+        own.register(
+            "nodes_failing",
+            "Nodes whose kubelet can't be scraped, by cause",
+            telemetry.failing_nodes.clone(),
+        );
         drop(registry);
         telemetry
     }
@@ -153,6 +173,11 @@ impl Telemetry {
     pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
+    }
+
+    /// Counts a kubelet's CertificateSigningRequest.
+    pub fn signing_request(&self, result: &'static str) {
+        self.signing_requests.get_or_create(&OfResult { result }).inc();
     }
 
     /// Shows whether this process is the one that acts.
@@ -203,6 +228,7 @@ impl Telemetry {
             self.renewal.clear();
             self.size_cpu.clear();
             self.size_memory.clear();
+            self.failing_nodes.clear();
         }
         self.shown.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
@@ -229,11 +255,32 @@ impl Telemetry {
     }
 
     /// Shows when certificates expire and are renewed.
-    pub fn certificates(&self, plan: &pki::Plan) {
-        for (certificate, value) in [("ca", &plan.ca_certificate), ("serving", &plan.serving_certificate)] {
+    pub fn certificates(&self, plan: Option<&pki::Plan>, front_proxy: Option<&pki::front_proxy::Plan>) {
+        let certificates = [
+            ("ca", plan.map(|plan| &plan.ca_certificate)),
+            ("serving", plan.map(|plan| &plan.serving_certificate)),
+            ("front_proxy_ca", front_proxy.map(|plan| &plan.ca_certificate)),
+            ("front_proxy", front_proxy.map(|plan| &plan.client_certificate)),
+        ];
+        for (certificate, value) in certificates {
             let labels = OfCertificate { certificate };
-            self.expiry.get_or_create(&labels).set(value.not_after.as_second());
-            self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+            if let Some(value) = value {
+                self.expiry.get_or_create(&labels).set(value.not_after.as_second());
+                self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+            } else if certificate.starts_with("front_proxy") {
+                // Not asked for; what could not be planned stays to be alerted on.
+                self.expiry.remove(&labels);
+                self.renewal.remove(&labels);
+            }
+        }
+    }
+
+    /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
+    pub fn failing_nodes(&self, failing: &[Failing]) {
+        self.failing_nodes.clear();
+        for one in failing {
+            let labels = OfCause { cause: one.cause.as_str() };
+            self.failing_nodes.get_or_create(&labels).set(i64::try_from(one.count).unwrap_or(i64::MAX));
         }
     }
 
@@ -270,8 +317,13 @@ mod tests {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
-        let plan = crate::decide::certificates::plan(&spec, "ns", &crate::observe::Observed::default(), now);
-        telemetry.certificates(&plan.expect("a plan"));
+        let plan = crate::decide::certificates::plan(
+            &spec,
+            &crate::flags::Settings::default(),
+            &crate::observe::Observed::default(),
+            now,
+        );
+        telemetry.certificates(Some(&plan.expect("a plan")), None);
         telemetry.keep_only(["a"].into_iter());
         assert!(telemetry.encode().contains("certificate=\"ca\""));
         telemetry.keep_only(std::iter::empty());

@@ -59,6 +59,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
     config.default_retry = false;
     // The audit log and API priority and fairness tell clients apart by it.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
+    let auth = config.auth_info.clone();
     let client = Client::try_from(config)?;
     let telemetry = Telemetry::default();
     let health = Arc::new(Health::default());
@@ -87,7 +88,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
             tracing::info!("acting");
         }
         telemetry.leads(true);
-        let reconciler = Reconciler::new(client.clone(), settings, telemetry.clone());
+        let reconciler = Reconciler::new(client.clone(), settings, telemetry.clone(), &auth);
         let reconcile = reconcile_forever(reconciler, &health, &telemetry);
         match &mut election {
             // Whichever ends first drops the other in the middle of what it does, and nothing is written after.

@@ -2,29 +2,41 @@
 
 use std::time::{Duration, Instant};
 
-use crds::{FINALIZER, MetricsPipeline, MetricsPipelineStatus, ResizeMethod};
+use crds::{
+    CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec,
+    MetricsPipelineStatus, ResizeMethod,
+};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
+use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::nanny::{self, Advisor};
 use crate::apply::{Outcome, Resized, Resizer, Writer};
+use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, Sizing, decide, ownership, serving};
+use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
+use crate::pki::Rollover;
+use crate::powers::Power;
 use crate::report::{Facts, Reporter, Telemetry, status};
 
-/// When all is well, metrics are asked for this often.
-const SETTLED: Duration = Duration::from_secs(15);
+/// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
+/// kubelet is told within 30 s.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// While something is on its way.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// Something is on its way for this long after the last change; then it is a state.
 const ON_ITS_WAY: Duration = Duration::from_secs(120);
+
+/// While an old CA waits for the proof that it is not needed any more.
+const PROVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What no watch tells is looked at with this distance at least.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -41,6 +53,9 @@ pub enum ReconcileError {
     /// Nothing could be decided.
     #[error(transparent)]
     Decide(#[from] crate::decide::DecideError),
+    /// The thread that decides ended early: a defect of the operator.
+    #[error("the decision was not made, as its thread stopped")]
+    Stopped,
     /// kube-apiserver was lost while writing.
     #[error("kube-apiserver can't be reached: {0}")]
     Unreachable(String),
@@ -73,6 +88,7 @@ pub struct Reconciler {
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
     looked: Option<(Instant, String, i64)>,
     changed: Instant,
+    approver: Approver,
 }
 
 #[derive(Clone)]
@@ -87,13 +103,14 @@ impl std::fmt::Debug for ClientOf {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, telemetry: Telemetry) -> Self {
+    pub fn new(client: Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         Self {
-            observer: Observer::start(client.clone(), settings.namespace.clone()),
+            observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers, auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
             advisor: Advisor::default(),
             resizer: Resizer::new(client.clone(), &settings.namespace),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
+            approver: Approver::new(client.clone()),
             client: ClientOf(client),
             settings,
             telemetry,
@@ -127,8 +144,7 @@ impl Reconciler {
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
         self.advisor.advise(serving.served, self.observer.observed(), now);
-        let held = self.advisor.held();
-        let decision = decide(serving.served, self.observer.observed(), &self.settings, held, now)?;
+        let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
         let others = self.report_others(&serving, now).await;
@@ -137,6 +153,62 @@ impl Reconciler {
             others?;
         }
         Ok(next)
+    }
+
+    /// New RSA keys take up to seconds; the Lease is renewed meanwhile.
+    async fn decide(&self, served: Option<&Pipeline>, now: Timestamp) -> Result<Decision, ReconcileError> {
+        let observed = self.observer.observed();
+        let slow = served.and_then(|pipeline| pipeline.spec.as_ref().ok()).is_some_and(|spec| {
+            spec.certificates.key_algorithm != KeyAlgorithm::ECDSAP256
+                || spec.certificates.front_proxy.mode != FrontProxyMode::Off
+        });
+        if !slow {
+            return Ok(decide(served, observed, &self.settings, self.advisor.held(), now)?);
+        }
+        let (served, observed, settings) = (served.cloned(), observed.clone(), self.settings.clone());
+        let held = self.advisor.held().cloned();
+        let decided = tokio::task::spawn_blocking(move || {
+            decide(served.as_ref(), &observed, &settings, held.as_ref(), now)
+        });
+        Ok(decided.await.map_err(|_| ReconcileError::Stopped)??)
+    }
+
+    /// Whether the replicas were just proven to serve the certificate of a new CA.
+    async fn prove(&mut self, spec: &MetricsPipelineSpec, plan: &Maintain) -> bool {
+        let replacing =
+            plan.certificates.as_ref().filter(|certificates| certificates.rollover == Rollover::Retiring);
+        let Some(certificates) = replacing else {
+            self.observer.settle();
+            return false;
+        };
+        let port = u16::try_from(spec.metrics_core.secure_port).unwrap_or_default();
+        let server = format!("{}.{}.svc", Owned::Service.name(), self.settings.namespace);
+        let (certificate, ca) = (&certificates.serving_certificate, &certificates.ca_certificate);
+        self.observer.prove(port, &server, certificate, ca).await
+    }
+
+    /// Approves what may be approved of the kubelets' requests; when to come again.
+    async fn approve(&mut self, pipeline: &Pipeline, spec: &MetricsPipelineSpec) -> Option<Duration> {
+        let asked = spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact;
+        if !asked || !self.settings.powers.has(Power::CsrApproval) {
+            return None;
+        }
+        let visit = self.approver.visit(&self.observer.observed().signing_requests).await;
+        for (name, node) in &visit.approved {
+            tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
+            self.telemetry.signing_request("approved");
+            self.observer.forget(Source::SigningRequests);
+        }
+        for (name, refusal) in &visit.left {
+            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
+            self.telemetry.signing_request(refusal.code());
+            self.reporter.events().left(pipeline, name, refusal).await;
+        }
+        // No news, as between two looks, changes nothing.
+        if visit.looked {
+            self.observer.approval_refused(visit.refused);
+        }
+        visit.again
     }
 
     async fn serve(
@@ -203,6 +275,11 @@ impl Reconciler {
             return Err(ReconcileError::Unreachable(why));
         }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
+        let approve_again = self.approve(pipeline, spec).await;
+        // What was just written is on its way to the replicas.
+        if !outcome.wrote() && self.prove(spec, plan).await {
+            return Ok(None);
+        }
         let observed = self.observer.observed();
         let verdicts = conditions::judge(Evidence {
             namespace: &self.settings.namespace,
@@ -212,10 +289,15 @@ impl Reconciler {
             failed: &outcome.problems,
             now,
         });
+        let in_doubt = observed.served_in_doubt;
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let failing = kubelets::failing(observed);
+        self.telemetry.failing_nodes(&failing);
         let facts = Facts {
             certificates: plan.certificates.as_ref(),
+            front_proxy: plan.front_proxy.as_ref(),
             nodes: coverage(observed),
+            failing: &failing,
             nanny: nanny.as_ref(),
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
@@ -228,17 +310,25 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let pause = if ready || self.changed.elapsed() > ON_ITS_WAY { SETTLED } else { UNSETTLED };
-        let step = plan.certificates.as_ref().map_or(pause, |plan| {
+        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
+        let pause = if settled && !in_doubt { SETTLED } else { UNSETTLED };
+        let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
+        let steps = [
+            plan.certificates.as_ref().map(|plan| plan.next),
+            plan.front_proxy.as_ref().map(|plan| plan.next_step),
+        ];
+        let step = steps.into_iter().flatten().min().map_or(pause, |next| {
             // In whole seconds and at least one: a step is due at a second, and is seen after it.
-            let until = plan.next.duration_since(now).as_secs().saturating_add(1);
+            let until = next.duration_since(now).as_secs().saturating_add(1);
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
-        let look = self.advisor.next().map_or(pause, |next| {
+        let prove_again = retiring.then_some(PROVE_AGAIN);
+        let look = self.advisor.next().map(|next| {
             let until = next.duration_since(now).max(jiff::SignedDuration::from_millis(100));
             Duration::try_from(until).unwrap_or(pause)
         });
-        Ok(Some(pause.min(step).min(look)))
+        let others = [prove_again, approve_again, look].into_iter().flatten();
+        Ok(Some(others.fold(pause.min(step), Duration::min)))
     }
 
     /// Resizes running pods. While new ones are made at the right size, the old ones are left as they are.
@@ -372,12 +462,16 @@ impl Reconciler {
     }
 
     async fn tell_certificates(&mut self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome) {
-        let Some(certificates) = &plan.certificates else { return };
-        self.telemetry.certificates(certificates);
-        let news = [
-            (Owned::CaSecret, "CA", &certificates.ca_renewed),
-            (Owned::ServingSecret, "serving", &certificates.serving_renewed),
-        ];
+        self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
+        let mut news = Vec::new();
+        if let Some(certificates) = &plan.certificates {
+            news.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
+            news.push((Owned::ServingSecret, "serving", &certificates.serving_renewed));
+        }
+        if let Some(front_proxy) = &plan.front_proxy {
+            news.push((Owned::FrontProxyCaSecret, "front-proxy CA", &front_proxy.ca_issued));
+            news.push((Owned::FrontProxySecret, "front-proxy client", &front_proxy.client_issued));
+        }
         for (object, which, why) in news {
             if let Some(why) = why
                 && outcome.applied.contains(&object)
@@ -403,6 +497,9 @@ fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> M
 
 /// Nodes with metrics, of all nodes; only when it is our server that answers.
 fn coverage(observed: &Observed) -> Option<(usize, usize)> {
+    if let Some(nodes) = kubelets::coverage(observed) {
+        return Some((nodes.covered, nodes.total));
+    }
     let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(ownership::is_ours);
     let covered = match observed.served {
         Served::Answered { nodes } if ours => nodes,

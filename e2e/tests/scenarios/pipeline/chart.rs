@@ -14,7 +14,10 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
     let lint =
         command::output(stand.client.command(&helm).args(["lint", "--strict"]).arg(pipeline::chart()))?;
     check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
-    let everything = ["--set", "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2"];
+    let everything = [
+        "--set",
+        "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true",
+    ];
     for values in [&[] as &[&str], &everything] {
         let mut template = stand.client.command(&helm);
         template.args(["template", "metrics-pipeline"]).arg(pipeline::chart());

@@ -2,13 +2,19 @@
 
 mod access;
 mod answers;
+mod approval;
 mod autoscaling;
 mod chart;
+mod clients;
+mod front_proxy;
+mod kube_rs;
 mod lifecycle;
 mod nanny;
 mod quiet;
 mod recovery;
+mod rotation;
 mod validation;
+mod watch;
 
 use std::time::Duration;
 
@@ -29,12 +35,18 @@ pub fn add(suite: &mut Suite) {
     answers::add(suite, &calm);
     access::add(suite, &calm);
     autoscaling::add(suite, &calm);
+    clients::add(suite, &calm);
+    watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
     // …and one where things break.
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
     recovery::add(suite, &rough);
+    watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
+    rotation::add(suite);
+    front_proxy::add(suite);
+    approval::add(suite);
     // …and one whose size changes.
     let sized = suite.group_with("nanny", Vec::new(), Some(prepare_sized));
     nanny::add(suite, &sized);

@@ -1,96 +1,18 @@
 //! ConfigMap extension-apiserver-authentication: what its keys mean, and what looks wrong in them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use super::{CONFIG_MAP, FrontProxy};
+use crds::front_proxy::{CLIENT_CA, Finding, Names, PROXY_CA, ProxyCa};
+
+use super::FrontProxy;
 use crate::authenticate::Anchors;
-
-const CLIENT_CA: &str = "client-ca-file";
-const PROXY_CA: &str = "requestheader-client-ca-file";
-const ALLOWED_NAMES: &str = "requestheader-allowed-names";
-const USERNAME_HEADERS: &str = "requestheader-username-headers";
-const GROUP_HEADERS: &str = "requestheader-group-headers";
-const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
-const UID_HEADERS: &str = "requestheader-uid-headers";
 
 /// The values of the ConfigMap; of a key that can't be read the last good value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FromConfigMap {
     client_ca: Option<Anchors>,
     proxy_ca: Option<Anchors>,
-    allowed_names: Vec<String>,
-    username_headers: Vec<String>,
-    group_headers: Vec<String>,
-    extra_prefixes: Vec<String>,
-    uid_headers: Vec<String>,
-}
-
-/// Something in the ConfigMap that needs a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// A key can't be read; its last good value counts.
-    Unreadable {
-        /// The key.
-        key: &'static str,
-        /// Why.
-        why: String,
-    },
-    /// There is no front-proxy CA: kube-apiserver runs without an aggregation layer.
-    NoFrontProxy,
-    /// kube-apiserver got several flags as one argument, so they became one value.
-    SwallowedFlags {
-        /// The key with that value.
-        key: &'static str,
-        /// The value.
-        value: String,
-    },
-    /// No header tells the user's name, so nobody can come through the front proxy.
-    NoUsernameHeader,
-    /// No header tells the user's groups.
-    NoGroupHeader,
-    /// Everyone with a client certificate may pose as anyone.
-    AnyClientMayImpersonate,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renew =
-            "delete the ConfigMap, as kube-apiserver only adds to it (it is written again within a minute)";
-        match self {
-            Self::Unreadable { key, why } => {
-                write!(
-                    f,
-                    "key {key} of ConfigMap kube-system/{CONFIG_MAP} can't be read, its last good value counts: {why}"
-                )
-            }
-            Self::NoFrontProxy => write!(
-                f,
-                "ConfigMap kube-system/{CONFIG_MAP} has no {PROXY_CA}: kube-apiserver runs without an aggregation layer, so nobody can come through it; \
-                 start kube-apiserver with --requestheader-client-ca-file and the other --requestheader flags"
-            ),
-            Self::SwallowedFlags { key, value } => write!(
-                f,
-                "{key} of ConfigMap kube-system/{CONFIG_MAP} is {value:?}: kube-apiserver was given several flags as one argument (quoting); \
-                 write each flag as an argument of its own, then {renew}"
-            ),
-            Self::NoUsernameHeader => write!(
-                f,
-                "{USERNAME_HEADERS} of ConfigMap kube-system/{CONFIG_MAP} is empty: no request through kube-apiserver can be told whose it is, all get 401; \
-                 start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User"
-            ),
-            Self::NoGroupHeader => write!(
-                f,
-                "{GROUP_HEADERS} of ConfigMap kube-system/{CONFIG_MAP} is empty: users that come through kube-apiserver lose their groups; \
-                 start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group"
-            ),
-            Self::AnyClientMayImpersonate => write!(
-                f,
-                "{ALLOWED_NAMES} is empty and {PROXY_CA} shares a CA with {CLIENT_CA}: every client certificate may pose as any user; \
-                 set --{ALLOWED_NAMES} on kube-apiserver to the common name of its --proxy-client-cert-file, or use a CA of its own"
-            ),
-        }
-    }
+    names: Names,
 }
 
 impl FromConfigMap {
@@ -110,66 +32,34 @@ impl FromConfigMap {
                 Some(Err(why)) => findings.push(Finding::Unreadable { key, why }),
             }
         }
-        for (key, list) in [
-            (ALLOWED_NAMES, &mut next.allowed_names),
-            (USERNAME_HEADERS, &mut next.username_headers),
-            (GROUP_HEADERS, &mut next.group_headers),
-            (EXTRA_PREFIXES, &mut next.extra_prefixes),
-            (UID_HEADERS, &mut next.uid_headers),
-        ] {
-            match strings(data.get(key)) {
-                Ok(read) => *list = read,
-                Err(why) => findings.push(Finding::Unreadable { key, why }),
-            }
-            findings.extend(
-                list.iter()
-                    .filter(|value| value.contains(" --") || value.starts_with("--"))
-                    .map(|value| Finding::SwallowedFlags { key, value: value.clone() }),
-            );
-        }
-        for prefix in &mut next.extra_prefixes {
-            prefix.make_ascii_lowercase();
-        }
-        findings.extend(next.semantic_findings());
+        findings.extend(next.names.read(data));
+        let shared = |proxy_ca: &Anchors| {
+            next.client_ca.as_ref().is_some_and(|client_ca| client_ca.intersects(proxy_ca))
+        };
+        let proxy_ca = match &next.proxy_ca {
+            None => ProxyCa::Absent,
+            Some(proxy_ca) if shared(proxy_ca) => ProxyCa::SharedWithClients,
+            Some(_) => ProxyCa::Own,
+        };
+        findings.extend(next.names.together(proxy_ca));
         (next, findings)
     }
 
-    fn semantic_findings(&self) -> Vec<Finding> {
-        let Some(proxy_ca) = &self.proxy_ca else { return vec![Finding::NoFrontProxy] };
-        let shared = self.client_ca.as_ref().is_some_and(|client_ca| client_ca.intersects(proxy_ca));
-        [
-            (self.username_headers.is_empty(), Finding::NoUsernameHeader),
-            (self.group_headers.is_empty(), Finding::NoGroupHeader),
-            (self.allowed_names.is_empty() && shared, Finding::AnyClientMayImpersonate),
-        ]
-        .into_iter()
-        .filter_map(|(found, finding)| found.then_some(finding))
-        .collect()
-    }
-
     pub(super) fn front_proxy(&self) -> Option<FrontProxy> {
+        let Names { allowed_names, username_headers, group_headers, extra_prefixes, uid_headers } =
+            self.names.clone();
         Some(FrontProxy {
             anchors: self.proxy_ca.clone()?,
-            allowed_names: self.allowed_names.clone(),
-            username_headers: self.username_headers.clone(),
-            group_headers: self.group_headers.clone(),
-            extra_prefixes: self.extra_prefixes.clone(),
-            uid_headers: self.uid_headers.clone(),
+            allowed_names,
+            username_headers,
+            group_headers,
+            extra_prefixes: extra_prefixes.iter().map(|prefix| prefix.to_ascii_lowercase()).collect(),
+            uid_headers,
         })
     }
 
     pub(super) fn client_ca(&self) -> Option<&Anchors> {
         self.client_ca.as_ref()
-    }
-}
-
-/// A JSON list of strings; absent and `null` are empty.
-fn strings(value: Option<&String>) -> Result<Vec<String>, String> {
-    match value.map(|text| text.trim()).filter(|text| !text.is_empty()) {
-        None => Ok(Vec::new()),
-        Some(text) => serde_json::from_str::<Option<Vec<String>>>(text)
-            .map(Option::unwrap_or_default)
-            .map_err(|error| format!("no JSON list of strings: {error}")),
     }
 }
 

@@ -14,11 +14,9 @@ use parking_lot::Mutex;
 
 use super::Anchors;
 
-pub use config_map::{Finding, FromConfigMap};
+pub use config_map::FromConfigMap;
+pub use crds::front_proxy::{CONFIG_MAP, Finding};
 pub use source::{follow_config_map, follow_file, read_file};
-
-/// The name of the ConfigMap in kube-system.
-pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
 
 /// What is trusted at one moment.
 #[derive(Clone, Debug, Default)]

@@ -210,13 +210,21 @@ fn usage(out: &mut Vec<u8>, shape: &Shape, usage: Usage) {
     out.extend_from_slice(b"\"}");
 }
 
-/// A table's columns: the name, the resources in the order of their names, the window.
+/// What kubectl's own tables say of what is not known.
+const UNKNOWN: &[u8] = b"<unknown>";
+
+/// A table's columns: the name, CPU, memory and the window as metrics-server has them. Swap comes last, and is shown
+/// to who asks for the wide form, so that what reads columns by their place goes on to.
 fn columns(out: &mut Vec<u8>, shape: &Shape) {
     out.extend_from_slice(b",\"columnDefinitions\":[");
-    let swap = shape.swap.then_some(("swap", "quantity", ""));
-    let named =
-        [("Name", "name", "Name of the resource"), ("cpu", "quantity", ""), ("memory", "quantity", "")];
-    for (name, format, description) in named.into_iter().chain(swap).chain([("Window", "duration", "")]) {
+    let usual = [
+        ("Name", "name", "Name of the resource", b'0'),
+        ("cpu", "quantity", "", b'0'),
+        ("memory", "quantity", "", b'0'),
+        ("Window", "duration", "", b'0'),
+    ];
+    let swap = shape.swap.then_some(("swap", "quantity", "", b'1'));
+    for (name, format, description, priority) in usual.into_iter().chain(swap) {
         separate(out);
         out.extend_from_slice(b"{\"name\":");
         string(out, name);
@@ -224,7 +232,8 @@ fn columns(out: &mut Vec<u8>, shape: &Shape) {
         string(out, format);
         out.extend_from_slice(b",\"description\":");
         string(out, description);
-        out.extend_from_slice(b",\"priority\":0}");
+        out.extend_from_slice(b",\"priority\":");
+        out.extend_from_slice(&[priority, b'}']);
     }
     out.push(b']');
 }
@@ -240,12 +249,15 @@ fn table_row(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_
     push_cpu(out, usage.cpu_nanocores);
     out.extend_from_slice(b"\",\"");
     push_bytes(out, usage.memory_bytes);
-    if shape.swap {
-        out.extend_from_slice(b"\",\"");
-        push_bytes(out, usage.swap_bytes.unwrap_or_default());
-    }
     out.extend_from_slice(b"\",\"");
     duration::push(out, row.interval().1);
+    if shape.swap {
+        out.extend_from_slice(b"\",\"");
+        match usage.swap_bytes {
+            Some(bytes) => push_bytes(out, bytes),
+            None => out.extend_from_slice(UNKNOWN),
+        }
+    }
     out.extend_from_slice(b"\"],\"object\":");
     match shape.include {
         IncludeObject::None => out.extend_from_slice(b"null"),

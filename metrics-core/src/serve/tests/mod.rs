@@ -87,6 +87,7 @@ fn get(api: &Api, uri: &str, accept: &str) -> Answer {
     answer(api, "GET", uri, &[("accept", accept)])
 }
 
+/// Without swap, as metrics-server is.
 fn api(rows: Memory) -> Api {
-    Api::new(std::sync::Arc::new(rows), Config::default())
+    Api::new(std::sync::Arc::new(rows), Config { swap: false, ..Config::default() })
 }

@@ -285,7 +285,7 @@ fn events_have_the_views_and_encodings_of_lists() {
     let table = get(&bench.api, &format!("{BASE}/pods?watch=1"), TABLE).text();
     let tables: Vec<Value> = table.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let columns = |event: &Value| event["object"]["columnDefinitions"].as_array().map(Vec::len);
-    assert_eq!(tables.iter().map(columns).collect::<Vec<_>>(), [Some(4), None, None]);
+    assert_eq!(tables.iter().map(columns).collect::<Vec<_>>(), [Some(5), None, None]);
     assert_eq!(tables[2]["object"]["rows"][0]["cells"][0], "dns");
     let refused = get(&bench.api, &format!("{BASE}/pods?watch=1"), YAML);
     assert_eq!(refused.status, 406);

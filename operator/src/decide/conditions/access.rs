@@ -1,4 +1,4 @@
-//! metrics-core has the rights that it needs.
+//! metrics-core has the rights that it needs, and the operator those that it was asked to use for it.
 
 use crds::{ConditionType, Reason};
 
@@ -8,6 +8,9 @@ use crate::owned::Owned;
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let of = ConditionType::AccessReady;
     if let Some(problem) = evidence.problem(&Owned::ACCESS) {
+        return Verdict::problem(of, problem);
+    }
+    if let Some(problem) = &evidence.plan.csr_approval {
         return Verdict::problem(of, problem);
     }
     Verdict::new(

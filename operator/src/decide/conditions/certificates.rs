@@ -1,14 +1,19 @@
 //! CA and serving certificate exist, are valid and are not due for renewal.
 
-use crds::{ConditionType, Reason};
+use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
 
 use super::{Evidence, Holds, Verdict};
+use crate::decide::ownership::is_ours;
 use crate::owned::Owned;
 use crate::pki::Rollover;
 
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let of = ConditionType::CertificatesReady;
-    if let Some(problem) = evidence.problem(&[Owned::CaSecret, Owned::ServingSecret, Owned::ConfigMap]) {
+    let mut objects = vec![Owned::CaSecret, Owned::ServingSecret, Owned::ConfigMap];
+    if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
+        objects.extend(Owned::FRONT_PROXY);
+    }
+    if let Some(problem) = evidence.problem(&objects) {
         return Verdict::problem(of, problem);
     }
     let Some(plan) = &evidence.plan.certificates else {
@@ -22,13 +27,28 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let serving = &plan.serving_certificate;
     let ca = &plan.ca_certificate;
     let valid = format!(
-        "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
+        "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.{}",
         serving.not_after,
         serving.renewal_time(),
         ca.not_after,
-        ca.renewal_time()
+        ca.renewal_time(),
+        front_proxy(evidence)
     );
     match plan.rollover {
+        Rollover::Settled if evidence.plan.front_proxy.as_ref().is_some_and(|plan| plan.waits) => {
+            Verdict::new(
+                of,
+                Holds::True,
+                Reason::FrontProxyFilesOutdated,
+                format!(
+                    "The front-proxy CA is being replaced, and kube-apiserver does not publish the new one yet. Write ca.crt, tls.crt \
+                 and tls.key of {} to every control-plane node: `kubectl get {} --output go-template='{{{{index .data \
+                 \"steps.txt\"}}}}'` says how. {valid}",
+                    Owned::FrontProxySecret.describe(evidence.namespace),
+                    Owned::FrontProxyFlags.kubectl(evidence.namespace),
+                ),
+            )
+        }
         Rollover::Settled => Verdict::new(of, Holds::True, Reason::AsExpected, valid),
         Rollover::Trusting => Verdict::new(
             of,
@@ -45,8 +65,40 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
             Reason::Progressing,
             format!(
                 "The CA is being replaced: the serving certificate is of the new one, and the old one stays trusted until \
-                 every replica serves it. {valid}"
+                 every replica is proven to serve it ({}). {valid}",
+                lack(evidence)
             ),
         ),
     }
+}
+
+/// What is to be said of the front proxy's certificates, with a blank before it.
+fn front_proxy(evidence: Evidence<'_>) -> String {
+    let spec = &evidence.spec.certificates.front_proxy;
+    let secret = Owned::FrontProxySecret.describe(evidence.namespace);
+    let stays = match spec.on_deletion {
+        FrontProxyDeletion::Keep => " It and its CA stay when the MetricsPipeline is deleted.",
+        FrontProxyDeletion::Delete => "",
+    };
+    match &evidence.plan.front_proxy {
+        Some(plan) => format!(
+            " The front-proxy certificate ({secret}) is valid until {} and is renewed at {}; its CA until {}. kube-apiserver's \
+             flags for it are in {}.{stays}",
+            plan.client_certificate.not_after,
+            plan.client_certificate.renewal_time(),
+            plan.ca_certificate.not_after,
+            Owned::FrontProxyFlags.describe(evidence.namespace),
+        ),
+        None if evidence.observed.object(Owned::FrontProxySecret).is_some_and(is_ours) => format!(
+            " {secret} is kept, as a kube-apiserver may depend on it, but is not renewed any more \
+             (certificates.frontProxy.mode is Off)."
+        ),
+        None => String::new(),
+    }
+}
+
+/// What the proof waits for.
+fn lack(evidence: Evidence<'_>) -> String {
+    let lack = evidence.observed.proof.as_ref().and_then(|proof| proof.lack(&evidence.observed.pods));
+    lack.unwrap_or_else(|| "they are being looked at".to_owned())
 }

@@ -28,6 +28,7 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
         return Verdict::new(of, Holds::True, Reason::AsExpected, message);
     }
     let (reason, message) = trouble(evidence, &status)
+        .or_else(|| paused(evidence))
         .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
     // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
     let holds = if enough { Holds::True } else { Holds::False };
@@ -43,6 +44,29 @@ fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
     let found = evidence.observed.object(Owned::Deployment)?;
     let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
     Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
+}
+
+/// The operator pauses it only in between; whoever else did must resume it.
+fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
+    let paused =
+        |body: &serde_json::Value| body.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    let by_us = evidence
+        .plan
+        .desired
+        .iter()
+        .any(|desired| desired.object == Owned::Deployment && paused(&desired.body));
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let is_paused = found.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    (is_paused && !by_us).then(|| {
+        let name = Owned::Deployment.name();
+        let namespace = evidence.namespace;
+        let message = format!(
+            "The rollout of {} was paused by somebody, so no change reaches its pods. Run `kubectl rollout resume \
+             deployment/{name} --namespace {namespace}`.",
+            Owned::Deployment.describe(namespace)
+        );
+        (Reason::Paused, message)
+    })
 }
 
 fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason, String)> {

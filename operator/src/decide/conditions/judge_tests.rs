@@ -1,7 +1,8 @@
 use super::*;
 use crate::decide::Sizing;
+use crate::flags::Settings;
 use crate::nanny::{Held, Size};
-use crate::observe::{Found, Served};
+use crate::observe::{Found, Served, Teller};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
@@ -26,13 +27,16 @@ fn sizing() -> Sizing {
 fn plan() -> Maintain {
     let spec = MetricsPipelineSpec::default();
     let certificates =
-        crate::decide::certificates::plan(&spec, "ns", &Observed::default(), now()).expect("a plan");
+        crate::decide::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
+            .expect("a plan");
     Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
         sizing: sizing(),
+        front_proxy: None,
+        csr_approval: None,
     }
 }
 
@@ -56,7 +60,94 @@ fn healthy() -> Observed {
     for object in Owned::API_SERVICES {
         put(&mut observed, object, &available("True", "Passed", "all checks passed"));
     }
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 3, "failing": 0 }), &json!([]))];
     observed
+}
+
+fn replica(nodes: &Value, scrapes: &Value) -> Teller {
+    let report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z", "nodes": nodes,
+        "scrapes": scrapes, "lastFrontProxyRequest": "2026-01-01T00:09:58Z" });
+    Teller {
+        pod: "metrics-core-1".to_owned(),
+        uid: "u".to_owned(),
+        ready: true,
+        report: Ok(std::sync::Arc::new(serde_json::from_value(report).expect("a report"))),
+        failures: 0,
+    }
+}
+
+fn refused(nodes: usize) -> Value {
+    json!([{ "cause": "refused", "nodes": nodes, "examples": [
+        { "node": "node-7", "address": "10.0.0.7:10250", "message": "refuses connections", "since": "2026-01-01T00:09:50Z" }] }])
+}
+
+#[test]
+fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
+    let with = |known: usize, failing: usize| {
+        let mut observed = healthy();
+        observed.nodes = Some(known);
+        observed.served = Served::Answered { nodes: known - failing };
+        let nodes = json!({ "known": known, "covered": known - failing, "failing": failing });
+        observed.replicas = vec![replica(&nodes, &refused(failing))];
+        judged(&observed, &plan(), &BTreeMap::new())
+    };
+    let one = with(1000, 1);
+    assert_eq!(short(&one, "KubeletsReachable"), (Holds::False, Reason::KubeletRefused));
+    assert_eq!(short(&one, "NodesCovered"), (Holds::False, Reason::WaitingForDependency));
+    assert_eq!(short(&one, "MetricsServed"), (Holds::True, Reason::AsExpected));
+    assert_eq!(short(&one, "Ready"), (Holds::True, Reason::KubeletRefused));
+    assert!(one["Ready"].message.contains("node-7"), "{}", one["Ready"].message);
+    for (known, failing) in [(1, 1), (3, 2), (100, 99), (1000, 101)] {
+        assert_eq!(
+            short(&with(known, failing), "Ready"),
+            (Holds::False, Reason::KubeletRefused),
+            "{known} {failing}"
+        );
+    }
+}
+
+#[test]
+fn what_explains_a_403_of_a_kubelet_is_told_once() {
+    let mut observed = healthy();
+    observed.served = Served::Answered { nodes: 0 };
+    let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
+        { "node": "a", "message": "403", "since": "2026-01-01T00:09:50Z" }] }]);
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &forbidden)];
+    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::KubeletForbidden));
+    assert_eq!(short(&verdicts, "MetricsServed"), (Holds::False, Reason::WaitingForDependency));
+    let denied =
+        BTreeMap::from([(Owned::CollectorBinding, Problem::new(Reason::PermissionMissing, "denied."))]);
+    let verdicts = judged(&observed, &plan(), &denied);
+    assert_eq!(short(&verdicts, "KubeletsReachable"), (Holds::False, Reason::WaitingForDependency));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::PermissionMissing));
+}
+
+#[test]
+fn a_pause_by_somebody_else_is_no_rollout() {
+    let mut observed = healthy();
+    let found = json!({
+        "metadata": { "name": "metrics-core", "generation": 3 },
+        "spec": { "selector": {}, "template": {}, "paused": true },
+        "status": { "observedGeneration": 3, "replicas": 1, "availableReplicas": 1 },
+    });
+    observed.objects.insert(
+        Owned::Deployment,
+        Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
+    );
+    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::Paused));
+    let message = &verdicts["Ready"].message;
+    assert!(message.contains("kubectl rollout resume deployment/metrics-core"), "{message}");
+}
+
+#[test]
+fn replicas_that_do_not_tell_are_a_remark() {
+    let mut observed = healthy();
+    observed.replicas[0].report = Err(crate::observe::ReportError::Refused(403));
+    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&verdicts, "KubeletsReachable"), (Holds::Unknown, Reason::ReportUnavailable));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::ReportUnavailable));
 }
 
 fn available(status: &str, reason: &str, message: &str) -> Value {

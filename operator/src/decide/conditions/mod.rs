@@ -3,10 +3,13 @@
 //! A message names the cause, then the evidence, then what to do about it.
 
 mod access;
+mod aggregation_layer;
 mod api_service;
 mod certificates;
 mod deployment;
+mod kubelets;
 mod metrics_served;
+mod nodes_covered;
 mod pods;
 mod ready;
 mod sized;
@@ -17,6 +20,8 @@ use crds::{ConditionType, MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
 use super::{Maintain, Problem};
+use crate::diagnosis::kubelets::Failing;
+use crate::diagnosis::{Cause, Facts, Symptoms, Weight, diagnose};
 use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 
@@ -57,13 +62,29 @@ pub struct Verdict {
     pub reason: Reason,
     /// Why, in words.
     pub message: String,
+    /// Whether `Ready` holds without it, and only mentions it.
+    pub is_remark: bool,
 }
 
 impl Verdict {
     /// A verdict.
     #[must_use]
     pub fn new(condition: ConditionType, holds: Holds, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, holds, reason, message: message.into() }
+        Self { condition, holds, reason, message: message.into(), is_remark: false }
+    }
+
+    /// The same, but `Ready` holds without it.
+    #[must_use]
+    pub fn remark(self) -> Self {
+        Self { is_remark: true, ..self }
+    }
+
+    fn cause(condition: ConditionType, cause: &Cause) -> Self {
+        let holds = match cause.weight {
+            Weight::Fault => Holds::False,
+            Weight::Warning => Holds::True,
+        };
+        Self::new(condition, holds, cause.reason, cause.message())
     }
 
     fn problem(condition: ConditionType, problem: &Problem) -> Self {
@@ -103,13 +124,23 @@ impl Evidence<'_> {
 /// All conditions of the MetricsPipeline that is served, `Ready` first.
 #[must_use]
 pub fn judge(evidence: Evidence<'_>) -> Vec<Verdict> {
+    let symptoms = Symptoms::read(evidence.observed);
+    let diagnosis = diagnose(Facts {
+        namespace: evidence.namespace,
+        spec: evidence.spec,
+        observed: evidence.observed,
+        now: evidence.now,
+    });
     let verdicts = vec![
         certificates::judge(evidence),
         access::judge(evidence),
         deployment::judge(evidence),
         sized::judge(evidence),
-        api_service::judge(evidence),
-        metrics_served::judge(evidence),
+        aggregation_layer::judge(evidence, &diagnosis, &symptoms),
+        api_service::judge(evidence, &diagnosis, &symptoms),
+        kubelets::judge(evidence, &diagnosis),
+        nodes_covered::judge(evidence, &diagnosis),
+        metrics_served::judge(evidence, &diagnosis),
     ];
     sum_up(verdicts)
 }
@@ -154,6 +185,17 @@ pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespac
         None => format!("Waits until it is gone: {}.", names.join(", ")),
     };
     Verdict::new(ConditionType::Ready, Holds::False, Reason::Deleting, message)
+}
+
+/// `refused: a, b`, for a list of causes.
+fn named(failing: &Failing) -> String {
+    let status = failing.status();
+    let more = if status.nodes.len() < failing.count {
+        format!(" and {} more", failing.count - status.nodes.len())
+    } else {
+        String::new()
+    };
+    format!("{}: {}{more}", failing.cause, status.nodes.join(", "))
 }
 
 fn all_alike(reason: Reason, message: &str) -> Vec<Verdict> {

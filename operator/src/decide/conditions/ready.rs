@@ -7,21 +7,23 @@ use super::{Holds, Verdict};
 /// Puts `Ready` before the others: the first that does not hold explains it, as each depends on those before.
 #[must_use]
 pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    // The size says nothing about whether metrics are served.
-    let decides = |verdict: &&Verdict| verdict.condition != ConditionType::Sized;
-    let first = |holds: Holds| verdicts.iter().filter(decides).find(|verdict| verdict.holds == holds);
+    let weighty = || verdicts.iter().filter(|verdict| !verdict.is_remark);
+    let first = |holds: Holds| weighty().find(|verdict| verdict.holds == holds);
     // What is known to be wrong explains more than what is not known yet, but for what merely waits for it.
-    let cause = verdicts
-        .iter()
-        .filter(decides)
+    let cause = weighty()
         .find(|verdict| verdict.holds == Holds::False && verdict.reason != Reason::WaitingForDependency)
         .or_else(|| first(Holds::False))
         .or_else(|| first(Holds::Unknown));
+    // A size that is on its way is not worth a mention.
     let passes = |verdict: &Verdict| {
         let passing = matches!(verdict.reason, Reason::Progressing | Reason::PopulationUnknown);
         verdict.condition == ConditionType::Sized && passing
     };
-    let remark = || verdicts.iter().find(|verdict| verdict.reason != Reason::AsExpected && !passes(verdict));
+    let remark = || {
+        let others =
+            || verdicts.iter().filter(|verdict| verdict.reason != Reason::AsExpected && !passes(verdict));
+        others().find(|verdict| verdict.reason != Reason::WaitingForDependency).or_else(|| others().next())
+    };
     let ready = match (cause, remark()) {
         (Some(cause), _) => (Holds::False, cause.reason, format!("{}: {}", cause.condition, cause.message)),
         (None, Some(remark)) => {
@@ -59,6 +61,9 @@ mod tests {
         let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullFailed);
         assert_eq!(ready(std::slice::from_ref(&good)), (Holds::True, Reason::AsExpected));
         assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
-        assert_eq!(ready(&[good, remark]), (Holds::True, Reason::ImagePullFailed));
+        assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullFailed));
+        let one_node =
+            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletRefused).remark();
+        assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletRefused));
     }
 }

@@ -5,7 +5,12 @@ use crds::{ConditionType, NannyMode, Reason};
 use super::{Evidence, Holds, Verdict};
 use crate::nanny::resize::{Obstacle, Standing, asked, grows, is_alive, standing};
 
+/// `Ready` holds without it: the size says nothing about whether metrics are served.
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+    verdict(evidence).remark()
+}
+
+fn verdict(evidence: Evidence<'_>) -> Verdict {
     let of = ConditionType::Sized;
     let good = |message: String| Verdict::new(of, Holds::True, Reason::AsExpected, message);
     let mode = evidence.spec.nanny.mode;

@@ -38,11 +38,16 @@ mod tests {
 
     #[test]
     fn it_is_a_tls_secret_that_shows_nothing() {
-        let wanted =
-            crate::decide::certificates::wanted(&crds::MetricsPipelineSpec::default(), "metrics-system");
-        let plan = pki::plan(&wanted, &pki::Found::default(), jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE)
-            .expect("a plan");
-        let desired = with_context(|_| {}, |context| super::build(context, &plan).expect("built"));
+        let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
+        let (_, desired) = with_context(
+            |_| {},
+            |context| {
+                let wanted = crate::decide::certificates::wanted(context.spec, context.settings);
+                let plan = pki::plan(&wanted, &pki::Found::default(), now).expect("a plan");
+                let desired = super::build(context, &plan).expect("built");
+                (plan, desired)
+            },
+        );
         assert_eq!(desired.body["type"], "kubernetes.io/tls");
         assert_eq!(desired.body["data"].as_object().expect("data").len(), 2);
         assert_eq!(format!("{desired:?}"), "Desired(Secret metrics-core-ca by metrics-pipeline-operator)");

@@ -13,6 +13,9 @@ pub mod config_map;
 pub mod deployment;
 pub mod disruption_budget;
 pub mod flags;
+pub mod front_proxy_ca_secret;
+pub mod front_proxy_flags;
+pub mod front_proxy_secret;
 pub mod resources;
 pub mod service;
 pub mod service_account;
@@ -187,6 +190,8 @@ pub(super) mod tests {
             namespace: "metrics-system".to_owned(),
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
+            certificates: crate::pki::Timing::default(),
+            powers: crate::powers::Powers { front_proxy: true, csr_approval: true },
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }

@@ -32,11 +32,16 @@ mod tests {
 
     #[test]
     fn it_holds_the_bundle_but_not_the_cas_key() {
-        let wanted =
-            crate::decide::certificates::wanted(&crds::MetricsPipelineSpec::default(), "metrics-system");
-        let plan = pki::plan(&wanted, &pki::Found::default(), jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE)
-            .expect("a plan");
-        let desired = with_context(|_| {}, |context| super::build(context, &plan).expect("built"));
+        let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
+        let (plan, desired) = with_context(
+            |_| {},
+            |context| {
+                let wanted = crate::decide::certificates::wanted(context.spec, context.settings);
+                let plan = pki::plan(&wanted, &pki::Found::default(), now).expect("a plan");
+                let desired = super::build(context, &plan).expect("built");
+                (plan, desired)
+            },
+        );
         let secret: k8s_openapi::api::core::v1::Secret =
             serde_json::from_value(desired.body).expect("a Secret");
         let data = secret.data.expect("data");

@@ -1,0 +1,228 @@
+//! Certificates that live for seconds: CA and serving certificate are replaced again and again, and no request fails.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::scenario::{Needs, Stand, Suite, failed};
+use e2e::{Client, Cluster, Result, binaries, check, images, pipeline};
+use serde_json::{Value, json};
+
+use super::{MINUTE, ready};
+
+/// Validities of an hour become 30 s: a CA is replaced after 20 s.
+const COMPRESSED: [&str; 2] =
+    ["extraArgs[0]=--certificate-time-compression=120", "extraArgs[1]=--ca-trust-settles=2"];
+const VALIDITY: Duration = Duration::from_secs(30);
+const REPLICAS: u8 = 2;
+
+const SHORT: usize = 3;
+const LONG: usize = 100;
+
+pub fn add(suite: &mut Suite) {
+    let group = suite.group_with("rotation", Vec::new(), Some(prepare));
+    suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
+    suite.add(&group, "an_operator_that_was_down_past_expiry_recovers", Needs::Alone, recover);
+}
+
+fn prepare(stand: &Stand) -> Result<()> {
+    let built = images::project(&stand.progress)?;
+    let helm = binaries::helm(&stand.progress)?;
+    pipeline::load(stand.ours()?, &built)?;
+    pipeline::install_with(&stand.client, &helm, &built, &COMPRESSED)?;
+    let spec = json!({
+        "metricsCore": {"replicas": REPLICAS},
+        "certificates": {"caValidity": "1h", "servingValidity": "1h"},
+    });
+    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&stand.client)
+}
+
+/// Requests without a pause, through the API server, each with its status on a line of a file.
+struct Requests {
+    processes: Vec<Child>,
+    directory: PathBuf,
+}
+
+impl Requests {
+    /// 20 a second for each path.
+    fn start(cluster: &Cluster, paths: &[&str]) -> Result<Self> {
+        let broken = |error: std::io::Error| failed(format!("requests: {error}"));
+        let directory = cluster.layout().run.join("requests");
+        fs::create_dir_all(&directory).map_err(broken)?;
+        let authority = cluster.cluster_authority()?;
+        let admin = authority.issue(&e2e::pki::Subject::user("requests", Some("system:masters")))?;
+        admin.save(&directory, "client")?;
+        e2e::pki::write_private(&directory.join("ca.crt"), authority.certificate())?;
+        let mut requests = Self { processes: Vec::new(), directory };
+        for (number, path) in paths.iter().enumerate() {
+            let file = |name: &str| requests.directory.join(name);
+            let mut curl = cluster.network().command("curl");
+            curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--rate", "20/s"]);
+            curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
+            curl.arg("--cacert").arg(file("ca.crt"));
+            curl.args(["--output", "/dev/null", "--write-out", "%{http_code} %{errormsg}\n"]);
+            curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::cluster::server()));
+            let output = File::create(requests.lines(number)).map_err(broken)?;
+            curl.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+            requests.processes.push(curl.spawn().map_err(broken)?);
+        }
+        Ok(requests)
+    }
+
+    fn lines(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("{number}.txt"))
+    }
+
+    /// How many were answered with 200, and what the others said.
+    fn stop(mut self) -> Result<(usize, Vec<String>)> {
+        let (mut good, mut bad) = (0, Vec::new());
+        for number in 0..self.processes.len() {
+            let process = &mut self.processes[number];
+            let ended = process.try_wait().ok().flatten();
+            check!(ended.is_none(), "curl ended early: {ended:?}");
+            let _ = process.kill();
+            let _ = process.wait();
+            let text = fs::read_to_string(self.lines(number))
+                .map_err(|error| failed(format!("what curl wrote: {error}")))?;
+            // The last line may be cut.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            for line in whole.lines() {
+                match line.trim() {
+                    "200" => good += 1,
+                    other => bad.push(other.to_owned()),
+                }
+            }
+        }
+        Ok((good, bad))
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// What the Secrets hold: the CA, whether an earlier one is still trusted, and the serving certificate.
+fn certificates(client: &Client) -> Result<(String, bool, String)> {
+    let secrets =
+        client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
+    let data =
+        |at: usize, key: &str| secrets["items"][at]["data"][key].as_str().unwrap_or_default().to_owned();
+    Ok((data(0, "tls.crt"), !data(0, "previous.crt").is_empty(), data(1, "tls.crt")))
+}
+
+fn restarts(client: &Client) -> Result<String> {
+    let pods =
+        client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", "app.kubernetes.io/name=metrics-core"])?;
+    let one = |pod: &Value| {
+        let status = &pod["status"]["containerStatuses"][0];
+        format!("{} {} {}", pod["metadata"]["name"], status["containerID"], status["restartCount"])
+    };
+    let mut all: Vec<_> = pods["items"].as_array().into_iter().flatten().map(one).collect();
+    all.sort();
+    Ok(all.join("; "))
+}
+
+fn rotate(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    ready(client)?;
+    let wanted = if stand.long { LONG } else { SHORT };
+    let before = restarts(client)?;
+    let list = "/apis/metrics.k8s.io/v1beta1/";
+    let paths =
+        [&format!("{list}nodes"), &format!("{list}pods"), &format!("{}pods", list.replace("v1beta1", "v1"))];
+    let requests = Requests::start(stand.ours()?, &paths.map(String::as_str))?;
+    let began = Instant::now();
+    let (mut authorities, mut leaves, mut overlaps) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let mut overlapped = false;
+    let deadline = began + (VALIDITY * u32::try_from(wanted).unwrap_or(u32::MAX)).max(MINUTE) + MINUTE * 2;
+    // The one that is there at the beginning is no rotation.
+    while overlaps < wanted && Instant::now() < deadline {
+        // The busy machine may keep kubectl waiting; that is no request of ours that failed.
+        let Ok((authority, overlapping, leaf)) = certificates(client) else { continue };
+        authorities.insert(authority);
+        leaves.insert(leaf);
+        // An overlap that ended is a rotation that is complete.
+        overlaps += usize::from(overlapped && !overlapping);
+        overlapped = overlapping;
+        thread::sleep(Duration::from_millis(500));
+    }
+    let (good, bad) = requests.stop()?;
+    stand.progress.say(format!(
+        "{overlaps} rotations in {} s ({} CAs, {} serving certificates, {REPLICAS} replicas): {good} lists answered, {} failed",
+        began.elapsed().as_secs(),
+        authorities.len(),
+        leaves.len(),
+        bad.len()
+    ));
+    check!(
+        bad.is_empty(),
+        "{} of {} requests failed: {:?}",
+        bad.len(),
+        good + bad.len(),
+        &bad[..bad.len().min(5)]
+    );
+    check!(overlaps >= wanted, "only {overlaps} of {wanted} rotations");
+    check!(good > wanted * 100, "only {good} requests");
+    check!(
+        restarts(client)? == before,
+        "metrics-core was started anew: {before}, then {}",
+        restarts(client)?
+    );
+    ready(client)
+}
+
+/// Nobody renews for longer than everything is valid; then the operator comes back.
+fn recover(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    let scale = |replicas: &str| {
+        client.run(&[
+            "-n",
+            pipeline::NAMESPACE,
+            "scale",
+            "deployment/metrics-pipeline",
+            "--replicas",
+            replicas,
+        ])
+    };
+    ready(client)?;
+    scale("0")?;
+    let gone =
+        client.wait_for("nothing is served with an expired certificate", VALIDITY + MINUTE, |client| {
+            // The API server verifies when it connects: it keeps what stands, so the replicas are replaced too.
+            match client.raw("/apis/metrics.k8s.io/v1beta1/nodes") {
+                Ok(_) => {
+                    thread::sleep(Duration::from_secs(5));
+                    client.delete(&[
+                        "-n",
+                        pipeline::NAMESPACE,
+                        "pods",
+                        "-l",
+                        "app.kubernetes.io/name=metrics-core",
+                    ])?;
+                    Err("it is still served".into())
+                }
+                Err(error) => Ok(error.to_string()),
+            }
+        });
+    let began = Instant::now();
+    scale("1")?;
+    let said = gone?;
+    ready(client)?;
+    client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
+    stand.progress.say(format!(
+        "expired ({}); Ready again {} s after the operator's start",
+        said.lines().last().unwrap_or_default(),
+        began.elapsed().as_secs()
+    ));
+    Ok(())
+}

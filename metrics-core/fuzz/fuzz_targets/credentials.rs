@@ -1,0 +1,6 @@
+//! What a client says of itself.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    metrics_core_fuzz::credentials(input);
+});

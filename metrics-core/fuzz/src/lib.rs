@@ -1,0 +1,306 @@
+//! The targets: what metrics-core reads from outside, with what must hold whatever it is.
+//!
+//! Each takes any bytes and gives a number that stands for what came out, so that a fuzzer without a look into the
+//! program can tell which inputs are new to it. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hyper::body::Body;
+use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
+use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
+use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
+use metrics_core::labels::Labels;
+use metrics_core::rows::{
+    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage,
+};
+use metrics_core::serve::{Api, Config, request_info};
+
+fn outcome(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// About how many; exact numbers would make each input look new.
+fn size(of: usize) -> u32 {
+    of.checked_ilog2().map_or(0, |log| log + 1)
+}
+
+#[derive(Default)]
+struct Count(u32);
+
+impl Count {
+    fn take(&mut self, sample: Sample) {
+        // Later sums of two such values cannot overflow.
+        assert!(i64::try_from(sample.value).is_ok());
+        self.0 += 1;
+    }
+}
+
+impl Sink for Count {
+    fn node(&mut self, _: Metric, sample: Sample) -> Result<(), BadSeries> {
+        self.take(sample);
+        Ok(())
+    }
+
+    fn container(&mut self, _: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {
+        assert!(!key.namespace.is_empty() && !key.pod.is_empty() && !key.container.is_empty());
+        self.take(sample);
+        Ok(())
+    }
+}
+
+/// The body of a kubelet's `/metrics/resource`.
+pub fn decode(body: &[u8]) -> u64 {
+    let reports = [Format::Text, Format::OpenMetrics].map(|format| {
+        let mut count = Count::default();
+        let context = metrics_core::decode::Context { format, default_timestamp_ns: 1 };
+        let report = metrics_core::decode::decode(body, context, &mut count);
+        assert_eq!(report.taken, count.0);
+        // Taking lines away takes no series away but those that stood in them.
+        let lines = body.split(|byte| *byte == b'\n').count();
+        let found = report.taken as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
+        assert!(found <= lines);
+        (size(report.taken as usize), report.bad.map(|count| size(count as usize)))
+    });
+    outcome(reports)
+}
+
+/// A kubelet's HTTP response: its head and the chunks of its body, whole and in pieces. The first byte says how long a
+/// piece is.
+pub fn response(input: &[u8]) -> u64 {
+    let Some((step, bytes)) = input.split_first() else { return 0 };
+    outcome(metrics_core::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
+}
+
+/// A body in gzip.
+pub fn inflate(wire: &[u8]) -> u64 {
+    outcome(metrics_core::scrape::fuzzing::inflate(wire))
+}
+
+/// Two nodes and four pods.
+struct Few(Labels);
+
+const VERSION: u64 = 1 << 40;
+const CONTAINERS: [ContainerRow<'static>; 1] = [ContainerRow {
+    name: "main",
+    usage: Usage { cpu_nanocores: 1_234_567, memory_bytes: 4096, swap_bytes: Some(1) },
+}];
+const PODS: [(&str, &str); 4] = [("a", "x"), ("a", "y"), ("b", "x"), ("c", "z")];
+
+impl Few {
+    fn row<'a>(&'a self, name: &'a str) -> NodeRow<'a> {
+        NodeRow {
+            name,
+            labels: &self.0,
+            version: VERSION - 1,
+            timestamp_ns: 1_000_000_000,
+            window_ns: 15_012_000_000,
+            usage: CONTAINERS[0].usage,
+        }
+    }
+}
+
+impl Rows for Few {
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
+        if !["n1", "n2"].contains(&name) {
+            return Lookup::Absent;
+        }
+        visit(&self.row(name));
+        Lookup::Found
+    }
+
+    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        let rest = ["n1", "n2"].into_iter().filter(|name| after.is_none_or(|after| *name > after));
+        let _ = rest.map(|name| visit(&self.row(name))).find(ControlFlow::is_break);
+    }
+
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
+        let mut found = Lookup::Absent;
+        self.pods(Some(namespace), None, &mut |row| {
+            if row.name == name {
+                visit(row);
+                found = Lookup::Found;
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    }
+
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        for (of, name) in PODS {
+            if namespace.is_none_or(|namespace| namespace == of)
+                && after.is_none_or(|after| (of, name) > after)
+            {
+                let row = PodRow {
+                    namespace: of,
+                    name,
+                    labels: &self.0,
+                    version: VERSION - 2,
+                    timestamp_ns: 1_000_000_000,
+                    window_ns: 15_000_000_000,
+                    containers: &CONTAINERS,
+                };
+                if visit(&row).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn version(&self) -> u64 {
+        VERSION
+    }
+
+    fn next_change(&self, _: Kind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
+        if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
+    }
+}
+
+static API: LazyLock<Api> = LazyLock::new(|| {
+    let labels = [("app", "web"), ("n", "7")].into_iter().collect();
+    Api::new(Arc::new(Few(labels)), Config::default())
+});
+
+/// A watch sleeps.
+static TIME: LazyLock<Option<tokio::runtime::Runtime>> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
+
+/// A client's request: its path and query (selectors, limit, continue, watch) in the first line, Accept in the second.
+pub fn api(input: &[u8]) -> u64 {
+    let Ok(input) = std::str::from_utf8(input) else { return 0 };
+    let (target, accept) = input.split_once('\n').unwrap_or((input, ""));
+    // Most of what is tried should get as far as the selectors.
+    let target = match target.strip_prefix('?') {
+        Some(query) => format!("/apis/metrics.k8s.io/v1beta1/pods?{query}"),
+        None => target.to_owned(),
+    };
+    let Ok(request) = http::Request::get(target).header("accept", accept).body(()) else { return 1 };
+    let (parts, ()) = request.into_parts();
+    let info = request_info(&parts.method, &parts.uri);
+    let response = API.handle(&parts, &info);
+    let status = response.status().as_u16();
+    assert!(status < 500, "{status}");
+    let json = response.headers().get("content-type").is_some_and(|kind| kind == "application/json");
+    let _time = TIME.as_ref().map(tokio::runtime::Runtime::enter);
+    let mut body = pin!(response.into_body());
+    let mut bytes = Vec::new();
+    // A watch has no end; what is there at once is enough.
+    while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
+        if let Some(data) = frame.ok().and_then(|frame| frame.into_data().ok()) {
+            bytes.extend_from_slice(&data);
+        }
+        assert!(bytes.len() < 1 << 20);
+    }
+    if json && !bytes.is_empty() {
+        let whole = if status == 200 && info.verb == "watch" {
+            bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_json)
+        } else {
+            is_json(&bytes)
+        };
+        assert!(whole, "{}", String::from_utf8_lossy(&bytes));
+    }
+    outcome((status, info.verb, json, size(bytes.len())))
+}
+
+fn is_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(text).is_ok()
+}
+
+/// ConfigMap `kube-system/extension-apiserver-authentication`: its values, with zero bytes between.
+pub fn config_map(input: &[u8]) -> u64 {
+    let Ok(input) = std::str::from_utf8(input) else { return 0 };
+    let keys = [
+        "requestheader-allowed-names",
+        "requestheader-username-headers",
+        "requestheader-group-headers",
+        "requestheader-extra-headers-prefix",
+        "requestheader-uid-headers",
+        "client-ca-file",
+        "requestheader-client-ca-file",
+    ];
+    let data: BTreeMap<_, _> =
+        keys.into_iter().map(str::to_owned).zip(input.split('\0').map(str::to_owned)).collect();
+    let (read, findings) = FromConfigMap::default().read(&data);
+    for finding in &findings {
+        assert!(!finding.to_string().is_empty());
+    }
+    // What was good stays good.
+    assert_eq!(read.read(&data).0, read);
+    outcome((
+        findings.iter().map(std::mem::discriminant).collect::<Vec<_>>(),
+        read == FromConfigMap::default(),
+    ))
+}
+
+/// The front proxy's certificate, by the authority that is trusted. Its key was thrown away.
+const AGGREGATOR: &[u8] = include_bytes!("../aggregator.der");
+
+static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
+    let anchors = Anchors::from_pem(include_bytes!("../front-proxy-ca.pem")).ok()?;
+    let trust = LiveTrust::new(false);
+    trust.set_front_proxy(FrontProxy {
+        anchors,
+        allowed_names: vec!["aggregator".into()],
+        username_headers: vec!["X-Remote-User".into()],
+        group_headers: vec!["X-Remote-Group".into()],
+        extra_prefixes: vec!["x-remote-extra-".into()],
+        uid_headers: vec!["X-Remote-Uid".into()],
+    });
+    Some(Authenticator::new(trust, None, Duration::ZERO, Metrics::default()))
+});
+
+/// What a client says of itself: the lines of its headers, an empty line, its certificate (DER) if any.
+pub fn credentials(input: &[u8]) -> u64 {
+    let Some(authenticator) = &*AUTHENTICATOR else { panic!("the authority can't be read") };
+    let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
+    let (lines, certificate) = (&input[..end], input.get(end + 2..).unwrap_or_default());
+    let mut request = http::Request::get("/");
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let name = http::HeaderName::from_bytes(name);
+        let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) else { continue };
+        request = request.header(name, value);
+    }
+    let Ok(request) = request.body(()) else { return 1 };
+    let (mut parts, ()) = request.into_parts();
+    let chain = if certificate.is_empty() { Vec::new() } else { vec![certificate.to_vec().into()] };
+    let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
+    let told = {
+        let asked = pin!(authenticator.authenticate(&mut parts, &peer));
+        let Poll::Ready(told) = asked.poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("nobody had to be asked")
+        };
+        told
+    };
+    for name in parts.headers.keys().map(http::HeaderName::as_str) {
+        let told = ["x-remote-user", "x-remote-group", "x-remote-uid", "authorization"].contains(&name);
+        assert!(!told && !name.starts_with("x-remote-extra-"), "{name} went on");
+    }
+    match &told {
+        // Nobody else is believed.
+        Ok(user) => assert!(user.is_anonymous() || certificate == AGGREGATOR, "{user:?}"),
+        Err(refused) => assert!(refused.0.iter().all(|refusal| refusal.detail.len() < 4096)),
+    }
+    match told {
+        Ok(user) => outcome((
+            user.is_anonymous(),
+            user.uid.is_empty(),
+            size(user.groups.len()),
+            size(user.extra.len()),
+        )),
+        Err(refused) => outcome(refused.0.iter().map(|refusal| refusal.reason).collect::<Vec<_>>()),
+    }
+}

@@ -1,0 +1,26 @@
+//! Text of others, fit for a log line or a report.
+
+/// At most `most` characters of `text`, without control characters; what is left out shows as `…`.
+#[must_use]
+pub fn excerpt(text: &str, most: usize) -> String {
+    let mut characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut excerpt: String = characters.by_ref().take(most).collect();
+    if characters.next().is_some() {
+        excerpt.pop();
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn is_bounded_and_printable() {
+        assert_eq!(excerpt("a\nb", 5), "a b");
+        assert_eq!(excerpt("äöüß", 4), "äöüß");
+        assert_eq!(excerpt("äöüß!", 4), "äöü…");
+        assert_eq!(excerpt("", 4), "");
+    }
+}

@@ -1,0 +1,166 @@
+//! What happened in the last five minutes, by cause, with examples; bounded however often it happens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crds::report::MAX_EXAMPLES;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+/// How long something counts.
+const WINDOW: Duration = Duration::from_secs(300);
+/// Counts are kept apart for this long each, so that old ones can go.
+const SLICE: Duration = Duration::from_secs(15);
+/// The window, and the slice that has begun.
+const SLICES: usize = 21;
+
+/// Occurrences by cause. `C` must have few values. Clones share their content.
+#[derive(Clone, Debug)]
+pub struct Recent<C, E>(Arc<Mutex<BTreeMap<C, Kept<E>>>>, Instant);
+
+#[derive(Debug)]
+struct Kept<E> {
+    counts: [u64; SLICES],
+    /// The slice of time that was counted in last.
+    slice: u64,
+    last: Timestamp,
+    /// Latest first.
+    examples: Vec<Example<E>>,
+}
+
+#[derive(Clone, Debug)]
+struct Example<E> {
+    of: E,
+    seen: Instant,
+    last: Timestamp,
+}
+
+/// What happened for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrences<C, E> {
+    /// The cause.
+    pub cause: C,
+    /// How often.
+    pub count: u64,
+    /// When last.
+    pub last: Timestamp,
+    /// The last that differ, latest first, and when each was last seen.
+    pub examples: Vec<(E, Timestamp)>,
+}
+
+impl<C, E> Default for Recent<C, E> {
+    fn default() -> Self {
+        Self(Arc::default(), Instant::now())
+    }
+}
+
+impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
+    /// It happened.
+    pub fn note(&self, cause: C, example: E) {
+        self.note_at(cause, example, Instant::now(), Timestamp::now());
+    }
+
+    /// What happened, the cause that struck last first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Occurrences<C, E>> {
+        self.list_at(Instant::now())
+    }
+
+    fn slice(&self, at: Instant) -> u64 {
+        at.duration_since(self.1).as_secs() / SLICE.as_secs()
+    }
+
+    fn note_at(&self, cause: C, example: E, at: Instant, last: Timestamp) {
+        let slice = self.slice(at);
+        let mut causes = self.0.lock();
+        let kept = causes.entry(cause).or_insert_with(|| Kept {
+            counts: [0; SLICES],
+            slice,
+            last,
+            examples: Vec::new(),
+        });
+        kept.advance(slice);
+        kept.counts[index(slice)] += 1;
+        kept.last = last;
+        kept.examples.retain(|other| other.of != example);
+        kept.examples.insert(0, Example { of: example, seen: at, last });
+        kept.examples.truncate(MAX_EXAMPLES);
+    }
+
+    fn list_at(&self, at: Instant) -> Vec<Occurrences<C, E>> {
+        let slice = self.slice(at);
+        let mut causes = self.0.lock();
+        let mut list: Vec<_> = causes
+            .iter_mut()
+            .map(|(cause, kept)| {
+                kept.advance(slice);
+                kept.examples.retain(|example| at.duration_since(example.seen) < WINDOW);
+                Occurrences {
+                    cause: *cause,
+                    count: kept.counts.iter().sum(),
+                    last: kept.last,
+                    examples: kept.examples.iter().map(|kept| (kept.of.clone(), kept.last)).collect(),
+                }
+            })
+            .filter(|occurrences| occurrences.count > 0)
+            .collect();
+        list.sort_by_key(|occurrences| std::cmp::Reverse(occurrences.last));
+        list
+    }
+}
+
+impl<E> Kept<E> {
+    /// Forgets the counts of slices that are too old by now.
+    fn advance(&mut self, slice: u64) {
+        let passed = slice.saturating_sub(self.slice).min(SLICES as u64);
+        for step in 1..=passed {
+            self.counts[index(self.slice + step)] = 0;
+        }
+        self.slice = self.slice.max(slice);
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // It is less than SLICES.
+fn index(slice: u64) -> usize {
+    (slice % SLICES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::{Recent, WINDOW};
+
+    #[test]
+    fn counts_and_examples_of_the_window_are_kept_and_no_more() {
+        let recent = Recent::<u8, u8>::default();
+        let start = recent.1;
+        let note = |cause, example, seconds: u64| {
+            let time = Timestamp::from_second(i64::try_from(seconds).unwrap()).unwrap();
+            recent.note_at(cause, example, start + Duration::from_secs(seconds), time);
+        };
+        let list = |seconds| recent.list_at(start + Duration::from_secs(seconds));
+        for seconds in 0..100 {
+            note(1, u8::try_from(seconds % 5).unwrap(), seconds);
+        }
+        note(2, 7, 50);
+        let now = list(100);
+        assert_eq!(
+            now.iter().map(|found| (found.cause, found.count)).collect::<Vec<_>>(),
+            [(1, 100), (2, 1)]
+        );
+        let examples: Vec<_> =
+            now[0].examples.iter().map(|(example, last)| (*example, last.as_second())).collect();
+        assert_eq!(examples, [(4, 99), (3, 98), (2, 97)]);
+        note(1, 4, 200);
+        let later = list(65 + WINDOW.as_secs());
+        assert_eq!(later.len(), 1, "one cause is too old: {later:?}");
+        assert_eq!(later[0].count, 100 - 60 + 1, "slices of 15 s go as a whole");
+        assert_eq!(later[0].examples.len(), 3);
+        assert_eq!(list(199 + WINDOW.as_secs())[0].examples.len(), 1);
+        assert!(list(10_000).is_empty());
+    }
+}

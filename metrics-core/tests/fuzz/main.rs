@@ -1,0 +1,179 @@
+//! The fuzz targets of `metrics-core/fuzz`, run for a bounded time on stable Rust: from the seeds, by a fixed random
+//! sequence, so that a run that fails fails again.
+//!
+//! `FUZZ_SECONDS=600 cargo test -p metrics-core --test fuzz -- --nocapture` runs each target for so long; an input that
+//! fails is printed, and kept in the system's folder for temporary files. For coverage-guided runs see `metrics-core/fuzz`.
+
+#![allow(clippy::panic, clippy::unwrap_used)] // A test fails by panicking, what it runs too.
+#![allow(clippy::print_stderr, clippy::print_stdout)] // For who runs it by hand.
+
+mod mutate;
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mutate::Mutator;
+
+/// Longer inputs are cut.
+const LONGEST: usize = 8192;
+/// So many inputs with an outcome of their own are kept to go on from.
+const CORPUS: usize = 2000;
+
+/// Runs a target on its seeds and on what comes of them.
+fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
+    let mut seeds: Vec<_> = std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
+    seeds.sort();
+    let mut corpus: Vec<Vec<u8>> = seeds.iter().map(|seed| std::fs::read(seed).unwrap()).collect();
+    assert!(!corpus.is_empty());
+    let mut outcomes: HashSet<u64> = corpus.iter().map(|seed| run(name, target, seed)).collect();
+    run(name, target, &[]);
+
+    let mut mutator = Mutator::new(0x6d65_7472_6963, words);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut runs = 0_u64;
+    while !runs.is_multiple_of(64) || Instant::now() < end {
+        let mut input = mutator.next(&corpus);
+        input.truncate(LONGEST);
+        if outcomes.insert(run(name, target, &input)) && corpus.len() < CORPUS {
+            corpus.push(input);
+        }
+        runs += 1;
+    }
+    println!("{name}: {runs} runs in {seconds} s, {} inputs with an outcome of their own", corpus.len());
+    assert!(runs > 100, "{name} is too slow to be fuzzed: {runs} runs in {seconds} s");
+}
+
+fn run(name: &str, target: fn(&[u8]) -> u64, input: &[u8]) -> u64 {
+    catch_unwind(AssertUnwindSafe(|| target(input))).unwrap_or_else(|panic| {
+        let place = std::env::temp_dir().join(format!("fuzz-{name}"));
+        let kept = std::fs::write(&place, input).map_or_else(|error| error.to_string(), |()| "kept".into());
+        eprintln!("{name} fails on this input ({}: {kept}):\n{}", place.display(), input.escape_ascii());
+        resume_unwind(panic)
+    })
+}
+
+#[test]
+fn decode() {
+    let words = [
+        "container_cpu_usage_seconds_total{",
+        "container_memory_working_set_bytes{",
+        "container_start_time_seconds{",
+        "container_swap_usage_bytes{",
+        "node_cpu_usage_seconds_total ",
+        "node_memory_working_set_bytes{} ",
+        "container=\"",
+        "namespace=\"",
+        "pod=\"",
+        "\\\"",
+        "\\\\",
+        "\\n",
+        "\"} ",
+        "\r\n",
+        " # {trace=\"x\"} 1 1",
+        "# EOF\n",
+        "# TYPE x counter\n",
+        "NaN",
+        "+Inf",
+        "-0",
+        "1e308",
+        "1e-400",
+        "9223372036854775807",
+        "18446744073709551616",
+    ];
+    fuzz("decode", targets::decode, &words);
+}
+
+#[test]
+fn response() {
+    let words = [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 301 \r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: ",
+        "Content-Encoding: gzip\r\n",
+        "Content-Type: application/openmetrics-text\r\n",
+        "Connection: close\r\n",
+        "\r\n\r\n",
+        "0\r\n\r\n",
+        ";ext=\"x\"\r\n",
+        "ffffffffffffffff\r\n",
+        "7fffffff\r\n",
+    ];
+    fuzz("response", targets::response, &words);
+}
+
+#[test]
+fn inflate() {
+    fuzz("inflate", targets::inflate, &["\x1f", "\u{8b}", "\x08", "\0\0\0\0", "\x01\0\0"]);
+}
+
+#[test]
+fn api() {
+    let words = [
+        "/apis/metrics.k8s.io/v1",
+        "/apis/metrics.k8s.io/v1beta1/nodes/n1",
+        "/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/x",
+        "/openapi/v3/apis/metrics.k8s.io/v1?hash=",
+        "/openapi/v2",
+        "watch=1&",
+        "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1&",
+        "resourceVersion=1099511627776&",
+        "timeoutSeconds=1&",
+        "labelSelector=",
+        "fieldSelector=metadata.name%3D",
+        "limit=1&",
+        "continue=",
+        "includeObject=Object&",
+        "pretty=1&",
+        "%00",
+        "%2f",
+        "+in+(",
+        "!=",
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+        "application/vnd.kubernetes.protobuf;stream=watch",
+        "application/yaml",
+        "*/*;q=0.1",
+        "\n",
+    ];
+    fuzz("api", targets::api, &words);
+}
+
+#[test]
+fn config_map() {
+    let words = [
+        "\0",
+        "[\"",
+        "\"]",
+        "\",\"",
+        "\\u0000",
+        "-----BEGIN CERTIFICATE-----\n",
+        "-----END CERTIFICATE-----\n",
+        include_str!("../../fuzz/front-proxy-ca.pem"),
+    ];
+    fuzz("config_map", targets::config_map, &words);
+}
+
+#[test]
+fn credentials() {
+    let words = [
+        "X-Remote-User: ",
+        "X-Remote-Group: system:masters\n",
+        "X-Remote-Uid: ",
+        "X-Remote-Extra-",
+        "x_remote_user: admin\n",
+        "%2f%zz%",
+        "Authorization: Bearer ",
+        "Authorization: Basic ",
+        "Impersonate-User: ",
+        "system:anonymous",
+        "\n\n",
+    ];
+    fuzz("credentials", targets::credentials, &words);
+}

@@ -1,0 +1,77 @@
+//! Inputs out of other inputs.
+
+use fastrand::Rng;
+
+/// Makes inputs: always the same ones of the same beginning.
+pub struct Mutator<'a> {
+    random: Rng,
+    words: &'a [&'a str],
+}
+
+impl<'a> Mutator<'a> {
+    /// `words` are what the format is made of.
+    pub fn new(seed: u64, words: &'a [&'a str]) -> Self {
+        Self { random: Rng::with_seed(seed), words }
+    }
+
+    /// An input like one of those, changed in a few places.
+    pub fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = self.one_of(corpus).clone();
+        for _ in 0..1 << self.random.u32(0..4) {
+            self.change(&mut input, corpus);
+        }
+        input
+    }
+
+    fn one_of<'b, T>(&mut self, all: &'b [T]) -> &'b T {
+        &all[self.random.usize(..all.len())]
+    }
+
+    fn place(&mut self, input: &[u8]) -> usize {
+        self.random.usize(..=input.len())
+    }
+
+    /// A few bytes of it, often none.
+    fn piece(&mut self, input: &[u8]) -> std::ops::Range<usize> {
+        let start = self.place(input);
+        let longest = 1 << self.random.u32(0..10);
+        start..(start + self.random.usize(..longest)).min(input.len())
+    }
+
+    fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+        let (piece, at) = (self.piece(input), self.place(input));
+        match self.random.u8(..9) {
+            0 => drop(input.drain(piece)),
+            1 => {
+                let copy = input[piece].to_vec();
+                input.splice(at..at, copy);
+            }
+            2 => {
+                let word = self.one_of(self.words).bytes();
+                input.splice(at..at, word);
+            }
+            3 => {
+                let word = self.one_of(self.words).bytes();
+                input.splice(piece, word);
+            }
+            4 => {
+                // The beginning of this one and the end of another.
+                let other = self.one_of(corpus);
+                let from = self.place(other);
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+            5 => input.insert(at, self.random.u8(..)),
+            kind => {
+                let random = self.random.u8(..);
+                let Some(byte) = input.get_mut(at) else { return };
+                *byte = match kind {
+                    6 => random,
+                    7 => *byte ^ 1 << (random % 8),
+                    // Numbers are what parsers are made of.
+                    _ => b"0123456789-+.eE\"\\{}=, \n\0\xff"[usize::from(random) % 25],
+                };
+            }
+        }
+    }
+}

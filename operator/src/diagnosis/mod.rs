@@ -1,0 +1,128 @@
+//! One cause for each symptom: joins what kube-apiserver says, what the replicas of metrics-core tell of
+//! themselves, and what stands in the cluster. Pure.
+//!
+//! The way of a request is judged in its order: is kube-apiserver known as the front proxy ([`front_proxy`]),
+//! does it get through to metrics-core ([`path`]), do kubelets answer ([`kubelets`]). A later part is never
+//! blamed for what an earlier one explains. What can't be known is not guessed: then the message says what is
+//! known and what was ruled out.
+
+pub mod front_proxy;
+pub mod kubelets;
+mod network_policy;
+pub mod path;
+mod symptoms;
+
+use crds::{MetricsPipelineSpec, Reason};
+use jiff::Timestamp;
+
+use crate::observe::Observed;
+
+pub use symptoms::Symptoms;
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The operator's namespace.
+    pub namespace: &'a str,
+    /// What was asked for.
+    pub spec: &'a MetricsPipelineSpec,
+    /// What is there.
+    pub observed: &'a Observed,
+    /// The time of the judgement.
+    pub now: Timestamp,
+}
+
+/// How bad a cause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing works because of it.
+    Fault,
+    /// It works, but somebody should look.
+    Warning,
+}
+
+/// A cause: what it is, what shows it, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// In a word.
+    pub reason: Reason,
+    /// How bad.
+    pub weight: Weight,
+    /// The cause as a sentence, naming the object.
+    pub what: String,
+    /// What shows it, as a sentence; may be empty.
+    pub evidence: String,
+    /// What to run, and what to ask whom.
+    pub remedy: String,
+}
+
+impl Cause {
+    fn new(
+        reason: Reason,
+        weight: Weight,
+        what: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { reason, weight, what: what.into(), evidence: evidence.into(), remedy: remedy.into() }
+    }
+
+    fn fault(
+        reason: Reason,
+        what: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(reason, Weight::Fault, what, evidence, remedy)
+    }
+
+    fn warning(
+        reason: Reason,
+        what: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(reason, Weight::Warning, what, evidence, remedy)
+    }
+
+    /// Cause, evidence, remedy.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let parts = [&self.what, &self.evidence, &self.remedy];
+        parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What is wrong on the way from a kubelet to the client, if anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Between kube-apiserver and whom metrics-core believes.
+    pub front_proxy: Option<Cause>,
+    /// Between kube-apiserver and the pods.
+    pub path: Option<Cause>,
+    /// Between metrics-core and the kubelets.
+    pub kubelets: Option<Cause>,
+}
+
+/// Judges the way of a request, in its order.
+#[must_use]
+pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
+    let symptoms = Symptoms::read(facts.observed);
+    let front_proxy = front_proxy::judge(facts, &symptoms);
+    let explained = front_proxy.as_ref().is_some_and(|cause| cause.weight == Weight::Fault);
+    Diagnosis {
+        path: if explained { None } else { path::judge(facts, &symptoms) },
+        kubelets: kubelets::judge(facts),
+        front_proxy,
+    }
+}
+
+/// What somebody else says, cut to a readable length and without control characters.
+fn quote(words: &str) -> String {
+    const MAX: usize = 300;
+    let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.chars().count() <= MAX { clean } else { clean.chars().take(MAX).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests;

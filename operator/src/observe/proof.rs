@@ -1,0 +1,219 @@
+//! Which certificate each replica of metrics-core serves, by a TLS handshake with it.
+//!
+//! It is looked at only while a CA is being replaced: the old one is dropped when every replica is proven to
+//! serve a certificate of the new one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::causes::causes;
+use crate::pki::Certificate;
+
+/// How long one handshake may take, the connection included.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What was seen of the replicas.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// The certificate that they shall serve.
+    pub certificate: Certificate,
+    /// What each of them serves.
+    pub replicas: Vec<Replica>,
+}
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Whether requests are sent to it.
+    pub ready: bool,
+    /// What it serves.
+    pub seen: Seen,
+}
+
+/// What a replica serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The certificate that it shall serve, and the new CA vouches for it.
+    Expected,
+    /// Another one.
+    Other,
+    /// It could not be seen.
+    Nothing(String),
+}
+
+impl Proof {
+    /// The certificate, if every replica serves it: each pod that requests are sent to was asked and showed it, and
+    /// none that is not ready showed another one, as it may be ready soon.
+    #[must_use]
+    pub fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
+        self.lack(pods).is_none().then_some(&self.certificate)
+    }
+
+    /// What the proof lacks, for people.
+    #[must_use]
+    pub fn lack(&self, pods: &[Pod]) -> Option<String> {
+        let replicas: Vec<_> = pods.iter().filter_map(Target::of).collect();
+        if !replicas.iter().any(|target| target.ready) {
+            return Some("no replica is ready".to_owned());
+        }
+        replicas.iter().find_map(|target| {
+            let seen = self.replicas.iter().find(|replica| replica.uid == target.uid).map(|one| &one.seen);
+            match seen {
+                Some(Seen::Other) => Some(format!("pod {} still serves another certificate", target.pod)),
+                Some(Seen::Nothing(why)) if target.ready => {
+                    Some(format!("the certificate of pod {} can't be seen: {why}", target.pod))
+                }
+                None if target.ready => Some(format!("pod {} was not looked at yet", target.pod)),
+                Some(Seen::Expected | Seen::Nothing(_)) | None => None,
+            }
+        })
+    }
+}
+
+/// A pod that may serve.
+struct Target {
+    pod: String,
+    uid: String,
+    address: IpAddr,
+    ready: bool,
+}
+
+impl Target {
+    /// A pod that ends gets no new connections.
+    fn of(pod: &Pod) -> Option<Self> {
+        let status = pod.status.as_ref()?;
+        if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
+            return None;
+        }
+        let ready =
+            status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+        Some(Self {
+            pod: pod.metadata.name.clone()?,
+            uid: pod.metadata.uid.clone()?,
+            address: status.pod_ip.as_deref()?.parse().ok()?,
+            ready,
+        })
+    }
+}
+
+/// Looks at every replica, side by side. `ca` alone is trusted, and the certificate must name `server`.
+pub(super) async fn look(
+    pods: &[Pod],
+    port: u16,
+    server: &str,
+    certificate: &Certificate,
+    ca: &Certificate,
+) -> Proof {
+    let mut asked = JoinSet::new();
+    for target in pods.iter().filter_map(Target::of) {
+        let (server, certificate, ca) = (server.to_owned(), certificate.clone(), ca.clone());
+        asked.spawn(async move {
+            let address = SocketAddr::new(target.address, port);
+            let seen = match tokio::time::timeout(TIMEOUT, handshake(address, &server, &certificate, &ca))
+                .await
+            {
+                Ok(Ok(seen)) => seen,
+                Ok(Err(why)) => Seen::Nothing(why),
+                Err(_) => Seen::Nothing(format!("{address} does not answer within {} s", TIMEOUT.as_secs())),
+            };
+            Replica { pod: target.pod, uid: target.uid, ready: target.ready, seen }
+        });
+    }
+    let mut replicas = asked.join_all().await;
+    replicas.sort_by(|a, b| a.pod.cmp(&b.pod));
+    Proof { certificate: certificate.clone(), replicas }
+}
+
+async fn handshake(
+    address: SocketAddr,
+    server: &str,
+    certificate: &Certificate,
+    ca: &Certificate,
+) -> Result<Seen, String> {
+    let name = ServerName::try_from(server.to_owned()).map_err(|error| error.to_string())?;
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der().clone()).map_err(|error| format!("the CA can't be trusted: {error}"))?;
+    let provider = Arc::new(default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| error.to_string())?;
+    let shown = Arc::new(Shown { verifier, leaf: Mutex::new(None) });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(shown.clone())
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let leaf = shown.leaf.lock().take();
+    match (leaf, connected) {
+        (Some(leaf), Ok(_)) if leaf == *certificate.der() => Ok(Seen::Expected),
+        (Some(leaf), _) if leaf != *certificate.der() => Ok(Seen::Other),
+        (_, Err(error)) => Err(format!("TLS with {address}: {}", causes(&error))),
+        (_, Ok(_)) => Err(format!("TLS with {address}: no certificate was shown")),
+    }
+}
+
+/// The usual verification, which keeps what it was shown, also when it refuses it.
+#[derive(Debug)]
+struct Shown {
+    verifier: Arc<WebPkiServerVerifier>,
+    leaf: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Shown {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.leaf.lock() = Some(end_entity.clone().into_owned());
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod tests;

@@ -1,0 +1,239 @@
+//! What each replica of metrics-core tells of itself, asked at its own address: not through the aggregation layer,
+//! which may be what is broken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::report::{PATH, Report};
+use futures::future::join_all;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::AuthInfo;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::causes::causes;
+use crate::decide::objects::service::PORT_NAME;
+
+/// For everything, from the connection to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A report is bounded to some 30 KiB by what it may hold.
+const MAX_REPORT: usize = 256 * 1024;
+
+/// Replicas asked at a time; there are at most 16.
+const MAX_REPLICAS: usize = 16;
+
+/// A pod of metrics-core that runs, and what it told.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Whether the kubelet finds it ready.
+    pub ready: bool,
+    /// What it told last.
+    pub report: Result<Arc<Report>, ReportError>,
+    /// How often in a row it could not be asked.
+    pub failures: u32,
+}
+
+/// Why a replica told nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The operator has no token: it runs outside of the cluster.
+    #[error("the operator has no service account token to show, as it does not run in a pod")]
+    NoToken,
+    /// No connection came about, or it broke.
+    #[error("{0}")]
+    Connection(String),
+    /// It took too long.
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// The replica's certificate was not signed by the CA that the APIServices trust, or has another name.
+    #[error("its certificate is not accepted: {0}")]
+    Untrusted(String),
+    /// It does not let us.
+    #[error("it answers {0}")]
+    Refused(u16),
+    /// What it says is no report.
+    #[error("its answer is no report: {0}")]
+    Unusable(String),
+}
+
+/// Whose token is shown to the replicas.
+#[derive(Clone, Debug)]
+pub(super) enum Token {
+    /// Read anew each time, as it is renewed.
+    File(std::path::PathBuf),
+    None,
+}
+
+impl Token {
+    pub(super) fn of(auth: &AuthInfo) -> Self {
+        auth.token_file.as_ref().map_or(Self::None, |file| Self::File(file.into()))
+    }
+
+    fn read(&self) -> Result<String, ReportError> {
+        match self {
+            Self::None => Err(ReportError::NoToken),
+            Self::File(path) => std::fs::read_to_string(path)
+                .map(|token| token.trim().to_owned())
+                .map_err(|_| ReportError::NoToken),
+        }
+    }
+}
+
+/// The client's side of TLS, made once for each CA: it remembers sessions, so that a replica that is asked again
+/// costs no full handshake.
+#[derive(Default)]
+pub(super) struct Trust {
+    pem: String,
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl Trust {
+    fn config(&mut self, pem: &str) -> Result<Arc<ClientConfig>, ReportError> {
+        if let Some(config) = &self.config
+            && self.pem == pem
+        {
+            return Ok(config.clone());
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()).flatten() {
+            _ = roots.add(certificate);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ReportError::Connection(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = rustls::client::Resumption::in_memory_sessions(MAX_REPLICAS);
+        let config = Arc::new(config);
+        (self.pem, self.config) = (pem.to_owned(), Some(config.clone()));
+        Ok(config)
+    }
+}
+
+/// Asks every pod that runs, side by side. One that does not answer once keeps what it told before.
+pub(super) async fn ask(
+    pods: &[Pod],
+    before: &[Teller],
+    namespace: &str,
+    ca: &str,
+    trust: &mut Trust,
+    token: &Token,
+) -> Vec<Teller> {
+    let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
+    let name = format!("metrics-core.{namespace}.svc");
+    let asked = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
+        let (credentials, name) = (&credentials, &name);
+        async move {
+            let known = before.iter().find(|replica| replica.uid == running.uid);
+            let report = match credentials {
+                Ok((token, config)) => {
+                    let asked = one(&running.address, running.port, name, token, config.clone());
+                    tokio::time::timeout(TIMEOUT, asked).await.unwrap_or(Err(ReportError::Timeout))
+                }
+                Err(error) => Err(error.clone()),
+            };
+            let failures = if report.is_ok() { 0 } else { known.map_or(0, |known| known.failures) + 1 };
+            let report = match (report, known) {
+                (Err(ReportError::Timeout | ReportError::Connection(_)), Some(known))
+                    if failures < 2 && known.report.is_ok() =>
+                {
+                    known.report.clone()
+                }
+                (report, _) => report.map(Arc::new),
+            };
+            Teller { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
+        }
+    });
+    join_all(asked).await
+}
+
+struct Running {
+    name: String,
+    uid: String,
+    address: String,
+    port: u16,
+    ready: bool,
+}
+
+fn running(pod: &Pod) -> Option<Running> {
+    let status = pod.status.as_ref()?;
+    if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
+        return None;
+    }
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
+    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_NAME))?.container_port;
+    let conditions = status.conditions.iter().flatten();
+    Some(Running {
+        name: pod.metadata.name.clone()?,
+        uid: pod.metadata.uid.clone()?,
+        address: status.pod_ip.clone()?,
+        port: u16::try_from(port).ok()?,
+        ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
+    })
+}
+
+async fn one(
+    address: &str,
+    port: u16,
+    name: &str,
+    token: &str,
+    config: Arc<ClientConfig>,
+) -> Result<Report, ReportError> {
+    let connection = |error: &dyn std::error::Error| ReportError::Connection(causes(error));
+    let ip: std::net::IpAddr = address.parse().map_err(|error| connection(&error))?;
+    let stream = TcpStream::connect((ip, port)).await.map_err(|error| connection(&error))?;
+    let server = ServerName::try_from(name.to_owned()).map_err(|error| connection(&error))?;
+    let stream = TlsConnector::from(config).connect(server, stream).await.map_err(|error| tls(&error))?;
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| connection(&error))?;
+    let exchange = async {
+        let request = http::Request::get(PATH)
+            .header(http::header::HOST, name)
+            .header(http::header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(http::header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| connection(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| connection(&error))?;
+        let code = response.status().as_u16();
+        if code != 200 {
+            return Err(ReportError::Refused(code));
+        }
+        let body = Limited::new(response.into_body(), MAX_REPORT)
+            .collect()
+            .await
+            .map_err(|error| ReportError::Unusable(error.to_string()))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| ReportError::Unusable(error.to_string()))
+    };
+    let mut driver = std::pin::pin!(driver);
+    let mut exchange = std::pin::pin!(exchange);
+    // The connection ends with the answer; nothing of it is left.
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        ended = &mut driver => match ended {
+            Err(error) => Err(connection(&error)),
+            Ok(()) => exchange.await,
+        },
+    }
+}
+
+fn tls(error: &std::io::Error) -> ReportError {
+    let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match certificate {
+        Some(rustls::Error::InvalidCertificate(why)) => ReportError::Untrusted(why.to_string()),
+        _ => ReportError::Connection(causes(error)),
+    }
+}

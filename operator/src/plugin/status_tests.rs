@@ -1,0 +1,115 @@
+use super::*;
+use serde_json::{Value, json};
+
+use crate::plugin::tree::{Style, render};
+
+fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+fn pipeline(conditions: &Value) -> Pipeline {
+    Pipeline::read(of(json!({
+        "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline",
+        "metadata": { "name": "cluster", "uid": "u", "generation": 1 },
+        "status": { "observedGeneration": 1, "conditions": conditions, "nodes": { "total": 2, "covered": 2, "summary": "2/2" } },
+    })))
+}
+
+fn conditions(of: &[(ConditionType, &str, &str, &str)]) -> Value {
+    ConditionType::ALL
+        .into_iter()
+        .map(|kind| {
+            let other = of.iter().find(|(other, ..)| *other == kind);
+            let (status, reason, message) =
+                other.map_or(("True", "AsExpected", "fine"), |(_, status, reason, message)| (status, reason, message));
+            json!({ "type": kind.as_str(), "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" })
+        })
+        .collect()
+}
+
+fn picture(conditions: &Value) -> Picture {
+    let available =
+        json!([{ "type": "Available", "status": "True", "reason": "Passed", "lastTransitionTime": null }]);
+    Picture {
+        pipelines: Ok(vec![pipeline(conditions)]),
+        operators: Ok(vec![of(json!({
+            "metadata": { "name": "metrics-pipeline", "namespace": "ns" }, "spec": { "replicas": 1, "selector": {}, "template": {} },
+            "status": { "readyReplicas": 1 },
+        }))]),
+        pods: Ok(vec![of(json!({
+            "metadata": { "name": "metrics-core-1" }, "spec": { "nodeName": "n1", "containers": [] },
+            "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
+        }))]),
+        api_services: Ok(vec![of(json!({
+            "metadata": { "name": "v1beta1.metrics.k8s.io" },
+            "spec": { "service": { "name": "metrics-core", "namespace": "ns" }, "groupPriorityMinimum": 100, "versionPriority": 100 },
+            "status": { "conditions": available },
+        }))]),
+        autoscalers: Ok(Vec::new()),
+        namespace: Some("ns".to_owned()),
+    }
+}
+
+fn text(picture: &Picture) -> String {
+    render(&status(picture), Style { colours: false, width: 100 })
+}
+
+#[test]
+fn a_healthy_pipeline_is_good_from_end_to_end() {
+    let picture = picture(&conditions(&[]));
+    let tree = status(&picture);
+    assert_eq!(tree.mark, Mark::Good, "{}", text(&picture));
+    let text = text(&picture);
+    assert!(text.starts_with("✔ MetricsPipeline cluster  2 of 2 nodes have metrics\n"), "{text}");
+    for kind in ConditionType::ALL.into_iter().skip(1) {
+        assert!(text.contains(&format!("✔ {kind}  fine")), "{kind} is missing: {text}");
+    }
+}
+
+#[test]
+fn one_cause_marks_the_way_up_and_what_waits_for_it_is_no_second_one() {
+    let picture = picture(&conditions(&[
+        (ConditionType::APIServiceAvailable, "False", "FailedDiscoveryCheck", "cause. remedy"),
+        (ConditionType::MetricsServed, "Unknown", "WaitingForDependency", "waits"),
+    ]));
+    let text = text(&picture);
+    assert!(text.starts_with("✖ MetricsPipeline cluster"), "{text}");
+    assert!(text.contains("✖ kube-apiserver") && text.contains("✔ metrics-core"), "{text}");
+    assert!(text.contains("✖ APIServiceAvailable  FailedDiscoveryCheck: cause. remedy"), "{text}");
+    assert!(text.contains("… MetricsServed  WaitingForDependency: waits"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_nothing_else_is_lost() {
+    let mut picture = picture(&conditions(&[]));
+    picture.autoscalers = Err(Unread { absent: false, message: "forbidden".to_owned() });
+    let tree = status(&picture);
+    assert_eq!(tree.mark, Mark::Unknown);
+    assert!(
+        text(&picture)
+            .contains("? HorizontalPodAutoscalers  HorizontalPodAutoscalers could not be read: forbidden")
+    );
+}
+
+#[test]
+fn before_the_chart_is_installed_the_remedy_is_to_install_it() {
+    let mut picture = picture(&conditions(&[]));
+    picture.pipelines = Err(Unread { absent: true, message: "404".to_owned() });
+    assert!(text(&picture).contains("helm install"));
+    assert_eq!(status(&picture).mark, Mark::Bad);
+}
+
+#[test]
+fn an_autoscaler_without_metrics_is_named() {
+    let mut picture = picture(&conditions(&[]));
+    picture.autoscalers = Ok(vec![of(json!({
+        "metadata": { "name": "web", "namespace": "shop" },
+        "spec": { "maxReplicas": 2, "scaleTargetRef": { "kind": "Deployment", "name": "web" },
+                  "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization" } } }] },
+        "status": { "desiredReplicas": 1, "conditions": [
+            { "type": "ScalingActive", "status": "False", "reason": "FailedGetResourceMetric", "message": "no metrics" }] },
+    }))]);
+    let text = text(&picture);
+    assert!(text.contains("! shop/web  FailedGetResourceMetric: no metrics"), "{text}");
+    assert!(text.contains("0 of 1 have the metrics"), "{text}");
+}
