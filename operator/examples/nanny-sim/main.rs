@@ -76,6 +76,7 @@ fn ours(name: &'static str, spec: &MetricsPipelineSpec, cluster: &Cluster) -> Ru
         let sight = Sight {
             population: Some(cluster.nodes[second]),
             usage: cluster.usage(second),
+            present: None,
             killed: None,
             now,
         };

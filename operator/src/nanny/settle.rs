@@ -21,6 +21,8 @@ pub struct Sight {
     pub population: Option<u64>,
     /// What the replicas use.
     pub usage: Option<Usage>,
+    /// The most memory that a container of ours has now, in bytes.
+    pub present: Option<u64>,
     /// When a container was last killed as its memory ran out, of the containers that are there.
     pub killed: Option<Timestamp>,
     /// The time.
@@ -299,6 +301,8 @@ fn first(policy: Policy, learned: &Learned, population: Option<Population>, sigh
         "spec.metricsCore.resources is the start".to_owned()
     };
     let population = population.map_or(0, Population::number);
+    // Containers that are there already may use what they have: they shrink like all others, late.
+    let size = Size { memory: size.memory.max(sight.present.unwrap_or(0)), ..size };
     Some(Held { size: size.within(policy.least, policy.most), population, reason, changed: None })
 }
 

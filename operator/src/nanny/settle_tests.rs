@@ -29,7 +29,7 @@ fn seed(estimator: Estimator) -> impl FnOnce(&mut MetricsPipelineSpec) {
 }
 
 fn sight(nodes: u64, second: i64) -> Sight {
-    Sight { population: Some(nodes), usage: None, killed: None, now: at(second) }
+    Sight { population: Some(nodes), usage: None, present: None, killed: None, now: at(second) }
 }
 
 fn using(nodes: u64, mebi: u64, second: i64) -> Sight {
@@ -75,6 +75,16 @@ fn it_starts_with_the_estimate_or_with_what_the_spec_names() {
     let bounded = policy(|spec| spec.nanny.max = Some(amounts("10m", "32Mi")));
     let held = Nanny::default().step(bounded, None, &sight(3, 1)).held.expect("a size");
     assert_eq!(held.size, Size { cpu: 10, memory: 32 << 20 });
+}
+
+#[test]
+fn containers_that_are_there_already_keep_their_memory_at_first() {
+    let mut nanny = Nanny::default();
+    let present = |second| Sight { present: Some(500 << 20), ..using(3, 100, second) };
+    assert_eq!(mebi(&nanny.step(policy(|_| {}), None, &present(0))), 500);
+    let (changes, advice) = run(&mut nanny, policy(|_| {}), 1..900, present);
+    assert_eq!(changes, 1);
+    assert!(mebi(&advice) >= 125 && mebi(&advice) < 500, "{}", mebi(&advice));
 }
 
 #[test]

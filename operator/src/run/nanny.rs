@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::apply::{Outcome, Resized};
+use crate::apply::{Outcome, Resized, nanos};
 use crate::decide::Sizing;
-use crate::nanny::resize::{is_alive, same};
+use crate::nanny::resize::{asked, is_alive, same};
 use crate::nanny::{Advice, Held, Nanny, Policy, Sight};
 use crate::observe::{Observed, Pipeline};
 use crate::owned::{METRICS_CORE, Owned};
@@ -66,9 +66,16 @@ fn sight(spec: &MetricsPipelineSpec, observed: &Observed, now: Timestamp) -> Sig
     Sight {
         population: count.and_then(|count| u64::try_from(count).ok()),
         usage: observed.usage,
+        present: observed.pods.iter().filter(|pod| is_alive(pod)).filter_map(memory).max(),
         killed: observed.pods.iter().filter(|pod| is_alive(pod)).filter_map(killed).max(),
         now,
     }
+}
+
+/// What the pod's container has.
+fn memory(pod: &Pod) -> Option<u64> {
+    let requests = asked(pod)?.requests.as_ref()?;
+    u64::try_from(nanos(&requests.get("memory")?.0)? / 1_000_000_000).ok()
 }
 
 /// When the pod's container was last killed as its memory ran out.
