@@ -16,6 +16,9 @@ pub enum ConditionType {
     AccessReady,
     /// Enough replicas of metrics-core run and are ready.
     DeploymentAvailable,
+    /// The resources of metrics-core are what the nanny recommends. It says nothing about whether metrics are
+    /// served, so `Ready` holds without it.
+    Sized,
     /// kube-apiserver is known to metrics-core as the front proxy that speaks for users.
     AggregationLayerReady,
     /// kube-apiserver finds metrics-core behind the APIServices.
@@ -30,11 +33,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, `Ready` first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ready,
         Self::CertificatesReady,
         Self::AccessReady,
         Self::DeploymentAvailable,
+        Self::Sized,
         Self::AggregationLayerReady,
         Self::APIServiceAvailable,
         Self::KubeletsReachable,
@@ -50,6 +54,7 @@ impl ConditionType {
             Self::CertificatesReady => "CertificatesReady",
             Self::AccessReady => "AccessReady",
             Self::DeploymentAvailable => "DeploymentAvailable",
+            Self::Sized => "Sized",
             Self::AggregationLayerReady => "AggregationLayerReady",
             Self::APIServiceAvailable => "APIServiceAvailable",
             Self::KubeletsReachable => "KubeletsReachable",
@@ -133,6 +138,16 @@ reasons! {
     FailedDiscoveryCheck,
     /// kube-apiserver has not judged the APIService yet.
     Pending,
+    /// No node can hold the pod at the size that is recommended, as far as the kubelet says.
+    ResizeInfeasible,
+    /// The kubelet waits for room before it resizes a pod.
+    ResizeDeferred,
+    /// kube-apiserver or the kubelet refused to resize a pod.
+    ResizeRefused,
+    /// Somebody else sets the resources again and again.
+    ResourcesContested,
+    /// The resources are not sized yet, as it is not known how many nodes there are.
+    PopulationUnknown,
     /// kube-apiserver runs without an aggregation layer.
     NoAggregationLayer,
     /// kube-apiserver was given several --requestheader flags as one argument.

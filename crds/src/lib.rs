@@ -18,12 +18,15 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval,
+    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval, Estimator,
     FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
     KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
-    NannyMode, NannySpec, PullPolicy, SchedulingSpec, SecretReference,
+    NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec, SecretReference,
 };
-pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus, NodesWithCause};
+pub use status::{
+    CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,
+    Recommendation, ResizeMethod, ResizeStatus,
+};
 
 /// The API group of MetricsPipeline.
 pub const GROUP: &str = "metrics-pipeline.dev";

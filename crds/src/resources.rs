@@ -33,19 +33,41 @@ pub struct ResourceAmounts {
 
 /// A quantity above zero. Kubernetes' own schema for quantities admits any string.
 fn positive_quantity(_: &mut SchemaGenerator) -> Schema {
+    quantity_schema(
+        // quantity() reads strings only, and a bare integer is legal YAML for "1".
+        "type(self) == int ? int(self) > 0 : isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
+        "must be a Kubernetes quantity above zero, such as 50m, 1 or 64Mi",
+    )
+}
+
+/// CPU above zero and at most 1,000 cores.
+pub(crate) fn cpu_quantity(_: &mut SchemaGenerator) -> Schema {
+    quantity_schema(
+        "type(self) == int ? int(self) > 0 && int(self) <= 1000 : isQuantity(string(self)) && \
+         quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('1k'))",
+        "must be a quantity of CPU above zero and at most 1000 (cores), such as 50m, 20u or 1",
+    )
+}
+
+/// Memory above zero and at most 16 TiB.
+pub(crate) fn memory_quantity(_: &mut SchemaGenerator) -> Schema {
+    quantity_schema(
+        "type(self) == int ? int(self) > 0 && int(self) <= 17592186044416 : isQuantity(string(self)) && \
+         quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('16Ti'))",
+        "must be a quantity of memory above zero and at most 16Ti, such as 64Mi or 1Gi",
+    )
+}
+
+fn quantity_schema(rule: &str, message: &str) -> Schema {
     json_schema!({
         "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "x-kubernetes-int-or-string": true,
-        "x-kubernetes-validations": [{
-            // quantity() reads strings only, and a bare integer is legal YAML for "1".
-            "rule": "type(self) == int ? int(self) > 0 : isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
-            "message": "must be a Kubernetes quantity above zero, such as 50m, 1 or 64Mi",
-        }],
+        "x-kubernetes-validations": [{ "rule": rule, "message": message }],
     })
 }
 
 /// Reads a quantity, also a bare number as in `cpu: 1`: the schema admits it, and kube-apiserver stores it as it is.
-fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quantity>, D::Error> {
+pub(crate) fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quantity>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a quantity such as 50m, 1 or 64Mi")]
     enum Written {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::ScrapeCause;
+use crate::resources::ResourceAmounts;
 
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +24,58 @@ pub struct MetricsPipelineStatus {
     /// The certificates in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificatesStatus>,
+    /// What the nanny recommends, and what it last applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nanny: Option<NannyStatus>,
+}
+
+/// What the nanny recommends, and what it last applied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NannyStatus {
+    /// The size that is recommended, as of the last decision that changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommendation: Option<Recommendation>,
+    /// The last change of resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<ResizeStatus>,
+}
+
+/// A size and what it was decided on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recommendation {
+    /// The requests.
+    pub requests: ResourceAmounts,
+    /// How many nodes (or containers) there were.
+    pub population: i64,
+    /// Why it is what it is.
+    pub reason: String,
+}
+
+/// A change of resources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResizeStatus {
+    /// When it was made.
+    pub time: Time,
+    /// How it was made.
+    pub method: ResizeMethod,
+    /// The requests before.
+    pub from: ResourceAmounts,
+    /// The requests since.
+    pub to: ResourceAmounts,
+    /// Why.
+    pub reason: String,
+}
+
+/// How resources were changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ResizeMethod {
+    /// Of running pods, without a restart (KEP-1287).
+    InPlace,
+    /// By new pods.
+    Rollout,
 }
 
 /// How many nodes have metrics.

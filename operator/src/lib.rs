@@ -9,6 +9,7 @@ mod causes;
 pub mod decide;
 pub mod diagnosis;
 pub mod flags;
+pub mod nanny;
 pub mod observe;
 pub mod owned;
 pub mod pki;

@@ -15,6 +15,11 @@ pub(super) fn certificate_validity(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("duration('1h')", "duration('87600h')", "1h to 87600h (ten years), such as 2160h")
 }
 
+/// From nothing to a day.
+pub(super) fn nanny_delay(_: &mut SchemaGenerator) -> Schema {
+    bounded_duration("duration('0s')", "duration('24h')", "0s to 24h, such as 10m")
+}
+
 pub(super) fn bounded_duration(min: &str, max: &str, words: &str) -> Schema {
     json_schema!({
         "type": "string",

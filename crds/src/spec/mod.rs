@@ -19,7 +19,7 @@ pub use kubelet::{
     ConfigMapKey, CsrApproval, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec,
 };
 pub use metrics_core::{LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};
-pub use nanny::{Limits, NannyMode, NannySpec};
+pub use nanny::{Estimator, Limits, NannyMode, NannySpec, ScalingMode};
 pub use scheduling::SchedulingSpec;
 
 use crate::status::MetricsPipelineStatus;

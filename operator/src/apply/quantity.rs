@@ -6,8 +6,9 @@ pub fn same_quantity(a: &str, b: &str) -> bool {
     matches!((nanos(a), nanos(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// The amount in units of 10⁻⁹, the finest that Kubernetes keeps.
-fn nanos(quantity: &str) -> Option<i128> {
+/// The amount in units of 10⁻⁹, the finest that Kubernetes keeps; `None` for what is no quantity.
+#[must_use]
+pub fn nanos(quantity: &str) -> Option<i128> {
     let end = quantity
         .char_indices()
         .find(|(_, character)| !matches!(character, '0'..='9' | '.' | '+' | '-'))

@@ -8,13 +8,16 @@ pub mod objects;
 pub mod ownership;
 mod plan;
 mod serving;
+mod template;
 
 use std::collections::BTreeMap;
 
-use crds::{FINALIZER, Reason};
+use crds::{FINALIZER, NannyMode, Reason};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::flags::Settings;
+use crate::nanny::Held;
 use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 use crate::pki;
@@ -69,6 +72,19 @@ pub struct Maintain {
     pub front_proxy: Option<pki::front_proxy::Plan>,
     /// Why kubelets' requests for certificates can't be approved although that is asked for.
     pub csr_approval: Option<Problem>,
+    /// The resources of metrics-core.
+    pub sizing: Sizing,
+}
+
+/// The resources of metrics-core.
+#[derive(Clone, Debug, Default)]
+pub struct Sizing {
+    /// What the nanny recommends; `None` when it is off or knows nothing yet.
+    pub held: Option<Held>,
+    /// What pods are to have, when it acts on that.
+    pub wanted: Option<ResourceRequirements>,
+    /// What the Deployment's template had before, when it is changed for the sake of the size.
+    pub template_from: Option<ResourceRequirements>,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.
@@ -110,6 +126,7 @@ pub fn decide(
     pipeline: Option<&Pipeline>,
     observed: &Observed,
     settings: &Settings,
+    held: Option<&Held>,
     now: Timestamp,
 ) -> Result<Decision, DecideError> {
     let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
@@ -120,6 +137,10 @@ pub fn decide(
     if !pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Decision::Claim);
     }
-    let context = objects::Context { pipeline, spec, settings };
-    Ok(Decision::Maintain(Box::new(plan::maintain(context, observed, now)?)))
+    let applies = spec.nanny.mode == NannyMode::Apply;
+    let size = held.filter(|_| applies).map(|held| held.size);
+    let context = objects::Context { pipeline, spec, settings, size };
+    let mut plan = plan::maintain(context, observed, now)?;
+    plan.sizing.held = held.cloned();
+    Ok(Decision::Maintain(Box::new(plan)))
 }

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
-use super::{DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy};
+use super::{
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy, template,
+};
 use crate::apply::differences;
 use crate::observe::{KubeletCa, Observed, Pipeline};
 use crate::owned::Owned;
@@ -20,6 +22,7 @@ use crate::powers::Power;
 pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Maintain, DecideError> {
     let mut held = hold(context, observed);
     let certificates = plan_certificates(context, observed, now, &mut held);
+    let sizing = template::sizing(context, observed, now)?;
     let front_proxy = plan_front_proxy(context, observed, now, &mut held);
     let mut plan = Maintain {
         desired: Vec::new(),
@@ -28,12 +31,13 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         certificates,
         front_proxy,
         csr_approval: approval_problem(context, observed),
+        sizing,
     };
     for object in Owned::ALL {
         if plan.held.contains_key(&object) {
             continue;
         }
-        match build(context, observed, object, &plan)? {
+        match build(context, observed, object, &plan, now)? {
             Built::Wanted(desired) => plan.desired.extend(desired),
             Built::Unwanted => plan.removals.extend(removal(observed, object)),
             Built::Held(problem) => _ = plan.held.insert(object, problem),
@@ -196,6 +200,7 @@ fn build(
     observed: &Observed,
     object: Owned,
     plan: &Maintain,
+    now: Timestamp,
 ) -> Result<Built, DecideError> {
     let one = |desired: Desired| Built::Wanted(vec![desired]);
     Ok(match object {
@@ -210,7 +215,7 @@ fn build(
         Owned::Service => one(objects::service::build(context)?),
         Owned::DisruptionBudget => objects::disruption_budget::build(context)?.map_or(Built::Unwanted, one),
         Owned::ConfigMap => config_map(context, observed)?,
-        Owned::Deployment => deployment(context, observed)?,
+        Owned::Deployment => deployment(context, observed, now)?,
         Owned::FrontProxyCaSecret | Owned::FrontProxySecret | Owned::FrontProxyFlags => {
             with_front_proxy(context, observed, object, plan.front_proxy.as_ref())?
         }
@@ -354,15 +359,15 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
     )
 }
 
-fn deployment(context: Context<'_>, observed: &Observed) -> Result<Built, DecideError> {
-    let Some(image) = context.spec.metrics_core.image.as_ref().or(context.settings.image.as_ref()) else {
+fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Built, DecideError> {
+    let Some(image) = context.image() else {
         return Ok(Built::Held(Problem::new(
             Reason::InvalidSpec,
             "metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
         )));
     };
     // Two field managers write the template; while they disagree no pod is started, so it is one rollout.
-    let nanny = objects::resources::build(context)?;
+    let nanny = objects::resources::build(context, &template::resources(context, observed, now)?)?;
     // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
     let agrees = observed.object(Owned::Deployment).is_some_and(|found| {
         observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()

@@ -1,10 +1,12 @@
 //! What is there: the MetricsPipelines, every owned object, the pods, the nodes, and whether metrics are
 //! served. Nothing is decided here.
 
+mod nodes;
 mod observer;
 mod proof;
 mod replicas;
 mod served;
+mod usage;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
+use crate::nanny::Usage;
+use crate::nanny::resize::Refusals;
 use crate::owned::Owned;
 use crate::pki::external::External;
 
@@ -158,6 +162,12 @@ pub struct Observed {
     pub serving_source: ServingSource,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
+    /// How many containers have metrics; only when the nanny counts them.
+    pub containers: Option<usize>,
+    /// What the replicas use, as they say themselves; only when the nanny asks.
+    pub usage: Option<Usage>,
+    /// What was refused to be done to pods.
+    pub refusals: Refusals,
     /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
     /// Whether the last request failed, and the next one decides.

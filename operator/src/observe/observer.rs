@@ -6,28 +6,31 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use crds::cause::ScrapeCause;
-use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec, NannyMode, ScalingMode};
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::config::AuthInfo;
-use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use super::nodes::Nodes;
 use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{
     Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, proof, served,
+    usage,
 };
 use crate::approval::{self, SIGNER};
 use crate::causes::causes;
 use crate::decide::ownership::is_ours;
 use crate::diagnosis::{Symptoms, kubelets};
+use crate::nanny::resize::Refusal;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
 use crate::pki::external::External;
@@ -39,8 +42,11 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// All is read again this often, in case a watch lost something.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
 
-/// Nodes that match a selector can only be counted by listing them; that is done this often at most.
-const COUNT_SELECTED_NODES: Duration = Duration::from_secs(60);
+/// What the replicas use is asked for this often at most; metrics-core has new samples no sooner.
+const ASK_USAGE: Duration = Duration::from_secs(10);
+
+/// Containers are counted this often at most, as all of them must be listed.
+const COUNT_CONTAINERS: Duration = Duration::from_secs(60);
 
 /// MetricsPipelines beyond this many are not looked at.
 const MAX_PIPELINES: u32 = 500;
@@ -85,7 +91,10 @@ pub struct Observer {
     _watches: JoinSet<()>,
     observed: Observed,
     read_all: Option<Instant>,
-    counted: Option<(Option<String>, Instant)>,
+    nodes: Option<Nodes>,
+    asked_usage: Option<Instant>,
+    counted_containers: Option<Instant>,
+    refused: BTreeMap<String, Instant>,
     /// Where the kubelets' CA was last read from.
     kubelet_ca_of: Option<ConfigMapKey>,
     token: Token,
@@ -112,7 +121,10 @@ impl Observer {
             _watches: watches,
             observed: Observed::default(),
             read_all: None,
-            counted: None,
+            nodes: None,
+            asked_usage: None,
+            counted_containers: None,
+            refused: BTreeMap::new(),
             kubelet_ca_of: None,
             token: Token::of(auth),
             trust: Trust::default(),
@@ -150,6 +162,32 @@ impl Observer {
         } else {
             self.observed.overruled.remove(&(object, manager));
         }
+    }
+
+    /// Takes over a pod as kube-apiserver answered when it was resized.
+    pub fn resized(&mut self, pod: Pod) {
+        let same = |other: &Pod| other.metadata.uid == pod.metadata.uid;
+        // What it refused before is history.
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        self.refused.remove(&uid);
+        self.observed.refusals.remove(&uid);
+        if let Some(known) = self.observed.pods.iter_mut().find(|other| same(other)) {
+            *known = pod;
+        }
+    }
+
+    /// Takes over that a pod was not resized, by its UID.
+    pub fn refused(&mut self, uid: String, refusal: Refusal) {
+        self.refused.entry(uid.clone()).or_insert_with(Instant::now);
+        self.observed.refusals.insert(uid, refusal);
+    }
+
+    /// Forgets refusals but those to be kept, by the pod's UID and how long ago it was; what is forgotten is tried
+    /// again.
+    pub fn forget_refusals(&mut self, keep: impl Fn(&String, Duration) -> bool) {
+        self.refused.retain(|uid, since| keep(uid, since.elapsed()));
+        let kept = &self.refused;
+        self.observed.refusals.retain(|uid, _| kept.contains_key(uid));
     }
 
     /// Has an object read again before the next decision.
@@ -206,6 +244,8 @@ impl Observer {
                     Err(error) => self.tolerate(source, error).map(|_| None)?,
                 };
             }
+            // Its watch keeps the count.
+            Source::Nodes => {}
             Source::FrontProxy => {
                 let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), crds::front_proxy::NAMESPACE);
                 let answer = within("a ConfigMap", api.get_opt(crds::front_proxy::CONFIG_MAP)).await;
@@ -267,7 +307,29 @@ impl Observer {
         // After the request, which leaves its marks in them.
         self.ask_replicas().await;
         self.look_closer().await;
+        self.ask_for_the_nanny(spec).await;
         &self.observed
+    }
+
+    /// What only the nanny wants to know. A number that can't be had now is unknown, and not the last one.
+    async fn ask_for_the_nanny(&mut self, spec: &MetricsPipelineSpec) {
+        let is_served = matches!(self.observed.served, Served::Answered { .. });
+        if spec.nanny.mode == NannyMode::Off || !is_served {
+            (self.observed.usage, self.observed.containers) = (None, None);
+            (self.asked_usage, self.counted_containers) = (None, None);
+            return;
+        }
+        let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
+        if is_due(self.asked_usage, ASK_USAGE) {
+            self.observed.usage = usage::of_replicas(&self.client, &self.namespace).await;
+            self.asked_usage = Some(Instant::now());
+        }
+        if spec.nanny.scaling_mode != ScalingMode::ContainerProportional {
+            (self.observed.containers, self.counted_containers) = (None, None);
+        } else if is_due(self.counted_containers, COUNT_CONTAINERS) {
+            self.observed.containers = usage::containers(&self.client).await;
+            self.counted_containers = Some(Instant::now());
+        }
     }
 
     /// One request that fails changes nothing yet, unless kube-apiserver says itself that nothing is served.
@@ -416,40 +478,10 @@ impl Observer {
     }
 
     async fn count_nodes(&mut self, selector: Option<&str>) {
-        let api: Api<PartialObjectMeta<Node>> = Api::all(self.client.clone());
-        let Some(selector) = selector else {
-            self.counted = None;
-            // kube-apiserver counts what it does not send.
-            self.observed.nodes = match within("nodes", api.list(&ListParams::default().limit(1))).await {
-                Ok(list) => {
-                    let rest = list.metadata.remaining_item_count.unwrap_or(0);
-                    usize::try_from(rest).ok().map(|rest| list.items.len() + rest)
-                }
-                Err(_) => None,
-            };
-            return;
-        };
-        let is_fresh = self.counted.as_ref().is_some_and(|(counted, when)| {
-            counted.as_deref() == Some(selector) && when.elapsed() < COUNT_SELECTED_NODES
-        });
-        if is_fresh {
-            return;
+        if !self.nodes.as_ref().is_some_and(|nodes| nodes.counts(selector)) {
+            self.nodes = Some(Nodes::start(&self.client, selector, self.changes.clone()).await);
         }
-        let mut parameters = ListParams::default().labels(selector).limit(500);
-        let mut count = 0;
-        self.observed.nodes = loop {
-            match within("nodes", api.list(&parameters)).await {
-                Ok(list) => {
-                    count += list.items.len();
-                    match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                        Some(token) => parameters = parameters.continue_token(&token),
-                        None => break Some(count),
-                    }
-                }
-                Err(_) => break None,
-            }
-        };
-        self.counted = Some((Some(selector.to_owned()), Instant::now()));
+        self.observed.nodes = self.nodes.as_ref().and_then(Nodes::count);
     }
 }
 

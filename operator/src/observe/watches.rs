@@ -34,6 +34,8 @@ pub enum Source {
     Pods,
     /// The endpoints of the Service.
     Endpoints,
+    /// How many nodes there are.
+    Nodes,
     /// How kube-apiserver is known to aggregated API servers.
     FrontProxy,
     /// Kubelets' requests for serving certificates.

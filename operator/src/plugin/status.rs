@@ -41,7 +41,8 @@ impl Layer {
             ConditionType::Ready => None,
             ConditionType::CertificatesReady
             | ConditionType::AccessReady
-            | ConditionType::DeploymentAvailable => Some(Self::MetricsCore),
+            | ConditionType::DeploymentAvailable
+            | ConditionType::Sized => Some(Self::MetricsCore),
             ConditionType::KubeletsReachable | ConditionType::NodesCovered => Some(Self::Kubelets),
             ConditionType::AggregationLayerReady | ConditionType::APIServiceAvailable => {
                 Some(Self::ApiServer)

@@ -44,7 +44,7 @@ impl Reporter {
         let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
         name_removed(&stored, &mut fields);
         // One that can't be read is not known by its fields.
-        for optional in ["nodes", "certificates"] {
+        for optional in ["nodes", "certificates", "nanny"] {
             name_removed(&json!({ optional: null }), &mut fields);
         }
         // Not by server-side apply: it refuses to touch a MetricsPipeline whose spec no longer fits the schema, and

@@ -1,6 +1,8 @@
 //! The status that follows from verdicts and facts, and from when things were last different.
 
-use crds::{CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NodesStatus};
+use crds::{
+    CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NannyStatus, NodesStatus,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -18,6 +20,8 @@ pub struct Facts<'a> {
     pub front_proxy: Option<&'a pki::front_proxy::Plan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
+    /// What the nanny recommends and applied.
+    pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
     pub failing: &'a [Failing],
 }
@@ -56,6 +60,7 @@ pub fn status(
             |facts| facts.nodes.map(|counts| nodes(counts, facts.failing)),
         ),
         certificates: facts.map_or_else(|| old.certificates.clone(), certificates),
+        nanny: facts.map_or_else(|| old.nanny.clone(), |facts| facts.nanny.cloned()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use crds::MetricsPipelineStatus;
+use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,7 +16,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::apply::nanos;
+use crate::decide::Sizing;
 use crate::diagnosis::kubelets::Failing;
+use crate::nanny::resize::{asked, is_alive};
 use crate::pki;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +47,16 @@ struct OfCertificate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSize {
+    size: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: &'static str,
 }
@@ -61,6 +75,9 @@ pub struct Telemetry {
     failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
     signing_requests: Family<OfResult, Counter<u64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
+    resizes: Family<OfOutcome, Counter<u64, AtomicU64>>,
+    size_cpu: Family<OfSize, Gauge<f64, AtomicU64>>,
+    size_memory: Family<OfSize, Gauge<i64, AtomicI64>>,
 }
 
 impl Default for Telemetry {
@@ -77,6 +94,9 @@ impl Default for Telemetry {
             failing_nodes: Family::default(),
             signing_requests: Family::default(),
             leader: Gauge::default(),
+            resizes: Family::default(),
+            size_cpu: Family::default(),
+            size_memory: Family::default(),
         };
         let mut registry = telemetry.registry.lock();
         let own = registry.sub_registry_with_prefix("metrics_pipeline");
@@ -116,6 +136,22 @@ impl Default for Telemetry {
             telemetry.renewal.clone(),
         );
         own.register(
+            "nanny_resizes",
+            "Changes of the resources of metrics-core, by outcome: pods in place, rollouts, refused, set back",
+            telemetry.resizes.clone(),
+        );
+        own.register(
+            "nanny_cpu_cores",
+            "CPU that metrics-core is recommended to request, and that its pods request",
+            telemetry.size_cpu.clone(),
+        );
+        own.register_with_unit(
+            "nanny_memory",
+            "Memory that metrics-core is recommended to request, and that its pods request",
+            Unit::Bytes,
+            telemetry.size_memory.clone(),
+        );
+        own.register(
             "nodes_failing",
             "Nodes whose kubelet can't be scraped, by cause",
             telemetry.failing_nodes.clone(),
@@ -149,6 +185,40 @@ impl Telemetry {
         self.leader.set(i64::from(leads));
     }
 
+    /// Counts a change of resources.
+    pub fn resized(&self, outcome: &'static str) {
+        self.resizes.get_or_create(&OfOutcome { outcome }).inc();
+    }
+
+    /// Shows what is recommended, and the most that any pod requests.
+    pub fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
+        let Some(held) = &sizing.held else {
+            self.size_cpu.clear();
+            self.size_memory.clear();
+            return;
+        };
+        let recommended = (Some(held.size.cpu), i64::try_from(held.size.memory).ok());
+        let of = |pod: &Pod, key: &str, unit: i128| {
+            let amount = asked(pod)?.requests.as_ref()?.get(key)?;
+            nanos(&amount.0).map(|amount| amount / unit)
+        };
+        let most = |key: &str, unit: i128| {
+            pods.iter().filter(|pod| is_alive(pod)).filter_map(|pod| of(pod, key, unit)).max()
+        };
+        let applied = (
+            most("cpu", 1_000_000).and_then(|cpu| u64::try_from(cpu).ok()),
+            most("memory", 1_000_000_000).and_then(|memory| i64::try_from(memory).ok()),
+        );
+        for (size, (cpu, memory)) in [("recommended", recommended), ("applied", applied)] {
+            if let Some(cpu) = cpu.and_then(|cpu| u32::try_from(cpu).ok()) {
+                self.size_cpu.get_or_create(&OfSize { size }).set(f64::from(cpu) / 1000.0);
+            }
+            if let Some(memory) = memory {
+                self.size_memory.get_or_create(&OfSize { size }).set(memory);
+            }
+        }
+    }
+
     /// Forgets the conditions of every MetricsPipeline but these, and the certificates when there is none: an alert
     /// on their expiry must not outlive them.
     pub fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
@@ -156,6 +226,8 @@ impl Telemetry {
         if names.is_empty() {
             self.expiry.clear();
             self.renewal.clear();
+            self.size_cpu.clear();
+            self.size_memory.clear();
             self.failing_nodes.clear();
         }
         self.shown.lock().retain(|labels| {

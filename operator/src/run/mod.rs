@@ -2,6 +2,7 @@
 
 mod election;
 mod endpoints;
+mod nanny;
 mod reconcile;
 
 use std::sync::Arc;

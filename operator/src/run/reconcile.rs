@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crds::{
     CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec,
-    MetricsPipelineStatus,
+    MetricsPipelineStatus, ResizeMethod,
 };
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -12,10 +12,11 @@ use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::apply::{Outcome, Writer};
+use super::nanny::{self, Advisor};
+use crate::apply::{Outcome, Resized, Resizer, Writer};
 use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
-use crate::decide::{Decision, Dismantle, Maintain, Serving, decide, ownership, serving};
+use crate::decide::{Decision, Dismantle, Maintain, Serving, Sizing, decide, ownership, serving};
 use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
@@ -80,6 +81,8 @@ pub struct Reconciler {
     client: ClientOf,
     observer: Observer,
     writer: Writer,
+    advisor: Advisor,
+    resizer: Resizer,
     reporter: Reporter,
     telemetry: Telemetry,
     /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
@@ -104,6 +107,8 @@ impl Reconciler {
         Self {
             observer: Observer::start(client.clone(), settings.namespace.clone(), settings.powers, auth),
             writer: Writer::new(client.clone(), settings.namespace.clone()),
+            advisor: Advisor::default(),
+            resizer: Resizer::new(client.clone(), &settings.namespace),
             reporter: Reporter::new(client.clone(), settings.namespace.clone(), settings.identity.clone()),
             approver: Approver::new(client.clone()),
             client: ClientOf(client),
@@ -138,6 +143,7 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
+        self.advisor.advise(serving.served, self.observer.observed(), now);
         let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
@@ -157,10 +163,13 @@ impl Reconciler {
                 || spec.certificates.front_proxy.mode != FrontProxyMode::Off
         });
         if !slow {
-            return Ok(decide(served, observed, &self.settings, now)?);
+            return Ok(decide(served, observed, &self.settings, self.advisor.held(), now)?);
         }
         let (served, observed, settings) = (served.cloned(), observed.clone(), self.settings.clone());
-        let decided = tokio::task::spawn_blocking(move || decide(served.as_ref(), &observed, &settings, now));
+        let held = self.advisor.held().cloned();
+        let decided = tokio::task::spawn_blocking(move || {
+            decide(served.as_ref(), &observed, &settings, held.as_ref(), now)
+        });
         Ok(decided.await.map_err(|_| ReconcileError::Stopped)??)
     }
 
@@ -259,6 +268,12 @@ impl Reconciler {
         if outcome.outdated {
             return Ok(None);
         }
+        let resized = self.resize(plan, now).await;
+        let nanny = nanny::status(pipeline.status.nanny.as_ref(), &plan.sizing, &outcome, &resized, now);
+        self.tell_resizes(pipeline, plan, &outcome, &resized).await;
+        if let Some(why) = resized.unreachable {
+            return Err(ReconcileError::Unreachable(why));
+        }
         let Ok(spec) = &pipeline.spec else { return Ok(Some(SETTLED)) };
         let approve_again = self.approve(pipeline, spec).await;
         // What was just written is on its way to the replicas.
@@ -283,10 +298,11 @@ impl Reconciler {
             front_proxy: plan.front_proxy.as_ref(),
             nodes: coverage(observed),
             failing: &failing,
+            nanny: nanny.as_ref(),
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
         self.report(pipeline, &status).await?;
-        if outcome.wrote() {
+        if outcome.wrote() || !resized.from.is_empty() {
             self.changed = Instant::now();
             return Ok(None);
         }
@@ -307,8 +323,43 @@ impl Reconciler {
             Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
         });
         let prove_again = retiring.then_some(PROVE_AGAIN);
-        let others = [prove_again, approve_again].into_iter().flatten();
+        let look = self.advisor.next().map(|next| {
+            let until = next.duration_since(now).max(jiff::SignedDuration::from_millis(100));
+            Duration::try_from(until).unwrap_or(pause)
+        });
+        let others = [prove_again, approve_again, look].into_iter().flatten();
         Ok(Some(others.fold(pause.min(step), Duration::min)))
+    }
+
+    /// Resizes running pods. While new ones are made at the right size, the old ones are left as they are.
+    async fn resize(&mut self, plan: &Maintain, now: Timestamp) -> Resized {
+        match &plan.sizing {
+            Sizing { wanted: Some(wanted), template_from: None, .. } => {
+                self.resizer.resize(wanted, &mut self.observer, now).await
+            }
+            _ => Resized::default(),
+        }
+    }
+
+    async fn tell_resizes(&self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome, resized: &Resized) {
+        self.telemetry.sizes(&plan.sizing, &self.observer.observed().pods);
+        for _ in 0..resized.refused {
+            self.telemetry.resized("refused");
+        }
+        for _ in &resized.from {
+            self.telemetry.resized("in_place");
+        }
+        for drift in &resized.drift {
+            self.telemetry.resized("drift");
+            self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
+        }
+        let Some((method, from)) = nanny::change(&plan.sizing, outcome, resized) else { return };
+        if method == ResizeMethod::Rollout {
+            self.telemetry.resized("rollout");
+        }
+        if let Some(held) = &plan.sizing.held {
+            self.reporter.events().resized(pipeline, held, from, method).await;
+        }
     }
 
     async fn dismantle(

@@ -10,6 +10,7 @@ mod front_proxy;
 mod kube_rs;
 mod kubelets;
 mod lifecycle;
+mod nanny;
 mod quiet;
 mod recovery;
 mod rotation;
@@ -48,10 +49,22 @@ pub fn add(suite: &mut Suite) {
     front_proxy::add(suite);
     kubelets::add(suite);
     approval::add(suite);
+    // …and one whose size changes.
+    let sized = suite.group_with("nanny", Vec::new(), Some(prepare_sized));
+    nanny::add(suite, &sized);
+}
+
+/// The same with a nanny that is quick.
+fn prepare_sized(stand: &Stand) -> Result<()> {
+    install(stand, &nanny::spec())
 }
 
 /// Installs the pipeline and waits until it is Ready.
 fn prepare(stand: &Stand) -> Result<()> {
+    install(stand, &json!({}))
+}
+
+fn install(stand: &Stand, spec: &Value) -> Result<()> {
     let cluster = stand.ours()?;
     let built = images::project(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
@@ -60,7 +73,7 @@ fn prepare(stand: &Stand) -> Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
     stand.client.apply(&namespace.to_string())?;
     stand.client.apply(&pipeline::busy_deployment(LOAD))?;
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &json!({})))?;
+    stand.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
     ready(&stand.client)
 }
 

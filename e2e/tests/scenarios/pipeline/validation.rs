@@ -36,6 +36,20 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
             json!({"certificates": {"servingValidity": "72h", "caValidity": "24h"}}),
             "must not exceed caValidity",
         ),
+        (json!({"nanny": {"cpu": "-1m"}}), "spec.nanny.cpu"),
+        (json!({"nanny": {"extraCpu": "1Z"}}), "spec.nanny.extraCpu"),
+        (json!({"nanny": {"memory": 0}}), "spec.nanny.memory"),
+        (json!({"nanny": {"extraMemory": "17Ti"}}), "spec.nanny.extraMemory"),
+        (json!({"nanny": {"threshold": 100}}), "spec.nanny.threshold"),
+        (json!({"nanny": {"minClusterSize": 1}}), "spec.nanny.minClusterSize"),
+        (json!({"nanny": {"scaleUpDelay": "25h"}}), "must be a duration from 0s to 24h"),
+        (json!({"nanny": {"scaleDownDelay": "-1s"}}), "spec.nanny.scaleDownDelay"),
+        (
+            json!({"nanny": {"min": {"memory": "2Gi"}, "max": {"memory": "1Gi"}}}),
+            "min.memory: must not exceed max.memory",
+        ),
+        (json!({"nanny": {"estimator": "Guess"}}), "spec.nanny.estimator"),
+        (json!({"nanny": {"mode": "Maybe"}}), "spec.nanny.mode"),
         (json!({"apiService": {"adoption": "Sometimes"}}), "spec.apiService.adoption"),
         (json!({"nonsense": true}), "spec.nonsense"),
     ] {
@@ -50,6 +64,8 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
     }
     for spec in [
         json!({}),
+        json!({"nanny": {"mode": "Recommend", "estimator": "Linear", "cpu": 1, "extraCpu": "0.5m", "extraMemory": "4Mi",
+            "scaleUpDelay": "0s", "scaleDownDelay": "24h", "min": {"cpu": 1}, "max": {"cpu": "1000m", "memory": "1Gi"}}}),
         core(
             json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
         ),

@@ -1,10 +1,27 @@
 use super::*;
+use crate::decide::Sizing;
 use crate::flags::Settings;
+use crate::nanny::{Held, Size};
 use crate::observe::{Found, Served, Teller};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
+}
+
+fn sizing() -> Sizing {
+    let held = Held {
+        size: Size { cpu: 20, memory: 64 << 20 },
+        population: 3,
+        reason: "3 nodes".to_owned(),
+        changed: None,
+    };
+    let wanted = json!({ "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } });
+    Sizing {
+        held: Some(held),
+        wanted: Some(serde_json::from_value(wanted).expect("resources")),
+        template_from: None,
+    }
 }
 
 fn plan() -> Maintain {
@@ -17,6 +34,7 @@ fn plan() -> Maintain {
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
+        sizing: sizing(),
         front_proxy: None,
         csr_approval: None,
     }

@@ -12,6 +12,7 @@ mod metrics_served;
 mod nodes_covered;
 mod pods;
 mod ready;
+mod sized;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 
 pub use ready::sum_up;
+pub(super) use sized::actual;
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +135,7 @@ pub fn judge(evidence: Evidence<'_>) -> Vec<Verdict> {
         certificates::judge(evidence),
         access::judge(evidence),
         deployment::judge(evidence),
+        sized::judge(evidence),
         aggregation_layer::judge(evidence, &diagnosis, &symptoms),
         api_service::judge(evidence, &diagnosis, &symptoms),
         kubelets::judge(evidence, &diagnosis),

@@ -14,8 +14,14 @@ pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
         .find(|verdict| verdict.holds == Holds::False && verdict.reason != Reason::WaitingForDependency)
         .or_else(|| first(Holds::False))
         .or_else(|| first(Holds::Unknown));
+    // A size that is on its way is not worth a mention.
+    let passes = |verdict: &Verdict| {
+        let passing = matches!(verdict.reason, Reason::Progressing | Reason::PopulationUnknown);
+        verdict.condition == ConditionType::Sized && passing
+    };
     let remark = || {
-        let others = || verdicts.iter().filter(|verdict| verdict.reason != Reason::AsExpected);
+        let others =
+            || verdicts.iter().filter(|verdict| verdict.reason != Reason::AsExpected && !passes(verdict));
         others().find(|verdict| verdict.reason != Reason::WaitingForDependency).or_else(|| others().next())
     };
     let ready = match (cause, remark()) {

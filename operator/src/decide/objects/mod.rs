@@ -33,6 +33,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::flags::Settings;
+use crate::nanny::Size;
 use crate::observe::Pipeline;
 use crate::owned::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, Owned};
 
@@ -45,6 +46,8 @@ pub struct Context<'a> {
     pub spec: &'a MetricsPipelineSpec,
     /// What the operator was started with.
     pub settings: &'a Settings,
+    /// What the nanny sets the resources to; `None` when they are what the spec says.
+    pub size: Option<Size>,
 }
 
 /// An object as it shall be.
@@ -76,6 +79,12 @@ impl Desired {
 }
 
 impl Context<'_> {
+    /// The image of metrics-core, if one is named anywhere.
+    #[must_use]
+    pub fn image(&self) -> Option<&String> {
+        self.spec.metrics_core.image.as_ref().or(self.settings.image.as_ref())
+    }
+
     /// Name, namespace, labels and owner.
     #[must_use]
     pub fn metadata(&self, object: Owned) -> ObjectMeta {
@@ -184,7 +193,7 @@ pub(super) mod tests {
             certificates: crate::pki::Timing::default(),
             powers: crate::powers::Powers { front_proxy: true, csr_approval: true },
         };
-        test(Context { pipeline: &pipeline, spec: &spec, settings: &settings })
+        test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }
 
     #[test]

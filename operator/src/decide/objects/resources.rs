@@ -7,14 +7,34 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use super::{Context, Desired};
+use crate::apply::nanos;
+use crate::nanny::Size;
 use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER, Owned};
 
 const DEFAULT_CPU: &str = "50m";
 const DEFAULT_MEMORY: &str = "128Mi";
 
-/// Requests and limits as the spec says; limits that it leaves out follow `nanny.limits`.
+/// Requests and limits as the nanny says or else the spec; limits that it leaves out follow `nanny.limits`.
 #[must_use]
 pub fn requirements(context: Context<'_>) -> ResourceRequirements {
+    context.size.map_or_else(|| literal(context), |size| sized(context, size))
+}
+
+/// The requests are the nanny's. A limit that the spec names is never lowered, only raised to the request.
+fn sized(context: Context<'_>, size: Size) -> ResourceRequirements {
+    let named = context.spec.metrics_core.resources.limits.clone().unwrap_or_default();
+    let at_least = |limit: Option<Quantity>, request: Quantity| {
+        let amount = |quantity: &Quantity| nanos(&quantity.0).unwrap_or(0);
+        limit.filter(|limit| amount(limit) > amount(&request)).unwrap_or(request)
+    };
+    let (cpu, memory) = (size.cpu_quantity(), size.memory_quantity());
+    let has_cpu_limit = named.cpu.is_some() || context.spec.nanny.limits == Limits::Same;
+    let cpu_limit = has_cpu_limit.then(|| at_least(named.cpu, cpu.clone()));
+    let memory_limit = at_least(named.memory, memory.clone());
+    resources(cpu, memory, cpu_limit, memory_limit)
+}
+
+fn literal(context: Context<'_>) -> ResourceRequirements {
     let spec = &context.spec.metrics_core.resources;
     let requests = spec.requests.clone().unwrap_or_default();
     let limits = spec.limits.clone().unwrap_or_default();
@@ -29,6 +49,15 @@ pub fn requirements(context: Context<'_>) -> ResourceRequirements {
         Limits::Same => Some(cpu.clone()),
     });
     let memory_limit = limits.memory.unwrap_or_else(|| memory.clone());
+    resources(cpu, memory, cpu_limit, memory_limit)
+}
+
+fn resources(
+    cpu: Quantity,
+    memory: Quantity,
+    cpu_limit: Option<Quantity>,
+    memory_limit: Quantity,
+) -> ResourceRequirements {
     let named = |cpu: Option<Quantity>, memory: Quantity| -> BTreeMap<String, Quantity> {
         cpu.map(|cpu| ("cpu".to_owned(), cpu)).into_iter().chain([("memory".to_owned(), memory)]).collect()
     };
@@ -40,14 +69,14 @@ pub fn requirements(context: Context<'_>) -> ResourceRequirements {
 }
 
 /// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub fn build(context: Context<'_>, resources: &ResourceRequirements) -> Result<Desired, serde_json::Error> {
     let resource = Owned::Deployment.resource();
     let body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": { "name": Owned::Deployment.name(), "namespace": context.settings.namespace },
         "spec": { "template": { "spec": { "containers": [
-            { "name": METRICS_CORE, "resources": requirements(context) },
+            { "name": METRICS_CORE, "resources": resources },
         ] } } },
     });
     Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(Owned::Deployment, &body)? })
@@ -60,7 +89,8 @@ mod tests {
     use crds::{MetricsPipelineSpec, ResourceAmounts, Resources};
 
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> serde_json::Value {
-        let body = with_context(change, |context| build(context).expect("built").body);
+        let body =
+            with_context(change, |context| build(context, &requirements(context)).expect("built").body);
         body["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
     }
 

@@ -1,0 +1,107 @@
+use super::*;
+use serde_json::{Value, json};
+
+fn resources(cpu: &str, memory: &str) -> ResourceRequirements {
+    serde_json::from_value(
+        json!({ "requests": { "cpu": cpu, "memory": memory }, "limits": { "memory": memory } }),
+    )
+    .expect("resources")
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn pod(asked: &ResourceRequirements, actual: &ResourceRequirements, conditions: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "name": "a", "uid": "u", "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r" }] },
+        "spec": { "containers": [{ "name": "beside" }, { "name": METRICS_CORE, "resources": asked }] },
+        "status": { "phase": "Running", "conditions": conditions, "containerStatuses": [{
+            "name": METRICS_CORE, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "resources": actual }] },
+    }))
+    .expect("a pod")
+}
+
+fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().expect("a time")
+}
+
+fn of(pod: &Pod, wanted: &ResourceRequirements) -> Standing {
+    standing(pod, wanted, &Refusals::new(), now())
+}
+
+#[test]
+fn a_pod_goes_from_unasked_to_sized() {
+    let (small, large) = (resources("20m", "64Mi"), resources("0.04", "131072Ki"));
+    let same = resources("40m", "128Mi");
+    assert_eq!(of(&pod(&small, &small, json!([])), &large), Standing::Unasked);
+    let progress = json!([{ "type": "PodResizeInProgress", "status": "True" }]);
+    assert_eq!(of(&pod(&same, &small, progress), &large), Standing::Underway);
+    assert_eq!(of(&pod(&same, &small, json!([])), &large), Standing::Underway);
+    assert_eq!(of(&pod(&same, &same, json!([])), &large), Standing::Sized);
+}
+
+#[test]
+fn what_the_kubelet_says_is_told_and_waited_for() {
+    let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
+    let pending = |reason: &str, since: &str| {
+        json!([{ "type": "PodResizePending", "status": "True", "reason": reason, "message": "no room",
+            "lastTransitionTime": since }])
+    };
+    let blocked = |conditions| match of(&pod(&large, &small, conditions), &large) {
+        Standing::Blocked { obstacle, patient } => (obstacle, patient),
+        other => panic!("{other:?}"),
+    };
+    let words = || "the kubelet says \"no room\"".to_owned();
+    assert_eq!(
+        blocked(pending("Infeasible", "2026-01-01T00:09:59Z")),
+        (Obstacle::Infeasible(words()), false)
+    );
+    assert_eq!(blocked(pending("Deferred", "2026-01-01T00:09:30Z")), (Obstacle::Deferred(words()), true));
+    assert_eq!(blocked(pending("Deferred", "2026-01-01T00:08:00Z")), (Obstacle::Deferred(words()), false));
+    let error = json!([{ "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "no room",
+        "lastTransitionTime": "2026-01-01T00:09:30Z" }]);
+    assert_eq!(blocked(error), (Obstacle::Refused(words()), true));
+}
+
+#[test]
+fn what_was_refused_is_not_asked_for_again_until_something_else_is_wanted() {
+    let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
+    let refusal = Refusal { wanted: large.clone(), message: "quota".to_owned(), kind: RefusalKind::NotAtAll };
+    let refusals = Refusals::from([("u".to_owned(), refusal)]);
+    let pod = pod(&small, &small, json!([]));
+    assert!(matches!(standing(&pod, &large, &refusals, now()), Standing::Blocked { patient: true, .. }));
+    assert_eq!(standing(&pod, &resources("40m", "100Mi"), &refusals, now()), Standing::Unasked);
+}
+
+#[test]
+fn the_qos_class_and_the_set_of_limits_are_fixed() {
+    let burstable = resources("20m", "64Mi");
+    let guaranteed: ResourceRequirements = serde_json::from_value(json!({
+        "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "cpu": "20m", "memory": "64Mi" } }))
+    .expect("resources");
+    let wider: ResourceRequirements = serde_json::from_value(json!({
+        "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "cpu": "1", "memory": "64Mi" } }))
+    .expect("resources");
+    assert!(same_shape(&burstable, &resources("1", "1Gi")));
+    assert!(!same_shape(&burstable, &guaranteed) && !same_shape(&guaranteed, &wider));
+    let standing = of(&pod(&burstable, &burstable, json!([])), &guaranteed);
+    assert_eq!(standing, Standing::Blocked { obstacle: Obstacle::Shape, patient: false });
+}
+
+#[test]
+fn growth_is_told_from_shrinking() {
+    let (small, large) = (resources("20m", "64Mi"), resources("20m", "128Mi"));
+    assert!(grows(&small, &large) && !grows(&large, &small) && !grows(&small, &small));
+    assert!(grows(&ResourceRequirements::default(), &small));
+}
+
+#[test]
+fn only_living_pods_of_the_deployment_count() {
+    let resources = resources("20m", "64Mi");
+    let mut pod = pod(&resources, &resources, json!([]));
+    assert!(is_alive(&pod));
+    pod.status.as_mut().expect("a status").phase = Some("Failed".to_owned());
+    assert!(!is_alive(&pod));
+    pod.status.as_mut().expect("a status").phase = None;
+    pod.metadata.owner_references = None;
+    assert!(!is_alive(&pod), "somebody's debug pod");
+}

@@ -1,0 +1,149 @@
+//! How many nodes there are, from a watch of their metadata: a change is known within a second.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
+use tokio::sync::watch as cell;
+use tokio::task::JoinSet;
+
+use super::watches::{Changes, Source};
+
+/// A burst of changes is told this often at most.
+const PACE: Duration = Duration::from_secs(1);
+
+/// How long the first count is waited for.
+const FIRST: Duration = Duration::from_secs(5);
+
+/// Counts the nodes that a selector selects. Of each node no more than the name is kept.
+pub(super) struct Nodes {
+    selector: Option<String>,
+    count: cell::Receiver<Option<usize>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Nodes {
+    /// Starts to count, and waits a little for the first count.
+    pub(super) async fn start(client: &Client, selector: Option<&str>, changes: Arc<Changes>) -> Self {
+        let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+        let mut config = watcher::Config::default().page_size(500);
+        config.label_selector = selector.map(str::to_owned);
+        let (told, mut count) = cell::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow(api, config, told));
+        _ = tokio::time::timeout(FIRST, count.wait_for(Option::is_some)).await;
+        let mut news = count.clone();
+        news.mark_unchanged();
+        tasks.spawn(async move {
+            while news.changed().await.is_ok() {
+                changes.mark(Source::Nodes);
+                tokio::time::sleep(PACE).await;
+            }
+        });
+        Self { selector: selector.map(str::to_owned), count, _tasks: tasks }
+    }
+
+    /// Whether it counts what the selector selects.
+    pub(super) fn counts(&self, selector: Option<&str>) -> bool {
+        self.selector.as_deref() == selector
+    }
+
+    /// How many nodes there are; `None` before the first count.
+    pub(super) fn count(&self) -> Option<usize> {
+        *self.count.borrow()
+    }
+}
+
+async fn follow(
+    api: Api<PartialObjectMeta<Node>>,
+    config: watcher::Config,
+    told: cell::Sender<Option<usize>>,
+) {
+    let mut events = std::pin::pin!(watch(api, config).default_backoff());
+    let mut names = Names::default();
+    let mut failing = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                failing = false;
+                if let Some(count) = names.take(event) {
+                    told.send_if_modified(|told| {
+                        let before = told.replace(count);
+                        before != Some(count)
+                    });
+                }
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(
+                        error = crate::causes::causes(&error),
+                        "the nodes can't be watched; it is tried again"
+                    );
+                }
+                failing = true;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }
+    }
+}
+
+/// The names of the nodes.
+#[derive(Default)]
+struct Names {
+    known: BTreeSet<Box<str>>,
+    /// Those of a list that is being read.
+    fresh: BTreeSet<Box<str>>,
+    complete: bool,
+}
+
+impl Names {
+    /// Takes an event; the count, once it is complete.
+    fn take<K: kube::Resource>(&mut self, event: Event<K>) -> Option<usize> {
+        let name = |object: K| object.meta().name.clone().unwrap_or_default().into_boxed_str();
+        match event {
+            Event::Init => self.fresh.clear(),
+            Event::InitApply(object) => _ = self.fresh.insert(name(object)),
+            Event::InitDone => {
+                self.known = std::mem::take(&mut self.fresh);
+                self.complete = true;
+            }
+            Event::Apply(object) => _ = self.known.insert(name(object)),
+            Event::Delete(object) => _ = self.known.remove(&name(object)),
+        }
+        self.complete.then_some(self.known.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> Node {
+        Node {
+            metadata: kube::core::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn a_list_counts_when_it_is_whole_and_then_each_change() {
+        let mut names = Names::default();
+        assert_eq!(names.take(Event::<Node>::Init), None);
+        assert_eq!(names.take(Event::InitApply(node("a"))), None);
+        assert_eq!(names.take(Event::InitApply(node("b"))), None);
+        assert_eq!(names.take(Event::<Node>::InitDone), Some(2));
+        assert_eq!(names.take(Event::Apply(node("b"))), Some(2), "a heartbeat");
+        assert_eq!(names.take(Event::Apply(node("c"))), Some(3));
+        assert_eq!(names.take(Event::Delete(node("a"))), Some(2));
+        // A new list does not count before it is whole.
+        assert_eq!(names.take(Event::<Node>::Init), Some(2));
+        assert_eq!(names.take(Event::InitApply(node("c"))), Some(2));
+        assert_eq!(names.take(Event::<Node>::InitDone), Some(1));
+    }
+}
