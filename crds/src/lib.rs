@@ -21,7 +21,7 @@ pub use spec::{
     Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval,
     FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
     KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
-    NannyMode, NannySpec, PullPolicy, SchedulingSpec,
+    NannyMode, NannySpec, PullPolicy, SchedulingSpec, SecretReference,
 };
 pub use status::{CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NodesStatus, NodesWithCause};
 

@@ -59,7 +59,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let report = report::Sources {
         started,
         store: ingest.store.clone(),
-        failures: ingest.failures.clone(),
+        kubelets: ingest.findings.clone(),
         connections: connections.clone(),
         serving: serving.clone(),
     };

@@ -118,7 +118,7 @@ async fn answers_come_whole_however_they_are_cut() {
             let (server, client) = configs(version, true);
             let server = serve(server, body.clone(), record).await;
             let address = cut(server.0.local_addr().unwrap(), piece).await;
-            let served = tokio::spawn(answer(server));
+            let answering = tokio::spawn(answer(server));
             let tcp = TcpStream::connect(address).await.unwrap();
             let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
             let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
@@ -130,7 +130,7 @@ async fn answers_come_whole_however_they_are_cut() {
                 );
             }
             drop(session);
-            let _ = served.await.unwrap();
+            let _ = answering.await.unwrap();
         }
     }
 }
@@ -141,12 +141,12 @@ async fn a_server_that_is_not_trusted_is_told_so() {
         let (server, client) = configs(version, false);
         let server = serve(server, Vec::new(), 1).await;
         let address = server.0.local_addr().unwrap();
-        let served = tokio::spawn(answer(server));
+        let answering = tokio::spawn(answer(server));
         let tcp = TcpStream::connect(address).await.unwrap();
         let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
         let opened = Session::open(tcp, client, name, &mut pool.lease()).await;
         assert!(opened.err().unwrap().to_string().contains("UnknownIssuer"));
-        let told = served.await.unwrap().unwrap_err().to_string();
+        let told = answering.await.unwrap().unwrap_err().to_string();
         assert!(told.contains("UnknownCA"), "{told}");
     }
 }
@@ -156,14 +156,14 @@ async fn the_end_is_seen() {
     let (server, client) = configs(&TLS13, true);
     let server = serve(server, b"last".to_vec(), 16).await;
     let address = server.0.local_addr().unwrap();
-    let served = tokio::spawn(answer(server));
+    let answering = tokio::spawn(answer(server));
     let tcp = TcpStream::connect(address).await.unwrap();
     let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
     let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
     session.send(b"more").await.unwrap();
     assert_eq!(read(&mut session, 4, false).await, b"last");
-    served.abort();
-    let _ = served.await;
+    answering.abort();
+    let _ = answering.await;
     let (mut records, mut plain) = (Records::default(), Vec::new());
     session.arrives().await.unwrap();
     let read = session.read(&mut records, &mut plain).await;

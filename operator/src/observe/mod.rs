@@ -19,6 +19,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
 use crate::owned::Owned;
+use crate::pki::external::External;
 
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
@@ -109,6 +110,20 @@ pub enum KubeletCa {
     Unreadable(Unreadable),
 }
 
+/// A serving certificate that somebody else issues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServingSource {
+    /// It is not asked for.
+    #[default]
+    Unused,
+    /// The Secret is there.
+    Found(External),
+    /// There is no such Secret.
+    Missing,
+    /// It could not be read.
+    Unreadable(Unreadable),
+}
+
 /// ConfigMap kube-system/extension-apiserver-authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FrontProxyMap {
@@ -139,12 +154,16 @@ pub struct Observed {
     pub ready_endpoints: Option<usize>,
     /// The kubelets' CA.
     pub kubelet_ca: KubeletCa,
+    /// The serving certificate that somebody else issues.
+    pub serving_source: ServingSource,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
     /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
     /// Whether the last request failed, and the next one decides.
     pub served_in_doubt: bool,
+    /// Since when every request for metrics was answered.
+    pub answered_since: Option<Timestamp>,
     /// How kube-apiserver is known to aggregated API servers.
     pub front_proxy: FrontProxyMap,
     /// The pods of metrics-core that run, and what they told.

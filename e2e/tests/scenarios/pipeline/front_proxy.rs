@@ -94,7 +94,8 @@ fn story(stand: &Stand) -> Result<()> {
     let spec = json!({"certificates": {"frontProxy": {"mode": "Issue", "directory": directory}}});
     client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
     metrics_core(client)?;
-    let broken = wait_for(client, "APIServiceAvailable", ("False", "FailedDiscoveryCheck"))?;
+    let broken = wait_for(client, "AggregationLayerReady", ("False", "SwallowedFlags"))?;
+    check!(broken.contains("requestheader-extra-headers-prefix"), "the flag is not named: {broken}");
     stand.progress.say(format!("as it was: {broken}"));
 
     // The power was not granted, and the condition says how it is.

@@ -8,6 +8,7 @@ mod chart;
 mod clients;
 mod front_proxy;
 mod kube_rs;
+mod kubelets;
 mod lifecycle;
 mod quiet;
 mod recovery;
@@ -46,6 +47,7 @@ pub fn add(suite: &mut Suite) {
     rotation::add(suite);
     front_proxy::add(suite);
     approval::add(suite);
+    kubelets::add(suite);
 }
 
 /// Installs the pipeline and waits until it is Ready.

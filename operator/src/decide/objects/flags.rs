@@ -27,7 +27,7 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
             None => "--kubelet-use-node-status-port".to_owned(),
         },
         match kubelet.tls.mode {
-            KubeletTlsMode::Verify => {
+            KubeletTlsMode::Verify | KubeletTlsMode::Pin => {
                 format!("--kubelet-certificate-authority={CONFIG_DIRECTORY}/{KUBELET_CA}")
             }
             KubeletTlsMode::Insecure => "--kubelet-insecure-tls".to_owned(),
@@ -35,6 +35,9 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
         format!("--log-level={}", log_level(core.log_level)),
         format!("--logging-format={}", log_format(core.log_format)),
     ];
+    if kubelet.tls.mode == KubeletTlsMode::Pin {
+        arguments.push("--kubelet-tls-pin".to_owned());
+    }
     arguments.extend(kubelet.node_selector.as_ref().map(|selector| format!("--node-selector={selector}")));
     arguments.extend(core.extra_args.iter().cloned());
     arguments
@@ -93,6 +96,19 @@ mod tests {
                 "--log-level=info",
                 "--logging-format=text",
             ]
+        );
+    }
+
+    #[test]
+    fn pinning_verifies_what_can_be_verified() {
+        let pin = |spec: &mut crds::MetricsPipelineSpec| {
+            spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Pin;
+        };
+        let arguments = with_context(pin, arguments);
+        let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+        assert!(
+            has("--kubelet-tls-pin")
+                && has("--kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt")
         );
     }
 
