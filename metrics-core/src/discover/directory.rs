@@ -179,13 +179,13 @@ impl Directory {
     }
 
     /// A list of nodes begins.
-    pub(crate) fn begin_nodes(&self) {
+    pub fn begin_nodes(&self) {
         let mut nodes = self.nodes.write();
         nodes.list = nodes.list.wrapping_add(1);
     }
 
     /// A node is there, new or changed or not.
-    pub(crate) fn apply_node(&self, node: Node) {
+    pub fn apply_node(&self, node: Node) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let name = node.name.clone();
@@ -210,7 +210,7 @@ impl Directory {
     }
 
     /// A node is gone.
-    pub(crate) fn delete_node(&self, name: &str) {
+    pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
             self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
@@ -220,7 +220,7 @@ impl Directory {
     }
 
     /// A list of nodes is whole: what it did not bring is gone.
-    pub(crate) fn end_nodes(&self) {
+    pub fn end_nodes(&self) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let gone: Vec<_> = nodes
@@ -242,13 +242,13 @@ impl Directory {
     }
 
     /// A list of pods begins.
-    pub(crate) fn begin_pods(&self) {
+    pub fn begin_pods(&self) {
         let mut pods = self.pods.write();
         pods.list = pods.list.wrapping_add(1);
     }
 
     /// A pod is Running.
-    pub(crate) fn apply_pod(&self, namespace: &str, name: &str, uid: &str, labels: Labels) {
+    pub fn apply_pod(&self, namespace: &str, name: &str, uid: &str, labels: Labels) {
         let uid = Uid::new(uid);
         let since_ms = if self.pods_synced.load(Ordering::Acquire) { self.now_ms() } else { 0 };
         let mut interner = self.interner.lock();
@@ -275,7 +275,7 @@ impl Directory {
     }
 
     /// A pod is no longer Running, or gone.
-    pub(crate) fn delete_pod(&self, namespace: &str, name: &str) {
+    pub fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {
@@ -286,7 +286,7 @@ impl Directory {
     }
 
     /// A list of pods is whole: what it did not bring is gone.
-    pub(crate) fn end_pods(&self) {
+    pub fn end_pods(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.shown));
