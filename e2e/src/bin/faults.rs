@@ -18,6 +18,9 @@ struct Arguments {
     /// The cluster's name; an existing one is used. It is taken down at the end.
     #[arg(long, default_value = "faults")]
     name: String,
+    /// Take the pipeline that is installed as it is: no images are built.
+    #[arg(long)]
+    as_is: bool,
     /// Leave the cluster up.
     #[arg(long)]
     keep: bool,
@@ -50,7 +53,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<Table> {
     let bench = Bench { client: cluster.client(), cluster, progress: progress.clone() };
-    progress.step("the pipeline is Ready", |_| faults::prepare(&bench.client, cluster, progress))?;
+    progress.step("the pipeline is Ready", |_| {
+        if arguments.as_is {
+            faults::settled(&bench.client)
+        } else {
+            faults::prepare(&bench.client, cluster, progress)
+        }
+    })?;
     let mut table = Table::default();
     let wanted =
         |fault: &&Fault| arguments.filter.as_ref().is_none_or(|part| fault.name.contains(part.as_str()));

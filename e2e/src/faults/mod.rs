@@ -90,7 +90,7 @@ pub fn prepare(client: &Client, cluster: &Cluster, progress: &Progress) -> Resul
     pipeline::load(cluster, &built)?;
     pipeline::install(client, &helm, &built)?;
     client.apply(&pipeline::manifest(pipeline::NAME, &json!({})))?;
-    settled(client, PATIENCE)
+    settled(client)
 }
 
 impl Fault {
@@ -107,7 +107,7 @@ impl Fault {
         let healed = (self.heal)(bench);
         let (message, ()) = (message?, healed?);
         let began = Instant::now();
-        settled(&bench.client, PATIENCE)?;
+        settled(&bench.client)?;
         let cleared = began.elapsed();
         bench.progress.say(format!(
             "{}: named after {:.0} s, cleared after {:.0} s",
@@ -155,8 +155,8 @@ fn renew(client: &Client) -> Result<()> {
 }
 
 /// Waits until every condition is True and as expected.
-fn settled(client: &Client, patience: Duration) -> Result<()> {
-    wait::every(Duration::from_millis(500), patience, "all conditions are as expected", || {
+pub fn settled(client: &Client) -> Result<()> {
+    wait::every(Duration::from_millis(500), PATIENCE, "all conditions are as expected", || {
         let object = client.get(&["mp", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
