@@ -1,7 +1,7 @@
 //! Decode, store and encode, each beside the physical limit that it could at best come near to.
 //!
 //! `limits/memcpy` is what the memory gives, `limits/aes-128-gcm` what TLS costs for the very bytes that are decoded.
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
-use metrics_core::decode::{self, decode};
+use metrics_core::decode::{Context as Reading, Format, decode};
 use metrics_core::discover::{Directory, Node};
 use metrics_core::labels::Labels;
 use metrics_core::rows::Rows;
@@ -24,6 +24,7 @@ use metrics_core::store::{self, Store, Ticket};
 const NODES: usize = 1000;
 const PODS: usize = 30;
 const NAMESPACES: usize = 100;
+const CONTEXT: Reading = Reading { format: Format::Text, default_timestamp_ns: 0 };
 const CONTAINERS: [&str; 2] = ["application", "service-mesh-proxy"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -121,7 +122,7 @@ impl Cluster {
 
     fn put(&self, node: usize, body: &[u8]) {
         let mut intake = self.store.intake(self.tickets[node]).unwrap();
-        decode(body, decode::Context::default(), &mut intake);
+        decode(body, CONTEXT, &mut intake);
         self.store.put(self.tickets[node], intake, 1).unwrap();
     }
 }
@@ -168,7 +169,7 @@ fn ingest(criterion: &mut Criterion) {
     group.bench_function("a body of 30 pods", |bencher| {
         bencher.iter(|| {
             let mut intake = cluster.store.intake(cluster.tickets[500]).unwrap();
-            black_box(decode(bodies[0].as_bytes(), decode::Context::default(), &mut intake));
+            black_box(decode(bodies[0].as_bytes(), CONTEXT, &mut intake));
         });
     });
     group.finish();
