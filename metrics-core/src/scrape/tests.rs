@@ -474,17 +474,17 @@ impl OneConnection {
     async fn start(
         acceptor: TlsAcceptor,
         answer: impl Fn() -> Answer + Send + Sync + 'static,
-    ) -> (SocketAddr, Arc<std::sync::Mutex<Vec<tokio::net::TcpStream>>>) {
+    ) -> (SocketAddr, Arc<parking_lot::Mutex<Vec<tokio::net::TcpStream>>>) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
-        let waiting = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let waiting = Arc::<parking_lot::Mutex<Vec<_>>>::default();
         let filled = waiting.clone();
         tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
             let others = fill(address).await;
-            filled.lock().unwrap().extend(others);
+            filled.lock().extend(others);
             converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
             drop(listener);
         });
