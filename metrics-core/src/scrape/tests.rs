@@ -471,7 +471,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 struct OneConnection;
 
 impl OneConnection {
-    async fn start(
+    fn start(
         acceptor: TlsAcceptor,
         answer: impl Fn() -> Answer + Send + Sync + 'static,
     ) -> (SocketAddr, Arc<parking_lot::Mutex<Vec<tokio::net::TcpStream>>>) {
@@ -526,7 +526,7 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     let one = OneConnection::start(authority.acceptor(&["127.0.0.1"], |_| {}), move || {
         if answer.fetch_add(1, Ordering::Relaxed) == 0 { ok(BODY) } else { Answer(vec![], SILENCE, false) }
     });
-    let (one, _full) = one.await;
+    let (one, _full) = one;
     let mut silent = Bench::new(&authority, one.port(), &["127.0.0.1"]);
     silent.shared.timeout = Duration::from_millis(500);
     assert_eq!(silent.class().await, "ok");
