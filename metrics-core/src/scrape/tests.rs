@@ -471,20 +471,20 @@ const SILENCE: Duration = Duration::from_secs(60);
 struct OneConnection;
 
 impl OneConnection {
-    async fn start(
+    fn start(
         acceptor: TlsAcceptor,
         answer: impl Fn() -> Answer + Send + Sync + 'static,
-    ) -> (SocketAddr, Arc<std::sync::Mutex<Vec<tokio::net::TcpStream>>>) {
+    ) -> (SocketAddr, Arc<parking_lot::Mutex<Vec<tokio::net::TcpStream>>>) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
-        let waiting = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let waiting = Arc::<parking_lot::Mutex<Vec<_>>>::default();
         let filled = waiting.clone();
         tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
             let others = fill(address).await;
-            filled.lock().unwrap().extend(others);
+            filled.lock().extend(others);
             converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
             drop(listener);
         });
@@ -526,7 +526,7 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     let one = OneConnection::start(authority.acceptor(&["127.0.0.1"], |_| {}), move || {
         if answer.fetch_add(1, Ordering::Relaxed) == 0 { ok(BODY) } else { Answer(vec![], SILENCE, false) }
     });
-    let (one, _full) = one.await;
+    let (one, _full) = one;
     let mut silent = Bench::new(&authority, one.port(), &["127.0.0.1"]);
     silent.shared.timeout = Duration::from_millis(500);
     assert_eq!(silent.class().await, "ok");
