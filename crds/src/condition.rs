@@ -110,6 +110,8 @@ reasons! {
     PermissionMissing,
     /// A certificate or its key can't be read.
     CertificateUnreadable,
+    /// A certificate expires soon, and its owner has not renewed it.
+    CertificateExpiring,
     /// A certificate is no longer valid.
     CertificateExpired,
     /// kube-apiserver must be given new files for the front proxy.

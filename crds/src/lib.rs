@@ -21,7 +21,7 @@ pub use spec::{
     Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval, Estimator,
     FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
     KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
-    NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec,
+    NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec, SecretReference,
 };
 pub use status::{
     CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,

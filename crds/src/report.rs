@@ -78,6 +78,9 @@ pub struct NodeCounts {
     pub covered: usize,
     /// Of those, the ones whose last scrape failed.
     pub failing: usize,
+    /// Of those, the ones whose kubelet is told by a pinned key, as no CA vouches for it (`kubelet.tls.mode: Pin`).
+    #[serde(default)]
+    pub pinned: usize,
 }
 
 /// Nodes whose last scrape failed with one cause.

@@ -129,6 +129,7 @@ pub struct CertificatesStatus {
 pub struct CertificateStatus {
     /// When it expires.
     pub not_after: Time,
-    /// When the operator renews it.
-    pub renewal_time: Time,
+    /// When the operator renews it; left out when somebody else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_time: Option<Time>,
 }

@@ -108,6 +108,12 @@ pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
 }
 
+/// What is run of Kubernetes and beside it.
+#[must_use]
+pub fn versions() -> String {
+    format!("{}, {}", KUBERNETES.title, PEER.title)
+}
+
 /// Helm; builds it when need be.
 pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))

@@ -4,6 +4,7 @@
 //! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
 //!                           images  (static binaries → OCI archives → the node's containerd)
 //!                           differential (metrics-server beside metrics-core, answer by answer)
+//!                           faults  (what may be wrong, brought about, and what the conditions say of it)
 //!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
 //!                           scenario (clusters shared by groups of scenarios, dumps on failure)
 //! ```
@@ -19,6 +20,7 @@ pub mod command;
 pub mod differential;
 pub mod digest;
 pub mod error;
+pub mod faults;
 pub mod images;
 pub mod kubeconfig;
 pub mod lines;

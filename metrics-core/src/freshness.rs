@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::labels::Labels;
 use crate::rows::{Change, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows};
 
 /// Rows that note their age whenever they are read.
@@ -76,6 +77,14 @@ impl Rows for Observed {
             self.observe(now, row.timestamp_ns);
             visit(row)
         });
+    }
+
+    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        self.rows.left_node(name, labels, visit);
+    }
+
+    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        self.rows.left_pod(key, labels, visit);
     }
 
     fn version(&self) -> u64 {

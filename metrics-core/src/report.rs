@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::authenticate::Evidence;
 use crate::listen;
-use crate::scrape::Failures;
+use crate::scrape::Findings;
 use crate::store::Store;
 use crate::tls::ServingCertificate;
 
@@ -17,8 +17,8 @@ pub struct Sources {
     pub started: Timestamp,
     /// The samples.
     pub store: Arc<Store>,
-    /// The nodes that fail.
-    pub failures: Failures,
+    /// How kubelets fare.
+    pub kubelets: Findings,
     /// Connections.
     pub connections: listen::Metrics,
     /// The certificate that is served.
@@ -30,7 +30,7 @@ impl Sources {
     #[must_use]
     pub fn write(&self, credentials: &Evidence) -> Report {
         let coverage = self.store.coverage();
-        let scrapes = self.failures.list();
+        let scrapes = self.kubelets.failures.list();
         let (front_proxy, anonymous) = (credentials.front_proxy(), credentials.anonymous());
         Report {
             started: self.started,
@@ -39,6 +39,7 @@ impl Sources {
             nodes: NodeCounts {
                 known: coverage.nodes,
                 covered: coverage.nodes_served,
+                pinned: self.kubelets.pins.count(),
                 failing: scrapes.iter().map(|failed| failed.nodes).sum(),
             },
             scrapes,

@@ -151,6 +151,12 @@ pub trait Rows: Send + Sync + 'static {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 
+    /// Visits what a node that left was last, under the labels that it had; not at all where that is forgotten.
+    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>));
+
+    /// Visits what a pod that left was last, under the labels that it had; not at all where that is forgotten.
+    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>));
+
     /// The version that the next change will have.
     fn version(&self) -> u64;
 

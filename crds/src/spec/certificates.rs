@@ -14,10 +14,18 @@ use super::duration::certificate_validity;
     "rule": "duration(self.servingValidity) <= duration(self.caValidity)",
     "message": "servingValidity: must not exceed caValidity",
     "fieldPath": ".servingValidity",
+}, {
+    "rule": "(self.source == 'Secret') == has(self.secretRef)",
+    "message": "secretRef: names the Secret of source Secret, and of no other source",
+    "fieldPath": ".secretRef",
 }]))]
 pub struct CertificatesSpec {
     /// Who issues the serving certificate.
     pub source: CertificateSource,
+    /// The Secret of `source: Secret`, in the operator's namespace: `tls.crt` (with intermediate certificates behind
+    /// it), `tls.key`, and in `ca.crt` the CAs for the APIServices. Needs the chart's value `servingSecret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretReference>,
     /// The algorithm of new keys.
     pub key_algorithm: KeyAlgorithm,
     /// How long a serving certificate is valid, as a Go duration. It is renewed when a third of it is left.
@@ -36,6 +44,7 @@ impl Default for CertificatesSpec {
         let days = |days: u64| Duration::from(std::time::Duration::from_secs(days * 24 * 60 * 60));
         Self {
             source: CertificateSource::default(),
+            secret_ref: None,
             key_algorithm: KeyAlgorithm::default(),
             serving_validity: days(30),
             ca_validity: days(365),
@@ -50,6 +59,18 @@ pub enum CertificateSource {
     /// A CA of the operator's own, kept in the Secret `metrics-core-ca`.
     #[default]
     SelfSigned,
+    /// Somebody else, who keeps it in the Secret `secretRef`. It is taken over from there with the same overlap as
+    /// one of our own.
+    Secret,
+}
+
+/// A Secret in the operator's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// The algorithm of a private key.

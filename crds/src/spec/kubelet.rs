@@ -68,12 +68,12 @@ pub enum KubeletAddressType {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "self.mode == 'Verify' || !has(self.certificateAuthority)",
-    "message": "certificateAuthority: is only used with mode Verify",
+    "rule": "self.mode != 'Insecure' || !has(self.certificateAuthority)",
+    "message": "certificateAuthority: is only used with the modes Verify and Pin",
     "fieldPath": ".certificateAuthority",
 }]))]
 pub struct KubeletTlsSpec {
-    /// `Verify` (recommended) or `Insecure`.
+    /// `Verify` (recommended), `Pin` or `Insecure`.
     pub mode: KubeletTlsMode,
     /// Where the CA that signs kubelets' serving certificates is found. Left out, it is the cluster's root CA
     /// (ConfigMap `kube-root-ca.crt`).
@@ -101,6 +101,10 @@ pub enum KubeletTlsMode {
     /// The certificate must be signed by the CA and name the node or one of its addresses.
     #[default]
     Verify,
+    /// A certificate for which the CA vouches is verified. Of any other the public key is remembered at first sight of
+    /// the Node, by each replica for as long as it runs, and a change is refused: whoever poses as a kubelet at that
+    /// first moment is not found out.
+    Pin,
     /// Any certificate is accepted: whoever can redirect the connection reads the service account's token.
     Insecure,
 }

@@ -13,7 +13,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use api_service::{Adoption, ApiServiceSpec};
-pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm};
+pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm, SecretReference};
 pub use front_proxy::{FrontProxyDeletion, FrontProxyMode, FrontProxySpec};
 pub use kubelet::{
     ConfigMapKey, CsrApproval, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec,

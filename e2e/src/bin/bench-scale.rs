@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use e2e::error::Doing as _;
-use e2e::scale::{self, Candidate, Figures, Kind, Method, Plan, Population, fleet, report, stand};
+use e2e::scale::{
+    self, Candidate, Conditions, Figures, Kind, Method, Plan, Population, chart, fleet, report, stand,
+};
 use e2e::{Error, Progress, Result, binaries, command, process, requirements};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -41,6 +43,9 @@ struct Arguments {
     /// Where the figures go as JSON [default: bench-scale.json in the target directory].
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write scale-NODES.md, .json and .svg into this directory, which is docs/performance for what is kept.
+    #[arg(long, value_name = "DIRECTORY")]
+    report: Option<PathBuf>,
     #[command(subcommand)]
     inner: Option<Inner>,
 }
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
 /// Builds what is needed and goes into the network.
 fn outside(arguments: &Arguments) -> Result<()> {
     let progress = Progress::default();
+    let conditions = Conditions::now(workspace());
     requirements::check(&progress)?;
     let binaries = binaries::kubernetes(&progress)?;
     let target = target_directory()?;
@@ -135,9 +141,19 @@ fn outside(arguments: &Arguments) -> Result<()> {
     }
     let all: Vec<Figures> = serde_json::from_slice(&figures.stdout).doing(|| "read the figures".into())?;
     let json = arguments.json.clone().unwrap_or_else(|| target.join("bench-scale.json"));
-    let whole = serde_json::json!({"method": plan.method, "figures": all});
-    std::fs::write(&json, format!("{whole:#}\n")).doing(|| format!("write {}", json.display()))?;
+    let whole = serde_json::json!({"conditions": conditions, "method": plan.method, "figures": all});
+    let whole = format!("{whole:#}\n");
+    write(&json, &whole)?;
     let _ = writeln!(io::stdout(), "{}", report::tables(&all));
+    if let Some(directory) = &arguments.report {
+        std::fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
+        let name = format!("scale-{}", arguments.nodes);
+        let chart = format!("{name}.svg");
+        let page = report::page(&plan.method, &conditions, &all, &chart);
+        write(&directory.join(format!("{name}.md")), &page)?;
+        write(&directory.join(format!("{name}.json")), &whole)?;
+        write(&directory.join(&chart), &chart::svg(&plan.method, &conditions, &all))?;
+    }
     progress.say(format!("all figures are in {}", json.display()));
     Ok(())
 }
@@ -150,6 +166,10 @@ fn inside(plan: &str) -> Result<()> {
     let text = serde_json::to_string(&figures).doing(|| "encode the figures".into())?;
     let _ = writeln!(io::stdout(), "{text}");
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).doing(|| format!("write {}", path.display()))
 }
 
 fn workspace() -> &'static Path {

@@ -19,7 +19,7 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// A server that answers nothing by then is given up.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How to measure.
 #[derive(Clone, Debug, Deserialize, Serialize)]

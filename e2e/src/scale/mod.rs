@@ -7,10 +7,13 @@
 //! stand        etcd, kube-apiserver and the fleet in a network of their own
 //! candidate    a server, started against the stand
 //! measure      its figures, by /proc and as a client sees them (http, usage)
-//! report       tables
+//! conditions   under which they were had
+//! report       tables, and the chart
 //! ```
 
 pub mod candidate;
+pub mod chart;
+pub mod conditions;
 pub mod fleet;
 pub mod http;
 pub mod measure;
@@ -26,6 +29,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::candidate::{Candidate, Kind};
+pub use self::conditions::Conditions;
 pub use self::measure::{Figures, Method};
 pub use self::population::Population;
 use self::stand::Stand;

@@ -3,7 +3,21 @@
 use std::fmt::Write as _;
 
 use super::as_f64;
-use super::measure::{Figures, Listing, Scraping};
+use super::conditions::Conditions;
+use super::measure::{Figures, Listing, Method, Scraping};
+
+/// The whole page: conditions, chart and tables.
+#[must_use]
+pub fn page(method: &Method, conditions: &Conditions, all: &[Figures], chart: &str) -> String {
+    format!(
+        "# {} nodes, {} pods\n\n{}\nWritten by the command; what the figures mean is in \
+         [performance.md](../performance.md).\n\n![the figures as bars]({chart})\n\n{}",
+        method.nodes,
+        method.nodes * method.pods_per_node,
+        conditions.list(),
+        tables(all)
+    )
+}
 
 /// The tables of all servers; the ratio is of the last one to the first.
 #[must_use]
@@ -66,9 +80,7 @@ fn row(text: &mut String, what: &str, all: &[Figures], read: impl Fn(&Figures) -
     let _ = write!(text, "| {what} |");
     for figure in &figures {
         let _ = match figure {
-            Some(figure) if *figure >= 100.0 => write!(text, " {figure:.0} |"),
-            Some(figure) if *figure >= 1.0 => write!(text, " {figure:.1} |"),
-            Some(figure) => write!(text, " {figure:.3} |"),
+            Some(figure) => write!(text, " {} |", number(*figure)),
             None => write!(text, " |"),
         };
     }
@@ -76,4 +88,13 @@ fn row(text: &mut String, what: &str, all: &[Figures], read: impl Fn(&Figures) -
         let _ = if *first > 0.0 { write!(text, " {:.1} |", last / first) } else { write!(text, " |") };
     }
     text.push('\n');
+}
+
+/// A figure with the digits that mean something.
+pub(super) fn number(figure: f64) -> String {
+    match figure {
+        100.0.. => format!("{figure:.0}"),
+        1.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.3}"),
+    }
 }

@@ -23,7 +23,7 @@ use crate::network::Namespace;
 use crate::process::{self, MARK};
 use crate::progress::Progress;
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A process that ends with us.
 pub struct Process {

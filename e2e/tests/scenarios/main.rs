@@ -5,6 +5,7 @@
 
 mod cluster;
 mod differential;
+mod faults;
 mod pipeline;
 mod workloads;
 
@@ -25,5 +26,6 @@ fn main() -> ExitCode {
     workloads::add(&mut suite, &bench);
     cluster::add(&mut suite);
     differential::add(&mut suite);
+    faults::add(&mut suite);
     suite.run()
 }

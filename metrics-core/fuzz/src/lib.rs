@@ -159,6 +159,10 @@ impl Rows for Few {
         }
     }
 
+    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+
+    fn left_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
+
     fn version(&self) -> u64 {
         VERSION
     }

@@ -55,7 +55,10 @@ pub async fn run(client: kube::Client, config: Config, directory: Arc<Directory>
     let nodes = objects(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = objects(Api::<PodObject>::all(client), "pods", pods);
-    future::join(follow_nodes(nodes, &config, &directory), follow_pods(pods, &directory)).await;
+    // Apart, as what they await is large.
+    let (nodes, pods) =
+        (Box::pin(follow_nodes(nodes, &config, &directory)), Box::pin(follow_pods(pods, &directory)));
+    future::join(nodes, pods).await;
 }
 
 /// All objects and their changes: lists are streamed until the API server refuses that, and paged from then on.

@@ -94,6 +94,8 @@ pub struct Options {
     pub node_selector: Option<String>,
     /// `--kubelet-certificate-authority` and `--kubelet-insecure-tls`.
     pub kubelet_trust: KubeletTrust,
+    /// Whether the key of a kubelet that none of these CAs vouches for is pinned at first sight.
+    pub kubelet_pin: bool,
     /// `--kubelet-client-certificate` and `--kubelet-client-key`.
     pub kubelet_client: Option<(PathBuf, PathBuf)>,
     /// `--bind-address`.
@@ -190,6 +192,7 @@ impl Options {
             address_types: value::list(arguments, "kubelet-preferred-address-types"),
             node_selector: value::text(arguments, "node-selector"),
             kubelet_trust: kubelet_trust(arguments)?,
+            kubelet_pin: value::boolean(arguments, "kubelet-tls-pin")?,
             kubelet_client: pair(arguments, "kubelet-client-certificate", "kubelet-client-key")?,
             bind_address: bind_address(arguments)?,
             secure_port: value::number(arguments, "secure-port", 1, u16::MAX)?,
@@ -264,6 +267,11 @@ fn kubelet_timeout(
 
 fn kubelet_trust(arguments: &Arguments) -> Result<KubeletTrust, Error> {
     let insecure = value::boolean(arguments, "kubelet-insecure-tls")?;
+    if insecure && value::boolean(arguments, "kubelet-tls-pin")? {
+        return Err(Error::Conflict(
+            "--kubelet-tls-pin and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to have keys pinned".to_owned(),
+        ));
+    }
     match (value::text(arguments, "kubelet-certificate-authority"), insecure) {
         (Some(_), true) => Err(Error::Conflict(
             "--kubelet-certificate-authority and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to verify kubelets".to_owned(),

@@ -135,6 +135,12 @@ pub const SECTIONS: &[Section] = &[
                 "Do not verify the kubelets' serving certificates; for tests only",
             ),
             works(
+                "kubelet-tls-pin",
+                Kind::Bool,
+                "false",
+                "Accept a kubelet's certificate for which no CA vouches if its key is the first that was seen of its Node since start",
+            ),
+            works(
                 "kubelet-client-certificate",
                 Kind::Single,
                 "",

@@ -88,6 +88,8 @@ fn errors_name_flag_value_and_remedy() {
     assert!(
         refused("--kubelet-insecure-tls --kubelet-certificate-authority=/ca").contains("exclude each other")
     );
+    assert!(refused("--kubelet-insecure-tls --kubelet-tls-pin").contains("exclude each other"));
+    assert!(run("--kubelet-tls-pin --kubelet-certificate-authority=/ca").kubelet_pin);
     assert!(refused("--deprecated-kubelet-completely-insecure").contains("is not supported"));
     assert!(refused("--tls-sni-cert-key=a,b").contains("--tls-cert-file"));
     assert!(refused("--kubelet-insecure-tls=maybe").contains("neither true nor false"));

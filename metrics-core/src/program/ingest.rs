@@ -19,8 +19,8 @@ pub struct Ingest {
     pub directory: Arc<Directory>,
     /// The samples.
     pub store: Arc<Store>,
-    /// The nodes that fail.
-    pub failures: scrape::Failures,
+    /// How kubelets fare.
+    pub findings: scrape::Findings,
     /// The task that watches nodes and pods.
     pub discovering: AbortHandle,
     /// The task that scrapes.
@@ -54,10 +54,10 @@ pub fn start(
         tls,
         credentials,
     };
-    let failures = scrape::Failures::default();
-    let run = scrape::run(config, directory.clone(), store.clone(), metrics, failures.clone());
+    let findings = scrape::Findings::default();
+    let run = scrape::run(config, directory.clone(), store.clone(), metrics, findings.clone());
     let scraping = tasks.spawn(endless(run));
-    Ok(Ingest { directory, store, failures, discovering, scraping })
+    Ok(Ingest { directory, store, findings, discovering, scraping })
 }
 
 /// A loop that should not end. If it does, its liveness check fails, so that the process is started anew.
@@ -86,9 +86,12 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
             problem: "is needed: the kubeconfig names no file with the cluster's CA".to_owned(),
         })
     };
+    let verified = |ca_file| {
+        if options.kubelet_pin { KubeletTls::Pin { ca_file } } else { KubeletTls::Verify { ca_file } }
+    };
     let tls = match &options.kubelet_trust {
-        KubeletTrust::ClusterCa => KubeletTls::Verify { ca_file: ca_file()? },
-        KubeletTrust::CaFile(ca_file) => KubeletTls::Verify { ca_file: ca_file.clone() },
+        KubeletTrust::ClusterCa => verified(ca_file()?),
+        KubeletTrust::CaFile(ca_file) => verified(ca_file.clone()),
         KubeletTrust::Insecure => {
             tracing::warn!(
                 "kubelets are not verified (--kubelet-insecure-tls): who poses as one gets our credentials"

@@ -3,10 +3,12 @@
 mod access;
 mod api;
 mod error;
+mod handover;
 mod ingest;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use http::HeaderValue;
 use metrics_core::flags::Options;
@@ -17,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use self::error::Error;
+use self::handover::Handover;
 
 /// Runs until SIGTERM or SIGINT, and then until open requests are answered.
 pub async fn run(options: Options) -> Result<(), Error> {
@@ -41,7 +44,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
     connections.register(&mut registry);
 
     let ending = Arc::new(AtomicBool::new(false));
-    let health = health(&ingest, &serving, &trust, &ending);
+    let handover = Arc::new(Handover::default());
+    tasks.spawn(handover::watch(client.clone(), handover.clone()));
+    let health = health(&ingest, &serving, &trust, &ending, handover);
     let limits = Limits {
         request: options.request_timeout,
         in_flight: options.max_in_flight,
@@ -54,7 +59,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let report = report::Sources {
         started,
         store: ingest.store.clone(),
-        failures: ingest.failures.clone(),
+        kubelets: ingest.findings.clone(),
         connections: connections.clone(),
         serving: serving.clone(),
     };
@@ -87,6 +92,7 @@ fn health(
     serving: &Arc<tls::ServingCertificate>,
     trust: &Arc<authenticate::trust::LiveTrust>,
     ending: &Arc<AtomicBool>,
+    handover: Arc<Handover>,
 ) -> Health {
     let passes = |good: bool, why: &str| if good { Ok(()) } else { Err(why.to_owned()) };
     let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
@@ -102,7 +108,7 @@ fn health(
         .ready("directory-synced", move || passes(directory.synced(), "nodes and pods are not listed yet"))
         .ready("samples-cover-nodes", move || {
             if store.ready() {
-                return Ok(());
+                return handover.check(Instant::now(), || store.coverage());
             }
             let coverage = store.coverage();
             Err(format!(

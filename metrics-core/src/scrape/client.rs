@@ -5,24 +5,24 @@
 //! kept but the TLS session.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::buffers::{Buffers, Lease, Pool};
 use super::error::Error;
 use super::inflate::{MAX_BODY, inflate};
 use super::response::{self, Chunks, Framing, Head};
 use super::session::Session;
-use super::tls::server_name;
+use super::tls::{NodeTls, server_name};
 use crate::decode::Format;
 use crate::discover::Node;
 
 /// No connection takes longer that will ever be good; SYNs are repeated after 1 and 3 s.
 const CONNECT: Duration = Duration::from_secs(3);
+/// A connection to where one stood before takes no longer.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// A connection on which requests were answered.
 pub(super) struct Connection {
@@ -45,7 +45,7 @@ impl Connection {
     pub(super) async fn open(
         node: &Node,
         host: &str,
-        config: Arc<ClientConfig>,
+        tls: &NodeTls,
         stands: impl Fn(),
         pool: &Pool,
     ) -> Result<Self, Error> {
@@ -70,8 +70,10 @@ impl Connection {
                     // The request is one write; waiting for more to send would only delay it.
                     let _ = tcp.set_nodelay(true);
                     let mut lease = pool.lease();
-                    let session = Session::open(tcp, config, name, &mut lease).await;
-                    return Ok(Self { session: session.map_err(Error::of_stream)?, host: authority });
+                    let session = Session::open(tcp, tls.config.clone(), name, &mut lease).await;
+                    let session = session.map_err(Error::of_stream)?;
+                    tls.settle(host, session.peer_certificates())?;
+                    return Ok(Self { session, host: authority });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),
             }
@@ -185,6 +187,17 @@ impl Connection {
 
     async fn read(&mut self, buffers: &mut Buffers) -> Result<usize, Error> {
         arrived(self.session.read(&mut buffers.records, &mut buffers.wire).await)
+    }
+}
+
+/// Whether `host` can be connected to. Told of a kubelet whose connection fell silent: if a new one comes about at once,
+/// the packets are not what is lost.
+pub(super) async fn reach(host: &str, port: u16) -> Result<(), Error> {
+    let address = authority(host, port);
+    match timeout(PROBE, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Error::of_connect(&address, error)),
+        Err(_) => Err(Error::Timeout { address, doing: "connecting anew" }),
     }
 }
 

@@ -4,9 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use crds::cause::ScrapeCause;
+use rustls::pki_types::UnixTime;
 
+use super::pins::Mismatch;
 use crate::telemetry::excerpt;
 
+/// What is said of a certificate that is for no server.
+const NO_NAMES: &str = "it has no subject alternative names at all";
 /// How much of a kubelet's own words is told.
 const WORDS: usize = 160;
 
@@ -69,8 +73,9 @@ pub enum Error {
     PlainHttp,
     /// The certificate's issuer is not trusted.
     #[error(
-        "the kubelet's certificate is signed by an authority that is not in \
-         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap) or add its CA"
+        "the kubelet's certificate is signed by itself or by an authority that is not in \
+         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin \
+         its key (--kubelet-tls-pin)"
     )]
     TlsUnknownCa,
     /// The certificate names another host.
@@ -79,12 +84,15 @@ pub enum Error {
          it must be issued with the Node's name or address"
     )]
     TlsNameMismatch {
-        /// The names it bears.
+        /// Which it bears instead, in words.
         presented: String,
     },
     /// The certificate is outside its time of validity.
-    #[error("the kubelet's certificate is expired or not yet valid: {0}")]
+    #[error("the kubelet's certificate {0}")]
     TlsExpired(String),
+    /// The kubelet shows another key than the one that was pinned.
+    #[error(transparent)]
+    TlsPinMismatch(Mismatch),
     /// The handshake failed for another reason.
     #[error("TLS handshake failed: {0}")]
     TlsOther(String),
@@ -159,6 +167,7 @@ impl Error {
             Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
             Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
             Self::TlsExpired(_) => ScrapeCause::TlsExpired,
+            Self::TlsPinMismatch(_) => ScrapeCause::TlsPinMismatch,
             Self::TlsOther(_) => ScrapeCause::TlsOther,
             Self::Unauthorized => ScrapeCause::Unauthorized,
             Self::Forbidden { .. } => ScrapeCause::Forbidden,
@@ -211,27 +220,48 @@ impl Error {
         Self::of_tls(tls)
     }
 
-    fn of_tls(error: &rustls::Error) -> Self {
+    pub(super) fn of_tls(error: &rustls::Error) -> Self {
         use rustls::{CertificateError as Certificate, Error as Tls, InvalidMessage};
         match error {
             Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainHttp,
             Tls::InvalidCertificate(certificate) => match certificate {
                 Certificate::UnknownIssuer | Certificate::BadSignature => Self::TlsUnknownCa,
-                Certificate::NotValidForName => Self::TlsNameMismatch { presented: "none".into() },
+                Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_NAMES.into() },
                 Certificate::NotValidForNameContext { presented, .. } => {
                     // Bounded: the certificate is someone else's.
-                    let presented = presented.join(", ").chars().take(200).collect();
+                    let bears = || format!("it bears {}", excerpt(&presented.join(", "), 200));
+                    let presented = if presented.is_empty() { NO_NAMES.into() } else { bears() };
                     Self::TlsNameMismatch { presented }
                 }
-                Certificate::Expired
-                | Certificate::ExpiredContext { .. }
-                | Certificate::NotValidYet
-                | Certificate::NotValidYetContext { .. } => Self::TlsExpired(certificate.to_string()),
+                Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<Mismatch>() => {
+                    Self::TlsPinMismatch(mismatch.clone())
+                }
+                Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                    let at = match certificate {
+                        Certificate::ExpiredContext { not_after, .. } => moment(" at ", *not_after),
+                        _ => String::new(),
+                    };
+                    Self::TlsExpired(format!(
+                        "expired{at}; renew it on the node, or have it renewed (serverTLSBootstrap)"
+                    ))
+                }
+                Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                    let until = match certificate {
+                        Certificate::NotValidYetContext { not_before, .. } => moment(" before ", *not_before),
+                        _ => " yet".to_owned(),
+                    };
+                    Self::TlsExpired(format!("is not valid{until}; are the clocks of both machines right?"))
+                }
                 _ => Self::TlsOther(certificate.to_string()),
             },
             _ => Self::TlsOther(error.to_string()),
         }
     }
+}
+
+fn moment(before: &str, time: UnixTime) -> String {
+    let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |time| format!("{before}{time}"))
 }
 
 fn words(said: &str) -> String {

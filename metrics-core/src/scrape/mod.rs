@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod inflate;
 mod log;
 mod metrics;
+mod pins;
 mod reload;
 mod response;
 mod schedule;
@@ -40,6 +41,7 @@ pub use self::error::Error;
 pub use self::failures::Failures;
 use self::log::{Budget, Line};
 pub use self::metrics::Metrics;
+pub use self::pins::{Mismatch, Pins};
 use self::reload::Reloaded;
 use self::schedule::{Id, Outcome, Schedule};
 use self::target::Target;
@@ -66,6 +68,12 @@ pub enum KubeletTls {
     /// Who has a certificate of these CAs (PEM; read again when it changes) with the address that is
     /// dialled, or one of the Node's own names or addresses.
     Verify {
+        /// The file with the CA certificates.
+        ca_file: PathBuf,
+    },
+    /// The same, and who has a certificate for which no CA vouches, if its key is the one that was first seen of this
+    /// Node.
+    Pin {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
@@ -96,21 +104,30 @@ struct Shared {
     directory: Arc<Directory>,
     store: Arc<Store>,
     metrics: Metrics,
-    failures: Failures,
+    findings: Findings,
 }
 
-/// Scrapes the nodes of `directory` until dropped, and notes in `failures` which fail.
+/// What is found out of kubelets, for the report. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The nodes that fail.
+    pub failures: Failures,
+    /// The kubelets whose keys are pinned.
+    pub pins: Pins,
+}
+
+/// Scrapes the nodes of `directory` until dropped, and notes in `findings` how they fare.
 pub async fn run(
     config: Config,
     directory: Arc<Directory>,
     store: Arc<Store>,
     metrics: Metrics,
-    failures: Failures,
+    findings: Findings,
 ) {
     let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
     let shared = Arc::new(Shared {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials, config.resolution),
+        tls: Tls::new(&config.tls, &config.credentials, config.resolution, findings.pins.clone()),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,
@@ -119,7 +136,7 @@ pub async fn run(
         directory: directory.clone(),
         store,
         metrics,
-        failures,
+        findings,
     });
     let mut scraper = Scraper {
         schedule: Schedule::new(resolution_ms, fastrand::u64(..)),
@@ -227,8 +244,9 @@ impl Scraper {
         if let Some(entry) = self.entries.remove(&id) {
             self.names.remove(&entry.node.name);
             self.shared.store.remove(entry.ticket);
+            self.shared.findings.pins.forget(&entry.node.uid);
             if entry.failure.is_some() {
-                self.shared.failures.over(&entry.node.name);
+                self.shared.findings.failures.over(&entry.node.name);
             }
         }
     }
@@ -270,9 +288,9 @@ impl Scraper {
         }
         if let Err(error) = &result {
             self.shared.store.failed(entry.ticket);
-            self.shared.failures.failed(&entry.node.name, error, || target.asked());
+            self.shared.findings.failures.failed(&entry.node.name, error, || target.asked());
         } else if entry.failure.is_some() {
-            self.shared.failures.over(&entry.node.name);
+            self.shared.findings.failures.over(&entry.node.name);
         }
         entry.failure = failure;
         target.update(entry.node.clone());
@@ -312,7 +330,10 @@ async fn scrape(
 ) -> Result<Put, Error> {
     let started = Instant::now();
     let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms)).await;
-    let result = asked.unwrap_or_else(|_| Err(target.late()));
+    let result = match asked {
+        Ok(result) => result,
+        Err(_) => Err(target.late().await),
+    };
     shared.metrics.asked(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {

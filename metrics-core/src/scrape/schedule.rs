@@ -25,8 +25,9 @@ const MIN_NEW_PER_GRAIN: usize = 32;
 const MAX_FAILING_IN_FLIGHT: usize = 64;
 /// Nodes in good standing asked at a time; reached only when very many stop answering at once.
 const MAX_STEADY_IN_FLIGHT: usize = 4096;
-/// The longest pause for a failing node, unless four resolutions are longer.
-const MAX_PAUSE_MS: u64 = 60_000;
+/// The longest pause for a failing node, jitter apart, unless the resolution is longer: a fault that is mended is to
+/// be over within half a minute.
+const MAX_PAUSE_MS: u64 = 20_000;
 
 /// Names a node in the schedule; the caller's choice.
 pub(super) type Id = u32;
@@ -233,7 +234,7 @@ impl Schedule {
                 if times == 1 {
                     home_from(node.started_ms + self.resolution_ms)
                 } else {
-                    let longest_ms = MAX_PAUSE_MS.max(4 * self.resolution_ms);
+                    let longest_ms = MAX_PAUSE_MS.max(self.resolution_ms);
                     let pause_ms = (self.resolution_ms << (times - 1).min(16)).min(longest_ms);
                     round_up(node.started_ms + pause_ms + self.jitter.u64(..=pause_ms / 4)).max(now_ms + 1)
                 }
@@ -399,7 +400,8 @@ mod tests {
         for id in (0..1000).filter(|id| dead(*id)) {
             let times = play.times(id);
             assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 15_000), "{times:?}");
-            assert!(times.len() <= 14, "{times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 30_250), "{times:?}");
+            assert!(times.len() <= 33, "{times:?}");
         }
         for id in (0..1000).filter(|id| !dead(*id)) {
             let steady: Vec<_> = play.times(id).into_iter().filter(|at| *at > 40_000).collect();

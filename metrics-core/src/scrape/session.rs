@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -127,6 +127,11 @@ impl Session {
         }
         session.rest(records);
         Ok(session)
+    }
+
+    /// What the kubelet showed in the handshake, leaf first.
+    pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls.peer_certificates().unwrap_or_default()
     }
 
     /// Sends a request.

@@ -15,7 +15,10 @@ use super::buffers::Pool;
 use super::session::{Records, Session};
 
 /// Configurations of a server and of a client that trusts it, or nobody.
-fn configs(version: &'static SupportedProtocolVersion, trusted: bool) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+fn configs(
+    version: &'static SupportedProtocolVersion,
+    trusted: bool,
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["kubelet".to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -23,7 +26,10 @@ fn configs(version: &'static SupportedProtocolVersion, trusted: bool) -> (Arc<Se
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
         .unwrap();
     let mut roots = RootCertStore::empty();
     if trusted {
@@ -38,7 +44,11 @@ fn configs(version: &'static SupportedProtocolVersion, trusted: bool) -> (Arc<Se
 }
 
 /// A server that answers each request of four bytes with `answer`, in records of `record` bytes.
-async fn serve(config: Arc<ServerConfig>, answer: Vec<u8>, record: usize) -> (TcpListener, TlsAcceptor, Vec<u8>, usize) {
+async fn serve(
+    config: Arc<ServerConfig>,
+    answer: Vec<u8>,
+    record: usize,
+) -> (TcpListener, TlsAcceptor, Vec<u8>, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     (listener, TlsAcceptor::from(config), answer, record)
 }
@@ -108,16 +118,19 @@ async fn answers_come_whole_however_they_are_cut() {
             let (server, client) = configs(version, true);
             let server = serve(server, body.clone(), record).await;
             let address = cut(server.0.local_addr().unwrap(), piece).await;
-            let served = tokio::spawn(answer(server));
+            let answering = tokio::spawn(answer(server));
             let tcp = TcpStream::connect(address).await.unwrap();
             let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
             let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
             for round in 0..3 {
                 session.send(b"more").await.unwrap();
-                assert!(read(&mut session, body.len(), round > 0).await == body, "{version:?} {record} {piece}");
+                assert!(
+                    read(&mut session, body.len(), round > 0).await == body,
+                    "{version:?} {record} {piece}"
+                );
             }
             drop(session);
-            let _ = served.await.unwrap();
+            let _ = answering.await.unwrap();
         }
     }
 }
@@ -128,12 +141,12 @@ async fn a_server_that_is_not_trusted_is_told_so() {
         let (server, client) = configs(version, false);
         let server = serve(server, Vec::new(), 1).await;
         let address = server.0.local_addr().unwrap();
-        let served = tokio::spawn(answer(server));
+        let answering = tokio::spawn(answer(server));
         let tcp = TcpStream::connect(address).await.unwrap();
         let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
         let opened = Session::open(tcp, client, name, &mut pool.lease()).await;
         assert!(opened.err().unwrap().to_string().contains("UnknownIssuer"));
-        let told = served.await.unwrap().unwrap_err().to_string();
+        let told = answering.await.unwrap().unwrap_err().to_string();
         assert!(told.contains("UnknownCA"), "{told}");
     }
 }
@@ -143,14 +156,14 @@ async fn the_end_is_seen() {
     let (server, client) = configs(&TLS13, true);
     let server = serve(server, b"last".to_vec(), 16).await;
     let address = server.0.local_addr().unwrap();
-    let served = tokio::spawn(answer(server));
+    let answering = tokio::spawn(answer(server));
     let tcp = TcpStream::connect(address).await.unwrap();
     let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
     let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
     session.send(b"more").await.unwrap();
     assert_eq!(read(&mut session, 4, false).await, b"last");
-    served.abort();
-    let _ = served.await;
+    answering.abort();
+    let _ = answering.await;
     let (mut records, mut plain) = (Records::default(), Vec::new());
     session.arrives().await.unwrap();
     let read = session.read(&mut records, &mut plain).await;

@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::timeout;
 
 use super::Shared;
-use super::client::{Body, Connection, authority};
+use super::client::{Body, Connection, authority, reach};
 use super::error::Error;
 use super::tls::NodeTls;
 use crate::decode::{Context, decode};
@@ -40,6 +40,8 @@ struct Came {
     at: usize,
     /// Whether there was a connection.
     connected: bool,
+    /// Whether it was one of an earlier scrape.
+    kept: bool,
     /// The last address whose TCP connection stood, counted from 1.
     reached: AtomicUsize,
     /// What failed there.
@@ -62,8 +64,15 @@ impl Target {
     }
 
     /// Why a scrape failed that was broken off as its time was over.
-    pub(super) fn late(&mut self) -> Error {
+    pub(super) async fn late(&mut self) -> Error {
         let doing = "connecting";
+        // On a connection that was kept a filter that drops packets looks like a kubelet that takes its time.
+        if self.came.kept
+            && let Some(address) = self.node.addresses.get(self.came.at)
+            && let Err(error) = reach(&address.host, self.node.port).await
+        {
+            return error;
+        }
         let reached = self.came.reached.get_mut().checked_sub(1);
         if let (false, Some(at)) = (self.came.connected, reached) {
             self.came.at = at;
@@ -110,7 +119,7 @@ impl Target {
             Some(connection) => connection,
             None => self.connect(shared).await?,
         };
-        self.came = Came { at: self.address, connected: true, ..Came::default() };
+        self.came = Came { at: self.address, connected: true, kept: was_kept, ..Came::default() };
         let mut lease = shared.pool.lease();
         match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
@@ -119,7 +128,7 @@ impl Target {
             }
             // Kept too long for the kubelet's taste, or the kubelet was restarted.
             Err(_) if was_kept => {
-                self.came.connected = false;
+                (self.came.connected, self.came.kept) = (false, false);
                 let connection = self.connect(shared).await?;
                 self.came = Came { at: self.address, connected: true, ..Came::default() };
                 let (connection, body) =
@@ -136,7 +145,7 @@ impl Target {
     async fn connect(&mut self, shared: &Shared) -> Result<Connection, Error> {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
-        let config = self.tls.insert(tls).config.clone();
+        let tls = &*self.tls.insert(tls);
         let Came { at: about, failed, reached, .. } = &mut self.came;
         let reached = &*reached;
         let count = node.addresses.len();
@@ -147,7 +156,7 @@ impl Target {
             if let Some(at) = next {
                 let stands = move || reached.store(at + 1, Ordering::Relaxed);
                 let host = &node.addresses[at].host;
-                let open = Connection::open(&node, host, config.clone(), stands, &shared.pool);
+                let open = Connection::open(&node, host, tls, stands, &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
             let patience = if next.is_some() { STAGGER } else { shared.timeout };

@@ -16,7 +16,7 @@ use super::buffers::Pool;
 use super::inflate::tests::gzip;
 use super::target::Target;
 use super::tls::Tls;
-use super::{Config, Credentials, Error, Failures, KubeletTls, Metrics, Shared};
+use super::{Config, Credentials, Error, Findings, KubeletTls, Metrics, Shared};
 use crate::discover::{Address, AddressType, Directory, Node};
 use crate::labels::Labels;
 use crate::rows::{Lookup, Rows};
@@ -43,19 +43,22 @@ impl Authority {
         let mut params = CertificateParams::new(names).unwrap();
         adjust(&mut params);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
+        acceptor(&params.signed_by(&key, &self.issuer).unwrap(), &key)
     }
+}
+
+/// Serves this certificate, whether or not the key belongs to it.
+fn acceptor(certificate: &rcgen::Certificate, key: &KeyPair) -> TlsAcceptor {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = rustls::sign::CertifiedKey::new(vec![certificate.der().clone()], key);
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// What to answer to a request: bytes after a delay, and whether to close then.
@@ -150,24 +153,44 @@ impl Bench {
     }
 
     fn with(authority: &Authority, node: Node, insecure: bool) -> Self {
+        let tls = |ca_file| if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca_file } };
+        Self::trusting(authority, node, tls, Findings::default())
+    }
+
+    /// One that pins keys, among which may be some already.
+    fn pinning(authority: &Authority, node: Node, findings: &Findings) -> Self {
+        Self::trusting(authority, node, |ca_file| KubeletTls::Pin { ca_file }, findings.clone())
+    }
+
+    fn trusting(
+        authority: &Authority,
+        node: Node,
+        tls: impl FnOnce(std::path::PathBuf) -> KubeletTls,
+        findings: Findings,
+    ) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
         std::fs::write(&ca_file, &authority.pem).unwrap();
         std::fs::write(&token, "secret\n").unwrap();
-        let kubelet = if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca_file } };
+        let kubelet = tls(ca_file);
         let directory = Arc::new(Directory::new());
         let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(15))));
         let node = Arc::new(node);
         let ticket = store.admit(&node);
         let shared = Shared {
             timeout: Duration::from_secs(2),
-            tls: Tls::new(&kubelet, &Credentials::TokenFile(token.clone()), Duration::from_secs(15)),
+            tls: Tls::new(
+                &kubelet,
+                &Credentials::TokenFile(token.clone()),
+                Duration::from_secs(15),
+                findings.pins.clone(),
+            ),
             token: Some(super::tls::token(token.clone())),
             pool: Pool::default(),
             directory,
             store,
             metrics: Metrics::default(),
-            failures: Failures::default(),
+            findings,
         };
         Self { shared, ticket, target: Target::new(node), _files: files, token }
     }
@@ -288,7 +311,86 @@ async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
     let expired = Kubelet::start(Some(expired), |_| ok(BODY)).await;
-    assert_eq!(Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).class().await, "tls_expired");
+    let error = Bench::new(&authority, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsExpired);
+    // Nothing in it may change from one scrape to the next.
+    assert!(
+        error.to_string().starts_with("the kubelet's certificate expired at 2001-01-01T00:00:00Z; "),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_that_names_nobody_or_has_no_issuer_is_named_so() {
+    let authority = Authority::new();
+    let nameless = Kubelet::start(Some(authority.acceptor(&[], |_| {})), |_| ok(BODY)).await;
+    let error = Bench::new(&authority, nameless.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsNameMismatch);
+    assert!(error.to_string().contains("no subject alternative names"), "{error}");
+    // Of a certificate that signed itself and has expired, the first is what matters.
+    for adjust in [nothing, past, certificate_authority] {
+        let kubelet = Kubelet::start(Some(self_signed(&KeyPair::generate().unwrap(), adjust)), |_| ok(BODY));
+        let port = kubelet.await.address.port();
+        assert_eq!(Bench::new(&authority, port, &["127.0.0.1"]).class().await, "tls_unknown_ca");
+    }
+}
+
+fn nothing(_: &mut CertificateParams) {}
+
+fn past(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+}
+
+fn certificate_authority(params: &mut CertificateParams) {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+}
+
+fn self_signed(key: &KeyPair, adjust: fn(&mut CertificateParams)) -> TlsAcceptor {
+    let mut params = CertificateParams::new(["some-host".to_owned()]).unwrap();
+    adjust(&mut params);
+    let certificate = params.self_signed(key).unwrap();
+    acceptor(&certificate, key)
+}
+
+#[tokio::test]
+async fn a_key_is_pinned_at_first_sight_and_another_gets_no_token() {
+    let (authority, findings) = (Authority::new(), Findings::default());
+    let (first, second) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let scrape = async |acceptor: TlsAcceptor, uid: &str| {
+        let kubelet = Kubelet::start(Some(acceptor), |request| {
+            assert!(request.starts_with("GET ") && request.contains("Bearer secret"));
+            ok(BODY)
+        });
+        let node = Node { uid: uid.into(), ..node(kubelet.await.address.port(), &["127.0.0.1"]) };
+        Bench::pinning(&authority, node, &findings).scrape().await
+    };
+    assert!(scrape(self_signed(&first, nothing), "1").await.is_ok());
+    assert!(scrape(self_signed(&first, past), "1").await.is_ok(), "its key counts, not its certificate");
+    assert!(scrape(self_signed(&first, certificate_authority), "1").await.is_ok());
+    assert_eq!(findings.pins.count(), 1);
+    let error = scrape(self_signed(&second, nothing), "1").await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsPinMismatch);
+    assert!(error.to_string().contains("another key") && error.to_string().len() < 600, "{error}");
+    assert!(scrape(self_signed(&second, nothing), "2").await.is_ok(), "another Node");
+    // What a CA signed is held to its names and its time as ever.
+    let signed = |names: &[&str], adjust: fn(&mut CertificateParams)| authority.acceptor(names, adjust);
+    let cause = |result: Result<Put, Error>| result.unwrap_err().cause();
+    assert_eq!(cause(scrape(signed(&["worker-2"], nothing), "3").await), ScrapeCause::TlsNameMismatch);
+    assert_eq!(cause(scrape(signed(&["worker-1"], past), "3").await), ScrapeCause::TlsExpired);
+    assert!(scrape(signed(&["worker-1"], nothing), "1").await.is_ok(), "a pinned node that a CA vouches for");
+    assert_eq!(cause(scrape(self_signed(&first, nothing), "1").await), ScrapeCause::TlsPinMismatch);
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_held_is_not_pinned() {
+    let (authority, findings) = (Authority::new(), Findings::default());
+    let (own, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let certificate = CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&stolen).unwrap();
+    let kubelet = Kubelet::start(Some(acceptor(&certificate, &own)), |_| ok(BODY)).await;
+    let node = node(kubelet.address.port(), &["127.0.0.1"]);
+    assert_eq!(Bench::pinning(&authority, node, &findings).class().await, "tls_unknown_ca");
+    assert_eq!(findings.pins.count(), 0);
 }
 
 #[tokio::test]
@@ -363,20 +465,51 @@ async fn messages_say_what_the_kubelet_said() {
     }
 }
 
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A kubelet that takes one connection; what others send is dropped.
+struct OneConnection;
+
+impl OneConnection {
+    async fn start(
+        acceptor: TlsAcceptor,
+        answer: impl Fn() -> Answer + Send + Sync + 'static,
+    ) -> (SocketAddr, Arc<std::sync::Mutex<Vec<tokio::net::TcpStream>>>) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = Arc::<std::sync::Mutex<Vec<_>>>::default();
+        let filled = waiting.clone();
+        tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let others = fill(address).await;
+            filled.lock().unwrap().extend(others);
+            converse(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
+            drop(listener);
+        });
+        (address, waiting)
+    }
+}
+
+/// Fills the queue of a listener that takes no connection: what is sent to it then is dropped.
+async fn fill(address: SocketAddr) -> Vec<tokio::net::TcpStream> {
+    let mut waiting = Vec::new();
+    let patience = Duration::from_millis(200);
+    while let Ok(Ok(stream)) = tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    waiting
+}
+
 #[tokio::test]
 async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     let authority = Authority::new();
-    // A listener that never takes a connection whose queue is full: what is sent to it is dropped.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
     let address = full.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
-    {
-        waiting.push(stream);
-    }
+    let _waiting = fill(address).await;
     let mut dropped = Bench::new(&authority, address.port(), &["127.0.0.1"]);
     dropped.shared.timeout = Duration::from_millis(300);
     let error = dropped.scrape().await.unwrap_err();
@@ -388,6 +521,16 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     down.shared.timeout = Duration::from_millis(600);
     assert_eq!(down.class().await, "refused");
     assert_eq!(down.target.asked().unwrap(), format!("127.0.0.2:{}", address.port()).into());
+    // One that falls silent on a connection that stood, and takes no other: as where a filter comes between.
+    let answer = AtomicUsize::new(0);
+    let one = OneConnection::start(authority.acceptor(&["127.0.0.1"], |_| {}), move || {
+        if answer.fetch_add(1, Ordering::Relaxed) == 0 { ok(BODY) } else { Answer(vec![], SILENCE, false) }
+    });
+    let (one, _full) = one.await;
+    let mut silent = Bench::new(&authority, one.port(), &["127.0.0.1"]);
+    silent.shared.timeout = Duration::from_millis(500);
+    assert_eq!(silent.class().await, "ok");
+    assert_eq!(silent.class().await, "timeout");
     // A port that takes connections and says nothing.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut slow = Bench::new(&authority, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
@@ -446,8 +589,9 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
         tls: KubeletTls::Verify { ca_file },
         credentials: Credentials::TokenFile(token),
     };
-    let failures = Failures::default();
-    let run = super::run(config, directory.clone(), store.clone(), metrics.clone(), failures.clone());
+    let findings = Findings::default();
+    let failures = &findings.failures;
+    let run = super::run(config, directory.clone(), store.clone(), metrics.clone(), findings.clone());
     let running = tokio::spawn(run);
     directory.begin_nodes();
     directory.begin_pods();

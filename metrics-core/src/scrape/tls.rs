@@ -12,9 +12,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::error::Error;
+use super::pins::Pins;
 use super::reload::Reloaded;
 use super::{Credentials, KubeletTls};
 use crate::discover::Node;
@@ -29,6 +33,7 @@ const REST: Duration = Duration::from_secs(80);
 pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     trust: Option<Reloaded<RootCertStore>>,
+    pins: Option<Pins>,
     identity: Option<(Reloaded<Vec<CertificateDer<'static>>>, Reloaded<PrivateKeyDer<'static>>)>,
     base: Mutex<Option<Arc<Base>>>,
     sessions: usize,
@@ -46,13 +51,37 @@ pub(super) struct Base {
 pub(super) struct NodeTls {
     base: Arc<Base>,
     pub(super) config: Arc<ClientConfig>,
+    /// Where keys are pinned, what settles them.
+    verifier: Option<Arc<Verifier>>,
+}
+
+impl NodeTls {
+    /// The handshake is done in which `host` showed this chain: pins its key, if it is one to be pinned. To be called
+    /// before anything is sent.
+    pub(super) fn settle(&self, host: &str, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        let (Some((leaf, intermediates)), Some(name)) = (chain.split_first(), server_name(host)) else {
+            return Err(Error::TlsOther("the kubelet showed no certificate".into()));
+        };
+        let Some((pins, uid)) = &verifier.pins else { return Ok(()) };
+        let vouched = verifier.vouched(leaf, intermediates, &name, UnixTime::now());
+        pins.remember(uid, leaf, vouched.map_err(|error| Error::of_tls(&error))?)
+            .map_err(Error::TlsPinMismatch)
+    }
 }
 
 impl Tls {
-    pub(super) fn new(kubelet: &KubeletTls, credentials: &Credentials, resolution: Duration) -> Self {
-        let trust = match kubelet {
-            KubeletTls::Verify { ca_file } => Some(Reloaded::new(ca_file.clone(), roots)),
-            KubeletTls::Insecure => None,
+    /// With `pins` kubelets that no CA vouches for are told by their keys, if `kubelet` says so.
+    pub(super) fn new(
+        kubelet: &KubeletTls,
+        credentials: &Credentials,
+        resolution: Duration,
+        pins: Pins,
+    ) -> Self {
+        let (trust, pins) = match kubelet {
+            KubeletTls::Verify { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), None),
+            KubeletTls::Pin { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), Some(pins)),
+            KubeletTls::Insecure => (None, None),
         };
         let identity = match credentials {
             Credentials::ClientCertificate { cert, key } => {
@@ -63,6 +92,7 @@ impl Tls {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             trust,
+            pins,
             identity,
             base: Mutex::new(None),
             sessions: if resolution > REST { SESSIONS } else { 0 },
@@ -77,19 +107,21 @@ impl Tls {
         {
             return Ok(known);
         }
-        let config = match &base.roots {
-            None => base.config.clone(),
+        let (config, verifier) = match &base.roots {
+            None => (base.config.clone(), None),
             Some(roots) => {
                 let mut config = (*base.config).clone();
-                config.dangerous().set_certificate_verifier(Arc::new(Verifier {
+                let verifier = Arc::new(Verifier {
                     provider: self.provider.clone(),
                     roots: Some(roots.clone()),
                     names: node.identities.iter().filter_map(|name| server_name(name)).collect(),
-                }));
-                Arc::new(config)
+                    pins: self.pins.clone().map(|pins| (pins, node.uid.clone())),
+                });
+                config.dangerous().set_certificate_verifier(verifier.clone());
+                (Arc::new(config), self.pins.is_some().then_some(verifier))
             }
         };
-        Ok(NodeTls { base, config })
+        Ok(NodeTls { base, config, verifier })
     }
 
     /// Reads the client certificate again before the next connection.
@@ -125,7 +157,7 @@ impl Tls {
         identity: Option<&(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     ) -> Result<ClientConfig, Error> {
         // Without roots this one accepts any certificate; with them it is replaced for each node.
-        let anyone = Verifier { provider: self.provider.clone(), roots: None, names: Vec::new() };
+        let anyone = Verifier { provider: self.provider.clone(), roots: None, names: Vec::new(), pins: None };
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::TlsOther(error.to_string()))?
@@ -195,12 +227,85 @@ pub(super) fn token(path: PathBuf) -> Reloaded<String> {
 }
 
 /// Accepts a certificate that the roots vouch for and that bears the name dialled or any of the node's own;
-/// without roots, any certificate.
+/// with pins, one for which nobody vouches and whose key is the node's; without roots, any certificate.
 #[derive(Debug)]
 struct Verifier {
     provider: Arc<CryptoProvider>,
     roots: Option<Arc<RootCertStore>>,
     names: Vec<ServerName<'static>>,
+    /// The pins, and the UID of the node.
+    pins: Option<(Pins, Box<str>)>,
+}
+
+impl Verifier {
+    /// Whether a CA vouches for the certificate. An error if it must not be accepted whatever its key: no CA
+    /// vouches for it and keys are not pinned, or one does and it is expired or another's.
+    fn vouched(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        dialled: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<bool, rustls::Error> {
+        let Some(roots) = &self.roots else { return Ok(false) };
+        let verified = self.verify_chain(roots, leaf, intermediates, now);
+        let stranger = match &verified {
+            // Time and purpose are looked at before the issuer: what matters more is that there is none.
+            Err(rustls::Error::InvalidCertificate(error)) => match error {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => validity(leaf).is_some_and(|valid| {
+                    let then = self.verify_chain(roots, leaf, intermediates, valid);
+                    let unknown = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
+                    matches!(then, Err(rustls::Error::InvalidCertificate(error)) if unknown.contains(&error))
+                }),
+                // A CA's own certificate, as `openssl req -x509` makes them: nobody else vouches for it.
+                CertificateError::Other(_) => is_self_issued(leaf),
+                _ => false,
+            },
+            _ => false,
+        };
+        if stranger {
+            return match self.pins {
+                Some(_) => Ok(false),
+                None => Err(CertificateError::UnknownIssuer.into()),
+            };
+        }
+        verified?;
+        let certificate = ParsedCertificate::try_from(leaf)?;
+        verify_server_name(&certificate, dialled).or_else(|error| {
+            let own = self.names.iter().any(|name| verify_server_name(&certificate, name).is_ok());
+            if own { Ok(()) } else { Err(error) }
+        })?;
+        Ok(true)
+    }
+
+    fn verify_chain(
+        &self,
+        roots: &RootCertStore,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let certificate = ParsedCertificate::try_from(leaf)?;
+        verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
+    }
+}
+
+/// A time at which the certificate is valid.
+fn validity(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+}
+
+/// Whether the certificate names itself as its issuer.
+fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
 impl ServerCertVerifier for Verifier {
@@ -212,14 +317,11 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-        verify_server_name(&certificate, dialled).or_else(|error| {
-            let own = self.names.iter().any(|name| verify_server_name(&certificate, name).is_ok());
-            if own { Ok(()) } else { Err(error) }
-        })?;
+        let vouched = self.vouched(end_entity, intermediates, dialled, now)?;
+        if let Some((pins, uid)) = &self.pins {
+            let other = |mismatch| CertificateError::Other(OtherError(Arc::new(mismatch)));
+            pins.check(uid, end_entity, vouched).map_err(other)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

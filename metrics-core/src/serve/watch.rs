@@ -227,7 +227,24 @@ impl Watch {
         if stays {
             return;
         }
-        // Its last usage is not kept: none is said, as of now.
+        let mut told = false;
+        let mut deleted = |row: Row<'_>| {
+            told = true;
+            event(out, shape, format, "DELETED", row);
+        };
+        match selection.resource {
+            Resource::Nodes => {
+                rows.left_node(name, labels, &mut |row| deleted(Row::Node(&NodeRow { version, ..*row })));
+            }
+            Resource::Pods => {
+                let key = (namespace, name);
+                rows.left_pod(key, labels, &mut |row| deleted(Row::Pod(&PodRow { version, ..*row })));
+            }
+        }
+        if told {
+            return;
+        }
+        // What it was last is forgotten: no usage is said, as of now.
         let (timestamp_ns, window_ns) = (shape.created_ns, 0);
         match selection.resource {
             Resource::Nodes => {

@@ -95,6 +95,44 @@ fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
 }
 
 #[test]
+fn what_left_is_told_as_it_was_last() {
+    let bench = Bench::new();
+    let ticket = bench.node("a", "1");
+    for key in ["n/p", "n/fresh"] {
+        bench.pod(key, "u");
+    }
+    bench.synced();
+    let labels = [("l", "old")].into_iter().collect();
+    let pod = |name: &str| {
+        let mut told = None;
+        bench.store.left_pod(("n", name), &labels, &mut |row| {
+            assert_eq!(row.labels.get("l"), Some("old"));
+            let usage = row.containers[0].usage;
+            told = Some((usage.cpu_nanocores / 1_000_000, usage.memory_bytes, row.window_ns / 1_000_000_000));
+        });
+        told
+    };
+    let node = || {
+        let mut told = None;
+        bench.store.left_node("a", &labels, &mut |row| told = Some(row.usage.cpu_nanocores / 1_000_000));
+        told
+    };
+    bench.body(ticket, 0, &[("n/p/x", 1.0, 5, None)]);
+    assert_eq!((pod("p"), node()), (None, None), "never measured");
+    bench.body(ticket, 10, &[("n/p/x", 2.0, 5, None), ("n/fresh/x", 1.0, 5, None)]);
+    bench.directory.delete_pod("n", "p");
+    assert_eq!(pod("p"), Some((100, 5, 10)));
+    assert_eq!(pod("fresh"), None);
+    assert_eq!(pod("none-such"), None);
+    bench.directory.delete_node("a");
+    bench.store.remove(ticket);
+    assert_eq!(node(), Some(1000));
+    assert_eq!(pod("p"), None, "forgotten with its node");
+    bench.node("a", "2");
+    assert_eq!(node(), Some(1000), "another of the name has no sample yet");
+}
+
+#[test]
 fn a_sample_that_repeats_is_no_change() {
     let bench = Bench::new();
     let ticket = bench.node("a", "1");

@@ -19,8 +19,16 @@ mod rows;
 #[cfg(test)]
 #[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
 mod tests;
+#[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::default_trait_access
+)]
+mod whole_way;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,7 +40,11 @@ pub use self::intake::Intake;
 use self::intake::Snapshot;
 use self::layout::Layout;
 pub use self::metrics::Metrics;
+use self::rate::Measured;
 use crate::discover::{Directory, Node};
+
+/// So many nodes that went are remembered.
+const MOST_GONE: usize = 256;
 
 /// How the store judges samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +78,8 @@ struct State {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
+    /// What the last nodes that went were last, for those who watched them.
+    gone: VecDeque<(Arc<str>, Measured)>,
 }
 
 #[derive(Default)]
@@ -293,6 +307,12 @@ impl State {
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);
+            if slot.snapshot.node.was_measured() {
+                if self.gone.len() >= MOST_GONE {
+                    self.gone.pop_front();
+                }
+                self.gone.push_back((node.name.clone(), slot.snapshot.node));
+            }
         }
         let layout = slot.snapshot.layout.clone();
         *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };

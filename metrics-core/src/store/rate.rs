@@ -1,5 +1,7 @@
 //! Two samples of a counter make a rate.
 
+use crate::rows::Usage;
+
 /// A container younger than this at its sample is not yet measured from its start alone: the CPU time of
 /// its first seconds is its start-up.
 const FRESH_MIN_NS: i64 = 10_000_000_000;
@@ -47,9 +49,9 @@ pub(super) struct Measured {
     /// the newest body's incomplete point hides.
     pub(super) window_ns: i64,
     /// The rate over the window.
-    pub(super) cpu_nanocores: u64,
+    cpu_nanocores: u64,
     /// Working set, bytes.
-    pub(super) memory_bytes: u64,
+    memory_bytes: u64,
     /// Swap in use, bytes; [`NO_SWAP`] when not said.
     swap_bytes: u64,
 }
@@ -71,9 +73,18 @@ impl Measured {
         self.window_ns > 0
     }
 
-    /// Swap in use, bytes.
-    pub(super) fn swap(&self) -> Option<u64> {
-        (self.swap_bytes != NO_SWAP).then_some(self.swap_bytes)
+    /// Whether there is a rate, or was one that the newest body hides.
+    pub(super) fn was_measured(&self) -> bool {
+        self.window_ns != 0
+    }
+
+    /// The usage, if there is a rate.
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            cpu_nanocores: self.cpu_nanocores,
+            memory_bytes: self.memory_bytes,
+            swap_bytes: (self.swap_bytes != NO_SWAP).then_some(self.swap_bytes),
+        }
     }
 
     /// The state after `point`.
@@ -135,13 +146,13 @@ fn nanocores(spent_ns: u64, window_ns: i64) -> u64 {
 
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::{Measured, Point, Timing};
 
-    const S: i64 = 1_000_000_000;
-    const T0: i64 = 1_700_000_000 * S;
+    pub(in crate::store) const S: i64 = 1_000_000_000;
+    pub(in crate::store) const T0: i64 = 1_700_000_000 * S;
     const TIMING: Timing = Timing { resolution_ns: 60 * S, elapsed_ns: 15 * S };
 
     fn point(at_s: i64, cpu_s: u64) -> Point {
@@ -225,7 +236,7 @@ mod tests {
     }
 
     /// The obvious model: all points are kept, and each pair is judged from scratch.
-    fn model(points: &[Point]) -> Option<(u64, i64)> {
+    pub(in crate::store) fn model(points: &[Point]) -> Option<(u64, i64)> {
         let complete = |p: &Point| p.cpu_ns > 0 && p.memory_bytes > 0;
         if !complete(points.last()?) {
             return None;

@@ -3,9 +3,11 @@
 use std::ops::{ControlFlow, Range};
 
 use super::intake::Snapshot;
+use super::rate::Measured;
 use super::{Slot, State, Store};
 use crate::discover::{Departure, Node, Pod, Shown};
-use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage};
+use crate::labels::Labels;
+use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows};
 
 /// Rows between two looks at who waits for the locks.
 const BATCH: usize = 512;
@@ -84,6 +86,44 @@ impl Rows for Store {
             }
             let Some((last_namespace, last_name)) = last else { return };
             after = Some((last_namespace.into(), last_name.into()));
+        }
+    }
+
+    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        let state = self.state.read();
+        let here = state.by_name.get(name).map(|at| state.slots[*at as usize].snapshot.node);
+        let gone = || state.gone.iter().rev().find(|(gone, _)| **gone == *name).map(|(_, last)| *last);
+        if let Some(last) = here.filter(Measured::was_measured).or_else(gone) {
+            visit(&NodeRow {
+                name,
+                labels,
+                version: 0,
+                timestamp_ns: last.timestamp_ns,
+                window_ns: last.window_ns.abs(),
+                usage: last.usage(),
+            });
+        }
+    }
+
+    fn left_pod(&self, (namespace, name): (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        let state = self.state.read();
+        let Some((at, row)) = state.locate(namespace, name) else { return };
+        let snapshot = &state.slots[at].snapshot;
+        let of = snapshot.layout.containers_of(row);
+        let containers: Vec<_> = of
+            .clone()
+            .map(|at| ContainerRow {
+                name: snapshot.layout.container(at),
+                usage: snapshot.containers[at].usage(),
+            })
+            .collect();
+        let earliest = snapshot.containers[of.clone()].iter().min_by_key(|container| container.timestamp_ns);
+        if let Some(earliest) = earliest
+            && snapshot.containers[of].iter().all(Measured::was_measured)
+        {
+            let (timestamp_ns, window_ns) = (earliest.timestamp_ns, earliest.window_ns.abs());
+            let containers = &containers;
+            visit(&PodRow { namespace, name, labels, version: 0, timestamp_ns, window_ns, containers });
         }
     }
 
@@ -250,11 +290,7 @@ impl State {
             version: slot.version,
             timestamp_ns: measured.timestamp_ns,
             window_ns: measured.window_ns,
-            usage: Usage {
-                cpu_nanocores: measured.cpu_nanocores,
-                memory_bytes: measured.memory_bytes,
-                swap_bytes: measured.swap(),
-            },
+            usage: measured.usage(),
         })
     }
 
@@ -288,14 +324,7 @@ impl State {
             if times.is_none_or(|(earliest, _)| measured.timestamp_ns < earliest) {
                 times = Some((measured.timestamp_ns, measured.window_ns));
             }
-            containers.push(ContainerRow {
-                name: snapshot.layout.container(at),
-                usage: Usage {
-                    cpu_nanocores: measured.cpu_nanocores,
-                    memory_bytes: measured.memory_bytes,
-                    swap_bytes: measured.swap(),
-                },
-            });
+            containers.push(ContainerRow { name: snapshot.layout.container(at), usage: measured.usage() });
         }
         let (timestamp_ns, window_ns) = times?;
         Some(Times { timestamp_ns, window_ns, version: *version })

@@ -26,8 +26,16 @@ impl Bench {
     }
 
     pub(super) fn lasting(max_age: Duration) -> Self {
+        Self::with(Config { max_age, ..CONFIG })
+    }
+
+    pub(super) fn resolving(resolution: Duration) -> Self {
+        Self::with(Config { resolution, ..CONFIG })
+    }
+
+    fn with(config: Config) -> Self {
         let directory = Arc::new(Directory::new());
-        let store = Store::new(directory.clone(), Config { max_age, ..CONFIG });
+        let store = Store::new(directory.clone(), config);
         directory.begin_nodes();
         directory.begin_pods();
         Self { directory, store }

@@ -24,7 +24,7 @@ use metrics_core::discover::Directory;
 use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
 use metrics_core::request_info::RequestInfo;
 use metrics_core::review_cache::Hasher;
-use metrics_core::scrape::Failures;
+use metrics_core::scrape::Findings;
 use metrics_core::store::{self, Store};
 use metrics_core::tls::{self, ServingCertificate};
 use metrics_core::{report, telemetry};
@@ -237,7 +237,7 @@ pub async fn port(limits: Limits) -> Port {
     let report = report::Sources {
         started: jiff::Timestamp::now(),
         store: Arc::new(Store::new(directory, store::Config::new(minute))),
-        failures: Failures::default(),
+        kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
     };

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use crds::MetricsPipelineSpec;
+use crds::{MetricsPipelineSpec, Reason, SecretReference};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
+use super::Problem;
 use super::objects::ca_secret::PREVIOUS;
 use super::ownership::{is_ours, last_applied};
 use crate::flags::Settings;
-use crate::observe::Observed;
+use crate::observe::{Observed, ServingSource};
 use crate::owned::Owned;
-use crate::pki::{self, Found, IssueError, Plan, Trusted, Wanted};
+use crate::pki::external::{External, Unusable};
+use crate::pki::{self, Found, IssueError, Plan, Trusted, Wanted, Why};
 
 /// What the spec asks for.
 #[must_use]
@@ -28,13 +30,58 @@ pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> Wanted {
     }
 }
 
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A certificate of ours was not issued.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The Secret that somebody else keeps can't be used.
+    #[error("{0}")]
+    Source(Problem),
+}
+
+/// What somebody else's Secret holds.
+fn external<'a>(
+    secret: &SecretReference,
+    settings: &Settings,
+    observed: &'a Observed,
+) -> Result<&'a External, PlanError> {
+    let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
+    let problem = |reason, message: String| Err(PlanError::Source(Problem::new(reason, message)));
+    match &observed.serving_source {
+        ServingSource::Found(external) => Ok(external),
+        ServingSource::Missing => problem(
+            Reason::CertificateUnreadable,
+            format!(
+                "{name} does not exist. Create it with tls.crt, tls.key and ca.crt, or correct the name."
+            ),
+        ),
+        ServingSource::Unreadable(why) if why.forbidden => problem(
+            Reason::PermissionMissing,
+            format!(
+                "{name} can't be read: kube-apiserver says \"{}\". Grant it with the chart's value servingSecret: `helm upgrade \
+                 RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                why.message, settings.namespace, secret.name
+            ),
+        ),
+        ServingSource::Unreadable(why) => problem(
+            Reason::CertificateUnreadable,
+            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+        ),
+        ServingSource::Unused => {
+            problem(Reason::WaitingForDependency, format!("{name} was not looked at yet."))
+        }
+    }
+}
+
 /// Plans from what is ours. What is somebody else's is neither used nor trusted.
 pub fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Plan, IssueError> {
+) -> Result<Plan, PlanError> {
     let ours = |object: Owned| observed.object(object).is_some_and(is_ours);
     let secret = |object: Owned| {
         let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
@@ -62,5 +109,23 @@ pub fn plan(
         trusted,
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
-    pki::plan(&wanted(spec, settings), &found, now)
+    let wanted = wanted(spec, settings);
+    let Some(secret) = &spec.certificates.secret_ref else { return Ok(pki::plan(&wanted, &found, now)?) };
+    let external = external(secret, settings, observed)?;
+    pki::external::plan(&wanted, external, &found, now).map_err(|error| {
+        let reason = match &error {
+            Unusable::Pair(Why::Expired(_)) => Reason::CertificateExpired,
+            _ => Reason::CertificateUnreadable,
+        };
+        PlanError::Source(Problem::new(
+            reason,
+            format!(
+                "Secret {}/{} (spec.certificates.secretRef) can't be served: {error}. What was served before stays. It must be a \
+                 server's certificate for {}.",
+                settings.namespace,
+                secret.name,
+                wanted.names.first().map_or("", String::as_str)
+            ),
+        ))
+    })
 }

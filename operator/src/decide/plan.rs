@@ -6,6 +6,7 @@ use crds::{Adoption, CsrApproval, FrontProxyDeletion, FrontProxyMode, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
 use super::{
@@ -182,7 +183,8 @@ fn plan_certificates(
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
-            Err(error) => {
+            Err(PlanError::Source(problem)) => problem,
+            Err(PlanError::Issue(error)) => {
                 Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))
             }
         },
@@ -220,6 +222,7 @@ fn build(
         // Held, all four, when there are no certificates.
         Owned::CaSecret | Owned::ServingSecret | Owned::ApiServiceV1beta1 | Owned::ApiServiceV1 => {
             match &plan.certificates {
+                Some(plan) if object == Owned::CaSecret && plan.ca.is_none() => Built::Unwanted,
                 Some(plan) => one(with_certificates(context, observed, object, plan)?),
                 None => Built::Wanted(Vec::new()),
             }

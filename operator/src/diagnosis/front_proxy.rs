@@ -20,8 +20,12 @@ use crate::pki::Certificate;
 /// the latest.
 const RECENT: SignedDuration = SignedDuration::from_secs(60);
 
-/// While requests get through, only what happened so lately shows that not all of them do.
-const JUST_NOW: SignedDuration = SignedDuration::from_secs(15);
+/// While requests get through, what happened so lately shows that not all of them do: every kube-apiserver looks at
+/// an APIService every 30 s.
+const PARTLY: SignedDuration = SignedDuration::from_secs(40);
+
+/// Ages are told by a replica's clock, and read a moment later.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
 
 /// A proxy certificate that expires sooner is worth a warning: nobody renews it by itself but kubeadm.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -267,7 +271,8 @@ fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
         format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\"{lost}.", quote(value)),
         format!(
             "In kube-apiserver's unit or manifest write each flag as an argument of its own, without quotes inside the value, \
-             and restart it; then run `{RENEW}` (kube-apiserver only adds to it, and writes it again within a minute). {MANAGED}"
+             and restart it (`kubectl metrics-pipeline flags` prints them as they must be); then run `{RENEW}`, as kube-apiserver only adds \
+             to it, and writes it again within a minute. {MANAGED}"
         ),
     )
 }
@@ -286,6 +291,12 @@ fn no_group_header(configured: &Configured) -> Cause {
 }
 
 fn no_certificate(configured: Option<&Configured>) -> Cause {
+    // --proxy-client-cert-file may be among what was swallowed.
+    if let Some(configured) = configured
+        && let Some((key, value)) = configured.swallowed()
+    {
+        return swallowed(key, value, configured);
+    }
     if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
         return no_aggregation_layer(format!(
             "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests come without a certificate."
@@ -341,10 +352,13 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
 
 /// Requests get through; what should be looked at all the same.
 fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
-    // Several kube-apiservers may run with different flags: then some requests are refused, not all.
+    // Several kube-apiservers may run with different flags: then some requests are refused while ours get through.
+    // What was refused before they did is over.
+    let good_for = facts.observed.answered_since.map(|since| facts.now.duration_since(since));
     if let Some((cause, example, age)) = &symptoms.refused
-        && *age <= JUST_NOW
-        && symptoms.accepted.is_some_and(|accepted| accepted <= RECENT)
+        && *age <= PARTLY
+        && good_for.is_some_and(|good_for| *age + CLOCKS < good_for)
+        && !facts.observed.served_in_doubt
     {
         let one = refusal(*cause, example, configured);
         let client =

@@ -229,7 +229,11 @@ fn one_of_several_api_servers_is_a_warning() {
     observed.replicas = vec![replica(
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }),
     )];
+    assert_eq!(front_proxy(&observed), None, "what was refused before requests got through is over");
+    observed.answered_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
     assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Weight::Warning)));
+    observed.served_in_doubt = true;
+    assert_eq!(front_proxy(&observed), None, "the next request decides");
 }
 
 #[test]

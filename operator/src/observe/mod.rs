@@ -23,6 +23,7 @@ use kube::core::DynamicObject;
 use crate::nanny::Usage;
 use crate::nanny::resize::Refusals;
 use crate::owned::Owned;
+use crate::pki::external::External;
 
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
@@ -113,6 +114,20 @@ pub enum KubeletCa {
     Unreadable(Unreadable),
 }
 
+/// A serving certificate that somebody else issues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServingSource {
+    /// It is not asked for.
+    #[default]
+    Unused,
+    /// The Secret is there.
+    Found(External),
+    /// There is no such Secret.
+    Missing,
+    /// It could not be read.
+    Unreadable(Unreadable),
+}
+
 /// ConfigMap kube-system/extension-apiserver-authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum FrontProxyMap {
@@ -143,6 +158,8 @@ pub struct Observed {
     pub ready_endpoints: Option<usize>,
     /// The kubelets' CA.
     pub kubelet_ca: KubeletCa,
+    /// The serving certificate that somebody else issues.
+    pub serving_source: ServingSource,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
     /// How many containers have metrics; only when the nanny counts them.
@@ -155,6 +172,8 @@ pub struct Observed {
     pub served: Served,
     /// Whether the last request failed, and the next one decides.
     pub served_in_doubt: bool,
+    /// Since when every request for metrics was answered.
+    pub answered_since: Option<Timestamp>,
     /// How kube-apiserver is known to aggregated API servers.
     pub front_proxy: FrontProxyMap,
     /// The pods of metrics-core that run, and what they told.

@@ -9,7 +9,7 @@ use crds::cause::ScrapeCause;
 use crds::{ConfigMapKey, KubeletTlsMode, MetricsPipeline, MetricsPipelineSpec, NannyMode, ScalingMode};
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
@@ -22,7 +22,10 @@ use tokio::task::JoinSet;
 use super::nodes::Nodes;
 use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, Unreadable, proof, served, usage};
+use super::{
+    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, proof, served,
+    usage,
+};
 use crate::approval::{self, SIGNER};
 use crate::causes::causes;
 use crate::decide::ownership::is_ours;
@@ -30,6 +33,7 @@ use crate::diagnosis::{Symptoms, kubelets};
 use crate::nanny::resize::Refusal;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
+use crate::pki::external::External;
 use crate::powers::Powers;
 
 /// How long one request may take.
@@ -291,6 +295,7 @@ impl Observer {
         self.observed.kubelet_ca =
             latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
         self.kubelet_ca_of.clone_from(source);
+        self.observed.serving_source = self.serving_source(spec).await;
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
         let seen = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
@@ -335,6 +340,9 @@ impl Observer {
         if first && Symptoms::read(&self.observed).unavailable.is_none() {
             self.observed.served_in_doubt = true;
         } else {
+            let answered = matches!(seen, Served::Answered { .. });
+            let since = self.observed.answered_since.unwrap_or_else(Timestamp::now);
+            self.observed.answered_since = answered.then_some(since);
             self.observed.served_in_doubt = false;
             self.observed.served = seen;
         }
@@ -417,6 +425,23 @@ impl Observer {
         self.observed.proof = None;
     }
 
+    async fn serving_source(&self, spec: &MetricsPipelineSpec) -> ServingSource {
+        let Some(secret) = &spec.certificates.secret_ref else { return ServingSource::Unused };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        match within("the Secret of the serving certificate", api.get_opt(&secret.name)).await {
+            Ok(None) => ServingSource::Missing,
+            Ok(Some(secret)) => {
+                let mut data = secret.data.unwrap_or_default();
+                let mut take = |key: &str| data.remove(key).map(|bytes| bytes.0);
+                ServingSource::Found(External {
+                    pair: take("tls.crt").zip(take("tls.key")),
+                    authorities: take("ca.crt"),
+                })
+            }
+            Err(error) => ServingSource::Unreadable(words(&error)),
+        }
+    }
+
     /// Those that wait, page by page: the decided ones stay for an hour, and a new cluster has thousands.
     async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
@@ -434,7 +459,7 @@ impl Observer {
 
     async fn kubelet_ca(&self, spec: &MetricsPipelineSpec) -> KubeletCa {
         let tls = &spec.metrics_core.kubelet.tls;
-        if tls.mode != KubeletTlsMode::Verify {
+        if tls.mode == KubeletTlsMode::Insecure {
             return KubeletCa::Unused;
         }
         let (name, key) = tls

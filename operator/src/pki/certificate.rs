@@ -5,7 +5,7 @@ use std::time::Duration;
 use crds::KeyAlgorithm;
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -164,6 +164,12 @@ impl Certificate {
         self.not_after - Duration::from_secs((validity / 3 + jitter).as_secs())
     }
 
+    /// Whether less than a tenth of its validity is left.
+    #[must_use]
+    pub fn expires_soon(&self, now: Timestamp) -> bool {
+        self.not_after - self.validity() / 10 <= now
+    }
+
     /// Whether it is valid at a time.
     #[must_use]
     pub fn valid_at(&self, now: Timestamp) -> bool {
@@ -173,25 +179,40 @@ impl Certificate {
     /// Whether it is a server's certificate signed by this CA: a chain of two that rustls accepts.
     #[must_use]
     pub fn serves_under(&self, ca: &Self) -> bool {
-        self.is_under(ca, webpki::KeyUsage::server_auth())
+        self.serves_by(&[], ca)
+    }
+
+    /// The same, with the certificates between the two.
+    #[must_use]
+    pub fn serves_by(&self, chain: &[Self], ca: &Self) -> bool {
+        self.is_under(ca, chain, webpki::KeyUsage::server_auth())
+    }
+
+    /// Whether it names a host: by itself or by a wildcard (RFC 9525).
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
+        ServerName::try_from(host)
+            .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
     /// Whether it is a client's certificate signed by this CA.
     #[must_use]
     pub fn authenticates_under(&self, ca: &Self) -> bool {
-        self.is_under(ca, webpki::KeyUsage::client_auth())
+        self.is_under(ca, &[], webpki::KeyUsage::client_auth())
     }
 
-    fn is_under(&self, ca: &Self, usage: webpki::KeyUsage) -> bool {
+    fn is_under(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
+        let chain: Vec<_> = chain.iter().map(|certificate| certificate.der.clone()).collect();
         // Within the certificate's own validity: expiry is judged apart, with its own words.
         let seconds = u64::try_from(self.issued().as_second()).unwrap_or_default();
         end_entity
             .verify_for_usage(
                 webpki::ALL_VERIFICATION_ALGS,
                 &[anchor],
-                &[],
+                &chain,
                 UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
                 usage,
                 None,

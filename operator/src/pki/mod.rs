@@ -3,6 +3,7 @@
 //! All pure: it needs neither a client nor a clock, only the entropy of new keys. Times are passed in.
 
 mod certificate;
+pub mod external;
 pub mod front_proxy;
 pub mod front_proxy_flags;
 mod issue;

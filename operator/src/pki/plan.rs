@@ -87,6 +87,8 @@ pub enum Why {
     ValidityShortened,
     /// Its renewal time has come.
     Due,
+    /// Its owner stored another one.
+    OwnersChoice,
 }
 
 impl fmt::Display for Why {
@@ -105,6 +107,7 @@ impl fmt::Display for Why {
             Self::AlgorithmChanged => f.write_str("its key is of another algorithm than asked for"),
             Self::ValidityShortened => f.write_str("its validity in the spec was shortened"),
             Self::Due => f.write_str("its renewal was due"),
+            Self::OwnersChoice => f.write_str("its owner's Secret holds another one"),
         }
     }
 }
@@ -123,8 +126,8 @@ pub enum Rollover {
 /// Which certificates there shall be.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The CA.
-    pub ca: Pair,
+    /// The CA, if it is our own.
+    pub ca: Option<Pair>,
     /// The CA's certificate.
     pub ca_certificate: Certificate,
     /// Why it is new, if it is.
@@ -148,15 +151,9 @@ pub struct Plan {
 /// Decides; issues what must be new.
 pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, IssueError> {
     let (ca, ca_certificate, ca_renewed) = authority(wanted, found, now)?;
-    let known = known_authorities(found, &ca_certificate, now);
-
-    let since = found.trusted.iter().filter_map(|trusted| trusted.since);
-    let settled = since.fold(ca_certificate.issued(), Timestamp::max) + wanted.trust_settles;
-    let in_every_bundle = found.trusted.iter().all(|trusted| {
-        Certificate::parse_pem(&trusted.bundle)
-            .is_ok_and(|certificates| certificates.contains(&ca_certificate))
-    });
-    let is_trusted = found.trusted.is_empty() || (in_every_bundle && settled <= now);
+    let current = std::slice::from_ref(&ca_certificate);
+    let known = known_authorities(found, current, now);
+    let (is_trusted, settled) = is_trusted(wanted, found, current, ca_certificate.issued(), now);
 
     let mut renew = None;
     let mut kept = None;
@@ -205,7 +202,7 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
         .unwrap_or(now);
     Ok(Plan {
         bundle: format!("{}{previous}", ca_certificate.to_pem()),
-        ca,
+        ca: Some(ca),
         ca_certificate,
         ca_renewed,
         previous,
@@ -215,6 +212,23 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
         rollover,
         next,
     })
+}
+
+/// Whether every APIService has trusted some CAs for long enough, and when that is.
+pub(super) fn is_trusted(
+    wanted: &Wanted,
+    found: &Found,
+    authorities: &[Certificate],
+    issued: Timestamp,
+    now: Timestamp,
+) -> (bool, Timestamp) {
+    let since = found.trusted.iter().filter_map(|trusted| trusted.since);
+    let settled = since.fold(issued, Timestamp::max) + wanted.trust_settles;
+    let in_every_bundle = found.trusted.iter().all(|trusted| {
+        Certificate::parse_pem(&trusted.bundle)
+            .is_ok_and(|bundle| authorities.iter().all(|authority| bundle.contains(authority)))
+    });
+    (found.trusted.is_empty() || (in_every_bundle && settled <= now), settled)
 }
 
 fn authority(
@@ -257,12 +271,17 @@ fn read_serving(
     now: Timestamp,
 ) -> Result<Usable, Why> {
     let (pair, certificate) = read_pair(found.serving.as_ref(), now)?;
-    if !wanted.names.iter().all(|name| certificate.dns_names.contains(name)) {
+    let chain = Certificate::parse_pem(pair.certificate.as_bytes()).unwrap_or_default();
+    // The first is what kube-apiserver asks for; the others can wait until a successor is trusted.
+    if !wanted.names.first().is_none_or(|name| certificate.names(name)) {
         return Err(Why::WrongNames(certificate.dns_names));
     }
     let outdated = if certificate.serves_under(ca) {
+        let all_named = wanted.names.iter().all(|name| certificate.dns_names.contains(name));
+        let names = || Why::WrongNames(certificate.dns_names.clone());
         outdated(&certificate, wanted.algorithm, wanted.serving_validity, now)
-    } else if known.iter().any(|known| certificate.serves_under(known)) {
+            .or_else(|| (!all_named).then(names))
+    } else if known.iter().any(|known| certificate.serves_by(&chain, known)) {
         Some(Why::NewAuthority)
     } else {
         return Err(Why::UnknownAuthority);
@@ -316,7 +335,7 @@ pub(super) fn outdated(
 
 /// Earlier CAs that may still vouch for a certificate in use, wherever they were kept: also after somebody
 /// deleted the CA Secret, what the replicas serve stays trusted until they serve something else.
-fn known_authorities(found: &Found, current: &Certificate, now: Timestamp) -> Vec<Certificate> {
+pub(super) fn known_authorities(found: &Found, current: &[Certificate], now: Timestamp) -> Vec<Certificate> {
     let sources = [
         found.ca.as_ref().map(|(certificate, _)| certificate),
         found.previous.as_ref(),
@@ -328,7 +347,7 @@ fn known_authorities(found: &Found, current: &Certificate, now: Timestamp) -> Ve
     {
         if certificate.is_ca
             && certificate.valid_at(now)
-            && certificate != *current
+            && !current.contains(&certificate)
             && !known.contains(&certificate)
             // Two are enough for an overlap; more pile up only when something goes wrong again and again.
             && known.len() < 4

@@ -38,6 +38,8 @@ pub struct Arguments {
 pub enum Command {
     /// Shows the pipeline as a tree, from the kubelets to the autoscalers
     Status,
+    /// Makes all checks, also before anything is installed; the exit code is 1 when something is wrong
+    Doctor,
     /// Prints kube-apiserver's flags for the front-proxy certificate, in a form to paste
     Flags {
         /// Which form

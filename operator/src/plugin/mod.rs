@@ -4,6 +4,8 @@
 
 pub mod arguments;
 mod connect;
+mod doctor;
+mod examination;
 mod flags;
 mod picture;
 mod status;
@@ -13,6 +15,7 @@ use std::io::{self, IsTerminal, Write};
 
 pub use arguments::Arguments;
 use arguments::{Colour, Command, Output};
+use examination::Examination;
 use picture::Picture;
 pub use tree::{Branch, Mark};
 
@@ -39,6 +42,7 @@ pub async fn run(arguments: &Arguments) -> Result<Mark, PluginError> {
     let picture = Picture::take(&client, arguments.namespace.clone()).await;
     match arguments.command {
         Command::Status => tell(arguments, &status::status(&picture)),
+        Command::Doctor => tell(arguments, &doctor::doctor(&Examination::make(&client, picture).await)),
         Command::Flags { form } => {
             let (text, remark) = flags::flags(&picture, form);
             if let Some(remark) = remark {

@@ -1,7 +1,5 @@
 //! The tree of `status`: the pipeline from the kubelets to the autoscalers.
 
-use std::collections::BTreeMap;
-
 use crds::{ConditionType, Reason};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
@@ -114,7 +112,7 @@ pub fn status(picture: &Picture) -> Branch {
     Branch::new(mark, format!("MetricsPipeline {}", served.name), text).with(parts)
 }
 
-fn operator(picture: &Picture) -> Branch {
+pub(super) fn operator(picture: &Picture) -> Branch {
     let title = "operator";
     let deployments = match &picture.operators {
         Ok(deployments) => deployments,
@@ -144,14 +142,11 @@ fn operator(picture: &Picture) -> Branch {
 
 /// The parts of the pipeline with the conditions that speak of them.
 fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
-    let conditions: BTreeMap<_, _> =
-        served.status.conditions.iter().map(|condition| (condition.type_.as_str(), condition)).collect();
     Layer::ALL
         .into_iter()
         .map(|layer| {
             let of_layer = ConditionType::ALL.into_iter().filter(|kind| Layer::of(*kind) == Some(layer));
-            let mut parts: Vec<_> =
-                of_layer.map(|kind| condition(kind, conditions.get(kind.as_str()).copied())).collect();
+            let mut parts: Vec<_> = of_layer.map(|kind| condition_of(served, kind)).collect();
             match layer {
                 Layer::MetricsCore => parts.extend(pods(&picture.pods)),
                 Layer::ApiServer => parts.push(api_services(&picture.api_services)),
@@ -160,6 +155,17 @@ fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
             Branch::new(Mark::Good, layer.title(), "").with(parts)
         })
         .collect()
+}
+
+/// All conditions but `Ready`, which sums them up.
+pub(super) fn conditions(served: &Pipeline) -> Vec<Branch> {
+    let parts = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
+    parts.map(|kind| condition_of(served, kind)).collect()
+}
+
+fn condition_of(served: &Pipeline, kind: ConditionType) -> Branch {
+    let found = served.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
+    condition(kind, found)
 }
 
 fn condition(kind: ConditionType, condition: Option<&Condition>) -> Branch {
@@ -256,7 +262,7 @@ fn api_service(found: &APIService) -> Branch {
     }
 }
 
-fn autoscalers(found: &Part<Vec<HorizontalPodAutoscaler>>) -> Branch {
+pub(super) fn autoscalers(found: &Part<Vec<HorizontalPodAutoscaler>>) -> Branch {
     let title = "HorizontalPodAutoscalers";
     let found = match found {
         Ok(found) => found,

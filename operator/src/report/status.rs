@@ -100,13 +100,14 @@ fn nodes((covered, total): (usize, usize), failing: &[Failing]) -> NodesStatus {
 }
 
 fn certificates(facts: Facts<'_>) -> Option<CertificatesStatus> {
-    let one = |certificate: &Certificate| CertificateStatus {
+    let of = |certificate: &Certificate, renewed: bool| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
-        renewal_time: Time(seconds(certificate.renewal_time())),
+        renewal_time: renewed.then(|| Time(seconds(certificate.renewal_time()))),
     };
+    let one = |certificate: &Certificate| of(certificate, true);
     let status = CertificatesStatus {
-        ca: facts.certificates.map(|plan| one(&plan.ca_certificate)),
-        serving: facts.certificates.map(|plan| one(&plan.serving_certificate)),
+        ca: facts.certificates.map(|plan| of(&plan.ca_certificate, plan.ca.is_some())),
+        serving: facts.certificates.map(|plan| of(&plan.serving_certificate, plan.ca.is_some())),
         front_proxy_ca: facts.front_proxy.map(|plan| one(&plan.ca_certificate)),
         front_proxy: facts.front_proxy.map(|plan| one(&plan.client_certificate)),
     };

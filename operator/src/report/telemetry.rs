@@ -264,9 +264,15 @@ impl Telemetry {
         ];
         for (certificate, value) in certificates {
             let labels = OfCertificate { certificate };
+            let theirs =
+                !certificate.starts_with("front_proxy") && plan.is_some_and(|plan| plan.ca.is_none());
             if let Some(value) = value {
                 self.expiry.get_or_create(&labels).set(value.not_after.as_second());
-                self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+                if theirs {
+                    self.renewal.remove(&labels);
+                } else {
+                    self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
+                }
             } else if certificate.starts_with("front_proxy") {
                 // Not asked for; what could not be planned stays to be alerted on.
                 self.expiry.remove(&labels);

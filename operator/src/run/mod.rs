@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::flags::{FlagError, Flags};
 use crate::report::Telemetry;
 use election::Election;
+pub use election::LEASE;
 use endpoints::Health;
 use reconcile::Reconciler;
 

@@ -8,6 +8,7 @@ mod chart;
 mod clients;
 mod front_proxy;
 mod kube_rs;
+mod kubelets;
 mod lifecycle;
 mod nanny;
 mod quiet;
@@ -46,6 +47,7 @@ pub fn add(suite: &mut Suite) {
     lifecycle::add(suite, &rough);
     rotation::add(suite);
     front_proxy::add(suite);
+    kubelets::add(suite);
     approval::add(suite);
     // …and one whose size changes.
     let sized = suite.group_with("nanny", Vec::new(), Some(prepare_sized));

@@ -12,6 +12,7 @@ use super::{MINUTE, PATIENCE, metrics_core, operator, ready};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "the_first_answers_come_soon", Needs::Alone, the_first_answers_come_soon);
+    suite.add(group, "a_rollout_is_not_noticed", Needs::Alone, a_rollout_is_not_noticed);
     suite.add(group, "drift_is_undone", Needs::Alone, drift_is_undone);
     suite.add(group, "killed_parts_come_back", Needs::Alone, killed_parts_come_back);
 }
@@ -64,6 +65,42 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
     );
     check!(pods <= 6.0, "kubectl top pods: {pods:.1} s");
     check!(nodes <= 16.0, "kubectl top nodes: {nodes:.1} s");
+    ready(&stand.client)
+}
+
+/// While metrics-core is rolled out, no `kubectl top` fails, and no node and no pod that has metrics is missing.
+fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
+    ready(&stand.client)?;
+    let names = |arguments: &[&str]| -> Result<Vec<String>> {
+        let table = stand.client.run(arguments)?;
+        let lines = table.lines().filter(|line| !line.contains("metrics-core-"));
+        let first = |line: &str, count| line.split_whitespace().take(count).collect::<Vec<_>>().join("/");
+        let count = if arguments.contains(&"pods") { 2 } else { 1 };
+        Ok(lines.map(|line| first(line, count)).collect())
+    };
+    let (pods, nodes) = (["top", "pods", "-A", "--no-headers"], ["top", "nodes", "--no-headers"]);
+    // What has metrics before has them throughout; pods of metrics-core come and go meanwhile.
+    let before = (names(&pods)?, names(&nodes)?);
+    check!(!before.0.is_empty() && !before.1.is_empty(), "nothing has metrics");
+    let [old, _, _] = metrics_core(&stand.client)?;
+    let deployment = ["-n", pipeline::NAMESPACE, "rollout", "restart", "deployment", "metrics-core"];
+    stand.client.run(&deployment)?;
+    let (began, mut asked, mut replaced) = (Instant::now(), 0, None);
+    // Some time behind the end of the old one, whose address may still be known to somebody.
+    while replaced.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
+        check!(began.elapsed() < 2 * MINUTE, "no new pod of metrics-core alone within two minutes");
+        let now = (names(&pods)?, names(&nodes)?);
+        for (what, before, now) in [("pods", &before.0, &now.0), ("nodes", &before.1, &now.1)] {
+            let missing: Vec<_> = before.iter().filter(|name| !now.contains(name)).collect();
+            check!(missing.is_empty(), "{what} missing after {:?}: {missing:?}", began.elapsed());
+        }
+        asked += 1;
+        if replaced.is_none() && metrics_core(&stand.client).is_ok_and(|[name, _, _]| name != old) {
+            replaced = Some(Instant::now());
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    stand.progress.say(format!("asked {asked} times for pods and nodes during a rollout, always whole"));
     ready(&stand.client)
 }
 

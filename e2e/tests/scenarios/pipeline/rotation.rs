@@ -25,6 +25,7 @@ const LONG: usize = 100;
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("rotation", Vec::new(), Some(prepare));
     suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
+    suite.add(&group, "a_certificate_of_somebody_else_is_taken_over", Needs::Alone, take_over);
     suite.add(&group, "an_operator_that_was_down_past_expiry_recovers", Needs::Alone, recover);
 }
 
@@ -61,13 +62,14 @@ impl Requests {
         for (number, path) in paths.iter().enumerate() {
             let file = |name: &str| requests.directory.join(name);
             let mut curl = cluster.network().command("curl");
-            curl.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--rate", "20/s"]);
+            curl.args(["--silent", "--noproxy", "*", "--max-time", "20", "--rate", "20/s"]);
             curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
             curl.arg("--cacert").arg(file("ca.crt"));
-            curl.args(["--output", "/dev/null", "--write-out", "%{http_code} %{errormsg}\n"]);
+            curl.args(["--output", "/dev/null", "--write-out", "%{stderr}%{http_code} %{errormsg}\n"]);
             curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::cluster::server()));
             let output = File::create(requests.lines(number)).map_err(broken)?;
-            curl.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+            // Standard error, as nothing of it waits in a buffer when curl is ended.
+            curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
             requests.processes.push(curl.spawn().map_err(broken)?);
         }
         Ok(requests)
@@ -189,7 +191,7 @@ fn recover(stand: &Stand) -> Result<()> {
             "-n",
             pipeline::NAMESPACE,
             "scale",
-            "deployment/metrics-pipeline",
+            "deployment/metrics-pipeline-operator",
             "--replicas",
             replicas,
         ])
@@ -217,12 +219,90 @@ fn recover(stand: &Stand) -> Result<()> {
     let began = Instant::now();
     scale("1")?;
     let said = gone?;
+    // Ready may still be what the operator said before it went.
+    client.wait_for("lists are answered again", MINUTE, |client| {
+        client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
+        Ok(())
+    })?;
     ready(client)?;
-    client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
     stand.progress.say(format!(
-        "expired ({}); Ready again {} s after the operator's start",
+        "expired ({}); answered and Ready again {} s after the operator's start",
         said.lines().last().unwrap_or_default(),
         began.elapsed().as_secs()
     ));
     Ok(())
+}
+
+/// From our own CA to somebody else's certificate, to their next one of another CA, and back.
+fn take_over(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    ready(client)?;
+    let source = |spec: &Value| {
+        let patch = json!({"spec": {"certificates": spec}});
+        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])
+    };
+    source(&json!({"source": "Secret", "secretRef": {"name": "company"}}))?;
+    let missing = client.wait_for_condition(&["mp", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
+    check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
+    let helm = binaries::helm(&stand.progress)?;
+    let built = images::project(&stand.progress)?;
+    let grant = [&COMPRESSED[..], &["servingSecret=company"]].concat();
+    pipeline::install_with(client, &helm, &built, &grant)?;
+
+    let list = "/apis/metrics.k8s.io/v1beta1/nodes";
+    let requests = Requests::start(stand.ours()?, &[list])?;
+    for _ in 0..2 {
+        let leaf = store(client)?;
+        client.wait_for(
+            "their certificate is served, and only their CA is trusted",
+            MINUTE * 2,
+            |client| {
+                let serving = client.get(&["-n", pipeline::NAMESPACE, "secret", "metrics-core-serving"])?;
+                let theirs = client.get(&["-n", pipeline::NAMESPACE, "secret", "company"])?;
+                let served = decoded(&serving["data"]["tls.crt"])? == leaf;
+                let alone = serving["data"]["ca.crt"] == theirs["data"]["ca.crt"];
+                if served && alone { Ok(()) } else { Err(format!("served {served}, alone {alone}").into()) }
+            },
+        )?;
+        ready(client)?;
+    }
+    source(&json!({"source": "SelfSigned", "secretRef": null}))?;
+    client.wait_for("a certificate of our own is served alone", MINUTE * 2, |client| {
+        let secrets =
+            client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
+        let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();
+        let settled = data(0, "previous.crt").is_null() && data(0, "tls.crt") == data(1, "ca.crt");
+        if settled { Ok(()) } else { Err("not yet".into()) }
+    })?;
+    let (good, bad) = requests.stop()?;
+    stand.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
+    check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
+    ready(client)
+}
+
+/// A new CA and certificate in the Secret `company`; the certificate.
+fn store(client: &Client) -> Result<String> {
+    use base64::Engine as _;
+    let authority = e2e::pki::Authority::create("a company's CA")?;
+    let name = format!("metrics-core.{}.svc", pipeline::NAMESPACE);
+    let identity = authority.issue(&e2e::pki::Subject::server("metrics-core", &[&name], &[]))?;
+    let text = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "company", "namespace": pipeline::NAMESPACE},
+        "data": {
+            "tls.crt": text(&identity.certificate), "tls.key": text(&identity.key), "ca.crt": text(authority.certificate()),
+        },
+    });
+    client.apply(&secret.to_string())?;
+    Ok(identity.certificate)
+}
+
+fn decoded(value: &Value) -> Result<String> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap_or_default());
+    bytes
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| failed(format!("not base64 of text: {value}")))
 }

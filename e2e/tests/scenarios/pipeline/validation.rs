@@ -30,7 +30,7 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
         ),
         (
             core(json!({"kubelet": {"tls": {"mode": "Insecure", "certificateAuthority": {"name": "x"}}}})),
-            "certificateAuthority: is only used with mode Verify",
+            "certificateAuthority: is only used with the modes Verify and Pin",
         ),
         (
             json!({"certificates": {"servingValidity": "72h", "caValidity": "24h"}}),

@@ -29,6 +29,8 @@ pub(super) struct Memory {
     pub(super) version: u64,
     /// Version, kind, namespace, name and labels of what left.
     pub(super) left: Vec<(u64, Kind, String, String, Labels)>,
+    /// Pods as they were last.
+    pub(super) gone: BTreeMap<(String, String), Object>,
 }
 
 fn usage(cpu_nanocores: u64, memory_bytes: u64) -> Usage {
@@ -161,6 +163,15 @@ impl Rows for Memory {
         }
     }
 
+    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+
+    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        let key = (key.0.to_owned(), key.1.to_owned());
+        if let Some(gone) = self.pods.get(&key).or_else(|| self.gone.get(&key)) {
+            visit_pod(&key, &Object { labels: labels.clone(), ..gone.clone() }, visit);
+        }
+    }
+
     fn version(&self) -> u64 {
         self.version
     }
@@ -226,6 +237,14 @@ impl Rows for Shared {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         self.0.read().pods(namespace, after, visit);
+    }
+
+    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        self.0.read().left_node(name, labels, visit);
+    }
+
+    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        self.0.read().left_pod(key, labels, visit);
     }
 
     fn version(&self) -> u64 {

@@ -26,15 +26,29 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     };
     let serving = &plan.serving_certificate;
     let ca = &plan.ca_certificate;
-    let valid = format!(
-        "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.{}",
-        serving.not_after,
-        serving.renewal_time(),
-        ca.not_after,
-        ca.renewal_time(),
-        front_proxy(evidence)
-    );
+    let renewed = match &evidence.spec.certificates.secret_ref {
+        None => format!(
+            "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
+            serving.not_after,
+            serving.renewal_time(),
+            ca.not_after,
+            ca.renewal_time(),
+        ),
+        Some(secret) => format!(
+            "The serving certificate is that of Secret {}/{}, whose owner renews it: it is valid until {}, and its CA until {}.",
+            evidence.namespace, secret.name, serving.not_after, ca.not_after,
+        ),
+    };
+    let valid = format!("{renewed}{}", front_proxy(evidence));
     match plan.rollover {
+        Rollover::Settled if plan.ca.is_none() && serving.expires_soon(evidence.now) => Verdict::new(
+            of,
+            Holds::True,
+            Reason::CertificateExpiring,
+            format!(
+                "Less than a tenth of the serving certificate's validity is left: see that it is renewed. {valid}"
+            ),
+        ),
         Rollover::Settled if evidence.plan.front_proxy.as_ref().is_some_and(|plan| plan.waits) => {
             Verdict::new(
                 of,

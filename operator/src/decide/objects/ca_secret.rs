@@ -15,10 +15,11 @@ pub const PREVIOUS: &str = "previous.crt";
 /// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
 pub fn build(context: Context<'_>, certificates: &Plan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut data = BTreeMap::from([
-        ("tls.crt".to_owned(), bytes(&certificates.ca.certificate)),
-        ("tls.key".to_owned(), bytes(certificates.ca.key.expose())),
-    ]);
+    let mut data = BTreeMap::new();
+    if let Some(ca) = &certificates.ca {
+        data.insert("tls.crt".to_owned(), bytes(&ca.certificate));
+        data.insert("tls.key".to_owned(), bytes(ca.key.expose()));
+    }
     if !certificates.previous.is_empty() {
         data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
     }

@@ -60,7 +60,7 @@ fn strategy(host_network: bool) -> DeploymentStrategy {
 fn pod(context: Context<'_>, image: &str) -> PodSpec {
     let core = &context.spec.metrics_core;
     let scheduling = &core.scheduling;
-    let verifies = core.kubelet.tls.mode == KubeletTlsMode::Verify;
+    let verifies = core.kubelet.tls.mode != KubeletTlsMode::Insecure;
     let (label, linux) = OPERATING_SYSTEM;
     let mut node_selector = scheduling.node_selector.clone();
     node_selector.entry(label.to_owned()).or_insert_with(|| linux.to_owned());

@@ -19,13 +19,15 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
         format!("--tls-secret={}/{}", context.settings.namespace, Owned::ServingSecret.name()),
         format!("--metric-resolution={}", core.metric_resolution),
         format!("--kubelet-request-timeout={}", kubelet.request_timeout),
+        // Until everybody who routes to this pod knows that it goes.
+        "--shutdown-delay-duration=5s".to_owned(),
         format!("--kubelet-preferred-address-types={}", address_types(&kubelet.address_types)),
         match kubelet.port {
             Some(port) => format!("--kubelet-port={port}"),
             None => "--kubelet-use-node-status-port".to_owned(),
         },
         match kubelet.tls.mode {
-            KubeletTlsMode::Verify => {
+            KubeletTlsMode::Verify | KubeletTlsMode::Pin => {
                 format!("--kubelet-certificate-authority={CONFIG_DIRECTORY}/{KUBELET_CA}")
             }
             KubeletTlsMode::Insecure => "--kubelet-insecure-tls".to_owned(),
@@ -33,6 +35,9 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
         format!("--log-level={}", log_level(core.log_level)),
         format!("--logging-format={}", log_format(core.log_format)),
     ];
+    if kubelet.tls.mode == KubeletTlsMode::Pin {
+        arguments.push("--kubelet-tls-pin".to_owned());
+    }
     arguments.extend(kubelet.node_selector.as_ref().map(|selector| format!("--node-selector={selector}")));
     arguments.extend(core.extra_args.iter().cloned());
     arguments
@@ -84,12 +89,26 @@ mod tests {
                 "--tls-secret=metrics-system/metrics-core-serving",
                 "--metric-resolution=15s",
                 "--kubelet-request-timeout=10s",
+                "--shutdown-delay-duration=5s",
                 "--kubelet-preferred-address-types=InternalIP,Hostname,InternalDNS,ExternalIP,ExternalDNS",
                 "--kubelet-use-node-status-port",
                 "--kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt",
                 "--log-level=info",
                 "--logging-format=text",
             ]
+        );
+    }
+
+    #[test]
+    fn pinning_verifies_what_can_be_verified() {
+        let pin = |spec: &mut crds::MetricsPipelineSpec| {
+            spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Pin;
+        };
+        let arguments = with_context(pin, arguments);
+        let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+        assert!(
+            has("--kubelet-tls-pin")
+                && has("--kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt")
         );
     }
 

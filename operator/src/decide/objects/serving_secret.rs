@@ -46,6 +46,8 @@ mod tests {
             serde_json::from_value(desired.body).expect("a Secret");
         let data = secret.data.expect("data");
         assert_eq!(data["ca.crt"].0, plan.bundle.as_bytes());
-        assert!(data.values().all(|value| value.0 != plan.ca.key.expose().as_bytes()));
+        assert!(
+            data.values().all(|value| value.0 != plan.ca.as_ref().expect("a CA").key.expose().as_bytes())
+        );
     }
 }

@@ -1,0 +1,24 @@
+//! Holds docs/diagnosis.md to the vocabulary: a reason that nobody explained is of no use to who is paged.
+
+use std::path::Path;
+
+#[test]
+fn every_reason_condition_and_cause_is_explained() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/diagnosis.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let reasons = crds::Reason::ALL.iter().map(|reason| format!("\n| `{reason}` | "));
+    let conditions = crds::ConditionType::ALL.iter().map(|kind| format!("\n| `{kind}` | "));
+    // Of a node that goes nobody is told.
+    let causes = crds::cause::ScrapeCause::ALL.iter().filter(|cause| cause.as_str() != "gone");
+    let causes = causes.map(|cause| format!("`{cause}`"));
+    let missing: Vec<_> =
+        reasons.chain(conditions).chain(causes).filter(|entry| !text.contains(entry.as_str())).collect();
+    assert!(missing.is_empty(), "docs/diagnosis.md does not explain {missing:?}");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let known = |name: &str| {
+        crds::Reason::ALL.iter().any(|reason| reason.as_str() == name)
+            || crds::ConditionType::ALL.iter().any(|kind| kind.as_str() == name)
+    };
+    let unknown: Vec<_> = rows.filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "docs/diagnosis.md explains what there is not: {unknown:?}");
+}

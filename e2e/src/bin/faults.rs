@@ -1,0 +1,62 @@
+//! Brings about one fault after the other and prints how the conditions name each.
+
+#![allow(clippy::print_stdout, reason = "what it shows is its output")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
+use e2e::{Cluster, ClusterSpec, Progress, Result};
+
+/// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
+/// how many seconds, and after how many it was as expected again. Fails if any takes more than 30 s.
+#[derive(Parser)]
+#[command(name = "faults")]
+struct Arguments {
+    /// Only faults with this in their name.
+    filter: Option<String>,
+    /// The cluster's name; an existing one is used. It is taken down at the end.
+    #[arg(long, default_value = "faults")]
+    name: String,
+    /// Leave the cluster up.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let progress = Progress::default();
+    let spec = ClusterSpec::new(&arguments.name).apiserver_flags(faults::flags());
+    let spec = if arguments.keep { spec } else { spec.owned_by_this_process() };
+    let cluster = Cluster::up(&spec, &progress)?;
+    let table = all(arguments, &cluster, &progress);
+    if !arguments.keep {
+        Cluster::down(&arguments.name, &progress)?;
+    }
+    let table = table?;
+    println!("{table}");
+    Ok(table.is_good())
+}
+
+fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<Table> {
+    let bench = Bench { client: cluster.client(), cluster, progress: progress.clone() };
+    progress.step("the pipeline is Ready", |_| faults::prepare(&bench.client, cluster, progress))?;
+    let mut table = Table::default();
+    let wanted =
+        |fault: &&Fault| arguments.filter.as_ref().is_none_or(|part| fault.name.contains(part.as_str()));
+    for fault in [FRONT_PROXY, KUBELETS, PATH].into_iter().flatten().filter(wanted) {
+        let outcome = progress.step(fault.name, |_| fault.run(&bench));
+        table.add(fault, outcome);
+    }
+    Ok(table)
+}

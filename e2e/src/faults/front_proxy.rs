@@ -1,0 +1,159 @@
+//! Between kube-apiserver and whom metrics-core believes: kube-apiserver's flags.
+
+use super::{Bench, Fault, renew};
+use crate::cluster::FlagChange;
+use crate::error::Result;
+use crate::pipeline;
+use crate::pki::Subject;
+
+/// All that stands behind the first flag becomes part of its value.
+const SWALLOWED: &str = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
+
+const fn fault(
+    name: &'static str,
+    reason: &'static str,
+    says: &'static [&'static str],
+    inject: fn(&Bench<'_>) -> Result<()>,
+) -> Fault {
+    Fault {
+        name,
+        short: true,
+        pipeline: pipeline::NAME,
+        condition: "AggregationLayerReady",
+        status: "False",
+        reason,
+        says,
+        flips_ready: true,
+        inject,
+        heal: |bench| bench.front_proxy(&[]),
+    }
+}
+
+/// The faults of kube-apiserver's flags.
+pub const FRONT_PROXY: &[Fault] = &[
+    fault(
+        "requestheader flags swallowed by their quoting",
+        "SwallowedFlags",
+        &[
+            "requestheader-extra-headers-prefix",
+            "X-Remote-Extra- --requestheader-group",
+            "an argument of its own",
+            "ask the provider",
+        ],
+        |bench| {
+            bench.front_proxy(&[
+                FlagChange::set("requestheader-extra-headers-prefix", SWALLOWED),
+                FlagChange::remove("requestheader-group-headers"),
+                FlagChange::remove("requestheader-username-headers"),
+                FlagChange::remove("requestheader-allowed-names"),
+            ])
+        },
+    ),
+    Fault {
+        status: "True",
+        flips_ready: false,
+        heal: |bench| renew(&bench.client),
+        ..fault(
+            "stale values in the merged ConfigMap",
+            "StaleConfiguration",
+            &[
+                "requestheader-extra-headers-prefix",
+                "kubectl delete configmap extension-apiserver-authentication",
+            ],
+            |bench| {
+                let value = format!("[\"X-Remote-Extra-\",\"{SWALLOWED}\"]");
+                let patch = serde_json::json!({"data": {"requestheader-extra-headers-prefix": value}});
+                let config_map =
+                    ["-n", "kube-system", "patch", "configmap", "extension-apiserver-authentication"];
+                let patch = patch.to_string();
+                bench.client.run(&[&config_map[..], &["--type=merge", "-p", &patch]].concat()).map(drop)
+            },
+        )
+    },
+    fault(
+        "common name not allowed",
+        "ProxyNameNotAllowed",
+        &["CN=aggregator", "front-proxy-client", "--requestheader-allowed-names=aggregator"],
+        |bench| bench.front_proxy(&[FlagChange::set("requestheader-allowed-names", "front-proxy-client")]),
+    ),
+    fault(
+        "requestheader CA that did not sign the proxy certificate",
+        "ProxyCertificateUnknownCa",
+        &["CN=aggregator", "e2e front-proxy CA", "--requestheader-client-ca-file"],
+        |bench| {
+            let other = bench.cluster.layout().pki().join("ca.crt");
+            bench.front_proxy(&[FlagChange::set("requestheader-client-ca-file", &other.to_string_lossy())])
+        },
+    ),
+    fault(
+        "no aggregation layer at all",
+        "NoAggregationLayer",
+        &["has no requestheader-client-ca-file", "--proxy-client-cert-file"],
+        |bench| {
+            bench.front_proxy(&[
+                FlagChange::remove("requestheader-client-ca-file"),
+                FlagChange::remove("requestheader-allowed-names"),
+                FlagChange::remove("requestheader-extra-headers-prefix"),
+                FlagChange::remove("requestheader-group-headers"),
+                FlagChange::remove("requestheader-username-headers"),
+                FlagChange::remove("proxy-client-cert-file"),
+                FlagChange::remove("proxy-client-key-file"),
+            ])
+        },
+    ),
+    Fault {
+        short: false,
+        ..fault(
+            "no proxy certificate (anonymous)",
+            "NoProxyCertificate",
+            &["anonymous", "--proxy-client-cert-file"],
+            |bench| {
+                bench.front_proxy(&[
+                    FlagChange::remove("proxy-client-cert-file"),
+                    FlagChange::remove("proxy-client-key-file"),
+                ])
+            },
+        )
+    },
+    Fault {
+        short: false,
+        ..fault(
+            "expired proxy certificate",
+            "ProxyCertificateExpired",
+            &["CN=aggregator", "expired"],
+            |bench| {
+                let subject = Subject { expired: true, ..Subject::user("aggregator", None) };
+                let pki = bench.cluster.layout().pki();
+                bench.cluster.front_proxy_authority()?.issue(&subject)?.save(&pki, "front-proxy-expired")?;
+                let file = |kind: &str| {
+                    pki.join(format!("front-proxy-expired.{kind}")).to_string_lossy().into_owned()
+                };
+                bench.front_proxy(&[
+                    FlagChange::set("proxy-client-cert-file", &file("crt")),
+                    FlagChange::set("proxy-client-key-file", &file("key")),
+                ])
+            },
+        )
+    },
+    Fault {
+        short: false,
+        status: "True",
+        flips_ready: false,
+        ..fault(
+            "empty allowed-names, and the client CA among the requestheader CAs",
+            "AnyClientMayImpersonate",
+            &["requestheader-allowed-names", "client-ca-file", "(aggregator)"],
+            |bench| {
+                // By its flags alone kube-apiserver 1.36 does not start like this; older ones do, and the ConfigMap may
+                // still say so.
+                bench.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
+                let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
+                let data = bench.client.get(&name)?["data"].clone();
+                let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+                let both = text("requestheader-client-ca-file") + &text("client-ca-file");
+                let patch = serde_json::json!({"data": {"requestheader-client-ca-file": both}}).to_string();
+                bench.client.run(&[&["patch"], &name[..], &["--type=merge", "-p", &patch]].concat()).map(drop)
+            },
+        )
+    },
+];

@@ -1,0 +1,68 @@
+//! The table of faults.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Fault, LIMIT, Outcome};
+use crate::error::Error;
+
+/// What was brought about, and how it went.
+#[derive(Default)]
+pub struct Table(Vec<Row>);
+
+struct Row {
+    fault: &'static str,
+    condition: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    outcome: Result<Outcome, String>,
+}
+
+impl Table {
+    /// Adds a fault.
+    pub fn add(&mut self, fault: &Fault, outcome: Result<Outcome, Error>) {
+        self.0.push(Row {
+            fault: fault.name,
+            condition: fault.condition,
+            status: fault.status,
+            reason: fault.reason,
+            outcome: outcome.map_err(|error| error.to_string()),
+        });
+    }
+
+    /// Whether each was named and cleared in time.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let in_time = |outcome: &Outcome| outcome.named <= LIMIT && outcome.cleared <= LIMIT;
+        self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(in_time))
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| fault | condition | reason | named after | cleared after |")?;
+        writeln!(f, "|---|---|---|---|---|")?;
+        for row in &self.0 {
+            let seconds = |time: Duration| {
+                let late = if time > LIMIT { " (late)" } else { "" };
+                format!("{:.0} s{late}", time.as_secs_f64())
+            };
+            let (named, cleared) = match &row.outcome {
+                Ok(outcome) => (seconds(outcome.named), seconds(outcome.cleared)),
+                Err(_) => ("not".to_owned(), String::new()),
+            };
+            writeln!(
+                f,
+                "| {} | {}={} | {} | {named} | {cleared} |",
+                row.fault, row.condition, row.status, row.reason
+            )?;
+        }
+        for row in &self.0 {
+            match &row.outcome {
+                Ok(outcome) => writeln!(f, "\n{}:\n  {}", row.fault, outcome.message)?,
+                Err(error) => writeln!(f, "\n{}: FAILED\n  {error}", row.fault)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! Each fault is named within 30 s and cleared within 30 s, on clusters of their own: the list is in `e2e::faults`.
+//!
+//! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
+//! some of the list.
+
+use e2e::Result;
+use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
+use e2e::scenario::{Needs, Stand, Suite, failed};
+
+pub fn add(suite: &mut Suite) {
+    let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
+    suite.add(&flags, "of_the_front_proxy_are_named", Needs::Alone, |stand| all(stand, FRONT_PROXY));
+    let rest = suite.group_with("faults", faults::flags(), Some(prepare));
+    suite.add(&rest, "of_kubelets_are_named", Needs::Alone, |stand| all(stand, KUBELETS));
+    suite.add(&rest, "on_the_way_to_the_pods_are_named", Needs::Alone, |stand| all(stand, PATH));
+}
+
+fn prepare(stand: &Stand) -> Result<()> {
+    faults::prepare(&stand.client, stand.ours()?, &stand.progress)
+}
+
+fn all(stand: &Stand, list: &[Fault]) -> Result<()> {
+    let bench =
+        Bench { client: stand.client.clone(), cluster: stand.ours()?, progress: stand.progress.clone() };
+    let mut table = Table::default();
+    for fault in list.iter().filter(|fault| fault.short || stand.long) {
+        table.add(fault, fault.run(&bench));
+    }
+    stand.progress.say(table.to_string());
+    if table.is_good() { Ok(()) } else { Err(failed(table.to_string())) }
+}

@@ -1,0 +1,184 @@
+//! What is wrong with a kubelet is named by metrics-core's report, within half a minute, and is over as soon.
+
+use std::time::{Duration, Instant};
+
+use e2e::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
+use e2e::pki::{Identity, Subject};
+use e2e::request::Request;
+use e2e::scenario::{Needs, Stand, Suite, failed};
+use e2e::{Result, check, pipeline, wait};
+use serde_json::{Value, json};
+
+use super::{MINUTE, metrics_core, prepare, ready};
+
+/// How long a fault may take to be named, and to be over.
+const SOON: Duration = Duration::from_secs(30);
+
+pub fn add(suite: &mut Suite) {
+    let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
+    suite.add(&group, "certificates_are_told_apart", Needs::Alone, certificates_are_told_apart);
+    suite.add(&group, "silence_has_a_cause", Needs::Alone, silence_has_a_cause);
+    suite.add(&group, "nodes_that_are_not_there_are_named", Needs::Alone, nodes_that_are_not_there_are_named);
+    suite.add(&group, "a_pinned_key_is_held_to", Needs::Alone, a_pinned_key_is_held_to);
+}
+
+/// One who may read the report.
+struct Reader<'a> {
+    stand: &'a Stand,
+    identity: Identity,
+}
+
+impl<'a> Reader<'a> {
+    fn new(stand: &'a Stand) -> Result<Self> {
+        let root = Subject::user("reader", Some("system:masters"));
+        Ok(Self { stand, identity: stand.ours()?.cluster_authority()?.issue(&root)? })
+    }
+
+    fn report(&self) -> Result<Value> {
+        let [_, address, _] = metrics_core(&self.stand.client)?;
+        let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
+        let answer = self.stand.ours()?.https(&request)?;
+        check!(answer.status == 200, "/report: {} {}", answer.status, answer.body);
+        serde_json::from_str(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.body)))
+    }
+
+    /// Waits until `node` fails with `cause`; what is said of it, and how long it took.
+    fn failing(&self, node: &str, cause: &str) -> Result<(String, Duration)> {
+        let began = Instant::now();
+        let message = wait::until(SOON, &format!("{node} fails with {cause}"), || {
+            let report = self.report()?;
+            let found = report["scrapes"].as_array().into_iter().flatten().find_map(|failed| {
+                let example =
+                    failed["examples"].as_array()?.iter().find(|example| example["node"] == node)?;
+                (failed["cause"] == cause).then(|| example["message"].as_str().unwrap_or_default().to_owned())
+            });
+            found.ok_or_else(|| report["scrapes"].to_string().into())
+        })?;
+        Ok((message, began.elapsed()))
+    }
+
+    /// Waits until no node fails; how long it took.
+    fn well(&self) -> Result<Duration> {
+        let began = Instant::now();
+        wait::until(SOON, "no node fails", || {
+            let report = self.report()?;
+            let nodes = &report["nodes"];
+            if nodes["failing"] == 0 && nodes["covered"] == nodes["known"] {
+                return Ok(());
+            }
+            Err(report.to_string().into())
+        })?;
+        Ok(began.elapsed())
+    }
+
+    fn say(&self, fault: &str, cause: &str, (message, named): &(String, Duration)) {
+        let seconds = named.as_secs_f64();
+        self.stand.progress.say(format!("{fault}: {cause} after {seconds:.1} s: {message}"));
+    }
+}
+
+fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
+    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+    let node = cluster.node().name.as_str();
+    reader.well()?;
+    for (certificate, cause, words) in [
+        // No cause twice in a row, or the first would be taken for the second.
+        (Certificate::SelfSigned, "tls_unknown_ca", "serverTLSBootstrap"),
+        (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
+        (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
+        (Certificate::WithoutNames, "tls_name_mismatch", "no subject alternative names"),
+        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
+        (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
+    ] {
+        cluster.kubelet_certificate(certificate, &stand.progress)?;
+        let named = reader.failing(node, cause)?;
+        check!(named.0.contains(words), "{certificate:?}: {}", named.0);
+        reader.say(&format!("{certificate:?}"), cause, &named);
+    }
+    // Any of the node's own names will do, whatever was dialled.
+    cluster.kubelet_certificate(Certificate::NameOnly, &stand.progress)?;
+    let healed = reader.well()?;
+    stand
+        .progress
+        .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
+    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    reader.well()?;
+    ready(&stand.client)
+}
+
+/// A kubelet that is down is told from packets that are dropped.
+fn silence_has_a_cause(stand: &Stand) -> Result<()> {
+    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+    let node = cluster.node().name.as_str();
+    reader.well()?;
+    cluster.stop_kubelet();
+    reader.say("the kubelet is down", "refused", &reader.failing(node, "refused")?);
+    cluster.start_kubelet(&stand.progress)?;
+    reader.well()?;
+    cluster.drop_from_pods(KUBELET_PORT)?;
+    let named = reader.failing(node, "timeout");
+    cluster.drop_nothing()?;
+    let named = named?;
+    check!(named.0.contains("NetworkPolicy"), "{}", named.0);
+    reader.say("packets are dropped", "timeout", &named);
+    reader.well()?;
+    ready(&stand.client)
+}
+
+fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
+    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+    reader.well()?;
+    let address = cluster.node().address.to_string();
+    cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
+    cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
+    cluster.add_node("shut", &[("InternalIP", &address)], 9)?;
+    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "refused")] {
+        reader.say(node, cause, &reader.failing(node, cause)?);
+    }
+    let report = reader.report()?;
+    check!(report["nodes"]["known"] == 4 && report["nodes"]["covered"] == 1, "{}", report["nodes"]);
+    for node in ["nameless", "in-plain-text", "shut"] {
+        cluster.remove_node(node)?;
+    }
+    reader.well()?;
+    // The seed's mistake for all nodes at once.
+    let with =
+        |kubelet: Value| pipeline::manifest(pipeline::NAME, &json!({"metricsCore": {"kubelet": kubelet}}));
+    stand.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
+    let began = Instant::now();
+    let (message, _) = wait::until(MINUTE, "the new metrics-core meets the HTTP port", || {
+        Ok(reader.failing(&cluster.node().name, "plain_http")?)
+    })?;
+    reader.say("the wrong port for all", "plain_http", &(message, began.elapsed()));
+    stand.client.apply(&with(json!({})))?;
+    ready(&stand.client)?;
+    reader.well().map(drop)
+}
+
+fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
+    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+    let node = cluster.node().name.as_str();
+    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    let mode = |mode: &str| {
+        let spec = json!({"metricsCore": {"kubelet": {"tls": {"mode": mode}}}});
+        stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
+    };
+    mode("Pin")?;
+    ready(&stand.client)?;
+    reader.well()?;
+    let report = reader.report()?;
+    check!(report["nodes"]["pinned"] == 1, "{}", report["nodes"]);
+    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    let named = reader.failing(node, "tls_pin_mismatch")?;
+    reader.say("another key", "tls_pin_mismatch", &named);
+    // The CA's word counts more than a pin.
+    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    reader.well()?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    let named = reader.failing(node, "tls_pin_mismatch")?;
+    check!(named.0.contains("one did before"), "{}", named.0);
+    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    mode("Verify")?;
+    ready(&stand.client)?;
+    reader.well().map(drop)
+}
