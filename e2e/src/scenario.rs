@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -59,6 +60,8 @@ pub struct Group {
     prepare: Option<fn(&Stand) -> Result<()>>,
     state: Mutex<State>,
     in_use: RwLock<()>,
+    /// How many of its scenarios are still to run; with the last one its cluster goes.
+    left: AtomicUsize,
 }
 
 enum State {
@@ -134,7 +137,7 @@ impl Suite {
         prepare: Option<fn(&Stand) -> Result<()>>,
     ) -> Arc<Group> {
         let (state, in_use) = (Mutex::new(State::Fresh), RwLock::new(()));
-        let group = Arc::new(Group { name, flags, prepare, state, in_use });
+        let group = Arc::new(Group { name, flags, prepare, state, in_use, left: AtomicUsize::new(0) });
         self.groups.push(Arc::clone(&group));
         group
     }
@@ -144,6 +147,9 @@ impl Suite {
         let group = Arc::clone(group);
         let (external, long, progress) = (self.external.clone(), self.long, self.progress.clone());
         let title = format!("{}::{name}", group.name);
+        if selected(&self.arguments, &title) {
+            group.left.fetch_add(1, Ordering::Relaxed);
+        }
         self.trials.push(Trial::ignorable_test(title, move || match external {
             Some(_) if needs != Needs::Cluster => {
                 Ok(Completion::ignored_with("needs a cluster of our own; E2E_KUBECONFIG names another"))
@@ -152,7 +158,14 @@ impl Suite {
                 let stand = Stand::new(client, None, name, long, progress);
                 stand.run(body).map(|()| Completion::Completed)
             }
-            None => group.run(name, needs, body, long, &progress).map(|()| Completion::Completed),
+            None => {
+                let outcome = group.run(name, needs, body, long, &progress);
+                // A cluster that nobody needs any more costs the others time.
+                if group.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    group.down(&progress);
+                }
+                outcome.map(|()| Completion::Completed)
+            }
         }));
     }
 
@@ -165,6 +178,12 @@ impl Suite {
         }
         conclusion.exit_code()
     }
+}
+
+/// Whether the command line asks for a scenario, by libtest's rules.
+fn selected(arguments: &Arguments, title: &str) -> bool {
+    let matches = |filter: &String| if arguments.exact { title == filter } else { title.contains(filter) };
+    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }
 
 impl Group {
@@ -232,7 +251,8 @@ impl Group {
     }
 
     fn down(&self, progress: &Progress) {
-        if !matches!(&*self.state.lock(), State::Fresh)
+        let before = std::mem::replace(&mut *self.state.lock(), State::Fresh);
+        if !matches!(before, State::Fresh)
             && let Err(error) = Cluster::down(&self.cluster_name(), &progress.clone().quiet())
         {
             progress.say(format!("{error}"));

@@ -1,4 +1,4 @@
-//! The few settings of the whole machine that every kubelet changes, put back when the last cluster goes.
+//! The few settings of the whole machine that clusters change, put back when the last cluster goes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,11 +8,14 @@ use crate::cluster::layout::Layout;
 use crate::error::{Doing as _, Result};
 use crate::process::write_whole;
 
-/// What the kubelet sets unless `protectKernelDefaults` (then it refuses to start if they differ).
-const TUNABLES: [&str; 4] =
-    ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+/// What the kubelet sets unless `protectKernelDefaults` (then it refuses to start if they differ), and what clusters need.
+const TUNABLES: [&str; 5] =
+    ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", INOTIFY_INSTANCES.0];
 
-/// Writes down what is set now, unless an earlier cluster did.
+/// Each cluster takes about a dozen inotify instances of root's 128; with too few a kubelet does not start.
+const INOTIFY_INSTANCES: (&str, u32) = ("fs/inotify/max_user_instances", 1024);
+
+/// Writes down what is set now, unless an earlier cluster did, and makes room for several clusters.
 pub fn remember(layout: &Layout) -> Result<()> {
     let path = memory(layout);
     if path.exists() {
@@ -20,7 +23,13 @@ pub fn remember(layout: &Layout) -> Result<()> {
     }
     let read = |name: &'static str| Some((name, fs::read_to_string(sysctl(name)).ok()?.trim().to_owned()));
     let values: BTreeMap<_, _> = TUNABLES.into_iter().filter_map(read).collect();
-    write_whole(&path, &serde_json::to_vec(&values).doing(|| "encode kernel settings".to_owned())?)
+    write_whole(&path, &serde_json::to_vec(&values).doing(|| "encode kernel settings".to_owned())?)?;
+    let (name, enough) = INOTIFY_INSTANCES;
+    let set = values.get(name).and_then(|value| value.parse().ok());
+    if set.is_some_and(|set: u32| set < enough) {
+        fs::write(sysctl(name), enough.to_string()).doing(|| format!("raise {name}"))?;
+    }
+    Ok(())
 }
 
 /// Puts back what was written down.

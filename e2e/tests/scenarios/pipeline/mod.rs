@@ -42,6 +42,7 @@ pub fn add(suite: &mut Suite) {
     chart::add(suite, &calm);
     // …and one where things break.
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
+    validation::add_second(suite, &rough);
     recovery::add(suite, &rough);
     watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);

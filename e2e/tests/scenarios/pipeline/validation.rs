@@ -10,6 +10,10 @@ use super::{MINUTE, condition};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "nonsense_is_refused_by_name", Needs::Cluster, nonsense_is_refused_by_name);
+}
+
+/// Apart, as the operator writes of a second MetricsPipeline, and the one of the calm cluster must be quiet.
+pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "a_second_pipeline_is_a_conflict", Needs::Cluster, a_second_pipeline_is_a_conflict);
 }
 
