@@ -111,8 +111,8 @@ impl Cluster {
     pub fn drop_from_pods(&self, port: u16) -> Result<()> {
         self.drop_nothing()?;
         let table = format!(
-            "table ip {DROPS} {{ chain from-pods {{ type filter hook input priority -200; \
-             ip saddr {} tcp dport {port} drop; }} }}",
+            "table ip {DROPS} {{\nchain from-pods {{\ntype filter hook input priority -200;\n\
+             ip saddr {} tcp dport {port} drop;\n}}\n}}",
             self.node.pods
         );
         command::output(self.network.command("nft").arg(table)).map(drop)

@@ -13,7 +13,7 @@ use crate::pipeline;
 const GHOST: &str = "ghost";
 const BINDING: &str = "metrics-core:collector";
 /// The operator's own role.
-const OPERATOR: &str = "metrics-pipeline";
+const OPERATOR: &str = "metrics-pipeline-operator";
 
 const fn fault(
     name: &'static str,

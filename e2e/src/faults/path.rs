@@ -55,8 +55,8 @@ pub const PATH: &[Fault] = &[
             // The CNI plugin here enforces none. What the node itself sends to the Service is kube-apiserver's; the
             // kubelet's probes go to the pod, and a real plugin lets them through. Before kube-proxy's rules.
             let table = format!(
-                "table ip {TABLE} {{ chain from-node {{ type filter hook output priority -200; \
-                 ip daddr {address} drop; }} }}"
+                "table ip {TABLE} {{\nchain from-node {{\ntype filter hook output priority -200;\n\
+                 ip daddr {address} drop;\n}}\n}}"
             );
             command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
         },

@@ -58,9 +58,12 @@ impl Connection {
             let address = authority.clone();
             move |_| Error::Timeout { address, doing }
         };
+        // A resolver that says nothing and one that says no are one cause: the name.
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the resolver did not answer in time");
         let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
             .await
-            .map_err(late("resolving the node's name"))?
+            .map_err(silent)
+            .flatten()
             .map_err(|source| Error::Dns { host: host.into(), source })?;
         let mut failed = None;
         for address in addresses {

@@ -71,12 +71,16 @@ pub fn doctor(examination: &Examination) -> Branch {
         )
     }));
     checks.push(status::autoscalers(&picture.autoscalers));
-    let wrong = checks.iter().filter(|check| check.mark >= Mark::Warning).count();
-    let text = match wrong {
+    let count = |at_least: Mark| checks.iter().filter(|check| check.mark >= at_least).count();
+    let (wrong, unknown) = (count(Mark::Warning), count(Mark::Unknown) - count(Mark::Warning));
+    let mut text = match wrong {
         0 => format!("{} checks, nothing is wrong", checks.len()),
         1 => format!("{} checks, 1 has a finding", checks.len()),
         _ => format!("{} checks, {wrong} have findings", checks.len()),
     };
+    if unknown > 0 {
+        text += &format!("; {unknown} could not be made");
+    }
     Branch::new(Mark::Good, "doctor", text).with(checks)
 }
 
@@ -122,9 +126,14 @@ fn aggregation_layer(map: &FrontProxyMap) -> Branch {
         let text = format!("kube-apiserver names a CA for its front-proxy certificate, with {names}.");
         return Branch::new(Mark::Good, title, text);
     }
+    // What the swallowed flags were to say is missing because they were swallowed: that is one cause.
+    let swallowed =
+        configured.findings.iter().any(|finding| matches!(finding, Finding::SwallowedFlags { .. }));
+    let follows = |finding: &Finding| matches!(finding, Finding::NoUsernameHeader | Finding::NoGroupHeader);
     let parts = configured
         .findings
         .iter()
+        .filter(|finding| !(swallowed && follows(finding)))
         .map(|finding| {
             let mark = match finding {
                 Finding::AnyClientMayImpersonate | Finding::NoGroupHeader => Mark::Warning,
@@ -246,15 +255,15 @@ fn no_pipeline(examination: &Examination) -> Branch {
     let title = "MetricsPipeline";
     let (mark, text) = match &examination.picture.pipelines {
         Err(why) if why.absent => (
-            Mark::Bad,
-            "is not installed: `helm install metrics-pipeline charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`"
+            Mark::Warning,
+            "is not installed yet: `helm install metrics-pipeline charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`"
                 .to_owned(),
         ),
         Err(why) => (Mark::Unknown, format!("could not be read: {why}")),
         Ok(_) => (
             Mark::Bad,
             "none is there. Apply one: `kubectl apply --filename - <<< '{\"apiVersion\":\"metrics-pipeline.dev/v1alpha1\",\"kind\":\
-             \"MetricsPipeline\",\"metadata\":{\"name\":\"cluster\"}}'`"
+             \"MetricsPipeline\",\"metadata\":{\"name\":\"cluster\"},\"spec\":{}}'`"
                 .to_owned(),
         ),
     };

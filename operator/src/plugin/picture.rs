@@ -43,7 +43,8 @@ impl From<kube::Error> for Unread {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => {
-                Self { absent: status.is_not_found(), message: status.message.trim().to_owned() }
+                // kube-apiserver's answer for a group that it does not know has no reason.
+                Self { absent: status.code == 404, message: status.message.trim().to_owned() }
             }
             _ => Self { absent: false, message: causes(&error) },
         }
