@@ -79,7 +79,7 @@ pub fn doctor(examination: &Examination) -> Branch {
         _ => format!("{} checks, {wrong} have findings", checks.len()),
     };
     if unknown > 0 {
-        text += &format!("; {unknown} could not be made");
+        text = format!("{text}; {unknown} could not be made");
     }
     Branch::new(Mark::Good, "doctor", text).with(checks)
 }

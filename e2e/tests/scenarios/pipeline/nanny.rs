@@ -143,7 +143,7 @@ fn settle(client: &Client) -> Result<()> {
 }
 
 /// Waits until metrics are served as of the present spec. It is not Ready meanwhile: most nodes are fakes without metrics.
-fn served(client: &Client) -> Result<()> {
+fn is_served(client: &Client) -> Result<()> {
     client.wait_for("metrics are served", PATIENCE, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
@@ -179,7 +179,7 @@ fn nodes_resize_it_in_place(stand: &Stand) -> Result<()> {
     check!(template(client)? == template_before, "the template changed for a resize alone");
     let events = client.run(&["get", "events", "-A", "--field-selector", "reason=Resized", "-o", "name"])?;
     check!(!events.is_empty(), "no event tells of it");
-    served(client)
+    is_served(client)
 }
 
 fn a_new_pod_is_resized_at_once(stand: &Stand) -> Result<()> {
@@ -199,7 +199,7 @@ fn a_new_pod_is_resized_at_once(stand: &Stand) -> Result<()> {
     let (fresh, _) = wait_for_memory(client, LARGE, MINUTE)?;
     let restarts = &fresh["status"]["containerStatuses"][0]["restartCount"];
     check!(*restarts == 0, "the new pod restarted {restarts} times");
-    served(client)?;
+    is_served(client)?;
     settle(client)
 }
 
@@ -215,10 +215,10 @@ fn a_restarted_operator_resizes(stand: &Stand) -> Result<()> {
         let (after, _) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)?;
         // Again, when all is settled: it must know what it decided, and change nothing.
-        served(client)?;
+        is_served(client)?;
         let [name, _, _] = operator(client)?;
         client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", &name, "--grace-period=0", "--force"])?;
-        served(client)?;
+        is_served(client)?;
         let (after, _) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)
     })?;
@@ -262,7 +262,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
                 Err(format!("template {memory}, {pods} pods").into())
             }
         })?;
-        served(client)
+        is_served(client)
     })?;
     let after = revision()?;
     check!(after == before + 1, "{} rollouts instead of one", after - before);
@@ -275,7 +275,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
         "-p",
         "{\"spec\":{\"metricsCore\":{\"logLevel\":\"Info\"}}}",
     ])?;
-    served(client)?;
+    is_served(client)?;
     settle(client)
 }
 
@@ -331,7 +331,7 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
             }
         })?;
         wait_for_memory(client, SMALL, MINUTE)?;
-        served(client)
+        is_served(client)
     })
 }
 
