@@ -313,6 +313,10 @@ impl Observer {
 
     /// What only the nanny wants to know. A number that can't be had now is unknown, and not the last one.
     async fn ask_for_the_nanny(&mut self, spec: &MetricsPipelineSpec) {
+        // In doubt the same way would be waited for again, and the diagnosis with it.
+        if self.observed.served_in_doubt {
+            return;
+        }
         let is_served = matches!(self.observed.served, Served::Answered { .. });
         if spec.nanny.mode == NannyMode::Off || !is_served {
             (self.observed.usage, self.observed.containers) = (None, None);
