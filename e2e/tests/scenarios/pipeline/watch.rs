@@ -275,10 +275,13 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
         client.run(&["top", "pods", "-n", LOAD])?;
         Ok(())
     })?;
-    let stale = stand.client.raw(&format!(
-        "/apis/metrics.k8s.io/v1beta1/pods?watch=1&resourceVersion={version}&timeoutSeconds=1"
-    ))?;
-    check!(stale.contains("\"code\":410"), "from a version of the old replica: {stale}");
+    // The old one serves for some seconds more.
+    let path =
+        format!("/apis/metrics.k8s.io/v1beta1/pods?watch=1&resourceVersion={version}&timeoutSeconds=1");
+    stand.client.wait_for("a version of the old replica is refused", PATIENCE, |client| {
+        let answer = client.raw(&path)?;
+        if answer.contains("\"code\":410") { Ok(()) } else { Err(Pending(answer)) }
+    })?;
     for watcher in &watchers {
         // The stream is not taken up again by kubectl; all others have to go on by themselves.
         if watcher.title == "the bare stream" {
