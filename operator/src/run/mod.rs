@@ -24,7 +24,8 @@ const BURST: Duration = Duration::from_millis(100);
 const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_VERSION"));
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(60);
+/// No watch tells that a refusal is over, and a condition is to be true again within half a minute.
+const LAST_RETRY: Duration = Duration::from_secs(20);
 
 /// Why the operator stopped or did not start.
 #[derive(Debug, thiserror::Error)]

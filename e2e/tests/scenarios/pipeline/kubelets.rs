@@ -9,10 +9,10 @@ use e2e::scenario::{Needs, Stand, Suite, failed};
 use e2e::{Result, check, pipeline, wait};
 use serde_json::{Value, json};
 
-use super::{MINUTE, metrics_core, prepare, ready};
+use super::{MINUTE, PATIENCE, metrics_core, prepare, ready};
 
-/// How long a fault may take to be named, and to be over.
-const SOON: Duration = Duration::from_secs(30);
+/// How long a fault may take to be named, and to be over: half a minute, and as much again on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
@@ -36,6 +36,36 @@ impl<'a> Reader<'a> {
 
     fn report(&self) -> Result<Value> {
         let [_, address, _] = metrics_core(&self.stand.client)?;
+        self.report_of(&address)
+    }
+
+    /// The reports of all replicas: beside one that does not become ready the old one goes on.
+    fn reports(&self) -> Result<Vec<Value>> {
+        let pods = self.stand.client.get(&[
+            "-n",
+            pipeline::NAMESPACE,
+            "pods",
+            "-l",
+            "app.kubernetes.io/name=metrics-core",
+            "--field-selector=status.phase=Running",
+        ])?;
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let lives = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        lives
+            .filter_map(|pod| pod["status"]["podIP"].as_str())
+            .map(|address| self.report_of(address))
+            .collect()
+    }
+
+    /// Waits until a rollout is over.
+    fn alone(&self) -> Result<()> {
+        wait::until(PATIENCE, "one replica of metrics-core", || match self.reports()?.len() {
+            1 => Ok(()),
+            count => Err(format!("{count} of them").into()),
+        })
+    }
+
+    fn report_of(&self, address: &str) -> Result<Value> {
         let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
         let answer = self.stand.ours()?.https(&request)?;
         check!(answer.status == 200, "/report: {} {}", answer.status, answer.body);
@@ -46,13 +76,14 @@ impl<'a> Reader<'a> {
     fn failing(&self, node: &str, cause: &str) -> Result<(String, Duration)> {
         let began = Instant::now();
         let message = wait::until(SOON, &format!("{node} fails with {cause}"), || {
-            let report = self.report()?;
-            let found = report["scrapes"].as_array().into_iter().flatten().find_map(|failed| {
+            let reports = self.reports()?;
+            let scrapes = reports.iter().filter_map(|report| report["scrapes"].as_array()).flatten();
+            let found = scrapes.clone().find_map(|failed| {
                 let example =
                     failed["examples"].as_array()?.iter().find(|example| example["node"] == node)?;
                 (failed["cause"] == cause).then(|| example["message"].as_str().unwrap_or_default().to_owned())
             });
-            found.ok_or_else(|| report["scrapes"].to_string().into())
+            found.ok_or_else(|| scrapes.cloned().collect::<Value>().to_string().into())
         })?;
         Ok((message, began.elapsed()))
     }
@@ -152,6 +183,7 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     reader.say("the wrong port for all", "plain_http", &(message, began.elapsed()));
     stand.client.apply(&with(json!({})))?;
     ready(&stand.client)?;
+    reader.alone()?;
     reader.well().map(drop)
 }
 
@@ -165,6 +197,7 @@ fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
     };
     mode("Pin")?;
     ready(&stand.client)?;
+    reader.alone()?;
     reader.well()?;
     let report = reader.report()?;
     check!(report["nodes"]["pinned"] == 1, "{}", report["nodes"]);
@@ -180,5 +213,6 @@ fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
     cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
     mode("Verify")?;
     ready(&stand.client)?;
+    reader.alone()?;
     reader.well().map(drop)
 }
