@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,10 @@ impl Record {
 
 /// Writes a file by way of a temporary one beside it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    // Threads of one process may write the same file at a time.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("tmp{}-{write}", std::process::id()));
     fs::write(&temporary, bytes).doing(|| format!("write {}", temporary.display()))?;
     fs::rename(&temporary, path).doing(|| format!("write {}", path.display()))
 }
