@@ -196,11 +196,15 @@ fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
         stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
     };
     mode("Pin")?;
-    ready(&stand.client)?;
+    // Ready it is as well while the old replica still serves.
+    wait::until(PATIENCE, "the kubelet's key is pinned", || {
+        let reports = reader.reports()?;
+        let pinned = reports.iter().any(|report| report["nodes"]["pinned"] == 1);
+        if pinned { Ok(()) } else { Err(format!("{} replicas", reports.len()).into()) }
+    })?;
     reader.alone()?;
     reader.well()?;
-    let report = reader.report()?;
-    check!(report["nodes"]["pinned"] == 1, "{}", report["nodes"]);
+    ready(&stand.client)?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     reader.say("another key", "tls_pin_mismatch", &named);
