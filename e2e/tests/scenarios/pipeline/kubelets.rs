@@ -1,4 +1,5 @@
-//! What is wrong with a kubelet is named by metrics-core's report, within half a minute, and is over as soon.
+//! What is wrong with a kubelet is named by metrics-core's report, and is over after the fix; the log has the
+//! seconds.
 
 use std::time::{Duration, Instant};
 
