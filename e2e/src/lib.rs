@@ -12,6 +12,7 @@
 //! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
 //! taken from the distribution. See [`cluster::Cluster::up`] for where to begin.
 
+pub mod alias;
 pub mod binaries;
 pub mod cgroups;
 pub mod client;

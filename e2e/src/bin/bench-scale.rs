@@ -60,7 +60,7 @@ enum Inner {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(e2e::alias::arguments());
     let done = match &arguments.inner {
         Some(Inner::Fleet { nodes, pods, pki }) => {
             fleet::run(Population { nodes: *nodes, pods_per_node: *pods }, pki)

@@ -82,7 +82,7 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(e2e::alias::arguments());
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {

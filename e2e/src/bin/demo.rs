@@ -24,7 +24,7 @@ struct Arguments {
 const WORKLOAD: &str = "demo";
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match run(&Arguments::parse_from(e2e::alias::arguments())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
