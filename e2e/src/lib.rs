@@ -4,6 +4,7 @@
 //! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
 //!                           images  (static binaries → OCI archives → the node's containerd)
 //!                           differential (metrics-server beside metrics-core, answer by answer)
+//!                           reaction (how soon an autoscaler sees a load, with either server)
 //!                           faults  (what may be wrong, brought about, and what the conditions say of it)
 //!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
 //!                           scenario (clusters shared by groups of scenarios, dumps on failure)
@@ -31,10 +32,12 @@ pub mod pipeline;
 pub mod pki;
 pub mod process;
 pub mod progress;
+pub mod reaction;
 pub mod request;
 pub mod requirements;
 pub mod scale;
 pub mod scenario;
+pub mod servers;
 pub mod wait;
 
 pub use client::Client;

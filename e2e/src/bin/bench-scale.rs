@@ -34,6 +34,9 @@ struct Arguments {
     /// The rounds over which scraping is measured.
     #[arg(long, default_value_t = 4)]
     rounds: u32,
+    /// Then ask for all pods a thousand times in so many minutes and tell the memory at each.
+    #[arg(long, value_name = "MINUTES", default_value_t = 0)]
+    soak: u32,
     /// Only fill the cache with so many nodes and pods, so that the next run starts at once.
     #[arg(long, conflicts_with_all = ["peer", "core"])]
     prepare: bool,
@@ -46,6 +49,9 @@ struct Arguments {
     /// Write scale-NODES.md, .json and .svg into this directory, which is docs/performance for what is kept.
     #[arg(long, value_name = "DIRECTORY")]
     report: Option<PathBuf>,
+    /// The name of the stand; runs beside each other need different ones.
+    #[arg(long, default_value = "bench-scale")]
+    stand: String,
     #[command(subcommand)]
     inner: Option<Inner>,
 }
@@ -112,13 +118,14 @@ fn outside(arguments: &Arguments) -> Result<()> {
 
     let plan = Plan {
         // Another one, as a cache may be filled beside a run.
-        stand: if arguments.prepare { "bench-scale-prepare" } else { "bench-scale" }.into(),
+        stand: if arguments.prepare { "bench-scale-prepare" } else { arguments.stand.as_str() }.into(),
         method: Method {
             nodes: arguments.nodes,
             pods_per_node: arguments.pods,
             resolution_s: arguments.resolution,
             rounds: arguments.rounds,
             faults: if arguments.faults { vec![1, 10] } else { Vec::new() },
+            soak_minutes: arguments.soak,
         },
         candidates,
         binaries,

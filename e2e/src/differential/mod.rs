@@ -3,7 +3,6 @@
 //! ```text
 //! fleet, kubelet   fake nodes whose kubelets answer what they are told, in steps
 //! weather          what is rarer: other kinds of kubelets, and objects that change between steps
-//! servers          both programs in the cluster's network
 //! matrix           the questions            https    asks them
 //! decode, compare  what differs             intended what may differ, and why
 //! ```
@@ -19,12 +18,11 @@ mod kubelet;
 mod matrix;
 mod openapi;
 mod report;
-mod servers;
 mod weather;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -39,11 +37,13 @@ use crate::error::{Error, Result};
 use crate::images::{self, BUSYBOX};
 use crate::pki::{Authority, Subject};
 use crate::progress::Progress;
+use crate::servers::{self, Server};
 use crate::wait::{self, Pending};
 use https::Client;
 use kubelet::Kubelet;
-use servers::Server;
 
+/// The shortest resolution that metrics-server takes.
+const RESOLUTION: &str = "10s";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// How long a step may take: a resolution, and as much again on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -77,8 +77,9 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     })?;
     progress.step("fake nodes and pods", |_| populate(cluster, &nodes))?;
 
-    let our_server = Server::start(cluster, &directory, &ours, 4443)?;
-    let peer_server = Server::start(cluster, &directory, &peer, 4444)?;
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let our_server = Server::start(cluster, &directory, &ours, local(4443), RESOLUTION)?;
+    let peer_server = Server::start(cluster, &directory, &peer, local(4444), RESOLUTION)?;
     let admin = authority.issue(&Subject::user("admin", Some("system:masters")))?;
     let admin = Client::new(authority.certificate(), Some(&admin))?;
     let fetch = |address: SocketAddr, target: &str| -> Result<Value, Pending> {

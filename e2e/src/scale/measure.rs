@@ -9,14 +9,15 @@ use super::as_f64;
 use super::candidate::{Candidate, Running};
 use super::fleet::Stats;
 use super::population::{Pod, Population, namespace_name, node_name};
+use super::soak::{self, Soak};
 use super::stand::Stand;
 use super::usage::{self, Memory};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-const JSON: &str = "application/json";
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
+pub(super) const JSON: &str = "application/json";
+pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(super) const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// A server that answers nothing by then is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -34,6 +35,9 @@ pub struct Method {
     pub rounds: u32,
     /// Shares of failing nodes, of a hundred.
     pub faults: Vec<u32>,
+    /// So long memory is watched under lists, minutes; zero: not at all.
+    #[serde(default)]
+    pub soak_minutes: u32,
 }
 
 /// Scraping over some rounds.
@@ -99,6 +103,9 @@ pub struct Figures {
     pub listings: Vec<Listing>,
     /// The memory after them.
     pub memory_after_lists: Memory,
+    /// The memory over a long time, if it was asked for.
+    #[serde(default)]
+    pub soak: Option<Soak>,
 }
 
 /// Measures one server on the stand.
@@ -130,6 +137,10 @@ pub async fn measure(
     let quiet = scraping[0].millicores;
     let listings = lists(&mut server, quiet, population, progress).await?;
     let memory_after_lists = usage::memory(pid);
+    let soak = match method.soak_minutes {
+        0 => None,
+        minutes => Some(soak::soak(&mut server, minutes, progress).await?),
+    };
     for percent in &method.faults {
         stand.fleet().fail(*percent)?;
         // What was good is served for a while; then the pauses have grown.
@@ -146,6 +157,7 @@ pub async fn measure(
         scraping,
         listings,
         memory_after_lists,
+        soak,
     })
 }
 
@@ -314,7 +326,8 @@ async fn lists(
     Ok(listings)
 }
 
-fn ok(answer: super::http::Answer) -> Result<super::http::Answer> {
+/// An answer of another status is an error that tells it.
+pub(super) fn ok(answer: super::http::Answer) -> Result<super::http::Answer> {
     if answer.status == 200 {
         return Ok(answer);
     }

@@ -7,6 +7,7 @@
 //! stand        etcd, kube-apiserver and the fleet in a network of their own
 //! candidate    a server, started against the stand
 //! measure      its figures, by /proc and as a client sees them (http, usage)
+//! soak         its memory over a long time
 //! conditions   under which they were had
 //! report       tables, and the chart
 //! ```
@@ -20,6 +21,7 @@ pub mod measure;
 pub mod population;
 pub mod report;
 mod seed;
+pub mod soak;
 pub mod stand;
 mod tls;
 pub mod usage;

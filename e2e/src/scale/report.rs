@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::as_f64;
 use super::conditions::Conditions;
 use super::measure::{Figures, Listing, Method, Scraping};
+use super::soak::Soak;
 
 /// The whole page: conditions, chart and tables.
 #[must_use]
@@ -50,6 +51,14 @@ pub fn tables(all: &[Figures]) -> String {
     }
     row(&mut text, "RSS after the lists, MB", all, |figures| Some(figures.memory_after_lists.rss_mb));
     row(&mut text, "peak RSS after the lists, MB", all, |figures| Some(figures.memory_after_lists.peak_mb));
+    if all.iter().any(|figures| figures.soak.is_some()) {
+        let soak = |read: fn(&Soak) -> f64| move |figures: &Figures| figures.soak.as_ref().map(read);
+        row(&mut text, "long run: minutes", all, soak(|soak| as_f64(soak.rss_mb.len() as u64)));
+        row(&mut text, "long run: lists of all pods", all, soak(|soak| f64::from(soak.lists)));
+        row(&mut text, "long run: RSS in its first tenth, MB", all, soak(|soak| soak.ends().0));
+        row(&mut text, "long run: RSS in its last tenth, MB", all, soak(|soak| soak.ends().1));
+        row(&mut text, "long run: peak RSS, MB", all, soak(|soak| soak.peak_mb));
+    }
 
     for (title, read) in [
         ("server CPU for one request, ms", (|listing| listing.server_cpu_ms) as fn(&Listing) -> f64),

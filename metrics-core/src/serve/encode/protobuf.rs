@@ -199,12 +199,21 @@ pub(in crate::serve) fn message(out: &mut Vec<u8>, field: u64, body: impl FnOnce
     let length = out.len() - at - 1;
     match u8::try_from(length) {
         Ok(length) if length < 0x80 => out[at] = length,
-        _ => {
-            let mut prefix = Vec::with_capacity(5);
-            varint(&mut prefix, length as u64);
-            out.splice(at..=at, prefix);
-        }
+        _ => prefix(out, at, length as u64),
     }
+}
+
+/// Writes the length of all that stands behind `at`, where one byte is kept, moving it for the others.
+fn prefix(out: &mut Vec<u8>, at: usize, mut length: u64) {
+    let end = out.len();
+    let further = (length.checked_ilog2().unwrap_or(0) / 7) as usize;
+    out.resize(end + further, 0);
+    out.copy_within(at + 1..end, at + 1 + further);
+    for byte in &mut out[at..at + further] {
+        *byte = length.to_le_bytes()[0] | 0x80;
+        length >>= 7;
+    }
+    out[at + further] = length.to_le_bytes()[0];
 }
 
 /// Appends a string, unless it is empty.

@@ -1,7 +1,7 @@
-//! The two servers, as processes in the cluster's network, told the same things.
+//! metrics-core and metrics-server as processes in the cluster's network, told the same things.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,9 +11,6 @@ use crate::error::{Doing as _, Result};
 use crate::images;
 use crate::pki::{Identity, Subject, write_private};
 use crate::progress::Progress;
-
-/// The shortest resolution that metrics-server takes.
-const RESOLUTION: &str = "10s";
 
 /// A server that runs; ended when dropped.
 pub struct Server {
@@ -30,13 +27,19 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a server, with files in `directory`.
-    pub fn start(cluster: &Cluster, directory: &Path, program: &Path, port: u16) -> Result<Self> {
+    /// Starts a server that listens at `address` and scrapes every `resolution` (such as `15s`; metrics-server takes
+    /// none below 10), with files in `directory`.
+    pub fn start(
+        cluster: &Cluster,
+        directory: &Path,
+        program: &Path,
+        address: SocketAddr,
+        resolution: &str,
+    ) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let directory = directory.join(&name);
         fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
         let authority = cluster.cluster_authority()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let serving = authority.issue(&Subject::server(&name, &["localhost"], &[address.ip()]))?;
         serving.save(&directory, "serving")?;
         // To kubelets, and to the API server.
@@ -54,10 +57,10 @@ impl Server {
             ("authentication-kubeconfig", kubeconfig.display().to_string()),
             ("authorization-kubeconfig", kubeconfig.display().to_string()),
             ("bind-address", address.ip().to_string()),
-            ("secure-port", port.to_string()),
+            ("secure-port", address.port().to_string()),
             ("tls-cert-file", file("serving.crt")),
             ("tls-private-key-file", file("serving.key")),
-            ("metric-resolution", RESOLUTION.into()),
+            ("metric-resolution", resolution.to_owned()),
             ("kubelet-request-timeout", "3s".into()),
             ("kubelet-preferred-address-types", "InternalIP".into()),
             ("kubelet-use-node-status-port", "true".into()),
