@@ -17,7 +17,7 @@ use hyper::body::Body as _;
 use metrics_core::decode::{Context as Reading, Format, decode};
 use metrics_core::discover::{Directory, Node};
 use metrics_core::labels::Labels;
-use metrics_core::rows::Rows;
+use metrics_core::rows::{Pick, Rows};
 use metrics_core::serve::{Api, Config, request_info};
 use metrics_core::store::{self, Store, Ticket};
 
@@ -193,7 +193,7 @@ fn ingest(criterion: &mut Criterion) {
                 loop {
                     let mut last = None;
                     let behind = after.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-                    cluster.store.pods(namespace, behind, &mut |row| {
+                    cluster.store.pods(namespace, behind, &mut |_, _| Pick::Take, &mut |row| {
                         seen += 1;
                         last = Some((row.namespace.to_owned(), row.name.to_owned()));
                         if seen % 500 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::labels::Labels;
-use crate::rows::{Change, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows};
+use crate::rows::{Change, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
 
 /// Rows that note their age whenever they are read.
 pub struct Observed {
@@ -70,10 +70,11 @@ impl Rows for Observed {
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         let now = now();
-        self.rows.pods(namespace, after, &mut |row| {
+        self.rows.pods(namespace, after, pick, &mut |row| {
             self.observe(now, row.timestamp_ns);
             visit(row)
         });

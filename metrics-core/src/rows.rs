@@ -63,6 +63,17 @@ pub struct PodRow<'a> {
     pub containers: &'a [ContainerRow<'a>],
 }
 
+/// What a list does with an object, by its names and labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// Visit its row, if there is one.
+    Take,
+    /// Leave it out; its row is not looked up.
+    Skip,
+    /// The list ends before it.
+    End,
+}
+
 /// What is known of an object asked for by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -142,12 +153,13 @@ pub trait Rows: Send + Sync + 'static {
     /// Visits the pod of this namespace and name.
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup;
 
-    /// Visits the pods of one namespace, or of all, behind the key `after` (namespace, name) until the
-    /// visitor breaks.
+    /// Visits the pods of one namespace, or of all, behind the key `after` (namespace, name) that `pick` takes, until
+    /// the visitor breaks. `pick` is asked of each in order, of some before those that it took are visited.
     fn pods(
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 

@@ -17,7 +17,7 @@ use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
-    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
 };
 use metrics_core::serve::{Api, Config, request_info};
 
@@ -123,7 +123,7 @@ impl Rows for Few {
 
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
         let mut found = Lookup::Absent;
-        self.pods(Some(namespace), None, &mut |row| {
+        self.pods(Some(namespace), None, &mut |_, _| Pick::Take, &mut |row| {
             if row.name == name {
                 visit(row);
                 found = Lookup::Found;
@@ -137,12 +137,18 @@ impl Rows for Few {
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         for (of, name) in PODS {
             if namespace.is_none_or(|namespace| namespace == of)
                 && after.is_none_or(|after| (of, name) > after)
             {
+                match pick((of, name), &self.0) {
+                    Pick::Take => {}
+                    Pick::Skip => continue,
+                    Pick::End => return,
+                }
                 let row = PodRow {
                     namespace: of,
                     name,

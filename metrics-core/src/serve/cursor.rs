@@ -1,5 +1,6 @@
 //! Walks over the selected rows of a resource, in batches.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::continuation::Key;
 use super::resource::{Resource, Row};
 use super::selector::{FieldSelector, LabelSelector};
 use crate::labels::Labels;
-use crate::rows::Rows;
+use crate::rows::{Pick, Rows};
 
 /// After so many rows a batch ends even if hardly any was selected, so that no call takes long.
 const MOST_VISITED: usize = 4096;
@@ -26,9 +27,8 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    fn takes(&self, row: &Row<'_>) -> bool {
-        let (namespace, name) = row.key();
-        self.fields.matches(namespace, name) && self.labels.matches(row.labels())
+    fn takes(&self, (namespace, name): (&str, &str), labels: &Labels) -> bool {
+        self.fields.matches(namespace, name) && self.labels.matches(labels)
     }
 
     /// Whether an object of this key and these labels, wherever it comes from, is selected.
@@ -113,27 +113,34 @@ impl Cursor {
     pub(super) fn advance(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
         let rows = self.rows.clone();
         let after = self.after.take();
-        let mut visited = 0;
         let mut stopped_at = None;
-        let mut step = |row: Row<'_>, selection: &Selection, until: Option<&Key>| {
-            if until.is_some_and(|until| row.key() > until.parts()) {
-                return ControlFlow::Break(());
+        let (selection, until) = (&self.selection, self.until.as_ref());
+        let mut visited = 0;
+        let mut pick = |key: (&str, &str), labels: &Labels, stopped_at: &mut Option<Key>| {
+            if visited == MOST_VISITED || until.is_some_and(|until| key > until.parts()) {
+                return Pick::End;
             }
             visited += 1;
-            let flow = if selection.takes(&row) { visit(row) } else { ControlFlow::Continue(()) };
-            if flow.is_break() || visited == MOST_VISITED {
-                stopped_at = Some(Key::new(row.key()));
-                return ControlFlow::Break(());
+            if visited == MOST_VISITED {
+                *stopped_at = Some(Key::new(key));
             }
-            ControlFlow::Continue(())
+            if selection.takes(key, labels) { Pick::Take } else { Pick::Skip }
         };
-        let (selection, until) = (&self.selection, self.until.as_ref());
+        let mut step = |row: Row<'_>, stopped_at: &mut Option<Key>| {
+            let flow = visit(row);
+            if flow.is_break() {
+                *stopped_at = Some(Key::new(row.key()));
+            }
+            flow
+        };
         let behind = |namespace, name| after.as_ref().is_none_or(|after| after.parts() < (namespace, name));
         match (selection.resource, selection.one_namespace(), selection.fields.name()) {
             (Resource::Nodes, _, Some(name)) => {
                 if behind("", name) {
                     rows.node(name, &mut |row| {
-                        let _ = step(Row::Node(row), selection, until);
+                        if pick(("", row.name), row.labels, &mut stopped_at) == Pick::Take {
+                            let _ = visit(Row::Node(row));
+                        }
                     });
                     stopped_at = None;
                 }
@@ -141,18 +148,31 @@ impl Cursor {
             (Resource::Pods, Some(namespace), Some(name)) => {
                 if behind(namespace, name) {
                     rows.pod(namespace, name, &mut |row| {
-                        let _ = step(Row::Pod(row), selection, until);
+                        if pick((row.namespace, row.name), row.labels, &mut stopped_at) == Pick::Take {
+                            let _ = visit(Row::Pod(row));
+                        }
                     });
                     stopped_at = None;
                 }
             }
             (Resource::Nodes, ..) => {
                 let after = after.as_ref().map(|key| key.name.as_str());
-                rows.nodes(after, &mut |row| step(Row::Node(row), selection, until));
+                rows.nodes(after, &mut |row| match pick(("", row.name), row.labels, &mut stopped_at) {
+                    Pick::Take => step(Row::Node(row), &mut stopped_at),
+                    Pick::Skip => ControlFlow::Continue(()),
+                    Pick::End => ControlFlow::Break(()),
+                });
             }
             (Resource::Pods, namespace, _) => {
                 let after = after.as_ref().map(Key::parts);
-                rows.pods(namespace, after, &mut |row| step(Row::Pod(row), selection, until));
+                // Both note where they stopped; the visitor is the later one, and stops before.
+                let stopped = RefCell::new(&mut stopped_at);
+                rows.pods(
+                    namespace,
+                    after,
+                    &mut |key, labels| pick(key, labels, &mut stopped.borrow_mut()),
+                    &mut |row| step(Row::Pod(row), &mut stopped.borrow_mut()),
+                );
             }
         }
         self.finished = stopped_at.is_none();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::tests::Bench;
-use crate::rows::{Change, Expired, Kind, Rows};
+use crate::rows::{Change, Expired, Kind, Pick, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
 
@@ -20,7 +20,7 @@ struct Follower {
 
 fn list(bench: &Bench) -> Known {
     let mut known = Known::new();
-    bench.store.pods(None, None, &mut |row| {
+    bench.store.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
         let label = row.labels.get("l").map(str::to_owned);
         known.insert(format!("{}/{}", row.namespace, row.name), (row.timestamp_ns, label));
         ControlFlow::Continue(())

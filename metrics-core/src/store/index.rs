@@ -44,7 +44,16 @@ impl Index {
 
     /// Places where a pod of this name may be: the hash agrees, the name is for the caller to compare.
     pub(super) fn candidates(&self, namespace: &str, name: &str) -> impl Iterator<Item = Place> {
-        let hash = self.hasher.hash_one((namespace, name));
+        self.candidates_of(self.hash(namespace, name))
+    }
+
+    /// The hash of a pod's names.
+    pub(super) fn hash(&self, namespace: &str, name: &str) -> u64 {
+        self.hasher.hash_one((namespace, name))
+    }
+
+    /// The same as [`Self::candidates`], by the hash.
+    pub(super) fn candidates_of(&self, hash: u64) -> impl Iterator<Item = Place> {
         self.places.iter_hash(hash).copied().filter(move |place| place.hash == hash)
     }
 

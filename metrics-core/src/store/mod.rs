@@ -16,6 +16,7 @@ mod layout;
 mod metrics;
 mod rate;
 mod rows;
+mod seek;
 #[cfg(test)]
 #[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
 mod tests;

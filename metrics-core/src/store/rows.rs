@@ -4,10 +4,11 @@ use std::ops::{ControlFlow, Range};
 
 use super::intake::Snapshot;
 use super::rate::Measured;
+use super::seek::{Sought, TOGETHER, Times};
 use super::{Slot, State, Store};
-use crate::discover::{Departure, Node, Pod, Shown};
+use crate::discover::{Departure, Node, Shown};
 use crate::labels::Labels;
-use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows};
+use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
 
 /// Rows between two looks at who waits for the locks.
 const BATCH: usize = 512;
@@ -50,10 +51,13 @@ impl Rows for Store {
         let pods = self.directory.pods();
         let Some(pod) = pods.get(namespace, name) else { return Lookup::Absent };
         let state = self.state.read();
-        let mut containers = Vec::new();
-        match self.shown_pod(&state, (namespace, name, pod), self.directory.now_ms(), &mut containers) {
-            Some((times, _)) => {
-                visit(&times.row(namespace, name, pod, &containers));
+        let mut sought = [Sought::new(namespace, name, pod)];
+        state.seek(self, &mut sought, self.directory.now_ms());
+        let [one] = &sought;
+        let containers: Vec<_> = one.containers().collect();
+        match self.shown(one).and_then(|_| one.row(&containers)) {
+            Some(row) => {
+                visit(&row);
                 Lookup::Found
             }
             None => Lookup::Unmeasured,
@@ -64,26 +68,50 @@ impl Rows for Store {
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         let mut after: Option<(Box<str>, Box<str>)> = after.map(|(a, b)| (a.into(), b.into()));
-        loop {
+        let mut ended = false;
+        while !ended {
             let pods = self.directory.pods();
             let state = self.state.read();
             let now_ms = self.directory.now_ms();
             let mut containers = Vec::new();
             let mut last = None;
-            let behind = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
-            for (namespace, name, pod) in pods.behind(namespace, behind).take(BATCH) {
-                last = Some((namespace, name));
-                containers.clear();
-                if let Some((times, _)) =
-                    self.shown_pod(&state, (namespace, name, pod), now_ms, &mut containers)
-                    && visit(&times.row(namespace, name, pod, &containers)).is_break()
-                {
-                    return;
+            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
+            let mut behind = pods.behind(namespace, key).take(BATCH);
+            let mut sought = Vec::with_capacity(TOGETHER);
+            let mut more = true;
+            while more {
+                sought.clear();
+                while sought.len() < TOGETHER {
+                    let Some((namespace, name, pod)) = behind.next() else {
+                        more = false;
+                        break;
+                    };
+                    match pick((namespace, name), &pod.labels) {
+                        Pick::Take => sought.push(Sought::new(namespace, name, pod)),
+                        Pick::Skip => {}
+                        Pick::End => {
+                            (ended, more) = (true, false);
+                            break;
+                        }
+                    }
+                    last = Some((namespace, name));
+                }
+                state.seek(self, &mut sought, now_ms);
+                for one in &sought {
+                    if self.shown(one).is_some() {
+                        containers.clear();
+                        containers.extend(one.containers());
+                        if one.row(&containers).is_some_and(|row| visit(&row).is_break()) {
+                            return;
+                        }
+                    }
                 }
             }
+            drop(behind);
             let Some((last_namespace, last_name)) = last else { return };
             after = Some((last_namespace.into(), last_name.into()));
         }
@@ -158,23 +186,12 @@ impl Rows for Store {
     }
 }
 
-/// Timestamp, window and version of a pod's row.
-struct Times {
-    timestamp_ns: i64,
-    window_ns: i64,
-    version: u64,
-}
-
-impl Times {
-    fn row<'a>(
-        &self,
-        namespace: &'a str,
-        name: &'a str,
-        pod: &'a Pod,
-        containers: &'a [ContainerRow<'a>],
-    ) -> PodRow<'a> {
-        let Self { timestamp_ns, window_ns, version } = *self;
-        PodRow { namespace, name, labels: &pod.labels, version, timestamp_ns, window_ns, containers }
+impl Sought<'_> {
+    /// Its row, of these containers.
+    fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
+        let Times { timestamp_ns, window_ns, version } = self.times?;
+        let Self { namespace, name, pod, .. } = *self;
+        Some(PodRow { namespace, name, labels: &pod.labels, version, timestamp_ns, window_ns, containers })
     }
 }
 
@@ -194,22 +211,13 @@ impl Store {
         row.map(|row| (row, shown.show(row.version)))
     }
 
-    /// The same of a pod, whose containers are filled in.
-    fn shown_pod<'a>(
-        &self,
-        state: &'a State,
-        (namespace, name, pod): (&str, &str, &Pod),
-        now_ms: u64,
-        containers: &mut Vec<ContainerRow<'a>>,
-    ) -> Option<(Times, u64)> {
-        let times = state.pod_row(self, (namespace, name, pod), now_ms, containers);
+    /// The same of a pod that was sought: since which version it is shown, if it has a row.
+    fn shown(&self, one: &Sought<'_>) -> Option<u64> {
+        let Sought { namespace, name, pod, times, .. } = one;
         if times.is_none() {
             self.directory.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
         }
-        times.map(|times| {
-            let since = pod.shown.show(times.version);
-            (times, since)
-        })
+        times.map(|times| pod.shown.show(times.version))
     }
 
     /// Notes what became of pods that a node says no more of: they have no row any more, or that of another node.
@@ -221,11 +229,11 @@ impl Store {
         let pods = self.directory.pods();
         let state = self.state.read();
         let now_ms = self.directory.now_ms();
-        let mut containers = Vec::new();
         for key in keys {
             let Some(pod) = pods.get(key.0, key.1) else { continue };
-            containers.clear();
-            if self.shown_pod(&state, (key.0, key.1, pod), now_ms, &mut containers).is_some() {
+            let mut sought = [Sought::new(key.0, key.1, pod)];
+            state.seek(self, &mut sought, now_ms);
+            if self.shown(&sought[0]).is_some() {
                 self.directory.changes().depart(Kind::Pods, key, &pod.labels, now_ms);
             }
         }
@@ -258,10 +266,11 @@ impl Store {
         for row in 0..layout.pods() {
             let (namespace, name) = layout.pod(row);
             let Some(pod) = pods.get(namespace, name) else { continue };
-            containers.clear();
-            let shown = self.shown_pod(&state, (namespace, name, pod), now_ms, &mut containers);
+            let mut sought = [Sought::new(namespace, name, pod)];
+            state.seek(self, &mut sought, now_ms);
+            let [one] = &sought;
             // What is read at another node changes when that does.
-            if let Some((times, since)) = shown
+            if let Some(since) = self.shown(one)
                 && state.locate(namespace, name).is_some_and(|(place, ..)| place == at)
             {
                 let new = since >= versions.start;
@@ -269,8 +278,12 @@ impl Store {
                 let repeats = slot.previous < versions.start
                     && slot.snapshot.repeats(layout.containers_of(row))
                     && state.index.candidates(namespace, name).count() == 1;
-                if new || !repeats {
-                    visit(Change::Pod { row: &times.row(namespace, name, pod, &containers), new });
+                containers.clear();
+                containers.extend(one.containers());
+                if (new || !repeats)
+                    && let Some(row) = one.row(&containers)
+                {
+                    visit(Change::Pod { row: &row, new });
                 }
             }
         }
@@ -294,42 +307,6 @@ impl State {
         })
     }
 
-    /// Fills in the containers of a pod of which all have a rate; timestamp and window are of the earliest.
-    fn pod_row<'a>(
-        &'a self,
-        store: &Store,
-        (namespace, name, pod): (&str, &str, &Pod),
-        now_ms: u64,
-        containers: &mut Vec<ContainerRow<'a>>,
-    ) -> Option<Times> {
-        let (at, row) = self.locate(namespace, name)?;
-        let Slot { snapshot, version, .. } = &self.slots[at];
-        // What was asked for before this pod was seen Running may be of a namesake that is gone. So a pod has a row
-        // only from a later sample on, never by being seen.
-        if snapshot.requested_ms <= pod.since_ms || !store.fresh(snapshot, now_ms) {
-            return None;
-        }
-        let mut times: Option<(i64, i64)> = None;
-        for at in snapshot.layout.containers_of(row) {
-            let measured = &snapshot.containers[at];
-            if !measured.is_measured() {
-                return None;
-            }
-            // Without a start the counter alone would tell a namesake's first sample from this pod's.
-            let began_ms =
-                snapshot.requested_ms.saturating_sub(measured.window_ns.unsigned_abs() / 1_000_000);
-            if measured.start_ns == 0 && pod.since_ms > 0 && began_ms < pod.since_ms {
-                return None;
-            }
-            if times.is_none_or(|(earliest, _)| measured.timestamp_ns < earliest) {
-                times = Some((measured.timestamp_ns, measured.window_ns));
-            }
-            containers.push(ContainerRow { name: snapshot.layout.container(at), usage: measured.usage() });
-        }
-        let (timestamp_ns, window_ns) = times?;
-        Some(Times { timestamp_ns, window_ns, version: *version })
-    }
-
     /// The slot whose last change is the first within `versions`.
     fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
         let slots = self.slots.iter().enumerate();
@@ -338,7 +315,7 @@ impl State {
 
     /// Where a pod's samples are, slot and row. Of several places, as while a pod moves, the one whose container started
     /// last, then the one asked last.
-    fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
+    pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
         let mut found: Option<(usize, usize)> = None;
         for place in self.index.candidates(namespace, name) {
             let candidate = (place.slot as usize, place.row as usize);

@@ -8,7 +8,7 @@ use super::{Config, Put, Store, Ticket};
 use crate::decode::{Context, Format, decode};
 use crate::discover::{Directory, Node};
 use crate::labels::Labels;
-use crate::rows::{Lookup, Rows};
+use crate::rows::{Lookup, Pick, Rows};
 
 const CONFIG: Config = Config { resolution: Duration::from_secs(15), max_age: Duration::from_secs(60) };
 
@@ -98,7 +98,7 @@ impl Bench {
     /// `namespace/pod: container=millicores…`.
     fn pods(&self, namespace: Option<&str>, after: Option<(&str, &str)>, limit: usize) -> Vec<String> {
         let mut rows = Vec::new();
-        self.store.pods(namespace, after, &mut |row| {
+        self.store.pods(namespace, after, &mut |_, _| Pick::Take, &mut |row| {
             assert_eq!(row.labels.get("pod"), Some(row.name));
             let containers: Vec<_> = row
                 .containers

@@ -9,7 +9,7 @@ use super::rate::Point;
 use super::rate::tests::{S, T0, model};
 use super::tests::Bench;
 use crate::decode::{Context, Format, decode};
-use crate::rows::Rows;
+use crate::rows::{Pick, Rows};
 
 /// What one body says of a container: half seconds since some epoch, and the series that are there.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ proptest! {
             }
             let expected = expected.filter(|rows| !rows.is_empty()).zip(earliest);
             let mut got = None;
-            bench.store.pods(None, None, &mut |row| {
+            bench.store.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
                 let rows = row.containers.iter().map(|container| {
                     let usage = container.usage;
                     (container.name.to_owned(), usage.cpu_nanocores, usage.memory_bytes, usage.swap_bytes)

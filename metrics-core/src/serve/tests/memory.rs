@@ -7,7 +7,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::labels::Labels;
-use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, PodRow, Progress, Rows, Usage};
+use crate::rows::{
+    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+};
 
 /// An object with its containers; a node has one without a name.
 #[derive(Clone, Debug, Default)]
@@ -150,15 +152,17 @@ impl Rows for Memory {
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         let after = after.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
         for (key, object) in &self.pods {
             let wanted = namespace.is_none_or(|namespace| namespace == key.0)
-                && after.as_ref().is_none_or(|after| after < key)
-                && !object.unmeasured;
-            if wanted && visit_pod(key, object, visit).is_break() {
-                return;
+                && after.as_ref().is_none_or(|after| after < key);
+            match if wanted { pick((&key.0, &key.1), &object.labels) } else { Pick::Skip } {
+                Pick::Take if !object.unmeasured && visit_pod(key, object, visit).is_break() => return,
+                Pick::Take | Pick::Skip => {}
+                Pick::End => return,
             }
         }
     }
@@ -234,9 +238,10 @@ impl Rows for Shared {
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
-        self.0.read().pods(namespace, after, visit);
+        self.0.read().pods(namespace, after, pick, visit);
     }
 
     fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
