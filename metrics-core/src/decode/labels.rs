@@ -59,6 +59,13 @@ pub(super) fn scan(mut rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
     }
 }
 
+/// What follows a label block that is just this, in the order and form of a kubelet's.
+pub(super) fn exactly<'a>(block: &'a [u8], [namespace, pod, container]: [&[u8]; 3]) -> Option<&'a [u8]> {
+    let rest = block.strip_prefix(b"{container=\"")?.strip_prefix(container)?;
+    let rest = rest.strip_prefix(b"\",namespace=\"")?.strip_prefix(namespace)?;
+    rest.strip_prefix(b"\",pod=\"")?.strip_prefix(pod)?.strip_prefix(b"\"}")
+}
+
 /// The raw value up to the closing quote, whether it holds an escape, and what follows the quote.
 fn quoted(rest: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     let mut at = memchr2(b'"', b'\\', rest)?;

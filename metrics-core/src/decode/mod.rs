@@ -60,6 +60,17 @@ pub trait Sink {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries>;
     /// A value of a container.
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries>;
+    /// The namespace, pod and container whose value of this metric probably comes next, as the last body has it. None of
+    /// the names holds a character that is escaped in a label.
+    fn expects(&self, metric: Metric) -> Option<[&[u8]; 3]> {
+        let _ = metric;
+        None
+    }
+    /// A value of the container that [`Sink::expects`] told.
+    fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+        let _ = (metric, sample);
+        Ok(())
+    }
 }
 
 /// Why a series of interest was left out.
@@ -184,6 +195,12 @@ fn family(line: &[u8]) -> Option<(Family, &[u8])> {
 }
 
 fn series(family: Family, rest: &[u8], context: Context, sink: &mut impl Sink) -> Result<(), BadSeries> {
+    if let Family::Container(metric) = family
+        && let Some(names) = sink.expects(metric)
+        && let Some(rest) = labels::exactly(rest, names)
+    {
+        return sink.expected(metric, sample(metric, rest, context)?);
+    }
     let rest = labels::skip_blanks(rest);
     let (found, rest) = if rest.first() == Some(&b'{') {
         labels::scan(&rest[1..]).ok_or(BadSeries::Labels)?

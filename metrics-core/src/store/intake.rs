@@ -58,6 +58,17 @@ pub struct Intake {
     touched: u32,
 }
 
+/// Room for the values of a body.
+#[derive(Debug, Default)]
+pub(super) struct Rows(Vec<Row>);
+
+impl Rows {
+    /// How many there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     point: Point,
@@ -94,9 +105,12 @@ impl Row {
 }
 
 impl Intake {
-    pub(super) fn new(old: Arc<Snapshot>) -> Self {
+    /// On top of `old`; `rows` are of an earlier intake, for their room.
+    pub(super) fn new(old: Arc<Snapshot>, Rows(mut rows): Rows) -> Self {
+        rows.clear();
+        rows.resize(old.layout.containers(), Row::default());
         Self {
-            rows: vec![Row::default(); old.layout.containers()],
+            rows,
             old,
             new: BTreeMap::new(),
             node: Row::default(),
@@ -134,8 +148,22 @@ impl Intake {
         Ok(at)
     }
 
+    fn take(&mut self, at: usize, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+        let row = &mut self.rows[at];
+        if row.seen == 0 {
+            self.touched += 1;
+            row.turn = self.touched;
+        }
+        row.take(metric, sample)
+    }
+
+    /// Its rows, for the next intake.
+    pub(super) fn into_rows(self) -> Rows {
+        Rows(self.rows)
+    }
+
     /// The snapshot after this body.
-    pub(super) fn finish(self, resolution_ns: i64, requested_ms: u64) -> Snapshot {
+    pub(super) fn finish(&self, resolution_ns: i64, requested_ms: u64) -> Snapshot {
         let since = requested_ms.saturating_sub(self.old.requested_ms);
         let elapsed_ns = i64::try_from(since.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
         let timing = Timing { resolution_ns, elapsed_ns };
@@ -181,11 +209,18 @@ impl Sink for Intake {
 
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {
         let at = self.row(metric, key)?;
-        let row = &mut self.rows[at];
-        if row.seen == 0 {
-            self.touched += 1;
-            row.turn = self.touched;
-        }
-        row.take(metric, sample)
+        self.take(at, metric, sample)
+    }
+
+    fn expects(&self, metric: Metric) -> Option<[&[u8]; 3]> {
+        let at = self.old.layout.expected(self.cursors[metric as usize])?;
+        Some(self.old.layout.bytes(at))
+    }
+
+    fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+        let cursor = &mut self.cursors[metric as usize];
+        let Some(at) = self.old.layout.expected(*cursor) else { return Ok(()) };
+        *cursor += 1;
+        self.take(at, metric, sample)
     }
 }

@@ -10,6 +10,8 @@ pub(super) struct Layout {
     containers: Box<[Container]>,
     /// Containers in the order of the body, which is that of the next body too unless one comes or goes.
     order: Box<[u32]>,
+    /// Whether no name holds a character that is escaped in a label of an exposition.
+    is_plain: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +63,7 @@ impl Layout {
             last = Some(*names);
         }
         Self {
+            is_plain: !text.contains(['"', '\\', '\n']),
             text: text.into_boxed_str(),
             pods: pods.into_boxed_slice(),
             containers: containers.into_boxed_slice(),
@@ -115,6 +118,11 @@ impl Layout {
         Names { namespace, pod, container: self.container(at) }
     }
 
+    /// The container that a body like the last one has at the position `cursor`, if its names stand there as they are.
+    pub(super) fn expected(&self, cursor: usize) -> Option<usize> {
+        if self.is_plain { self.order.get(cursor).map(|at| *at as usize) } else { None }
+    }
+
     /// Finds a container by its names as bytes. `cursor` is the position in the order of the body where it
     /// is expected; a hit moves it on.
     pub(super) fn find(&self, names: [&[u8]; 3], cursor: &mut usize) -> Option<usize> {
@@ -133,7 +141,8 @@ impl Layout {
         self.containers_of(row).find(|at| self.container(*at).as_bytes() == container)
     }
 
-    fn bytes(&self, at: usize) -> [&[u8]; 3] {
+    /// Namespace, pod and container as bytes.
+    pub(super) fn bytes(&self, at: usize) -> [&[u8]; 3] {
         let Names { namespace, pod, container } = self.names(at);
         [namespace.as_bytes(), pod.as_bytes(), container.as_bytes()]
     }

@@ -34,11 +34,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::index::Index;
 pub use self::intake::Intake;
-use self::intake::Snapshot;
+use self::intake::{Rows, Snapshot};
 use self::layout::Layout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
@@ -46,6 +46,10 @@ use crate::discover::{Directory, Node};
 
 /// So many nodes that went are remembered.
 const MOST_GONE: usize = 256;
+
+/// Room for intakes that is kept: so many, none of more rows.
+const KEEP: usize = 4;
+const KEEP_ROWS: usize = 4096;
 
 /// How the store judges samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub struct Store {
     directory: Arc<Directory>,
     state: RwLock<State>,
     was_ready: AtomicBool,
+    /// Room of intakes that are over.
+    spare: Mutex<Vec<Rows>>,
 }
 
 #[derive(Default)]
@@ -160,7 +166,13 @@ impl Store {
     /// An empty store.
     #[must_use]
     pub fn new(directory: Arc<Directory>, config: Config) -> Self {
-        Self { config, directory, state: RwLock::default(), was_ready: AtomicBool::new(false) }
+        Self {
+            config,
+            directory,
+            state: RwLock::default(),
+            was_ready: AtomicBool::new(false),
+            spare: Mutex::default(),
+        }
     }
 
     /// Makes room for a node. Another one of the same name is removed first.
@@ -198,8 +210,9 @@ impl Store {
     /// Begins to take a body; `None` when the node is gone.
     #[must_use]
     pub fn intake(&self, ticket: Ticket) -> Option<Intake> {
-        let state = self.state.read();
-        Some(Intake::new(state.valid(ticket)?.snapshot.clone()))
+        let old = self.state.read().valid(ticket)?.snapshot.clone();
+        let rows = self.spare.lock().pop().unwrap_or_default();
+        Some(Intake::new(old, rows))
     }
 
     /// Ends taking a body whose request began at `requested_ms` (of [`Directory::now_ms`]); `None` when the
@@ -208,6 +221,7 @@ impl Store {
         let newest_timestamp_ns = intake.newest_ns();
         let resolution_ns = i64::try_from(self.config.resolution.as_nanos()).unwrap_or(i64::MAX);
         let snapshot = Arc::new(intake.finish(resolution_ns, requested_ms));
+        self.spare(intake.into_rows());
         let put = Put {
             node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
             newest_timestamp_ns,
@@ -233,6 +247,14 @@ impl Store {
         }
         drop(old); // Freed outside the lock.
         Some(put)
+    }
+
+    /// Keeps the room of an intake for another one.
+    fn spare(&self, rows: Rows) {
+        let mut spare = self.spare.lock();
+        if rows.capacity() <= KEEP_ROWS && spare.len() < KEEP {
+            spare.push(rows);
+        }
     }
 
     /// A scrape failed. The last good sample stays.
