@@ -77,7 +77,7 @@ pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report>
         fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
         let server = Server::start(cluster, &directory, program, address, resolution)?;
         client.apply(&registration(address))?;
-        let program = program.file_name().map(Path::new).unwrap_or(program);
+        let program = program.file_name().map_or(program.as_path(), Path::new);
         let mut case = Case { name: format!("{}, {resolution}", program.display()), seconds: Vec::new() };
         for step in 0..steps {
             let seconds = progress.step(&format!("{}: step {}", case.name, step + 1), |told| {
