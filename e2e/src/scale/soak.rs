@@ -50,6 +50,7 @@ pub async fn soak(server: &mut Running, minutes: u32, progress: &Progress) -> Re
             soak.lists += 1;
             tokio::time::sleep_until((began + pause * soak.lists).into()).await;
         }
+        tokio::time::sleep_until((began + Duration::from_secs(60) * minute).into()).await;
         server.process.check()?;
         let memory = usage::memory(pid);
         soak.peak_mb = memory.peak_mb;

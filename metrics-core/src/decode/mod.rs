@@ -66,7 +66,7 @@ pub trait Sink {
         let _ = metric;
         None
     }
-    /// A value of the container that [`Sink::expects`] told.
+    /// A value of the container that [`Sink::expects`] told; whoever implements one implements the other.
     fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let _ = (metric, sample);
         Ok(())

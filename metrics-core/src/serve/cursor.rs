@@ -34,8 +34,7 @@ impl Selection {
     /// Whether an object of this key and these labels, wherever it comes from, is selected.
     pub(super) fn covers(&self, (namespace, name): (&str, &str), labels: &Labels) -> bool {
         self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
-            && self.fields.matches(namespace, name)
-            && self.labels.matches(labels)
+            && self.takes((namespace, name), labels)
     }
 
     /// The namespace to look in, if there is but one.
@@ -113,23 +112,24 @@ impl Cursor {
     pub(super) fn advance(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
         let rows = self.rows.clone();
         let after = self.after.take();
-        let mut stopped_at = None;
+        // Who picks and who visits both note where they stopped; the visitor is the later one, and stops before.
+        let stopped_at = RefCell::new(None);
         let (selection, until) = (&self.selection, self.until.as_ref());
         let mut visited = 0;
-        let mut pick = |key: (&str, &str), labels: &Labels, stopped_at: &mut Option<Key>| {
+        let mut pick = |key: (&str, &str), labels: &Labels| {
             if visited == MOST_VISITED || until.is_some_and(|until| key > until.parts()) {
                 return Pick::End;
             }
             visited += 1;
             if visited == MOST_VISITED {
-                *stopped_at = Some(Key::new(key));
+                *stopped_at.borrow_mut() = Some(Key::new(key));
             }
             if selection.takes(key, labels) { Pick::Take } else { Pick::Skip }
         };
-        let mut step = |row: Row<'_>, stopped_at: &mut Option<Key>| {
+        let mut step = |row: Row<'_>| {
             let flow = visit(row);
             if flow.is_break() {
-                *stopped_at = Some(Key::new(row.key()));
+                *stopped_at.borrow_mut() = Some(Key::new(row.key()));
             }
             flow
         };
@@ -138,43 +138,37 @@ impl Cursor {
             (Resource::Nodes, _, Some(name)) => {
                 if behind("", name) {
                     rows.node(name, &mut |row| {
-                        if pick(("", row.name), row.labels, &mut stopped_at) == Pick::Take {
+                        if pick(("", row.name), row.labels) == Pick::Take {
                             let _ = visit(Row::Node(row));
                         }
                     });
-                    stopped_at = None;
+                    stopped_at.take();
                 }
             }
             (Resource::Pods, Some(namespace), Some(name)) => {
                 if behind(namespace, name) {
                     rows.pod(namespace, name, &mut |row| {
-                        if pick((row.namespace, row.name), row.labels, &mut stopped_at) == Pick::Take {
+                        if pick((row.namespace, row.name), row.labels) == Pick::Take {
                             let _ = visit(Row::Pod(row));
                         }
                     });
-                    stopped_at = None;
+                    stopped_at.take();
                 }
             }
             (Resource::Nodes, ..) => {
                 let after = after.as_ref().map(|key| key.name.as_str());
-                rows.nodes(after, &mut |row| match pick(("", row.name), row.labels, &mut stopped_at) {
-                    Pick::Take => step(Row::Node(row), &mut stopped_at),
+                rows.nodes(after, &mut |row| match pick(("", row.name), row.labels) {
+                    Pick::Take => step(Row::Node(row)),
                     Pick::Skip => ControlFlow::Continue(()),
                     Pick::End => ControlFlow::Break(()),
                 });
             }
             (Resource::Pods, namespace, _) => {
                 let after = after.as_ref().map(Key::parts);
-                // Both note where they stopped; the visitor is the later one, and stops before.
-                let stopped = RefCell::new(&mut stopped_at);
-                rows.pods(
-                    namespace,
-                    after,
-                    &mut |key, labels| pick(key, labels, &mut stopped.borrow_mut()),
-                    &mut |row| step(Row::Pod(row), &mut stopped.borrow_mut()),
-                );
+                rows.pods(namespace, after, &mut pick, &mut |row| step(Row::Pod(row)));
             }
         }
+        let stopped_at = stopped_at.into_inner();
         self.finished = stopped_at.is_none();
         self.after = stopped_at;
     }

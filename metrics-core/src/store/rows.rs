@@ -271,19 +271,19 @@ impl Store {
             let [one] = &sought;
             // What is read at another node changes when that does.
             if let Some(since) = self.shown(one)
-                && state.locate(namespace, name).is_some_and(|(place, ..)| place == at)
+                && one.place.is_some_and(|(place, _)| place == at)
             {
                 let new = since >= versions.start;
                 // To whom the snapshot before is known, a sample that repeats is no news.
                 let repeats = slot.previous < versions.start
                     && slot.snapshot.repeats(layout.containers_of(row))
                     && state.index.candidates(namespace, name).count() == 1;
-                containers.clear();
-                containers.extend(one.containers());
-                if (new || !repeats)
-                    && let Some(row) = one.row(&containers)
-                {
-                    visit(Change::Pod { row: &row, new });
+                if new || !repeats {
+                    containers.clear();
+                    containers.extend(one.containers());
+                    if let Some(row) = one.row(&containers) {
+                        visit(Change::Pod { row: &row, new });
+                    }
                 }
             }
         }

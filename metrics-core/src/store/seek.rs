@@ -22,8 +22,8 @@ pub(super) struct Sought<'a> {
     pub(super) name: &'a str,
     pub(super) pod: &'a Pod,
     hash: u64,
-    /// Slot and row, once there is one.
-    place: Option<(usize, usize)>,
+    /// Slot and row of its samples.
+    pub(super) place: Option<(usize, usize)>,
     /// Whether there may be another.
     ambiguous: bool,
     found: Option<Found<'a>>,
@@ -92,8 +92,8 @@ impl State {
                 .zip(one.found.as_ref())
                 .is_some_and(|((_, row), found)| found.layout.pod(row) == (one.namespace, one.name));
             if one.ambiguous || !is_it {
-                let place = self.locate(one.namespace, one.name);
-                one.found = place.map(|(slot, row)| Found::at(&self.slots[slot], row));
+                one.place = self.locate(one.namespace, one.name);
+                one.found = one.place.map(|(slot, row)| Found::at(&self.slots[slot], row));
             }
         }
         for one in sought {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Config, Put, Store, Ticket};
-use crate::decode::{Context, Format, decode};
+use crate::decode::{BadSeries, Context, Format, decode};
 use crate::discover::{Directory, Node};
 use crate::labels::Labels;
 use crate::rows::{Lookup, Pick, Rows};
@@ -119,6 +119,33 @@ impl Bench {
         let (namespace, name) = key.split_once('/').unwrap();
         self.store.pod(namespace, name, &mut |row| assert_eq!((row.namespace, row.name), (namespace, name)))
     }
+}
+
+/// A line that is as expected is not taken apart; one that only looks so must be.
+#[test]
+fn a_name_with_quotes_is_no_excuse_for_a_malformed_line() {
+    let bench = Bench::new();
+    let node = bench.node("a", "1");
+    bench.synced();
+    let read = |line: &str| {
+        let mut intake = bench.store.intake(node).unwrap();
+        let context = Context { format: Format::Text, default_timestamp_ns: 1 };
+        let report = decode(line.as_bytes(), context, &mut intake);
+        bench.store.put(node, intake, bench.directory.now_ms()).unwrap();
+        (report.taken, report.bad[BadSeries::Labels as usize])
+    };
+    let line = |pod: &str| {
+        format!("container_cpu_usage_seconds_total{{container=\"c\",namespace=\"n\",pod=\"{pod}\"}} 1 1\n")
+    };
+    for _ in 0..2 {
+        assert_eq!(read(&line("p")), (1, 0), "the second time it is expected");
+    }
+    let escaped = line(r#"p\"x"#);
+    for _ in 0..2 {
+        assert_eq!(read(&escaped), (1, 0));
+    }
+    assert_eq!(read(&line("p\"x")), (0, 1), "not escaped");
+    assert_eq!(read(&escaped.repeat(2)), (1, 0), "the repeated one is a duplicate");
 }
 
 #[test]
