@@ -60,9 +60,9 @@ pub struct Intake {
 
 /// Room for the values of a body.
 #[derive(Debug, Default)]
-pub(super) struct Rows(Vec<Row>);
+pub(super) struct Room(Vec<Row>);
 
-impl Rows {
+impl Room {
     /// How many there is room for.
     pub(super) fn capacity(&self) -> usize {
         self.0.capacity()
@@ -105,8 +105,8 @@ impl Row {
 }
 
 impl Intake {
-    /// On top of `old`; `rows` are of an earlier intake, for their room.
-    pub(super) fn new(old: Arc<Snapshot>, Rows(mut rows): Rows) -> Self {
+    /// On top of `old`; the room is that of an earlier intake.
+    pub(super) fn new(old: Arc<Snapshot>, Room(mut rows): Room) -> Self {
         rows.clear();
         rows.resize(old.layout.containers(), Row::default());
         Self {
@@ -157,9 +157,9 @@ impl Intake {
         row.take(metric, sample)
     }
 
-    /// Its rows, for the next intake.
-    pub(super) fn into_rows(self) -> Rows {
-        Rows(self.rows)
+    /// Its room, for the next intake.
+    pub(super) fn into_room(self) -> Room {
+        Room(self.rows)
     }
 
     /// The snapshot after this body.

@@ -38,7 +38,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::index::Index;
 pub use self::intake::Intake;
-use self::intake::{Rows, Snapshot};
+use self::intake::{Room, Snapshot};
 use self::layout::Layout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
@@ -76,7 +76,7 @@ pub struct Store {
     state: RwLock<State>,
     was_ready: AtomicBool,
     /// Room of intakes that are over.
-    spare: Mutex<Vec<Rows>>,
+    spare: Mutex<Vec<Room>>,
 }
 
 #[derive(Default)]
@@ -211,8 +211,8 @@ impl Store {
     #[must_use]
     pub fn intake(&self, ticket: Ticket) -> Option<Intake> {
         let old = self.state.read().valid(ticket)?.snapshot.clone();
-        let rows = self.spare.lock().pop().unwrap_or_default();
-        Some(Intake::new(old, rows))
+        let room = self.spare.lock().pop().unwrap_or_default();
+        Some(Intake::new(old, room))
     }
 
     /// Ends taking a body whose request began at `requested_ms` (of [`Directory::now_ms`]); `None` when the
@@ -221,7 +221,7 @@ impl Store {
         let newest_timestamp_ns = intake.newest_ns();
         let resolution_ns = i64::try_from(self.config.resolution.as_nanos()).unwrap_or(i64::MAX);
         let snapshot = Arc::new(intake.finish(resolution_ns, requested_ms));
-        self.spare(intake.into_rows());
+        self.spare(intake.into_room());
         let put = Put {
             node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
             newest_timestamp_ns,
@@ -250,10 +250,10 @@ impl Store {
     }
 
     /// Keeps the room of an intake for another one.
-    fn spare(&self, rows: Rows) {
+    fn spare(&self, room: Room) {
         let mut spare = self.spare.lock();
-        if rows.capacity() <= KEEP_ROWS && spare.len() < KEEP {
-            spare.push(rows);
+        if room.capacity() <= KEEP_ROWS && spare.len() < KEEP {
+            spare.push(room);
         }
     }
 
