@@ -8,11 +8,19 @@ use std::collections::BTreeMap;
 /// Two allocations whatever their number: there are some for every node and every template of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
-    /// Keys and values, one behind the other.
+    /// Keys and values as the members of a JSON object, but for escapes: `"a":"1","b":"2"`. Lists are full of labels,
+    /// and so they are copied instead of written.
     text: Box<str>,
     /// Where each key and its value end in it.
     ends: Box<[(u32, u32)]>,
+    /// Whether a key or value has characters that Kubernetes does not allow in labels, which may need an escape.
+    irregular: bool,
 }
+
+/// Between a key and its value.
+const COLON: &str = "\":\"";
+/// Between a value and the next key.
+const COMMA: &str = "\",\"";
 
 impl Labels {
     /// The value of `key`.
@@ -43,10 +51,16 @@ impl Labels {
         self.ends.is_empty()
     }
 
+    /// The members of a JSON object, if they stand here as JSON has them; else they are to be written one by one.
+    #[must_use]
+    pub fn json_members(&self) -> Option<&str> {
+        (!self.irregular).then_some(&self.text)
+    }
+
     fn at(&self, at: usize) -> (&str, &str) {
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1 as usize);
+        let start = at.checked_sub(1).map_or(1, |before| self.ends[before].1 as usize + COMMA.len());
         let (key, value) = (self.ends[at].0 as usize, self.ends[at].1 as usize);
-        (&self.text[start..key], &self.text[key..value])
+        (&self.text[start..key], &self.text[key + COLON.len()..value])
     }
 }
 
@@ -57,16 +71,29 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
             labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let mut text = String::new();
         let mut ends = Vec::with_capacity(ordered.len());
+        let mut irregular = false;
         for (key, value) in ordered {
-            let start = text.len();
-            let end = |length: usize| u32::try_from(start + length);
-            let (Ok(key_end), Ok(value_end)) = (end(key.len()), end(key.len() + value.len())) else { break };
+            let key_start = text.len() + if ends.is_empty() { 1 } else { COMMA.len() };
+            let key_end = key_start + key.len();
+            let value_end = key_end + COLON.len() + value.len();
+            let (Ok(key_end), Ok(value_end)) = (u32::try_from(key_end), u32::try_from(value_end)) else { break };
+            text.push_str(if ends.is_empty() { "\"" } else { COMMA });
             text.push_str(&key);
+            text.push_str(COLON);
             text.push_str(&value);
             ends.push((key_end, value_end));
+            irregular |= !(is_regular(&key) && is_regular(&value));
         }
-        Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() }
+        if !ends.is_empty() {
+            text.push('"');
+        }
+        Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice(), irregular }
     }
+}
+
+/// Whether all characters are such as labels have (Kubernetes, "Labels and Selectors").
+fn is_regular(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
 }
 
 #[cfg(test)]
@@ -89,5 +116,19 @@ mod tests {
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]), "the border between key and value counts");
         assert_eq!(of(&[("", "x")]).get(""), Some("x"));
         assert!(of(&[]).is_empty() && of(&[]) == Labels::default());
+    }
+
+    #[test]
+    fn json_members_are_there_unless_something_is_to_be_escaped() {
+        let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
+        assert_eq!(of(&[]).json_members(), Some(""));
+        let usual = of(&[("tier", "a_b.c-1"), ("example.com/app", "")]);
+        assert_eq!(usual.json_members(), Some(r#""example.com/app":"","tier":"a_b.c-1""#));
+        for odd in ["\"", "\\", "<", "\u{e9}", "\n", " "] {
+            let labels = of(&[("a", odd), ("b", "2")]);
+            assert_eq!(labels.json_members(), None, "{odd:?}");
+            assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", odd), ("b", "2")]);
+            assert_eq!(of(&[(odd, "1")]).json_members(), None, "{odd:?}");
+        }
     }
 }

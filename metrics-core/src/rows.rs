@@ -4,6 +4,7 @@
 //! decode, store) knows nothing of HTTP; everything after it (serve) knows nothing of kubelets.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::labels::Labels;
 
@@ -163,6 +164,9 @@ pub trait Rows: Send + Sync + 'static {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 
+    /// Reads the same rows in a way that they can be read again as they were.
+    fn keeper(self: Arc<Self>) -> Box<dyn Keeper>;
+
     /// Visits what a node that left was last, under the labels that it had; not at all where that is forgotten.
     fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>));
 
@@ -180,4 +184,26 @@ pub trait Rows: Send + Sync + 'static {
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired>;
+}
+
+/// Rows that are read twice: for an encoding that says how long a list is before its content. Costs some bytes a row,
+/// and what it read last is not freed before it.
+pub trait Keeper: Send {
+    /// The same as [`Rows::nodes`]. What is visited is kept, the row included at which the visitor breaks.
+    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+
+    /// The same as [`Rows::pods`]. What is visited is kept, the row included at which the visitor breaks.
+    fn pods(
+        &mut self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    );
+
+    /// Visits the nodes that were kept, in order, until the visitor breaks; the next call goes on behind that.
+    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+
+    /// Visits the pods that were kept, in order, until the visitor breaks; the next call goes on behind that.
+    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>);
 }

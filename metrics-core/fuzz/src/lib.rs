@@ -17,7 +17,7 @@ use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
-    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
 };
 use metrics_core::serve::{Api, Config, request_info};
 
@@ -165,6 +165,10 @@ impl Rows for Few {
         }
     }
 
+    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+        Box::new(Unused)
+    }
+
     fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
     fn left_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
@@ -176,6 +180,29 @@ impl Rows for Few {
     fn next_change(&self, _: Kind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
         if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
+}
+
+/// Rows so few are never read twice.
+struct Unused;
+
+impl Keeper for Unused {
+    fn nodes(&mut self, _: Option<&str>, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        unreachable!();
+    }
+
+    fn pods(
+        &mut self,
+        _: Option<&str>,
+        _: Option<(&str, &str)>,
+        _: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        unreachable!();
+    }
+
+    fn nodes_again(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
+
+    fn pods_again(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
 }
 
 static API: LazyLock<Api> = LazyLock::new(|| {

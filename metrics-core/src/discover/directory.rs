@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
 use super::changes::{Changes, Shown};
+use super::hint::Hint;
 use super::interner::Interner;
 use super::node::Node;
 use crate::labels::Labels;
@@ -69,6 +70,8 @@ pub struct Pod {
     pub since_ms: u64,
     /// Since when clients have been shown its row.
     pub shown: Shown,
+    /// Where its samples were last.
+    pub hint: Hint,
     uid: Uid,
     list: u32,
 }
@@ -265,7 +268,7 @@ impl Directory {
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
-            pods.insert(namespace, name, Pod { labels, since_ms, shown: Shown::default(), uid, list });
+            pods.insert(namespace, name, Pod { labels, since_ms, shown: Shown::default(), hint: Hint::default(), uid, list });
             None
         };
         drop(pods);

@@ -8,6 +8,7 @@
 mod address;
 mod changes;
 mod directory;
+mod hint;
 mod interner;
 mod meta;
 mod node;

@@ -8,7 +8,7 @@ use super::continuation::Key;
 use super::resource::{Resource, Row};
 use super::selector::{FieldSelector, LabelSelector};
 use crate::labels::Labels;
-use crate::rows::{Pick, Rows};
+use crate::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
 
 /// After so many rows a batch ends even if hardly any was selected, so that no call takes long.
 const MOST_VISITED: usize = 4096;
@@ -83,17 +83,33 @@ pub(super) struct Cursor {
     after: Option<Key>,
     until: Option<Key>,
     finished: bool,
+    /// Whether the rows of a list of many are kept.
+    keeper: Option<Box<dyn Keeper>>,
 }
 
 impl Cursor {
     /// Stands before the first row behind the key `after`.
     pub(super) fn new(rows: Arc<dyn Rows>, selection: Selection, after: Option<Key>) -> Self {
-        Self { rows, selection, after, until: None, finished: false }
+        Self { rows, selection, after, until: None, finished: false, keeper: None }
     }
 
     /// Whether all rows have been visited.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// From now on rows are kept, to be visited again.
+    pub(super) fn keep(&mut self) {
+        self.keeper.get_or_insert_with(|| self.rows.clone().keeper());
+    }
+
+    /// Visits the rows that were kept, in order, until the visitor breaks; the next call goes on behind that.
+    pub(super) fn again(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
+        let Some(keeper) = &mut self.keeper else { return };
+        match self.selection.resource {
+            Resource::Nodes => keeper.nodes_again(&mut |row| visit(Row::Node(row))),
+            Resource::Pods => keeper.pods_again(&mut |row| visit(Row::Pod(row))),
+        }
     }
 
     /// Ends behind the row of this key, which may be gone by then.
@@ -157,15 +173,23 @@ impl Cursor {
             }
             (Resource::Nodes, ..) => {
                 let after = after.as_ref().map(|key| key.name.as_str());
-                rows.nodes(after, &mut |row| match pick(("", row.name), row.labels) {
+                let mut each = |row: &NodeRow<'_>| match pick(("", row.name), row.labels) {
                     Pick::Take => step(Row::Node(row)),
                     Pick::Skip => ControlFlow::Continue(()),
                     Pick::End => ControlFlow::Break(()),
-                });
+                };
+                match &mut self.keeper {
+                    Some(keeper) => keeper.nodes(after, &mut each),
+                    None => rows.nodes(after, &mut each),
+                }
             }
             (Resource::Pods, namespace, _) => {
                 let after = after.as_ref().map(Key::parts);
-                rows.pods(namespace, after, &mut pick, &mut |row| step(Row::Pod(row)));
+                let mut each = |row: &PodRow<'_>| step(Row::Pod(row));
+                match &mut self.keeper {
+                    Some(keeper) => keeper.pods(namespace, after, &mut pick, &mut each),
+                    None => rows.pods(namespace, after, &mut pick, &mut each),
+                }
             }
         }
         let stopped_at = stopped_at.into_inner();

@@ -36,19 +36,18 @@ pub(super) fn push(out: &mut Vec<u8>, nanoseconds: i64) {
     }
 }
 
-/// Appends `value / unit` with as many decimals as it takes; `unit` is a power of ten.
+/// Appends `value / unit` with as many decimals as it takes; `unit` is a power of ten, at most a second.
 fn push_fraction(out: &mut Vec<u8>, value: u64, unit: u64) {
     push_decimal(out, value / unit);
-    let mut rest = value % unit;
-    let mut place = unit / 10;
-    if rest > 0 {
-        out.push(b'.');
+    let rest = value % unit;
+    if rest == 0 {
+        return;
     }
-    while rest > 0 {
-        push_decimal(out, rest / place);
-        rest %= place;
-        place /= 10;
-    }
+    // Nine decimals, whatever the unit; a one before them keeps their zeros.
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(SECOND + rest * (SECOND / unit)).trim_end_matches('0');
+    out.push(b'.');
+    out.extend_from_slice(&digits.as_bytes()[1..]);
 }
 
 #[cfg(test)]

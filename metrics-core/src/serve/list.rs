@@ -1,11 +1,10 @@
 //! A list as a stream of chunks.
 //!
-//! Rows are pulled in batches as the client takes chunks, so a JSON, YAML or Table list of any length costs
-//! one chunk of memory, and no lock is held in between. Protobuf is different: `runtime.Unknown.raw` states
-//! its length before its content, a repeated `raw` replaces the one before, and rows may change between a
-//! pass that measures and one that writes. So the encoded items are collected first, in chunks, and freed as
-//! they are sent: the cost is the answer itself, the most compact of the encodings, and nothing is encoded
-//! twice. Collecting yields between batches, so other requests go on.
+//! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
+//! is held in between. Protobuf takes two turns: `runtime.Unknown.raw` states its length before its content. A short
+//! list is encoded at once. What is beyond that is measured first, and kept as rows, which are some bytes each and do not
+//! change; then it is encoded from there as the client takes it. Measuring yields between batches, so other requests go
+//! on.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -15,9 +14,16 @@ use bytes::Bytes;
 use super::cursor::{Cursor, PageEnd};
 use super::encode::{Indent, Shape, Yaml, json, protobuf};
 use super::negotiate::{Format, Layout};
+use super::resource::Row;
 
 /// A chunk is sent once it is this long.
 const CHUNK: usize = 32 * 1024;
+
+/// So much of a list of protobuf is encoded in one turn: short lists are not worth two.
+const ENCODED_AT_ONCE: usize = 2 * CHUNK;
+
+/// So many rows are measured before others have their turn, some tenths of a millisecond.
+const MEASURED_AT_ONCE: usize = 1024;
 
 /// A list on its way to the client.
 pub(super) struct List {
@@ -32,6 +38,7 @@ pub(super) struct List {
 
 enum Encoding {
     Text { filter: Filter, begun: bool, ended: bool },
+    /// What is encoded already, the length of it and of the rows that are kept, and whether the head was sent.
     Protobuf { chunks: VecDeque<Bytes>, length: usize, headed: bool },
 }
 
@@ -139,26 +146,47 @@ impl List {
             return Step::End;
         };
         if !cursor.is_finished() {
-            let mut out = Vec::with_capacity(CHUNK + 2048);
-            cursor.advance(&mut |row| {
-                protobuf::item(&mut out, shape, row);
-                if out.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            *length += out.len();
-            if !out.is_empty() {
-                // The last chunk, or one cut short by a batch without matches, may be far from full.
-                if out.len() < CHUNK / 2 {
-                    out.shrink_to_fit();
-                }
-                chunks.push_back(out.into());
+            if *length < ENCODED_AT_ONCE {
+                let out = encoded(shape, |visit| cursor.advance(visit));
+                *length += out.len();
+                chunks.extend(Some(out).filter(|out| !out.is_empty()));
+            } else {
+                cursor.keep();
+                let mut measured = 0;
+                cursor.advance(&mut |row| {
+                    *length += protobuf::item_length(shape, row);
+                    measured += 1;
+                    if measured < MEASURED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
             }
             return Step::Again;
         }
         if !std::mem::replace(headed, true) {
             return Step::Chunk(protobuf::list_head(shape, continuation, *length).into());
         }
-        chunks.pop_front().map_or(Step::End, Step::Chunk)
+        if let Some(chunk) = chunks.pop_front() {
+            return Step::Chunk(chunk);
+        }
+        let out = encoded(shape, |visit| cursor.again(visit));
+        if out.is_empty() { Step::End } else { Step::Chunk(out) }
     }
+}
+
+/// Items of a list in protobuf, about a chunk of them, out of the rows that `rows` lets visit.
+fn encoded(
+    shape: &Shape,
+    rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>),
+) -> Bytes {
+    let mut out = Vec::with_capacity(CHUNK + 2048);
+    rows(&mut |row| {
+        protobuf::item(&mut out, shape, row);
+        if out.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    // The last chunk, or one cut short by a batch without matches, may be far from full.
+    if out.len() < CHUNK / 2 {
+        out.shrink_to_fit();
+    }
+    out.into()
 }
 
 fn filtered(json: &[u8], filter: impl FnOnce(&mut Vec<u8>, &[u8])) -> Bytes {

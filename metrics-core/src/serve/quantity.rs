@@ -1,20 +1,22 @@
 //! Quantities in canonical form: no fraction, no exponent, the largest suffix that loses nothing
 //! (k8s.io/apimachinery `resource.Quantity`, "canonical form").
 
+use super::encode::Out;
+
 const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// The place of "no suffix" in [`DECIMAL`].
 const ONES: usize = 3;
 
 /// Appends CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
-pub(super) fn push_cpu(out: &mut Vec<u8>, nanocores: u64) {
+pub(super) fn push_cpu(out: &mut impl Out, nanocores: u64) {
     push_scaled(out, nanocores, 1000, &DECIMAL);
 }
 
 /// Appends bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
 ///
 /// Below 1024 the API's canonical form of a `BinarySI` quantity is the decimal one: 1000 bytes are `1k`.
-pub(super) fn push_bytes(out: &mut Vec<u8>, bytes: u64) {
+pub(super) fn push_bytes(out: &mut impl Out, bytes: u64) {
     if bytes < 1024 {
         push_scaled(out, bytes, 1000, &DECIMAL[ONES..]);
     } else {
@@ -22,9 +24,9 @@ pub(super) fn push_bytes(out: &mut Vec<u8>, bytes: u64) {
     }
 }
 
-fn push_scaled(out: &mut Vec<u8>, mut value: u64, base: u64, suffixes: &[&str]) {
+fn push_scaled(out: &mut impl Out, mut value: u64, base: u64, suffixes: &[&str]) {
     if value == 0 {
-        out.push(b'0');
+        out.put(b"0");
         return;
     }
     let mut suffix = 0;
@@ -32,26 +34,13 @@ fn push_scaled(out: &mut Vec<u8>, mut value: u64, base: u64, suffixes: &[&str]) 
         value /= base;
         suffix += 1;
     }
-    push_decimal(out, value);
-    out.extend_from_slice(suffixes[suffix].as_bytes());
+    out.put_decimal(value);
+    out.put(suffixes[suffix].as_bytes());
 }
 
 /// Appends an integer in decimal.
-pub(super) fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        // A remainder by ten fits a byte.
-        #[allow(clippy::cast_possible_truncation)]
-        let digit = (value % 10) as u8;
-        digits[at] = b'0' + digit;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub(super) fn push_decimal(out: &mut impl Out, value: u64) {
+    out.put_decimal(value);
 }
 
 #[cfg(test)]
@@ -60,7 +49,7 @@ mod tests {
 
     use super::{push_bytes, push_cpu};
 
-    fn text(push: fn(&mut Vec<u8>, u64), value: u64) -> String {
+    fn text(push: impl Fn(&mut Vec<u8>, u64), value: u64) -> String {
         let mut out = Vec::new();
         push(&mut out, value);
         String::from_utf8(out).unwrap()

@@ -12,6 +12,8 @@ use super::layout::Layout;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     places: HashTable<Place>,
+    /// How many places have the hash of another one.
+    repeated: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -23,11 +25,20 @@ pub(super) struct Place {
     pub(super) row: u32,
 }
 
+impl Place {
+    /// Slot and row.
+    pub(super) fn at(self) -> (usize, usize) {
+        (self.slot as usize, self.row as usize)
+    }
+}
+
 impl Index {
     /// Adds the pods of a layout that is now in `slot`.
     pub(super) fn insert(&mut self, slot: u32, layout: &Layout) {
         for row in 0..layout.pods() {
             let place = self.place(slot, row, layout);
+            let known = self.candidates_of(place.hash).next().is_some();
+            self.repeated += usize::from(known);
             self.places.insert_unique(place.hash, place, |place| place.hash);
         }
     }
@@ -38,8 +49,15 @@ impl Index {
             let place = self.place(slot, row, layout);
             if let Ok(entry) = self.places.find_entry(place.hash, |candidate| *candidate == place) {
                 entry.remove();
+                let others = self.candidates_of(place.hash).next().is_some();
+                self.repeated -= usize::from(others);
             }
         }
+    }
+
+    /// Whether a pod that is in one place is in no other, whichever it is.
+    pub(super) fn is_unambiguous(&self) -> bool {
+        self.repeated == 0
     }
 
     /// Places where a pod of this name may be: the hash agrees, the name is for the caller to compare.

@@ -1,5 +1,6 @@
 //! Which containers a node runs: names alone, shared between snapshots for as long as they do not change.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Pods ordered by namespace and name, their containers by name, all text in one allocation.
@@ -47,6 +48,8 @@ impl Layout {
         let mut text = String::new();
         let mut pods: Vec<Pod> = Vec::new();
         let mut containers = Vec::with_capacity(ordered.len());
+        // Pods of a kind have containers of the same names: each is written once.
+        let mut written: HashMap<&str, Span> = HashMap::new();
         let mut last: Option<Names<'_>> = None;
         for names in ordered {
             let same_namespace = last.is_some_and(|last| last.namespace == names.namespace);
@@ -58,7 +61,8 @@ impl Layout {
                 let name = append(&mut text, names.pod);
                 pods.push(Pod { namespace, name, first: index(containers.len()) });
             }
-            let name = append(&mut text, names.container);
+            let name =
+                *written.entry(names.container).or_insert_with(|| append(&mut text, names.container));
             containers.push(Container { name, pod: index(pods.len() - 1) });
             last = Some(*names);
         }

@@ -12,9 +12,13 @@
 mod following;
 mod index;
 mod intake;
+mod keeping;
 mod layout;
 mod metrics;
 mod rate;
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
+mod rereading;
 mod rows;
 mod seek;
 #[cfg(test)]

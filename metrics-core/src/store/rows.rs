@@ -1,14 +1,16 @@
 //! Reading: the rows of the API, in its order.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use super::intake::Snapshot;
+use super::keeping::Keeping;
 use super::rate::Measured;
-use super::seek::{Sought, TOGETHER, Times};
+use super::seek::{Sought, TOGETHER};
 use super::{Slot, State, Store};
 use crate::discover::{Departure, Node, Shown};
 use crate::labels::Labels;
-use crate::rows::{Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
+use crate::rows::{Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
 
 /// Rows between two looks at who waits for the locks.
 const BATCH: usize = 512;
@@ -28,23 +30,7 @@ impl Rows for Store {
     }
 
     fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        let mut after: Option<Box<str>> = after.map(Into::into);
-        loop {
-            let nodes = self.directory.nodes();
-            let state = self.state.read();
-            let now_ms = self.directory.now_ms();
-            let mut last = None;
-            for (node, shown) in nodes.behind(after.as_deref()).take(BATCH) {
-                last = Some(&*node.name);
-                if let Some((row, _)) = self.shown_node(&state, node, shown, now_ms)
-                    && visit(&row).is_break()
-                {
-                    return;
-                }
-            }
-            let Some(last) = last else { return };
-            after = Some(last.into());
-        }
+        self.visit_nodes(after, &mut |_, row| visit(row));
     }
 
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
@@ -71,50 +57,11 @@ impl Rows for Store {
         pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
-        let mut after: Option<(Box<str>, Box<str>)> = after.map(|(a, b)| (a.into(), b.into()));
-        let mut ended = false;
-        while !ended {
-            let pods = self.directory.pods();
-            let state = self.state.read();
-            let now_ms = self.directory.now_ms();
-            let mut containers = Vec::new();
-            let mut last = None;
-            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
-            let mut behind = pods.behind(namespace, key).take(BATCH);
-            let mut sought = Vec::with_capacity(TOGETHER);
-            let mut more = true;
-            while more {
-                sought.clear();
-                while sought.len() < TOGETHER {
-                    let Some((namespace, name, pod)) = behind.next() else {
-                        more = false;
-                        break;
-                    };
-                    match pick((namespace, name), &pod.labels) {
-                        Pick::Take => sought.push(Sought::new(namespace, name, pod)),
-                        Pick::Skip => {}
-                        Pick::End => {
-                            (ended, more) = (true, false);
-                            break;
-                        }
-                    }
-                    last = Some((namespace, name));
-                }
-                state.seek(self, &mut sought, now_ms);
-                for one in &sought {
-                    if self.shown(one).is_some() {
-                        containers.clear();
-                        containers.extend(one.containers());
-                        if one.row(&containers).is_some_and(|row| visit(&row).is_break()) {
-                            return;
-                        }
-                    }
-                }
-            }
-            drop(behind);
-            let Some((last_namespace, last_name)) = last else { return };
-            after = Some((last_namespace.into(), last_name.into()));
-        }
+        self.visit_pods(namespace, after, pick, &mut |_, row| visit(row));
+    }
+
+    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+        Box::new(Keeping::new(self))
     }
 
     fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
@@ -189,13 +136,91 @@ impl Rows for Store {
 impl Sought<'_> {
     /// Its row, of these containers.
     fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
-        let Times { timestamp_ns, window_ns, version } = self.times?;
-        let Self { namespace, name, pod, .. } = *self;
-        Some(PodRow { namespace, name, labels: &pod.labels, version, timestamp_ns, window_ns, containers })
+        let key = (self.namespace, self.name);
+        self.times.map(|times| times.row(key, &self.pod.labels, containers))
     }
 }
 
 impl Store {
+    /// Visits nodes, each with what its row is made of.
+    pub(super) fn visit_nodes(
+        &self,
+        after: Option<&str>,
+        visit: &mut dyn FnMut(&Arc<Node>, &NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        let mut after: Option<Box<str>> = after.map(Into::into);
+        loop {
+            let nodes = self.directory.nodes();
+            let state = self.state.read();
+            let now_ms = self.directory.now_ms();
+            let mut last = None;
+            for (node, shown) in nodes.behind(after.as_deref()).take(BATCH) {
+                last = Some(&*node.name);
+                if let Some((row, _)) = self.shown_node(&state, node, shown, now_ms)
+                    && visit(node, &row).is_break()
+                {
+                    return;
+                }
+            }
+            let Some(last) = last else { return };
+            after = Some(last.into());
+        }
+    }
+
+    /// Visits pods, each with what its row is made of.
+    pub(super) fn visit_pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        visit: &mut dyn FnMut(&Sought<'_>, &PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        let mut after: Option<(Box<str>, Box<str>)> = after.map(|(a, b)| (a.into(), b.into()));
+        let mut ended = false;
+        while !ended {
+            let pods = self.directory.pods();
+            let state = self.state.read();
+            let now_ms = self.directory.now_ms();
+            let mut containers = Vec::new();
+            let mut last = None;
+            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
+            let mut behind = pods.behind(namespace, key).take(BATCH);
+            let mut sought = Vec::with_capacity(TOGETHER);
+            let mut more = true;
+            while more {
+                sought.clear();
+                while sought.len() < TOGETHER {
+                    let Some((namespace, name, pod)) = behind.next() else {
+                        more = false;
+                        break;
+                    };
+                    match pick((namespace, name), &pod.labels) {
+                        Pick::Take => sought.push(Sought::new(namespace, name, pod)),
+                        Pick::Skip => {}
+                        Pick::End => {
+                            (ended, more) = (true, false);
+                            break;
+                        }
+                    }
+                    last = Some((namespace, name));
+                }
+                state.seek(self, &mut sought, now_ms);
+                for one in &sought {
+                    if self.shown(one).is_some() {
+                        containers.clear();
+                        containers.extend(one.containers());
+                        if one.row(&containers).is_some_and(|row| visit(one, &row).is_break()) {
+                            return;
+                        }
+                    }
+                }
+            }
+            drop(behind);
+            let Some((last_namespace, last_name)) = last else { return };
+            after = Some((last_namespace.into(), last_name.into()));
+        }
+    }
+
     /// The row of a node, and since which version it is shown; notes that it is shown from now on, or not any more.
     fn shown_node<'a>(
         &self,
@@ -318,7 +343,7 @@ impl State {
     pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
         let mut found: Option<(usize, usize)> = None;
         for place in self.index.candidates(namespace, name) {
-            let candidate = (place.slot as usize, place.row as usize);
+            let candidate = place.at();
             if self.slots[candidate.0].snapshot.layout.pod(candidate.1) != (namespace, name) {
                 continue;
             }

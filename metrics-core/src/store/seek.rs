@@ -3,15 +3,18 @@
 //! A long list goes in the order of names, but samples lie by node, so each row begins with some seven reads from
 //! anywhere in memory, each of which needs what the one before brought. Row after row they were half the cost of a list
 //! of all pods. So some rows are taken together and each goes one read further in turn: what one waits for, the others
-//! wait for at the same time.
+//! wait for at the same time. And each is first looked for where it was last, which spares the index.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::index::Place;
 use super::intake::Snapshot;
 use super::layout::Layout;
-use super::{Slot, State, Store};
+use super::{State, Store};
 use crate::discover::Pod;
-use crate::rows::ContainerRow;
+use crate::labels::Labels;
+use crate::rows::{ContainerRow, PodRow};
 
 /// So many go together. More would be looked up in vain whenever a chunk of an answer is full.
 pub(super) const TOGETHER: usize = 16;
@@ -21,22 +24,24 @@ pub(super) struct Sought<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
     pub(super) pod: &'a Pod,
-    hash: u64,
+    /// That of its names, if it is looked for in the index.
+    hash: Option<u64>,
     /// Slot and row of its samples.
     pub(super) place: Option<(usize, usize)>,
-    /// Whether there may be another.
+    /// Whether there may be another place.
     ambiguous: bool,
-    found: Option<Found<'a>>,
+    pub(super) found: Option<Found<'a>>,
     /// What comes of it.
     pub(super) times: Option<Times>,
 }
 
 /// Where its samples are.
-struct Found<'a> {
-    snapshot: &'a Snapshot,
-    layout: &'a Layout,
+pub(super) struct Found<'a> {
+    pub(super) snapshot: &'a Arc<Snapshot>,
+    pub(super) layout: &'a Layout,
     containers: Range<usize>,
-    version: u64,
+    /// That of the snapshot.
+    pub(super) version: u64,
 }
 
 /// Timestamp, window and version of a pod's row.
@@ -47,57 +52,119 @@ pub(super) struct Times {
     pub(super) version: u64,
 }
 
+impl Times {
+    /// The row of these times.
+    pub(super) fn row<'a>(
+        self,
+        (namespace, name): (&'a str, &'a str),
+        labels: &'a Labels,
+        containers: &'a [ContainerRow<'a>],
+    ) -> PodRow<'a> {
+        let Self { timestamp_ns, window_ns, version } = self;
+        PodRow { namespace, name, labels, version, timestamp_ns, window_ns, containers }
+    }
+}
+
 impl<'a> Sought<'a> {
     pub(super) fn new(namespace: &'a str, name: &'a str, pod: &'a Pod) -> Self {
-        Self { namespace, name, pod, hash: 0, place: None, ambiguous: false, found: None, times: None }
+        Self { namespace, name, pod, hash: None, place: None, ambiguous: false, found: None, times: None }
     }
 
     /// Its containers, of which all have a rate if it has times.
     pub(super) fn containers(&self) -> impl Iterator<Item = ContainerRow<'a>> {
-        self.found.iter().flat_map(|found| {
-            let of = found.containers.clone();
-            of.map(|at| ContainerRow {
-                name: found.layout.container(at),
-                usage: found.snapshot.containers[at].usage(),
-            })
-        })
+        self.found.iter().flat_map(Found::rows)
     }
 }
 
 impl<'a> Found<'a> {
-    fn at(slot: &'a Slot, row: usize) -> Self {
-        let snapshot = &*slot.snapshot;
+    /// A row of a snapshot, if it has so many.
+    pub(super) fn at(snapshot: &'a Arc<Snapshot>, version: u64, row: usize) -> Option<Self> {
         let layout = &*snapshot.layout;
-        Self { snapshot, layout, containers: layout.containers_of(row), version: slot.version }
+        let containers = (row < layout.pods()).then(|| layout.containers_of(row))?;
+        Some(Self { snapshot, layout, containers, version })
+    }
+
+    /// The containers.
+    pub(super) fn rows(&self) -> impl Iterator<Item = ContainerRow<'a>> {
+        let Self { snapshot, layout, containers, .. } = self;
+        let (snapshot, layout) = (*snapshot, *layout);
+        containers.clone().map(|at| ContainerRow {
+            name: layout.container(at),
+            usage: snapshot.containers[at].usage(),
+        })
+    }
+
+    /// The times of its row: those of the earliest container.
+    pub(super) fn times(&self) -> Option<Times> {
+        let measured = &self.snapshot.containers[self.containers.clone()];
+        let earliest = measured.iter().min_by_key(|measured| measured.timestamp_ns)?;
+        let (timestamp_ns, window_ns) = (earliest.timestamp_ns, earliest.window_ns);
+        Some(Times { timestamp_ns, window_ns, version: self.version })
+    }
+}
+
+impl<'a> Sought<'a> {
+    fn take(&mut self, place: Option<(usize, usize)>, state: &'a State) {
+        self.place = place;
+        self.found = place.and_then(|(slot, row)| {
+            let slot = state.slots.get(slot)?;
+            Found::at(&slot.snapshot, slot.version, row)
+        });
+    }
+
+    /// Whether what was found is of this pod.
+    fn is_it(&self) -> bool {
+        self.place.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
+            let (namespace, name) = found.layout.pod(row);
+            // Names differ more than namespaces.
+            name == self.name && namespace == self.namespace
+        })
     }
 }
 
 impl State {
     /// Finds the rows of all that are sought. Each loop is one read, or what follows from it, for all of them.
     pub(super) fn seek<'a>(&'a self, store: &Store, sought: &mut [Sought<'a>], now_ms: u64) {
-        for one in &mut *sought {
-            one.hash = self.index.hash(one.namespace, one.name);
-        }
-        for one in &mut *sought {
-            let mut candidates = self.index.candidates_of(one.hash);
-            one.place = candidates.next().map(|place| (place.slot as usize, place.row as usize));
-            one.ambiguous = candidates.next().is_some();
-        }
-        for one in &mut *sought {
-            one.found = one.place.map(|(slot, row)| Found::at(&self.slots[slot], row));
-        }
-        for one in &mut *sought {
-            let is_it = one
-                .place
-                .zip(one.found.as_ref())
-                .is_some_and(|((_, row), found)| found.layout.pod(row) == (one.namespace, one.name));
-            if one.ambiguous || !is_it {
-                one.place = self.locate(one.namespace, one.name);
-                one.found = one.place.map(|(slot, row)| Found::at(&self.slots[slot], row));
+        if self.index.is_unambiguous() {
+            for one in &mut *sought {
+                one.take(one.pod.hint.get(), self);
             }
+            for one in &mut *sought {
+                if !one.is_it() {
+                    one.take(None, self);
+                }
+            }
+        }
+        if sought.iter().any(|one| one.found.is_none()) {
+            self.seek_in_index(sought);
         }
         for one in sought {
             one.times = one.found.as_ref().and_then(|found| times(store, one.pod, found, now_ms));
+        }
+    }
+
+    /// Finds those that were not found where they were last.
+    fn seek_in_index<'a>(&'a self, sought: &mut [Sought<'a>]) {
+        for one in sought.iter_mut().filter(|one| one.found.is_none()) {
+            one.hash = Some(self.index.hash(one.namespace, one.name));
+        }
+        for one in &mut *sought {
+            if let Some(hash) = one.hash {
+                let mut candidates = self.index.candidates_of(hash);
+                one.place = candidates.next().map(Place::at);
+                one.ambiguous = candidates.next().is_some();
+            }
+        }
+        for one in sought.iter_mut().filter(|one| one.hash.is_some()) {
+            one.take(one.place, self);
+        }
+        for one in sought.iter_mut().filter(|one| one.hash.is_some()) {
+            if one.ambiguous || !one.is_it() {
+                one.take(self.locate(one.namespace, one.name), self);
+            }
+            if let Some((slot, row)) = one.place {
+                one.pod.hint.set(slot, row);
+            }
         }
     }
 }
@@ -110,7 +177,6 @@ fn times(store: &Store, pod: &Pod, found: &Found<'_>, now_ms: u64) -> Option<Tim
     if snapshot.requested_ms <= pod.since_ms || !store.fresh(snapshot, now_ms) {
         return None;
     }
-    let mut times: Option<(i64, i64)> = None;
     for measured in &snapshot.containers[found.containers.clone()] {
         if !measured.is_measured() {
             return None;
@@ -120,10 +186,6 @@ fn times(store: &Store, pod: &Pod, found: &Found<'_>, now_ms: u64) -> Option<Tim
         if measured.start_ns == 0 && pod.since_ms > 0 && began_ms < pod.since_ms {
             return None;
         }
-        if times.is_none_or(|(earliest, _)| measured.timestamp_ns < earliest) {
-            times = Some((measured.timestamp_ns, measured.window_ns));
-        }
     }
-    let (timestamp_ns, window_ns) = times?;
-    Some(Times { timestamp_ns, window_ns, version: found.version })
+    found.times()
 }

@@ -14,7 +14,7 @@ const CONFIG: Config = Config { resolution: Duration::from_secs(15), max_age: Du
 
 pub(super) struct Bench {
     pub(super) directory: Arc<Directory>,
-    pub(super) store: Store,
+    pub(super) store: Arc<Store>,
 }
 
 /// One container in a body: key, CPU seconds, bytes, start (Unix seconds).
@@ -35,7 +35,7 @@ impl Bench {
 
     fn with(config: Config) -> Self {
         let directory = Arc::new(Directory::new());
-        let store = Store::new(directory.clone(), config);
+        let store = Arc::new(Store::new(directory.clone(), config));
         directory.begin_nodes();
         directory.begin_pods();
         Self { directory, store }
@@ -384,7 +384,7 @@ fn the_metrics_are_under_the_peers_names() {
     bench.body(ticket, 0, &[]);
     bench.body(ticket, 10, &[]);
     let mut registry = prometheus_client::registry::Registry::default();
-    super::Metrics::new(Arc::new(bench.store)).register(&mut registry);
+    super::Metrics::new(bench.store.clone()).register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     assert!(text.contains("metrics_server_storage_points{type=\"node\"} 1"), "{text}");

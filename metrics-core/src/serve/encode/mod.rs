@@ -4,10 +4,12 @@
 
 mod indent;
 pub(super) mod json;
+mod out;
 pub(super) mod protobuf;
 mod yaml;
 
 pub(super) use indent::Indent;
+pub(super) use out::Out;
 pub(super) use yaml::Yaml;
 
 use super::negotiate::View;

@@ -2,10 +2,11 @@
 //! strings and zeros are left out, which decoders read as the same.
 
 use super::Shape;
+use super::out::{Count, Out, varint_length};
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
-use crate::serve::quantity::{push_bytes, push_cpu, push_decimal};
+use crate::serve::quantity::{push_bytes, push_cpu};
 use crate::serve::resource::Row;
 use crate::serve::timestamp;
 
@@ -36,11 +37,18 @@ pub(in crate::serve) fn object(shape: &Shape, row: Row<'_>) -> Vec<u8> {
 }
 
 /// Appends one item of a list: metadata 1, items 2, for all kinds of list.
-pub(in crate::serve) fn item(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
-    message(out, 2, |out| match shape.view {
+pub(in crate::serve) fn item(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
+    long_message(out, 2, |out| match shape.view {
         View::Whole | View::Table(_) => whole(out, shape, row),
         View::Metadata(_) | View::MetadataList(_) => partial(out, shape, row),
     });
+}
+
+/// How many bytes [`item`] appends.
+pub(in crate::serve) fn item_length(shape: &Shape, row: Row<'_>) -> usize {
+    let mut count = Count::default();
+    item(&mut count, shape, row);
+    count.0
 }
 
 /// What stands before the items of a list that take up `items` bytes.
@@ -82,7 +90,7 @@ fn meta_group_version(version: MetaVersion) -> &'static str {
 }
 
 /// `NodeMetrics`: metadata 1, timestamp 2, window 3, usage 4. `PodMetrics`: the same, but containers 4.
-fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+fn whole(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
     let (timestamp_ns, window_ns) = row.interval();
     metadata(out, shape, row);
     message(out, 2, |out| time(out, timestamp_ns));
@@ -103,7 +111,7 @@ fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
 }
 
 /// `PartialObjectMetadata`: metadata 1.
-fn partial(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+fn partial(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
     metadata(out, shape, row);
 }
 
@@ -139,16 +147,16 @@ pub(in crate::serve) fn bookmark(shape: &Shape, annotation: Option<&str>) -> Vec
     })
 }
 
-fn resource_version(out: &mut Vec<u8>, field: u64, version: u64) {
+fn resource_version(out: &mut impl Out, field: u64, version: u64) {
     if version > 0 {
-        message(out, field, |out| push_decimal(out, version));
+        message(out, field, |out| out.put_decimal(version));
     }
 }
 
 /// `ObjectMeta`: name 1, namespace 3, resourceVersion 6, creationTimestamp 8, labels 11.
-fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+fn metadata(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
     let (namespace, name) = row.key();
-    message(out, 1, |out| {
+    long_message(out, 1, |out| {
         string(out, 1, name);
         string(out, 3, namespace);
         resource_version(out, 6, row.version());
@@ -158,7 +166,7 @@ fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
 }
 
 /// A map is repeated entries of key 1 and value 2.
-fn labels(out: &mut Vec<u8>, labels: &Labels) {
+fn labels(out: &mut impl Out, labels: &Labels) {
     for (key, value) in labels.iter() {
         message(out, 11, |out| {
             string(out, 1, key);
@@ -168,12 +176,12 @@ fn labels(out: &mut Vec<u8>, labels: &Labels) {
 }
 
 /// `Time`: seconds 1; nanos 2 is always zero, as JSON could not show it.
-fn time(out: &mut Vec<u8>, nanoseconds: i64) {
+fn time(out: &mut impl Out, nanoseconds: i64) {
     integer(out, 1, timestamp::seconds(nanoseconds));
 }
 
 /// A map from resource name to `Quantity` (string 1).
-fn usage(out: &mut Vec<u8>, field: u64, shape: &Shape, usage: Usage) {
+fn usage(out: &mut impl Out, field: u64, shape: &Shape, usage: Usage) {
     quantity(out, field, "cpu", |out| push_cpu(out, usage.cpu_nanocores));
     quantity(out, field, "memory", |out| push_bytes(out, usage.memory_bytes));
     if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
@@ -181,7 +189,7 @@ fn usage(out: &mut Vec<u8>, field: u64, shape: &Shape, usage: Usage) {
     }
 }
 
-fn quantity(out: &mut Vec<u8>, field: u64, resource: &str, digits: impl FnOnce(&mut Vec<u8>)) {
+fn quantity<O: Out>(out: &mut O, field: u64, resource: &str, digits: impl FnOnce(&mut O)) {
     message(out, field, |out| {
         string(out, 1, resource);
         message(out, 2, |out| message(out, 1, digits));
@@ -189,62 +197,45 @@ fn quantity(out: &mut Vec<u8>, field: u64, resource: &str, digits: impl FnOnce(&
 }
 
 /// Appends a field that holds a message, or bytes.
-pub(in crate::serve) fn message(out: &mut Vec<u8>, field: u64, body: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::serve) fn message<O: Out>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
     tag(out, field, LENGTH_DELIMITED);
-    // The length comes before what it counts. Most bodies are shorter than 128 bytes, so one byte is kept
-    // for it and the few longer bodies are moved.
-    let at = out.len();
-    out.push(0);
-    body(out);
-    let length = out.len() - at - 1;
-    match u8::try_from(length) {
-        Ok(length) if length < 0x80 => out[at] = length,
-        _ => prefix(out, at, length as u64),
-    }
+    out.put_counted(1, body);
 }
 
-/// Writes the length of all that stands behind `at`, where one byte is kept, moving it for the others.
-fn prefix(out: &mut Vec<u8>, at: usize, mut length: u64) {
-    let end = out.len();
-    let further = (length.checked_ilog2().unwrap_or(0) / 7) as usize;
-    out.resize(end + further, 0);
-    out.copy_within(at + 1..end, at + 1 + further);
-    for byte in &mut out[at..at + further] {
-        *byte = length.to_le_bytes()[0] | 0x80;
-        length >>= 7;
-    }
-    out[at + further] = length.to_le_bytes()[0];
+/// The same for a body that mostly has 128 bytes or more.
+fn long_message<O: Out>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
+    tag(out, field, LENGTH_DELIMITED);
+    out.put_counted(2, body);
 }
 
 /// Appends a string, unless it is empty.
-pub(in crate::serve) fn string(out: &mut Vec<u8>, field: u64, text: &str) {
+pub(in crate::serve) fn string(out: &mut impl Out, field: u64, text: &str) {
     if !text.is_empty() {
         tag(out, field, LENGTH_DELIMITED);
         varint(out, text.len() as u64);
-        out.extend_from_slice(text.as_bytes());
+        out.put(text.as_bytes());
     }
 }
 
 /// Appends an integer (`int32`, `int64`, `bool`), unless it is zero.
-pub(in crate::serve) fn integer(out: &mut Vec<u8>, field: u64, value: i64) {
+pub(in crate::serve) fn integer(out: &mut impl Out, field: u64, value: i64) {
     if value != 0 {
         tag(out, field, VARINT);
         varint(out, value.cast_unsigned());
     }
 }
 
-fn tag(out: &mut Vec<u8>, field: u64, wire_type: u64) {
+fn tag(out: &mut impl Out, field: u64, wire_type: u64) {
     varint(out, field << 3 | wire_type);
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let [low, ..] = value.to_le_bytes();
+fn varint(out: &mut impl Out, mut value: u64) {
+    let mut bytes = [0; 10];
+    let length = varint_length(value);
+    for byte in &mut bytes[..length] {
+        *byte = value.to_le_bytes()[0] | 0x80;
         value >>= 7;
-        if value == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
     }
+    bytes[length - 1] &= 0x7f;
+    out.put(&bytes[..length]);
 }

@@ -118,7 +118,7 @@ fn refuses_tokens_of_other_lists() {
 #[test]
 fn stays_well_formed_while_rows_change() {
     for accept in ["application/json", YAML, PROTOBUF] {
-        let rows = Shared(Arc::new(RwLock::new(Memory::many(5000))));
+        let rows = Shared(Arc::new(RwLock::new(Memory::many(20_000))));
         let api = Api::new(Arc::new(rows.clone()), Config::default());
         let request = request("GET", &format!("{BASE}/nodes"), &[("accept", accept)]);
         let info = request_info(&request.method, &request.uri);

@@ -1,6 +1,6 @@
 //! Rows in memory: a map by key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use crate::labels::Labels;
 use crate::rows::{
-    Change, ContainerRow, Expired, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
 };
 
 /// An object with its containers; a node has one without a name.
@@ -167,6 +167,10 @@ impl Rows for Memory {
         }
     }
 
+    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+        Box::new(Copies::of(self))
+    }
+
     fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
     fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
@@ -244,6 +248,10 @@ impl Rows for Shared {
         self.0.read().pods(namespace, after, pick, visit);
     }
 
+    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+        Box::new(Copies::of(self))
+    }
+
     fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
         self.0.read().left_node(name, labels, visit);
     }
@@ -263,5 +271,75 @@ impl Rows for Shared {
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
         self.0.read().next_change(kind, from, visit)
+    }
+}
+
+/// Copies of rows that were read.
+struct Copies {
+    rows: Arc<dyn Rows>,
+    nodes: VecDeque<(String, Object)>,
+    pods: VecDeque<((String, String), Object)>,
+}
+
+impl Copies {
+    fn of(rows: Arc<dyn Rows>) -> Self {
+        Self { rows, nodes: VecDeque::new(), pods: VecDeque::new() }
+    }
+}
+
+impl Keeper for Copies {
+    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        let Self { rows, nodes, .. } = self;
+        rows.nodes(after, &mut |row| {
+            let node = Object {
+                labels: row.labels.clone(),
+                timestamp_ns: row.timestamp_ns,
+                window_ns: row.window_ns,
+                containers: vec![(String::new(), row.usage)],
+                version: row.version,
+                ..Object::default()
+            };
+            nodes.push_back((row.name.to_owned(), node));
+            visit(row)
+        });
+    }
+
+    fn pods(
+        &mut self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        let Self { rows, pods, .. } = self;
+        rows.pods(namespace, after, pick, &mut |row| {
+            let containers = row.containers.iter().map(|container| (container.name.to_owned(), container.usage));
+            let pod = Object {
+                labels: row.labels.clone(),
+                timestamp_ns: row.timestamp_ns,
+                window_ns: row.window_ns,
+                containers: containers.collect(),
+                version: row.version,
+                ..Object::default()
+            };
+            pods.push_back(((row.namespace.to_owned(), row.name.to_owned()), pod));
+            visit(row)
+        });
+    }
+
+    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        while let Some((name, object)) = self.nodes.pop_front() {
+            if visit_node(&name, &object, visit).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
+        while let Some((key, object)) = self.pods.pop_front() {
+            if visit_pod(&key, &object, visit).is_break() {
+                return;
+            }
+        }
     }
 }
