@@ -298,8 +298,9 @@ async fn lists(
     let mut http = server.connect().await?;
     for (what, path, count) in &requests {
         for (encoding, accept) in [("JSON", JSON), ("protobuf", PROTOBUF)] {
-            http.reuse(ok(http.get(path, accept).await?)?);
-            let mut bytes = 0;
+            let first = ok(http.get(path, accept).await?)?;
+            let mut bytes = first.body.len();
+            http.reuse(first);
             let pid = server.process.id();
             let (began, before) = (Instant::now(), usage::cpu_of_threads(pid));
             let mut times = Vec::with_capacity(*count);
