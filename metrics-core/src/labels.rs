@@ -76,7 +76,9 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
             let key_start = text.len() + if ends.is_empty() { 1 } else { COMMA.len() };
             let key_end = key_start + key.len();
             let value_end = key_end + COLON.len() + value.len();
-            let (Ok(key_end), Ok(value_end)) = (u32::try_from(key_end), u32::try_from(value_end)) else { break };
+            let (Ok(key_end), Ok(value_end)) = (u32::try_from(key_end), u32::try_from(value_end)) else {
+                break;
+            };
             text.push_str(if ends.is_empty() { "\"" } else { COMMA });
             text.push_str(&key);
             text.push_str(COLON);

@@ -268,7 +268,11 @@ impl Directory {
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
-            pods.insert(namespace, name, Pod { labels, since_ms, shown: Shown::default(), hint: Hint::default(), uid, list });
+            pods.insert(
+                namespace,
+                name,
+                Pod { labels, since_ms, shown: Shown::default(), hint: Hint::default(), uid, list },
+            );
             None
         };
         drop(pods);

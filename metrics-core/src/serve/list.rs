@@ -37,9 +37,17 @@ pub(super) struct List {
 }
 
 enum Encoding {
-    Text { filter: Filter, begun: bool, ended: bool },
+    Text {
+        filter: Filter,
+        begun: bool,
+        ended: bool,
+    },
     /// What is encoded already, the length of it and of the rows that are kept, and whether the head was sent.
-    Protobuf { chunks: VecDeque<Bytes>, length: usize, headed: bool },
+    Protobuf {
+        chunks: VecDeque<Bytes>,
+        length: usize,
+        headed: bool,
+    },
 }
 
 /// What compact JSON goes through.
@@ -156,7 +164,11 @@ impl List {
                 cursor.advance(&mut |row| {
                     *length += protobuf::item_length(shape, row);
                     measured += 1;
-                    if measured < MEASURED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    if measured < MEASURED_AT_ONCE {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
                 });
             }
             return Step::Again;
@@ -173,10 +185,7 @@ impl List {
 }
 
 /// Items of a list in protobuf, about a chunk of them, out of the rows that `rows` lets visit.
-fn encoded(
-    shape: &Shape,
-    rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>),
-) -> Bytes {
+fn encoded(shape: &Shape, rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>)) -> Bytes {
     let mut out = Vec::with_capacity(CHUNK + 2048);
     rows(&mut |row| {
         protobuf::item(&mut out, shape, row);

@@ -61,8 +61,7 @@ impl Layout {
                 let name = append(&mut text, names.pod);
                 pods.push(Pod { namespace, name, first: index(containers.len()) });
             }
-            let name =
-                *written.entry(names.container).or_insert_with(|| append(&mut text, names.container));
+            let name = *written.entry(names.container).or_insert_with(|| append(&mut text, names.container));
             containers.push(Container { name, pod: index(pods.len() - 1) });
             last = Some(*names);
         }

@@ -105,7 +105,9 @@ proptest! {
         let bench = Bench::new();
         let admit = |node: usize| bench.node(["x", "y", "z"][node], "1");
         let mut tickets: [Ticket; NODES] = std::array::from_fn(admit);
-        PODS.iter().for_each(|key| bench.pod(key, "1"));
+        for key in PODS {
+        bench.pod(key, "1");
+    }
         bench.synced();
         let mut read: Option<Read> = None;
         for (at, step) in steps.iter().enumerate() {
@@ -147,7 +149,9 @@ proptest! {
 fn snapshots_are_held_once_and_let_go() {
     let bench = Bench::new();
     let ticket = bench.node("x", "1");
-    PODS.iter().for_each(|key| bench.pod(key, "1"));
+    for key in PODS {
+        bench.pod(key, "1");
+    }
     bench.synced();
     let containers: Vec<String> = PODS.iter().map(|key| format!("{key}/main")).collect();
     let put = |at: i64| {

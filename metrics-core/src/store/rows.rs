@@ -10,7 +10,9 @@ use super::seek::{Sought, TOGETHER};
 use super::{Slot, State, Store};
 use crate::discover::{Departure, Node, Shown};
 use crate::labels::Labels;
-use crate::rows::{Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
+use crate::rows::{
+    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
+};
 
 /// Rows between two looks at who waits for the locks.
 const BATCH: usize = 512;
@@ -40,7 +42,8 @@ impl Rows for Store {
         let mut sought = [Sought::new(namespace, name, pod)];
         state.seek(self, &mut sought, self.directory.now_ms());
         let [one] = &sought;
-        let containers: Vec<_> = one.containers().collect();
+        let mut containers = Vec::new();
+        one.containers(&mut containers);
         match self.shown(one).and_then(|_| one.row(&containers)) {
             Some(row) => {
                 visit(&row);
@@ -208,7 +211,7 @@ impl Store {
                 for one in &sought {
                     if self.shown(one).is_some() {
                         containers.clear();
-                        containers.extend(one.containers());
+                        one.containers(&mut containers);
                         if one.row(&containers).is_some_and(|row| visit(one, &row).is_break()) {
                             return;
                         }
@@ -305,7 +308,7 @@ impl Store {
                     && state.index.candidates(namespace, name).count() == 1;
                 if new || !repeats {
                     containers.clear();
-                    containers.extend(one.containers());
+                    one.containers(&mut containers);
                     if let Some(row) = one.row(&containers) {
                         visit(Change::Pod { row: &row, new });
                     }

@@ -70,9 +70,11 @@ impl<'a> Sought<'a> {
         Self { namespace, name, pod, hash: None, place: None, ambiguous: false, found: None, times: None }
     }
 
-    /// Its containers, of which all have a rate if it has times.
-    pub(super) fn containers(&self) -> impl Iterator<Item = ContainerRow<'a>> {
-        self.found.iter().flat_map(Found::rows)
+    /// Appends its containers, of which all have a rate if it has times.
+    pub(super) fn containers(&self, containers: &mut Vec<ContainerRow<'a>>) {
+        if let Some(found) = &self.found {
+            containers.extend(found.rows());
+        }
     }
 }
 
@@ -88,10 +90,9 @@ impl<'a> Found<'a> {
     pub(super) fn rows(&self) -> impl Iterator<Item = ContainerRow<'a>> {
         let Self { snapshot, layout, containers, .. } = self;
         let (snapshot, layout) = (*snapshot, *layout);
-        containers.clone().map(|at| ContainerRow {
-            name: layout.container(at),
-            usage: snapshot.containers[at].usage(),
-        })
+        containers
+            .clone()
+            .map(|at| ContainerRow { name: layout.container(at), usage: snapshot.containers[at].usage() })
     }
 
     /// The times of its row: those of the earliest container.

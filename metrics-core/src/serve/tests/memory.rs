@@ -313,7 +313,8 @@ impl Keeper for Copies {
     ) {
         let Self { rows, pods, .. } = self;
         rows.pods(namespace, after, pick, &mut |row| {
-            let containers = row.containers.iter().map(|container| (container.name.to_owned(), container.usage));
+            let containers =
+                row.containers.iter().map(|container| (container.name.to_owned(), container.usage));
             let pod = Object {
                 labels: row.labels.clone(),
                 timestamp_ns: row.timestamp_ns,
