@@ -559,7 +559,7 @@ fn absence(error: &ObserveError) -> Option<Found> {
     let ObserveError::Request { error, .. } = error else { return None };
     match &**error {
         kube::Error::Api(status) if status.reason == "NotFound" => Some(Found::Absent),
-        kube::Error::Api(status) if status.is_not_found() => Some(Found::Unserved),
+        kube::Error::Api(status) if status.code == 404 => Some(Found::Unserved),
         _ => None,
     }
 }
@@ -597,7 +597,7 @@ mod tests {
         };
         assert!(matches!(answered("certificates \"a\" not found", "NotFound", 404), Some(Found::Absent)));
         let text = answered("404 page not found", "Failed to parse error data", 404);
-        assert!(matches!(text, Some(Found::Unserved)));
+        assert!(matches!(text, Some(Found::Unserved)), "{text:?}");
         assert!(answered("forbidden", "Forbidden", 403).is_none());
     }
 
