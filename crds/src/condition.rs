@@ -114,6 +114,10 @@ reasons! {
     CertificateExpiring,
     /// A certificate is no longer valid.
     CertificateExpired,
+    /// cert-manager has not issued the certificate that it was asked for.
+    CertificateNotIssued,
+    /// cert-manager is asked for a certificate, and its API is not served.
+    CertManagerMissing,
     /// kube-apiserver must be given new files for the front proxy.
     FrontProxyFilesOutdated,
     /// The kubelets' CA was not found.

@@ -18,10 +18,11 @@ pub use condition::{ConditionType, Reason};
 pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
 pub use resources::{ResourceAmounts, Resources};
 pub use spec::{
-    Adoption, ApiServiceSpec, CertificateSource, CertificatesSpec, ConfigMapKey, CsrApproval, Estimator,
-    FrontProxyDeletion, FrontProxyMode, FrontProxySpec, KeyAlgorithm, KubeletAddressType, KubeletSpec,
-    KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec,
-    NannyMode, NannySpec, PullPolicy, ScalingMode, SchedulingSpec, SecretReference,
+    Adoption, ApiServiceSpec, CertManagerSpec, CertificateSource, CertificatesSpec, ConfigMapKey,
+    CsrApproval, Estimator, FrontProxyDeletion, FrontProxyMode, FrontProxySpec, IssuerReference,
+    KeyAlgorithm, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat,
+    LogLevel, MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, ScalingMode,
+    SchedulingSpec, SecretReference,
 };
 pub use status::{
     CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,

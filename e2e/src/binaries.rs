@@ -22,7 +22,7 @@ struct Program {
     title: &'static str,
     /// The module's directory beside this crate's manifest.
     module: &'static str,
-    /// The package to build.
+    /// The package to build: one of the module's own (`.`, `./NAME`), or a tool's.
     package: &'static str,
     /// The linker's flags, by which the program knows its version.
     ldflags: &'static str,
@@ -65,7 +65,7 @@ const HELM: Program = Program {
     minutes: 3,
 };
 
-/// Helm, and these, of one module: their libraries are compiled once.
+/// What users bring, of one module: its libraries are compiled once.
 const CLIENTS_MODULE: &str = "clients";
 
 const CLIENTS: Program = Program {
@@ -89,6 +89,17 @@ const RECOMMENDER: Program = Program {
     cgo: true,
     links: &[],
     minutes: 1,
+};
+
+const CERT_MANAGER: Program = Program {
+    name: "cert-manager",
+    title: "the controllers of cert-manager v1.21.2",
+    module: CLIENTS_MODULE,
+    package: "./cert-manager",
+    ldflags: "-s -w",
+    cgo: true,
+    links: &[],
+    minutes: 2,
 };
 
 const PEER: Program = Program {
@@ -128,10 +139,27 @@ pub fn clients(progress: &Progress) -> Result<PathBuf> {
 /// The recommender of the Vertical Pod Autoscaler, and the manifest of its CRDs; builds it when need be.
 pub fn recommender(progress: &Progress) -> Result<[PathBuf; 2]> {
     let program = build(&RECOMMENDER, progress)?.join("recommender");
-    let mut list = Command::new(find_go()?);
-    list.args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/autoscaler/vertical-pod-autoscaler"]);
-    let module = command::output(list.current_dir(directory(&RECOMMENDER)))?;
-    Ok([program, Path::new(module.trim()).join("deploy/vpa-v1-crd-gen.yaml")])
+    let module = source(&RECOMMENDER, "k8s.io/autoscaler/vertical-pod-autoscaler")?;
+    Ok([program, module.join("deploy/vpa-v1-crd-gen.yaml")])
+}
+
+/// cert-manager's controllers (`clients/cert-manager`), and the directory of the manifests of its CRDs; builds them when
+/// need be.
+pub fn cert_manager(progress: &Progress) -> Result<[PathBuf; 2]> {
+    let program = build(&CERT_MANAGER, progress)?.join("cert-manager");
+    let module = source(&CERT_MANAGER, "github.com/cert-manager/cert-manager")?;
+    Ok([program, module.join("deploy/crds")])
+}
+
+/// Where Go keeps the source of a module that a program is made of.
+fn source(program: &Program, module: &str) -> Result<PathBuf> {
+    let go = find_go()?;
+    // The program may come from the cache, and the module's source be gone.
+    command::output(Command::new(&go).args(["mod", "download", module]).current_dir(directory(program)))?;
+    let mut list = Command::new(go);
+    list.args(["list", "-m", "-f", "{{.Dir}}", module]);
+    let directory = command::output(list.current_dir(directory(program)))?;
+    Ok(PathBuf::from(directory.trim()))
 }
 
 /// metrics-server, the peer of the differential scenarios; builds it when need be.
@@ -218,9 +246,11 @@ fn find_go() -> Result<PathBuf> {
 fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<String> {
     let mut digest = Sha256::default().part(go_version.as_bytes()).part(program.ldflags.as_bytes());
     let mut names = vec!["go.mod".to_owned(), "go.sum".to_owned()];
-    if program.package == "." {
-        let entries = fs::read_dir(module).doing(|| format!("read {}", module.display()))?;
-        let files = entries.flatten().map(|entry| PathBuf::from(entry.file_name()));
+    if let Some(package) = program.package.strip_prefix('.') {
+        let package = package.trim_start_matches('/');
+        let directory = module.join(package);
+        let entries = fs::read_dir(&directory).doing(|| format!("read {}", directory.display()))?;
+        let files = entries.flatten().map(|entry| Path::new(package).join(entry.file_name()));
         let sources = files.filter(|file| file.extension().is_some_and(|extension| extension == "go"));
         names.extend(sources.map(|file| file.display().to_string()));
         names[2..].sort();
@@ -251,7 +281,13 @@ mod tests {
         assert_eq!(first, key("go1", "-s"));
         assert_ne!(first, key("go2", "-s"));
         assert_ne!(first, key("go1", "-w"));
+        fs::create_dir_all(module.join("cert-manager")).unwrap();
+        let beside = || cache_key(&module, "go1", &CERT_MANAGER).unwrap();
+        let of_package = beside();
         fs::write(module.join("main.go"), "package main").unwrap();
+        assert_eq!(of_package, beside(), "a package is made of its own files");
+        fs::write(module.join("cert-manager/main.go"), "package main").unwrap();
+        assert_ne!(of_package, beside());
         let second = key("go1", "-s");
         assert_ne!(first, second);
         assert_eq!(of_tool, tool(), "a tool of the module is not made of its files");
@@ -278,6 +314,10 @@ mod tests {
         assert!(go_mod.contains(&format!(
             "vertical-pod-autoscaler {} ",
             RECOMMENDER.title.rsplit(' ').next().unwrap()
+        )));
+        assert!(go_mod.contains(&format!(
+            "cert-manager/cert-manager {}\n",
+            CERT_MANAGER.title.rsplit(' ').next().unwrap()
         )));
         let go_mod = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/go.mod")).unwrap();
         let line = go_mod.lines().find(|line| line.contains("sigs.k8s.io/metrics-server v")).unwrap();

@@ -108,6 +108,12 @@ impl Authority {
         &self.identity.certificate
     }
 
+    /// Its certificate and key, for somebody else who signs with them.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Signs a new key for `subject`.
     pub fn issue(&self, subject: &Subject) -> Result<Identity> {
         let issuer =

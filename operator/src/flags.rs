@@ -49,6 +49,10 @@ pub struct Flags {
     #[arg(long)]
     pub csr_approval: bool,
 
+    /// Ask cert-manager for the serving certificate of a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub cert_manager: bool,
+
     /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
     #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
     pub ca_trust_settles: u64,
@@ -114,7 +118,11 @@ impl Flags {
                 trust_settles: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
             },
-            powers: Powers { front_proxy: self.front_proxy, csr_approval: self.csr_approval },
+            powers: Powers {
+                front_proxy: self.front_proxy,
+                csr_approval: self.csr_approval,
+                cert_manager: self.cert_manager,
+            },
         })
     }
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBind
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::ApiResource;
 
+use crate::pki::cert_manager;
 use crate::powers::Power;
 
 /// The name of everything that belongs to metrics-core and is not cluster-scoped.
@@ -47,6 +48,8 @@ pub enum Owned {
     Role,
     /// Grants the above.
     RoleBinding,
+    /// What cert-manager is asked for.
+    Certificate,
     /// The CA's certificate and key.
     CaSecret,
     /// The serving certificate and key.
@@ -84,7 +87,7 @@ pub enum Place {
 
 impl Owned {
     /// All, in the order of applying.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ServiceAccount,
         Self::CollectorRole,
         Self::CollectorBinding,
@@ -93,6 +96,7 @@ impl Owned {
         Self::AggregatedReaderRole,
         Self::Role,
         Self::RoleBinding,
+        Self::Certificate,
         Self::CaSecret,
         Self::ServingSecret,
         Self::ConfigMap,
@@ -137,6 +141,7 @@ impl Owned {
             Self::ConfigMap,
             Self::ServingSecret,
             Self::CaSecret,
+            Self::Certificate,
             Self::RoleBinding,
             Self::Role,
             Self::AggregatedReaderRole,
@@ -159,6 +164,7 @@ impl Owned {
             }
             Self::Role => ApiResource::erase::<Role>(&()),
             Self::RoleBinding | Self::AuthReaderBinding => ApiResource::erase::<RoleBinding>(&()),
+            Self::Certificate => cert_manager::certificates(),
             Self::CaSecret | Self::ServingSecret | Self::FrontProxyCaSecret | Self::FrontProxySecret => {
                 ApiResource::erase::<Secret>(&())
             }
@@ -177,6 +183,7 @@ impl Owned {
             Self::ServiceAccount
             | Self::Role
             | Self::RoleBinding
+            | Self::Certificate
             | Self::ConfigMap
             | Self::Service
             | Self::Deployment
@@ -209,6 +216,7 @@ impl Owned {
             Self::ServiceAccount
             | Self::Role
             | Self::RoleBinding
+            | Self::Certificate
             | Self::CaSecret
             | Self::ServingSecret
             | Self::ConfigMap
@@ -253,6 +261,7 @@ impl Owned {
             Self::FrontProxyCaSecret | Self::FrontProxySecret | Self::FrontProxyFlags => {
                 Some(Power::FrontProxy)
             }
+            Self::Certificate => Some(Power::CertManager),
             _ => None,
         }
     }

@@ -11,6 +11,8 @@ pub enum Power {
     FrontProxy,
     /// Approving CSRs of kubelets.
     CsrApproval,
+    /// Owning a Certificate of cert-manager's.
+    CertManager,
 }
 
 /// Which were granted.
@@ -20,6 +22,8 @@ pub struct Powers {
     pub front_proxy: bool,
     /// [`Power::CsrApproval`].
     pub csr_approval: bool,
+    /// [`Power::CertManager`].
+    pub cert_manager: bool,
 }
 
 impl Powers {
@@ -29,6 +33,7 @@ impl Powers {
         match power {
             Power::FrontProxy => self.front_proxy,
             Power::CsrApproval => self.csr_approval,
+            Power::CertManager => self.cert_manager,
         }
     }
 }
@@ -40,6 +45,7 @@ impl Power {
         match self {
             Self::FrontProxy => "frontProxy.enabled",
             Self::CsrApproval => "csrApproval.enabled",
+            Self::CertManager => "certManager.enabled",
         }
     }
 

@@ -4,8 +4,8 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::FrontProxySpec;
 use super::duration::certificate_validity;
+use super::{CertManagerSpec, FrontProxySpec};
 
 /// The certificates of the pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,10 @@ use super::duration::certificate_validity;
     "rule": "(self.source == 'Secret') == has(self.secretRef)",
     "message": "secretRef: names the Secret of source Secret, and of no other source",
     "fieldPath": ".secretRef",
+}, {
+    "rule": "(self.source == 'CertManager') == has(self.certManager)",
+    "message": "certManager: names the issuer of source CertManager, and of no other source",
+    "fieldPath": ".certManager",
 }]))]
 pub struct CertificatesSpec {
     /// Who issues the serving certificate.
@@ -26,6 +30,9 @@ pub struct CertificatesSpec {
     /// it), `tls.key`, and in `ca.crt` the CAs for the APIServices. Needs the chart's value `servingSecret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
+    /// The issuer of `source: CertManager`. Needs the chart's value `certManager.enabled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManagerSpec>,
     /// The algorithm of new keys.
     pub key_algorithm: KeyAlgorithm,
     /// How long a serving certificate is valid, as a Go duration. It is renewed when a third of it is left.
@@ -45,6 +52,7 @@ impl Default for CertificatesSpec {
         Self {
             source: CertificateSource::default(),
             secret_ref: None,
+            cert_manager: None,
             key_algorithm: KeyAlgorithm::default(),
             serving_validity: days(30),
             ca_validity: days(365),
@@ -62,6 +70,8 @@ pub enum CertificateSource {
     /// Somebody else, who keeps it in the Secret `secretRef`. It is taken over from there with the same overlap as
     /// one of our own.
     Secret,
+    /// cert-manager, by a Certificate that the operator owns. It is taken over with the same overlap, too.
+    CertManager,
 }
 
 /// A Secret in the operator's namespace.

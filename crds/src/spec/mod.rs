@@ -1,6 +1,7 @@
 //! What the user asks for.
 
 mod api_service;
+mod cert_manager;
 mod certificates;
 mod duration;
 mod front_proxy;
@@ -13,6 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use api_service::{Adoption, ApiServiceSpec};
+pub use cert_manager::{CertManagerSpec, IssuerReference};
 pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm, SecretReference};
 pub use front_proxy::{FrontProxyDeletion, FrontProxyMode, FrontProxySpec};
 pub use kubelet::{

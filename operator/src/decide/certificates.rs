@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use crds::{MetricsPipelineSpec, Reason, SecretReference};
+use crds::{CertManagerSpec, MetricsPipelineSpec, Reason, SecretReference};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
-use super::Problem;
 use super::objects::ca_secret::PREVIOUS;
+use super::objects::certificate;
 use super::ownership::{is_ours, last_applied};
+use super::{Problem, cert_manager};
 use crate::flags::Settings;
 use crate::observe::{Observed, ServingSource};
 use crate::owned::Owned;
@@ -110,22 +111,64 @@ pub fn plan(
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
+    if let Some(asked) = cert_manager::asked(spec) {
+        return from_cert_manager(asked, &wanted, settings, observed, &found, now);
+    }
     let Some(secret) = &spec.certificates.secret_ref else { return Ok(pki::plan(&wanted, &found, now)?) };
     let external = external(secret, settings, observed)?;
-    pki::external::plan(&wanted, external, &found, now).map_err(|error| {
-        let reason = match &error {
-            Unusable::Pair(Why::Expired(_)) => Reason::CertificateExpired,
-            _ => Reason::CertificateUnreadable,
+    let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
+    pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
+}
+
+/// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
+fn from_cert_manager(
+    asked: &CertManagerSpec,
+    wanted: &Wanted,
+    settings: &Settings,
+    observed: &Observed,
+    found: &Found,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
+        let ServingSource::Found(external) = &observed.serving_source else {
+            return Err(PlanError::Source(Problem::new(
+                Reason::WaitingForDependency,
+                "cert-manager's Secret was not looked at yet.",
+            )));
         };
-        PlanError::Source(Problem::new(
-            reason,
-            format!(
-                "Secret {}/{} (spec.certificates.secretRef) can't be served: {error}. What was served before stays. It must be a \
-                 server's certificate for {}.",
-                settings.namespace,
-                secret.name,
-                wanted.names.first().map_or("", String::as_str)
-            ),
-        ))
-    })
+        let name =
+            format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, certificate::SECRET);
+        if external.authorities.as_ref().is_none_or(Vec::is_empty) {
+            let issuer = &asked.issuer_ref;
+            return Err(PlanError::Source(Problem::new(
+                Reason::CertificateUnreadable,
+                format!(
+                    "{name} has no ca.crt: {} {} does not tell its CA, as an issuer of public certificates (ACME) does not. \
+                     kube-apiserver trusts metrics-core by a CA alone. What was served before stays. Name an issuer that tells \
+                     its CA in spec.certificates.certManager.issuerRef, such as one of type CA or Vault.",
+                    issuer.kind, issuer.name
+                ),
+            )));
+        }
+        return pki::external::plan(wanted, external, found, now)
+            .map_err(|error| unusable(&name, &error, wanted));
+    };
+    // With a CA of our own stored, what is served is not cert-manager's yet.
+    let before = External { pair: found.serving.clone(), authorities: found.serving_ca.clone() };
+    let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
+    served.ok_or(PlanError::Source(lack))
+}
+
+fn unusable(name: &str, error: &Unusable, wanted: &Wanted) -> PlanError {
+    let reason = match error {
+        Unusable::Pair(Why::Expired(_)) => Reason::CertificateExpired,
+        _ => Reason::CertificateUnreadable,
+    };
+    let server = wanted.names.first().map_or("", String::as_str);
+    PlanError::Source(Problem::new(
+        reason,
+        format!(
+            "{name} can't be served: {error}. What was served before stays. It must be a server's certificate for {server}."
+        ),
+    ))
 }

@@ -1,6 +1,7 @@
 //! What there shall be, and what the conditions say. Pure: it has neither a client nor a clock; new keys are
 //! the only thing that is not the same for the same input.
 
+pub mod cert_manager;
 pub mod certificates;
 pub mod conditions;
 pub mod front_proxy;
@@ -68,6 +69,8 @@ pub struct Maintain {
     pub held: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
     pub certificates: Option<pki::Plan>,
+    /// Why cert-manager's certificate is not what was asked for, if it was asked.
+    pub not_issued: Option<Problem>,
     /// The front proxy's certificates, if they are asked for and could be planned.
     pub front_proxy: Option<pki::front_proxy::Plan>,
     /// Why kubelets' requests for certificates can't be approved although that is asked for.

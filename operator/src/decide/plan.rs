@@ -10,7 +10,8 @@ use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
 use super::{
-    DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy, template,
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, cert_manager, certificates, front_proxy,
+    template,
 };
 use crate::apply::differences;
 use crate::observe::{KubeletCa, Observed, Pipeline};
@@ -29,6 +30,8 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         removals: Vec::new(),
         held,
         certificates,
+        not_issued: cert_manager::asked(context.spec)
+            .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
         front_proxy,
         csr_approval: approval_problem(context, observed),
         sizing,
@@ -109,12 +112,14 @@ fn unreadable(observed: &Observed, object: Owned, namespace: &str) -> Option<Pro
     let why = observed.unreadable(object)?;
     let name = object.describe(namespace);
     Some(if why.forbidden {
+        let value = object.power().map(|power| format!(" and --set {}=true", power.chart_value()));
         Problem::new(
             Reason::PermissionMissing,
             format!(
                 "{name} can't be read: kube-apiserver says \"{}\". Give the operator its rights back: run `helm upgrade` \
-                 with the chart of this version.",
-                why.message
+                 with the chart of this version{}.",
+                why.message,
+                value.unwrap_or_default()
             ),
         )
     } else {
@@ -212,6 +217,13 @@ fn build(
         Owned::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
         Owned::Role => one(objects::serving_secret_access::role(context)?),
         Owned::RoleBinding => one(objects::serving_secret_access::binding(context)?),
+        Owned::Certificate => match cert_manager::asked(context.spec) {
+            None => Built::Unwanted,
+            Some(asked) => match cert_manager::obstacle(context.settings, observed) {
+                Some(problem) => Built::Held(problem),
+                None => one(objects::certificate::build(context, asked)?),
+            },
+        },
         Owned::Service => one(objects::service::build(context)?),
         Owned::DisruptionBudget => objects::disruption_budget::build(context)?.map_or(Built::Unwanted, one),
         Owned::ConfigMap => config_map(context, observed)?,

@@ -51,7 +51,8 @@ fn ours() -> Value {
 #[test]
 fn a_new_pipeline_gets_everything_but_the_registration() {
     let plan = planned(|_| {}, &empty());
-    let later = [Owned::API_SERVICES.as_slice(), &Owned::FRONT_PROXY, &[Owned::DisruptionBudget]].concat();
+    let on_request = [Owned::DisruptionBudget, Owned::Certificate];
+    let later = [Owned::API_SERVICES.as_slice(), &Owned::FRONT_PROXY, &on_request].concat();
     let expected: Vec<_> = Owned::ALL.into_iter().filter(|object| !later.contains(object)).collect();
     assert_eq!(objects(&plan), expected);
     assert_eq!(plan.held[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);

@@ -1,6 +1,7 @@
 //! What is there: the MetricsPipelines, every owned object, the pods, the nodes, and whether metrics are
 //! served. Nothing is decided here.
 
+mod cert_manager;
 mod nodes;
 mod observer;
 mod proof;
@@ -82,6 +83,8 @@ impl Pipeline {
 pub enum Found {
     /// Nothing.
     Absent,
+    /// Nothing, as its API is not served.
+    Unserved,
     /// An object, ours or not.
     Present(Box<DynamicObject>),
     /// It could not be read.
@@ -160,6 +163,9 @@ pub struct Observed {
     pub kubelet_ca: KubeletCa,
     /// The serving certificate that somebody else issues.
     pub serving_source: ServingSource,
+    /// What cert-manager's latest CertificateRequest says, as a part of a sentence, while what it was asked for is not
+    /// issued.
+    pub certificate_request: Option<String>,
     /// How many nodes are to be scraped; `None` when that is not known.
     pub nodes: Option<usize>,
     /// How many containers have metrics; only when the nanny counts them.

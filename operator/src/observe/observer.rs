@@ -23,11 +23,13 @@ use super::nodes::Nodes;
 use super::replicas::{self, Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{
-    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, proof, served,
-    usage,
+    Found, FrontProxyMap, KubeletCa, Observed, Pipeline, Served, ServingSource, Unreadable, cert_manager,
+    proof, served, usage,
 };
 use crate::approval::{self, SIGNER};
 use crate::causes::causes;
+use crate::decide::cert_manager::asked;
+use crate::decide::objects::certificate::SECRET;
 use crate::decide::ownership::is_ours;
 use crate::diagnosis::{Symptoms, kubelets};
 use crate::nanny::resize::Refusal;
@@ -97,6 +99,8 @@ pub struct Observer {
     refused: BTreeMap<String, Instant>,
     /// Where the kubelets' CA was last read from.
     kubelet_ca_of: Option<ConfigMapKey>,
+    /// Whether cert-manager is asked for the serving certificate.
+    asks_cert_manager: bool,
     token: Token,
     trust: Trust,
 }
@@ -126,6 +130,7 @@ impl Observer {
             counted_containers: None,
             refused: BTreeMap::new(),
             kubelet_ca_of: None,
+            asks_cert_manager: false,
             token: Token::of(auth),
             trust: Trust::default(),
         }
@@ -264,12 +269,17 @@ impl Observer {
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
-                let found = match within("an owned object", api.get_opt(object.name())).await {
-                    Ok(Some(found)) => Found::Present(Box::new(found)),
-                    Ok(None) => Found::Absent,
-                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
+                let found = match within("an owned object", api.get(object.name())).await {
+                    Ok(found) => Found::Present(Box::new(found)),
+                    Err(error) => match absence(&error) {
+                        Some(absence) => absence,
+                        None => Found::Unreadable(self.tolerate(source, error)?),
+                    },
                 };
                 self.wrote(object, found);
+                if object == Owned::Certificate && self.asks_cert_manager {
+                    self.ask_cert_manager().await;
+                }
             }
         }
         Ok(())
@@ -295,7 +305,13 @@ impl Observer {
         self.observed.kubelet_ca =
             latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
         self.kubelet_ca_of.clone_from(source);
-        self.observed.serving_source = self.serving_source(spec).await;
+        self.asks_cert_manager = asked(spec).is_some() && self.powers.cert_manager;
+        if self.asks_cert_manager {
+            self.ask_cert_manager().await;
+        } else {
+            self.observed.serving_source = self.serving_source(spec).await;
+            self.observed.certificate_request = None;
+        }
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
         // Before there is an APIService the answer is known, and asking would only fill somebody's log.
         let seen = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
@@ -429,10 +445,29 @@ impl Observer {
         self.observed.proof = None;
     }
 
+    /// Reads what cert-manager stored, and what it says. Also at once when it changed the Certificate, so that what is
+    /// said of the two fits together.
+    async fn ask_cert_manager(&mut self) {
+        if matches!(self.observed.objects.get(&Owned::Certificate), Some(Found::Unserved)) {
+            // No watch tells soon that its API is there.
+            self.changes.mark_quietly(Source::Object(Owned::Certificate));
+        }
+        self.observed.serving_source = self.serving_secret(SECRET).await;
+        let certificate = self.observed.object(Owned::Certificate);
+        self.observed.certificate_request =
+            cert_manager::request(&self.client, &self.namespace, certificate).await;
+    }
+
     async fn serving_source(&self, spec: &MetricsPipelineSpec) -> ServingSource {
-        let Some(secret) = &spec.certificates.secret_ref else { return ServingSource::Unused };
+        match &spec.certificates.secret_ref {
+            Some(secret) => self.serving_secret(&secret.name).await,
+            None => ServingSource::Unused,
+        }
+    }
+
+    async fn serving_secret(&self, name: &str) -> ServingSource {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        match within("the Secret of the serving certificate", api.get_opt(&secret.name)).await {
+        match within("the Secret of the serving certificate", api.get_opt(name)).await {
             Ok(None) => ServingSource::Missing,
             Ok(Some(secret)) => {
                 let mut data = secret.data.unwrap_or_default();
@@ -519,6 +554,16 @@ async fn within<T>(
     }
 }
 
+/// That there is nothing: for an API that is not served, kube-apiserver answers 404 without a Status of its own.
+fn absence(error: &ObserveError) -> Option<Found> {
+    let ObserveError::Request { error, .. } = error else { return None };
+    match &**error {
+        kube::Error::Api(status) if status.reason == "NotFound" => Some(Found::Absent),
+        kube::Error::Api(status) if status.code == 404 => Some(Found::Unserved),
+        _ => None,
+    }
+}
+
 fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
@@ -543,6 +588,18 @@ fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_that_is_not_served_is_told_from_an_object_that_is_not_there() {
+        let answered = |message: &str, reason: &str, code: u16| {
+            let status = kube::core::Status::failure(message, reason).with_code(code);
+            absence(&ObserveError::Request { what: "", error: Box::new(kube::Error::Api(status.boxed())) })
+        };
+        assert!(matches!(answered("certificates \"a\" not found", "NotFound", 404), Some(Found::Absent)));
+        let text = answered("404 page not found", "Failed to parse error data", 404);
+        assert!(matches!(text, Some(Found::Unserved)), "{text:?}");
+        assert!(answered("forbidden", "Forbidden", 403).is_none());
+    }
 
     #[test]
     fn a_kubelet_ca_outlives_a_pause_of_the_api_server() {

@@ -94,6 +94,24 @@ fn an_owners_change_of_everything_is_staged() {
 }
 
 #[test]
+fn a_self_signed_certificate_is_replaced_with_an_overlap_too() {
+    let issued = || {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = parameters.self_signed(&key).expect("a certificate").pem().into_bytes();
+        let pair = Some((certificate.clone(), key.serialize_pem().into_bytes()));
+        External { pair, authorities: Some(certificate) }
+    };
+    let first = plan(&wanted(), &issued(), &Found::default(), start()).expect("a plan");
+    let trusting = plan(&wanted(), &issued(), &stored(&first), start()).expect("a plan");
+    assert_eq!((trusting.rollover, &trusting.serving), (Rollover::Trusting, &first.serving));
+    assert!(trusts(&trusting.bundle, &first.serving_certificate));
+    let retiring = plan(&wanted(), &issued(), &stored(&trusting), start() + DAY).expect("a plan");
+    assert!(trusts(&retiring.bundle, &first.serving_certificate));
+}
+
+#[test]
 fn what_can_not_be_served_is_named() {
     let error = |change: &dyn Fn(&mut External), now: Timestamp| {
         let mut external = issued(&[NAME]);

@@ -2,6 +2,7 @@
 //!
 //! All pure: it needs neither a client nor a clock, only the entropy of new keys. Times are passed in.
 
+pub mod cert_manager;
 mod certificate;
 pub mod external;
 pub mod front_proxy;

@@ -336,17 +336,15 @@ pub(super) fn outdated(
 /// Earlier CAs that may still vouch for a certificate in use, wherever they were kept: also after somebody
 /// deleted the CA Secret, what the replicas serve stays trusted until they serve something else.
 pub(super) fn known_authorities(found: &Found, current: &[Certificate], now: Timestamp) -> Vec<Certificate> {
-    let sources = [
-        found.ca.as_ref().map(|(certificate, _)| certificate),
-        found.previous.as_ref(),
-        found.serving_ca.as_ref(),
-    ];
+    let authorities = [found.ca.as_ref().map(|(certificate, _)| certificate), found.previous.as_ref()];
+    let parse = |pem: &Vec<u8>| Certificate::parse_pem(pem).unwrap_or_default();
+    let authorities =
+        authorities.into_iter().flatten().flat_map(parse).filter(|certificate| certificate.is_ca);
+    // Somebody else's may be trusted as it is: a self-signed one that is no CA.
+    let trusted = found.serving_ca.iter().flat_map(parse);
     let mut known: Vec<Certificate> = Vec::new();
-    for certificate in
-        sources.into_iter().flatten().filter_map(|pem| Certificate::parse_pem(pem).ok()).flatten()
-    {
-        if certificate.is_ca
-            && certificate.valid_at(now)
+    for certificate in authorities.chain(trusted) {
+        if certificate.valid_at(now)
             && !current.contains(&certificate)
             && !known.contains(&certificate)
             // Two are enough for an overlap; more pile up only when something goes wrong again and again.

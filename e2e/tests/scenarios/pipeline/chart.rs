@@ -16,7 +16,7 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
     check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
     let everything = [
         "--set",
-        "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true",
+        "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true,certManager.enabled=true",
     ];
     for values in [&[] as &[&str], &everything] {
         let mut template = stand.client.command(&helm);

@@ -4,6 +4,7 @@ mod access;
 mod answers;
 mod approval;
 mod autoscaling;
+mod cert_manager;
 mod chart;
 mod clients;
 mod front_proxy;
@@ -48,6 +49,7 @@ pub fn add(suite: &mut Suite) {
     watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
     rotation::add(suite);
+    cert_manager::add(suite);
     front_proxy::add(suite);
     kubelets::add(suite);
     approval::add(suite);

@@ -43,14 +43,14 @@ fn prepare(stand: &Stand) -> Result<()> {
 }
 
 /// Requests without a pause, through the API server, each with its status on a line of a file.
-struct Requests {
+pub(super) struct Requests {
     processes: Vec<Child>,
     directory: PathBuf,
 }
 
 impl Requests {
     /// 20 a second for each path.
-    fn start(cluster: &Cluster, paths: &[&str]) -> Result<Self> {
+    pub(super) fn start(cluster: &Cluster, paths: &[&str]) -> Result<Self> {
         let broken = |error: std::io::Error| failed(format!("requests: {error}"));
         let directory = cluster.layout().run.join("requests");
         fs::create_dir_all(&directory).map_err(broken)?;
@@ -80,7 +80,7 @@ impl Requests {
     }
 
     /// How many were answered with 200, and what the others said.
-    fn stop(mut self) -> Result<(usize, Vec<String>)> {
+    pub(super) fn stop(mut self) -> Result<(usize, Vec<String>)> {
         let (mut good, mut bad) = (0, Vec::new());
         for number in 0..self.processes.len() {
             let process = &mut self.processes[number];

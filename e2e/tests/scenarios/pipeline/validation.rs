@@ -19,6 +19,7 @@ pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
 
 fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
     let core = |fields: Value| json!({"metricsCore": fields});
+    let issuer = |reference: Value| json!({"certificates": {"source": "CertManager", "certManager": {"issuerRef": reference}}});
     for (spec, words) in [
         (core(json!({"metricResolution": "-5s"})), "spec.metricsCore.metricResolution"),
         (core(json!({"metricResolution": "100ms"})), "must be a duration from 1s to 10m"),
@@ -40,6 +41,17 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
             json!({"certificates": {"servingValidity": "72h", "caValidity": "24h"}}),
             "must not exceed caValidity",
         ),
+        (
+            json!({"certificates": {"source": "CertManager"}}),
+            "certManager: names the issuer of source CertManager",
+        ),
+        (
+            json!({"certificates": {"certManager": {"issuerRef": {"name": "a"}}}}),
+            "certManager: names the issuer of source CertManager",
+        ),
+        (issuer(json!({})), "spec.certificates.certManager.issuerRef.name"),
+        (issuer(json!({"name": "Not a name"})), "spec.certificates.certManager.issuerRef.name"),
+        (issuer(json!({"name": "a", "kind": "Secret"})), "kind: is Issuer or ClusterIssuer"),
         (json!({"nanny": {"cpu": "-1m"}}), "spec.nanny.cpu"),
         (json!({"nanny": {"extraCpu": "1Z"}}), "spec.nanny.extraCpu"),
         (json!({"nanny": {"memory": 0}}), "spec.nanny.memory"),
@@ -74,6 +86,9 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
             json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
         ),
         core(json!({"resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"memory": "1Gi"}}})),
+        issuer(json!({"name": "a"})),
+        issuer(json!({"name": "a.b", "kind": "ClusterIssuer"})),
+        issuer(json!({"name": "a", "kind": "AWSPCAIssuer", "group": "awspca.cert-manager.io"})),
     ] {
         let manifest = pipeline::manifest("sense", &spec);
         stand.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest)?;

@@ -3,15 +3,21 @@
 use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
 
 use super::{Evidence, Holds, Verdict};
+use crate::decide::cert_manager;
 use crate::decide::ownership::is_ours;
 use crate::owned::Owned;
-use crate::pki::Rollover;
+use crate::pki::{self, Rollover};
 
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let of = ConditionType::CertificatesReady;
     let mut objects = vec![Owned::CaSecret, Owned::ServingSecret, Owned::ConfigMap];
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
         objects.extend(Owned::FRONT_PROXY);
+    }
+    let asked = cert_manager::asked(evidence.spec);
+    if asked.is_some() {
+        // What keeps it from being asked comes before what follows from that.
+        objects.insert(0, Owned::Certificate);
     }
     if let Some(problem) = evidence.problem(&objects) {
         return Verdict::problem(of, problem);
@@ -26,20 +32,44 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     };
     let serving = &plan.serving_certificate;
     let ca = &plan.ca_certificate;
-    let renewed = match &evidence.spec.certificates.secret_ref {
-        None => format!(
+    let renewed = match (asked, &evidence.spec.certificates.secret_ref) {
+        (Some(asked), _) => {
+            let certificate = evidence.observed.object(Owned::Certificate);
+            let renewal = certificate.and_then(pki::cert_manager::renewal_time);
+            format!(
+                "The serving certificate is cert-manager's, by {} of {} {}: it is valid until {}{}, and its CA until {}.",
+                Owned::Certificate.describe(evidence.namespace),
+                asked.issuer_ref.kind,
+                asked.issuer_ref.name,
+                serving.not_after,
+                renewal.map_or_else(String::new, |time| format!(" and renewed at {time}")),
+                ca.not_after,
+            )
+        }
+        (None, None) => format!(
             "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
             serving.not_after,
             serving.renewal_time(),
             ca.not_after,
             ca.renewal_time(),
         ),
-        Some(secret) => format!(
+        (None, Some(secret)) => format!(
             "The serving certificate is that of Secret {}/{}, whose owner renews it: it is valid until {}, and its CA until {}.",
             evidence.namespace, secret.name, serving.not_after, ca.not_after,
         ),
     };
     let valid = format!("{renewed}{}", front_proxy(evidence));
+    if let Some(problem) = &evidence.plan.not_issued {
+        let holds = match problem.reason {
+            Reason::CertificateNotIssued | Reason::Progressing | Reason::WaitingForDependency => Holds::True,
+            _ => Holds::False,
+        };
+        let message = format!(
+            "{} What was issued before is served meanwhile: it is valid until {}, and its CA until {}.",
+            problem.message, serving.not_after, ca.not_after
+        );
+        return Verdict::new(of, holds, problem.reason, message);
+    }
     match plan.rollover {
         Rollover::Settled if plan.ca.is_none() && serving.expires_soon(evidence.now) => Verdict::new(
             of,

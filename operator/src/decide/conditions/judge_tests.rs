@@ -34,6 +34,7 @@ fn plan() -> Maintain {
         removals: Vec::new(),
         held: BTreeMap::new(),
         certificates: Some(certificates),
+        not_issued: None,
         sizing: sizing(),
         front_proxy: None,
         csr_approval: None,
@@ -79,6 +80,20 @@ fn replica(nodes: &Value, scrapes: &Value) -> Teller {
 fn refused(nodes: usize) -> Value {
     json!([{ "cause": "refused", "nodes": nodes, "examples": [
         { "node": "node-7", "address": "10.0.0.7:10250", "message": "refuses connections", "since": "2026-01-01T00:09:50Z" }] }])
+}
+
+#[test]
+fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
+    let mut plan = plan();
+    plan.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "cert-manager has not issued it."));
+    let verdicts = judged(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(short(&verdicts, "CertificatesReady"), (Holds::True, Reason::CertificateNotIssued));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::CertificateNotIssued));
+    let message = &verdicts["CertificatesReady"].message;
+    assert!(message.contains("not issued it. What was issued before is served meanwhile"), "{message}");
+    plan.not_issued = Some(Problem::new(Reason::PermissionMissing, "denied."));
+    let verdicts = judged(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::PermissionMissing));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod api_service;
 pub mod auth_delegator;
 pub mod auth_reader;
 pub mod ca_secret;
+pub mod certificate;
 pub mod collector;
 pub mod config_map;
 pub mod deployment;
@@ -191,7 +192,7 @@ pub(super) mod tests {
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
             certificates: crate::pki::Timing::default(),
-            powers: crate::powers::Powers { front_proxy: true, csr_approval: true },
+            powers: crate::powers::Powers { front_proxy: true, csr_approval: true, cert_manager: true },
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }
