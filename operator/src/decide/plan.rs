@@ -10,7 +10,8 @@ use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
 use super::{
-    DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy, template,
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, certificates, front_proxy, rollout,
+    template,
 };
 use crate::apply::differences;
 use crate::observe::{KubeletCa, Observed, Pipeline};
@@ -372,7 +373,9 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let agrees = observed.object(Owned::Deployment).is_some_and(|found| {
         observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()
     });
-    let main = objects::deployment::build(context, image, !agrees)?;
+    let host_network = context.spec.metrics_core.scheduling.host_network;
+    let order = rollout::order(host_network, &observed.pods, &observed.refusals, now);
+    let main = objects::deployment::build(context, image, order, !agrees)?;
     Ok(Built::Wanted(vec![main, nanny]))
 }
 

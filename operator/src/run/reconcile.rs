@@ -353,12 +353,16 @@ impl Reconciler {
             self.telemetry.resized("drift");
             self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
         }
-        let Some((method, from)) = nanny::change(&plan.sizing, outcome, resized) else { return };
-        if method == ResizeMethod::Rollout {
+        if let Some(note) = nanny::taken_back(&plan.sizing, outcome) {
+            self.reporter.events().resized(pipeline, &note).await;
+        }
+        let before = pipeline.status.nanny.as_ref();
+        let Some(change) = nanny::change(before, &plan.sizing, outcome, resized) else { return };
+        if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");
         }
-        if let Some(held) = &plan.sizing.held {
-            self.reporter.events().resized(pipeline, held, from, method).await;
+        if let Some(note) = nanny::words(change, &plan.sizing) {
+            self.reporter.events().resized(pipeline, &note).await;
         }
     }
 
