@@ -59,7 +59,8 @@ fn mebi(amount: &Value) -> Result<u64> {
     })
 }
 
-/// A pod that asks for all that is free of the node's memory but so many MiB; how much it asks for.
+/// A pod that asks for all that is free of the node's memory but so many MiB; how much it asks for. It is more
+/// critical than metrics-core, or the kubelet would end it to make room.
 fn fill(stand: &Stand, leave: u64) -> Result<u64> {
     let (client, node) = (&stand.client, &stand.ours()?.node().name);
     let allocatable = client.get(&["node", node])?["status"]["allocatable"]["memory"].clone();
@@ -74,7 +75,7 @@ fn fill(stand: &Stand, leave: u64) -> Result<u64> {
     let much = mebi(&allocatable)?.saturating_sub(asked + leave);
     let namespace = stand.namespace()?;
     let filler = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": namespace},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+        "spec": {"priorityClassName": "system-node-critical", "terminationGracePeriodSeconds": 0, "containers": [{
             "name": "filler", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["/bin/sleep", "3600"],
             "resources": {"requests": {"memory": format!("{much}Mi")}}}]}});
     client.apply(&filler.to_string())?;
