@@ -110,10 +110,10 @@ impl Events {
         }
     }
 
-    /// The resources of metrics-core were changed.
-    pub async fn resized(&self, pipeline: &Pipeline, note: &str) {
+    /// The resources of metrics-core were changed; the action keeps apart what would be counted as one.
+    pub async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
         let deployment = Some(self.reference(Owned::Deployment));
-        self.publish(pipeline, deployment, EventType::Normal, "Resized", "Resize", note).await;
+        self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
     }
 
     /// With the object that it is about, where there is one: events that differ in nothing but their words are

@@ -61,14 +61,18 @@ fn one_resized() -> Resized {
 #[test]
 fn a_resize_in_place_is_told_once() {
     let sizing = sizing("64Mi", None, None);
-    let (none, resized) = (Outcome::default(), one_resized());
-    assert_eq!(method_after(None, &sizing, &none, &resized), Some((ResizeMethod::InPlace, true)));
-    let words = |before| change(before, &sizing, &none, &resized).and_then(|change| words(change, &sizing));
+    let (unwritten, resized) = (Outcome::default(), one_resized());
+    assert_eq!(method_after(None, &sizing, &unwritten, &resized), Some((ResizeMethod::InPlace, true)));
+    let words =
+        |before| change(before, &sizing, &unwritten, &resized).and_then(|change| words(change, &sizing));
     let note = "metrics-core gets 20m CPU and 128Mi memory instead of 20m CPU and 64Mi memory, in place: 21 nodes instead of 1.";
     assert_eq!(words(None).as_deref(), Some(note));
     // A new pod from the old template.
     let known = before(ResizeMethod::InPlace, "128Mi");
-    assert_eq!(method_after(Some(&known), &sizing, &none, &resized), Some((ResizeMethod::InPlace, false)));
+    assert_eq!(
+        method_after(Some(&known), &sizing, &unwritten, &resized),
+        Some((ResizeMethod::InPlace, false))
+    );
 }
 
 #[test]
