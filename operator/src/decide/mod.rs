@@ -87,10 +87,13 @@ pub struct Sizing {
     pub wanted: Option<ResourceRequirements>,
     /// What the Deployment's template is to have.
     pub template: Option<ResourceRequirements>,
-    /// What the Deployment's template has had until now, when that is changed.
+    /// What the Deployment's template has had until now, when that is changed; what pods have had, when they are made
+    /// again from the same.
     pub template_from: Option<ResourceRequirements>,
     /// Why new pods are made for the sake of the size, when they are.
     pub instead: Option<Obstacle>,
+    /// Whether new pods that can't be placed are given up.
+    pub taken_back: bool,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.

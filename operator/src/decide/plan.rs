@@ -368,7 +368,8 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
         )));
     };
     // Two field managers write the template; while they disagree no pod is started, so it is one rollout.
-    let nanny = objects::resources::build(context, &template::resources(context, observed, now)?)?;
+    let template = template::decide(context, observed, now)?;
+    let nanny = objects::resources::build(context, &template.resources, template.again)?;
     // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
     let agrees = observed.object(Owned::Deployment).is_some_and(|found| {
         observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()

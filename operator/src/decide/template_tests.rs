@@ -47,9 +47,9 @@ fn fields(body: &Value) -> Value {
 }
 
 /// The Deployment as it is once both managers have applied, with these resources in the template.
-fn deployment(context: Context<'_>, template: &ResourceRequirements) -> DynamicObject {
+fn deployment(context: Context<'_>, template: &ResourceRequirements, again: bool) -> DynamicObject {
     let main = objects::deployment::build(context, "image:1", Order::NewFirst, false).expect("built");
-    let nanny = objects::resources::build(context, template).expect("built");
+    let nanny = objects::resources::build(context, template, again).expect("built");
     let entry = |manager: &str, body: &Value| {
         let mut owned = fields(body);
         if let Some(metadata) = owned.get_mut("f:metadata").and_then(Value::as_object_mut) {
@@ -63,6 +63,11 @@ fn deployment(context: Context<'_>, template: &ResourceRequirements) -> DynamicO
     };
     let mut body = main.body.clone();
     body["spec"]["template"]["spec"]["containers"][0]["resources"] = json!(template);
+    if again {
+        body["spec"]["template"]["metadata"]["annotations"] = json!({ objects::resources::AGAIN: "true" });
+    }
+    body["status"] = json!({ "observedGeneration": 7, "replicas": 1, "updatedReplicas": 1 });
+    body["metadata"]["generation"] = json!(7);
     body["metadata"]["labels"][MANAGED_BY_LABEL] = json!(MANAGED_BY);
     body["metadata"]["managedFields"] =
         json!([entry(FIELD_MANAGER, &main.body), entry(NANNY_FIELD_MANAGER, &nanny.body)]);
@@ -98,6 +103,12 @@ fn unplaced_pod(mebi: u64) -> Pod {
     pod("new", mebi, None, says)
 }
 
+/// The same, made again.
+fn again(mut pod: Pod) -> Pod {
+    pod.metadata.annotations = Some([(objects::resources::AGAIN.to_owned(), "true".to_owned())].into());
+    pod
+}
+
 /// Decides, where 128Mi are wanted, with a template of `template` and these pods.
 fn decided(
     template: u64,
@@ -105,6 +116,16 @@ fn decided(
     change: impl FnOnce(&mut Observed),
     last: Option<(ResizeMethod, u64)>,
 ) -> Sizing {
+    decided_for((template, false), pods, change, last).0
+}
+
+/// The same with a template that was made again, or not; and whether it is to be so.
+fn decided_for(
+    (template, again): (u64, bool),
+    pods: Vec<Pod>,
+    change: impl FnOnce(&mut Observed),
+    last: Option<(ResizeMethod, u64)>,
+) -> (Sizing, bool) {
     let specify = |spec: &mut MetricsPipelineSpec| spec.metrics_core.image = Some("image:1".to_owned());
     with_context(specify, |context| {
         let mut pipeline = context.pipeline.clone();
@@ -121,10 +142,11 @@ fn decided(
         });
         let context = Context { size: Some(size(128)), pipeline: &pipeline, ..context };
         let mut observed = Observed { pods, ..Observed::default() };
-        let found = Found::Present(Box::new(deployment(context, &resources(template))));
+        let found = Found::Present(Box::new(deployment(context, &resources(template), again)));
         observed.objects.insert(Owned::Deployment, found);
         change(&mut observed);
-        sizing(context, &observed, now()).expect("a decision")
+        let again = decide(context, &observed, now()).expect("a decision").again;
+        (sizing(context, &observed, now()).expect("a decision"), again)
     })
 }
 
@@ -175,7 +197,12 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
     let quota = decided(64, old(), refuse(RefusalKind::NotAtAll), None);
     assert_eq!((template(&quota), quota.instead), (64, None));
     // Once the template has it, that is no news.
-    let underway = decided(128, old(), refuse(RefusalKind::NotInPlace), None);
+    let underway = |observed: &mut Observed| {
+        refuse(RefusalKind::NotInPlace)(observed);
+        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        found.data["status"]["replicas"] = json!(2);
+    };
+    let underway = decided(128, old(), underway, None);
     assert_eq!((template(&underway), underway.instead, underway.template_from), (128, None, None));
 }
 
@@ -223,4 +250,45 @@ fn a_rollout_that_finds_no_room_is_taken_back_when_the_old_pods_get_the_size_in_
         found.data["spec"]["paused"] = json!(true);
     };
     assert_eq!(template(&decided(64, vec![sized(), unplaced_pod(128)], paused, rollout)), 64);
+}
+
+#[test]
+fn pods_are_made_again_when_the_template_has_the_size_already() {
+    // Shrunk in place after they were made, they can't grow again.
+    let stuck =
+        |mark: fn(Pod) -> Pod| vec![mark(pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z")))];
+    let (sizing, marked) = decided_for((128, false), stuck(|pod| pod), |_| {}, None);
+    assert!(marked && matches!(sizing.instead, Some(Obstacle::Deferred(_))));
+    assert_eq!((template(&sizing), sizing.template_from), (128, Some(resources(64))));
+    // The next time the mark goes.
+    assert!(!decided_for((128, true), stuck(again), |_| {}, None).1);
+    // Before the new pods are there, and while they are made, it stays.
+    for underway in [
+        json!({ "observedGeneration": 6, "replicas": 1, "updatedReplicas": 1 }),
+        json!({ "observedGeneration": 7, "replicas": 1, "updatedReplicas": 0 }),
+        json!({ "observedGeneration": 7, "replicas": 2, "updatedReplicas": 1 }),
+    ] {
+        let change = |observed: &mut Observed| {
+            let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+            found.data["status"] = underway.clone();
+        };
+        let (sizing, marked) = decided_for((128, true), stuck(|pod| pod), change, None);
+        assert_eq!((marked, sizing.template_from), (true, None), "{underway}");
+    }
+    // A pod that waits patiently is no reason, and in an ordinary rollout the mark is what it was.
+    let patient = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:09:30Z"))];
+    assert!(!decided_for((128, false), patient, |_| {}, None).1);
+    assert!(decided_for((64, true), vec![again(pod("old", 128, Some(128), json!([])))], |_| {}, None).1);
+}
+
+#[test]
+fn pods_that_are_made_again_in_vain_are_taken_back_too() {
+    let rollout = Some((ResizeMethod::Rollout, 64));
+    let both = || vec![pod("old", 128, Some(128), json!([])), again(unplaced_pod(128))];
+    let (sizing, marked) = decided_for((128, true), both(), |_| {}, rollout);
+    assert_eq!((marked, sizing.taken_back, template(&sizing)), (false, true, 128));
+    assert_eq!(sizing.instead, None);
+    // While the pod that waits is still there.
+    let (sizing, marked) = decided_for((128, false), both(), |_| {}, rollout);
+    assert_eq!((marked, sizing.taken_back, sizing.template_from), (false, false, None));
 }

@@ -126,7 +126,7 @@ pub fn status(
             to: held.size.amounts(),
             reason: held.reason.clone(),
         }),
-        None if came_in_place(sizing) && has(applied.as_ref(), held) => {
+        None if came_in_place(sizing, outcome) && has(applied.as_ref(), held) => {
             applied.map(|applied| ResizeStatus { method: ResizeMethod::InPlace, ..applied })
         }
         None => applied,
@@ -139,10 +139,14 @@ fn has(applied: Option<&ResizeStatus>, held: &Held) -> bool {
     applied.is_some_and(|applied| applied.to == held.size.amounts())
 }
 
-/// Whether the template has another size than the pods: they have theirs in place, even if new ones were tried before.
-fn came_in_place(sizing: &Sizing) -> bool {
-    let template = sizing.template.as_ref().filter(|_| sizing.template_from.is_none());
-    template.zip(sizing.wanted.as_ref()).is_some_and(|(template, wanted)| !same(template, wanted))
+/// Whether pods have their size in place, although new ones were tried before: the template has another one, or was
+/// made again in vain.
+fn came_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
+    let (Some(template), Some(wanted)) = (&sizing.template, &sizing.wanted) else { return false };
+    if same(template, wanted) {
+        return sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
+    }
+    sizing.template_from.is_none()
 }
 
 /// How resources were changed in a round, and what they were.
@@ -167,7 +171,7 @@ pub fn change<'a>(
     if let (Some(from), Some(template)) = (&sizing.template_from, &sizing.template)
         && outcome.applied.contains(&Owned::Deployment)
     {
-        let is_change = is_news && same(template, wanted);
+        let is_change = is_news && !sizing.taken_back && same(template, wanted);
         return is_change.then_some(Change { method: ResizeMethod::Rollout, from });
     }
     resized.from.first().map(|from| Change { method: ResizeMethod::InPlace, from })
@@ -200,9 +204,7 @@ pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
 
 /// What is told when new pods were made in vain.
 pub fn taken_back(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
-    let (wanted, template, _) =
-        (sizing.wanted.as_ref()?, sizing.template.as_ref()?, sizing.template_from.as_ref()?);
-    let is_taken_back = outcome.applied.contains(&Owned::Deployment) && !same(template, wanted);
+    let is_taken_back = sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
     let size = sizing.held.as_ref()?.size;
     is_taken_back.then(|| {
         format!(

@@ -24,6 +24,7 @@ fn sizing(template: &str, from: Option<&str>, instead: Option<Obstacle>) -> Sizi
         template: Some(resources(template)),
         template_from: from.map(resources),
         instead,
+        taken_back: false,
     }
 }
 
@@ -105,7 +106,7 @@ fn another_set_of_limits_is_no_other_size() {
 #[test]
 fn a_rollout_that_is_taken_back_was_in_place_after_all() {
     let tried = before(ResizeMethod::Rollout, "128Mi");
-    let back = sizing("64Mi", Some("128Mi"), None);
+    let back = Sizing { taken_back: true, ..sizing("64Mi", Some("128Mi"), None) };
     assert!(taken_back(&back, &applied()).is_some_and(|note| note.contains("taken back")));
     assert!(change(Some(&tried), &back, &applied(), &Resized::default()).is_none());
     // It counts as a rollout until that is done.
@@ -114,4 +115,17 @@ fn a_rollout_that_is_taken_back_was_in_place_after_all() {
     let done = sizing("64Mi", None, None);
     assert!(taken_back(&done, &applied()).is_none());
     assert_eq!(method_after(Some(&tried), &done, &applied(), &nothing), Some((ResizeMethod::InPlace, false)));
+    // Made again from the same template, it is done as soon as that is written.
+    let again = Sizing { taken_back: true, ..sizing("128Mi", Some("128Mi"), None) };
+    assert!(taken_back(&again, &applied()).is_some());
+    assert!(change(Some(&tried), &again, &applied(), &nothing).is_none());
+    assert_eq!(
+        method_after(Some(&tried), &again, &applied(), &nothing),
+        Some((ResizeMethod::InPlace, false))
+    );
+    let unwritten = Outcome::default();
+    assert_eq!(
+        method_after(Some(&tried), &again, &unwritten, &nothing),
+        Some((ResizeMethod::Rollout, false))
+    );
 }

@@ -23,6 +23,7 @@ fn sizing() -> Sizing {
         template: None,
         template_from: None,
         instead: None,
+        taken_back: false,
     }
 }
 

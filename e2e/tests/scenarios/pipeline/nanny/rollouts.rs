@@ -12,9 +12,9 @@ use e2e::{Client, Result, check, pipeline};
 use serde_json::{Value, json};
 
 use super::{
-    LARGE, MINUTE, PATIENCE, PROMPT, SMALL, UP, add_nodes, applied, check_same_pod, condition, events,
-    is_served, only_pod, patch, pod, pods, resources, revision, settle, template, told, wait_for_memory,
-    while_answering,
+    DOWN, LARGE, MINUTE, PATIENCE, PROMPT, SMALL, UP, add_nodes, applied, check_same_pod, condition, events,
+    is_served, only_pod, patch, pod, pods, remove_nodes, resources, revision, settle, template, told,
+    wait_for_memory, while_answering,
 };
 
 /// So much of the node is left free, in MiB: too little for the rest of the large size, which is 68.
@@ -198,10 +198,30 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
     settle(client)
 }
 
-/// Room comes for the rest of the old pod, but not for a new one: the rollout ends where it began.
+/// Room comes for the rest of the old pod, but not for a new one: the rollout ends where it began. Once with a template
+/// of the small size, once with one of the large size, whose pod was resized since.
 fn new_pods_in_vain_are_taken_back(stand: &Stand) -> Result<()> {
     let client = &stand.client;
     settle(client)?;
+    let made_at = |size: &str, level: &str| -> Result<()> {
+        let old = pod(client)?;
+        patch(client, json!({"metricsCore": {"logLevel": level}}))?;
+        only_pod(client, PATIENCE, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
+        let memory = &template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"];
+        check!(memory == size, "the template has {memory}");
+        Ok(())
+    };
+    made_at(SMALL, "Debug")?;
+    in_vain(stand)?;
+    made_at(LARGE, "Info")?;
+    remove_nodes(client)?;
+    wait_for_memory(client, SMALL, DOWN + PROMPT + PROMPT)?;
+    in_vain(stand)?;
+    settle(client)
+}
+
+fn in_vain(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
     let (before, template_before) = (pod(client)?, template(client)?);
     let much = fill(stand, LITTLE)?;
     while_answering(stand, || {
@@ -223,13 +243,13 @@ fn new_pods_in_vain_are_taken_back(stand: &Stand) -> Result<()> {
         stand.progress.say(format!("in place {:.1} s after some room came", began.elapsed().as_secs_f64()));
         is_served(client)
     })?;
-    check!(template(client)? == template_before, "the template is not what it was");
+    let template_after = template(client)?;
+    check!(template_after == template_before, "the template was {template_before}, and is {template_after}");
     let last = applied(client)?;
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
     check!(notes.iter().any(|note| note.contains("taken back")), "no event tells of it: {notes:?}");
-    empty(stand)?;
-    settle(client)
+    empty(stand)
 }
 
 /// The size changes while a rollout is under way: old and new pods get it in place, by no further rollout.
