@@ -292,3 +292,56 @@ fn pods_that_are_made_again_in_vain_are_taken_back_too() {
     let (sizing, marked) = decided_for((128, false), both(), |_| {}, rollout);
     assert_eq!((marked, sizing.taken_back, sizing.template_from), (false, false, None));
 }
+
+/// A Deployment on the node's network, whose new pod finds no port; what is applied.
+fn applied_while_a_port_is_missing(template: u64, change: impl FnOnce(&mut Observed)) -> Value {
+    let specify = |spec: &mut MetricsPipelineSpec| {
+        spec.metrics_core.image = Some("image:1".to_owned());
+        spec.metrics_core.scheduling.host_network = true;
+    };
+    with_context(specify, |context| {
+        let mut pipeline = context.pipeline.clone();
+        pipeline.status.nanny = Some(NannyStatus {
+            recommendation: None,
+            applied: Some(ResizeStatus {
+                time: Time(now()),
+                method: ResizeMethod::Rollout,
+                from: size(64).amounts(),
+                to: size(128).amounts(),
+                reason: String::new(),
+            }),
+        });
+        let context = Context { size: Some(size(128)), pipeline: &pipeline, ..context };
+        let says = json!([{ "type": "PodScheduled", "status": "False", "message": "1 node(s) didn't have free ports",
+            "lastTransitionTime": "2026-01-01T00:09:00Z" }]);
+        let pods = vec![pod("old", 128, Some(128), json!([])), pod("new", 128, None, says)];
+        let mut observed = Observed { pods, ..Observed::default() };
+        let found = Found::Present(Box::new(deployment(context, &resources(template), false)));
+        observed.objects.insert(Owned::Deployment, found);
+        change(&mut observed);
+        let plan = crate::decide::plan::maintain(context, &observed, now()).expect("a plan");
+        let main = plan.desired.into_iter().find(|desired| desired.object == Owned::Deployment);
+        main.expect("a Deployment").body["spec"].clone()
+    })
+}
+
+#[test]
+fn a_change_of_the_size_alone_is_one_write_and_takes_no_old_pod_down() {
+    // Taken back: paused, the Deployment would drop the new pod before the template is what it was.
+    let back = applied_while_a_port_is_missing(128, |_| {});
+    assert_eq!(back.get("paused"), None);
+    assert_eq!(back["strategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+    // Together with the rest of the template it waits for the nanny's fields.
+    let another_image = |observed: &mut Observed| {
+        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
+    };
+    assert_eq!(applied_while_a_port_is_missing(128, another_image)["paused"], true);
+    // What waits for a port, and is not to be changed, gets it.
+    let over = |observed: &mut Observed| {
+        let owners = observed.pods[1].metadata.owner_references.clone();
+        observed.pods[0].metadata.owner_references = owners;
+    };
+    let handed_over = applied_while_a_port_is_missing(128, over);
+    assert_eq!(handed_over["strategy"]["rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+}
