@@ -155,11 +155,15 @@ impl Resizer {
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(causes(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let says = format!("kube-apiserver says \"{}\"", status.message);
+        let says = format!("kube-apiserver says \"{}\"", status.message.trim());
         let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
-            404 | 405 | 415 | 422 => (says, RefusalKind::NotInPlace),
+            404 | 405 => (
+                format!("{says}: it has no subresource pods/resize (Kubernetes has it since 1.33)"),
+                RefusalKind::NotInPlace,
+            ),
+            415 | 422 => (says, RefusalKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
             403 if status.message.contains("enough allocatable") => (says, RefusalKind::Infeasible),
             403 if status.message.contains(" cannot ") => {

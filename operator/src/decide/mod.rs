@@ -8,6 +8,7 @@ pub mod front_proxy;
 pub mod objects;
 pub mod ownership;
 mod plan;
+pub mod rollout;
 mod serving;
 mod template;
 
@@ -19,6 +20,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::flags::Settings;
 use crate::nanny::Held;
+use crate::nanny::resize::Obstacle;
 use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 use crate::pki;
@@ -86,8 +88,15 @@ pub struct Sizing {
     pub held: Option<Held>,
     /// What pods are to have, when it acts on that.
     pub wanted: Option<ResourceRequirements>,
-    /// What the Deployment's template had before, when it is changed for the sake of the size.
+    /// What the Deployment's template is to have.
+    pub template: Option<ResourceRequirements>,
+    /// What the Deployment's template has had until now, when that is changed; what pods have had, when they are made
+    /// again from the same.
     pub template_from: Option<ResourceRequirements>,
+    /// Why new pods are made for the sake of the size, when they are.
+    pub instead: Option<Obstacle>,
+    /// Whether new pods that can't be placed are given up.
+    pub taken_back: bool,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.

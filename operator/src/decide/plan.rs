@@ -10,7 +10,7 @@ use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
 use super::{
-    DecideError, Decision, Dismantle, Maintain, Problem, Removal, cert_manager, certificates, front_proxy,
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, cert_manager, certificates, front_proxy, rollout,
     template,
 };
 use crate::apply::differences;
@@ -378,13 +378,29 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
             "metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
         )));
     };
-    // Two field managers write the template; while they disagree no pod is started, so it is one rollout.
-    let nanny = objects::resources::build(context, &template::resources(context, observed, now)?)?;
+    let found = observed.object(Owned::Deployment);
+    let template = template::decide(context, observed, now)?;
+    let nanny = objects::resources::build(context, &template.resources, template.again)?;
     // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
-    let agrees = observed.object(Owned::Deployment).is_some_and(|found| {
+    let agrees = found.is_some_and(|found| {
         observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()
     });
-    let main = objects::deployment::build(context, image, !agrees)?;
+    // A pod that waits for its place waits in vain when the template changes: no old pod goes for it.
+    let order = if agrees {
+        let host_network = context.spec.metrics_core.scheduling.host_network;
+        rollout::order(host_network, &observed.pods, &observed.refusals, now)
+    } else {
+        rollout::Order::NewFirst
+    };
+    // Two field managers write the template; if both have to, no pod is started in between, so it is one rollout.
+    let main = objects::deployment::build(context, image, order, false)?;
+    let is_half = found.is_none_or(|found| {
+        let is_template = |path: &String| !path.starts_with('.') || path.starts_with(".spec.template");
+        let is_paused = found.data.pointer("/spec/paused") == Some(&Value::Bool(true));
+        is_paused || differences(&main, found).iter().any(is_template)
+    });
+    let main =
+        if is_half && !agrees { objects::deployment::build(context, image, order, true)? } else { main };
     Ok(Built::Wanted(vec![main, nanny]))
 }
 

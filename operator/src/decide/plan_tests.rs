@@ -291,7 +291,7 @@ fn the_template_waits_for_the_nanny_and_then_goes() {
 }
 
 fn objects_resources(context: Context<'_>) -> Desired {
-    objects::resources::build(context, &objects::resources::requirements(context)).expect("built")
+    objects::resources::build(context, &objects::resources::requirements(context), false).expect("built")
 }
 
 #[test]

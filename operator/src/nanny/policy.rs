@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crds::{Estimator, MetricsPipelineSpec, NannyMode, NannySpec, ScalingMode};
+use crds::{Estimator, MetricsPipelineSpec, NannyMode, NannySpec, ResourceAmounts, ScalingMode};
 use jiff::SignedDuration;
 
 use super::addon_resizer::{Parameters, exponential, linear};
@@ -69,8 +69,7 @@ impl Policy {
         let delay = |delay: kube::core::Duration| {
             SignedDuration::try_from(Duration::from(delay)).unwrap_or(SignedDuration::from_hours(24))
         };
-        let most = Size::read(nanny.max.as_ref(), ceiling);
-        let least = Size::read(nanny.min.as_ref(), floor);
+        let (least, most) = bounds(nanny, floor, ceiling);
         Self {
             mode: nanny.mode,
             rule,
@@ -78,17 +77,16 @@ impl Policy {
             threshold: u64::try_from(nanny.threshold).unwrap_or(0),
             up_delay: delay(nanny.scale_up_delay),
             down_delay: delay(nanny.scale_down_delay),
-            // Of a floor and a bound that the user set, the bound counts.
-            least: if nanny.min.is_none() { least.within(LEAST, most) } else { least },
-            most: if nanny.max.is_none() { most.within(least, MOST) } else { most },
+            least,
+            most,
             start: start(spec),
         }
     }
 
     /// Reads amounts; one that is missing is the least.
     #[must_use]
-    pub fn read(&self, amounts: &crds::ResourceAmounts) -> Size {
-        Size::read(Some(amounts), self.least)
+    pub fn read(&self, amounts: &ResourceAmounts) -> Size {
+        Size::read(amounts, self.least)
     }
 
     /// The size for `n` by a formula; `None` when it must be measured.
@@ -104,6 +102,19 @@ impl Policy {
 }
 
 const MOST: Size = Size { cpu: MAX_CPU, memory: MAX_MEMORY };
+
+/// The bounds that the spec sets and, for each amount that it leaves out, ours. Where the two cross, the user's counts.
+fn bounds(nanny: &NannySpec, floor: Size, ceiling: Size) -> (Size, Size) {
+    let (min_cpu, min_memory) = Size::named(nanny.min.as_ref());
+    let (max_cpu, max_memory) = Size::named(nanny.max.as_ref());
+    let between = |min: Option<u64>, max: Option<u64>, floor: u64, ceiling: u64| {
+        let least = min.unwrap_or_else(|| max.map_or(floor, |max| floor.min(max)));
+        (least, max.unwrap_or(ceiling).max(least))
+    };
+    let cpu = between(min_cpu, max_cpu, floor.cpu, ceiling.cpu);
+    let memory = between(min_memory, max_memory, floor.memory, ceiling.memory);
+    (Size { cpu: cpu.0, memory: memory.0 }, Size { cpu: cpu.1, memory: memory.1 })
+}
 
 /// What the schema admits is readable; what was stored under another one takes the default.
 fn parameters(nanny: &NannySpec) -> Parameters {
@@ -124,3 +135,7 @@ fn start(spec: &MetricsPipelineSpec) -> (Option<u64>, Option<u64>) {
     let memory = requests.memory.or(limits.memory).as_ref().and_then(positive);
     (cpu.map(|cpu| Size::from_nanos(cpu, 0).cpu), memory.map(|memory| Size::from_nanos(0, memory).memory))
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -27,6 +27,19 @@ pub enum Obstacle {
     Shape,
 }
 
+impl Obstacle {
+    /// Why, to go on a sentence.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Infeasible(says) | Self::Deferred(says) | Self::Refused(says) | Self::Contested(says) => {
+                says
+            }
+            Self::Shape => "its QoS class or its set of limits changes, which a pod keeps for its life",
+        }
+    }
+}
+
 /// How a pod stands to what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -119,6 +132,10 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
             .flatten()
             .find(|condition| condition.type_ == type_ && condition.status == "True")
     };
+    // What the kubelet said of what was asked for before says nothing of this.
+    let is_stale = |condition: &PodCondition| {
+        condition.observed_generation.zip(pod.metadata.generation).is_some_and(|(seen, now)| seen < now)
+    };
     let says = |condition: &PodCondition| {
         format!("the kubelet says \"{}\"", condition.message.as_deref().unwrap_or_default())
     };
@@ -127,6 +144,9 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
         since.is_none_or(|since| now.duration_since(since.0) < PATIENCE)
     };
     if let Some(pending) = condition("PodResizePending") {
+        if is_stale(pending) {
+            return Standing::Underway;
+        }
         return match pending.reason.as_deref() {
             Some("Infeasible") => {
                 Standing::Blocked { obstacle: Obstacle::Infeasible(says(pending)), patient: false }
@@ -135,7 +155,7 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
         };
     }
     if let Some(progress) = condition("PodResizeInProgress") {
-        if progress.reason.as_deref() == Some("Error") {
+        if progress.reason.as_deref() == Some("Error") && !is_stale(progress) {
             return Standing::Blocked {
                 obstacle: Obstacle::Refused(says(progress)),
                 patient: patient(progress),

@@ -63,6 +63,22 @@ fn what_the_kubelet_says_is_told_and_waited_for() {
 }
 
 #[test]
+fn what_the_kubelet_said_of_an_earlier_size_is_not_taken_for_an_answer() {
+    let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
+    for (type_, reason) in [("PodResizePending", "Infeasible"), ("PodResizeInProgress", "Error")] {
+        let of_generation = |seen: i64| {
+            let conditions =
+                json!([{ "type": type_, "status": "True", "reason": reason, "observedGeneration": seen }]);
+            let mut pod = pod(&large, &small, conditions);
+            pod.metadata.generation = Some(3);
+            of(&pod, &large)
+        };
+        assert_eq!(of_generation(2), Standing::Underway, "{reason}");
+        assert!(matches!(of_generation(3), Standing::Blocked { .. }), "{reason}");
+    }
+}
+
+#[test]
 fn what_was_refused_is_not_asked_for_again_until_something_else_is_wanted() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
     let refusal = Refusal { wanted: large.clone(), message: "quota".to_owned(), kind: RefusalKind::NotAtAll };

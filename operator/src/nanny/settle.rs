@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use crds::ScalingMode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::addon_resizer::compare;
@@ -56,6 +57,8 @@ pub struct Advice {
 pub struct Nanny {
     policy: Option<Policy>,
     held: Option<Held>,
+    /// What was counted when the size was decided on: a number of nodes tells nothing of containers.
+    held_counts: Option<ScalingMode>,
     learned: Learned,
     cpu: Wish,
     memory: Wish,
@@ -149,7 +152,7 @@ impl Nanny {
             self.at_once = true;
             (self.cpu, self.memory) = (Wish::default(), Wish::default());
             if self.policy.is_some_and(|before| before.counts != policy.counts) {
-                self.learned = Learned::default();
+                (self.learned, self.counted) = (Learned::default(), None);
             }
         }
         self.policy = Some(policy);
@@ -159,6 +162,7 @@ impl Nanny {
         }
         if self.held.is_none() {
             self.held = recorded.or_else(|| first(policy, &self.learned, population, sight));
+            self.held_counts = Some(policy.counts);
         }
         let next = self.advance(policy, population, sight);
         Advice { held: self.held.clone(), next }
@@ -213,10 +217,13 @@ impl Nanny {
         let number = population.map_or(held.population, Population::number);
         let reason = if std::mem::take(&mut self.at_once) {
             "spec.nanny was changed".to_owned()
+        } else if self.held_counts != Some(policy.counts) {
+            counted(policy, number).words(number)
         } else {
             reason(policy, &held, size, number, sight)
         };
         self.held = Some(Held { size, population: number, reason, changed: Some(now) });
+        self.held_counts = Some(policy.counts);
         (self.cpu, self.memory) = (Wish::default(), Wish::default());
         None
     }
@@ -227,7 +234,8 @@ impl Nanny {
         let mut target = match (population, policy.rule) {
             (None, _) => held_size,
             (Some(population), Rule::Measured) => {
-                let recorded = Some((held_size, held.population));
+                let is_alike = self.held_counts == Some(policy.counts);
+                let recorded = is_alike.then_some((held_size, held.population));
                 match self.learned.want(population, sight.usage, recorded, policy.least) {
                     None => held_size,
                     Some(want) => Size {
@@ -275,8 +283,8 @@ impl Nanny {
 
 fn counted(policy: Policy, number: u64) -> Population {
     match policy.counts {
-        crds::ScalingMode::NodeProportional => Population::Nodes(number),
-        crds::ScalingMode::ContainerProportional => Population::Containers(number),
+        ScalingMode::NodeProportional => Population::Nodes(number),
+        ScalingMode::ContainerProportional => Population::Containers(number),
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crds::{Estimator, MetricsPipelineSpec, ResourceAmounts, Resources};
+use crds::{Estimator, MetricsPipelineSpec, ResourceAmounts, Resources, ScalingMode};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use proptest::prelude::*;
 
@@ -187,6 +187,22 @@ fn a_change_of_the_spec_acts_at_once() {
         spec.nanny.extra_memory = Quantity("1Mi".to_owned());
     });
     assert_eq!(mebi(&nanny.step(after, None, &using(100, 20, 100))), 140);
+}
+
+#[test]
+fn a_number_of_nodes_is_not_taken_for_one_of_containers() {
+    // 1,000 nodes with 60 containers each, of which metrics-core uses 72 MiB: sizes by either count are alike.
+    let mut nanny = Nanny::default();
+    let by_nodes = policy(|_| {});
+    let (_, before) = run(&mut nanny, by_nodes, 0..600, |second| using(1000, 72, second));
+    let by_containers = policy(|spec| spec.nanny.scaling_mode = ScalingMode::ContainerProportional);
+    let unknown = Sight { population: None, ..using(0, 72, 600) };
+    assert_eq!(nanny.step(by_containers, None, &unknown).held, before.held, "not counted yet");
+    let advice = nanny.step(by_containers, None, &using(60_000, 72, 601));
+    assert!(mebi(&advice) < mebi(&before) * 3 / 2, "{before:?} {advice:?}");
+    let (changes, after) = run(&mut nanny, by_containers, 602..3000, |second| using(60_000, 72, second));
+    assert!(changes <= 1 && mebi(&after) >= 90, "{changes} {after:?}");
+    assert!(after.held.is_some_and(|held| !held.reason.contains("instead of 1000")));
 }
 
 #[test]

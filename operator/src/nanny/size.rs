@@ -32,15 +32,18 @@ impl Size {
         Self { cpu: up(cpu, 1_000_000, MAX_CPU), memory: up(memory, 1_000_000_000, MAX_MEMORY) }
     }
 
-    /// From quantities; one that is missing or unreadable takes the place of `otherwise`.
-    pub(super) fn read(amounts: Option<&ResourceAmounts>, otherwise: Self) -> Self {
+    /// CPU and memory as quantities name them; `None` for one that is missing or unreadable.
+    pub(super) fn named(amounts: Option<&ResourceAmounts>) -> (Option<u64>, Option<u64>) {
         let amount = |quantity: Option<&Quantity>| quantity.and_then(positive);
         let cpu = amount(amounts.and_then(|amounts| amounts.cpu.as_ref()));
         let memory = amount(amounts.and_then(|amounts| amounts.memory.as_ref()));
-        Self {
-            cpu: cpu.map_or(otherwise.cpu, |cpu| Self::from_nanos(cpu, 0).cpu),
-            memory: memory.map_or(otherwise.memory, |memory| Self::from_nanos(0, memory).memory),
-        }
+        (cpu.map(|cpu| Self::from_nanos(cpu, 0).cpu), memory.map(|memory| Self::from_nanos(0, memory).memory))
+    }
+
+    /// From quantities; one that is missing or unreadable takes the place of `otherwise`.
+    pub(crate) fn read(amounts: &ResourceAmounts, otherwise: Self) -> Self {
+        let (cpu, memory) = Self::named(Some(amounts));
+        Self { cpu: cpu.unwrap_or(otherwise.cpu), memory: memory.unwrap_or(otherwise.memory) }
     }
 
     /// Each amount within the two.

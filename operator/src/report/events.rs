@@ -1,14 +1,12 @@
 //! Events: one for each change of a condition, and for what the operator did of its own accord.
 
-use crds::{ConditionType, MetricsPipeline, MetricsPipelineStatus, Reason, ResizeMethod};
+use crds::{ConditionType, MetricsPipeline, MetricsPipelineStatus, Reason};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use crate::approval::Refusal;
-use crate::nanny::Held;
 use crate::observe::Pipeline;
 use crate::owned::{FIELD_MANAGER, Owned};
 
@@ -112,31 +110,10 @@ impl Events {
         }
     }
 
-    /// The resources of metrics-core were changed.
-    pub async fn resized(
-        &self,
-        pipeline: &Pipeline,
-        held: &Held,
-        from: &ResourceRequirements,
-        method: ResizeMethod,
-    ) {
-        let of = |key: &str| {
-            let amount = from.requests.as_ref().and_then(|requests| requests.get(key));
-            amount.map_or("none", |amount| amount.0.as_str())
-        };
-        let how = match method {
-            ResizeMethod::InPlace => "in place",
-            ResizeMethod::Rollout => "by new pods",
-        };
-        let note = format!(
-            "metrics-core gets {} instead of {} CPU and {} memory, {how}: {}.",
-            held.size,
-            of("cpu"),
-            of("memory"),
-            held.reason
-        );
+    /// The resources of metrics-core were changed; the action keeps apart what would be counted as one.
+    pub async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
         let deployment = Some(self.reference(Owned::Deployment));
-        self.publish(pipeline, deployment, EventType::Normal, "Resized", "Resize", &note).await;
+        self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
     }
 
     /// With the object that it is about, where there is one: events that differ in nothing but their words are

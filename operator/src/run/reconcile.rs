@@ -353,12 +353,20 @@ impl Reconciler {
             self.telemetry.resized("drift");
             self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
         }
-        let Some((method, from)) = nanny::change(&plan.sizing, outcome, resized) else { return };
-        if method == ResizeMethod::Rollout {
+        if let Some(note) = nanny::taken_back(&plan.sizing, outcome) {
+            self.reporter.events().resized(pipeline, "TakeBack", &note).await;
+        }
+        let before = pipeline.status.nanny.as_ref();
+        let Some(change) = nanny::change(before, &plan.sizing, outcome, resized) else { return };
+        let action = match change.method {
+            ResizeMethod::InPlace => "Resize",
+            ResizeMethod::Rollout => "Replace",
+        };
+        if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");
         }
-        if let Some(held) = &plan.sizing.held {
-            self.reporter.events().resized(pipeline, held, from, method).await;
+        if let Some(note) = nanny::words(change, &plan.sizing) {
+            self.reporter.events().resized(pipeline, action, &note).await;
         }
     }
 

@@ -53,9 +53,8 @@ pub fn add(suite: &mut Suite) {
     front_proxy::add(suite);
     kubelets::add(suite);
     approval::add(suite);
-    // …and one whose size changes.
-    let sized = suite.group_with("nanny", Vec::new(), Some(prepare_sized));
-    nanny::add(suite, &sized);
+    // …and those whose size changes.
+    nanny::add(suite, prepare_sized);
 }
 
 /// The same with a nanny that is quick.

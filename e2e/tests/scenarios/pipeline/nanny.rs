@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use e2e::images::BUSYBOX;
 use e2e::scenario::{Group, Needs, Stand, Suite, failed};
 use e2e::{Client, Result, check, pipeline};
 use serde_json::{Value, json};
 
 use super::{MINUTE, PATIENCE, condition, metrics_core, operator, ready};
+
+mod older;
+mod rollouts;
 
 /// `spec.nanny.scaleUpDelay` and `scaleDownDelay` here.
 const UP: Duration = Duration::from_secs(5);
@@ -22,11 +26,21 @@ const NODES: usize = 20;
 const SMALL: &str = "60Mi";
 const LARGE: &str = "128Mi";
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub fn add(suite: &mut Suite, prepare: fn(&Stand) -> Result<()>) {
+    let group = suite.group_with("nanny", Vec::new(), Some(prepare));
+    in_place(suite, &group);
+    let group = suite.group_with("nanny-rollout", Vec::new(), Some(prepare));
+    rollouts::add(suite, &group);
+    older::add(suite, prepare);
+}
+
+fn in_place(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "nodes_resize_it_in_place", Needs::Alone, nodes_resize_it_in_place);
     suite.add(group, "a_new_pod_is_resized_at_once", Needs::Alone, a_new_pod_is_resized_at_once);
     suite.add(group, "a_restarted_operator_resizes", Needs::Alone, a_restarted_operator_resizes);
     suite.add(group, "a_rollout_takes_the_size_along", Needs::Alone, a_rollout_takes_the_size_along);
+    suite.add(group, "limits_follow_requests", Needs::Alone, limits_follow_requests);
+    suite.add(group, "containers_resize_it_in_place", Needs::Alone, containers_resize_it_in_place);
     suite.add(group, "an_infeasible_size_harms_nobody", Needs::Alone, an_infeasible_size_harms_nobody);
     suite.add(
         group,
@@ -127,19 +141,87 @@ fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(
     Ok(())
 }
 
+/// Changes the spec.
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn patch(client: &Client, spec: Value) -> Result<()> {
+    let patch = json!({"spec": spec}).to_string();
+    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
 /// Back to one node, the small size and the spec of the group.
 fn settle(client: &Client) -> Result<()> {
     remove_nodes(client)?;
-    client.run(&[
-        "patch",
-        "mp",
-        pipeline::NAME,
-        "--type=merge",
-        "-p",
-        "{\"spec\":{\"nanny\":{\"min\":null}}}",
-    ])?;
+    let whole = json!([{"op": "replace", "path": "/spec", "value": spec()}]).to_string();
+    client.run(&["patch", "mp", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
-    ready(client)
+    ready(client)?;
+    only_pod(client, PATIENCE, |_| true).map(drop)
+}
+
+/// All pods of metrics-core, whatever state they are in.
+fn pods(client: &Client) -> Result<Vec<Value>> {
+    let selector = "app.kubernetes.io/name=metrics-core";
+    let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", selector])?;
+    Ok(pods["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Waits until there is one pod of metrics-core alone, and it is ready and as it should be.
+fn only_pod(client: &Client, timeout: Duration, is_right: impl Fn(&Value) -> bool) -> Result<Value> {
+    client.wait_for("one pod of metrics-core is left, as it should be", timeout, |client| {
+        let pods = pods(client)?;
+        match pods.as_slice() {
+            [pod]
+                if condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+                    && is_right(pod) =>
+            {
+                Ok(pod.clone())
+            }
+            pods => {
+                let seen = |pod: &Value| {
+                    format!("{} {} {}", pod["metadata"]["name"], pod["status"]["phase"], resources(pod))
+                };
+                Err(pods.iter().map(seen).collect::<Vec<_>>().join("; ").into())
+            }
+        }
+    })
+}
+
+/// What a pod's container is to have.
+fn resources(pod: &Value) -> &Value {
+    &pod["spec"]["containers"][0]["resources"]
+}
+
+/// What events of a reason say.
+fn events(client: &Client, reason: &str) -> Result<Vec<String>> {
+    let selector = format!("reason={reason}");
+    let events = client.get(&["events", "-A", "--field-selector", &selector])?;
+    let say = |event: &Value| event["message"].as_str().unwrap_or_default().to_owned();
+    Ok(events["items"].as_array().into_iter().flatten().map(say).collect())
+}
+
+/// How often the Deployment's template has changed.
+fn revision(client: &Client) -> Result<i64> {
+    let deployment = client.get(&["-n", pipeline::NAMESPACE, "deployment", "metrics-core"])?;
+    let revision = deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
+    Ok(revision.and_then(|revision| revision.parse().ok()).unwrap_or(0))
+}
+
+/// Waits until a condition has a status and a reason; its message.
+fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Duration) -> Result<String> {
+    client.wait_for(&format!("{kind} is {status} {reason}"), timeout, |client| {
+        let object = client.get(&["mp", pipeline::NAME])?;
+        let found = condition(&object, kind).cloned().unwrap_or_default();
+        if found["status"] == status && found["reason"] == reason {
+            return Ok(found["message"].as_str().unwrap_or_default().to_owned());
+        }
+        Err(found.to_string().into())
+    })
+}
+
+/// How the size was last applied.
+fn applied(client: &Client) -> Result<Value> {
+    Ok(client.get(&["mp", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
 }
 
 /// Waits until metrics are served as of the present spec. It is not Ready meanwhile: most nodes are fakes without metrics.
@@ -230,12 +312,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
     settle(client)?;
     add_nodes(client)?;
     wait_for_memory(client, LARGE, UP + PROMPT)?;
-    let revision = || -> Result<i64> {
-        let deployment = client.get(&["-n", pipeline::NAMESPACE, "deployment", "metrics-core"])?;
-        let revision = deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
-        Ok(revision.and_then(|revision| revision.parse().ok()).unwrap_or(0))
-    };
-    let before = revision()?;
+    let before = revision(client)?;
     while_answering(stand, || {
         client.run(&[
             "patch",
@@ -256,7 +333,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
                 "app.kubernetes.io/name=metrics-core",
             ])?;
             let pods = pods["items"].as_array().map_or(0, Vec::len);
-            if memory == LARGE && pods == 1 && revision()? > before {
+            if memory == LARGE && pods == 1 && revision(client)? > before {
                 Ok(())
             } else {
                 Err(format!("template {memory}, {pods} pods").into())
@@ -264,7 +341,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
         })?;
         is_served(client)
     })?;
-    let after = revision()?;
+    let after = revision(client)?;
     check!(after == before + 1, "{} rollouts instead of one", after - before);
     wait_for_memory(client, LARGE, MINUTE)?;
     client.run(&[
@@ -379,5 +456,102 @@ fn other_hands_are_told_and_not_fought(stand: &Stand) -> Result<()> {
     thread::sleep(Duration::from_secs(5));
     check!(cpu()? == "91m", "it is fought over: {}", cpu()?);
     // Another size is another matter.
+    settle(client)
+}
+
+/// `limits: Same`: the QoS class changes by a rollout, and from then on both requests and limits in place.
+fn limits_follow_requests(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    settle(client)?;
+    let is_guaranteed = |pod: &Value| pod["status"]["qosClass"] == "Guaranteed";
+    let is_same = |pod: &Value| {
+        let resources = resources(pod);
+        ["cpu", "memory"].iter().all(|of| resources["limits"][of] == resources["requests"][of])
+    };
+    let burstable = pod(client)?;
+    check!(burstable["status"]["qosClass"] == "Burstable", "{}", burstable["status"]);
+    let before = revision(client)?;
+    while_answering(stand, || {
+        patch(client, json!({"nanny": {"limits": "Same"}}))?;
+        let fresh = only_pod(client, PATIENCE, is_guaranteed)?;
+        check!(fresh["metadata"]["uid"] != burstable["metadata"]["uid"], "the class of a pod changed");
+        check!(is_same(&fresh), "{}", resources(&fresh));
+        is_served(client)?;
+        add_nodes(client)?;
+        let (large, up) = wait_for_memory(client, LARGE, UP + PROMPT)?;
+        check_same_pod(&fresh, &large)?;
+        let (old, new) = (resources(&fresh), resources(&large));
+        check!(is_same(&large) && is_guaranteed(&large), "{new}, {}", large["status"]);
+        check!(new["limits"]["cpu"] != old["limits"]["cpu"], "the CPU limit is as it was: {old}, {new}");
+        let really = &large["status"]["containerStatuses"][0]["resources"];
+        check!(really == new, "the kubelet says {really} instead of {new}");
+        remove_nodes(client)?;
+        let (small, _) = wait_for_memory(client, SMALL, DOWN + PROMPT)?;
+        check_same_pod(&fresh, &small)?;
+        check!(is_same(&small) && is_guaranteed(&small), "{}", resources(&small));
+        is_served(client)?;
+        patch(client, json!({"nanny": {"limits": null}}))?;
+        let back = only_pod(client, PATIENCE, |pod| pod["status"]["qosClass"] == "Burstable")?;
+        check!(resources(&back)["limits"]["cpu"].is_null(), "{}", resources(&back));
+        is_served(client)?;
+        stand.progress.say(format!("Guaranteed: {old} became {new} in {:.1} s, in place", up.as_secs_f64()));
+        Ok(())
+    })?;
+    let after = revision(client)?;
+    check!(after == before + 2, "{} rollouts instead of one each way", after - before);
+    let told = events(client, "Resized")?;
+    check!(told.iter().any(|note| note.contains("QoS class")), "no event tells of the rollout: {told:?}");
+    settle(client)
+}
+
+/// `scalingMode: ContainerProportional`: pods that come and go are what is counted.
+fn containers_resize_it_in_place(stand: &Stand) -> Result<()> {
+    const COPIES: u64 = 4;
+    const EACH: u64 = 4;
+    /// They are counted once a minute, when they have metrics.
+    const COUNTED: Duration = Duration::from_secs(60 + 30);
+    let client = &stand.client;
+    settle(client)?;
+    let before = pod(client)?;
+    let population = |object: &Value| object["status"]["nanny"]["recommendation"]["population"].as_u64();
+    let namespace = stand.namespace()?;
+    while_answering(stand, || {
+        patch(client, json!({"nanny": {"scalingMode": "ContainerProportional"}}))?;
+        let containers: Vec<_> = (0..EACH)
+            .map(|number| {
+                json!({"name": format!("c{number}"), "image": BUSYBOX, "imagePullPolicy": "Never",
+                    "command": ["/bin/sleep", "3600"], "resources": {"requests": {"cpu": "1m", "memory": "2Mi"}}})
+            })
+            .collect();
+        let many = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many", "namespace": namespace},
+            "spec": {
+                "replicas": COPIES,
+                "selector": {"matchLabels": {"app": "many"}},
+                "template": {
+                    "metadata": {"labels": {"app": "many"}},
+                    "spec": {"terminationGracePeriodSeconds": 0, "containers": containers},
+                },
+            },
+        });
+        client.apply(&many.to_string())?;
+        // Some three beside them: up to 22, the step of the large size.
+        let (large, up) = wait_for_memory(client, LARGE, COUNTED + UP + PROMPT)?;
+        check_same_pod(&before, &large)?;
+        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        let sized = condition(&object, "Sized").cloned().unwrap_or_default();
+        let counted = population(&object).unwrap_or_default();
+        check!(counted > COPIES * EACH, "{counted} are counted: {}", object["status"]["nanny"]);
+        check!(sized["message"].as_str().unwrap_or_default().contains("containers"), "{sized}");
+        client.delete(&["-n", namespace, "deployment", "many"])?;
+        let (small, down) = wait_for_memory(client, SMALL, COUNTED + DOWN + PROMPT)?;
+        check_same_pod(&before, &small)?;
+        stand.progress.say(format!(
+            "{counted} containers: larger after {:.1} s; smaller {:.1} s after they went",
+            up.as_secs_f64(),
+            down.as_secs_f64()
+        ));
+        Ok(())
+    })?;
     settle(client)
 }

@@ -4,6 +4,7 @@ use crds::{ConditionType, Reason};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
 use super::{Evidence, Holds, Verdict, pods};
+use crate::decide::rollout::{self, Order};
 use crate::owned::Owned;
 
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
@@ -27,7 +28,8 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
         let message = format!("{available} of {wanted} replicas are ready.");
         return Verdict::new(of, Holds::True, Reason::AsExpected, message);
     }
-    let (reason, message) = trouble(evidence, &status)
+    let (reason, message) = port(evidence, available)
+        .or_else(|| trouble(evidence, &status))
         .or_else(|| paused(evidence))
         .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
     // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
@@ -44,6 +46,41 @@ fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
     let found = evidence.observed.object(Owned::Deployment)?;
     let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
     Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
+}
+
+/// On the node's network a rollout may need the port of an old replica: what that means for those who ask for metrics.
+fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
+    let core = &evidence.spec.metrics_core;
+    if !core.scheduling.host_network {
+        return None;
+    }
+    let pods = &evidence.observed.pods;
+    let (pod, says) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let says = pods::quote(says.message.as_deref());
+    let port = core.secure_port;
+    let what = format!(
+        "With spec.metricsCore.scheduling.hostNetwork two replicas can't be on one node, and pod {name} finds none whose \
+         port {port} is free: the scheduler says \"{says}\"."
+    );
+    let remedy = "For rollouts without that, add a node that takes it, or set hostNetwork to false.";
+    let order = rollout::order(true, pods, &evidence.observed.refusals, evidence.now);
+    Some(match (order, available) {
+        (Order::OldFirst, 2..) => (
+            Reason::Progressing,
+            format!("{what} A replica of before goes first, and the others serve meanwhile. {remedy}"),
+        ),
+        (Order::OldFirst, _) => (
+            Reason::Progressing,
+            format!(
+                "{what} The old replica goes first, so there are no metrics until the new one is ready. {remedy}"
+            ),
+        ),
+        (Order::NewFirst, _) => (
+            Reason::Unschedulable,
+            format!("{what} No old replica goes for it unless it could take its place. {remedy}"),
+        ),
+    })
 }
 
 /// The operator pauses it only in between; whoever else did must resume it.
@@ -89,3 +126,7 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
     }
     pods::worst(&evidence.observed.pods, evidence.namespace, evidence.now)
 }
+
+#[cfg(test)]
+#[path = "deployment_tests.rs"]
+mod tests;

@@ -20,7 +20,10 @@ fn sizing() -> Sizing {
     Sizing {
         held: Some(held),
         wanted: Some(serde_json::from_value(wanted).expect("resources")),
+        template: None,
         template_from: None,
+        instead: None,
+        taken_back: false,
     }
 }
 

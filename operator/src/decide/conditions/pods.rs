@@ -134,7 +134,8 @@ fn not_ready(
     ))
 }
 
-fn quote(words: Option<&str>) -> String {
+/// Somebody else's words, cut where they are too long.
+pub(super) fn quote(words: Option<&str>) -> String {
     let words = words.unwrap_or_default().trim();
     let mut quoted: String = words.chars().take(MAX_QUOTE).collect();
     if quoted.len() < words.len() {

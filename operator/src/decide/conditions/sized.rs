@@ -39,12 +39,13 @@ fn verdict(evidence: Evidence<'_>) -> Verdict {
             Standing::Blocked { obstacle, patient } => {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let growing = actual(pod).is_none_or(|actual| grows(actual, wanted));
-                return blocked(
-                    &obstacle,
-                    patient,
-                    growing,
-                    &format!("Pod {name} is to have {size} ({why})"),
-                );
+                let instead = if evidence.spec.metrics_core.scheduling.host_network {
+                    "New pods are made instead; DeploymentAvailable says whether an old one goes first, as with hostNetwork it may"
+                } else {
+                    "New pods are made instead, and the old ones serve until those are ready"
+                };
+                let what = format!("Pod {name} is to have {size} ({why})");
+                return blocked(&obstacle, patient, growing, &what, instead);
             }
         }
     }
@@ -68,16 +69,15 @@ pub(in crate::decide) fn actual(
     ours.and_then(|status| status.resources.as_ref()).or_else(|| asked(pod))
 }
 
-fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str) -> Verdict {
+fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: &str) -> Verdict {
     let of = ConditionType::Sized;
-    let instead = "New pods are made instead, and the old ones serve until those are ready";
     let bound = "To set a bound that fits, use spec.nanny.max";
     match obstacle {
         Obstacle::Shape => Verdict::new(
             of,
             Holds::True,
             Reason::Progressing,
-            format!("{what}, which changes its QoS class or its set of limits: that takes new pods."),
+            format!("{what}, but {}: that takes new pods.", obstacle.words()),
         ),
         Obstacle::Infeasible(says) if more => Verdict::new(
             of,
@@ -91,7 +91,11 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str) -> Verdic
             Reason::ResizeDeferred,
             format!(
                 "{what}, but its node has no room now: {says}. {} {bound}.",
-                if patient { "It waits for a minute.".to_owned() } else { format!("{instead}.") }
+                if patient {
+                    "It waits for a minute.".to_owned()
+                } else {
+                    format!("{instead}, unless the room comes before that.")
+                }
             ),
         ),
         Obstacle::Contested(says) => Verdict::new(

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::flags::{CONFIG_DIRECTORY, arguments};
 use super::service::PORT_NAME;
 use super::{Context, Desired, selector};
+use crate::decide::rollout::Order;
 use crate::owned::{METRICS_CORE, Owned};
 
 /// Where the image runs, and how a node says that it is one.
@@ -23,7 +24,12 @@ const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
 ///
 /// Nothing in the template follows the contents of Secret or ConfigMap: metrics-core reads both again by
 /// itself, so a new certificate is no rollout.
-pub fn build(context: Context<'_>, image: &str, paused: bool) -> Result<Desired, serde_json::Error> {
+pub fn build(
+    context: Context<'_>,
+    image: &str,
+    order: Order,
+    paused: bool,
+) -> Result<Desired, serde_json::Error> {
     let core = &context.spec.metrics_core;
     let deployment = Deployment {
         metadata: context.metadata(Owned::Deployment),
@@ -32,7 +38,7 @@ pub fn build(context: Context<'_>, image: &str, paused: bool) -> Result<Desired,
             revision_history_limit: Some(3),
             paused: paused.then_some(true),
             selector: LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() },
-            strategy: Some(strategy(core.scheduling.host_network)),
+            strategy: Some(strategy(order)),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(context.labels()), ..ObjectMeta::default() }),
                 spec: Some(pod(context, image)),
@@ -44,10 +50,8 @@ pub fn build(context: Context<'_>, image: &str, paused: bool) -> Result<Desired,
     Desired::new(Owned::Deployment, &deployment)
 }
 
-/// The new pod serves before the old one goes. On the node's network the two can't share the port, so there
-/// the old one goes first.
-fn strategy(host_network: bool) -> DeploymentStrategy {
-    let (surge, unavailable) = if host_network { (0, 1) } else { (1, 0) };
+fn strategy(order: Order) -> DeploymentStrategy {
+    let (surge, unavailable) = order.surge_and_unavailable();
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
         rolling_update: Some(RollingUpdateDeployment {
@@ -195,7 +199,9 @@ mod tests {
     use serde_json::{Value, json};
 
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> Value {
-        with_context(change, |context| super::build(context, "image:1", false).expect("built").body)
+        with_context(change, |context| {
+            super::build(context, "image:1", super::Order::NewFirst, false).expect("built").body
+        })
     }
 
     #[test]
@@ -239,12 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_surges_unless_the_port_is_the_nodes() {
-        let body = built(|_| {});
-        assert_eq!(body["spec"]["strategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
-        assert_eq!(body["spec"]["template"]["spec"].get("hostNetwork"), None);
+    fn a_rollout_surges_unless_an_old_pod_must_go_first() {
+        let strategy = |order| {
+            with_context(
+                |_| {},
+                |context| {
+                    let body = super::build(context, "image:1", order, false).expect("built").body;
+                    body["spec"]["strategy"]["rollingUpdate"].clone()
+                },
+            )
+        };
+        assert_eq!(strategy(super::Order::NewFirst), json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+        assert_eq!(strategy(super::Order::OldFirst), json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+    }
+
+    #[test]
+    fn on_the_nodes_network_names_are_looked_up_in_the_cluster_all_the_same() {
+        assert_eq!(built(|_| {})["spec"]["template"]["spec"].get("hostNetwork"), None);
         let body = built(|spec| spec.metrics_core.scheduling.host_network = true);
-        assert_eq!(body["spec"]["strategy"]["rollingUpdate"], json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+        assert_eq!(body["spec"]["template"]["spec"]["hostNetwork"], true);
         assert_eq!(body["spec"]["template"]["spec"]["dnsPolicy"], "ClusterFirstWithHostNet");
     }
 

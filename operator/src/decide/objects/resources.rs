@@ -11,6 +11,9 @@ use crate::apply::nanos;
 use crate::nanny::Size;
 use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER, Owned};
 
+/// An annotation of the template that means nothing but that pods with it and pods without it are different ones.
+pub const AGAIN: &str = "metrics-pipeline.dev/made-again";
+
 const DEFAULT_CPU: &str = "50m";
 const DEFAULT_MEMORY: &str = "128Mi";
 
@@ -68,10 +71,15 @@ fn resources(
     }
 }
 
-/// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned.
-pub fn build(context: Context<'_>, resources: &ResourceRequirements) -> Result<Desired, serde_json::Error> {
+/// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned, and
+/// [`AGAIN`].
+pub fn build(
+    context: Context<'_>,
+    resources: &ResourceRequirements,
+    again: bool,
+) -> Result<Desired, serde_json::Error> {
     let resource = Owned::Deployment.resource();
-    let body = json!({
+    let mut body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": { "name": Owned::Deployment.name(), "namespace": context.settings.namespace },
@@ -79,6 +87,9 @@ pub fn build(context: Context<'_>, resources: &ResourceRequirements) -> Result<D
             { "name": METRICS_CORE, "resources": resources },
         ] } } },
     });
+    if again {
+        body["spec"]["template"]["metadata"] = json!({ "annotations": { AGAIN: "true" } });
+    }
     Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(Owned::Deployment, &body)? })
 }
 
@@ -89,8 +100,9 @@ mod tests {
     use crds::{MetricsPipelineSpec, ResourceAmounts, Resources};
 
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> serde_json::Value {
-        let body =
-            with_context(change, |context| build(context, &requirements(context)).expect("built").body);
+        let body = with_context(change, |context| {
+            build(context, &requirements(context), false).expect("built").body
+        });
         body["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
     }
 
