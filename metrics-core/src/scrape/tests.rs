@@ -550,6 +550,8 @@ async fn a_token_that_is_refused_is_read_again() {
     std::fs::write(&bench.token, "renewed").unwrap();
     assert_eq!(bench.class().await, "ok");
     std::fs::write(&bench.token, "bad\r\nX-Header: 1").unwrap();
+    // It is looked at once a second at most.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     bench.shared.token.as_ref().unwrap().expire();
     assert_eq!(bench.class().await, "ok", "a damaged file leaves the last good token");
     assert_eq!(kubelet.connections(), 1);
