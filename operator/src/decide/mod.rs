@@ -7,6 +7,7 @@ pub mod front_proxy;
 pub mod objects;
 pub mod ownership;
 mod plan;
+mod role_ref;
 mod serving;
 mod template;
 
@@ -55,6 +56,8 @@ pub struct Removal {
     pub object: Owned,
     /// Its `metadata.uid`: should another of the same name have come, it stays.
     pub uid: String,
+    /// In words why it goes although it is wanted, for another to take its place.
+    pub replaced: Option<String>,
 }
 
 /// What is to be done for the MetricsPipeline that is served.

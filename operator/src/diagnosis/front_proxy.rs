@@ -12,9 +12,10 @@ use crds::front_proxy::{
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
 
-use super::{Cause, Facts, Symptoms, quote};
+use super::{Cause, Facts, Symptoms};
 use crate::observe::FrontProxyMap;
 use crate::pki::Certificate;
+use crate::quote::quote;
 
 /// What happened longer ago says nothing about now. kube-apiserver looks at a failing APIService every 30 s at
 /// the latest.

@@ -117,12 +117,5 @@ pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
     }
 }
 
-/// What somebody else says, cut to a readable length and without control characters.
-fn quote(words: &str) -> String {
-    const MAX: usize = 300;
-    let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() <= MAX { clean } else { clean.chars().take(MAX).chain(['…']).collect() }
-}
-
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,12 @@ use crds::Reason;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts, Symptoms, quote};
+use super::{Cause, Facts, Symptoms};
 use crate::decide::objects::selector;
 use crate::decide::objects::service::PORT_NAME;
 use crate::observe::ReportError;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::quote::quote;
 
 /// `Available`'s reasons that tell of the Service and its endpoints, before any connection is tried.
 const WITHOUT_ENDPOINTS: [&str; 6] = [
