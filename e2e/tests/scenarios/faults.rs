@@ -4,7 +4,7 @@
 //! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
 //! some of the list.
 
-use e2e::Result;
+use e2e::{Plugin, Result};
 use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
 use e2e::scenario::{Needs, Stand, Suite, failed};
 
@@ -21,8 +21,12 @@ fn prepare(stand: &Stand) -> Result<()> {
 }
 
 fn all(stand: &Stand, list: &[Fault]) -> Result<()> {
-    let bench =
-        Bench { client: stand.client.clone(), cluster: stand.ours()?, progress: stand.progress.clone() };
+    let bench = Bench {
+        client: stand.client.clone(),
+        cluster: stand.ours()?,
+        plugin: Plugin::build(&stand.progress)?,
+        progress: stand.progress.clone(),
+    };
     let mut table = Table::default();
     for fault in list.iter().filter(|fault| fault.short || stand.long) {
         table.add(fault, fault.run(&bench));
