@@ -363,7 +363,7 @@ fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -
     Problem::new(
         Reason::ApplyFailed,
         format!(
-            "{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again, at most a minute apart."
+            "{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again and again."
         ),
     )
 }
