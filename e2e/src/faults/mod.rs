@@ -160,7 +160,7 @@ impl Fault {
         wait::every(Duration::from_secs(1), PATIENCE, &what, || {
             let (code, tree) = bench.plugin.doctor(&bench.client)?;
             let checks = tree["parts"].as_array().cloned().unwrap_or_default();
-            let check = checks.iter().find(|check| check["title"] == *title).cloned().unwrap_or_default();
+            let check = checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
             let text = check["text"].as_str().unwrap_or_default();
             let missing = self.missing(text);
             if code == expected && text.starts_with(&start) && missing.is_empty() {

@@ -77,7 +77,7 @@ fn that_last_are_written_once(stand: &Stand) -> Result<()> {
         let events = events(client)?;
         match events.iter().find(|event| event["reason"] == "KubeletPlainHttpOver") {
             Some(event) if event["type"] == "Normal" && event["related"]["name"] == SPECTRE => Ok(()),
-            _ => Err(Value::from(events).to_string().into()),
+            _ => Err(format!("{events:?}").into()),
         }
     })
 }
@@ -91,8 +91,8 @@ fn lasts(stand: &Stand, reason: &str) -> Result<()> {
         let named = |reason: &str| reasons.iter().any(|one| one == reason);
         if named(reason) && named("KubeletPlainHttp") { Ok(()) } else { Err(reasons.join(" ").into()) }
     })?;
-    // What follows from it settles.
-    thread::sleep(Duration::from_secs(5));
+    // What follows from it settles, the size for one node more too.
+    thread::sleep(Duration::from_secs(15));
     let (before, told, began) = (read()?, events(client)?, Instant::now());
     while began.elapsed() < LASTS {
         thread::sleep(Duration::from_secs(2));

@@ -3,6 +3,7 @@
 mod election;
 mod endpoints;
 mod nanny;
+mod pace;
 mod reconcile;
 
 use std::sync::Arc;

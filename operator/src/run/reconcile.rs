@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::nanny::{self, Advisor};
+use super::pace::{self, Glance, SETTLED, State, UNSETTLED};
 use crate::apply::{Outcome, Resized, Resizer, Writer};
 use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
@@ -26,27 +27,8 @@ use crate::pki::Rollover;
 use crate::powers::Power;
 use crate::report::{Facts, KubeletCause, Reporter, Telemetry, status};
 
-/// When all is well, metrics are asked for this often.
-const SETTLED: Duration = Duration::from_secs(10);
-
-/// When all is well, the replicas are asked what they see this often: with a scrape every 15 s, what befalls a kubelet
-/// is told within 30 s.
-const WATCHFUL: Duration = Duration::from_secs(5);
-
-/// The same while something is wrong, as it may be mended at any time.
-const IN_DOUBT: Duration = Duration::from_secs(3);
-
-/// While something is on its way.
-const UNSETTLED: Duration = Duration::from_secs(2);
-
-/// Something is on its way for this long after the last change; then it is a state.
-const ON_ITS_WAY: Duration = Duration::from_secs(120);
-
 /// While an old CA waits for the proof that it is not needed any more.
 const PROVE_AGAIN: Duration = Duration::from_secs(1);
-
-/// What no watch tells is looked at with this distance at least.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Rounds without a pause, as one step makes the next possible; more means that somebody undoes it.
 const MAX_ROUNDS: usize = 8;
@@ -253,24 +235,26 @@ impl Reconciler {
         }
     }
 
-    /// Looks at what no watch tells. Between two whole looks the replicas are asked alone, as long as requests get
-    /// through: at thousands of nodes the rest costs more.
+    /// Looks at what no watch tells.
     async fn look_around(&mut self, is_news: bool) {
         let served = serving(&self.observer.observed().pipelines).served;
         let Some(pipeline) = served.filter(|pipeline| !pipeline.deleting) else { return };
         let Ok(spec) = pipeline.spec.clone() else { return };
         let (uid, generation) = (pipeline.uid.clone(), pipeline.generation);
         // A changed spec may look for the kubelets' CA elsewhere, so what was seen for the old one is of no use.
-        let known = self.looked.as_mut().filter(|look| look.uid == uid && look.generation == generation);
-        match known {
-            Some(look) if look.last.elapsed() < LOOK_AROUND => {}
-            Some(look)
-                if !is_news && look.whole.elapsed() + UNSETTLED < SETTLED && self.observer.gets_through() =>
-            {
+        let known = self.looked.as_ref().filter(|look| look.uid == uid && look.generation == generation);
+        let glance = known.map_or(Glance::Whole, |look| {
+            pace::glance(look.last.elapsed(), look.whole.elapsed(), is_news, self.observer.gets_through())
+        });
+        match glance {
+            Glance::Nothing => {}
+            Glance::Replicas => {
                 self.observer.ask_replicas().await;
-                look.last = Instant::now();
+                if let Some(look) = &mut self.looked {
+                    look.last = Instant::now();
+                }
             }
-            _ => {
+            Glance::Whole => {
                 self.observer.look_around(&spec).await;
                 let now = Instant::now();
                 self.looked = Some(Look { last: now, whole: now, uid, generation });
@@ -341,14 +325,8 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
-        let pause = if !settled || in_doubt {
-            UNSETTLED
-        } else if is_well {
-            WATCHFUL
-        } else {
-            IN_DOUBT
-        };
+        let unchanged = self.changed.elapsed();
+        let pause = pace::pause(State { ready, well: is_well, in_doubt, unchanged });
         let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
         let steps = [
             plan.certificates.as_ref().map(|plan| plan.next),
