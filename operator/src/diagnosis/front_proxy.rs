@@ -340,7 +340,7 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
         "metrics-core does not believe kube-apiserver, and why is not known, as no replica could be asked.",
         format!(
             "kube-apiserver says: \"{}\". {read} {}",
-            quote(&symptoms.words()),
+            super::said(facts, &symptoms.words()),
             facts.observed.why_no_report().unwrap_or_default()
         ),
         format!(

@@ -16,6 +16,7 @@ use crds::{MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
 use crate::observe::Observed;
+use crate::quote::quote;
 
 pub use symptoms::Symptoms;
 
@@ -102,6 +103,20 @@ pub struct Diagnosis {
     pub path: Option<Cause>,
     /// Between metrics-core and the kubelets.
     pub kubelets: Option<Cause>,
+}
+
+/// What kube-apiserver says, the same whichever of several replicas it happened to ask.
+fn said(facts: Facts<'_>, words: &str) -> String {
+    let mut said = words.to_owned();
+    let pods = &facts.observed.pods;
+    let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+    for address in addresses.filter(|_| pods.len() > 1) {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        for before in ["/", ">", " "] {
+            said = said.replace(&format!("{before}{host}:"), &format!("{before}POD:"));
+        }
+    }
+    quote(&said)
 }
 
 /// Judges the way of a request, in its order.

@@ -366,3 +366,17 @@ fn what_means_the_same_reads_the_same() {
     assert_eq!(one, at(51_234, "2026-01-01T00:09:59Z"));
     assert!(one.path.is_some() && one.kubelets.is_some(), "{one:?}");
 }
+
+#[test]
+fn which_of_several_replicas_was_asked_makes_no_difference() {
+    let asked = |address: &str| {
+        let mut observed = unavailable(&format!("bad status from https://{address}:4443/apis: 500"));
+        let pod = |ip: &str| serde_json::from_value(json!({ "status": { "podIP": ip } })).expect("a pod");
+        observed.pods = vec![pod("10.0.0.9"), pod("10.0.0.10"), pod("fd00::1")];
+        of(&observed)
+    };
+    let one = asked("10.0.0.9");
+    assert!(one.path.as_ref().is_some_and(|cause| cause.evidence.contains("https://POD:4443/apis")), "{one:?}");
+    assert_eq!(one, asked("10.0.0.10"));
+    assert_eq!(one, asked("[fd00::1]"));
+}
