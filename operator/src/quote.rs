@@ -166,10 +166,7 @@ mod tests {
             ),
             ("TLS handshake error from 10.0.0.1:51234: EOF", "TLS handshake error from 10.0.0.1: EOF"),
             ("stream error: stream ID 13; INTERNAL_ERROR", "stream error: stream ID …; INTERNAL_ERROR"),
-            (
-                "Internal error (request 0f8fad5b-d9cb-469f-a165-70867728950e)",
-                "Internal error (request …)",
-            ),
+            ("Internal error (request 0f8fad5b-d9cb-469f-a165-70867728950e)", "Internal error (request …)"),
             ("too old resource version: 12 (34)", "too old resource version: … (34)"),
             ("timed out after 10.000123456s", "timed out after 10s"),
             ("took 1m0.2s, then 12.5ms", "took 60s, then …s"),

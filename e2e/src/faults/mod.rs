@@ -110,9 +110,8 @@ impl Fault {
     pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
         let injected = (self.inject)(bench);
         let began = Instant::now();
-        let named = injected.and_then(|()| {
-            side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began))
-        });
+        let named = injected
+            .and_then(|()| side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began)));
         // Whatever happened, the next one begins with a whole cluster.
         let healed = (self.heal)(bench);
         let (((message, named), by_doctor), ()) = (named?, healed?);
@@ -160,7 +159,8 @@ impl Fault {
         wait::every(Duration::from_secs(1), PATIENCE, &what, || {
             let (code, tree) = bench.plugin.doctor(&bench.client)?;
             let checks = tree["parts"].as_array().cloned().unwrap_or_default();
-            let check = checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
+            let check =
+                checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
             let text = check["text"].as_str().unwrap_or_default();
             let missing = self.missing(text);
             if code == expected && text.starts_with(&start) && missing.is_empty() {

@@ -41,8 +41,7 @@ impl Table {
     /// Whether each was named and cleared in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        let in_time =
-            |outcome: &Outcome| outcome.named.max(outcome.by_doctor).max(outcome.cleared) <= LIMIT;
+        let in_time = |outcome: &Outcome| outcome.named.max(outcome.by_doctor).max(outcome.cleared) <= LIMIT;
         self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(in_time))
     }
 }

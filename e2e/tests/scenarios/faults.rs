@@ -87,7 +87,8 @@ fn lasts(stand: &Stand, reason: &str) -> Result<()> {
     let read = || client.get(&["mp", pipeline::NAME]);
     wait::until(Duration::from_secs(60), "both faults are named", || {
         let object = read()?;
-        let reasons: Vec<_> = pipeline::conditions(&object).into_iter().map(|[_, _, reason, _]| reason).collect();
+        let reasons: Vec<_> =
+            pipeline::conditions(&object).into_iter().map(|[_, _, reason, _]| reason).collect();
         let named = |reason: &str| reasons.iter().any(|one| one == reason);
         if named(reason) && named("KubeletPlainHttp") { Ok(()) } else { Err(reasons.join(" ").into()) }
     })?;

@@ -124,13 +124,16 @@ fn examines_the_ground(stand: &Stand) -> Result<()> {
     let status = plugin.run(&stand.client, &["status"])?;
     check!(status.code == 1, "exit code {}: {}", status.code, status.remarks);
     check!(
-        status.text.starts_with("✖ metrics pipeline\n") && status.text.contains("Install the chart: `helm install"),
+        status.text.starts_with("✖ metrics pipeline\n")
+            && status.text.contains("Install the chart: `helm install"),
         "{}",
         status.text
     );
     let elsewhere = plugin.run(&stand.client, &["doctor", "--kubeconfig=/nowhere"])?;
     check!(
-        elsewhere.code == 2 && elsewhere.text.is_empty() && elsewhere.remarks.starts_with("error: the kubeconfig"),
+        elsewhere.code == 2
+            && elsewhere.text.is_empty()
+            && elsewhere.remarks.starts_with("error: the kubeconfig"),
         "{elsewhere:?}"
     );
     Ok(())
@@ -148,9 +151,13 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     };
     // For people.
     let status = run(&["status"])?.text;
-    let first = "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
+    let first =
+        "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
     check!(status.starts_with(first) && !status.contains('\u{1b}'), "{status}");
-    check!(status.lines().all(|line| line.chars().count() <= 100), "longer than a terminal is wide: {status}");
+    check!(
+        status.lines().all(|line| line.chars().count() <= 100),
+        "longer than a terminal is wide: {status}"
+    );
     let coloured = run(&["status", "--color=always"])?.text;
     check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
     stand.progress.say(format!("kubectl metrics-pipeline status\n{status}"));

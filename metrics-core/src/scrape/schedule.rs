@@ -474,7 +474,10 @@ mod tests {
         let (least, most) = longest(1000, 15_000);
         assert!(least >= 15_000 && most <= 20_000, "{least} {most}");
         let (least, most) = longest(3, 60_000);
-        assert!(least >= 5_000 && most <= 6_750, "a long resolution does not delay the good news: {least} {most}");
+        assert!(
+            least >= 5_000 && most <= 6_750,
+            "a long resolution does not delay the good news: {least} {most}"
+        );
         let (least, _) = longest(3, 1_000);
         assert!(least >= 1_000, "{least}");
     }

@@ -267,10 +267,8 @@ impl Writer {
     async fn remove(&mut self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
         for removal in removals {
             if removal.replaced.is_some()
-                && let Err(Failure::Refused(problem)) = self.admit_drift(
-                    (removal.object, FIELD_MANAGER),
-                    "made with a value that can't be changed",
-                )
+                && let Err(Failure::Refused(problem)) = self
+                    .admit_drift((removal.object, FIELD_MANAGER), "made with a value that can't be changed")
             {
                 outcome.problems.insert(removal.object, problem);
                 continue;
@@ -362,9 +360,7 @@ fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -
     }
     Problem::new(
         Reason::ApplyFailed,
-        format!(
-            "{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again and again."
-        ),
+        format!("{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again and again."),
     )
 }
 

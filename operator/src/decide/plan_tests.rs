@@ -323,7 +323,8 @@ fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not
     };
     let plan = bound(ours());
     assert!(!objects(&plan).contains(&Owned::CollectorBinding), "it can't be applied while it is there");
-    let removals: Vec<_> = plan.removals.iter().map(|removal| (removal.object, removal.uid.as_str())).collect();
+    let removals: Vec<_> =
+        plan.removals.iter().map(|removal| (removal.object, removal.uid.as_str())).collect();
     assert_eq!(removals, [(Owned::CollectorBinding, "u")]);
     let plan = bound(json!({}));
     assert!(plan.removals.is_empty());

@@ -329,7 +329,10 @@ fn one_late_answer_of_one_node_is_no_news_and_of_all_is() {
     };
     assert_eq!(with("slow_answer", 5), None);
     assert!(with("slow_answer", 1).is_some());
-    assert!(with("timeout", 5).is_some(), "that no connection comes about is no matter of how busy a kubelet is");
+    assert!(
+        with("timeout", 5).is_some(),
+        "that no connection comes about is no matter of how busy a kubelet is"
+    );
 }
 
 #[test]
@@ -351,7 +354,8 @@ fn what_means_the_same_reads_the_same() {
             "failing or missing response from https://10.244.0.3:4443/apis: Get \"https://10.244.0.3:4443/apis\": read tcp \
              10.99.0.1:{port}->10.244.0.3:4443: read: connection reset by peer after 5.00{port}s"
         ));
-        observed.served = Served::Failed { message: format!("stream error: stream ID {port}; INTERNAL_ERROR") };
+        observed.served =
+            Served::Failed { message: format!("stream error: stream ID {port}; INTERNAL_ERROR") };
         let message = format!(
             "TLS: current time {time} is after 2021-01-01T00:00:00Z (read tcp 10.244.0.3:{port}->10.99.0.1:10250)"
         );
@@ -376,7 +380,10 @@ fn which_of_several_replicas_was_asked_makes_no_difference() {
         of(&observed)
     };
     let one = asked("10.0.0.9");
-    assert!(one.path.as_ref().is_some_and(|cause| cause.evidence.contains("https://POD:4443/apis")), "{one:?}");
+    assert!(
+        one.path.as_ref().is_some_and(|cause| cause.evidence.contains("https://POD:4443/apis")),
+        "{one:?}"
+    );
     assert_eq!(one, asked("10.0.0.10"));
     assert_eq!(one, asked("[fd00::1]"));
 }

@@ -6,9 +6,9 @@ mod status;
 mod telemetry;
 
 use crds::{MetricsPipeline, MetricsPipelineStatus};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
-use jiff::Timestamp;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -49,7 +49,8 @@ impl Reporter {
             self.events.tell(pipeline, &news).await;
         }
         if let Some(kubelets) = kubelets {
-            let stored = pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
+            let stored =
+                pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
             let news = self.told.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
             self.events.tell(pipeline, &news).await;
         }

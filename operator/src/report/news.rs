@@ -145,7 +145,11 @@ fn over(told: &NodesWithCause) -> News {
         is_warning: false,
         reason: format!("{reason}Over"),
         action: "Scrape",
-        note: format!("This is over: {} ({}). It was first told of {names}.", uncapitalized(what), told.cause),
+        note: format!(
+            "This is over: {} ({}). It was first told of {names}.",
+            uncapitalized(what),
+            told.cause
+        ),
         node: told.nodes.first().cloned(),
     }
 }

@@ -378,18 +378,25 @@ mod tests {
     fn a_cause_is_shown_as_long_as_it_lasts() {
         let telemetry = Telemetry::default();
         let with = |reason: &str| -> MetricsPipelineStatus {
-            serde_json::from_value(serde_json::json!({ "conditions": [{ "type": "KubeletsReachable", "status": "False",
-                "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] }))
+            serde_json::from_value(
+                serde_json::json!({ "conditions": [{ "type": "KubeletsReachable", "status": "False",
+                "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] }),
+            )
             .expect("a status")
         };
         let shown = || -> Vec<String> {
             let text = telemetry.encode();
-            text.lines().filter(|line| line.starts_with("metrics_pipeline_cause{")).map(str::to_owned).collect()
+            text.lines()
+                .filter(|line| line.starts_with("metrics_pipeline_cause{"))
+                .map(str::to_owned)
+                .collect()
         };
         telemetry.conditions("a", &with("KubeletRefused"));
         assert_eq!(
             shown(),
-            ["metrics_pipeline_cause{metricspipeline=\"a\",type=\"KubeletsReachable\",reason=\"KubeletRefused\"} 1"]
+            [
+                "metrics_pipeline_cause{metricspipeline=\"a\",type=\"KubeletsReachable\",reason=\"KubeletRefused\"} 1"
+            ]
         );
         telemetry.conditions("b", &with("KubeletTimeout"));
         telemetry.conditions("a", &with("WaitingForDependency"));

@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(minute(WELL, true), (6, 6));
         let wrong = State { well: false, ..WELL };
         assert_eq!(minute(wrong, true), (14, 6));
-        assert_eq!(minute(State { ready: false, unchanged: Duration::from_secs(3600), ..wrong }, false), (0, 20));
+        assert_eq!(
+            minute(State { ready: false, unchanged: Duration::from_secs(3600), ..wrong }, false),
+            (0, 20)
+        );
         assert_eq!(minute(State { in_doubt: true, ..WELL }, false), (0, 30));
         assert_eq!(minute(State { ready: false, ..wrong }, false), (0, 30), "on its way");
     }

@@ -34,7 +34,8 @@ fn supplant(client: &Client, labels: &Value) -> Result<()> {
 fn scale(client: &Client, replicas: u8) -> Result<()> {
     let replicas = format!("--replicas={replicas}");
     client.run(&[&["-n", pipeline::NAMESPACE, "scale"], &OPERATOR[..], &[&replicas]].concat())?;
-    client.run(&[&["-n", pipeline::NAMESPACE, "rollout", "status", "--timeout=60s"], &OPERATOR[..]].concat())?;
+    client
+        .run(&[&["-n", pipeline::NAMESPACE, "rollout", "status", "--timeout=60s"], &OPERATOR[..]].concat())?;
     Ok(())
 }
 
@@ -67,7 +68,8 @@ fn made_anew(stand: &Stand) -> Result<()> {
             _ => Err(object["status"].to_string().into()),
         }
     })?;
-    let message = condition(&object, "AccessReady").map(|access| access["message"].clone()).unwrap_or_default();
+    let message =
+        condition(&object, "AccessReady").map(|access| access["message"].clone()).unwrap_or_default();
     let message = message.as_str().unwrap_or_default();
     check!(
         message.contains("ClusterRoleBinding metrics-core:collector") && message.contains("kubectl delete"),
