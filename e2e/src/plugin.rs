@@ -11,7 +11,6 @@ use crate::error::{Doing as _, Result};
 use crate::images;
 use crate::progress::Progress;
 
-const PACKAGE: &str = "operator";
 const PROGRAM: &str = "kubectl-metrics_pipeline";
 
 /// The plugin's program.
@@ -32,7 +31,7 @@ pub struct Answer {
 }
 
 impl Plugin {
-    /// Builds it; `cargo` decides what is fresh.
+    /// Builds it; `cargo` decides what is fresh. Of the whole workspace, so that its libraries are those of the tests.
     pub fn build(progress: &Progress) -> Result<Self> {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
         let directory = images::target();
@@ -40,7 +39,7 @@ impl Plugin {
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             cargo
                 .current_dir(workspace)
-                .args(["build", "--locked", "--package", PACKAGE, "--bin", PROGRAM])
+                .args(["build", "--locked", "--workspace", "--bin", PROGRAM])
                 .env("CARGO_TARGET_DIR", &directory);
             command::logged(&mut cargo, &directory.join("plugin-build.log"), step)
         })?;

@@ -121,8 +121,11 @@ pub const FRONT_PROXY: &[Fault] = &[
             |bench| bench.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
         )
     },
+    // The operator and kube-apiserver's own check need no group but that of all who are known.
     Fault {
         short: false,
+        status: "True",
+        flips_ready: false,
         ..fault(
             "no header for groups",
             "NoGroupHeader",

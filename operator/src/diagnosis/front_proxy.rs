@@ -285,7 +285,7 @@ fn no_group_header(configured: &Configured) -> Cause {
     Cause::fault(
         Reason::NoGroupHeader,
         "No header tells metrics-core the groups of who asks through kube-apiserver: whoever has rights by a group gets \
-         403, kube-apiserver's own check among them.",
+         403.",
         format!("{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty."),
         format!("Start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group. {MANAGED}"),
     )

@@ -105,7 +105,7 @@ impl Told {
         if self.pipeline != pipeline {
             let told = |nodes: &NodesWithCause| OfCause { nodes: nodes.clone(), unseen_since: None };
             self.causes = stored.iter().map(|nodes| (nodes.cause, told(nodes))).collect();
-            self.pipeline = pipeline.to_owned();
+            pipeline.clone_into(&mut self.pipeline);
         }
         let mut news = Vec::new();
         for KubeletCause { failing, cause } in now {
