@@ -5,7 +5,8 @@
 //!                           images  (static binaries → OCI archives → the node's containerd)
 //!                           differential (metrics-server beside metrics-core, answer by answer)
 //!                           reaction (how soon an autoscaler sees a load, with either server)
-//!                           faults  (what may be wrong, brought about, and what the conditions say of it)
+//!                           faults  (what may be wrong, brought about, and what the conditions and `doctor` say of it)
+//!                           plugin  (the kubectl plugin, as users run it)
 //!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
 //!                           scenario (clusters shared by groups of scenarios, dumps on failure)
 //! ```
@@ -30,6 +31,7 @@ pub mod mounts;
 pub mod network;
 pub mod pipeline;
 pub mod pki;
+pub mod plugin;
 pub mod process;
 pub mod progress;
 pub mod reaction;
@@ -43,4 +45,5 @@ pub mod wait;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterSpec};
 pub use error::{Error, Result};
+pub use plugin::Plugin;
 pub use progress::Progress;

@@ -15,5 +15,6 @@ pub mod owned;
 pub mod pki;
 pub mod plugin;
 pub mod powers;
+pub mod quote;
 pub mod report;
 pub mod run;

@@ -1,4 +1,4 @@
-//! Brings about one fault after the other and prints how the conditions name each.
+//! Brings about one fault after the other and prints how the conditions and `doctor` name each.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::{Cluster, ClusterSpec, Progress, Result};
+use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result};
 
 /// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
-/// how many seconds, and after how many it was as expected again. Fails if any takes more than 30 s.
+/// how many seconds, after how many `doctor` did, and after how many all was as expected again for both. Fails if any
+/// takes more than 30 s.
 #[derive(Parser)]
 #[command(name = "faults")]
 struct Arguments {
@@ -42,17 +43,25 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let spec = ClusterSpec::new(&arguments.name).apiserver_flags(faults::flags());
     let spec = if arguments.keep { spec } else { spec.owned_by_this_process() };
     let cluster = Cluster::up(&spec, &progress)?;
+    let (before, began) = (load(), jiff::Timestamp::now());
     let table = all(arguments, &cluster, &progress);
     if !arguments.keep {
         Cluster::down(&arguments.name, &progress)?;
     }
     let table = table?;
     println!("{table}");
+    println!(
+        "Measured from {began:.0} to {:.0}, {}, the load being {before} before and {} after (1, 5 and 15 min).",
+        jiff::Timestamp::now(),
+        e2e::binaries::versions(),
+        load()
+    );
     Ok(table.is_good())
 }
 
 fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<Table> {
-    let bench = Bench { client: cluster.client(), cluster, progress: progress.clone() };
+    let plugin = Plugin::build(progress)?;
+    let bench = Bench { client: cluster.client(), cluster, plugin, progress: progress.clone() };
     progress.step("the pipeline is Ready", |_| {
         if arguments.as_is {
             faults::settled(&bench.client)
@@ -68,4 +77,10 @@ fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<
         table.add(fault, outcome);
     }
     Ok(table)
+}
+
+/// How busy the machine is.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

@@ -9,9 +9,13 @@ use crate::pki::Subject;
 /// All that stands behind the first flag becomes part of its value.
 const SWALLOWED: &str = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
 
+/// Where kube-apiserver publishes how it is known.
+const PUBLISHED: &str = "ConfigMap kube-system/extension-apiserver-authentication";
+
 const fn fault(
     name: &'static str,
     reason: &'static str,
+    object: &'static str,
     says: &'static [&'static str],
     inject: fn(&Bench<'_>) -> Result<()>,
 ) -> Fault {
@@ -22,6 +26,7 @@ const fn fault(
         condition: "AggregationLayerReady",
         status: "False",
         reason,
+        object,
         says,
         flips_ready: true,
         inject,
@@ -34,6 +39,7 @@ pub const FRONT_PROXY: &[Fault] = &[
     fault(
         "requestheader flags swallowed by their quoting",
         "SwallowedFlags",
+        PUBLISHED,
         &[
             "requestheader-extra-headers-prefix",
             "X-Remote-Extra- --requestheader-group",
@@ -56,6 +62,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         ..fault(
             "stale values in the merged ConfigMap",
             "StaleConfiguration",
+            PUBLISHED,
             &[
                 "requestheader-extra-headers-prefix",
                 "kubectl delete configmap extension-apiserver-authentication",
@@ -73,12 +80,14 @@ pub const FRONT_PROXY: &[Fault] = &[
     fault(
         "common name not allowed",
         "ProxyNameNotAllowed",
+        PUBLISHED,
         &["CN=aggregator", "front-proxy-client", "--requestheader-allowed-names=aggregator"],
         |bench| bench.front_proxy(&[FlagChange::set("requestheader-allowed-names", "front-proxy-client")]),
     ),
     fault(
         "requestheader CA that did not sign the proxy certificate",
         "ProxyCertificateUnknownCa",
+        PUBLISHED,
         &["CN=aggregator", "e2e front-proxy CA", "--requestheader-client-ca-file"],
         |bench| {
             let other = bench.cluster.layout().pki().join("ca.crt");
@@ -88,6 +97,7 @@ pub const FRONT_PROXY: &[Fault] = &[
     fault(
         "no aggregation layer at all",
         "NoAggregationLayer",
+        PUBLISHED,
         &["has no requestheader-client-ca-file", "--proxy-client-cert-file"],
         |bench| {
             bench.front_proxy(&[
@@ -104,9 +114,33 @@ pub const FRONT_PROXY: &[Fault] = &[
     Fault {
         short: false,
         ..fault(
+            "no header for users",
+            "NoUsernameHeader",
+            PUBLISHED,
+            &["--requestheader-username-headers=X-Remote-User"],
+            |bench| bench.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
+        )
+    },
+    // The operator and kube-apiserver's own check need no group but that of all who are known.
+    Fault {
+        short: false,
+        status: "True",
+        flips_ready: false,
+        ..fault(
+            "no header for groups",
+            "NoGroupHeader",
+            PUBLISHED,
+            &["--requestheader-group-headers=X-Remote-Group"],
+            |bench| bench.front_proxy(&[FlagChange::remove("requestheader-group-headers")]),
+        )
+    },
+    Fault {
+        short: false,
+        ..fault(
             "no proxy certificate (anonymous)",
             "NoProxyCertificate",
-            &["anonymous", "--proxy-client-cert-file"],
+            "--proxy-client-cert-file",
+            &["anonymous"],
             |bench| {
                 bench.front_proxy(&[
                     FlagChange::remove("proxy-client-cert-file"),
@@ -120,7 +154,8 @@ pub const FRONT_PROXY: &[Fault] = &[
         ..fault(
             "expired proxy certificate",
             "ProxyCertificateExpired",
-            &["CN=aggregator", "expired"],
+            "--proxy-client-cert-file",
+            &["CN=aggregator", "expired", "Renew it"],
             |bench| {
                 let subject = Subject { expired: true, ..Subject::user("aggregator", None) };
                 let pki = bench.cluster.layout().pki();
@@ -142,10 +177,11 @@ pub const FRONT_PROXY: &[Fault] = &[
         ..fault(
             "empty allowed-names, and the client CA among the requestheader CAs",
             "AnyClientMayImpersonate",
+            PUBLISHED,
             &["requestheader-allowed-names", "client-ca-file", "(aggregator)"],
             |bench| {
-                // By its flags alone kube-apiserver 1.36 does not start like this; older ones do, and the ConfigMap may
-                // still say so.
+                // By its flags alone kube-apiserver 1.36 does not start like this. But every kube-apiserver adds its own
+                // CAs to what stands there: another one of the control plane that is older, or was until it was updated.
                 bench.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
                 let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
                 let data = bench.client.get(&name)?["data"].clone();

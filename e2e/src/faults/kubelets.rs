@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Bench, Fault, impossible, pause};
 use crate::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
@@ -11,6 +11,7 @@ use crate::pipeline;
 
 /// The Node that no kubelet stands behind.
 const GHOST: &str = "ghost";
+const NODE: &str = "node-1";
 const BINDING: &str = "metrics-core:collector";
 /// The operator's own role.
 const OPERATOR: &str = "metrics-pipeline-operator";
@@ -18,6 +19,7 @@ const OPERATOR: &str = "metrics-pipeline-operator";
 const fn fault(
     name: &'static str,
     reason: &'static str,
+    object: &'static str,
     says: &'static [&'static str],
     inject: fn(&Bench<'_>) -> Result<()>,
     heal: fn(&Bench<'_>) -> Result<()>,
@@ -29,6 +31,7 @@ const fn fault(
         condition: "KubeletsReachable",
         status: "False",
         reason,
+        object,
         says,
         flips_ready: true,
         inject,
@@ -49,7 +52,8 @@ pub const KUBELETS: &[Fault] = &[
     fault(
         "kubelet certificate self-signed",
         "KubeletCertificateUnknownCa",
-        &["node-1", "serverTLSBootstrap", "Pin", "Insecure"],
+        NODE,
+        &["serverTLSBootstrap", "Pin", "Insecure"],
         |bench| certificate(bench, KubeletCertificate::SelfSigned),
         proper,
     ),
@@ -58,7 +62,8 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "kubelet certificate expired",
             "KubeletCertificateExpired",
-            &["node-1", "Renew"],
+            NODE,
+            &["Renew"],
             |bench| certificate(bench, KubeletCertificate::Expired),
             proper,
         )
@@ -68,7 +73,8 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "kubelet certificate without a name",
             "KubeletCertificateName",
-            &["node-1", "subject alternative name"],
+            NODE,
+            &["subject alternative name"],
             |bench| certificate(bench, KubeletCertificate::WithoutNames),
             proper,
         )
@@ -76,7 +82,8 @@ pub const KUBELETS: &[Fault] = &[
     fault(
         "kubelet down",
         "KubeletRefused",
-        &["node-1", "systemctl status kubelet"],
+        NODE,
+        &["systemctl status kubelet"],
         |bench| {
             bench.cluster.stop_kubelet();
             Ok(())
@@ -88,7 +95,8 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "kubelet spoken to over http",
             "KubeletPlainHttp",
-            &[GHOST, "10255", "plain HTTP"],
+            GHOST,
+            &["10255", "plain HTTP"],
             |bench| {
                 let address = bench.cluster.node().address.to_string();
                 bench.cluster.add_node(GHOST, &[("InternalIP", &address)], KUBELET_HTTP_PORT)
@@ -101,7 +109,8 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "node name that does not resolve",
             "KubeletNameUnresolved",
-            &[GHOST, "ghost.invalid", "InternalIP first"],
+            GHOST,
+            &["ghost.invalid", "InternalIP first"],
             |bench| bench.cluster.add_node(GHOST, &[("Hostname", "ghost.invalid")], KUBELET_PORT),
             |bench| bench.cluster.remove_node(GHOST),
         )
@@ -111,7 +120,8 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "packets to the kubelet dropped",
             "KubeletTimeout",
-            &["node-1", "10250"],
+            NODE,
+            &["10250", "firewall"],
             |bench| bench.cluster.drop_from_pods(KUBELET_PORT),
             |bench| bench.cluster.drop_nothing(),
         )
@@ -121,13 +131,40 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "kubelet 403: binding deleted, its repair blocked",
             "PermissionMissing",
-            &[BINDING, "helm upgrade"],
-            |bench| {
-                allow_binding(bench, false)?;
-                bench.client.delete(&["clusterrolebinding", BINDING])?;
-                Ok(())
-            },
+            "ClusterRoleBinding metrics-core:collector",
+            &["helm upgrade"],
+            take_binding,
             |bench| allow_binding(bench, true),
+        )
+    },
+    // The same, seen at the kubelet: it remembers a permission for a while, and a refusal too.
+    Fault {
+        short: false,
+        ..fault(
+            "kubelet 403: the same, once the kubelet refuses",
+            "WaitingForDependency",
+            NODE,
+            &["403", "AccessReady says why"],
+            take_binding,
+            |bench| allow_binding(bench, true),
+        )
+    },
+    Fault {
+        short: false,
+        ..fault(
+            "kubelet 401: it takes no tokens",
+            "KubeletUnauthorized",
+            NODE,
+            &["401", "authentication.webhook.enabled: true"],
+            |bench| {
+                let changes = json!({"authentication": {
+                    "anonymous": {"enabled": false},
+                    "webhook": {"enabled": false},
+                    "x509": {"clientCAFile": bench.cluster.layout().pki().join("ca.crt")},
+                }});
+                bench.cluster.restart_kubelet_with(&changes, &bench.progress.clone().quiet())
+            },
+            |bench| bench.cluster.restart_kubelet_with(&json!({}), &bench.progress.clone().quiet()),
         )
     },
     Fault {
@@ -137,6 +174,7 @@ pub const KUBELETS: &[Fault] = &[
         ..fault(
             "kubelet.tls.mode: Insecure",
             "KubeletCertificatesNotVerified",
+            "spec.metricsCore.kubelet.tls.mode",
             &["not verified", "Verify"],
             |bench| spec(bench, r#"{"spec":{"metricsCore":{"kubelet":{"tls":{"mode":"Insecure"}}}}}"#),
             |bench| spec(bench, r#"{"spec":{"metricsCore":null}}"#),
@@ -148,6 +186,13 @@ fn spec(bench: &Bench<'_>, patch: &str) -> Result<()> {
     bench.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", patch])?;
     // A rollout goes before: what is measured begins when it is through.
     pause(Duration::from_secs(1));
+    Ok(())
+}
+
+/// Deletes the binding that gives metrics-core its rights, and keeps the operator from making it anew.
+fn take_binding(bench: &Bench<'_>) -> Result<()> {
+    allow_binding(bench, false)?;
+    bench.client.delete(&["clusterrolebinding", BINDING])?;
     Ok(())
 }
 

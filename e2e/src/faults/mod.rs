@@ -1,4 +1,5 @@
-//! One list of faults: how each is brought about, what the conditions must say within 30 s, how it is healed.
+//! One list of faults: how each is brought about, what the conditions and `doctor` must say within 30 s, how it is
+//! healed.
 //!
 //! The scenarios and `cargo run -p e2e --bin faults` run the same list. Those of a group share one cluster, one
 //! after the other.
@@ -18,6 +19,7 @@ use crate::cluster::{Cluster, FlagChange};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::pipeline;
+use crate::plugin::Plugin;
 use crate::progress::Progress;
 use crate::{binaries, wait};
 
@@ -45,7 +47,9 @@ pub struct Fault {
     pub status: &'static str,
     /// Its reason.
     pub reason: &'static str,
-    /// What its message must hold: the object, the evidence, the remedy.
+    /// What is to blame, as its message must name it.
+    pub object: &'static str,
+    /// What else its message must hold: the evidence, the remedy.
     pub says: &'static [&'static str],
     /// Whether `Ready` must not hold meanwhile.
     pub flips_ready: bool,
@@ -61,6 +65,8 @@ pub struct Bench<'a> {
     pub client: Client,
     /// The cluster.
     pub cluster: &'a Cluster,
+    /// The kubectl plugin.
+    pub plugin: Plugin,
     /// What to say meanwhile.
     pub progress: Progress,
 }
@@ -68,9 +74,11 @@ pub struct Bench<'a> {
 /// How a fault went.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// From when it was there until it was named.
+    /// From when it was there until a condition named it.
     pub named: Duration,
-    /// From when it was gone until all was as expected again.
+    /// The same of `doctor`.
+    pub by_doctor: Duration,
+    /// From when it was gone until all was as expected again, for the conditions and for `doctor`.
     pub cleared: Duration,
     /// The condition's message.
     pub message: String,
@@ -94,45 +102,110 @@ pub fn prepare(client: &Client, cluster: &Cluster, progress: &Progress) -> Resul
 }
 
 impl Fault {
-    /// Brings it about, waits until it is named, heals it, waits until all is as expected again.
+    /// Brings it about, waits until it is named by the conditions and by `doctor`, heals it, waits until both say that
+    /// all is as expected again.
     ///
     /// # Errors
-    /// What the conditions said instead.
+    /// What they said instead.
     pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
         let injected = (self.inject)(bench);
         let began = Instant::now();
-        let message = injected.and_then(|()| self.named(&bench.client));
-        let named = began.elapsed();
+        let named = injected
+            .and_then(|()| side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began)));
         // Whatever happened, the next one begins with a whole cluster.
         let healed = (self.heal)(bench);
-        let (message, ()) = (message?, healed?);
+        let (((message, named), by_doctor), ()) = (named?, healed?);
         let began = Instant::now();
-        settled(&bench.client)?;
-        let cleared = began.elapsed();
+        let cleared = side_by_side(|| cleared(bench, began), || green(bench, began));
+        let (conditions, doctor) = cleared?;
+        let cleared = conditions.max(doctor);
         bench.progress.say(format!(
-            "{}: named after {:.0} s, cleared after {:.0} s",
+            "{}: named after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
             self.name,
             named.as_secs_f64(),
+            by_doctor.as_secs_f64(),
             cleared.as_secs_f64()
         ));
-        Ok(Outcome { named, cleared, message })
+        Ok(Outcome { named, by_doctor, cleared, message })
     }
 
-    fn named(&self, client: &Client) -> Result<String> {
+    /// The condition's message, and how long it took.
+    fn named(&self, bench: &Bench<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
         wait::every(Duration::from_millis(500), PATIENCE, &what, || {
-            let object = client.get(&["mp", self.pipeline])?;
+            let object = bench.client.get(&["mp", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
-            let missing: Vec<_> = self.says.iter().filter(|part| !message.contains(*part)).collect();
+            let missing = self.missing(&message);
             let (ready, ..) = condition(&object, "Ready");
             let expected = if self.flips_ready { "False" } else { "True" };
             if status == self.status && reason == self.reason && missing.is_empty() && ready == expected {
-                Ok(message)
+                Ok((message, began.elapsed()))
             } else {
                 Err(format!("Ready={ready}, {status} {reason}: {message} (missing: {missing:?})").into())
             }
         })
     }
+
+    /// How long it took until `doctor` told the same. A fault makes it end with 1, a warning does not.
+    fn named_by_doctor(&self, bench: &Bench<'_>, began: Instant) -> Result<Duration> {
+        let expected = i32::from(self.status == "False");
+        // A MetricsPipeline that is not served is a line of its own.
+        let (title, start) = if self.pipeline == pipeline::NAME {
+            (self.condition.to_owned(), format!("{}: ", self.reason))
+        } else {
+            (format!("MetricsPipeline {}", self.pipeline), String::new())
+        };
+        let what = format!("{}: doctor ends with {expected} and tells of {title}", self.name);
+        wait::every(Duration::from_secs(1), PATIENCE, &what, || {
+            let (code, tree) = bench.plugin.doctor(&bench.client)?;
+            let checks = tree["parts"].as_array().cloned().unwrap_or_default();
+            let check =
+                checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
+            let text = check["text"].as_str().unwrap_or_default();
+            let missing = self.missing(text);
+            if code == expected && text.starts_with(&start) && missing.is_empty() {
+                Ok(began.elapsed())
+            } else {
+                Err(format!("exit code {code}, {check} (missing: {missing:?})").into())
+            }
+        })
+    }
+
+    /// What a message should say and does not.
+    fn missing(&self, message: &str) -> Vec<&'static str> {
+        let all = self.says.iter().chain([&self.object]);
+        all.copied().filter(|part| !message.contains(part)).collect()
+    }
+}
+
+/// How long it took until every condition was as expected.
+fn cleared(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
+    settled(&bench.client).map(|()| began.elapsed())
+}
+
+/// How long it took until `doctor` found nothing.
+fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
+    wait::every(Duration::from_secs(1), PATIENCE, "doctor finds nothing", || {
+        let (code, tree) = bench.plugin.doctor(&bench.client)?;
+        if code == 0 && tree["mark"] == "good" {
+            Ok(began.elapsed())
+        } else {
+            Err(format!("exit code {code}, {tree}").into())
+        }
+    })
+}
+
+/// Both, and the first's error before the second's.
+fn side_by_side<A, B: Send>(
+    first: impl FnOnce() -> Result<A>,
+    second: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        let second = second.join().unwrap_or_else(|_| Err(impossible("a thread panicked")));
+        Ok((first?, second?))
+    })
 }
 
 impl Bench<'_> {

@@ -15,6 +15,7 @@ const SECOND: &str = "second";
 const fn fault(
     name: &'static str,
     reason: &'static str,
+    object: &'static str,
     says: &'static [&'static str],
     inject: fn(&Bench<'_>) -> Result<()>,
     heal: fn(&Bench<'_>) -> Result<()>,
@@ -26,6 +27,7 @@ const fn fault(
         condition: "APIServiceAvailable",
         status: "False",
         reason,
+        object,
         says,
         flips_ready: true,
         inject,
@@ -38,7 +40,8 @@ pub const PATH: &[Fault] = &[
     fault(
         "NetworkPolicy that blocks the API server",
         "NetworkPolicyBlocks",
-        &["NetworkPolicy metrics-pipeline/default-deny", "4443", "kubectl edit networkpolicy default-deny"],
+        "NetworkPolicy metrics-pipeline/default-deny",
+        &["4443", "kubectl edit networkpolicy default-deny"],
         |bench| {
             let policy = json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -50,25 +53,29 @@ pub const PATH: &[Fault] = &[
                 },
             });
             bench.client.apply(&policy.to_string())?;
-            let service = bench.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
-            let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| impossible("no ClusterIP"))?;
-            // The CNI plugin here enforces none. What the node itself sends to the Service is kube-apiserver's; the
-            // kubelet's probes go to the pod, and a real plugin lets them through. Before kube-proxy's rules.
-            let table = format!(
-                "table ip {TABLE} {{\nchain from-node {{\ntype filter hook output priority -200;\n\
-                 ip daddr {address} drop;\n}}\n}}"
-            );
-            command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+            // The CNI plugin here enforces none.
+            drop_from_apiserver(bench)
         },
         |bench| {
             bench.client.delete(&["-n", pipeline::NAMESPACE, "networkpolicy", POLICY])?;
-            let table = format!("delete table ip {TABLE}");
-            command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+            drop_nothing(bench)
         },
     ),
+    Fault {
+        short: false,
+        ..fault(
+            "packets of the API server dropped, by no NetworkPolicy",
+            "Unreachable",
+            "port 4443",
+            &["so it is not that", "firewall", "hostNetwork"],
+            drop_from_apiserver,
+            drop_nothing,
+        )
+    },
     fault(
         "a foreign metrics-server owns the APIService",
         "ForeignAPIService",
+        "APIService v1beta1.metrics.k8s.io",
         &["kube-system/metrics-server", "adoption"],
         |bench| {
             let mut object = bench.client.get(&["apiservice", API_SERVICE])?;
@@ -93,9 +100,26 @@ pub const PATH: &[Fault] = &[
         ..fault(
             "two MetricsPipelines",
             "Conflict",
-            &["MetricsPipeline cluster", "kubectl delete metricspipeline"],
+            "MetricsPipeline cluster",
+            &["kubectl delete metricspipeline"],
             |bench| bench.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
             |bench| bench.client.delete(&["mp", SECOND]).map(drop),
         )
     },
 ];
+
+/// Has the kernel drop what the node itself sends to the Service: that is kube-apiserver's. The kubelet's probes go to
+/// the pod, and a real network lets them through. Before kube-proxy's rules.
+fn drop_from_apiserver(bench: &Bench<'_>) -> Result<()> {
+    let service = bench.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
+    let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| impossible("no ClusterIP"))?;
+    let table = format!(
+        "table ip {TABLE} {{\nchain from-node {{\ntype filter hook output priority -200;\nip daddr {address} drop;\n}}\n}}"
+    );
+    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+}
+
+fn drop_nothing(bench: &Bench<'_>) -> Result<()> {
+    let table = format!("delete table ip {TABLE}");
+    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+}

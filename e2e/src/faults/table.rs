@@ -15,6 +15,7 @@ struct Row {
     condition: &'static str,
     status: &'static str,
     reason: &'static str,
+    object: &'static str,
     outcome: Result<Outcome, String>,
 }
 
@@ -26,6 +27,7 @@ impl Table {
             condition: fault.condition,
             status: fault.status,
             reason: fault.reason,
+            object: fault.object,
             outcome: outcome.map_err(|error| error.to_string()),
         });
     }
@@ -39,28 +41,28 @@ impl Table {
     /// Whether each was named and cleared in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        let in_time = |outcome: &Outcome| outcome.named <= LIMIT && outcome.cleared <= LIMIT;
+        let in_time = |outcome: &Outcome| outcome.named.max(outcome.by_doctor).max(outcome.cleared) <= LIMIT;
         self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(in_time))
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| fault | condition | reason | named after | cleared after |")?;
-        writeln!(f, "|---|---|---|---|---|")?;
+        writeln!(f, "| fault | condition | reason | object | named | by `doctor` | over |")?;
+        writeln!(f, "|---|---|---|---|---:|---:|---:|")?;
         for row in &self.0 {
             let seconds = |time: Duration| {
                 let late = if time > LIMIT { " (late)" } else { "" };
-                format!("{:.0} s{late}", time.as_secs_f64())
+                format!("{:.0}{late}", time.as_secs_f64())
             };
-            let (named, cleared) = match &row.outcome {
-                Ok(outcome) => (seconds(outcome.named), seconds(outcome.cleared)),
-                Err(_) => ("not".to_owned(), String::new()),
+            let [named, by_doctor, cleared] = match &row.outcome {
+                Ok(outcome) => [outcome.named, outcome.by_doctor, outcome.cleared].map(seconds),
+                Err(_) => ["not", "", ""].map(str::to_owned),
             };
             writeln!(
                 f,
-                "| {} | {}={} | {} | {named} | {cleared} |",
-                row.fault, row.condition, row.status, row.reason
+                "| {} | {}={} | {} | {} | {named} | {by_doctor} | {cleared} |",
+                row.fault, row.condition, row.status, row.reason, row.object
             )?;
         }
         for row in &self.0 {

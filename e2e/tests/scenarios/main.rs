@@ -7,6 +7,7 @@ mod cluster;
 mod differential;
 mod faults;
 mod pipeline;
+mod plugin;
 mod workloads;
 
 use std::process::ExitCode;
@@ -26,6 +27,6 @@ fn main() -> ExitCode {
     workloads::add(&mut suite, &bench);
     cluster::add(&mut suite);
     differential::add(&mut suite);
-    faults::add(&mut suite);
+    faults::add(&mut suite, &bench);
     suite.run()
 }

@@ -3,7 +3,7 @@
 //! One task keeps the [`schedule`] and starts a short task for each node that is due; a node's connection
 //! rests in the task's entry between two scrapes and moves into the short task for one. A node that is slow
 //! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
-//! after a pause that grows.
+//! after a pause that grows with the number of those that fail.
 
 mod buffers;
 mod client;

@@ -5,8 +5,9 @@
 //! - A new node is asked at once, again a moment later (two samples make the first rates of its pods), and
 //!   then when its own sample is due to change, before it settles at its home instant. Thousands of new
 //!   nodes are admitted evenly over half the resolution, a bounded number at a time.
-//! - A node that fails is asked a resolution later at the earliest; if it keeps failing the pauses double,
-//!   with jitter, up to a bound. Failing nodes have places of their own, so that they never hold up others.
+//! - A node that fails is asked again soon, as whoever mends it wants to see that it is mended; the more nodes
+//!   fail, the longer the pauses, with jitter, up to a bound. Failing nodes have places of their own, so that
+//!   they never hold up others.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,9 +26,14 @@ const MIN_NEW_PER_GRAIN: usize = 32;
 const MAX_FAILING_IN_FLIGHT: usize = 64;
 /// Nodes in good standing asked at a time; reached only when very many stop answering at once.
 const MAX_STEADY_IN_FLIGHT: usize = 4096;
-/// The longest pause for a failing node, jitter apart, unless the resolution is longer: a fault that is mended is to
-/// be over within half a minute.
+/// The pause for a failing node while few fail, jitter apart, unless the resolution is shorter. A kubelet that refuses
+/// remembers that for 30 s by default, and is asked no more by it: its answer costs it nothing.
+const MIN_PAUSE_MS: u64 = 5_000;
+/// The longest one, unless the resolution is longer: a fault that is mended is to be over within half a minute.
 const MAX_PAUSE_MS: u64 = 15_000;
+/// Failing nodes asked in a second, all together, up to the longest pause: when a thousand certificates expire at once,
+/// a thousand vain handshakes must not cost more than the scrapes did.
+const FAILING_PER_SECOND: u64 = 20;
 
 /// Names a node in the schedule; the caller's choice.
 pub(super) type Id = u32;
@@ -52,7 +58,7 @@ pub(super) enum Outcome {
 enum Standing {
     New { tries: u32 },
     Steady,
-    Failing { times: u32 },
+    Failing,
 }
 
 #[derive(Debug)]
@@ -76,6 +82,7 @@ pub(super) struct Schedule {
     due: BTreeSet<(u64, Id)>,
     in_flight: [usize; 3],
     new: usize,
+    failing: usize,
     /// The most new nodes there were since there last was none.
     peak: usize,
     /// The grain in which new nodes were admitted last, and how many.
@@ -96,6 +103,7 @@ impl Schedule {
             due: BTreeSet::new(),
             in_flight: [0; 3],
             new: 0,
+            failing: 0,
             peak: 0,
             admitted: (0, 0),
             jitter: fastrand::Rng::with_seed(seed),
@@ -120,6 +128,7 @@ impl Schedule {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.load[node.home] -= 1;
         self.new -= usize::from(matches!(node.standing, Standing::New { .. }));
+        self.failing -= usize::from(node.standing == Standing::Failing);
         match node.due_ms {
             Some(due_ms) => {
                 self.due.remove(&(due_ms, id));
@@ -187,12 +196,14 @@ impl Schedule {
     pub(super) fn done(&mut self, id: Id, now_ms: u64, outcome: Outcome) {
         let lightest = self.lightest();
         let fair = self.nodes.len().div_ceil(self.load.len());
+        let pause_ms = self.pause_ms();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if node.due_ms.is_some() {
             return;
         }
         self.in_flight[class(node.standing)] -= 1;
         self.new -= usize::from(matches!(node.standing, Standing::New { .. }));
+        self.failing -= usize::from(node.standing == Standing::Failing);
         // Nodes that went may have left others crowded.
         if self.load[node.home] as usize > fair {
             self.load[node.home] -= 1;
@@ -206,7 +217,7 @@ impl Schedule {
         let tries = match node.standing {
             Standing::New { tries } => tries,
             // One that never answered before is as new as any.
-            Standing::Failing { .. } => 0,
+            Standing::Failing => 0,
             Standing::Steady => MAX_FAST,
         };
         let due_ms = match (node.standing, outcome) {
@@ -228,22 +239,23 @@ impl Schedule {
                 node.standing = Standing::Steady;
                 home_ms
             }
-            (standing, Outcome::Failed) => {
-                let times = if let Standing::Failing { times } = standing { times + 1 } else { 1 };
-                node.standing = Standing::Failing { times };
-                if times == 1 {
-                    home_from(node.started_ms + self.resolution_ms)
-                } else {
-                    let longest_ms = MAX_PAUSE_MS.max(self.resolution_ms);
-                    let pause_ms = (self.resolution_ms << (times - 1).min(16)).min(longest_ms);
-                    round_up(node.started_ms + pause_ms + self.jitter.u64(..=pause_ms / 4)).max(now_ms + 1)
-                }
+            (_, Outcome::Failed) => {
+                node.standing = Standing::Failing;
+                // From its end: one that hangs until its time is over is not asked more often than it takes.
+                round_up(now_ms + pause_ms + self.jitter.u64(..=pause_ms / 4))
             }
         };
         let due_ms = if std::mem::take(&mut node.again) { now_ms } else { due_ms };
         self.new += usize::from(matches!(node.standing, Standing::New { .. }));
+        self.failing += usize::from(node.standing == Standing::Failing);
         node.due_ms = Some(due_ms);
         self.due.insert((due_ms, id));
+    }
+
+    /// How long a failing node is left alone.
+    fn pause_ms(&self) -> u64 {
+        let fair_ms = self.failing as u64 * 1000 / FAILING_PER_SECOND;
+        fair_ms.clamp(MIN_PAUSE_MS.min(self.resolution_ms), MAX_PAUSE_MS.max(self.resolution_ms))
     }
 
     fn lightest(&self) -> usize {
@@ -256,7 +268,7 @@ fn class(standing: Standing) -> usize {
         Standing::New { tries: 0 } => 0,
         // It has answered once.
         Standing::New { .. } | Standing::Steady => 1,
-        Standing::Failing { .. } => 2,
+        Standing::Failing => 2,
     }
 }
 
@@ -436,12 +448,38 @@ mod tests {
         assert_eq!(schedule.next_ms(), Some(START + 10), "woken while it was being asked");
         assert_eq!(schedule.take(START + 10), [7]);
         schedule.done(7, START + 20, Outcome::Failed);
-        assert!(schedule.next_ms().unwrap() >= START + 15_000);
+        assert!(schedule.next_ms().unwrap() >= START + 5_000);
         schedule.wake(7, START + 30);
         assert_eq!(schedule.take(START + 30), [7]);
         schedule.remove(7);
         schedule.done(7, START + 40, Outcome::Failed);
-        assert_eq!((schedule.next_ms(), schedule.in_flight, schedule.new), (None, [0; 3], 0));
+        let counts = (schedule.in_flight, schedule.new, schedule.failing);
+        assert_eq!((schedule.next_ms(), counts), (None, ([0; 3], 0, 0)));
+    }
+
+    #[test]
+    fn few_that_fail_are_asked_again_soon_and_many_as_often_as_others() {
+        let longest = |failing: u32, resolution_ms: u64| {
+            let mut play = Play::new(resolution_ms, 1000);
+            play.run(START + 300_000, |_| 20, |id| id < failing);
+            let pauses = (0..failing).flat_map(|id| {
+                let times: Vec<_> = play.times(id).into_iter().filter(|at| *at > 150_000).collect();
+                times.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+            });
+            let pauses: Vec<u64> = pauses.collect();
+            (*pauses.iter().min().unwrap(), *pauses.iter().max().unwrap())
+        };
+        let (least, most) = longest(3, 15_000);
+        assert!(least >= 5_000 && most <= 6_750, "{least} {most}");
+        let (least, most) = longest(1000, 15_000);
+        assert!(least >= 15_000 && most <= 20_000, "{least} {most}");
+        let (least, most) = longest(3, 60_000);
+        assert!(
+            least >= 5_000 && most <= 6_750,
+            "a long resolution does not delay the good news: {least} {most}"
+        );
+        let (least, _) = longest(3, 1_000);
+        assert!(least >= 1_000, "{least}");
     }
 
     #[test]
@@ -486,6 +524,8 @@ mod tests {
                 prop_assert_eq!(schedule.due.len() + flying.len(), schedule.nodes.len());
                 let new = schedule.nodes.values().filter(|n| matches!(n.standing, super::Standing::New { .. })).count();
                 prop_assert_eq!(schedule.new, new);
+                let failing = schedule.nodes.values().filter(|n| n.standing == super::Standing::Failing).count();
+                prop_assert_eq!(schedule.failing, failing);
             }
         }
     }

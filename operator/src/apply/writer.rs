@@ -15,6 +15,7 @@ use crate::causes::causes;
 use crate::decide::{Desired, Maintain, Problem, Removal};
 use crate::observe::{Found, Observer, Source};
 use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
+use crate::quote::steady;
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -265,6 +266,13 @@ impl Writer {
 
     async fn remove(&mut self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
         for removal in removals {
+            if removal.replaced.is_some()
+                && let Err(Failure::Refused(problem)) = self
+                    .admit_drift((removal.object, FIELD_MANAGER), "made with a value that can't be changed")
+            {
+                outcome.problems.insert(removal.object, problem);
+                continue;
+            }
             let parameters = DeleteParams {
                 // The pods go before the Deployment does, so that what comes after it outlives them.
                 propagation_policy: Some(match removal.object {
@@ -282,6 +290,7 @@ impl Writer {
                 Ok(_) => {
                     tracing::info!(object = %removal.object, "deleted");
                     outcome.deleted.push(removal.object);
+                    outcome.drift.extend(removal.replaced.clone().map(|why| (removal.object, why)));
                     // What is removed on purpose was not deleted by somebody.
                     self.settled.retain(|(object, _), _| *object != removal.object);
                 }
@@ -328,7 +337,7 @@ impl std::fmt::Debug for Writer {
 
 /// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
 fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -> Problem {
-    let says = &status.message;
+    let says = steady(&status.message);
     let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && about_rights {
         return Problem::new(
@@ -351,9 +360,7 @@ fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -
     }
     Problem::new(
         Reason::ApplyFailed,
-        format!(
-            "{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again, at most a minute apart."
-        ),
+        format!("{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again and again."),
     )
 }
 

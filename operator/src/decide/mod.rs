@@ -8,6 +8,7 @@ pub mod front_proxy;
 pub mod objects;
 pub mod ownership;
 mod plan;
+mod role_ref;
 pub mod rollout;
 mod serving;
 mod template;
@@ -58,6 +59,8 @@ pub struct Removal {
     pub object: Owned,
     /// Its `metadata.uid`: should another of the same name have come, it stays.
     pub uid: String,
+    /// In words why it goes although it is wanted, for another to take its place.
+    pub replaced: Option<String>,
 }
 
 /// What is to be done for the MetricsPipeline that is served.

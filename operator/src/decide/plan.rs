@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::certificates::PlanError;
 use super::objects::{self, Context, Desired};
 use super::ownership::{is_ours, whose};
+use super::role_ref::{self, Course};
 use super::{
-    DecideError, Decision, Dismantle, Maintain, Problem, Removal, cert_manager, certificates, front_proxy, rollout,
-    template,
+    DecideError, Decision, Dismantle, Maintain, Problem, Removal, cert_manager, certificates, front_proxy,
+    rollout, template,
 };
 use crate::apply::differences;
 use crate::observe::{KubeletCa, Observed, Pipeline};
@@ -43,6 +44,7 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         match build(context, observed, object, &plan, now)? {
             Built::Wanted(desired) => plan.desired.extend(desired),
             Built::Unwanted => plan.removals.extend(removal(observed, object)),
+            Built::Replaced(removal) => plan.removals.push(removal),
             Built::Held(problem) => _ = plan.held.insert(object, problem),
         }
     }
@@ -81,6 +83,7 @@ fn stays(pipeline: &Pipeline, object: Owned) -> bool {
 enum Built {
     Wanted(Vec<Desired>),
     Unwanted,
+    Replaced(Removal),
     Held(Problem),
 }
 
@@ -211,12 +214,12 @@ fn build(
     Ok(match object {
         Owned::ServiceAccount => one(objects::service_account::build(context)?),
         Owned::CollectorRole => one(objects::collector::role(context)?),
-        Owned::CollectorBinding => one(objects::collector::binding(context)?),
-        Owned::AuthDelegatorBinding => one(objects::auth_delegator::build(context)?),
-        Owned::AuthReaderBinding => one(objects::auth_reader::build(context)?),
+        Owned::CollectorBinding => binding(context, observed, objects::collector::binding(context)?),
+        Owned::AuthDelegatorBinding => binding(context, observed, objects::auth_delegator::build(context)?),
+        Owned::AuthReaderBinding => binding(context, observed, objects::auth_reader::build(context)?),
         Owned::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
         Owned::Role => one(objects::serving_secret_access::role(context)?),
-        Owned::RoleBinding => one(objects::serving_secret_access::binding(context)?),
+        Owned::RoleBinding => binding(context, observed, objects::serving_secret_access::binding(context)?),
         Owned::Certificate => match cert_manager::asked(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
@@ -240,6 +243,14 @@ fn build(
             }
         }
     })
+}
+
+fn binding(context: Context<'_>, observed: &Observed, desired: Desired) -> Built {
+    match role_ref::course(&desired, observed.object(desired.object), &context.settings.namespace) {
+        Course::Apply => Built::Wanted(vec![desired]),
+        Course::Replace(removal) => Built::Replaced(removal),
+        Course::Wait(problem) => Built::Held(problem),
+    }
 }
 
 fn with_certificates(
@@ -409,7 +420,7 @@ fn removal(observed: &Observed, object: Owned) -> Option<Removal> {
     if found.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    Some(Removal { object, uid: found.metadata.uid.clone()? })
+    Some(Removal { object, uid: found.metadata.uid.clone()?, replaced: None })
 }
 
 #[cfg(test)]

@@ -309,3 +309,25 @@ fn a_deployment_is_paused_until_the_nannys_fields_are_there_but_not_for_ever() {
     observed.overruled.insert((Owned::Deployment, crate::owned::NANNY_FIELD_MANAGER));
     assert_eq!(paused(&observed), None);
 }
+
+#[test]
+fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not() {
+    let bound = |labels: Value| {
+        let mut observed = empty();
+        let found = json!({
+            "metadata": { "name": "metrics-core:collector", "uid": "u", "labels": labels },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        });
+        let found = serde_json::from_value(found).expect("an object");
+        observed.objects.insert(Owned::CollectorBinding, Found::Present(Box::new(found)));
+        planned(|_| {}, &observed)
+    };
+    let plan = bound(ours());
+    assert!(!objects(&plan).contains(&Owned::CollectorBinding), "it can't be applied while it is there");
+    let removals: Vec<_> =
+        plan.removals.iter().map(|removal| (removal.object, removal.uid.as_str())).collect();
+    assert_eq!(removals, [(Owned::CollectorBinding, "u")]);
+    let plan = bound(json!({}));
+    assert!(plan.removals.is_empty());
+    assert_eq!(plan.held[&Owned::CollectorBinding].reason, Reason::ForeignObject);
+}

@@ -12,9 +12,10 @@ use crds::front_proxy::{
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
 
-use super::{Cause, Facts, Symptoms, quote};
+use super::{Cause, Facts, Symptoms};
 use crate::observe::FrontProxyMap;
 use crate::pki::Certificate;
+use crate::quote::quote;
 
 /// What happened longer ago says nothing about now. kube-apiserver looks at a failing APIService every 30 s at
 /// the latest.
@@ -284,7 +285,7 @@ fn no_group_header(configured: &Configured) -> Cause {
     Cause::fault(
         Reason::NoGroupHeader,
         "No header tells metrics-core the groups of who asks through kube-apiserver: whoever has rights by a group gets \
-         403, kube-apiserver's own check among them.",
+         403.",
         format!("{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty."),
         format!("Start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group. {MANAGED}"),
     )
@@ -339,7 +340,7 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
         "metrics-core does not believe kube-apiserver, and why is not known, as no replica could be asked.",
         format!(
             "kube-apiserver says: \"{}\". {read} {}",
-            quote(&symptoms.words()),
+            super::said(facts, &symptoms.words()),
             facts.observed.why_no_report().unwrap_or_default()
         ),
         format!(

@@ -8,10 +8,11 @@ use crds::{KubeletTlsMode, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
 use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts, Weight, quote};
+use super::{Cause, Facts, Weight};
 use crate::decide::objects::selector;
 use crate::observe::Observed;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::quote::quote;
 
 /// Nodes named for a cause.
 const NAMED: usize = 3;
@@ -49,7 +50,8 @@ impl Failing {
     }
 
     /// `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
-    fn describe(&self) -> String {
+    #[must_use]
+    pub fn describe(&self) -> String {
         let names = self.names();
         let nodes = if self.count == 1 { "node" } else { "nodes" };
         if names.is_empty() {
@@ -117,48 +119,53 @@ pub fn failing(observed: &Observed) -> Vec<Failing> {
     failing
 }
 
-/// One slow answer of a busy kubelet is no news.
+/// One slow answer of a busy kubelet is no news. A connection that does not come about is: it is the kernel that makes it,
+/// however busy the kubelet is.
 fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(
-        failed.cause,
-        ScrapeCause::Timeout | ScrapeCause::Broken | ScrapeCause::SlowAnswer | ScrapeCause::Other
-    );
+    let passes = matches!(failed.cause, ScrapeCause::Broken | ScrapeCause::SlowAnswer | ScrapeCause::Other);
     passes
         && failed.nodes <= failed.examples.len()
         && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
 }
 
-/// What is wrong, or to be warned of.
+/// What is wrong, or to be warned of: the cause of most nodes, and a word of the others.
 pub(super) fn judge(facts: Facts<'_>) -> Option<Cause> {
     let failing = failing(facts.observed);
     let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
         return insecure.then(not_verified);
     };
-    let message = worst.examples.first().map_or("", |example| example.message.as_str());
-    let address = worst
-        .examples
-        .first()
+    let others: Vec<_> =
+        failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
+    let mut cause = explain(facts, worst);
+    if !others.is_empty() {
+        cause.evidence = format!("{} Besides: {}.", cause.evidence, others.join("; "));
+    }
+    Some(cause)
+}
+
+/// One cause in words: of which nodes, what metrics-core says of one of them, and what to do.
+#[must_use]
+pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
+    let example = failing.examples.first();
+    let message = example.map_or("", |example| example.message.as_str());
+    let address = example
         .and_then(|example| example.address.as_deref())
         .map(|address| format!(" at {}", quote(address)))
         .unwrap_or_default();
-    let others: Vec<_> =
-        failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
-    let others = if others.is_empty() { String::new() } else { format!(" Besides: {}.", others.join("; ")) };
     let evidence = format!(
-        "metrics-core says of node {}{address}: \"{}\".{others}",
-        worst.examples.first().map_or("", |example| example.node.as_str()),
+        "metrics-core says of node {}{address}: \"{}\".",
+        example.map_or("", |example| example.node.as_str()),
         quote(message).trim_end_matches('.')
     );
-    let (reason, what) = name(worst.cause);
-    let extra = extra(facts, worst.cause);
-    Some(Cause {
+    let (reason, what) = name(failing.cause);
+    Cause {
         reason,
         weight: Weight::Fault,
-        what: format!("{what}: {}.", worst.describe()),
-        evidence: [evidence, extra].join(" ").trim_end().to_owned(),
-        remedy: remedy(facts, worst),
-    })
+        what: format!("{what}: {}.", failing.describe()),
+        evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
+        remedy: remedy(facts, failing),
+    }
 }
 
 fn not_verified() -> Cause {
@@ -173,7 +180,8 @@ fn not_verified() -> Cause {
 }
 
 /// The reason and the cause in words.
-const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
+#[must_use]
+pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
     match cause {
         ScrapeCause::NoAddress => {
             (Reason::KubeletAddressMissing, "Nodes have no address of a type that is asked for")

@@ -16,6 +16,7 @@ use crds::{MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
 use crate::observe::Observed;
+use crate::quote::quote;
 
 pub use symptoms::Symptoms;
 
@@ -104,6 +105,20 @@ pub struct Diagnosis {
     pub kubelets: Option<Cause>,
 }
 
+/// What kube-apiserver says, the same whichever of several replicas it happened to ask.
+fn said(facts: Facts<'_>, words: &str) -> String {
+    let mut said = words.to_owned();
+    let pods = &facts.observed.pods;
+    let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+    for address in addresses.filter(|_| pods.len() > 1) {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        for before in ["/", ">", " "] {
+            said = said.replace(&format!("{before}{host}:"), &format!("{before}POD:"));
+        }
+    }
+    quote(&said)
+}
+
 /// Judges the way of a request, in its order.
 #[must_use]
 pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
@@ -115,13 +130,6 @@ pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
         kubelets: kubelets::judge(facts),
         front_proxy,
     }
-}
-
-/// What somebody else says, cut to a readable length and without control characters.
-fn quote(words: &str) -> String {
-    const MAX: usize = 300;
-    let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() <= MAX { clean } else { clean.chars().take(MAX).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use crds::Reason;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts, Symptoms, quote};
+use super::{Cause, Facts, Symptoms};
 use crate::decide::objects::selector;
 use crate::decide::objects::service::PORT_NAME;
 use crate::observe::ReportError;
 use crate::owned::{METRICS_CORE, Owned};
+use crate::quote::quote;
 
 /// `Available`'s reasons that tell of the Service and its endpoints, before any connection is tried.
 const WITHOUT_ENDPOINTS: [&str; 6] = [
@@ -65,7 +66,7 @@ pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
                 "{} has no ready pod of metrics-core behind it.",
                 Owned::Service.describe(facts.namespace)
             ),
-            format!("kube-apiserver says {} \"{}\".", said.reason, quote(&said.message)),
+            format!("kube-apiserver says {} \"{}\".", said.reason, super::said(facts, &said.message)),
             "DeploymentAvailable says why no pod is ready.",
         ));
     }
@@ -75,7 +76,7 @@ pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
         Kind::Refused => Some(Cause::fault(
             Reason::FailedDiscoveryCheck,
             "Nothing listens where kube-apiserver is led to.",
-            format!("kube-apiserver says: \"{}\".", quote(&words)),
+            format!("kube-apiserver says: \"{}\".", super::said(facts, &words)),
             format!(
                 "See whether pods run with `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o \
                  wide`, and whether something rewrites the way to them (a proxy, a rule of the node's firewall).",
@@ -110,7 +111,7 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     Cause::fault(
         Reason::ServingCertificateMismatch,
         "kube-apiserver does not accept the certificate that metrics-core serves.",
-        format!("It says: \"{}\".{seen}{alerts}", quote(words)),
+        format!("It says: \"{}\".{seen}{alerts}", super::said(facts, words)),
         format!(
             "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}; if a replica serves an \
              old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace {0}`.",
@@ -122,7 +123,7 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
 
 fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     let port = facts.spec.metrics_core.secure_port;
-    let says = format!("kube-apiserver says: \"{}\".", quote(words));
+    let says = format!("kube-apiserver says: \"{}\".", super::said(facts, words));
     let runs = if symptoms.reported {
         " The pods answer the operator on that port, so they run and serve."
     } else {
@@ -199,7 +200,7 @@ fn other(facts: Facts<'_>, symptoms: &Symptoms, said: &super::symptoms::Unavaila
     Cause::fault(
         Reason::FailedDiscoveryCheck,
         format!("{} is not available, and why is not known.", said.object.describe(facts.namespace)),
-        format!("kube-apiserver says {} \"{}\".{answers}", said.reason, quote(&said.message)),
+        format!("kube-apiserver says {} \"{}\".{answers}", said.reason, super::said(facts, &said.message)),
         format!(
             "See `kubectl logs deployment/{METRICS_CORE} --namespace {}` and the log of kube-apiserver.",
             facts.namespace

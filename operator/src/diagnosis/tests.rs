@@ -318,17 +318,21 @@ fn an_unknown_ca_offers_three_ways_in_order() {
 
 #[test]
 fn one_late_answer_of_one_node_is_no_news_and_of_all_is() {
-    let scrapes = json!([{ "cause": "timeout", "nodes": 1, "examples": [{ "node": "node-1",
-        "message": "words", "since": "2026-01-01T00:09:55Z" }] }]);
-    let with = |known: usize| {
+    let with = |cause: &str, known: usize| {
+        let scrapes = json!([{ "cause": cause, "nodes": 1, "examples": [{ "node": "node-1",
+            "message": "words", "since": "2026-01-01T00:09:55Z" }] }]);
         let mut observed = served();
         observed.replicas = vec![replica(
             json!({ "nodes": { "known": known, "covered": known - 1, "failing": 1 }, "scrapes": scrapes }),
         )];
         of(&observed).kubelets
     };
-    assert_eq!(with(5), None);
-    assert!(with(1).is_some());
+    assert_eq!(with("slow_answer", 5), None);
+    assert!(with("slow_answer", 1).is_some());
+    assert!(
+        with("timeout", 5).is_some(),
+        "that no connection comes about is no matter of how busy a kubelet is"
+    );
 }
 
 #[test]
@@ -341,4 +345,45 @@ fn an_unverified_kubelet_is_a_visible_warning() {
         reason(diagnosis.kubelets.as_ref()),
         Some((Reason::KubeletCertificatesNotVerified, Weight::Warning))
     );
+}
+
+#[test]
+fn what_means_the_same_reads_the_same() {
+    let at = |port: u32, time: &str| {
+        let mut observed = unavailable(&format!(
+            "failing or missing response from https://10.244.0.3:4443/apis: Get \"https://10.244.0.3:4443/apis\": read tcp \
+             10.99.0.1:{port}->10.244.0.3:4443: read: connection reset by peer after 5.00{port}s"
+        ));
+        observed.served =
+            Served::Failed { message: format!("stream error: stream ID {port}; INTERNAL_ERROR") };
+        let message = format!(
+            "TLS: current time {time} is after 2021-01-01T00:00:00Z (read tcp 10.244.0.3:{port}->10.99.0.1:10250)"
+        );
+        observed.replicas = vec![replica(json!({
+            "nodes": { "known": 1, "covered": 0, "failing": 1 },
+            "scrapes": [{ "cause": "tls_other", "nodes": 1, "examples": [{ "node": "node-1",
+                "address": "10.99.0.1:10250", "message": message, "since": "2026-01-01T00:00:00Z" }] }],
+        }))];
+        of(&observed)
+    };
+    let one = at(40_001, "2026-01-01T00:09:58Z");
+    assert_eq!(one, at(51_234, "2026-01-01T00:09:59Z"));
+    assert!(one.path.is_some() && one.kubelets.is_some(), "{one:?}");
+}
+
+#[test]
+fn which_of_several_replicas_was_asked_makes_no_difference() {
+    let asked = |address: &str| {
+        let mut observed = unavailable(&format!("bad status from https://{address}:4443/apis: 500"));
+        let pod = |ip: &str| serde_json::from_value(json!({ "status": { "podIP": ip } })).expect("a pod");
+        observed.pods = vec![pod("10.0.0.9"), pod("10.0.0.10"), pod("fd00::1")];
+        of(&observed)
+    };
+    let one = asked("10.0.0.9");
+    assert!(
+        one.path.as_ref().is_some_and(|cause| cause.evidence.contains("https://POD:4443/apis")),
+        "{one:?}"
+    );
+    assert_eq!(one, asked("10.0.0.10"));
+    assert_eq!(one, asked("[fd00::1]"));
 }

@@ -37,6 +37,7 @@ use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
 use crate::pki::external::External;
 use crate::powers::Powers;
+use crate::quote::steady;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -200,13 +201,14 @@ impl Observer {
         self.changes.mark_quietly(source);
     }
 
-    /// Reads what changed.
-    pub async fn observe(&mut self) -> Result<&Observed, ObserveError> {
+    /// Reads what changed; whether anything did.
+    pub async fn observe(&mut self) -> Result<bool, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
             changed.extend(Source::all(&self.objects, self.powers));
             self.read_all = Some(Instant::now());
         }
+        let is_news = !changed.is_empty();
         while let Some(source) = changed.pop_first() {
             if let Err(error) = self.read(source).await {
                 // What was not read now is read next time.
@@ -217,7 +219,7 @@ impl Observer {
                 return Err(error);
             }
         }
-        Ok(&self.observed)
+        Ok(is_news)
     }
 
     async fn read(&mut self, source: Source) -> Result<(), ObserveError> {
@@ -297,7 +299,14 @@ impl Observer {
         }
     }
 
-    /// Reads what no watch tells: the nodes, the kubelets' CA, and whether metrics are served.
+    /// Whether requests for metrics are known to get through.
+    #[must_use]
+    pub fn gets_through(&self) -> bool {
+        let answered = matches!(self.observed.served, Served::Answered { .. });
+        answered && !self.observed.served_in_doubt && !Symptoms::read(&self.observed).broken()
+    }
+
+    /// Reads what no watch tells: the nodes, the kubelets' CA, whether metrics are served, and what the replicas say.
     pub async fn look_around(&mut self, spec: &MetricsPipelineSpec) -> &Observed {
         let seen = self.kubelet_ca(spec).await;
         let source = &spec.metrics_core.kubelet.tls.certificate_authority;
@@ -322,7 +331,6 @@ impl Observer {
         self.take_served(seen);
         // After the request, which leaves its marks in them.
         self.ask_replicas().await;
-        self.look_closer().await;
         self.ask_for_the_nanny(spec).await;
         &self.observed
     }
@@ -368,7 +376,13 @@ impl Observer {
         }
     }
 
-    async fn ask_replicas(&mut self) {
+    /// Asks the replicas what they see, and reads what explains it.
+    pub async fn ask_replicas(&mut self) {
+        self.read_reports().await;
+        self.look_closer().await;
+    }
+
+    async fn read_reports(&mut self) {
         let Some(ca) = self.trusted_ca() else {
             self.observed.replicas.clear();
             return;
@@ -568,7 +582,7 @@ fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
     {
-        return Unreadable { forbidden: status.is_forbidden(), message: status.message.clone() };
+        return Unreadable { forbidden: status.is_forbidden(), message: steady(&status.message) };
     }
     Unreadable { forbidden: false, message: error.to_string() }
 }

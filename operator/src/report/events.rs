@@ -1,11 +1,13 @@
-//! Events: one for each change of a condition, and for what the operator did of its own accord.
+//! Events: one for each change of a condition, for each cause that keeps kubelets from being scraped, and for what the
+//! operator did of its own accord.
 
-use crds::{ConditionType, MetricsPipeline, MetricsPipelineStatus, Reason};
+use crds::MetricsPipeline;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
+use super::news::News;
 use crate::approval::Refusal;
 use crate::observe::Pipeline;
 use crate::owned::{FIELD_MANAGER, Owned};
@@ -26,32 +28,17 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), namespace }
     }
 
-    /// One event for each condition that became something worth telling.
-    pub(super) async fn transitions(&self, pipeline: &Pipeline, status: &MetricsPipelineStatus) {
-        for condition in &status.conditions {
-            // The summary repeats the others, unless there is nothing else to tell.
-            let is_summary = condition.type_ == ConditionType::Ready.as_str();
-            let own = [Reason::Conflict, Reason::InvalidSpec, Reason::Deleting, Reason::AsExpected];
-            if is_summary && !own.iter().any(|reason| reason.as_str() == condition.reason) {
-                continue;
-            }
-            let passing = [Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
-            let worth = condition.status != "Unknown"
-                && !passing.iter().any(|reason| reason.as_str() == condition.reason);
-            let before = pipeline.status.conditions.iter().find(|before| before.type_ == condition.type_);
-            let same = before
-                .is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
-            if same || !worth {
-                continue;
-            }
-            let good = condition.status == "True" && condition.reason == Reason::AsExpected.as_str();
-            let severity = if good || condition.reason == Reason::Deleting.as_str() {
-                EventType::Normal
-            } else {
-                EventType::Warning
-            };
-            let reason = if good { condition.type_.as_str() } else { condition.reason.as_str() };
-            self.publish(pipeline, None, severity, reason, &condition.type_, &condition.message).await;
+    /// What became worth telling.
+    pub(super) async fn tell(&self, pipeline: &Pipeline, news: &[News]) {
+        for one in news {
+            let about = one.node.as_ref().map(|name| ObjectReference {
+                api_version: Some(Node::api_version(&()).into_owned()),
+                kind: Some(Node::kind(&()).into_owned()),
+                name: Some(name.clone()),
+                ..ObjectReference::default()
+            });
+            let severity = if one.is_warning { EventType::Warning } else { EventType::Normal };
+            self.publish(pipeline, about, severity, &one.reason, one.action, &one.note).await;
         }
     }
 

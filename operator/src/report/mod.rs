@@ -1,10 +1,12 @@
 //! Tells what was found and done: status, events, metrics. Nothing is written when nothing changed.
 
 mod events;
+mod news;
 mod status;
 mod telemetry;
 
 use crds::{MetricsPipeline, MetricsPipelineStatus};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
@@ -14,32 +16,48 @@ use crate::observe::Pipeline;
 use crate::owned::FIELD_MANAGER;
 
 pub use events::Events;
+pub use news::KubeletCause;
 pub use status::{Facts, status};
 pub use telemetry::Telemetry;
 
 /// Writes statuses and events.
-#[derive(Clone)]
 pub struct Reporter {
     client: Client,
     events: Events,
+    told: news::Told,
 }
 
 impl Reporter {
     /// Events are signed with the identity.
     #[must_use]
     pub fn new(client: Client, namespace: String, identity: String) -> Self {
-        Self { events: Events::new(client.clone(), namespace, identity), client }
+        Self { events: Events::new(client.clone(), namespace, identity), client, told: news::Told::default() }
     }
 
-    /// Writes a status if it differs from the one that is stored, and events for what changed. Whether it did.
+    /// Writes a status if it differs from the one that is stored, and events for what is new. Whether it did.
+    /// `kubelets` are the causes that keep kubelets from being scraped now; `None` when that is not known.
     pub async fn report(
-        &self,
+        &mut self,
         pipeline: &Pipeline,
         status: &MetricsPipelineStatus,
+        kubelets: Option<&[KubeletCause]>,
     ) -> Result<bool, kube::Error> {
-        if *status == pipeline.status {
-            return Ok(false);
+        let differs = *status != pipeline.status;
+        if differs {
+            self.write(pipeline, status).await?;
+            let news = news::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
+            self.events.tell(pipeline, &news).await;
         }
+        if let Some(kubelets) = kubelets {
+            let stored =
+                pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
+            let news = self.told.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
+            self.events.tell(pipeline, &news).await;
+        }
+        Ok(differs)
+    }
+
+    async fn write(&self, pipeline: &Pipeline, status: &MetricsPipelineStatus) -> Result<(), kube::Error> {
         let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
         let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
         name_removed(&stored, &mut fields);
@@ -58,8 +76,7 @@ impl Reporter {
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         api.patch_status(&pipeline.name, &parameters, &Patch::Merge(&patch)).await?;
-        self.events.transitions(pipeline, status).await;
-        Ok(true)
+        Ok(())
     }
 
     /// The events.

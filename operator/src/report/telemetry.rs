@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
-use crds::MetricsPipelineStatus;
+use crds::{ConditionType, MetricsPipelineStatus, Reason};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -42,6 +42,13 @@ struct OfCondition {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    metricspipeline: String,
+    r#type: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCertificate {
     certificate: &'static str,
 }
@@ -70,6 +77,9 @@ pub struct Telemetry {
     writes: Family<OfObject, Counter<u64, AtomicU64>>,
     conditions: Family<OfCondition, Gauge<i64, AtomicI64>>,
     shown: Arc<Mutex<HashSet<OfCondition>>>,
+    causes: Family<OfReason, Gauge<i64, AtomicI64>>,
+    /// The causes of each MetricsPipeline.
+    caused: Arc<Mutex<HashSet<OfReason>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
@@ -89,6 +99,8 @@ impl Default for Telemetry {
             writes: Family::default(),
             conditions: Family::default(),
             shown: Arc::default(),
+            causes: Family::default(),
+            caused: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
             failing_nodes: Family::default(),
@@ -122,6 +134,11 @@ impl Default for Telemetry {
             "condition",
             "Conditions of each MetricsPipeline, 1 for the status that it has",
             telemetry.conditions.clone(),
+        );
+        own.register(
+            "cause",
+            "Why a condition of a MetricsPipeline does not hold, or holds with a warning: 1 for the reason that it has",
+            telemetry.causes.clone(),
         );
         own.register_with_unit(
             "certificate_expiry_timestamp",
@@ -237,6 +254,13 @@ impl Telemetry {
             }
             keep
         });
+        self.caused.lock().retain(|labels| {
+            let keep = names.contains(labels.metricspipeline.as_str());
+            if !keep {
+                self.causes.remove(labels);
+            }
+            keep
+        });
     }
 
     /// Shows the conditions of a MetricsPipeline.
@@ -251,6 +275,38 @@ impl Telemetry {
                 self.conditions.get_or_create(&labels).set(i64::from(condition.status == one));
                 self.shown.lock().insert(labels);
             }
+        }
+        self.causes(name, status);
+    }
+
+    /// Shows the reasons of a MetricsPipeline's conditions, but for those that tell of no cause: that all is well, that
+    /// another condition tells it, or that something is on its way. Reasons are an enumeration.
+    fn causes(&self, name: &str, status: &MetricsPipelineStatus) {
+        const NO_CAUSE: [Reason; 4] =
+            [Reason::AsExpected, Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
+        let now: HashSet<_> = status
+            .conditions
+            .iter()
+            // The summary repeats the others.
+            .filter(|condition| condition.type_ != ConditionType::Ready.as_str())
+            .filter(|condition| NO_CAUSE.iter().all(|reason| reason.as_str() != condition.reason))
+            .map(|condition| OfReason {
+                metricspipeline: name.to_owned(),
+                r#type: condition.type_.clone(),
+                reason: condition.reason.clone(),
+            })
+            .collect();
+        let mut caused = self.caused.lock();
+        caused.retain(|labels| {
+            let keep = labels.metricspipeline != name || now.contains(labels);
+            if !keep {
+                self.causes.remove(labels);
+            }
+            keep
+        });
+        for labels in now {
+            self.causes.get_or_create(&labels).set(1);
+            caused.insert(labels);
         }
     }
 
@@ -316,6 +372,37 @@ mod tests {
         telemetry.keep_only(["b"].into_iter());
         let text = telemetry.encode();
         assert!(text.contains("metricspipeline=\"b\"") && !text.contains("metricspipeline=\"a\""), "{text}");
+    }
+
+    #[test]
+    fn a_cause_is_shown_as_long_as_it_lasts() {
+        let telemetry = Telemetry::default();
+        let with = |reason: &str| -> MetricsPipelineStatus {
+            serde_json::from_value(
+                serde_json::json!({ "conditions": [{ "type": "KubeletsReachable", "status": "False",
+                "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] }),
+            )
+            .expect("a status")
+        };
+        let shown = || -> Vec<String> {
+            let text = telemetry.encode();
+            text.lines()
+                .filter(|line| line.starts_with("metrics_pipeline_cause{"))
+                .map(str::to_owned)
+                .collect()
+        };
+        telemetry.conditions("a", &with("KubeletRefused"));
+        assert_eq!(
+            shown(),
+            [
+                "metrics_pipeline_cause{metricspipeline=\"a\",type=\"KubeletsReachable\",reason=\"KubeletRefused\"} 1"
+            ]
+        );
+        telemetry.conditions("b", &with("KubeletTimeout"));
+        telemetry.conditions("a", &with("WaitingForDependency"));
+        assert!(shown().len() == 1 && shown()[0].contains("KubeletTimeout"), "{:?}", shown());
+        telemetry.keep_only(["a"].into_iter());
+        assert!(shown().is_empty());
     }
 
     #[test]

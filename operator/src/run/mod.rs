@@ -3,6 +3,7 @@
 mod election;
 mod endpoints;
 mod nanny;
+mod pace;
 mod reconcile;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_V
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No watch tells that a refusal is over, and a condition is to be true again within half a minute.
-const LAST_RETRY: Duration = Duration::from_secs(20);
+const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// Why the operator stopped or did not start.
 #[derive(Debug, thiserror::Error)]

@@ -13,33 +13,22 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::nanny::{self, Advisor};
+use super::pace::{self, Glance, SETTLED, State, UNSETTLED};
 use crate::apply::{Outcome, Resized, Resizer, Writer};
 use crate::approval::Approver;
 use crate::decide::conditions::{self, Evidence, Verdict};
 use crate::decide::{Decision, Dismantle, Maintain, Serving, Sizing, decide, ownership, serving};
-use crate::diagnosis::kubelets;
+use crate::diagnosis;
+use crate::diagnosis::kubelets::{self, Failing};
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
 use crate::pki::Rollover;
 use crate::powers::Power;
-use crate::report::{Facts, Reporter, Telemetry, status};
-
-/// When all is well, metrics and the replicas are asked for this often: with a scrape every 15 s, what befalls a
-/// kubelet is told within 30 s.
-const SETTLED: Duration = Duration::from_secs(10);
-
-/// While something is on its way.
-const UNSETTLED: Duration = Duration::from_secs(2);
-
-/// Something is on its way for this long after the last change; then it is a state.
-const ON_ITS_WAY: Duration = Duration::from_secs(120);
+use crate::report::{Facts, KubeletCause, Reporter, Telemetry, status};
 
 /// While an old CA waits for the proof that it is not needed any more.
 const PROVE_AGAIN: Duration = Duration::from_secs(1);
-
-/// What no watch tells is looked at with this distance at least.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Rounds without a pause, as one step makes the next possible; more means that somebody undoes it.
 const MAX_ROUNDS: usize = 8;
@@ -85,10 +74,22 @@ pub struct Reconciler {
     resizer: Resizer,
     reporter: Reporter,
     telemetry: Telemetry,
-    /// When what no watch tells was last looked at, and for which generation of which MetricsPipeline.
-    looked: Option<(Instant, String, i64)>,
+    looked: Option<Look>,
     changed: Instant,
     approver: Approver,
+}
+
+/// The last look at what no watch tells.
+#[derive(Debug)]
+struct Look {
+    /// When anything was looked at.
+    last: Instant,
+    /// When all of it was.
+    whole: Instant,
+    /// For which MetricsPipeline.
+    uid: String,
+    /// For which generation of it.
+    generation: i64,
 }
 
 #[derive(Clone)]
@@ -137,8 +138,8 @@ impl Reconciler {
 
     /// One round; `None` when what was done makes another worthwhile at once.
     async fn round(&mut self) -> Result<Option<Duration>, ReconcileError> {
-        self.observer.observe().await?;
-        self.look_around().await;
+        let is_news = self.observer.observe().await?;
+        self.look_around(is_news).await;
         let now = Timestamp::now();
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
@@ -234,19 +235,30 @@ impl Reconciler {
         }
     }
 
-    async fn look_around(&mut self) {
+    /// Looks at what no watch tells.
+    async fn look_around(&mut self, is_news: bool) {
         let served = serving(&self.observer.observed().pipelines).served;
         let Some(pipeline) = served.filter(|pipeline| !pipeline.deleting) else { return };
         let Ok(spec) = pipeline.spec.clone() else { return };
         let (uid, generation) = (pipeline.uid.clone(), pipeline.generation);
         // A changed spec may look for the kubelets' CA elsewhere, so what was seen for the old one is of no use.
-        let is_fresh = self
-            .looked
-            .as_ref()
-            .is_some_and(|(when, of, at)| when.elapsed() < LOOK_AROUND && *of == uid && *at == generation);
-        if !is_fresh {
-            self.observer.look_around(&spec).await;
-            self.looked = Some((Instant::now(), uid, generation));
+        let known = self.looked.as_ref().filter(|look| look.uid == uid && look.generation == generation);
+        let glance = known.map_or(Glance::Whole, |look| {
+            pace::glance(look.last.elapsed(), look.whole.elapsed(), is_news, self.observer.gets_through())
+        });
+        match glance {
+            Glance::Nothing => {}
+            Glance::Replicas => {
+                self.observer.ask_replicas().await;
+                if let Some(look) = &mut self.looked {
+                    look.last = Instant::now();
+                }
+            }
+            Glance::Whole => {
+                self.observer.look_around(&spec).await;
+                let now = Instant::now();
+                self.looked = Some(Look { last: now, whole: now, uid, generation });
+            }
         }
     }
 
@@ -290,6 +302,8 @@ impl Reconciler {
             now,
         });
         let in_doubt = observed.served_in_doubt;
+        let is_well = verdicts.iter().all(|verdict| verdict.holds == conditions::Holds::True)
+            && observed.reports().all(|report| report.scrapes.is_empty());
         let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
         let failing = kubelets::failing(observed);
         self.telemetry.failing_nodes(&failing);
@@ -301,7 +315,8 @@ impl Reconciler {
             nanny: nanny.as_ref(),
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
-        self.report(pipeline, &status).await?;
+        let causes = self.causes(spec, now, &failing);
+        self.report(pipeline, &status, causes.as_deref()).await?;
         if outcome.wrote() || !resized.from.is_empty() {
             self.changed = Instant::now();
             return Ok(None);
@@ -310,8 +325,8 @@ impl Reconciler {
         if refused > 0 {
             return Err(ReconcileError::Incomplete(refused));
         }
-        let settled = ready || self.changed.elapsed() > ON_ITS_WAY;
-        let pause = if settled && !in_doubt { SETTLED } else { UNSETTLED };
+        let unchanged = self.changed.elapsed();
+        let pause = pace::pause(State { ready, well: is_well, in_doubt, unchanged });
         let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
         let steps = [
             plan.certificates.as_ref().map(|plan| plan.next),
@@ -388,7 +403,7 @@ impl Reconciler {
         problems.extend(outcome.problems);
         let verdict = conditions::deleting(&plan.waiting, &problems, &self.settings.namespace);
         let status = status(pipeline, &[verdict], None, now);
-        self.report(pipeline, &status).await?;
+        self.report(pipeline, &status, None).await?;
         if problems.is_empty() {
             Ok(Some(UNSETTLED))
         } else {
@@ -405,24 +420,42 @@ impl Reconciler {
         for pipeline in &serving.malformed {
             let error = pipeline.spec.as_ref().err().cloned().unwrap_or_default();
             let status = without_facts(pipeline, &conditions::malformed(&error), now);
-            result = result.and(self.report(pipeline, &status).await);
+            result = result.and(self.report(pipeline, &status, None).await);
         }
         if let Some(served) = serving.served {
             for pipeline in &serving.conflicting {
                 let status = without_facts(pipeline, &conditions::conflict(served), now);
-                result = result.and(self.report(pipeline, &status).await);
+                result = result.and(self.report(pipeline, &status, None).await);
             }
         }
         result
+    }
+
+    /// What keeps kubelets from being scraped, each cause in words; `None` when no replica tells.
+    fn causes(
+        &self,
+        spec: &MetricsPipelineSpec,
+        now: Timestamp,
+        failing: &[Failing],
+    ) -> Option<Vec<KubeletCause>> {
+        let observed = self.observer.observed();
+        kubelets::coverage(observed)?;
+        let facts = diagnosis::Facts { namespace: &self.settings.namespace, spec, observed, now };
+        let one = |failing: &Failing| KubeletCause {
+            cause: kubelets::explain(facts, failing),
+            failing: failing.clone(),
+        };
+        Some(failing.iter().map(one).collect())
     }
 
     async fn report(
         &mut self,
         pipeline: &Pipeline,
         status: &MetricsPipelineStatus,
+        kubelets: Option<&[KubeletCause]>,
     ) -> Result<(), ReconcileError> {
         self.telemetry.conditions(&pipeline.name, status);
-        match self.reporter.report(pipeline, status).await {
+        match self.reporter.report(pipeline, status, kubelets).await {
             Ok(false) => {}
             Ok(true) => {
                 self.changed = Instant::now();

@@ -4,6 +4,7 @@ mod access;
 mod answers;
 mod approval;
 mod autoscaling;
+mod bindings;
 mod cert_manager;
 mod chart;
 mod clients;
@@ -46,6 +47,7 @@ pub fn add(suite: &mut Suite) {
     access::add(suite, &rough);
     validation::add_second(suite, &rough);
     recovery::add(suite, &rough);
+    bindings::add(suite, &rough);
     watch::add_rough(suite, &rough);
     lifecycle::add(suite, &rough);
     rotation::add(suite);

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use super::{Evidence, Holds, Verdict, pods};
 use crate::decide::rollout::{self, Order};
 use crate::owned::Owned;
+use crate::quote::quote;
 
 pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let of = ConditionType::DeploymentAvailable;
@@ -113,7 +114,7 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
         .flatten()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     if let Some(rejected) = rejected {
-        let says = rejected.message.as_deref().unwrap_or_default();
+        let says = quote(rejected.message.as_deref().unwrap_or_default());
         return Some((
             Reason::PodsRejected,
             format!(

@@ -8,6 +8,7 @@ use crate::diagnosis::kubelets::coverage;
 use crate::diagnosis::{Diagnosis, Weight};
 use crate::observe::Served;
 use crate::owned::Owned;
+use crate::quote::quote;
 
 const REQUEST: &str = "kubectl get --raw /apis/metrics.k8s.io/v1beta1/nodes";
 
@@ -56,9 +57,9 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
             return Verdict::new(of, Holds::True, Reason::AsExpected, of_all);
         }
         (_, Served::Refused { code, message }) => {
-            format!("A request for metrics was answered with {code}: \"{message}\".")
+            format!("A request for metrics was answered with {code}: \"{}\".", quote(message))
         }
-        (_, Served::Failed { message }) => format!("A request for metrics failed: {message}."),
+        (_, Served::Failed { message }) => format!("A request for metrics failed: {}.", quote(message)),
     };
     if fault(&diagnosis.front_proxy) {
         return waiting(Holds::False, "Requests for metrics fail; AggregationLayerReady says why.");

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use crate::owned::METRICS_CORE;
+use crate::quote::bounded;
 
 /// A container that runs for less than this is still starting.
 const STARTING: Duration = Duration::from_secs(60);
@@ -136,12 +137,7 @@ fn not_ready(
 
 /// Somebody else's words, cut where they are too long.
 pub(super) fn quote(words: Option<&str>) -> String {
-    let words = words.unwrap_or_default().trim();
-    let mut quoted: String = words.chars().take(MAX_QUOTE).collect();
-    if quoted.len() < words.len() {
-        quoted.push('…');
-    }
-    quoted
+    bounded(words.unwrap_or_default(), MAX_QUOTE)
 }
 
 #[cfg(test)]

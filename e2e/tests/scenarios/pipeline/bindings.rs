@@ -1,0 +1,80 @@
+//! A binding's role can't be changed: one of ours that binds to another is made anew, one of somebody else's is not.
+
+use std::sync::Arc;
+
+use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::{Client, Result, check, pipeline};
+use serde_json::{Value, json};
+
+use super::{MINUTE, PATIENCE, condition, operator, ready};
+
+const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
+const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
+
+pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "a_binding_to_another_role_is_made_anew", Needs::Alone, made_anew);
+}
+
+/// Puts a binding to another role in the place of ours while no operator runs.
+fn supplant(client: &Client, labels: &Value) -> Result<()> {
+    scale(client, 0)?;
+    client.delete(&BINDING)?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": BINDING[1], "labels": labels},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "metrics-core", "namespace": pipeline::NAMESPACE}],
+    });
+    client.with_manifest(&["create"], &binding.to_string())?;
+    scale(client, 1)?;
+    operator(client).map(drop)
+}
+
+fn scale(client: &Client, replicas: u8) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    client.run(&[&["-n", pipeline::NAMESPACE, "scale"], &OPERATOR[..], &[&replicas]].concat())?;
+    client
+        .run(&[&["-n", pipeline::NAMESPACE, "rollout", "status", "--timeout=60s"], &OPERATOR[..]].concat())?;
+    Ok(())
+}
+
+fn made_anew(stand: &Stand) -> Result<()> {
+    let client = &stand.client;
+    ready(client)?;
+    supplant(client, &json!({"app.kubernetes.io/managed-by": "metrics-pipeline-operator"}))?;
+    client.wait_for("the binding binds to our role again", MINUTE, |client| {
+        let role = client.get(&BINDING)?["roleRef"]["name"].clone();
+        if role == BINDING[1] { Ok(()) } else { Err(role.to_string().into()) }
+    })?;
+    client.wait_for("an event tells of it", MINUTE, |client| {
+        let events = client.get(&["-n", "default", "events"])?;
+        let told = events["items"].as_array().into_iter().flatten().any(|event| {
+            let note = event["message"].as_str().unwrap_or_default();
+            event["reason"] == "DriftUndone"
+                && event["related"]["name"] == BINDING[1]
+                && note.contains("ClusterRole view")
+                && note.contains("made anew")
+        });
+        if told { Ok(()) } else { Err("none".into()) }
+    })?;
+    ready(client)?;
+
+    supplant(client, &json!({"app.kubernetes.io/managed-by": "somebody"}))?;
+    let object = client.wait_for("the condition says whose it is", PATIENCE, |client| {
+        let object = client.get(&["mp", pipeline::NAME])?;
+        match condition(&object, "AccessReady") {
+            Some(access) if access["reason"] == "ForeignObject" => Ok(object),
+            _ => Err(object["status"].to_string().into()),
+        }
+    })?;
+    let message =
+        condition(&object, "AccessReady").map(|access| access["message"].clone()).unwrap_or_default();
+    let message = message.as_str().unwrap_or_default();
+    check!(
+        message.contains("ClusterRoleBinding metrics-core:collector") && message.contains("kubectl delete"),
+        "{message}"
+    );
+    client.delete(&BINDING)?;
+    ready(client)
+}

@@ -1,0 +1,254 @@
+//! What the kubectl plugin says, word for word: of a cluster that has nothing of ours, of a healthy pipeline, and of a
+//! broken one.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use e2e::faults::{self, Bench, FRONT_PROXY};
+use e2e::plugin::Answer;
+use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::{Plugin, Result, check, wait};
+use serde_json::Value;
+
+/// As long as a fault may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Of a pipeline where all is well. A line that ends with … goes on.
+const HEALTHY: &str = "
+good MetricsPipeline cluster: 1 of 1 nodes have metrics
+  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
+  good kubelets
+    good KubeletsReachable: The kubelets answer metrics-core.
+    good NodesCovered: 1 of 1 nodes are covered.
+  good metrics-core
+    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
+    good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+    good DeploymentAvailable: 1 of 1 replicas are ready.
+    good Sized: metrics-core has …
+    good pod metrics-core-POD: Ready on node-1, 0 restarts
+  good kube-apiserver
+    good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy that speaks for users.
+    good APIServiceAvailable: kube-apiserver finds metrics-core behind v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+    good APIServices
+      good v1beta1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
+      good v1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
+  good Metrics API
+    good MetricsServed: 1 of 1 nodes have metrics.
+  good HorizontalPodAutoscalers: none uses resource metrics
+";
+
+const HEALTHY_DOCTOR: &str = "
+good doctor: 12 checks, nothing is wrong
+  good Kubernetes: v1.36.3
+  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
+  good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
+  good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+  good DeploymentAvailable: 1 of 1 replicas are ready.
+  good Sized: metrics-core has …
+  good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy that speaks for users.
+  good APIServiceAvailable: kube-apiserver finds metrics-core behind v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+  good KubeletsReachable: The kubelets answer metrics-core.
+  good NodesCovered: 1 of 1 nodes are covered.
+  good MetricsServed: 1 of 1 nodes have metrics.
+  good HorizontalPodAutoscalers: none uses resource metrics
+";
+
+/// Of one whose kube-apiserver was given flags that swallowed each other.
+const SWALLOWED: &str = "
+bad MetricsPipeline cluster: 1 of 1 nodes have metrics
+  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
+  good kubelets
+    good KubeletsReachable: The kubelets answer metrics-core.
+    good NodesCovered: 1 of 1 nodes are covered.
+  good metrics-core
+    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
+    good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+    good DeploymentAvailable: 1 of 1 replicas are ready.
+    good Sized: metrics-core has …
+    good pod metrics-core-POD: Ready on node-1, 0 restarts
+  bad kube-apiserver
+    bad AggregationLayerReady: SwallowedFlags: kube-apiserver was given several flags as one argument, so \
+--requestheader-extra-headers-prefix swallowed those behind it: metrics-core can't tell whose a request is. ConfigMap \
+kube-system/extension-apiserver-authentication has requestheader-extra-headers-prefix = \"X-Remote-Extra- \
+--requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\" and leaves \
+requestheader-username-headers, requestheader-group-headers, requestheader-allowed-names empty. In kube-apiserver's unit or \
+manifest write each flag as an argument of its own, without quotes inside the value, and restart it (`kubectl metrics-pipeline \
+flags` prints them as they must be); then run `kubectl delete configmap extension-apiserver-authentication --namespace \
+kube-system`, as kube-apiserver only adds to it, and writes it again within a minute. On a managed cluster ask the provider to \
+do so.
+    waiting APIServiceAvailable: WaitingForDependency: metrics-core refuses what comes through kube-apiserver (SwallowedFlags); \
+AggregationLayerReady says what to do.
+    bad APIServices
+      bad v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: 401
+      bad v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1: 401
+  waiting Metrics API
+    waiting MetricsServed: WaitingForDependency: Requests for metrics fail; AggregationLayerReady says why.
+  good HorizontalPodAutoscalers: none uses resource metrics
+";
+
+/// Of a cluster that has nothing of ours.
+const BARE_DOCTOR: &str = "
+warning doctor: 6 checks, 1 has a finding
+  good Kubernetes: v1.36.3
+  good aggregation layer: kube-apiserver names a CA for its front-proxy certificate, with aggregator.
+  good APIServices of metrics.k8s.io: nobody's yet: they are free to be taken
+  good kubelets: the configuration of some
+    good node-1: was given its serving certificate and takes tokens
+  warning MetricsPipeline: is not installed yet: `helm install metrics-pipeline charts/metrics-pipeline --namespace \
+metrics-pipeline --create-namespace`
+  good HorizontalPodAutoscalers: none uses resource metrics
+";
+
+const FLAGS: &str = "\
+--requestheader-client-ca-file=/etc/kubernetes/pki/metrics-core-front-proxy-ca.crt
+--requestheader-allowed-names=aggregator
+--requestheader-extra-headers-prefix=X-Remote-Extra-
+--requestheader-group-headers=X-Remote-Group
+--requestheader-username-headers=X-Remote-User
+--proxy-client-cert-file=/etc/kubernetes/pki/metrics-core-front-proxy.crt
+--proxy-client-key-file=/etc/kubernetes/pki/metrics-core-front-proxy.key
+";
+
+/// `healthy` has a pipeline and nothing else, `broken` too; `bare` has none.
+pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
+    suite.add(bare, "the_plugin_examines_the_ground", Needs::OurCluster, examines_the_ground);
+    suite.add(healthy, "the_plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
+    suite.add(broken, "the_plugin_explains_a_broken_one", Needs::Alone, explains_a_broken_one);
+}
+
+fn examines_the_ground(stand: &Stand) -> Result<()> {
+    let plugin = Plugin::build(&stand.progress)?;
+    holds(stand, &plugin, "doctor", 0, BARE_DOCTOR)?;
+    let status = plugin.run(&stand.client, &["status"])?;
+    check!(status.code == 1, "exit code {}: {}", status.code, status.remarks);
+    check!(
+        status.text.starts_with("✖ metrics pipeline\n")
+            && status.text.contains("Install the chart: `helm install"),
+        "{}",
+        status.text
+    );
+    let elsewhere = plugin.run(&stand.client, &["doctor", "--kubeconfig=/nowhere"])?;
+    check!(
+        elsewhere.code == 2
+            && elsewhere.text.is_empty()
+            && elsewhere.remarks.starts_with("error: the kubeconfig"),
+        "{elsewhere:?}"
+    );
+    Ok(())
+}
+
+fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
+    faults::settled(&stand.client)?;
+    let plugin = Plugin::build(&stand.progress)?;
+    holds(stand, &plugin, "status", 0, HEALTHY)?;
+    holds(stand, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
+    let run = |arguments: &[&str]| -> Result<Answer> {
+        let answer = plugin.run(&stand.client, arguments)?;
+        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.remarks);
+        Ok(answer)
+    };
+    // For people.
+    let status = run(&["status"])?.text;
+    let first =
+        "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
+    check!(status.starts_with(first) && !status.contains('\u{1b}'), "{status}");
+    check!(
+        status.lines().all(|line| line.chars().count() <= 100),
+        "longer than a terminal is wide: {status}"
+    );
+    let coloured = run(&["status", "--color=always"])?.text;
+    check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
+    stand.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
+    // To be pasted: each form has the same arguments.
+    let flags = run(&["flags", "lines"])?;
+    check!(flags.text == FLAGS, "{}", flags.text);
+    check!(flags.remarks.contains("frontProxy.enabled=true"), "{}", flags.remarks);
+    let list: Vec<String> = serde_json::from_str(&run(&["flags", "json"])?.text)
+        .map_err(|error| failed(format!("flags json: {error}")))?;
+    check!(list == FLAGS.lines().collect::<Vec<_>>(), "{list:?}");
+    for form in ["steps", "kubeadm", "systemd"] {
+        let text = run(&["flags", form])?.text;
+        check!(text.contains("metrics-core-front-proxy"), "{form}: {text}");
+    }
+    Ok(())
+}
+
+fn explains_a_broken_one(stand: &Stand) -> Result<()> {
+    faults::settled(&stand.client)?;
+    let bench = Bench {
+        client: stand.client.clone(),
+        cluster: stand.ours()?,
+        plugin: Plugin::build(&stand.progress)?,
+        progress: stand.progress.clone(),
+    };
+    let fault = &FRONT_PROXY[0];
+    (fault.inject)(&bench)?;
+    let told = holds(stand, &bench.plugin, "status", 1, SWALLOWED);
+    let doctor = bench.plugin.run(&bench.client, &["doctor"]);
+    (fault.heal)(&bench)?;
+    told?;
+    let doctor = doctor?;
+    check!(
+        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 has a finding\n"),
+        "exit code {}: {}",
+        doctor.code,
+        doctor.text
+    );
+    faults::settled(&stand.client)?;
+    let status = bench.plugin.run(&bench.client, &["status"])?;
+    check!(status.code == 0, "exit code {}: {}", status.code, status.text);
+    Ok(())
+}
+
+/// Waits until a command answers with this exit code and these words.
+fn holds(stand: &Stand, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
+    let expected: Vec<&str> = expected.trim().lines().collect();
+    wait::until(PATIENCE, &format!("{command} ends with {code} and says what it should"), || {
+        let answer = plugin.run(&stand.client, &[command, "--output=json"])?;
+        let tree: Value = serde_json::from_str(&answer.text)
+            .map_err(|error| format!("{error}: {} {}", answer.text, answer.remarks))?;
+        let mut told = String::new();
+        flatten(&mut told, &tree, 0);
+        let lines: Vec<&str> = told.lines().collect();
+        let same = |(line, expected): (&&str, &&str)| match expected.strip_suffix('…') {
+            Some(start) => line.starts_with(start),
+            None => line == expected,
+        };
+        if answer.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
+            Ok(())
+        } else {
+            Err(format!("exit code {}\n{told}", answer.code).into())
+        }
+    })
+}
+
+/// A line for each branch, without what differs from run to run.
+fn flatten(told: &mut String, branch: &Value, depth: usize) {
+    let text = |key: &str| branch[key].as_str().unwrap_or_default();
+    let colon = if text("text").is_empty() { "" } else { ": " };
+    let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
+    let words: Vec<String> = line.split(' ').map(same_each_run).collect();
+    // Writing to a String does not fail.
+    _ = writeln!(told, "{:1$}{2}", "", depth * 2, words.join(" "));
+    for part in branch["parts"].as_array().into_iter().flatten() {
+        flatten(told, part, depth + 1);
+    }
+}
+
+fn same_each_run(word: &str) -> String {
+    let core = word.trim_end_matches(['.', ';', ':']);
+    if core.parse::<jiff::Timestamp>().is_ok() {
+        return word.replace(core, "TIME");
+    }
+    if core.strip_prefix("metrics-core-").is_some_and(|rest| rest.split('-').count() == 2) {
+        return word.replace(core, "metrics-core-POD");
+    }
+    if let Some((host, _)) = core.strip_prefix("https://").and_then(|rest| rest.split_once(':'))
+        && host.parse::<std::net::IpAddr>().is_ok()
+    {
+        return word.replace(host, "ADDRESS");
+    }
+    word.to_owned()
+}
