@@ -56,6 +56,7 @@ fn judged(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Ve
         certificates: None,
         front_proxy: None,
         csr_approval: None,
+        not_issued: None,
         sizing: Sizing::default(),
     };
     let failed = BTreeMap::new();
