@@ -26,6 +26,9 @@ use crate::progress::Progress;
 /// How many scenarios run side by side: they mostly wait.
 const SIDE_BY_SIDE: usize = 6;
 
+/// How many groups have their turn at the same time. One whose scenarios need the cluster alone keeps one thread busy.
+const LANES: usize = 5;
+
 /// Fails the scenario unless the condition holds.
 #[macro_export]
 macro_rules! check {
@@ -92,7 +95,8 @@ pub struct Suite {
     long: bool,
     external: Option<Client>,
     groups: Vec<Arc<Group>>,
-    trials: Vec<Trial>,
+    /// Each with the name of its group.
+    trials: Vec<(&'static str, Trial)>,
     progress: Progress,
 }
 
@@ -150,7 +154,8 @@ impl Suite {
         if selected(&self.arguments, &title) {
             group.left.fetch_add(1, Ordering::Relaxed);
         }
-        self.trials.push(Trial::ignorable_test(title, move || match external {
+        let of = group.name;
+        let trial = Trial::ignorable_test(title, move || match external {
             Some(_) if needs != Needs::Cluster => {
                 Ok(Completion::ignored_with("needs a cluster of our own; E2E_KUBECONFIG names another"))
             }
@@ -166,18 +171,41 @@ impl Suite {
                 }
                 outcome.map(|()| Completion::Completed)
             }
-        }));
+        });
+        self.trials.push((of, trial));
     }
 
     /// Runs them all, and takes the clusters down.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let conclusion = libtest_mimic::run(&self.arguments, self.trials);
+        let conclusion = libtest_mimic::run(&self.arguments, in_lanes(self.trials));
         for group in &self.groups {
             group.down(&self.progress);
         }
         conclusion.exit_code()
     }
+}
+
+/// The order in which the trials begin. Threads take them one after the other, and one that waits until a cluster is free
+/// is lost to all others; so those that begin about the same time are of different groups, the longest groups first.
+fn in_lanes<T>(trials: Vec<(&'static str, T)>) -> Vec<T> {
+    let mut groups: Vec<(&str, Vec<T>)> = Vec::new();
+    for (name, trial) in trials {
+        match groups.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, of_group)) => of_group.push(trial),
+            None => groups.push((name, vec![trial])),
+        }
+    }
+    groups.sort_by_key(|(_, of_group)| std::cmp::Reverse(of_group.len()));
+    let mut lanes: [Vec<T>; LANES] = std::array::from_fn(|_| Vec::new());
+    for (_, of_group) in groups {
+        if let Some(shortest) = lanes.iter_mut().min_by_key(|lane| lane.len()) {
+            shortest.extend(of_group);
+        }
+    }
+    let mut lanes = lanes.map(Vec::into_iter);
+    let longest = lanes.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    (0..longest).flat_map(|_| lanes.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>()).collect()
 }
 
 /// Whether the command line asks for a scenario, by libtest's rules.
@@ -368,4 +396,16 @@ impl Stand {
 /// Where dumps go: `target/e2e-failures`.
 fn failures() -> PathBuf {
     images::target().join("e2e-failures")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_lanes;
+
+    #[test]
+    fn neighbours_are_of_different_groups() {
+        let names = ["a", "a", "a", "a", "b", "c", "c", "d", "d", "d", "e", "f"];
+        let order = in_lanes(names.into_iter().map(|name| (name, name)).collect());
+        assert_eq!(order.concat(), "adcbeadcfada");
+    }
 }
