@@ -16,6 +16,7 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// Installs, certifies, repairs and explains the resource-metrics pipeline of a cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Flags {
     /// The namespace of metrics-core and of the Lease [default: $POD_NAMESPACE, or the pod's own]
     #[arg(long, value_name = "NAME")]

@@ -14,8 +14,7 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
         objects.extend(Owned::FRONT_PROXY);
     }
-    let asked = cert_manager::asked(evidence.spec);
-    if asked.is_some() {
+    if cert_manager::asked(evidence.spec).is_some() {
         // What keeps it from being asked comes before what follows from that.
         objects.insert(0, Owned::Certificate);
     }
@@ -32,33 +31,7 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     };
     let serving = &plan.serving_certificate;
     let ca = &plan.ca_certificate;
-    let renewed = match (asked, &evidence.spec.certificates.secret_ref) {
-        (Some(asked), _) => {
-            let certificate = evidence.observed.object(Owned::Certificate);
-            let renewal = certificate.and_then(pki::cert_manager::renewal_time);
-            format!(
-                "The serving certificate is cert-manager's, by {} of {} {}: it is valid until {}{}, and its CA until {}.",
-                Owned::Certificate.describe(evidence.namespace),
-                asked.issuer_ref.kind,
-                asked.issuer_ref.name,
-                serving.not_after,
-                renewal.map_or_else(String::new, |time| format!(" and renewed at {time}")),
-                ca.not_after,
-            )
-        }
-        (None, None) => format!(
-            "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
-            serving.not_after,
-            serving.renewal_time(),
-            ca.not_after,
-            ca.renewal_time(),
-        ),
-        (None, Some(secret)) => format!(
-            "The serving certificate is that of Secret {}/{}, whose owner renews it: it is valid until {}, and its CA until {}.",
-            evidence.namespace, secret.name, serving.not_after, ca.not_after,
-        ),
-    };
-    let valid = format!("{renewed}{}", front_proxy(evidence));
+    let valid = format!("{}{}", validity(evidence, plan), front_proxy(evidence));
     if let Some(problem) = &evidence.plan.not_issued {
         let holds = match problem.reason {
             Reason::CertificateNotIssued | Reason::Progressing | Reason::WaitingForDependency => Holds::True,
@@ -112,6 +85,38 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
                  every replica is proven to serve it ({}). {valid}",
                 lack(evidence)
             ),
+        ),
+    }
+}
+
+/// Whose the certificate is, and until when it and its CA are valid.
+fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
+    let (serving, ca) = (&plan.serving_certificate, &plan.ca_certificate);
+    let asked = cert_manager::asked(evidence.spec);
+    match (asked, &evidence.spec.certificates.secret_ref) {
+        (Some(asked), _) => {
+            let certificate = evidence.observed.object(Owned::Certificate);
+            let renewal = certificate.and_then(pki::cert_manager::renewal_time);
+            format!(
+                "The serving certificate is cert-manager's, by {} of {} {}: it is valid until {}{}, and its CA until {}.",
+                Owned::Certificate.describe(evidence.namespace),
+                asked.issuer_ref.kind,
+                asked.issuer_ref.name,
+                serving.not_after,
+                renewal.map_or_else(String::new, |time| format!(" and renewed at {time}")),
+                ca.not_after,
+            )
+        }
+        (None, None) => format!(
+            "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
+            serving.not_after,
+            serving.renewal_time(),
+            ca.not_after,
+            ca.renewal_time(),
+        ),
+        (None, Some(secret)) => format!(
+            "The serving certificate is that of Secret {}/{}, whose owner renews it: it is valid until {}, and its CA until {}.",
+            evidence.namespace, secret.name, serving.not_after, ca.not_after,
         ),
     }
 }
