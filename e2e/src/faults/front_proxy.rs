@@ -1,10 +1,14 @@
 //! Between kube-apiserver and whom metrics-core believes: kube-apiserver's flags.
 
+use std::time::Duration;
+
 use super::{Bench, Fault, renew};
+use crate::client::Client;
 use crate::cluster::FlagChange;
 use crate::error::Result;
 use crate::pipeline;
 use crate::pki::Subject;
+use crate::wait;
 
 /// All that stands behind the first flag becomes part of its value.
 const SWALLOWED: &str = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
@@ -183,13 +187,30 @@ pub const FRONT_PROXY: &[Fault] = &[
                 // By its flags alone kube-apiserver 1.36 does not start like this. But every kube-apiserver adds its own
                 // CAs to what stands there: another one of the control plane that is older, or was until it was updated.
                 bench.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
-                let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
-                let data = bench.client.get(&name)?["data"].clone();
-                let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
-                let both = text("requestheader-client-ca-file") + &text("client-ca-file");
-                let patch = serde_json::json!({"data": {"requestheader-client-ca-file": both}}).to_string();
-                bench.client.run(&[&["patch"], &name[..], &["--type=merge", "-p", &patch]].concat()).map(drop)
+                share_authority(&bench.client)
             },
         )
     },
 ];
+
+/// Adds the client CA to the requestheader CAs of the ConfigMap, as another kube-apiserver would. This one may be about
+/// to write what it read before.
+fn share_authority(client: &Client) -> Result<()> {
+    let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
+    let read = || client.get(&name).map(|map| map["data"].clone());
+    wait::until(Duration::from_secs(60), "the ConfigMap keeps both CAs", || {
+        let data = read()?;
+        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        let (proxies, clients) = (text("requestheader-client-ca-file"), text("client-ca-file"));
+        let shared = proxies.contains(clients.trim());
+        if !shared {
+            let both = format!("{proxies}{clients}");
+            let patch = serde_json::json!({"data": {"requestheader-client-ca-file": both}}).to_string();
+            client.run(&[&["patch"], &name[..], &["--type=merge", "-p", &patch]].concat())?;
+        }
+        if shared && !text("requestheader-allowed-names").contains("aggregator") {
+            return Ok(());
+        }
+        Err(data.to_string().into())
+    })
+}

@@ -5,9 +5,10 @@
 //! certificate kube-apiserver shows to metrics-core. Where it is not, the checks say what can be seen from here.
 
 use crds::{Adoption, KubeletTlsMode, MetricsPipelineSpec};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::examination::{Examination, Kubelet, KubeletConfiguration};
+use super::picture::{Part, Picture};
 use super::status;
 use super::tree::{Branch, Mark};
 use crate::decide::{ownership, serving};
@@ -29,7 +30,7 @@ pub fn doctor(examination: &Examination) -> Branch {
     let serving = serving(pipelines);
     let served = serving.served.filter(|served| !served.deleting);
     let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
-    let works = installed && works(examination);
+    let works = installed && works(&examination.lease, examination.now);
     let spec = served.and_then(|served| served.spec.as_ref().ok()).cloned().unwrap_or_default();
 
     let mut checks = vec![version(examination)];
@@ -85,9 +86,17 @@ pub fn doctor(examination: &Examination) -> Branch {
 }
 
 /// Whether an operator holds the Lease now.
-fn works(examination: &Examination) -> bool {
-    let renewed = examination.lease.as_ref().ok().copied().flatten();
-    renewed.is_some_and(|renewed| examination.now.duration_since(renewed) < STALE)
+fn works(lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
+    let renewed = lease.as_ref().ok().copied().flatten();
+    renewed.is_some_and(|renewed| now.duration_since(renewed) < STALE)
+}
+
+/// Whether the conditions of a MetricsPipeline are the diagnosis, so that the ground need not be examined.
+pub(super) fn is_diagnosed(picture: &Picture, lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
+    let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
+    let pipelines = picture.pipelines.as_deref().unwrap_or_default();
+    let served = serving(pipelines).served.is_some_and(|served| !served.deleting);
+    installed && served && works(lease, now)
 }
 
 fn version(examination: &Examination) -> Branch {
@@ -227,7 +236,7 @@ fn signs_itself(configuration: &KubeletConfiguration) -> bool {
 
 fn operator(examination: &Examination) -> Branch {
     let branch = status::operator(&examination.picture);
-    if branch.mark == Mark::Bad || works(examination) {
+    if branch.mark == Mark::Bad || works(&examination.lease, examination.now) {
         return branch;
     }
     let title = "operator";

@@ -9,6 +9,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde::Deserialize;
 
+use super::doctor::is_diagnosed;
 use super::picture::{Part, Picture, Unread};
 use crate::observe::{FrontProxyMap, Unreadable};
 use crate::run::LEASE;
@@ -30,7 +31,7 @@ pub struct Examination {
     pub registrations: Part<Vec<DynamicObject>>,
     /// When the operator last renewed its Lease.
     pub lease: Part<Option<Timestamp>>,
-    /// Some kubelets.
+    /// Some kubelets; none are asked where the operator's conditions tell of them.
     pub kubelets: Part<Vec<Kubelet>>,
     /// The time of the examination.
     pub now: Timestamp,
@@ -91,14 +92,17 @@ struct Configz {
 impl Examination {
     /// Reads it all.
     pub async fn make(client: &Client, picture: Picture) -> Self {
-        let (version, front_proxy, registrations, lease, kubelets) = tokio::join!(
+        let (version, front_proxy, registrations, lease) = tokio::join!(
             version(client),
             front_proxy(client),
             registrations(client),
             lease(client, picture.namespace.as_deref()),
-            kubelets(client),
         );
-        Self { picture, version, front_proxy, registrations, lease, kubelets, now: Timestamp::now() }
+        let now = Timestamp::now();
+        // A kubelet that is in trouble keeps everybody waiting who asks it.
+        let kubelets =
+            if is_diagnosed(&picture, &lease, now) { Ok(Vec::new()) } else { kubelets(client).await };
+        Self { picture, version, front_proxy, registrations, lease, kubelets, now }
     }
 }
 
