@@ -1,5 +1,6 @@
 // What users bring to a cluster, of one generation so that they share a build:
-// Helm, a kubectl ahead of the cluster, typed clients, the recommender of VPA.
+// Helm, a kubectl ahead of the cluster, typed clients, the recommender of VPA,
+// cert-manager's controllers.
 module metrics-pipeline.dev/e2e/clients
 
 go 1.26.0
