@@ -13,11 +13,12 @@ const MOST: usize = 300;
 const OMITTED: &str = "…";
 
 /// Go's words for a request that took too long: which of them comes is a matter of who looks at the clock first.
-const TOO_LATE: [&str; 4] = [
+const TOO_LATE: [&str; 5] = [
     "net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
     "net/http: request canceled (Client.Timeout exceeded while awaiting headers)",
     "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
     "context deadline exceeded (Client.Timeout or context cancellation while reading body)",
+    "http2: client connection lost",
 ];
 
 /// The letters and digits of the suffix that kube-apiserver gives to generated names

@@ -40,6 +40,7 @@ fn kind(words: &str) -> Kind {
         "i/o timeout",
         "deadline exceeded",
         "Client.Timeout",
+        "client connection lost",
         "no route to host",
         "timed out",
         "no answer within",
