@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
@@ -64,7 +65,10 @@ impl Image {
             "Layers": [blob(&layer_digest)],
         }]);
 
-        let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+        // Clusters that come up side by side write it side by side.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_extension(format!("tmp{}-{number}", std::process::id()));
         let file = File::create(&temporary).doing(doing)?;
         let mut archive = Builder::new(BufWriter::new(file));
         let files = [
