@@ -15,6 +15,9 @@ use tar::{Builder, EntryType, Header};
 use crate::digest::sha256;
 use crate::error::{Doing as _, Error, Result};
 
+/// How many archives this process began to write.
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+
 /// One entry of an image's only layer; paths are relative to the root.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -66,8 +69,7 @@ impl Image {
         }]);
 
         // Clusters that come up side by side write it side by side.
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_extension(format!("tmp{}-{number}", std::process::id()));
         let file = File::create(&temporary).doing(doing)?;
         let mut archive = Builder::new(BufWriter::new(file));

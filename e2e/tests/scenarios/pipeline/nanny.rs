@@ -117,7 +117,8 @@ fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(
     let over = Arc::clone(&done);
     let asking = thread::spawn(move || {
         let (mut answers, mut failures) = (0_usize, Vec::new());
-        while !over.load(Ordering::Relaxed) {
+        // A few at least: on a busy machine one takes seconds.
+        while !over.load(Ordering::Relaxed) || answers + failures.len() < 4 {
             match client.run(&["top", "pods", "-A"]) {
                 Ok(_) => answers += 1,
                 Err(error) => failures.push(error.to_string()),
@@ -136,7 +137,6 @@ fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(
         failures.len(),
         answers + failures.len()
     );
-    check!(answers > 3, "only {answers} answers");
     stand.progress.say(format!("kubectl top answered {answers} times without a gap"));
     Ok(())
 }
