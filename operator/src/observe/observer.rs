@@ -219,6 +219,10 @@ impl Observer {
                 return Err(error);
             }
         }
+        // A watch counts them, so the number is never older than a round: the nanny tells a burst by it.
+        if let Some(nodes) = &self.nodes {
+            self.observed.nodes = nodes.count();
+        }
         Ok(is_news)
     }
 
