@@ -45,6 +45,17 @@ impl Labels {
         (0..self.ends.len()).map(|at| self.at(at))
     }
 
+    /// The lengths of each key and its value, in bytes, without a look at them.
+    pub fn lengths(&self) -> impl Iterator<Item = (usize, usize)> {
+        let mut start = 1;
+        self.ends.iter().map(move |(key, value)| {
+            let (key, value) = (*key as usize, *value as usize);
+            let lengths = (key - start, value - key - COLON.len());
+            start = value + COMMA.len();
+            lengths
+        })
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -116,6 +127,8 @@ mod tests {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         assert_eq!(of(&[("a", "1"), ("b", "2")]), of(&[("b", "2"), ("a", "1")]));
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]), "the border between key and value counts");
+        let lengths = of(&[("a", "bc"), ("", "x"), ("tier", "")]).lengths().collect::<Vec<_>>();
+        assert_eq!(lengths, [(0, 1), (1, 2), (4, 0)]);
         assert_eq!(of(&[("", "x")]).get(""), Some("x"));
         assert!(of(&[]).is_empty() && of(&[]) == Labels::default());
     }

@@ -218,6 +218,7 @@ impl Options {
                         seconds => seconds,
                     },
                 ),
+                ..crate::serve::Config::default()
             },
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),

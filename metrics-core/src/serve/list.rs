@@ -1,10 +1,10 @@
 //! A list as a stream of chunks.
 //!
 //! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
-//! is held in between. Protobuf takes two turns: `runtime.Unknown.raw` states its length before its content. A short
-//! list is encoded at once. What is beyond that is measured first, and kept as rows, which are some bytes each and do not
-//! change; then it is encoded from there as the client takes it. Measuring yields between batches, so other requests go
-//! on.
+//! is held in between. Protobuf is different: `runtime.Unknown.raw` states its length before its content. So it is encoded
+//! first and then sent, up to a bound; what is beyond is measured, and kept as rows, which are some bytes each and do not
+//! change, and is encoded from there as the client takes it. Two turns cost half as much again, and so the bound is
+//! larger than what most clusters have. Both yield between batches, so other requests go on.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -18,9 +18,6 @@ use super::resource::Row;
 
 /// A chunk is sent once it is this long.
 const CHUNK: usize = 32 * 1024;
-
-/// So much of a list of protobuf is encoded in one turn: short lists are not worth two.
-const ENCODED_AT_ONCE: usize = 2 * CHUNK;
 
 /// So many rows are measured before others have their turn, some tenths of a millisecond.
 const MEASURED_AT_ONCE: usize = 1024;
@@ -42,9 +39,11 @@ enum Encoding {
         begun: bool,
         ended: bool,
     },
-    /// What is encoded already, the length of it and of the rows that are kept, and whether the head was sent.
+    /// What is encoded already and how much may be, the length of it and of the rows that are kept, and whether the head
+    /// was sent.
     Protobuf {
         chunks: VecDeque<Bytes>,
+        at_once: usize,
         length: usize,
         headed: bool,
     },
@@ -69,13 +68,19 @@ pub(super) enum Step {
 }
 
 impl List {
-    /// A list of what the cursor selects; at most `limit` objects, or all for `None`.
-    pub(super) fn new(cursor: Cursor, shape: Shape, layout: Layout, limit: Option<usize>) -> Self {
+    /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once` bytes may be encoded before they are sent.
+    pub(super) fn new(
+        cursor: Cursor,
+        shape: Shape,
+        layout: Layout,
+        limit: Option<usize>,
+        at_once: usize,
+    ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let text = |filter| Encoding::Text { filter, begun: false, ended: false };
         let encoding = match layout {
             Layout { format: Format::Protobuf, .. } => {
-                Encoding::Protobuf { chunks: VecDeque::new(), length: 0, headed: false }
+                Encoding::Protobuf { chunks: VecDeque::new(), at_once, length: 0, headed: false }
             }
             Layout { format: Format::Yaml, .. } => text(Filter::Yaml(Yaml::default())),
             Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
@@ -148,13 +153,17 @@ impl List {
 
     fn protobuf_step(&mut self) -> Step {
         let Self {
-            cursor, shape, continuation, encoding: Encoding::Protobuf { chunks, length, headed }, ..
+            cursor,
+            shape,
+            continuation,
+            encoding: Encoding::Protobuf { chunks, at_once, length, headed },
+            ..
         } = self
         else {
             return Step::End;
         };
         if !cursor.is_finished() {
-            if *length < ENCODED_AT_ONCE {
+            if *length < *at_once {
                 let out = encoded(shape, |visit| cursor.advance(visit));
                 *length += out.len();
                 chunks.extend(Some(out).filter(|out| !out.is_empty()));

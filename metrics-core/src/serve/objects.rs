@@ -142,7 +142,7 @@ impl Request<'_> {
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
-        Ok(Body::list(List::new(cursor, shape, layout, limit)))
+        Ok(Body::list(List::new(cursor, shape, layout, limit, self.config.encoded_at_once)))
     }
 
     /// The key that a `continue` token names, and the version, if this list could have given the token.

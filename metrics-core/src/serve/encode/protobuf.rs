@@ -167,12 +167,12 @@ fn metadata(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
 
 /// A map is repeated entries of key 1 and value 2.
 fn labels(out: &mut impl Out, labels: &Labels) {
-    for (key, value) in labels.iter() {
+    out.put_labels(labels, |out, key, value| {
         message(out, 11, |out| {
             string(out, 1, key);
             string(out, 2, value);
         });
-    }
+    });
 }
 
 /// `Time`: seconds 1; nanos 2 is always zero, as JSON could not show it.

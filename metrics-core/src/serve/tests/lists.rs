@@ -119,7 +119,8 @@ fn refuses_tokens_of_other_lists() {
 fn stays_well_formed_while_rows_change() {
     for accept in ["application/json", YAML, PROTOBUF] {
         let rows = Shared(Arc::new(RwLock::new(Memory::many(20_000))));
-        let api = Api::new(Arc::new(rows.clone()), Config::default());
+        let config = Config { encoded_at_once: 1 << 16, ..Config::default() };
+        let api = Api::new(Arc::new(rows.clone()), config);
         let request = request("GET", &format!("{BASE}/nodes"), &[("accept", accept)]);
         let info = request_info(&request.method, &request.uri);
         let response = api.answer(&request, &info, super::NOW_NS);
@@ -166,7 +167,7 @@ fn objects() -> impl Strategy<Value = Memory> {
 proptest! {
     #[test]
     fn all_encodings_say_the_same(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
-        let api = Api::new(Arc::new(rows.clone()), Config { swap, ..Config::default() });
+        let api = Api::new(Arc::new(rows.clone()), Config { swap, encoded_at_once: 100, ..Config::default() });
         for (path, expected) in [("/nodes", rows.nodes.len()), ("/pods", rows.pods.len())] {
             let uri = format!("{BASE}{path}?limit={limit}");
             let json = get(&api, &uri, "application/json").json();

@@ -89,5 +89,7 @@ fn get(api: &Api, uri: &str, accept: &str) -> Answer {
 
 /// Without swap, as metrics-server is.
 fn api(rows: Memory) -> Api {
-    Api::new(std::sync::Arc::new(rows), Config { swap: false, ..Config::default() })
+    // A bound that lists of a test can exceed.
+    let config = Config { swap: false, encoded_at_once: 1 << 16, ..Config::default() };
+    Api::new(std::sync::Arc::new(rows), config)
 }
