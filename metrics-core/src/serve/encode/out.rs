@@ -7,6 +7,9 @@ pub(in crate::serve) trait Out: Sized {
     /// Appends bytes.
     fn put(&mut self, bytes: &[u8]);
 
+    /// Appends a byte.
+    fn put_byte(&mut self, byte: u8);
+
     /// Appends an integer in decimal.
     fn put_decimal(&mut self, value: u64);
 
@@ -21,6 +24,10 @@ pub(in crate::serve) trait Out: Sized {
 impl Out for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    fn put_byte(&mut self, byte: u8) {
+        self.push(byte);
     }
 
     fn put_decimal(&mut self, value: u64) {
@@ -63,6 +70,10 @@ impl Out for Count {
         self.0 += bytes.len();
     }
 
+    fn put_byte(&mut self, _: u8) {
+        self.0 += 1;
+    }
+
     fn put_decimal(&mut self, value: u64) {
         self.0 += value.checked_ilog10().unwrap_or(0) as usize + 1;
     }
@@ -84,7 +95,7 @@ impl Out for Count {
 }
 
 /// How many bytes a varint takes.
-pub(in crate::serve) fn varint_length(value: u64) -> usize {
+fn varint_length(value: u64) -> usize {
     1 + (value.checked_ilog2().unwrap_or(0) / 7) as usize
 }
 

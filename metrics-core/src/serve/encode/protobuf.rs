@@ -2,7 +2,7 @@
 //! strings and zeros are left out, which decoders read as the same.
 
 use super::Shape;
-use super::out::{Count, Out, varint_length};
+use super::out::{Count, Out};
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
@@ -230,12 +230,12 @@ fn tag(out: &mut impl Out, field: u64, wire_type: u64) {
 }
 
 fn varint(out: &mut impl Out, mut value: u64) {
-    let mut bytes = [0; 10];
-    let length = varint_length(value);
-    for byte in &mut bytes[..length] {
-        *byte = value.to_le_bytes()[0] | 0x80;
+    loop {
+        let low = value.to_le_bytes()[0];
         value >>= 7;
+        if value == 0 {
+            return out.put_byte(low & 0x7f);
+        }
+        out.put_byte(low | 0x80);
     }
-    bytes[length - 1] &= 0x7f;
-    out.put(&bytes[..length]);
 }
