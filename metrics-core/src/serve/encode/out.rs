@@ -45,6 +45,11 @@ impl Out for Vec<u8> {
         body(self);
         let end = self.len();
         let mut length = end - body_at;
+        // By far the most: messages of a few bytes.
+        if let (1, Ok(byte @ ..0x80)) = (expected, u8::try_from(length)) {
+            self[at] = byte;
+            return;
+        }
         let bytes = varint_length(length as u64);
         if bytes > expected {
             self.resize(end + bytes - expected, 0);
