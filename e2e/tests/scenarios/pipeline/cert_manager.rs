@@ -11,7 +11,7 @@ use e2e::wait::Pending;
 use e2e::{Client, Result, binaries, check, images, pipeline};
 use serde_json::{Value, json};
 
-use super::rotation::Requests;
+use super::rotation::{self, Requests};
 use super::{MINUTE, PATIENCE, condition, ready};
 
 /// A new CA is used after 2 s, as there is one kube-apiserver; the replicas are proven all the same.
@@ -161,13 +161,7 @@ fn self_signed(client: &Client) -> Result<()> {
             name => Err(name.into()),
         }
     })?;
-    client.wait_for("a certificate of our own is served alone", PATIENCE, |client| {
-        let secrets =
-            client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
-        let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();
-        let settled = data(0, "previous.crt").is_null() && data(0, "tls.crt") == data(1, "ca.crt");
-        if settled { Ok(()) } else { Err("not yet".into()) }
-    })?;
+    rotation::our_own_is_served_alone(client)?;
     named(client, "True", "AsExpected", &["is renewed at"])?;
     ready(client)
 }

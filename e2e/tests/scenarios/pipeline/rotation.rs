@@ -11,7 +11,7 @@ use e2e::scenario::{Needs, Stand, Suite, failed};
 use e2e::{Client, Cluster, Result, binaries, check, images, pipeline};
 use serde_json::{Value, json};
 
-use super::{MINUTE, ready};
+use super::{MINUTE, PATIENCE, ready};
 
 /// Validities of an hour become 30 s: a CA is replaced after 20 s.
 const COMPRESSED: [&str; 2] =
@@ -267,17 +267,22 @@ fn take_over(stand: &Stand) -> Result<()> {
         ready(client)?;
     }
     source(&json!({"source": "SelfSigned", "secretRef": null}))?;
-    client.wait_for("a certificate of our own is served alone", MINUTE * 2, |client| {
+    our_own_is_served_alone(client)?;
+    let (good, bad) = requests.stop()?;
+    stand.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
+    check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
+    ready(client)
+}
+
+/// Waits until a certificate of our own CA is served, and no other CA is trusted.
+pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
+    client.wait_for("a certificate of our own is served alone", PATIENCE, |client| {
         let secrets =
             client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
         let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();
         let settled = data(0, "previous.crt").is_null() && data(0, "tls.crt") == data(1, "ca.crt");
         if settled { Ok(()) } else { Err("not yet".into()) }
-    })?;
-    let (good, bad) = requests.stop()?;
-    stand.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
-    check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
-    ready(client)
+    })
 }
 
 /// A new CA and certificate in the Secret `company`; the certificate.
