@@ -2,27 +2,19 @@
 
 use std::time::Duration;
 
-use crds::{CertManagerSpec, CertificateSource, MetricsPipelineSpec, Reason};
+use crds::{CertManagerSpec, Reason};
 use jiff::Timestamp;
 
 use super::Problem;
-use super::objects::certificate::SECRET;
 use super::ownership::{is_ours, last_applied};
 use crate::flags::Settings;
 use crate::observe::{Found, Observed, ServingSource};
 use crate::owned::Owned;
-use crate::pki::cert_manager::{self, Issuance};
+use crate::pki::cert_manager::{self, Issuance, SECRET};
 use crate::powers::Power;
 
 /// For so long after a change cert-manager is at work, and nothing is wrong.
 const AT_WORK: Duration = Duration::from_secs(10);
-
-/// What the spec asks cert-manager for, if it does.
-#[must_use]
-pub fn asked(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
-    let certificates = &spec.certificates;
-    certificates.cert_manager.as_ref().filter(|_| certificates.source == CertificateSource::CertManager)
-}
 
 /// What keeps cert-manager from being asked.
 #[must_use]

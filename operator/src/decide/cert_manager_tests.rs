@@ -6,7 +6,7 @@ use crate::owned::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::pki::external::External;
 use crate::pki::{Pair, issue_ca, issue_leaf};
 use crate::powers::Powers;
-use crds::{IssuerReference, KeyAlgorithm};
+use crds::{CertificateSource, IssuerReference, KeyAlgorithm, MetricsPipelineSpec};
 use serde_json::{Value, json};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

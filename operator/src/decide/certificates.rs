@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::objects::ca_secret::PREVIOUS;
-use super::objects::certificate;
 use super::ownership::{is_ours, last_applied};
 use super::{Problem, cert_manager};
 use crate::flags::Settings;
@@ -111,7 +110,7 @@ pub fn plan(
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
-    if let Some(asked) = cert_manager::asked(spec) {
+    if let Some(asked) = pki::cert_manager::asked(spec) {
         return from_cert_manager(asked, &wanted, settings, observed, &found, now);
     }
     let Some(secret) = &spec.certificates.secret_ref else { return Ok(pki::plan(&wanted, &found, now)?) };
@@ -137,7 +136,7 @@ fn from_cert_manager(
             )));
         };
         let name =
-            format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, certificate::SECRET);
+            format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
         if external.authorities.as_ref().is_none_or(Vec::is_empty) {
             let issuer = &asked.issuer_ref;
             return Err(PlanError::Source(Problem::new(

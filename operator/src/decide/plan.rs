@@ -31,7 +31,7 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         removals: Vec::new(),
         held,
         certificates,
-        not_issued: cert_manager::asked(context.spec)
+        not_issued: pki::cert_manager::asked(context.spec)
             .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
         front_proxy,
         csr_approval: approval_problem(context, observed),
@@ -220,7 +220,7 @@ fn build(
         Owned::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
         Owned::Role => one(objects::serving_secret_access::role(context)?),
         Owned::RoleBinding => binding(context, observed, objects::serving_secret_access::binding(context)?),
-        Owned::Certificate => match cert_manager::asked(context.spec) {
+        Owned::Certificate => match pki::cert_manager::asked(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
                 Some(problem) => Built::Held(problem),

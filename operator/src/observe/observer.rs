@@ -28,13 +28,12 @@ use super::{
 };
 use crate::approval::{self, SIGNER};
 use crate::causes::causes;
-use crate::decide::cert_manager::asked;
-use crate::decide::objects::certificate::SECRET;
 use crate::decide::ownership::is_ours;
 use crate::diagnosis::{Symptoms, kubelets};
 use crate::nanny::resize::Refusal;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
+use crate::pki::cert_manager::{SECRET, asked};
 use crate::pki::external::External;
 use crate::powers::Powers;
 use crate::quote::steady;

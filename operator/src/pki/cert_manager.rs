@@ -1,6 +1,7 @@
-//! What cert-manager says of a Certificate (cert-manager.io/v1) and of the requests that it made for it: the few
-//! fields that matter here.
+//! Whether cert-manager is asked, and what it says of a Certificate (cert-manager.io/v1) and of the requests that it made
+//! for it: the few fields that matter here.
 
+use crds::{CertManagerSpec, CertificateSource, MetricsPipelineSpec};
 use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Deserialize;
@@ -8,8 +9,18 @@ use serde::Deserialize;
 /// The API group; the version is v1.
 pub const GROUP: &str = "cert-manager.io";
 
+/// The Secret that cert-manager writes. It is cert-manager's and stays when the Certificate goes, as all of its do.
+pub const SECRET: &str = "metrics-core-cert-manager";
+
 /// By which revision of its Certificate a CertificateRequest was made.
 const REVISION: &str = "cert-manager.io/certificate-revision";
+
+/// What the spec asks cert-manager for, if it does.
+#[must_use]
+pub fn asked(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
+    let certificates = &spec.certificates;
+    certificates.cert_manager.as_ref().filter(|_| certificates.source == CertificateSource::CertManager)
+}
 
 /// Certificates, as they are asked for.
 #[must_use]

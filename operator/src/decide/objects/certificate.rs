@@ -7,10 +7,8 @@ use serde_json::json;
 
 use super::{Context, Desired};
 use crate::owned::{FIELD_MANAGER, Owned};
+use crate::pki::cert_manager::SECRET;
 use crate::pki::service_names;
-
-/// The Secret that cert-manager writes. It is cert-manager's and stays when the Certificate goes, as all of its do.
-pub const SECRET: &str = "metrics-core-cert-manager";
 
 /// The names that kube-apiserver and in-cluster clients use. Shorter ones are left out: many a CA signs none.
 const NAMES: usize = 2;
