@@ -1,11 +1,10 @@
 //! One reconcile: observe, decide, apply, report.
 
+mod telling;
+
 use std::time::{Duration, Instant};
 
-use crds::{
-    CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec,
-    MetricsPipelineStatus, ResizeMethod,
-};
+use crds::{CsrApproval, FINALIZER, FrontProxyMode, KeyAlgorithm, MetricsPipeline, MetricsPipelineSpec};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::config::AuthInfo;
@@ -14,18 +13,17 @@ use serde_json::json;
 
 use super::nanny::{self, Advisor};
 use super::pace::{self, Glance, SETTLED, State, UNSETTLED};
-use crate::apply::{Outcome, Resized, Resizer, Writer};
+use crate::apply::{Resized, Resizer, Writer};
 use crate::approval::Approver;
-use crate::decide::conditions::{self, Evidence, Verdict};
-use crate::decide::{Decision, Dismantle, Maintain, Serving, Sizing, decide, ownership, serving};
-use crate::diagnosis;
-use crate::diagnosis::kubelets::{self, Failing};
+use crate::decide::conditions::{self, Evidence};
+use crate::decide::{Decision, Dismantle, Maintain, Sizing, decide, ownership, serving};
+use crate::diagnosis::kubelets;
 use crate::flags::Settings;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source};
 use crate::owned::Owned;
 use crate::pki::Rollover;
 use crate::powers::Power;
-use crate::report::{Facts, KubeletCause, Reporter, Telemetry, status};
+use crate::report::{Facts, Reporter, Telemetry, status};
 
 /// While an old CA waits for the proof that it is not needed any more.
 const PROVE_AGAIN: Duration = Duration::from_secs(1);
@@ -356,35 +354,6 @@ impl Reconciler {
         }
     }
 
-    async fn tell_resizes(&self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome, resized: &Resized) {
-        self.telemetry.sizes(&plan.sizing, &self.observer.observed().pods);
-        for _ in 0..resized.refused {
-            self.telemetry.resized("refused");
-        }
-        for _ in &resized.from {
-            self.telemetry.resized("in_place");
-        }
-        for drift in &resized.drift {
-            self.telemetry.resized("drift");
-            self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
-        }
-        if let Some(note) = nanny::taken_back(&plan.sizing, outcome) {
-            self.reporter.events().resized(pipeline, "TakeBack", &note).await;
-        }
-        let before = pipeline.status.nanny.as_ref();
-        let Some(change) = nanny::change(before, &plan.sizing, outcome, resized) else { return };
-        let action = match change.method {
-            ResizeMethod::InPlace => "Resize",
-            ResizeMethod::Rollout => "Replace",
-        };
-        if change.method == ResizeMethod::Rollout {
-            self.telemetry.resized("rollout");
-        }
-        if let Some(note) = nanny::words(change, &plan.sizing) {
-            self.reporter.events().resized(pipeline, action, &note).await;
-        }
-    }
-
     async fn dismantle(
         &mut self,
         pipeline: &Pipeline,
@@ -411,67 +380,6 @@ impl Reconciler {
         }
     }
 
-    /// The first error, after all were tried.
-    async fn report_others(&mut self, serving: &Serving<'_>, now: Timestamp) -> Result<(), ReconcileError> {
-        let mut result = Ok(());
-        for pipeline in &serving.released {
-            result = result.and(self.set_finalizer(pipeline, false).await);
-        }
-        for pipeline in &serving.malformed {
-            let error = pipeline.spec.as_ref().err().cloned().unwrap_or_default();
-            let status = without_facts(pipeline, &conditions::malformed(&error), now);
-            result = result.and(self.report(pipeline, &status, None).await);
-        }
-        if let Some(served) = serving.served {
-            for pipeline in &serving.conflicting {
-                let status = without_facts(pipeline, &conditions::conflict(served), now);
-                result = result.and(self.report(pipeline, &status, None).await);
-            }
-        }
-        result
-    }
-
-    /// What keeps kubelets from being scraped, each cause in words; `None` when no replica tells.
-    fn causes(
-        &self,
-        spec: &MetricsPipelineSpec,
-        now: Timestamp,
-        failing: &[Failing],
-    ) -> Option<Vec<KubeletCause>> {
-        let observed = self.observer.observed();
-        kubelets::coverage(observed)?;
-        let facts = diagnosis::Facts { namespace: &self.settings.namespace, spec, observed, now };
-        let one = |failing: &Failing| KubeletCause {
-            cause: kubelets::explain(facts, failing),
-            failing: failing.clone(),
-        };
-        Some(failing.iter().map(one).collect())
-    }
-
-    async fn report(
-        &mut self,
-        pipeline: &Pipeline,
-        status: &MetricsPipelineStatus,
-        kubelets: Option<&[KubeletCause]>,
-    ) -> Result<(), ReconcileError> {
-        self.telemetry.conditions(&pipeline.name, status);
-        match self.reporter.report(pipeline, status, kubelets).await {
-            Ok(false) => {}
-            Ok(true) => {
-                self.changed = Instant::now();
-                self.observer.forget(Source::Pipelines);
-            }
-            Err(error) => {
-                self.observer.forget(Source::Pipelines);
-                let gone = matches!(&error, kube::Error::Api(answer) if answer.is_not_found() || answer.is_conflict());
-                if !gone {
-                    return Err(of(pipeline, "status", error));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Sets or removes the finalizer, on the version that was seen: others' finalizers are not lost.
     async fn set_finalizer(&mut self, pipeline: &Pipeline, wanted: bool) -> Result<(), ReconcileError> {
         let mut finalizers: Vec<_> =
@@ -492,36 +400,6 @@ impl Reconciler {
             Err(error) => Err(of(pipeline, "finalizer", error)),
         }
     }
-
-    fn count(&self, outcome: &Outcome) {
-        for object in &outcome.applied {
-            self.telemetry.wrote(*object, "apply");
-        }
-        for object in &outcome.deleted {
-            self.telemetry.wrote(*object, "delete");
-        }
-    }
-
-    async fn tell_certificates(&mut self, pipeline: &Pipeline, plan: &Maintain, outcome: &Outcome) {
-        self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
-        let mut news = Vec::new();
-        if let Some(certificates) = &plan.certificates {
-            news.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
-            news.push((Owned::ServingSecret, "serving", &certificates.serving_renewed));
-        }
-        if let Some(front_proxy) = &plan.front_proxy {
-            news.push((Owned::FrontProxyCaSecret, "front-proxy CA", &front_proxy.ca_issued));
-            news.push((Owned::FrontProxySecret, "front-proxy client", &front_proxy.client_issued));
-        }
-        for (object, which, why) in news {
-            if let Some(why) = why
-                && outcome.applied.contains(&object)
-            {
-                tracing::info!(which, %why, "issued a certificate");
-                self.reporter.events().renewed(pipeline, object, which, &why.to_string()).await;
-            }
-        }
-    }
 }
 
 fn is_error(problem: &crate::decide::Problem) -> bool {
@@ -530,10 +408,6 @@ fn is_error(problem: &crate::decide::Problem) -> bool {
 
 fn of(pipeline: &Pipeline, part: &'static str, error: kube::Error) -> ReconcileError {
     ReconcileError::Pipeline { name: pipeline.name.clone(), part, error: Box::new(error) }
-}
-
-fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> MetricsPipelineStatus {
-    status(pipeline, verdicts, Some(Facts::default()), now)
 }
 
 /// Nodes with metrics, of all nodes; only when it is our server that answers.
