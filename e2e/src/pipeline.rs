@@ -112,6 +112,30 @@ pub fn busy_deployment(namespace: &str) -> String {
     .to_string()
 }
 
+/// A Deployment of two pods that sleep, for who needs something to measure and nothing of the machine.
+#[must_use]
+pub fn idle_deployment(namespace: &str) -> String {
+    let container = json!({
+        "name": "idle",
+        "image": BUSYBOX,
+        "imagePullPolicy": "Never",
+        "command": ["/bin/sleep", "2147483647"],
+        "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "idle", "namespace": namespace},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "idle"}},
+            "template": {
+                "metadata": {"labels": {"app": "idle"}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+            },
+        },
+    })
+    .to_string()
+}
+
 /// The CPU that `kubectl top pods --containers` shows for the first container of that name, in millicores.
 ///
 /// # Errors

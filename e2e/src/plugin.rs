@@ -1,7 +1,7 @@
 //! The kubectl plugin, run as its users run it: beside kubectl, with a kubeconfig.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -10,8 +10,6 @@ use crate::command;
 use crate::error::{Doing as _, Result};
 use crate::images;
 use crate::progress::Progress;
-
-const PROGRAM: &str = "kubectl-metrics_pipeline";
 
 /// The plugin's program.
 #[derive(Clone, Debug)]
@@ -31,19 +29,9 @@ pub struct Answer {
 }
 
 impl Plugin {
-    /// Builds it; `cargo` decides what is fresh. Of the whole workspace, so that its libraries are those of the tests.
+    /// Builds it, with the images of the scenarios.
     pub fn build(progress: &Progress) -> Result<Self> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-        let directory = images::target();
-        progress.step("kubectl plugin built", |step| {
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo
-                .current_dir(workspace)
-                .args(["build", "--locked", "--workspace", "--bin", PROGRAM])
-                .env("CARGO_TARGET_DIR", &directory);
-            command::logged(&mut cargo, &directory.join("plugin-build.log"), step)
-        })?;
-        Ok(Self { program: directory.join("debug").join(PROGRAM) })
+        Ok(Self { program: images::for_scenarios(progress)?.programs.join(images::KUBECTL_PLUGIN) })
     }
 
     /// Runs it on the client's cluster.

@@ -329,7 +329,11 @@ impl Stand {
             Ok(Err(error)) => Some(error.to_string()),
             Err(panic) => Some(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "panicked".into())),
         };
-        let dumped = message.map(|message| format!("{message}\n{}", self.dump()));
+        // The cause comes last: of a long report, the end is what people see.
+        let dumped = message.map(|message| {
+            self.progress.say(format!("{} failed: {message}", self.namespace));
+            format!("{}\n--- {message}", self.dump())
+        });
         let _ = self.client.delete(&["namespace", &self.namespace, "--wait=false"]);
         dumped.map_or(Ok(()), |message| Err(message.into()))
     }

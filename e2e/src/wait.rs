@@ -27,12 +27,24 @@ impl From<&str> for Pending {
     }
 }
 
+/// The longest time between two probes of [`until`].
+const SELDOM: Duration = Duration::from_secs(1);
+
 /// Probes every `interval` until the probe gives a value.
 ///
 /// # Errors
 /// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
 pub fn every<T>(
     interval: Duration,
+    timeout: Duration,
+    what: &str,
+    probe: impl FnMut() -> Result<T, Pending>,
+) -> Result<T> {
+    probing(std::iter::repeat(interval), timeout, what, probe)
+}
+
+fn probing<T>(
+    mut intervals: impl Iterator<Item = Duration>,
     timeout: Duration,
     what: &str,
     mut probe: impl FnMut() -> Result<T, Pending>,
@@ -44,17 +56,18 @@ pub fn every<T>(
             Err(Pending(last)) if Instant::now() >= deadline => {
                 return Err(Error::Timeout { what: what.to_owned(), after: timeout, last });
             }
-            Err(_) => thread::sleep(interval),
+            Err(_) => thread::sleep(intervals.next().unwrap_or(SELDOM)),
         }
     }
 }
 
-/// Probes every 300 ms.
+/// Probes after 300 ms and then more and more seldom, down to once a second: most probes run kubectl, and those of all
+/// scenarios were a third of what the machine did.
 ///
 /// # Errors
 /// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
 pub fn until<T>(timeout: Duration, what: &str, probe: impl FnMut() -> Result<T, Pending>) -> Result<T> {
-    every(Duration::from_millis(300), timeout, what, probe)
+    probing((3..10).map(|tenths| Duration::from_millis(100 * tenths)), timeout, what, probe)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result};
+use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result, images};
 
 /// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
 /// how many seconds, after how many `doctor` did, and after how many all was as expected again for both. Fails if any
@@ -66,7 +66,7 @@ fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<
         if arguments.as_is {
             faults::settled(&bench.client)
         } else {
-            faults::prepare(&bench.client, cluster, progress)
+            faults::prepare(&bench.client, cluster, &images::for_scenarios(progress)?, progress)
         }
     })?;
     let mut table = Table::default();

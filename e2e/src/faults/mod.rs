@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::cluster::{Cluster, FlagChange};
 use crate::error::{Error, Result};
-use crate::images;
+use crate::images::ProjectImages;
 use crate::pipeline;
 use crate::plugin::Plugin;
 use crate::progress::Progress;
@@ -91,12 +91,11 @@ pub fn flags() -> Vec<FlagChange> {
     vec![FlagChange::set("enable-aggregator-routing", "false")]
 }
 
-/// Installs the pipeline and waits until it is Ready.
-pub fn prepare(client: &Client, cluster: &Cluster, progress: &Progress) -> Result<()> {
-    let built = images::project(progress)?;
+/// Installs the pipeline of these images and waits until it is Ready.
+pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progress: &Progress) -> Result<()> {
     let helm = binaries::helm(progress)?;
-    pipeline::load(cluster, &built)?;
-    pipeline::install(client, &helm, &built)?;
+    pipeline::load(cluster, built)?;
+    pipeline::install(client, &helm, built)?;
     client.apply(&pipeline::manifest(pipeline::NAME, &json!({})))?;
     settled(client)
 }

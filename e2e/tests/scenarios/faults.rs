@@ -4,7 +4,7 @@
 //! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
 //! some of the list.
 
-use e2e::{Client, Plugin, Result, check, pipeline, wait};
+use e2e::{Client, Plugin, Result, check, images, pipeline, wait};
 use serde_json::Value;
 
 use super::plugin;
@@ -34,7 +34,8 @@ pub fn add(suite: &mut Suite, bare: &Arc<Group>) {
 }
 
 fn prepare(stand: &Stand) -> Result<()> {
-    faults::prepare(&stand.client, stand.ours()?, &stand.progress)
+    let built = images::for_scenarios(&stand.progress)?;
+    faults::prepare(&stand.client, stand.ours()?, &built, &stand.progress)
 }
 
 fn all(stand: &Stand, list: &[Fault]) -> Result<()> {

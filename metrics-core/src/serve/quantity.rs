@@ -8,34 +8,54 @@ const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// The place of "no suffix" in [`DECIMAL`].
 const ONES: usize = 3;
 
-/// Appends CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
-pub(super) fn push_cpu(out: &mut impl Out, nanocores: u64) {
-    push_scaled(out, nanocores, 1000, &DECIMAL);
+/// A quantity in canonical form: a number and its suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quantity {
+    number: u64,
+    suffix: &'static str,
 }
 
-/// Appends bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
-///
-/// Below 1024 the API's canonical form of a `BinarySI` quantity is the decimal one: 1000 bytes are `1k`.
-pub(super) fn push_bytes(out: &mut impl Out, bytes: u64) {
-    if bytes < 1024 {
-        push_scaled(out, bytes, 1000, &DECIMAL[ONES..]);
-    } else {
-        push_scaled(out, bytes, 1024, &BINARY);
+impl Quantity {
+    /// CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
+    pub(super) fn cpu(nanocores: u64) -> Self {
+        Self::scaled(nanocores, 1000, &DECIMAL)
     }
-}
 
-fn push_scaled(out: &mut impl Out, mut value: u64, base: u64, suffixes: &[&str]) {
-    if value == 0 {
-        out.put(b"0");
-        return;
+    /// Bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
+    ///
+    /// Below 1024 the API's canonical form of a `BinarySI` quantity is the decimal one: 1000 bytes are `1k`.
+    pub(super) fn bytes(bytes: u64) -> Self {
+        if bytes < 1024 {
+            Self::scaled(bytes, 1000, &DECIMAL[ONES..])
+        } else {
+            Self::scaled(bytes, 1024, &BINARY)
+        }
     }
-    let mut suffix = 0;
-    while value.is_multiple_of(base) && suffix + 1 < suffixes.len() {
-        value /= base;
-        suffix += 1;
+
+    fn scaled(mut number: u64, base: u64, suffixes: &[&'static str]) -> Self {
+        if number == 0 {
+            return Self { number, suffix: "" };
+        }
+        let mut suffix = 0;
+        while number.is_multiple_of(base) && suffix + 1 < suffixes.len() {
+            number /= base;
+            suffix += 1;
+        }
+        Self { number, suffix: suffixes[suffix] }
     }
-    out.put_decimal(value);
-    out.put(suffixes[suffix].as_bytes());
+
+    /// How many bytes it takes; at most 22.
+    pub(super) fn length(self) -> u8 {
+        let digits = self.number.checked_ilog10().unwrap_or(0) + 1;
+        // Both are small.
+        digits.to_le_bytes()[0] + self.suffix.len().to_le_bytes()[0]
+    }
+
+    /// Appends it.
+    pub(super) fn push(self, out: &mut impl Out) {
+        out.put_decimal(self.number);
+        out.put(self.suffix.as_bytes());
+    }
 }
 
 /// Appends an integer in decimal.
@@ -47,11 +67,13 @@ pub(super) fn push_decimal(out: &mut impl Out, value: u64) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{push_bytes, push_cpu};
+    use super::Quantity;
 
-    fn text(push: impl Fn(&mut Vec<u8>, u64), value: u64) -> String {
+    fn text(quantity: fn(u64) -> Quantity, value: u64) -> String {
         let mut out = Vec::new();
-        push(&mut out, value);
+        let quantity = quantity(value);
+        quantity.push(&mut out);
+        assert_eq!(out.len(), usize::from(quantity.length()));
         String::from_utf8(out).unwrap()
     }
 
@@ -90,7 +112,7 @@ mod tests {
             (2_000_000_000_000, "2k"),
             (u64::MAX, "18446744073709551615n"),
         ] {
-            assert_eq!(text(push_cpu, nanocores), expected);
+            assert_eq!(text(Quantity::cpu, nanocores), expected);
         }
         for (bytes, expected) in [
             (0, "0"),
@@ -104,7 +126,7 @@ mod tests {
             (1 << 60, "1Ei"),
             (u64::MAX, "18446744073709551615"),
         ] {
-            assert_eq!(text(push_bytes, bytes), expected);
+            assert_eq!(text(Quantity::bytes, bytes), expected);
         }
     }
 
@@ -112,10 +134,10 @@ mod tests {
         #[test]
         fn keeps_the_value_and_no_larger_suffix_would(digits in any::<u64>(), shift in 0_u32..64, thousands in 0_u32..6) {
             let value = (digits >> shift).saturating_mul(1000_u64.pow(thousands));
-            let cpu = text(push_cpu, value);
+            let cpu = text(Quantity::cpu, value);
             prop_assert_eq!(nano(&cpu), u128::from(value));
             prop_assert!(cpu == "0" || !cpu.trim_end_matches(|c: char| c.is_ascii_alphabetic()).ends_with("000"));
-            let bytes = text(push_bytes, value);
+            let bytes = text(Quantity::bytes, value);
             prop_assert_eq!(nano(&bytes), u128::from(value) * 1_000_000_000);
         }
     }

@@ -18,7 +18,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
     pipeline::load(stand.ours()?, &built)?;
     pipeline::install_with(&stand.client, &helm, &built, &["csrApproval.enabled=true"])?;

@@ -30,7 +30,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 fn prepare(stand: &Stand) -> Result<()> {
-    pipeline::load(stand.ours()?, &images::project(&stand.progress)?)?;
+    pipeline::load(stand.ours()?, &images::for_scenarios(&stand.progress)?)?;
     install(stand, &[QUICK])?;
     let spec = json!({"metricsCore": {"replicas": 2}});
     stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
@@ -38,7 +38,7 @@ fn prepare(stand: &Stand) -> Result<()> {
 }
 
 fn install(stand: &Stand, values: &[&str]) -> Result<()> {
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
     pipeline::install_with(&stand.client, &helm, &built, values)?;
     Ok(())

@@ -30,7 +30,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
     pipeline::load(stand.ours()?, &built)?;
     pipeline::install_with(&stand.client, &helm, &built, &[])?;
@@ -102,7 +102,7 @@ fn story(stand: &Stand) -> Result<()> {
     let missing = wait_for(client, "CertificatesReady", ("False", "PermissionMissing"))?;
     check!(missing.contains("frontProxy.enabled=true"), "no remedy: {missing}");
     let helm = binaries::helm(&stand.progress)?;
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     pipeline::install_with(client, &helm, &built, &["frontProxy.enabled=true"])?;
     let issued = wait_for(client, "CertificatesReady", ("True", "AsExpected"))?;
     check!(issued.contains("metrics-core-front-proxy-flags"), "the flags are not named: {issued}");

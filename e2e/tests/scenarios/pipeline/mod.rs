@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn add(suite: &mut Suite) {
     // One cluster where all is well and nobody disturbs it…
-    let calm = suite.group_with("pipeline", Vec::new(), Some(prepare));
+    let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
     suite.add(&calm, "a_settled_operator_is_quiet", Needs::OurCluster, quiet::a_settled_operator_is_quiet);
     answers::add(suite, &calm);
     autoscaling::add(suite, &calm);
@@ -61,23 +61,28 @@ pub fn add(suite: &mut Suite) {
 
 /// The same with a nanny that is quick.
 fn prepare_sized(stand: &Stand) -> Result<()> {
-    install(stand, &nanny::spec())
+    install(stand, &nanny::spec(), &pipeline::idle_deployment(LOAD))
 }
 
 /// Installs the pipeline and waits until it is Ready.
 fn prepare(stand: &Stand) -> Result<()> {
-    install(stand, &json!({}))
+    install(stand, &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
-fn install(stand: &Stand, spec: &Value) -> Result<()> {
+/// The same with something to scale.
+fn prepare_busy(stand: &Stand) -> Result<()> {
+    install(stand, &json!({}), &pipeline::busy_deployment(LOAD))
+}
+
+fn install(stand: &Stand, spec: &Value, load: &str) -> Result<()> {
     let cluster = stand.ours()?;
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
     pipeline::load(cluster, &built)?;
     pipeline::install(&stand.client, &helm, &built)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
     stand.client.apply(&namespace.to_string())?;
-    stand.client.apply(&pipeline::busy_deployment(LOAD))?;
+    stand.client.apply(load)?;
     stand.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
     ready(&stand.client)
 }

@@ -30,7 +30,7 @@ pub fn add(suite: &mut Suite) {
 }
 
 fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let helm = binaries::helm(&stand.progress)?;
     pipeline::load(stand.ours()?, &built)?;
     pipeline::install_with(&stand.client, &helm, &built, &COMPRESSED)?;
@@ -245,7 +245,7 @@ fn take_over(stand: &Stand) -> Result<()> {
     let missing = client.wait_for_condition(&["mp", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
     check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
     let helm = binaries::helm(&stand.progress)?;
-    let built = images::project(&stand.progress)?;
+    let built = images::for_scenarios(&stand.progress)?;
     let grant = [&COMPRESSED[..], &["servingSecret=company"]].concat();
     pipeline::install_with(client, &helm, &built, &grant)?;
 

@@ -254,7 +254,7 @@ fn a_stream_has_its_initial_events(stand: &Stand) -> Result<()> {
 
 fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
     ready(&stand.client)?;
-    let pods = stand.client.get(&["-n", LOAD, "pods", "-l", "app=busy"])?;
+    let pods = stand.client.get(&["-n", LOAD, "pods"])?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap_or_default();
     let key = format!("{LOAD}/{pod}");
     let watchers: Vec<_> =

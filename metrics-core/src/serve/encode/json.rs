@@ -4,7 +4,7 @@ use super::{IncludeObject, Shape};
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
-use crate::serve::quantity::{push_bytes, push_cpu, push_decimal};
+use crate::serve::quantity::{Quantity, push_decimal};
 use crate::serve::resource::{Resource, Row};
 use crate::serve::{duration, timestamp};
 
@@ -205,12 +205,12 @@ fn labels(out: &mut Vec<u8>, labels: &Labels) {
 
 fn usage(out: &mut Vec<u8>, shape: &Shape, usage: Usage) {
     out.extend_from_slice(b"\"usage\":{\"cpu\":\"");
-    push_cpu(out, usage.cpu_nanocores);
+    Quantity::cpu(usage.cpu_nanocores).push(out);
     out.extend_from_slice(b"\",\"memory\":\"");
-    push_bytes(out, usage.memory_bytes);
+    Quantity::bytes(usage.memory_bytes).push(out);
     if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
         out.extend_from_slice(b"\",\"swap\":\"");
-        push_bytes(out, bytes);
+        Quantity::bytes(bytes).push(out);
     }
     out.extend_from_slice(b"\"}");
 }
@@ -251,15 +251,15 @@ fn table_row(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_
     out.extend_from_slice(b"{\"cells\":[");
     string(out, row.key().1);
     out.extend_from_slice(b",\"");
-    push_cpu(out, usage.cpu_nanocores);
+    Quantity::cpu(usage.cpu_nanocores).push(out);
     out.extend_from_slice(b"\",\"");
-    push_bytes(out, usage.memory_bytes);
+    Quantity::bytes(usage.memory_bytes).push(out);
     out.extend_from_slice(b"\",\"");
     duration::push(out, row.interval().1);
     if shape.swap {
         out.extend_from_slice(b"\",\"");
         match usage.swap_bytes {
-            Some(bytes) => push_bytes(out, bytes),
+            Some(bytes) => Quantity::bytes(bytes).push(out),
             None => out.extend_from_slice(UNKNOWN),
         }
     }

@@ -6,7 +6,7 @@ use super::out::{Count, Out};
 use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
-use crate::serve::quantity::{push_bytes, push_cpu};
+use crate::serve::quantity::Quantity;
 use crate::serve::resource::Row;
 use crate::serve::timestamp;
 
@@ -14,8 +14,8 @@ use crate::serve::timestamp;
 const MAGIC: &[u8] = b"k8s\0";
 
 /// Wire types.
-const VARINT: u64 = 0;
-const LENGTH_DELIMITED: u64 = 2;
+const VARINT: u8 = 0;
+const LENGTH_DELIMITED: u8 = 2;
 
 /// A document: the envelope `runtime.Unknown` (typeMeta 1, raw 2) around a body.
 pub(in crate::serve) fn enveloped(api_version: &str, kind: &str, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -181,19 +181,23 @@ fn time(out: &mut impl Out, nanoseconds: i64) {
 }
 
 /// A map from resource name to `Quantity` (string 1).
-fn usage(out: &mut impl Out, field: u64, shape: &Shape, usage: Usage) {
-    quantity(out, field, "cpu", |out| push_cpu(out, usage.cpu_nanocores));
-    quantity(out, field, "memory", |out| push_bytes(out, usage.memory_bytes));
+fn usage(out: &mut impl Out, field: u8, shape: &Shape, usage: Usage) {
+    quantity(out, field, *b"\x0a\x03cpu\x12", Quantity::cpu(usage.cpu_nanocores));
+    quantity(out, field, *b"\x0a\x06memory\x12", Quantity::bytes(usage.memory_bytes));
     if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
-        quantity(out, field, "swap", |out| push_bytes(out, bytes));
+        quantity(out, field, *b"\x0a\x04swap\x12", Quantity::bytes(bytes));
     }
 }
 
-fn quantity<O: Out>(out: &mut O, field: u64, resource: &str, digits: impl FnOnce(&mut O)) {
-    message(out, field, |out| {
-        string(out, 1, resource);
-        message(out, 2, |out| message(out, 1, digits));
-    });
+/// An entry of that map. `head` is what stands before the quantity's length: the resource's name (key 1) and the tag of
+/// the value 2. Half of a list is such entries, and so they are written with their lengths, which are all of one byte,
+/// instead of measured when they are written.
+fn quantity<const N: usize>(out: &mut impl Out, field: u8, head: [u8; N], quantity: Quantity) {
+    let length = quantity.length();
+    out.put(&[field << 3 | LENGTH_DELIMITED, N.to_le_bytes()[0] + 3 + length]);
+    out.put(&head);
+    out.put(&[length + 2, 1 << 3 | LENGTH_DELIMITED, length]);
+    quantity.push(out);
 }
 
 /// Appends a field that holds a message, or bytes.
@@ -225,8 +229,8 @@ pub(in crate::serve) fn integer(out: &mut impl Out, field: u64, value: i64) {
     }
 }
 
-fn tag(out: &mut impl Out, field: u64, wire_type: u64) {
-    varint(out, field << 3 | wire_type);
+fn tag(out: &mut impl Out, field: u64, wire_type: u8) {
+    varint(out, field << 3 | u64::from(wire_type));
 }
 
 fn varint(out: &mut impl Out, mut value: u64) {

@@ -252,25 +252,42 @@ fn in_vain(stand: &Stand) -> Result<()> {
     empty(stand)
 }
 
-/// The size changes while a rollout is under way: old and new pods get it in place, by no further rollout.
+/// The size changes while a rollout is under way, which waits for a node: old and new pods get it in place, by no
+/// further rollout.
 fn a_size_that_changes_in_a_rollout_is_in_place(stand: &Stand) -> Result<()> {
     let client = &stand.client;
     settle(client)?;
     let old = pod(client)?;
     let before = revision(client)?;
-    while_answering(stand, || {
-        add_nodes(client)?;
-        // The size follows five seconds after the last node; the new pod takes longer to be ready.
-        thread::sleep(Duration::from_secs(2));
+    let node = &stand.ours()?.node().name;
+    client.run(&["cordon", node])?;
+    let changed = while_answering(stand, || {
         patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
-        let is_new_and_large = |pod: &Value| {
-            pod["metadata"]["uid"] != old["metadata"]["uid"] && resources(pod)["requests"]["memory"] == LARGE
-        };
-        let new = only_pod(client, PATIENCE, is_new_and_large)?;
+        let waiting = new_pod_waits(client, &old)?;
+        check!(resources(&waiting)["requests"]["memory"] == SMALL, "{}", resources(&waiting));
+        add_nodes(client)?;
+        let both = client.wait_for("both pods are to have the new size", UP + PROMPT, |client| {
+            let pods = pods(client)?;
+            let sizes: Vec<_> = pods.iter().map(|pod| resources(pod)["requests"]["memory"].clone()).collect();
+            if sizes.len() == 2 && sizes.iter().all(|size| size == LARGE) {
+                Ok(pods)
+            } else {
+                Err(format!("{sizes:?}").into())
+            }
+        })?;
+        check!(both.iter().any(|pod| pod["metadata"]["uid"] == waiting["metadata"]["uid"]), "a third pod");
+        let (large, _) = wait_for_memory(client, LARGE, PROMPT)?;
+        check_same_pod(&old, &large)?;
+        client.run(&["uncordon", node])?;
+        let is_new = |pod: &Value| pod["metadata"]["uid"] == waiting["metadata"]["uid"];
+        let new = only_pod(client, PATIENCE, is_new)?;
         let (after, _) = wait_for_memory(client, LARGE, PROMPT)?;
         check_same_pod(&new, &after)?;
         is_served(client)
-    })?;
+    });
+    // Whatever came of it: the scenarios behind this one need the node.
+    client.run(&["uncordon", node])?;
+    changed?;
     let after = revision(client)?;
     check!(after == before + 1, "{} rollouts instead of one", after - before);
     let memory = &template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"];
