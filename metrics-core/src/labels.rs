@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 /// Labels ordered by key, each key once. Pods of one template may share one value behind an `Arc`.
 ///
-/// Two allocations whatever their number: there are some for every node and every template of pods.
+/// Three allocations whatever their number: there are some for every node and every template of pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     /// Keys and values as the members of a JSON object, but for escapes: `"a":"1","b":"2"`. Lists are full of labels,
     /// and so they are copied instead of written.
     text: Box<str>,
+    /// The same as entries of a map in protobuf.
+    entries: Box<[u8]>,
     /// Where each key and its value end in it.
     ends: Box<[(u32, u32)]>,
     /// Whether a key or value has characters that Kubernetes does not allow in labels, which may need an escape.
@@ -45,17 +47,6 @@ impl Labels {
         (0..self.ends.len()).map(|at| self.at(at))
     }
 
-    /// The lengths of each key and its value, in bytes, without a look at them.
-    pub fn lengths(&self) -> impl Iterator<Item = (usize, usize)> {
-        let mut start = 1;
-        self.ends.iter().map(move |(key, value)| {
-            let (key, value) = (*key as usize, *value as usize);
-            let lengths = (key - start, value - key - COLON.len());
-            start = value + COMMA.len();
-            lengths
-        })
-    }
-
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -66,6 +57,12 @@ impl Labels {
     #[must_use]
     pub fn json_members(&self) -> Option<&str> {
         (!self.irregular).then_some(&self.text)
+    }
+
+    /// The field `labels` (11) of `ObjectMeta` in protobuf.
+    #[must_use]
+    pub fn protobuf_field(&self) -> &[u8] {
+        &self.entries
     }
 
     fn at(&self, at: usize) -> (&str, &str) {
@@ -82,6 +79,7 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
             labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let mut text = String::new();
         let mut ends = Vec::with_capacity(ordered.len());
+        let mut entries = Vec::new();
         let mut irregular = false;
         for (key, value) in ordered {
             let key_start = text.len() + if ends.is_empty() { 1 } else { COMMA.len() };
@@ -95,13 +93,39 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
             text.push_str(COLON);
             text.push_str(&value);
             ends.push((key_end, value_end));
+            push_entry(&mut entries, &key, &value);
             irregular |= !(is_regular(&key) && is_regular(&value));
         }
         if !ends.is_empty() {
             text.push('"');
         }
-        Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice(), irregular }
+        let entries = entries.into_boxed_slice();
+        Self { text: text.into_boxed_str(), entries, ends: ends.into_boxed_slice(), irregular }
     }
+}
+
+/// Appends an entry of a map: key 1 and value 2, each unless it is empty.
+fn push_entry(out: &mut Vec<u8>, key: &str, value: &str) {
+    const FIELD: u8 = 11 << 3 | 2;
+    let mut entry = Vec::with_capacity(key.len() + value.len() + 8);
+    for (tag, text) in [(1 << 3 | 2, key), (2 << 3 | 2, value)] {
+        if !text.is_empty() {
+            entry.push(tag);
+            push_varint(&mut entry, text.len());
+            entry.extend_from_slice(text.as_bytes());
+        }
+    }
+    out.push(FIELD);
+    push_varint(out, entry.len());
+    out.extend(entry);
+}
+
+fn push_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// Whether all characters are such as labels have (Kubernetes, "Labels and Selectors").
@@ -127,10 +151,18 @@ mod tests {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         assert_eq!(of(&[("a", "1"), ("b", "2")]), of(&[("b", "2"), ("a", "1")]));
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]), "the border between key and value counts");
-        let lengths = of(&[("a", "bc"), ("", "x"), ("tier", "")]).lengths().collect::<Vec<_>>();
-        assert_eq!(lengths, [(0, 1), (1, 2), (4, 0)]);
         assert_eq!(of(&[("", "x")]).get(""), Some("x"));
         assert!(of(&[]).is_empty() && of(&[]) == Labels::default());
+    }
+
+    #[test]
+    fn protobuf_has_an_entry_for_each() {
+        let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
+        let short = of(&[("tier", ""), ("a", "bc"), ("", "x")]);
+        assert_eq!(short.protobuf_field(), b"\x5a\x03\x12\x01x\x5a\x07\x0a\x01a\x12\x02bc\x5a\x06\x0a\x04tier");
+        let long = of(&[("a", &"v".repeat(300))]);
+        assert_eq!(long.protobuf_field()[..9], *b"\x5a\xb2\x02\x0a\x01a\x12\xac\x02");
+        assert_eq!(long.protobuf_field().len(), 9 + 300);
     }
 
     #[test]

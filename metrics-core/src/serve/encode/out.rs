@@ -1,7 +1,5 @@
 //! Where an encoding goes.
 
-use crate::labels::Labels;
-
 /// Takes an encoding: its bytes, or only how many there are.
 pub(in crate::serve) trait Out: Sized {
     /// Appends bytes.
@@ -12,9 +10,6 @@ pub(in crate::serve) trait Out: Sized {
 
     /// Appends an integer in decimal.
     fn put_decimal(&mut self, value: u64);
-
-    /// Appends labels as entries of a map in the field whose tag is one byte, as `entry` appends one.
-    fn put_labels(&mut self, labels: &Labels, entry: impl Fn(&mut Self, &str, &str));
 
     /// Appends what `body` appends, behind its length as a varint. Of the length, `expected` is the number of bytes:
     /// if it has another, the body is moved.
@@ -32,10 +27,6 @@ impl Out for Vec<u8> {
 
     fn put_decimal(&mut self, value: u64) {
         self.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-
-    fn put_labels(&mut self, labels: &Labels, entry: impl Fn(&mut Self, &str, &str)) {
-        labels.iter().for_each(|(key, value)| entry(self, key, value));
     }
 
     fn put_counted(&mut self, expected: usize, body: impl FnOnce(&mut Self)) {
@@ -81,15 +72,6 @@ impl Out for Count {
 
     fn put_decimal(&mut self, value: u64) {
         self.0 += value.checked_ilog10().unwrap_or(0) as usize + 1;
-    }
-
-    // The text, which lies elsewhere in memory, need not be read for its length.
-    fn put_labels(&mut self, labels: &Labels, _: impl Fn(&mut Self, &str, &str)) {
-        let string = |length: usize| if length == 0 { 0 } else { 1 + varint_length(length as u64) + length };
-        for (key, value) in labels.lengths() {
-            let entry = string(key) + string(value);
-            self.0 += 1 + varint_length(entry as u64) + entry;
-        }
     }
 
     fn put_counted(&mut self, _: usize, body: impl FnOnce(&mut Self)) {

@@ -3,7 +3,6 @@
 
 use super::Shape;
 use super::out::{Count, Out};
-use crate::labels::Labels;
 use crate::rows::Usage;
 use crate::serve::negotiate::{MetaVersion, View};
 use crate::serve::quantity::Quantity;
@@ -161,17 +160,7 @@ fn metadata(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
         string(out, 3, namespace);
         resource_version(out, 6, row.version());
         message(out, 8, |out| time(out, shape.created_ns));
-        labels(out, row.labels());
-    });
-}
-
-/// A map is repeated entries of key 1 and value 2.
-fn labels(out: &mut impl Out, labels: &Labels) {
-    out.put_labels(labels, |out, key, value| {
-        message(out, 11, |out| {
-            string(out, 1, key);
-            string(out, 2, value);
-        });
+        out.put(row.labels().protobuf_field());
     });
 }
 
