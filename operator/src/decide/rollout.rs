@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use super::conditions::actual;
-use crate::nanny::resize::{Refusal, RefusalKind, Refusals, asked, is_alive, same};
+use crate::nanny::resize::{Refusal, RefusalKind, Refusals, asked, has, is_alive, same};
 
 /// So long a new pod waits for a node whose port is free; one that ends may still hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,8 +76,8 @@ pub fn unplaced(pod: &Pod) -> Option<&PodCondition> {
 fn is_too_large_for(new: &Pod, old: &Pod, refusals: &Refusals) -> bool {
     let Some(new) = asked(new) else { return false };
     let refused = |refusal: &Refusal| refusal.kind == RefusalKind::Infeasible && same(&refusal.wanted, new);
-    let has = actual(old).is_some_and(|actual| same(actual, new));
-    let waits = !has && unplaced(old).is_none() && asked(old).is_some_and(|old| same(old, new));
+    let got = actual(old).is_some_and(|actual| has(actual, new));
+    let waits = !got && unplaced(old).is_none() && asked(old).is_some_and(|old| has(old, new));
     waits || refusals.get(old.metadata.uid.as_deref().unwrap_or_default()).is_some_and(refused)
 }
 

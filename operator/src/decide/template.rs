@@ -17,7 +17,7 @@ use super::rollout::{Order, unplaced};
 use super::{DecideError, Sizing};
 use crate::apply::differences;
 use crate::nanny::Size;
-use crate::nanny::resize::{Obstacle, Standing, grows, is_alive, same, same_shape, standing};
+use crate::nanny::resize::{Obstacle, Standing, grows, has, is_alive, same, same_shape, standing};
 use crate::observe::Observed;
 use crate::owned::{FIELD_MANAGER, METRICS_CORE, Owned};
 
@@ -81,12 +81,15 @@ pub(super) fn decide(
     let is_kept = is_owned
         && same_shape(&kept.resources, &wanted.resources)
         && !makes_new_pods(context, observed, object, &deployment)?;
-    let must = obstacle(observed, &wanted.resources, now).is_some();
+    let is_made = is_kept && is_rolled_out(object, &deployment);
+    // Pods that have another shape as soon as they are made get it from somebody else, and others would get it too.
+    let must = obstacle(observed, &wanted.resources, now)
+        .is_some_and(|(obstacle, _)| !(is_made && obstacle == Obstacle::Shape));
     if is_kept && !must {
         return Ok(kept);
     }
     // The pods were resized since they were made: the template has the size already, and they can't get it.
-    let made = is_kept && same(&kept.resources, &wanted.resources) && is_rolled_out(object, &deployment);
+    let made = is_made && same(&kept.resources, &wanted.resources);
     Ok(Template { again: kept.again != made, ..wanted })
 }
 
@@ -144,10 +147,12 @@ fn obstacle(
     now: Timestamp,
 ) -> Option<(Obstacle, ResourceRequirements)> {
     observed.pods.iter().filter(|pod| is_alive(pod)).find_map(|pod| {
-        let has = actual(pod).cloned().unwrap_or_default();
+        let now_has = actual(pod).cloned().unwrap_or_default();
         match standing(pod, wanted, &observed.refusals, now) {
-            Standing::Blocked { obstacle: Obstacle::Shape, .. } => Some((Obstacle::Shape, has)),
-            Standing::Blocked { obstacle, patient: false } if grows(&has, wanted) => Some((obstacle, has)),
+            Standing::Blocked { obstacle: Obstacle::Shape, .. } => Some((Obstacle::Shape, now_has)),
+            Standing::Blocked { obstacle, patient: false } if grows(&now_has, wanted) => {
+                Some((obstacle, now_has))
+            }
             _ => None,
         }
     })
@@ -171,7 +176,7 @@ fn taken_back(
         observed.pods.iter().filter(|pod| is_alive(pod)).partition(|pod| unplaced(pod).is_some());
     let is_sized = |pod: &&Pod| {
         standing(pod, wanted, &observed.refusals, now) == Standing::Sized
-            && actual(pod).is_some_and(|actual| same(actual, wanted))
+            && actual(pod).is_some_and(|actual| has(actual, wanted))
     };
     let enough =
         usize::try_from(context.spec.metrics_core.replicas).is_ok_and(|replicas| old.len() >= replicas);

@@ -105,8 +105,8 @@ pub fn asked(pod: &Pod) -> Option<&ResourceRequirements> {
 pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, now: Timestamp) -> Standing {
     let none = ResourceRequirements::default();
     let asked = asked(pod).unwrap_or(&none);
-    if !same(asked, wanted) {
-        if !same_shape(asked, wanted) {
+    if !has(asked, wanted) {
+        if !same_shape(asked, &overlaid(asked, wanted)) {
             return Standing::Blocked { obstacle: Obstacle::Shape, patient: false };
         }
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
@@ -167,7 +167,7 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
     match container.and_then(|container| container.resources.as_ref()) {
         // Not started yet, or by a kubelet that does not tell.
         None => Standing::Sized,
-        Some(actual) if same(actual, wanted) => Standing::Sized,
+        Some(actual) if has(actual, wanted) => Standing::Sized,
         Some(_) => Standing::Underway,
     }
 }
@@ -186,6 +186,27 @@ fn same_amounts(a: Option<&Amounts>, b: Option<&Amounts>) -> bool {
     let (a, b) = (a.unwrap_or(&empty), b.unwrap_or(&empty));
     a.len() == b.len()
         && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same_quantity(&value.0, &other.0)))
+}
+
+/// Whether a pod has the wanted amounts. What it has besides is not ours: a LimitRange or an admission webhook adds to
+/// each pod what its template does not name.
+#[must_use]
+pub fn has(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> bool {
+    same(resources, &overlaid(resources, wanted))
+}
+
+/// What becomes of resources when the wanted ones are applied to them.
+fn overlaid(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> ResourceRequirements {
+    let over = |below: &Option<Amounts>, above: &Option<Amounts>| {
+        let mut amounts = below.clone().unwrap_or_default();
+        amounts.extend(above.clone().unwrap_or_default());
+        Some(amounts)
+    };
+    ResourceRequirements {
+        requests: over(&resources.requests, &wanted.requests),
+        limits: over(&resources.limits, &wanted.limits),
+        ..resources.clone()
+    }
 }
 
 /// Whether a pod may go from one to the other in its life: the QoS class stays, and nothing is added or taken away.

@@ -104,6 +104,26 @@ fn the_qos_class_and_the_set_of_limits_are_fixed() {
 }
 
 #[test]
+fn what_admission_adds_is_not_ours() {
+    let with = |cpu: &str, memory: &str, cpu_limit: &str| -> ResourceRequirements {
+        serde_json::from_value(json!({
+            "requests": { "cpu": cpu, "memory": memory, "ephemeral-storage": "1Gi" },
+            "limits": { "cpu": cpu_limit, "memory": memory, "ephemeral-storage": "1Gi" },
+        }))
+        .expect("resources")
+    };
+    let (small, large) = (with("20m", "64Mi", "1"), with("40m", "128Mi", "1"));
+    assert_eq!(of(&pod(&small, &small, json!([])), &resources("40m", "128Mi")), Standing::Unasked);
+    assert_eq!(of(&pod(&large, &small, json!([])), &resources("40m", "128Mi")), Standing::Underway);
+    assert_eq!(of(&pod(&large, &large, json!([])), &resources("40m", "128Mi")), Standing::Sized);
+    // But a pod whose limits equal its requests can't get others that do not.
+    let mut guaranteed = resources("20m", "64Mi");
+    guaranteed.limits.clone_from(&guaranteed.requests);
+    let blocked = of(&pod(&guaranteed, &guaranteed, json!([])), &resources("40m", "128Mi"));
+    assert!(matches!(blocked, Standing::Blocked { obstacle: Obstacle::Shape, .. }), "{blocked:?}");
+}
+
+#[test]
 fn growth_is_told_from_shrinking() {
     let (small, large) = (resources("20m", "64Mi"), resources("20m", "128Mi"));
     assert!(grows(&small, &large) && !grows(&large, &small) && !grows(&small, &small));
