@@ -1,14 +1,18 @@
 //! The status that follows from verdicts and facts, and from when things were last different.
 
+use std::collections::BTreeMap;
+
 use crds::{
     CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NannyStatus, NodesStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::decide::Problem;
 use crate::decide::conditions::Verdict;
 use crate::diagnosis::kubelets::Failing;
 use crate::observe::Pipeline;
+use crate::owned::Owned;
 use crate::pki::{self, Certificate};
 
 /// Facts beside the conditions.
@@ -24,6 +28,8 @@ pub struct Facts<'a> {
     pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
     pub failing: &'a [Failing],
+    /// What could not be written: of a certificate that is nowhere, nothing is told.
+    pub refused: Option<&'a BTreeMap<Owned, Problem>>,
 }
 
 /// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
@@ -59,7 +65,10 @@ pub fn status(
             || old.nodes.clone(),
             |facts| facts.nodes.map(|counts| nodes(counts, facts.failing)),
         ),
-        certificates: facts.map_or_else(|| old.certificates.clone(), certificates),
+        certificates: match facts {
+            Some(facts) => certificates(facts, &old.certificates.clone().unwrap_or_default()),
+            None => old.certificates.clone(),
+        },
         nanny: facts.map_or_else(|| old.nanny.clone(), |facts| facts.nanny.cloned()),
     }
 }
@@ -99,17 +108,25 @@ fn nodes((covered, total): (usize, usize), failing: &[Failing]) -> NodesStatus {
     }
 }
 
-fn certificates(facts: Facts<'_>) -> Option<CertificatesStatus> {
+fn certificates(facts: Facts<'_>, old: &CertificatesStatus) -> Option<CertificatesStatus> {
     let of = |certificate: &Certificate, renewed: bool| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
         renewal_time: renewed.then(|| Time(seconds(certificate.renewal_time()))),
     };
     let one = |certificate: &Certificate| of(certificate, true);
+    let stored = |secret: Owned, planned: Option<CertificateStatus>, old: &Option<CertificateStatus>| {
+        if facts.refused.is_some_and(|refused| refused.contains_key(&secret)) { old.clone() } else { planned }
+    };
+    let (serving, front_proxy) = (facts.certificates, facts.front_proxy);
+    let ca = serving.map(|plan| of(&plan.ca_certificate, plan.ca.is_some()));
+    let leaf = serving.map(|plan| of(&plan.serving_certificate, plan.ca.is_some()));
+    let client = front_proxy.map(|plan| one(&plan.client_certificate));
+    let front_proxy_ca = front_proxy.map(|plan| one(&plan.ca_certificate));
     let status = CertificatesStatus {
-        ca: facts.certificates.map(|plan| of(&plan.ca_certificate, plan.ca.is_some())),
-        serving: facts.certificates.map(|plan| of(&plan.serving_certificate, plan.ca.is_some())),
-        front_proxy_ca: facts.front_proxy.map(|plan| one(&plan.ca_certificate)),
-        front_proxy: facts.front_proxy.map(|plan| one(&plan.client_certificate)),
+        ca: stored(Owned::CaSecret, ca, &old.ca),
+        serving: stored(Owned::ServingSecret, leaf, &old.serving),
+        front_proxy_ca: stored(Owned::FrontProxyCaSecret, front_proxy_ca, &old.front_proxy_ca),
+        front_proxy: stored(Owned::FrontProxySecret, client, &old.front_proxy),
     };
     (status != CertificatesStatus::default()).then_some(status)
 }

@@ -311,6 +311,7 @@ impl Reconciler {
             nodes: coverage(observed),
             failing: &failing,
             nanny: nanny.as_ref(),
+            refused: Some(&outcome.problems),
         };
         let status = status(pipeline, &verdicts, Some(facts), now);
         let causes = self.causes(spec, now, &failing);

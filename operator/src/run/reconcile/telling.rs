@@ -97,7 +97,12 @@ impl Reconciler {
         plan: &Maintain,
         outcome: &Outcome,
     ) {
-        self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
+        let secrets =
+            [Owned::CaSecret, Owned::ServingSecret, Owned::FrontProxyCaSecret, Owned::FrontProxySecret];
+        // A certificate that could not be stored is nobody's.
+        if !secrets.iter().any(|secret| outcome.problems.contains_key(secret)) {
+            self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
+        }
         let mut news = Vec::new();
         if let Some(certificates) = &plan.certificates {
             news.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
