@@ -342,8 +342,11 @@ pub(super) fn known_authorities(found: &Found, current: &[Certificate], now: Tim
         authorities.into_iter().flatten().flat_map(parse).filter(|certificate| certificate.is_ca);
     // Somebody else's may be trusted as it is: a self-signed one that is no CA.
     let trusted = found.serving_ca.iter().flat_map(parse);
+    // With both Secrets gone, what the replicas still serve is known by what kube-apiserver trusts alone.
+    let all_gone = found.ca.is_none() && found.serving.is_none();
+    let bundles = found.trusted.iter().filter(|_| all_gone).flat_map(|trusted| parse(&trusted.bundle));
     let mut known: Vec<Certificate> = Vec::new();
-    for certificate in authorities.chain(trusted) {
+    for certificate in authorities.chain(trusted).chain(bundles) {
         if certificate.valid_at(now)
             && !current.contains(&certificate)
             && !known.contains(&certificate)

@@ -155,6 +155,21 @@ fn a_deleted_ca_secret_does_not_break_what_is_served() {
 }
 
 #[test]
+fn what_replicas_serve_is_trusted_when_both_secrets_are_deleted() {
+    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
+    let found = Found { trusted: vec![trusted(&first.bundle); 2], ..Found::default() };
+    let next = plan(&wanted(), &found, start() + DAY).expect("plan");
+    assert_eq!((next.serving_renewed.as_ref(), next.rollover), (Some(&Why::Missing), Rollover::Retiring));
+    assert!(trusts(&next.bundle, &first.serving_certificate));
+    assert!(trusts(&next.bundle, &next.serving_certificate));
+    // Once every replica is seen to serve the new one, the old one is trusted no more.
+    let proven = Some(next.serving_certificate.clone());
+    let settled = plan(&wanted(), &Found { proven, ..stored(&next) }, start() + DAY).expect("plan");
+    assert_eq!(settled.rollover, Rollover::Settled);
+    assert!(!trusts(&settled.bundle, &first.serving_certificate));
+}
+
+#[test]
 fn what_can_not_be_used_is_replaced_at_once() {
     let first = plan(&wanted(), &Found::default(), start()).expect("plan");
     let other = plan(&wanted(), &Found::default(), start()).expect("plan");
