@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use crds::Reason;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::owned::METRICS_CORE;
 use crate::quote::bounded;
 
 /// A container that runs for less than this is still starting.
 const STARTING: Duration = Duration::from_secs(60);
+
+/// A container that ended twice and last within this time will end again.
+const LATELY: SignedDuration = SignedDuration::from_mins(10);
 
 /// How much of what others say goes into a message.
 const MAX_QUOTE: usize = 400;
@@ -49,14 +53,36 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
             ),
         ));
     }
-    // Ours first; a container that was injected beside it may be the trouble too.
+    let since = |type_: &str| condition(type_)?.last_transition_time.as_ref().map(|time| time.0);
+    let lasts = |since: Option<Timestamp>| since.is_some_and(|since| lasts(since, now));
+    let is_late = lasts(since("PodScheduled"));
+    // Ours first; a container that was injected before or beside it may be the trouble too.
     let mut containers: Vec<_> = status.container_statuses.iter().flatten().collect();
     containers.sort_by_key(|container| container.name != METRICS_CORE);
-    containers.into_iter().filter(|container| !container.ready).find_map(|container| {
+    let injected = status.init_container_statuses.iter().flatten();
+    let of_a_container = containers.iter().copied().chain(injected).filter(|container| !container.ready);
+    let found = of_a_container.clone().find_map(|container| {
         waiting(container, name, namespace)
-            .or_else(|| crashing(container, name, namespace))
+            .or_else(|| crashing(container, name, namespace, now))
             .or_else(|| not_ready(container, name, namespace, now))
-    })
+    });
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
+    found.or_else(|| of_a_container.clone().filter(|_| is_late).find_map(|container| stuck(container, name, node, namespace)))
+        .or_else(|| {
+            let all_ready = !containers.is_empty() && containers.iter().all(|container| container.ready);
+            (all_ready && lasts(since("Ready"))).then(|| (
+                Reason::PodsNotReady,
+                format!(
+                    "Pod {name} is not ready although its container was: nothing is heard of node {node}, or a readiness gate is \
+                     not met. See `kubectl get node {node}` and `kubectl describe pod {name} --namespace {namespace}`."
+                ),
+            ))
+        })
+}
+
+/// Whether something lasts for longer than a start.
+fn lasts(since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) >= SignedDuration::try_from(STARTING).unwrap_or_default()
 }
 
 fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
@@ -88,11 +114,39 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
     }
 }
 
-fn crashing(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
+/// A container that has been waiting since long for what comes before its start: the network, a volume, or another one.
+fn stuck(container: &ContainerStatus, pod: &str, node: &str, namespace: &str) -> Option<(Reason, String)> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or("nothing");
+    Some((
+        Reason::PodsNotReady,
+        format!(
+            "Container {} of pod {pod} does not start: the kubelet of node {node} says {reason}. A volume, the pod's network, or a \
+             container before it is not ready: see the events of `kubectl describe pod {pod} --namespace {namespace}`.",
+            container.name
+        ),
+    ))
+}
+
+/// Whether a container that ended will most likely end again: a machine's restart ends each of them once.
+fn repeats(container: &ContainerStatus, last: &ContainerStateTerminated, now: Timestamp) -> bool {
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let backs_off = waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
+    let is_recent = |ended: &Time| now.duration_since(ended.0) < LATELY;
+    backs_off || (container.restart_count > 1 && last.finished_at.as_ref().is_none_or(is_recent))
+}
+
+fn crashing(
+    container: &ContainerStatus,
+    pod: &str,
+    namespace: &str,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
     let terminated = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
         state.as_ref().and_then(|state| state.terminated.clone())
     };
-    let last = terminated(&container.state).or_else(|| terminated(&container.last_state))?;
+    let earlier = || terminated(&container.last_state).filter(|last| repeats(container, last, now));
+    let last = terminated(&container.state).or_else(earlier)?;
     let ContainerStateTerminated { exit_code, reason, message, .. } = last;
     let reason = reason.unwrap_or_default();
     // The last line of a log is nearest to the end.
@@ -123,7 +177,7 @@ fn not_ready(
 ) -> Option<(Reason, String)> {
     let running = container.state.as_ref()?.running.as_ref()?;
     let started = running.started_at.as_ref()?.0;
-    if now.duration_since(started) < jiff::SignedDuration::try_from(STARTING).unwrap_or_default() {
+    if !lasts(started, now) {
         return None;
     }
     Some((
@@ -161,6 +215,57 @@ mod tests {
 
     fn worst_of(pods: &[Pod]) -> Option<(Reason, String)> {
         worst(pods, "ns", "2026-01-01T00:10:00Z".parse().expect("a time"))
+    }
+
+    #[test]
+    fn what_never_starts_and_what_is_not_heard_of_are_told() {
+        let scheduled = |at: &str, ready: &str| {
+            json!([
+                { "type": "PodScheduled", "status": "True", "lastTransitionTime": at },
+                { "type": "Ready", "status": "False", "lastTransitionTime": ready },
+            ])
+        };
+        let of = |statuses: Value, at: &str| {
+            let mut status = json!({ "phase": "Pending", "conditions": scheduled(at, at) });
+            status
+                .as_object_mut()
+                .expect("an object")
+                .extend(statuses.as_object().expect("an object").clone());
+            worst_of(&[pod(status)])
+        };
+        let one = |name: &str, ready: bool, state: Value| json!({ "name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": 0, "state": state });
+        let creating = one("metrics-core", false, json!({ "waiting": { "reason": "ContainerCreating" } }));
+        let alone = json!({ "containerStatuses": [creating] });
+        assert_eq!(of(alone.clone(), "2026-01-01T00:09:55Z"), None);
+        let (reason, says) = of(alone, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && says.contains("ContainerCreating"), "{says}");
+        let init = one("mesh-init", false, json!({ "waiting": { "reason": "CrashLoopBackOff" } }));
+        let mut init = init;
+        init["lastState"] = json!({ "terminated": { "exitCode": 7, "reason": "Error" } });
+        let before = one("metrics-core", false, json!({ "waiting": { "reason": "PodInitializing" } }));
+        let both = json!({ "containerStatuses": [before], "initContainerStatuses": [init] });
+        let (reason, says) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::CrashLoop && says.contains("mesh-init"), "{says}");
+        let well = one("metrics-core", true, json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }));
+        let silent = json!({ "containerStatuses": [well] });
+        assert_eq!(of(silent.clone(), "2026-01-01T00:09:55Z"), None);
+        let (reason, says) = of(silent, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && says.contains("nothing is heard of node"), "{says}");
+    }
+
+    #[test]
+    fn one_restart_long_ago_is_no_crash_loop() {
+        let mut status = container(
+            json!({ "running": { "startedAt": "2026-01-01T00:09:58Z" } }),
+            json!({ "terminated": { "exitCode": 255, "reason": "Unknown", "finishedAt": "2026-01-01T00:09:50Z" } }),
+        );
+        assert_eq!(worst_of(&[pod(status.clone())]).map(|(reason, _)| reason), Some(Reason::CrashLoop));
+        status["containerStatuses"][0]["restartCount"] = json!(1);
+        assert_eq!(worst_of(&[pod(status.clone())]), None);
+        status["containerStatuses"][0]["restartCount"] = json!(3);
+        status["containerStatuses"][0]["lastState"]["terminated"]["finishedAt"] =
+            json!("2025-12-31T00:00:00Z");
+        assert_eq!(worst_of(&[pod(status)]), None);
     }
 
     #[test]
