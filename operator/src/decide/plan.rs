@@ -285,7 +285,7 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
         let field = "spec.metricsCore.kubelet.tls.csrApproval";
         return Some(Power::CsrApproval.missing(field, &context.settings.namespace));
     }
-    let why = observed.approval_refused.as_ref()?;
+    let why = observed.signing_requests_refused.as_ref().or(observed.approval_refused.as_ref())?;
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(

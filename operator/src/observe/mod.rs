@@ -192,6 +192,8 @@ pub struct Observed {
     pub uncovered_since: Option<Timestamp>,
     /// Requests of kubelets for serving certificates that nobody decided on; empty unless they may be approved.
     pub signing_requests: Vec<CertificateSigningRequest>,
+    /// Why those requests can't be read, in kube-apiserver's words.
+    pub signing_requests_refused: Option<String>,
     /// Why requests that match could not be approved, in kube-apiserver's words.
     pub approval_refused: Option<String>,
     /// Which certificate the replicas serve; looked at only while a CA is being replaced.

@@ -78,6 +78,8 @@ pub struct Observer {
     nodes: Option<Nodes>,
     asked_usage: Option<Instant>,
     counted_containers: Option<Instant>,
+    /// How many nodes there were when it was last looked which of them have metrics.
+    counted_nodes: usize,
     refused: BTreeMap<String, Instant>,
     /// Where the kubelets' CA was last read from.
     kubelet_ca_of: Option<ConfigMapKey>,
@@ -110,6 +112,7 @@ impl Observer {
             nodes: None,
             asked_usage: None,
             counted_containers: None,
+            counted_nodes: 0,
             refused: BTreeMap::new(),
             kubelet_ca_of: None,
             asks_cert_manager: false,
@@ -248,9 +251,12 @@ impl Observer {
                 };
             }
             Source::SigningRequests => match self.signing_requests().await {
-                Ok(pending) => self.observed.signing_requests = pending,
+                Ok(pending) => {
+                    self.observed.signing_requests = pending;
+                    self.observed.signing_requests_refused = None;
+                }
                 Err(error) => {
-                    self.observed.approval_refused = Some(self.tolerate(source, error)?.message);
+                    self.observed.signing_requests_refused = Some(self.tolerate(source, error)?.message);
                 }
             },
             Source::Object(object) => {

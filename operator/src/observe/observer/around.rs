@@ -131,9 +131,14 @@ impl Observer {
             &self.token,
         )
         .await;
-        let uncovered = kubelets::coverage(&self.observed)
+        let coverage = kubelets::coverage(&self.observed);
+        let uncovered = coverage
+            .as_ref()
             .is_some_and(|nodes| nodes.covered + nodes.failing < nodes.total && nodes.covered > 0);
-        let since = self.observed.uncovered_since.unwrap_or_else(Timestamp::now);
+        // New nodes have no metrics for some seconds, which says nothing of those before them.
+        let total = coverage.map_or(0, |nodes| nodes.total);
+        let has_grown = total > std::mem::replace(&mut self.counted_nodes, total);
+        let since = self.observed.uncovered_since.filter(|_| !has_grown).unwrap_or_else(Timestamp::now);
         self.observed.uncovered_since = uncovered.then_some(since);
     }
 
