@@ -112,7 +112,16 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
     let recent = |age: &Option<SignedDuration>| age.filter(|age| *age <= RECENT);
     let accepted = recent(&symptoms.accepted);
     let since_accepted = |age: SignedDuration| accepted.is_none_or(|accepted| age < accepted);
-    let refused = symptoms.refused.as_ref().filter(|(_, _, age)| *age <= RECENT && since_accepted(*age));
+    // Of several kube-apiservers, one that is accepted says nothing of another that is not.
+    let of_another = |refused: &Option<String>| {
+        let accepted = symptoms.accepted_client.as_ref().and_then(|client| client.client.as_ref());
+        let differ = refused.as_ref().zip(accepted).is_some_and(|(refused, accepted)| refused != accepted);
+        differ && symptoms.words().contains("401")
+    };
+    let refused = symptoms
+        .refused
+        .as_ref()
+        .filter(|(_, example, age)| *age <= RECENT && (since_accepted(*age) || of_another(&example.client)));
     let anonymous = recent(&symptoms.anonymous).filter(|age| since_accepted(*age));
     if let Some((cause, example, age)) = refused
         && anonymous.is_none_or(|anonymous| *age <= anonymous)

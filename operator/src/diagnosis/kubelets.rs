@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::network_policy::{self, Direction, Verdict};
 use super::{Cause, Facts, Weight};
-use crate::decide::objects::selector;
 use crate::observe::Observed;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::quote::quote;
@@ -232,9 +231,14 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
 fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
     match cause {
         ScrapeCause::Timeout | ScrapeCause::Unreachable => {
-            let Some(policies) = &facts.observed.network_policies else { return String::new() };
+            // They do not hold for pods on the node's network.
+            let on_node = facts.spec.metrics_core.scheduling.host_network;
+            let Some(policies) = facts.observed.network_policies.as_ref().filter(|_| !on_node) else {
+                return String::new();
+            };
             let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
-            match network_policy::judge(policies, &selector(), Direction::Egress, (port, None)) {
+            match network_policy::judge(policies, &super::pod_labels(facts), Direction::Egress, (port, None))
+            {
                 Verdict::Open => {
                     format!("No NetworkPolicy in namespace {} holds it back.", facts.namespace)
                 }

@@ -12,9 +12,12 @@ mod network_policy;
 pub mod path;
 mod symptoms;
 
+use std::collections::BTreeMap;
+
 use crds::{MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
+use crate::decide::objects::selector;
 use crate::observe::Observed;
 use crate::quote::quote;
 
@@ -117,6 +120,11 @@ fn said(facts: Facts<'_>, words: &str) -> String {
         }
     }
     quote(&said)
+}
+
+/// The labels of the pods of metrics-core: those they bear, as a policy may select by any of them.
+fn pod_labels(facts: Facts<'_>) -> BTreeMap<String, String> {
+    facts.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
 }
 
 /// Judges the way of a request, in its order.

@@ -5,7 +5,6 @@ use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, Verdict};
 use super::{Cause, Facts, Symptoms};
-use crate::decide::objects::selector;
 use crate::decide::objects::service::PORT_NAME;
 use crate::observe::ReportError;
 use crate::owned::{METRICS_CORE, Owned};
@@ -130,8 +129,10 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     } else {
         ""
     };
-    let policies = facts.observed.network_policies.as_ref().map(|policies| {
-        network_policy::judge(policies, &selector(), Direction::Ingress, (port, Some(PORT_NAME)))
+    let on_node = facts.spec.metrics_core.scheduling.host_network;
+    let policies = facts.observed.network_policies.as_ref().filter(|_| !on_node).map(|policies| {
+        let labels = super::pod_labels(facts);
+        network_policy::judge(policies, &labels, Direction::Ingress, (port, Some(PORT_NAME)))
     });
     let admit = |names: &[String]| {
         format!(
@@ -166,6 +167,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
                     " No NetworkPolicy in namespace {} keeps it out, so it is not that.",
                     facts.namespace
                 ),
+                None if on_node => " NetworkPolicies do not hold for pods on the node's network.".to_owned(),
                 None => " NetworkPolicies could not be read.".to_owned(),
             };
             Cause::fault(
