@@ -18,10 +18,17 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
         "--set",
         "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true,certManager.enabled=true",
     ];
-    for values in [&[] as &[&str], &everything] {
+    for (namespace, values) in
+        [("default", &[] as &[&str]), ("default", &everything), ("kube-system", &everything)]
+    {
         let mut template = stand.client.command(&helm);
         template.args(["template", "metrics-pipeline"]).arg(pipeline::chart());
-        let rendered = command::output(template.args(["--namespace", "default"]).args(values))?;
+        let rendered = command::output(template.args(["--namespace", namespace]).args(values))?;
+        let mut named: Vec<_> = rendered.split("\n---").filter_map(identity).collect();
+        let count = named.len();
+        named.sort();
+        named.dedup();
+        check!(count > 8 && named.len() == count, "in {namespace} two objects have one name: {named:?}");
         stand.client.with_manifest(&["apply", "--dry-run=server"], &rendered)?;
         check!(
             !rendered.contains("cluster-admin") && !rendered.contains("escalate"),
@@ -33,4 +40,13 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
     let refused = command::output(&mut wrong).map_or_else(|error| error.to_string(), |_| "accepted".into());
     check!(refused.contains("replicas"), "a wrong value is not refused by name: {refused}");
     Ok(())
+}
+
+/// Kind, namespace and name of a rendered object.
+fn identity(document: &str) -> Option<[String; 3]> {
+    let of = |field: &str| {
+        let line = document.lines().find_map(|line| line.strip_prefix(field));
+        line.map(|value| value.trim().to_owned())
+    };
+    Some([of("kind:")?, of("  namespace:").unwrap_or_default(), of("  name:")?])
 }
