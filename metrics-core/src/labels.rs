@@ -159,7 +159,10 @@ mod tests {
     fn protobuf_has_an_entry_for_each() {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         let short = of(&[("tier", ""), ("a", "bc"), ("", "x")]);
-        assert_eq!(short.protobuf_field(), b"\x5a\x03\x12\x01x\x5a\x07\x0a\x01a\x12\x02bc\x5a\x06\x0a\x04tier");
+        assert_eq!(
+            short.protobuf_field(),
+            b"\x5a\x03\x12\x01x\x5a\x07\x0a\x01a\x12\x02bc\x5a\x06\x0a\x04tier"
+        );
         let long = of(&[("a", &"v".repeat(300))]);
         assert_eq!(long.protobuf_field()[..9], *b"\x5a\xb2\x02\x0a\x01a\x12\xac\x02");
         assert_eq!(long.protobuf_field().len(), 9 + 300);
