@@ -177,7 +177,7 @@ fn two_bodies_make_rows_in_order() {
     assert_eq!(bench.pods(None, Some(("n", "p1")), 9), ["n/p2: x=200 y=100"]);
     assert_eq!(bench.lookup("n/p2"), Lookup::Found);
     let mut nodes = Vec::new();
-    bench.store.nodes(None, &mut |row| {
+    bench.store.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
         assert_eq!(row.labels.get("node"), Some(row.name));
         nodes.push((row.name.to_owned(), row.window_ns / 1_000_000_000, row.usage.cpu_nanocores / 1_000_000));
         ControlFlow::Continue(())
