@@ -119,9 +119,14 @@ impl Rows for Observed {
         })
     }
 
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         let mut read = self.ages.reading();
-        self.rows.nodes(after, &mut |row| {
+        self.rows.nodes(after, pick, &mut |row| {
             read.sampled(row.timestamp_ns);
             visit(row)
         });
@@ -182,9 +187,14 @@ struct ObservedKeeper {
 }
 
 impl Keeper for ObservedKeeper {
-    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &mut self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         let mut read = self.ages.reading();
-        self.keeper.nodes(after, &mut |row| {
+        self.keeper.nodes(after, pick, &mut |row| {
             read.sampled(row.timestamp_ns);
             visit(row)
         });

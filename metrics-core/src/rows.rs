@@ -148,8 +148,13 @@ pub trait Rows: Send + Sync + 'static {
     /// Visits the node of this name.
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup;
 
-    /// Visits the nodes behind `after` until the visitor breaks.
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+    /// Visits the nodes behind `after` that `pick` takes, until the visitor breaks. `pick` is asked of each in order.
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    );
 
     /// Visits the pod of this namespace and name.
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup;
@@ -190,7 +195,12 @@ pub trait Rows: Send + Sync + 'static {
 /// and what it read last is not freed before it.
 pub trait Keeper: Send {
     /// The same as [`Rows::nodes`]. What is visited is kept, the row included at which the visitor breaks.
-    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+    fn nodes(
+        &mut self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    );
 
     /// The same as [`Rows::pods`]. What is visited is kept, the row included at which the visitor breaks.
     fn pods(

@@ -116,9 +116,19 @@ impl Rows for Few {
         Lookup::Found
     }
 
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        let rest = ["n1", "n2"].into_iter().filter(|name| after.is_none_or(|after| *name > after));
-        let _ = rest.map(|name| visit(&self.row(name))).find(ControlFlow::is_break);
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        for name in ["n1", "n2"].into_iter().filter(|name| after.is_none_or(|after| *name > after)) {
+            match pick(name, &self.0) {
+                Pick::Take if visit(&self.row(name)).is_break() => return,
+                Pick::Take | Pick::Skip => {}
+                Pick::End => return,
+            }
+        }
     }
 
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
@@ -186,7 +196,12 @@ impl Rows for Few {
 struct Unused;
 
 impl Keeper for Unused {
-    fn nodes(&mut self, _: Option<&str>, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &mut self,
+        _: Option<&str>,
+        _: &mut dyn FnMut(&str, &Labels) -> Pick,
+        _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         unreachable!();
     }
 

@@ -221,7 +221,9 @@ fn sample(metric: Metric, rest: &[u8], context: Context) -> Result<Sample, BadSe
     let (value, rest) = labels::word(rest);
     let value = number::float(value).ok_or(BadSeries::Value)?;
     let value = match metric {
-        Metric::Cpu | Metric::StartTime => number::truncate(value * 1e9),
+        Metric::Cpu => number::truncate(value * 1e9),
+        // A time, which may lie in the future but within what a time can be.
+        Metric::StartTime => number::truncate(value * 1e9).filter(|at| i64::try_from(*at).is_ok()),
         Metric::Memory | Metric::Swap => number::truncate(value),
     }
     .ok_or(BadSeries::Value)?;

@@ -166,6 +166,25 @@ fn a_bad_line_costs_that_series_alone_and_says_why() {
 }
 
 #[test]
+fn values_go_as_far_as_what_holds_them() {
+    let value = |line: &str| {
+        let (seen, report) = read(line, Format::Text);
+        match seen.as_slice() {
+            [Seen::Node(_, sample) | Seen::Container(.., sample)] => Ok(sample.value),
+            _ => Err(report.bad[BadSeries::Value as usize]),
+        }
+    };
+    let start = r#"container_start_time_seconds{container="c",namespace="n",pod="p"}"#;
+    assert_eq!(value("node_cpu_usage_seconds_total 1.5e10 1"), Ok(15_000_000_000_000_000_000));
+    assert_eq!(value("node_cpu_usage_seconds_total 1.9e10 1"), Err(1));
+    assert_eq!(value("node_memory_working_set_bytes 1.8e19 1"), Ok(18_000_000_000_000_000_000));
+    assert_eq!(value("node_memory_working_set_bytes 18446744073709551616 1"), Err(1));
+    assert_eq!(value("node_swap_usage_bytes 1.8e19 1"), Ok(18_000_000_000_000_000_000));
+    assert_eq!(value(&format!("{start} 9.2e9")), Ok(9_200_000_000_000_000_000));
+    assert_eq!(value(&format!("{start} 1.5e10")), Err(1));
+}
+
+#[test]
 fn skips_families_that_only_begin_alike() {
     let body = concat!(
         "container_cpu_usage_seconds_total_x{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",

@@ -65,6 +65,7 @@ enum Standing {
 struct Node {
     home: usize,
     standing: Standing,
+    /// When it was asked last, or came.
     started_ms: u64,
     /// When it is due; `None` while it is being asked.
     due_ms: Option<u64>,
@@ -79,7 +80,9 @@ pub(super) struct Schedule {
     /// How many nodes are at home at each home instant.
     load: Vec<u32>,
     nodes: HashMap<Id, Node>,
-    due: BTreeSet<(u64, Id)>,
+    /// When, and of those that are due together the longest unasked first: where places are few, whoever is dead for
+    /// long must not keep out one that failed but once.
+    due: BTreeSet<(u64, u64, Id)>,
     in_flight: [usize; 3],
     new: usize,
     failing: usize,
@@ -118,9 +121,9 @@ impl Schedule {
         self.peak = if self.new == 0 { 1 } else { self.peak.max(self.new + 1) };
         self.new += 1;
         let standing = Standing::New { tries: 0 };
-        let node = Node { home, standing, started_ms: 0, due_ms: Some(now_ms), again: false };
+        let node = Node { home, standing, started_ms: now_ms, due_ms: Some(now_ms), again: false };
         self.nodes.insert(id, node);
-        self.due.insert((now_ms, id));
+        self.due.insert((now_ms, now_ms, id));
     }
 
     /// Forgets a node. If it is being asked, its [`Self::done`] will be ignored.
@@ -131,7 +134,7 @@ impl Schedule {
         self.failing -= usize::from(node.standing == Standing::Failing);
         match node.due_ms {
             Some(due_ms) => {
-                self.due.remove(&(due_ms, id));
+                self.due.remove(&(due_ms, node.started_ms, id));
             }
             None => self.in_flight[class(node.standing)] -= 1,
         }
@@ -142,9 +145,9 @@ impl Schedule {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         match node.due_ms {
             Some(due_ms) => {
-                self.due.remove(&(due_ms, id));
+                self.due.remove(&(due_ms, node.started_ms, id));
                 node.due_ms = Some(now_ms.min(due_ms));
-                self.due.insert((now_ms.min(due_ms), id));
+                self.due.insert((now_ms.min(due_ms), node.started_ms, id));
             }
             None => node.again = true,
         }
@@ -152,7 +155,7 @@ impl Schedule {
 
     /// When [`Self::take`] next has something to give, unless a place must become free first.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        self.due.first().map(|(due_ms, _)| *due_ms)
+        self.due.first().map(|(due_ms, ..)| *due_ms)
     }
 
     /// Takes the nodes to ask now. Each is in flight until [`Self::done`] or [`Self::remove`].
@@ -165,8 +168,9 @@ impl Schedule {
         let new_per_grain = self.peak.div_ceil(grains).max(MIN_NEW_PER_GRAIN);
         let mut taken = Vec::new();
         let mut postponed = Vec::new();
-        while let Some((due_ms, id)) = self.due.first().copied().filter(|(due_ms, _)| *due_ms <= now_ms) {
-            self.due.remove(&(due_ms, id));
+        while let Some(first) = self.due.first().copied().filter(|(due_ms, ..)| *due_ms <= now_ms) {
+            self.due.remove(&first);
+            let (.., id) = first;
             let Some(node) = self.nodes.get_mut(&id) else { continue };
             let class = class(node.standing);
             let first = node.standing == Standing::New { tries: 0 };
@@ -186,7 +190,7 @@ impl Schedule {
         for id in postponed {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.due_ms = Some(next_ms);
-                self.due.insert((next_ms, id));
+                self.due.insert((next_ms, node.started_ms, id));
             }
         }
         taken
@@ -249,7 +253,7 @@ impl Schedule {
         self.new += usize::from(matches!(node.standing, Standing::New { .. }));
         self.failing += usize::from(node.standing == Standing::Failing);
         node.due_ms = Some(due_ms);
-        self.due.insert((due_ms, id));
+        self.due.insert((due_ms, node.started_ms, id));
     }
 
     /// How long a failing node is left alone.
@@ -423,6 +427,26 @@ mod tests {
             (0..1000).filter(|id| dead(*id)).filter_map(|id| play.times(id).last().copied()).collect();
         assert!(pauses.len() > 20, "jitter spreads them");
         assert!(play.max_running < MAX_NEW_IN_FLIGHT + MAX_FAILING_IN_FLIGHT + 100);
+    }
+
+    #[test]
+    fn one_that_failed_once_has_its_turn_among_hundreds_that_are_dead() {
+        const DEAD: Id = 500;
+        let took = |id: Id| if id < DEAD { 10_000 } else { 20 };
+        let mut play = Play::new(15_000, DEAD + 1);
+        play.run(START + 300_000, took, |id| id < DEAD);
+        let fails = std::cell::Cell::new(true);
+        play.run(START + 900_000, took, |id| id < DEAD || fails.replace(false));
+        assert!(!fails.get());
+        // The pause, and then a turn of all that fail.
+        let turns = u64::from(DEAD + 1).div_ceil(MAX_FAILING_IN_FLIGHT as u64);
+        let bound = 15_000 * 5 / 4 + 250 + turns * (10_000 + 250);
+        for id in 0..=DEAD {
+            let times: Vec<_> = play.times(id).into_iter().chain([900_000]).collect();
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= bound + 10_000), "{id} {times:?}");
+        }
+        let times: Vec<_> = play.times(DEAD).into_iter().filter(|at| *at > 290_000).collect();
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= bound), "{times:?}");
     }
 
     #[test]

@@ -150,7 +150,9 @@ impl Cursor {
             flow
         };
         let behind = |namespace, name| after.as_ref().is_none_or(|after| after.parts() < (namespace, name));
-        match (selection.resource, selection.one_namespace(), selection.fields.name()) {
+        // What is kept must be what is visited, and only keepers see to that.
+        let name = selection.fields.name().filter(|_| self.keeper.is_none());
+        match (selection.resource, selection.one_namespace(), name) {
             (Resource::Nodes, _, Some(name)) => {
                 if behind("", name) {
                     rows.node(name, &mut |row| {
@@ -173,14 +175,11 @@ impl Cursor {
             }
             (Resource::Nodes, ..) => {
                 let after = after.as_ref().map(|key| key.name.as_str());
-                let mut each = |row: &NodeRow<'_>| match pick(("", row.name), row.labels) {
-                    Pick::Take => step(Row::Node(row)),
-                    Pick::Skip => ControlFlow::Continue(()),
-                    Pick::End => ControlFlow::Break(()),
-                };
+                let mut pick = |name: &str, labels: &Labels| pick(("", name), labels);
+                let mut each = |row: &NodeRow<'_>| step(Row::Node(row));
                 match &mut self.keeper {
-                    Some(keeper) => keeper.nodes(after, &mut each),
-                    None => rows.nodes(after, &mut each),
+                    Some(keeper) => keeper.nodes(after, &mut pick, &mut each),
+                    None => rows.nodes(after, &mut pick, &mut each),
                 }
             }
             (Resource::Pods, namespace, _) => {

@@ -155,7 +155,7 @@ fn a_sample_that_repeats_is_no_change() {
     bench.body(ticket, 10, &lines(2.0, 2.0));
     let (mut follower, mut behind, mut from) =
         (Follower::new(&bench), Follower::new(&bench), bench.store.version());
-    bench.store.nodes(None, &mut |_| ControlFlow::Continue(()));
+    bench.store.nodes(None, &mut |_, _| Pick::Take, &mut |_| ControlFlow::Continue(()));
     bench.body(ticket, 10, &lines(2.0, 2.0));
     assert!(follower.follow(&bench).is_empty(), "of pods");
     assert_eq!(nodes(&mut from), 0);

@@ -95,9 +95,14 @@ impl Snapshots {
 }
 
 impl Keeper for Keeping {
-    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &mut self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         let Self { store, nodes, .. } = self;
-        store.visit_nodes(after, &mut |node, row| {
+        store.visit_nodes(after, pick, &mut |node, row| {
             let NodeRow { version, timestamp_ns, window_ns, usage, .. } = *row;
             nodes.kept.push(KeptNode { node: node.clone(), version, timestamp_ns, window_ns, usage });
             visit(row)

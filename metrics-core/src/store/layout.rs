@@ -141,7 +141,11 @@ impl Layout {
         }
         let [namespace, pod, container] = names;
         let row = self.find_pod((namespace, pod))?;
-        self.containers_of(row).find(|at| self.container(*at).as_bytes() == container)
+        // Searched, not walked through: how many containers a pod has is up to the kubelet.
+        let of_pod = self.containers_of(row);
+        let found = self.containers[of_pod.clone()]
+            .binary_search_by(|other| self.text(other.name).as_bytes().cmp(container));
+        found.ok().map(|at| of_pod.start + at)
     }
 
     /// Namespace, pod and container as bytes.

@@ -58,7 +58,7 @@ impl Read {
             pods.push(pod_text(row));
             ControlFlow::Continue(())
         });
-        keeper.nodes(None, &mut |row| {
+        keeper.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
             nodes.push(node_text(row));
             ControlFlow::Continue(())
         });

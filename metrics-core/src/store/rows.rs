@@ -31,8 +31,13 @@ impl Rows for Store {
         }
     }
 
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        self.visit_nodes(after, &mut |_, row| visit(row));
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.visit_nodes(after, pick, &mut |_, row| visit(row));
     }
 
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
@@ -149,6 +154,7 @@ impl Store {
     pub(super) fn visit_nodes(
         &self,
         after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
         visit: &mut dyn FnMut(&Arc<Node>, &NodeRow<'_>) -> ControlFlow<()>,
     ) {
         let mut after: Option<Box<str>> = after.map(Into::into);
@@ -159,6 +165,11 @@ impl Store {
             let mut last = None;
             for (node, shown) in nodes.behind(after.as_deref()).take(BATCH) {
                 last = Some(&*node.name);
+                match pick(&node.name, &node.labels) {
+                    Pick::Take => {}
+                    Pick::Skip => continue,
+                    Pick::End => return,
+                }
                 if let Some((row, _)) = self.shown_node(&state, node, shown, now_ms)
                     && visit(node, &row).is_break()
                 {

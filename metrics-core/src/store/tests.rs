@@ -149,6 +149,31 @@ fn a_name_with_quotes_is_no_excuse_for_a_malformed_line() {
 }
 
 #[test]
+fn a_kubelet_that_repeats_a_crowded_pod_is_read_in_moments() {
+    let bench = Bench::new();
+    let ticket = bench.node("a", "1");
+    bench.synced();
+    let names: Vec<String> = (0..20_000).map(|n| format!("n/p/c{n}")).collect();
+    let containers: Vec<Container<'_>> = names.iter().map(|name| (&**name, 1.0, 1, None)).collect();
+    bench.body(ticket, 0, &containers);
+    let line = |name: &String| {
+        let name = name.rsplit('/').next().unwrap();
+        format!(
+            "container_cpu_usage_seconds_total{{container=\"{name}\",namespace=\"n\",pod=\"p\"}} 2 1700000010000\n"
+        )
+    };
+    // Never where it is expected.
+    let body: String = names.iter().rev().map(line).collect();
+    let body = body.repeat(10);
+    let started = std::time::Instant::now();
+    let mut intake = bench.store.intake(ticket).unwrap();
+    let context = Context { format: Format::Text, default_timestamp_ns: 1 };
+    let report = decode(body.as_bytes(), context, &mut intake);
+    assert_eq!((report.taken, report.bad[BadSeries::Duplicate as usize]), (20_000, 180_000));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
 fn two_bodies_make_rows_in_order() {
     let bench = Bench::new();
     let (b, a) = (bench.node("b", "1"), bench.node("a", "1"));
@@ -177,7 +202,7 @@ fn two_bodies_make_rows_in_order() {
     assert_eq!(bench.pods(None, Some(("n", "p1")), 9), ["n/p2: x=200 y=100"]);
     assert_eq!(bench.lookup("n/p2"), Lookup::Found);
     let mut nodes = Vec::new();
-    bench.store.nodes(None, &mut |row| {
+    bench.store.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
         assert_eq!(row.labels.get("node"), Some(row.name));
         nodes.push((row.name.to_owned(), row.window_ns / 1_000_000_000, row.usage.cpu_nanocores / 1_000_000));
         ControlFlow::Continue(())

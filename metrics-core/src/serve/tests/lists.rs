@@ -99,6 +99,32 @@ fn pages_make_up_the_list() {
 }
 
 #[test]
+fn what_is_kept_for_protobuf_is_what_was_measured() {
+    let rows = Arc::new(Memory::many(6_000));
+    // None at all: even one object is measured first.
+    for encoded_at_once in [1 << 16, 0] {
+        let config = Config { swap: false, encoded_at_once, ..Config::default() };
+        let api = Api::new(rows.clone(), config);
+        for query in [
+            "labelSelector=app!%3Da3",
+            "labelSelector=app%3Da3",
+            "limit=3000",
+            "labelSelector=app!%3Da3&limit=3000",
+            "fieldSelector=metadata.name!%3Dnode-005000",
+            "fieldSelector=metadata.name%3Dnode-000005",
+            "fieldSelector=metadata.name%3Dpod-000005,metadata.namespace%3Dns-2",
+        ] {
+            for path in ["/nodes", "/pods"] {
+                let uri = format!("{BASE}{path}?{query}");
+                let json = get(&api, &uri, "application/json").json();
+                let protobuf = read(&get(&api, &uri, PROTOBUF).bytes());
+                assert!(protobuf == comparable(json), "{uri} {encoded_at_once}");
+            }
+        }
+    }
+}
+
+#[test]
 fn refuses_tokens_of_other_lists() {
     let api = api(Memory::many(100));
     let token = |path: &str| {

@@ -127,11 +127,18 @@ impl Rows for Memory {
         }
     }
 
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         for (name, object) in self.nodes.range::<str, _>((start, Bound::Unbounded)) {
-            if !object.unmeasured && visit_node(name, object, visit).is_break() {
-                return;
+            match pick(name, &object.labels) {
+                Pick::Take if !object.unmeasured && visit_node(name, object, visit).is_break() => return,
+                Pick::Take | Pick::Skip => {}
+                Pick::End => return,
             }
         }
     }
@@ -230,8 +237,13 @@ impl Rows for Shared {
         self.0.read().node(name, visit)
     }
 
-    fn nodes(&self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        self.0.read().nodes(after, visit);
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.0.read().nodes(after, pick, visit);
     }
 
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
@@ -288,9 +300,14 @@ impl Copies {
 }
 
 impl Keeper for Copies {
-    fn nodes(&mut self, after: Option<&str>, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn nodes(
+        &mut self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
         let Self { rows, nodes, .. } = self;
-        rows.nodes(after, &mut |row| {
+        rows.nodes(after, pick, &mut |row| {
             let node = Object {
                 labels: row.labels.clone(),
                 timestamp_ns: row.timestamp_ns,
