@@ -349,7 +349,7 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
         "metrics-core does not believe kube-apiserver, and why is not known, as no replica could be asked.",
         format!(
             "kube-apiserver says: \"{}\". {read} {}",
-            super::said(facts, &symptoms.words()),
+            super::said(facts, symptoms.sayings().next().unwrap_or_default()),
             facts.observed.why_no_report().unwrap_or_default()
         ),
         format!(

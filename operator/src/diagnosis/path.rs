@@ -70,13 +70,16 @@ pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
             "DeploymentAvailable says why no pod is ready.",
         ));
     }
-    match kind(&words) {
-        Kind::Certificate => Some(certificate(facts, symptoms, &words)),
-        Kind::Lost => Some(lost(facts, symptoms, &words)),
+    let kind_of_all = kind(&words);
+    // One saying is evidence enough, and does not change with every request.
+    let words = symptoms.sayings().find(|saying| kind(saying) == kind_of_all).unwrap_or(&words);
+    match kind_of_all {
+        Kind::Certificate => Some(certificate(facts, symptoms, words)),
+        Kind::Lost => Some(lost(facts, symptoms, words)),
         Kind::Refused => Some(Cause::fault(
             Reason::FailedDiscoveryCheck,
             "Nothing listens where kube-apiserver is led to.",
-            format!("kube-apiserver says: \"{}\".", super::said(facts, &words)),
+            format!("kube-apiserver says: \"{}\".", super::said(facts, words)),
             format!(
                 "See whether pods run with `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o \
                  wide`, and whether something rewrites the way to them (a proxy, a rule of the node's firewall).",

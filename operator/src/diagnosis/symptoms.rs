@@ -72,11 +72,16 @@ impl Symptoms {
         self.ours && (self.unavailable.is_some() || self.failed_request.is_some())
     }
 
-    /// Everything that was said against it, in words.
+    /// What was said against it: what lasts first, as the answers to single requests differ from one to the next.
+    pub fn sayings(&self) -> impl Iterator<Item = &str> {
+        let unavailable = self.unavailable.as_ref().map(|said| said.message.as_str());
+        [unavailable, self.failed_request.as_deref()].into_iter().flatten()
+    }
+
+    /// All of that.
     #[must_use]
     pub fn words(&self) -> String {
-        let unavailable = self.unavailable.as_ref().map(|said| said.message.as_str());
-        [unavailable, self.failed_request.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        self.sayings().collect::<Vec<_>>().join(" ")
     }
 
     fn take(&mut self, report: &Report) {

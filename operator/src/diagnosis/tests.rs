@@ -366,6 +366,19 @@ fn an_unverified_kubelet_is_a_visible_warning() {
 }
 
 #[test]
+fn how_single_requests_fail_does_not_change_what_is_said() {
+    let with = |failed: Served| {
+        let observed = unavailable("Get \"https://10.96.0.9:443/apis\": context deadline exceeded");
+        of(&Observed { served: failed, ..observed }).path.expect("a cause").message()
+    };
+    let slow = with(Served::Failed { message: "no answer within 5 s".into() });
+    let refused =
+        with(Served::Refused { code: 503, message: "error trying to reach service: timed out".into() });
+    assert_eq!(slow, refused);
+    assert!(slow.contains("context deadline exceeded"), "{slow}");
+}
+
+#[test]
 fn what_means_the_same_reads_the_same() {
     let at = |port: u32, time: &str| {
         let mut observed = unavailable(&format!(
