@@ -5,6 +5,7 @@
 //! kept but the TLS session.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -15,7 +16,7 @@ use super::error::Error;
 use super::inflate::{MAX_BODY, inflate};
 use super::response::{self, Chunks, Framing, Head};
 use super::session::Session;
-use super::tls::{NodeTls, server_name};
+use super::tls::{Base, NodeTls, server_name};
 use crate::decode::Format;
 use crate::discover::Node;
 
@@ -28,6 +29,8 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     session: Session,
     host: Box<str>,
+    /// Whom was trusted and who we were when it was made.
+    pub(super) base: Arc<Base>,
 }
 
 /// A body that was answered with 200.
@@ -76,7 +79,7 @@ impl Connection {
                     let session = Session::open(tcp, tls.config.clone(), name, &mut lease).await;
                     let session = session.map_err(Error::of_stream)?;
                     tls.settle(host, session.peer_certificates())?;
-                    return Ok(Self { session, host: authority });
+                    return Ok(Self { session, host: authority, base: tls.base.clone() });
                 }
                 Err(error) => failed = Some(Error::of_connect(&authority, error)),
             }

@@ -113,7 +113,8 @@ impl Target {
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let node = self.node.clone();
         self.came = Came { at: self.address, ..Came::default() };
-        let kept = self.connection.take();
+        // A certificate, theirs or ours, is shown once in the life of a connection.
+        let kept = self.connection.take().filter(|kept| shared.tls.holds(&kept.base));
         let was_kept = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
@@ -123,7 +124,7 @@ impl Target {
         let mut lease = shared.pool.lease();
         match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
-                self.connection = connection;
+                self.keep(connection, token, &body);
                 store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
             // Kept too long for the kubelet's taste, or the kubelet was restarted.
@@ -133,11 +134,23 @@ impl Target {
                 self.came = Came { at: self.address, connected: true, ..Came::default() };
                 let (connection, body) =
                     connection.get(&node.path, token, &mut lease).await.map_err(|stale| stale.0)?;
-                self.connection = connection;
+                self.keep(connection, token, &body);
                 store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
             Err(stale) => Err(stale.0),
         }
+    }
+
+    /// Keeps a connection for the next scrape, unless it is the connection that was refused: without a token it is by
+    /// our certificate that we are known, and another one is shown only to whom we connect anew.
+    fn keep(
+        &mut self,
+        connection: Option<Connection>,
+        token: Option<&str>,
+        answer: &Result<Body<'_>, Error>,
+    ) {
+        let refused = token.is_none() && matches!(answer, Err(Error::Unauthorized));
+        self.connection = connection.filter(|_| !refused);
     }
 
     /// Connects to the address that worked last. When it fails, or does not answer soon, the next one is

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crds::cause::ScrapeCause;
@@ -555,6 +555,52 @@ async fn a_token_that_is_refused_is_read_again() {
     bench.shared.token.as_ref().unwrap().expire();
     assert_eq!(bench.class().await, "ok", "a damaged file leaves the last good token");
     assert_eq!(kubelet.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_renewed_is_shown_on_another_connection() {
+    let authority = Authority::new();
+    let expired = Arc::new(AtomicBool::new(false));
+    let refuses = expired.clone();
+    let kubelet = Kubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), move |request| {
+        assert!(!request.contains("Authorization"), "{request}");
+        if refuses.load(Ordering::Relaxed) { whole("401 Unauthorized", "", b"no") } else { ok(BODY) }
+    })
+    .await;
+    let mut bench = Bench::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    let file = |name| bench.token.with_file_name(name);
+    let (cert, key, ca_file) = (file("client.crt"), file("client.key"), file("ca.crt"));
+    let renew = {
+        let (cert, key) = (cert.clone(), key.clone());
+        move || {
+            let fresh = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["metrics-core".to_owned()]).unwrap();
+            std::fs::write(&cert, params.self_signed(&fresh).unwrap().pem()).unwrap();
+            std::fs::write(&key, fresh.serialize_pem()).unwrap();
+        }
+    };
+    renew();
+    let credentials = Credentials::ClientCertificate { cert, key: key.clone() };
+    let pins = bench.shared.findings.pins.clone();
+    bench.shared.tls = Tls::new(&KubeletTls::Verify { ca_file }, &credentials, Duration::from_secs(15), pins);
+    bench.shared.token = None;
+    assert_eq!((bench.class().await, bench.class().await, kubelet.connections()), ("ok", "ok", 1));
+    // It was not renewed in time.
+    expired.store(true, Ordering::Relaxed);
+    assert_eq!((bench.class().await, kubelet.connections()), ("unauthorized", 1));
+    renew();
+    expired.store(false, Ordering::Relaxed);
+    assert_eq!((bench.class().await, bench.class().await, kubelet.connections()), ("ok", "ok", 2));
+    // It was. Files are looked at in doubt once a second at most.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    renew();
+    bench.shared.tls.expire();
+    assert_eq!((bench.class().await, bench.class().await, kubelet.connections()), ("ok", "ok", 3));
+    // Half of a pair is no reason to let go of what works.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    bench.shared.tls.expire();
+    assert_eq!((bench.class().await, kubelet.connections()), ("ok", 3));
 }
 
 /// A kubelet that samples its containers at each request, its node every 10 s.

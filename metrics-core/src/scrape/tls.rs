@@ -49,7 +49,7 @@ pub(super) struct Base {
 /// The configuration of one node. Kept as long as the files and the node's names do not change: a session
 /// is resumed only by the verifier that saw its certificate.
 pub(super) struct NodeTls {
-    base: Arc<Base>,
+    pub(super) base: Arc<Base>,
     pub(super) config: Arc<ClientConfig>,
     /// Where keys are pinned, what settles them.
     verifier: Option<Arc<Verifier>>,
@@ -124,7 +124,13 @@ impl Tls {
         Ok(NodeTls { base, config, verifier })
     }
 
-    /// Reads the client certificate again before the next connection.
+    /// Whether a connection that was made with this would be made with the same now. While files can't be used, as one of
+    /// a pair that is being replaced, it is.
+    pub(super) fn holds(&self, base: &Arc<Base>) -> bool {
+        self.base().map_or(true, |now| Arc::ptr_eq(&now, base))
+    }
+
+    /// Reads the client certificate again before the next scrape.
     pub(super) fn expire(&self) {
         if let Some((cert, key)) = &self.identity {
             cert.expire();
