@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use crate::cluster::Cluster;
 use crate::command;
@@ -76,16 +76,7 @@ impl Server {
     }
 }
 
-/// metrics-core as cargo builds it; cargo decides what is fresh.
+/// metrics-core as the scenarios have it in its image.
 pub fn metrics_core(progress: &Progress) -> Result<PathBuf> {
-    let target = images::target();
-    progress.step("metrics-core built", |step| {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-            .args(["build", "--locked", "--package", "metrics-core", "--bin", "metrics-core"])
-            .env("CARGO_TARGET_DIR", &target);
-        command::logged(&mut cargo, &target.join("metrics-core-build.log"), step)
-    })?;
-    Ok(target.join("debug/metrics-core"))
+    Ok(images::for_scenarios(progress)?.programs.join("metrics-core"))
 }
