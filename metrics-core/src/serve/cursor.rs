@@ -103,6 +103,11 @@ impl Cursor {
         self.keeper.get_or_insert_with(|| self.rows.clone().keeper());
     }
 
+    /// Whether rows are kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     /// Visits the rows that were kept, in order, until the visitor breaks; the next call goes on behind that.
     pub(super) fn again(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
         let Some(keeper) = &mut self.keeper else { return };

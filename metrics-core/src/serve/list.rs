@@ -2,7 +2,7 @@
 //!
 //! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
 //! is held in between. Protobuf is different: `runtime.Unknown.raw` states its length before its content. So it is encoded
-//! first and then sent, up to a bound; what is beyond is measured, and kept as rows, which are some bytes each and do not
+//! first and then sent, up to a bound, of its own and of all lists together; what is beyond is measured, and kept as rows, which are some bytes each and do not
 //! change, and is encoded from there as the client takes it. Two turns cost half as much again, and so the bound is
 //! larger than what most clusters have. Both yield between batches, so other requests go on.
 
@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::budget::Share;
 use super::cursor::{Cursor, PageEnd};
 use super::encode::{Indent, Shape, Yaml, json, protobuf};
 use super::negotiate::{Format, Layout};
@@ -18,6 +19,9 @@ use super::resource::Row;
 
 /// A chunk is sent once it is this long.
 const CHUNK: usize = 32 * 1024;
+
+/// Room for one more row behind the mark, so that the chunk rarely grows.
+const ROOM: usize = CHUNK + 2048;
 
 /// So many rows are measured before others have their turn, some tenths of a millisecond.
 const MEASURED_AT_ONCE: usize = 1024;
@@ -39,11 +43,12 @@ enum Encoding {
         begun: bool,
         ended: bool,
     },
-    /// What is encoded already and how much may be, the length of it and of the rows that are kept, and whether the head
-    /// was sent.
+    /// What is encoded already and how much may be, by itself and beside other lists, the length of it and of the rows
+    /// that are kept, and whether the head was sent.
     Protobuf {
         chunks: VecDeque<Bytes>,
         at_once: usize,
+        held: Share,
         length: usize,
         headed: bool,
     },
@@ -68,19 +73,20 @@ pub(super) enum Step {
 }
 
 impl List {
-    /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once` bytes may be encoded before they are sent.
+    /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once`
+    /// bytes may be encoded before they are sent, if there is as much for `held` to take, but always one chunk.
     pub(super) fn new(
         cursor: Cursor,
         shape: Shape,
         layout: Layout,
         limit: Option<usize>,
-        at_once: usize,
+        (at_once, held): (usize, Share),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let text = |filter| Encoding::Text { filter, begun: false, ended: false };
         let encoding = match layout {
             Layout { format: Format::Protobuf, .. } => {
-                Encoding::Protobuf { chunks: VecDeque::new(), at_once, length: 0, headed: false }
+                Encoding::Protobuf { chunks: VecDeque::new(), at_once, held, length: 0, headed: false }
             }
             Layout { format: Format::Yaml, .. } => text(Filter::Yaml(Yaml::default())),
             Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
@@ -114,8 +120,7 @@ impl List {
         else {
             return Step::End;
         };
-        // Room for one more row behind the mark, so that the chunk rarely grows.
-        let mut out = Vec::with_capacity(CHUNK + 2048);
+        let mut out = Vec::with_capacity(ROOM);
         let mut skip = 0;
         if std::mem::replace(begun, true) {
             // Stands for the item before, so that a comma follows; it is not sent twice.
@@ -156,16 +161,19 @@ impl List {
             cursor,
             shape,
             continuation,
-            encoding: Encoding::Protobuf { chunks, at_once, length, headed },
+            encoding: Encoding::Protobuf { chunks, at_once, held, length, headed },
             ..
         } = self
         else {
             return Step::End;
         };
         if !cursor.is_finished() {
-            if *length < *at_once {
+            // Whatever is given back meanwhile, what follows rows that are kept must be kept too.
+            let more = !cursor.keeps() && *length < *at_once;
+            if more && (held.take(ROOM) || chunks.is_empty()) {
                 let out = encoded(shape, |visit| cursor.advance(visit));
                 *length += out.len();
+                held.give_back(ROOM.saturating_sub(out.len()));
                 chunks.extend(Some(out).filter(|out| !out.is_empty()));
             } else {
                 cursor.keep();
@@ -186,6 +194,7 @@ impl List {
             return Step::Chunk(protobuf::list_head(shape, continuation, *length).into());
         }
         if let Some(chunk) = chunks.pop_front() {
+            held.give_back(chunk.len());
             return Step::Chunk(chunk);
         }
         let out = encoded(shape, |visit| cursor.again(visit));
@@ -195,7 +204,7 @@ impl List {
 
 /// Items of a list in protobuf, about a chunk of them, out of the rows that `rows` lets visit.
 fn encoded(shape: &Shape, rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>)) -> Bytes {
-    let mut out = Vec::with_capacity(CHUNK + 2048);
+    let mut out = Vec::with_capacity(ROOM);
     rows(&mut |row| {
         protobuf::item(&mut out, shape, row);
         if out.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

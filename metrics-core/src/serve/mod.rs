@@ -10,6 +10,7 @@
 //! ```
 
 mod body;
+mod budget;
 mod continuation;
 mod cursor;
 mod digest;
@@ -43,6 +44,7 @@ use http::Response;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, LOCATION, VARY};
 use http::request::Parts;
 
+use self::budget::Budget;
 use self::documents::Documents;
 use self::resource::Version;
 use self::route::Route;
@@ -61,6 +63,8 @@ pub struct Config {
     pub swap: bool,
     /// Of one list of protobuf so many bytes may be in memory, encoded, until they are sent.
     pub encoded_at_once: usize,
+    /// Of all lists of protobuf together; what is beyond costs more time, but hardly any memory.
+    pub encoded_in_all: usize,
     /// Watches at once; more get 429.
     pub watches: usize,
     /// A watch whose client names no end lasts this long at least and twice as long at most.
@@ -73,6 +77,8 @@ impl Default for Config {
             swap: true,
             // A list of 1,000 nodes with 30 pods each has 11 MB.
             encoded_at_once: 16 << 20,
+            // Two such lists at once: clients that take theirs slowly must not add up to what kills the process.
+            encoded_in_all: 32 << 20,
             watches: 256,
             shortest_watch: Duration::from_secs(1800),
         }
@@ -85,13 +91,15 @@ pub struct Api {
     config: Config,
     documents: Documents,
     seats: Arc<Seats>,
+    budget: Arc<Budget>,
 }
 
 impl Api {
     /// An API that answers out of `rows`.
     #[must_use]
     pub fn new(rows: Arc<dyn Rows>, config: Config) -> Self {
-        Self { rows, config, documents: Documents::new(), seats: Seats::new(config.watches) }
+        let (seats, budget) = (Seats::new(config.watches), Budget::new(config.encoded_in_all));
+        Self { rows, config, documents: Documents::new(), seats, budget }
     }
 
     /// Ends all watches within a second or so; their clients come again, elsewhere.
@@ -115,6 +123,7 @@ impl Api {
                 rows: &self.rows,
                 config: self.config,
                 seats: &self.seats,
+                budget: &self.budget,
                 parts: request,
                 info,
                 resource,

@@ -7,6 +7,7 @@ use http::Response;
 use http::request::Parts;
 
 use super::body::Body;
+use super::budget::Budget;
 use super::continuation::Key;
 use super::cursor::{Cursor, Selection};
 use super::encode::{IncludeObject, Shape, json, protobuf};
@@ -34,6 +35,8 @@ pub(super) struct Request<'a> {
     pub(super) config: Config,
     /// The places for watches.
     pub(super) seats: &'a Arc<Seats>,
+    /// What lists may hold, encoded.
+    pub(super) budget: &'a Arc<Budget>,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
@@ -142,7 +145,8 @@ impl Request<'_> {
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
-        Ok(Body::list(List::new(cursor, shape, layout, limit, self.config.encoded_at_once)))
+        let bounds = (self.config.encoded_at_once, self.budget.share());
+        Ok(Body::list(List::new(cursor, shape, layout, limit, bounds)))
     }
 
     /// The key that a `continue` token names, and the version, if this list could have given the token.

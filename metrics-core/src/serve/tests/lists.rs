@@ -1,7 +1,11 @@
 //! Lists: in all encodings, in pages, in chunks, and while rows come and go.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use hyper::body::Body as _;
 use parking_lot::RwLock;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -10,7 +14,7 @@ use super::memory::{Object, Shared};
 use super::protobuf::{comparable, read};
 use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
 use crate::rows::Usage;
-use crate::serve::{Api, Config, request_info};
+use crate::serve::{Api, Body, Config, request_info};
 
 fn names(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().unwrap();
@@ -122,6 +126,59 @@ fn what_is_kept_for_protobuf_is_what_was_measured() {
             }
         }
     }
+}
+
+/// A list whose client takes no more than its beginning.
+fn begun(api: &Api, uri: &str) -> (Bytes, Body) {
+    let request = request("GET", uri, &[("accept", PROTOBUF)]);
+    let info = request_info(&request.method, &request.uri);
+    let mut body = api.answer(&request, &info, super::NOW_NS).into_body();
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) {
+            return (frame.unwrap().unwrap().into_data().unwrap(), body);
+        }
+    }
+}
+
+#[test]
+fn lists_that_are_not_taken_hold_no_more_than_all_may() {
+    const IN_ALL: usize = 1 << 18;
+    let rows = Arc::new(Memory::many(6_000));
+    let config = Config { swap: false, encoded_in_all: IN_ALL, ..Config::default() };
+    let api = Api::new(rows.clone(), config);
+    let alone = Api::new(rows, Config { swap: false, ..Config::default() });
+    for path in ["/pods", "/nodes", "/pods?labelSelector=app!%3Da3", "/nodes?limit=5000"] {
+        let uri = format!("{BASE}{path}");
+        let whole = get(&alone, &uri, PROTOBUF).bytes();
+        assert!(whole.len() > 2 * IN_ALL, "{path}");
+        let slow: Vec<_> = (0..4).map(|_| begun(&api, &uri)).collect();
+        assert!(api.budget.left() < 1 << 16, "{path}");
+        assert!(get(&api, &uri, PROTOBUF).bytes() == whole, "{path}");
+        for (at, (first, body)) in slow.into_iter().enumerate() {
+            // One goes away.
+            if at != 1 {
+                assert!([vec![first], drain(body)].concat().concat() == whole, "{path} {at}");
+            }
+        }
+        assert_eq!(api.budget.left(), IN_ALL, "{path}");
+    }
+}
+
+#[test]
+fn what_is_given_back_while_a_list_keeps_rows_does_not_change_their_order() {
+    let rows = Arc::new(Memory::many(6_000));
+    let config = Config { swap: false, encoded_in_all: 1 << 18, ..Config::default() };
+    let api = Api::new(rows, config);
+    let uri = format!("{BASE}/pods");
+    let whole = get(&api, &uri, PROTOBUF).bytes();
+    let slow = begun(&api, &uri);
+    let request = request("GET", &uri, &[("accept", PROTOBUF)]);
+    let info = request_info(&request.method, &request.uri);
+    // It has made its first steps while all was held.
+    let body = api.answer(&request, &info, super::NOW_NS).into_body();
+    drop(slow);
+    assert!(drain(body).concat() == whole);
 }
 
 #[test]
