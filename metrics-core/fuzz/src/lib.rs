@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, Peer};
+use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
@@ -344,7 +344,10 @@ pub fn credentials(input: &[u8]) -> u64 {
     match &told {
         // Nobody else is believed.
         Ok(user) => assert!(user.is_anonymous() || certificate == AGGREGATOR, "{user:?}"),
-        Err(refused) => assert!(refused.0.iter().all(|refusal| refusal.detail.len() < 4096)),
+        Err(NoUser::Unauthorized(refused)) => {
+            assert!(refused.iter().all(|refusal| refusal.detail.len() < 4096));
+        }
+        Err(NoUser::TooMany) => panic!("nobody had to be asked"),
     }
     match told {
         Ok(user) => outcome((
@@ -353,6 +356,9 @@ pub fn credentials(input: &[u8]) -> u64 {
             size(user.groups.len()),
             size(user.extra.len()),
         )),
-        Err(refused) => outcome(refused.0.iter().map(|refusal| refusal.reason).collect::<Vec<_>>()),
+        Err(NoUser::Unauthorized(refused)) => {
+            outcome(refused.iter().map(|refusal| refusal.reason).collect::<Vec<_>>())
+        }
+        Err(NoUser::TooMany) => 2,
     }
 }

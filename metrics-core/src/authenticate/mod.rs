@@ -50,9 +50,14 @@ pub struct Refusal {
     pub detail: String,
 }
 
-/// A request that is answered with 401: the refusals of all methods that failed.
+/// Why a request is nobody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unauthorized(pub Vec<Refusal>);
+pub enum NoUser {
+    /// The refusals of all methods that failed: answered with 401.
+    Unauthorized(Vec<Refusal>),
+    /// Too many tokens are being asked about: answered with 429.
+    TooMany,
+}
 
 /// What a method says of a request.
 enum Opinion {
@@ -97,7 +102,7 @@ impl Authenticator {
     /// Tells the user, and takes the credentials out of the request's headers.
     ///
     /// `peer` is the client at the other end of this connection.
-    pub async fn authenticate(&self, parts: &mut Parts, peer: &Peer) -> Result<UserInfo, Unauthorized> {
+    pub async fn authenticate(&self, parts: &mut Parts, peer: &Peer) -> Result<UserInfo, NoUser> {
         let trust = self.trust.load();
         let mut silent = None;
         let result = self.decide(parts, peer, &trust, &mut silent).await;
@@ -113,19 +118,18 @@ impl Authenticator {
                 }
                 Ok(user.with_authenticated_group())
             }
-            Err(unauthorized) => {
+            Err(NoUser::TooMany) => Err(NoUser::TooMany),
+            Err(NoUser::Unauthorized(refusals)) => {
                 // One certificate is refused for one reason, whatever it was tried for; what is said of it as a front
                 // proxy's comes first.
-                let (tokens, certificates): (Vec<_>, Vec<_>) = unauthorized
-                    .0
-                    .iter()
-                    .partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
+                let (tokens, certificates): (Vec<_>, Vec<_>) =
+                    refusals.iter().partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
                 let worst = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);
                 for refusal in tokens.into_iter().chain(worst) {
                     self.metrics.refused(refusal);
                     self.evidence.refused(refusal, path, peer, &trust);
                 }
-                Err(unauthorized)
+                Err(NoUser::Unauthorized(refusals))
             }
         }
     }
@@ -136,7 +140,7 @@ impl Authenticator {
         peer: &Peer,
         trust: &Trust,
         silent: &mut Option<Refusal>,
-    ) -> Result<(Method, UserInfo), Unauthorized> {
+    ) -> Result<(Method, UserInfo), NoUser> {
         let mut refusals = Vec::new();
         match front_proxy::authenticate(&parts.headers, peer, trust) {
             Opinion::User(user) => return Ok((Method::FrontProxy, user)),
@@ -153,13 +157,14 @@ impl Authenticator {
         if let (Some(tokens), Some(token)) = (&self.tokens, bearer::token(&parts.headers)) {
             match tokens.review(token).await {
                 Ok(user) => return Ok((Method::Token, user)),
-                Err(refusal) => refusals.push(refusal),
+                Err(NoUser::Unauthorized(refused)) => refusals.extend(refused),
+                Err(NoUser::TooMany) => return Err(NoUser::TooMany),
             }
         }
         if refusals.is_empty() {
             return Ok((Method::Anonymous, UserInfo::anonymous()));
         }
         refusals.extend(silent.take());
-        Err(Unauthorized(refusals))
+        Err(NoUser::Unauthorized(refusals))
     }
 }

@@ -8,9 +8,9 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 
-use super::{Refusal, UserInfo};
+use super::{NoUser, Refusal, UserInfo};
 use crate::review::{self, Answer};
-use crate::review_cache::{Hasher, ReviewCache};
+use crate::review_cache::{Hasher, ReviewCache, Unanswered};
 
 pub use crate::review::ReviewError;
 
@@ -71,7 +71,7 @@ impl CachedReviews {
     }
 
     /// The token's user. Failures to ask are not remembered.
-    pub(super) async fn review(&self, token: &str) -> Result<UserInfo, Refusal> {
+    pub(super) async fn review(&self, token: &str) -> Result<UserInfo, NoUser> {
         let ttl = self.ttl;
         let question = || {
             let asked = self.reviewer.review(token.to_owned());
@@ -82,18 +82,19 @@ impl CachedReviews {
             Ok(TokenVerdict::Rejected(Some(_))) => Some(ttl.min(UNCERTAIN)),
             Err(_) => None,
         };
-        let failed = |text: String| Refusal {
-            reason: CredentialCause::TokenReviewFailed,
-            detail: format!("TokenReview failed: {text}"),
+        let refused = |reason, detail| Err(NoUser::Unauthorized(vec![Refusal { reason, detail }]));
+        let failed = |error: &dyn std::error::Error| {
+            refused(CredentialCause::TokenReviewFailed, format!("TokenReview failed: {error}"))
         };
         match self.cache.get(self.hasher.key(token.as_bytes()), question, keep).await {
-            Some(Ok(TokenVerdict::User(user))) => Ok(user),
-            Some(Ok(TokenVerdict::Rejected(why))) => Err(Refusal {
-                reason: CredentialCause::TokenRejected,
-                detail: why.unwrap_or_else(|| "invalid bearer token".to_owned()),
-            }),
-            Some(Err(error)) => Err(failed(error.to_string())),
-            None => Err(failed("the question broke off".to_owned())),
+            Ok(Ok(TokenVerdict::User(user))) => Ok(user),
+            Ok(Ok(TokenVerdict::Rejected(why))) => refused(
+                CredentialCause::TokenRejected,
+                why.unwrap_or_else(|| "invalid bearer token".to_owned()),
+            ),
+            Ok(Err(error)) => failed(&error),
+            Err(Unanswered::TooMany) => Err(NoUser::TooMany),
+            Err(error @ Unanswered::BrokeOff) => failed(&error),
         }
     }
 }
@@ -106,7 +107,7 @@ mod tests {
 
     use futures::future::BoxFuture;
 
-    use super::{CachedReviews, ReviewError, TokenReviewer, TokenVerdict};
+    use super::{CachedReviews, NoUser, ReviewError, TokenReviewer, TokenVerdict};
     use crds::cause::CredentialCause;
 
     use crate::authenticate::UserInfo;
@@ -134,10 +135,14 @@ mod tests {
         let counting = Counting::default();
         let asked = counting.0.clone();
         let reviews = CachedReviews::new(Arc::new(counting), Hasher::new().unwrap(), Duration::from_secs(60));
+        let refused = |answer| match answer {
+            Err(NoUser::Unauthorized(refusals)) => refusals[0].reason,
+            other => panic!("{other:?}"),
+        };
         for _ in 0..3 {
             assert_eq!(reviews.review("good").await.unwrap().name, "jane");
-            assert_eq!(reviews.review("bad").await.unwrap_err().reason, CredentialCause::TokenRejected);
-            assert_eq!(reviews.review("down").await.unwrap_err().reason, CredentialCause::TokenReviewFailed);
+            assert_eq!(refused(reviews.review("bad").await), CredentialCause::TokenRejected);
+            assert_eq!(refused(reviews.review("down").await), CredentialCause::TokenReviewFailed);
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1 + 1 + 3);
     }

@@ -16,7 +16,7 @@ pub use forbidden::message as forbidden_message;
 use crate::authenticate::UserInfo;
 use crate::request_info::RequestInfo;
 use crate::review::{Answer, ReviewError};
-use crate::review_cache::{Hasher, ReviewCache};
+use crate::review_cache::{Hasher, ReviewCache, Unanswered};
 
 /// Who has this group may all.
 const MASTERS: &str = "system:masters";
@@ -34,6 +34,8 @@ pub enum Verdict {
     Forbidden(String),
     /// It could not be told: answered with 500.
     Unknown(Arc<ReviewError>),
+    /// Too many such questions are open: answered with 429.
+    TooMany,
 }
 
 /// The authorizer of all requests.
@@ -87,10 +89,13 @@ impl Authorizer {
             async move { asked.await.map_err(Arc::new) }
         };
         match self.cache.get(self.hasher.key(&question), ask, keep).await {
-            Some(Ok(decision)) if decision.allowed => Verdict::Allowed,
-            Some(Ok(decision)) => Verdict::Forbidden(decision.reason),
-            Some(Err(error)) => Verdict::Unknown(error),
-            None => Verdict::Unknown(Arc::new(ReviewError::Failed("the question broke off".to_owned()))),
+            Ok(Ok(decision)) if decision.allowed => Verdict::Allowed,
+            Ok(Ok(decision)) => Verdict::Forbidden(decision.reason),
+            Ok(Err(error)) => Verdict::Unknown(error),
+            Err(Unanswered::TooMany) => Verdict::TooMany,
+            Err(error @ Unanswered::BrokeOff) => {
+                Verdict::Unknown(Arc::new(ReviewError::Failed(error.to_string())))
+            }
         }
     }
 }

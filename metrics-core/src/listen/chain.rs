@@ -13,7 +13,7 @@ use super::body::{Body, Tracked, text};
 use super::connection::is_http2;
 use super::health::Health;
 use super::{Failure, Limits, Resources};
-use crate::authenticate::{Authenticator, Peer, UserInfo};
+use crate::authenticate::{Authenticator, NoUser, Peer, UserInfo};
 use crate::authorize::{self, Authorizer, Verdict};
 use crate::report::Sources;
 use crate::request_info::RequestInfo;
@@ -127,16 +127,20 @@ impl Chain {
         if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
             activity.close();
         }
-        let Ok(user) = user else {
-            return self.resources.failure(
-                parts,
-                Failure {
-                    code: 401,
-                    reason: "Unauthorized",
-                    message: "Unauthorized".to_owned(),
-                    about: None,
-                },
-            );
+        let user = match user {
+            Ok(user) => user,
+            Err(NoUser::TooMany) => return self.turn_away(),
+            Err(NoUser::Unauthorized(_)) => {
+                return self.resources.failure(
+                    parts,
+                    Failure {
+                        code: 401,
+                        reason: "Unauthorized",
+                        message: "Unauthorized".to_owned(),
+                        about: None,
+                    },
+                );
+            }
         };
         // Probes are answered however busy we are: turned away, they would have us restarted. Watches, which stay for
         // long, are limited by what serves them.
@@ -157,6 +161,7 @@ impl Chain {
             Verdict::Forbidden(reason) => {
                 self.forbidden(parts, authorize::forbidden_message(&user, info, &reason), Some(info))
             }
+            Verdict::TooMany => self.turn_away(),
             Verdict::Unknown(error) => {
                 if let Some(more) = self.unknown_log.due("authorize") {
                     tracing::error!(

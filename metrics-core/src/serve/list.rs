@@ -48,7 +48,7 @@ enum Encoding {
     Protobuf {
         chunks: VecDeque<Bytes>,
         at_once: usize,
-        share: Share,
+        held: Share,
         length: usize,
         headed: bool,
     },
@@ -74,19 +74,19 @@ pub(super) enum Step {
 
 impl List {
     /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once`
-    /// bytes may be encoded before they are sent, if there is as much for `share` to take, but always one chunk.
+    /// bytes may be encoded before they are sent, if there is as much for `held` to take, but always one chunk.
     pub(super) fn new(
         cursor: Cursor,
         shape: Shape,
         layout: Layout,
         limit: Option<usize>,
-        (at_once, share): (usize, Share),
+        (at_once, held): (usize, Share),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let text = |filter| Encoding::Text { filter, begun: false, ended: false };
         let encoding = match layout {
             Layout { format: Format::Protobuf, .. } => {
-                Encoding::Protobuf { chunks: VecDeque::new(), at_once, share, length: 0, headed: false }
+                Encoding::Protobuf { chunks: VecDeque::new(), at_once, held, length: 0, headed: false }
             }
             Layout { format: Format::Yaml, .. } => text(Filter::Yaml(Yaml::default())),
             Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
@@ -161,7 +161,7 @@ impl List {
             cursor,
             shape,
             continuation,
-            encoding: Encoding::Protobuf { chunks, at_once, share, length, headed },
+            encoding: Encoding::Protobuf { chunks, at_once, held, length, headed },
             ..
         } = self
         else {
@@ -170,10 +170,10 @@ impl List {
         if !cursor.is_finished() {
             // Whatever is given back meanwhile, what follows rows that are kept must be kept too.
             let more = !cursor.keeps() && *length < *at_once;
-            if more && (share.take(ROOM) || chunks.is_empty()) {
+            if more && (held.take(ROOM) || chunks.is_empty()) {
                 let out = encoded(shape, |visit| cursor.advance(visit));
                 *length += out.len();
-                share.give_back(ROOM.saturating_sub(out.len()));
+                held.give_back(ROOM.saturating_sub(out.len()));
                 chunks.extend(Some(out).filter(|out| !out.is_empty()));
             } else {
                 cursor.keep();
@@ -194,7 +194,7 @@ impl List {
             return Step::Chunk(protobuf::list_head(shape, continuation, *length).into());
         }
         if let Some(chunk) = chunks.pop_front() {
-            share.give_back(chunk.len());
+            held.give_back(chunk.len());
             return Step::Chunk(chunk);
         }
         let out = encoded(shape, |visit| cursor.again(visit));

@@ -145,8 +145,8 @@ impl Request<'_> {
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), selection, after);
-        let held = (self.config.encoded_at_once, self.budget.share());
-        Ok(Body::list(List::new(cursor, shape, layout, limit, held)))
+        let bounds = (self.config.encoded_at_once, self.budget.share());
+        Ok(Body::list(List::new(cursor, shape, layout, limit, bounds)))
     }
 
     /// The key that a `continue` token names, and the version, if this list could have given the token.
