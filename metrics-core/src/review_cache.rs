@@ -1,7 +1,8 @@
 //! Answers of TokenReview and SubjectAccessReview, remembered for a while.
 //!
 //! Bounded; equal questions that come at the same time are asked once; at most so many different ones are on their
-//! way, and at most so many wait for that: whoever reaches the port can make questions up. Keys are keyed hashes, so no token is kept and nobody can choose colliding ones.
+//! way, and at most so many wait for that: whoever reaches the port can make questions up. Keys are keyed hashes, so no
+//! token is kept and nobody can choose colliding ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;

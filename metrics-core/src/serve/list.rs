@@ -2,9 +2,9 @@
 //!
 //! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
 //! is held in between. Protobuf is different: `runtime.Unknown.raw` states its length before its content. So it is encoded
-//! first and then sent, up to a bound, of its own and of all lists together; what is beyond is measured, and kept as rows, which are some bytes each and do not
-//! change, and is encoded from there as the client takes it. Two turns cost half as much again, and so the bound is
-//! larger than what most clusters have. Both yield between batches, so other requests go on.
+//! first and then sent, up to a bound, of its own and of all lists together; what is beyond is measured, and kept as rows,
+//! which are some bytes each and do not change, and is encoded from there as the client takes it. Two turns cost half as
+//! much again, and so the bound is larger than what most clusters have. Both yield between batches, so other requests go on.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
