@@ -190,20 +190,19 @@ fn an_accepted_request_after_a_refusal_clears_the_front_proxy() {
 
 #[test]
 fn one_of_several_kube_apiservers_does_not_clear_another() {
-    let diagnosed = of;
-    let of = |client: &str, words: &str| {
+    let with = |client: &str, words: &str| {
         let mut observed = unavailable(words);
         let accepted = json!({ "commonName": "front-proxy-client", "issuer": "CN=a CA", "client": client });
         observed.replicas = vec![replica(json!({
             "refusedCredentials": refused("expired", "2026-01-01T00:09:40Z"),
             "lastFrontProxyRequest": "2026-01-01T00:09:50Z", "lastFrontProxy": accepted,
         }))];
-        reason(diagnosed(&observed).front_proxy.as_ref())
+        reason(of(&observed).front_proxy.as_ref())
     };
     let words = "bad status from https://10.0.0.9:4443/apis: 401";
-    assert_eq!(of("10.0.0.2", words), Some((Reason::ProxyCertificateExpired, Weight::Fault)));
-    assert_eq!(of("10.0.0.1", words), None);
-    assert_eq!(of("10.0.0.2", "context deadline exceeded"), None);
+    assert_eq!(with("10.0.0.2", words), Some((Reason::ProxyCertificateExpired, Weight::Fault)));
+    assert_eq!(with("10.0.0.1", words), None);
+    assert_eq!(with("10.0.0.2", "context deadline exceeded"), None);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn usage(out: &mut impl Out, field: u8, shape: &Shape, usage: Usage) {
 }
 
 /// An entry of that map. `head` is what stands before the quantity's length: the resource's name (key 1) and the tag of
-/// the value 2. Half of a list is such entries, and so they are written with their lengths, which are all of one byte,
+/// the value 2. Lists are full of such entries, and so they are written with their lengths, which are all of one byte,
 /// instead of measured when they are written.
 fn quantity<const N: usize>(out: &mut impl Out, field: u8, head: [u8; N], quantity: Quantity) {
     let length = quantity.length();
