@@ -90,15 +90,7 @@ pub fn busy_deployment(namespace: &str) -> String {
         "apiVersion": "v1",
         "kind": "List",
         "items": [
-            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "busy", "namespace": namespace},
-             "spec": {
-                "replicas": 1,
-                "selector": {"matchLabels": {"app": "busy"}},
-                "template": {
-                    "metadata": {"labels": {"app": "busy"}},
-                    "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
-                },
-             }},
+            deployment(namespace, 1, &container),
             {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
              "metadata": {"name": "busy", "namespace": namespace},
              "spec": {
@@ -122,18 +114,23 @@ pub fn idle_deployment(namespace: &str) -> String {
         "command": ["/bin/sleep", "2147483647"],
         "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
     });
+    deployment(namespace, 2, &container).to_string()
+}
+
+/// A Deployment under the name of its one container.
+fn deployment(namespace: &str, replicas: u32, container: &Value) -> Value {
+    let name = &container["name"];
     json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "idle", "namespace": namespace},
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": "idle"}},
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": {"app": "idle"}},
+                "metadata": {"labels": {"app": name}},
                 "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
             },
         },
     })
-    .to_string()
 }
 
 /// The CPU that `kubectl top pods --containers` shows for the first container of that name, in millicores.

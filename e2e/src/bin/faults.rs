@@ -19,7 +19,7 @@ struct Arguments {
     /// The cluster's name; an existing one is used. It is taken down at the end.
     #[arg(long, default_value = "faults")]
     name: String,
-    /// Take the pipeline that is installed as it is: no images are built.
+    /// Take the pipeline that is installed as it is: no images are loaded.
     #[arg(long)]
     as_is: bool,
     /// Leave the cluster up.

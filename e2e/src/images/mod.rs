@@ -87,7 +87,7 @@ const OPERATOR_IMAGE: ProjectImage = ProjectImage {
 /// Builds the project's images as they are released; `cargo` decides what is fresh.
 pub fn project(progress: &Progress) -> Result<ProjectImages> {
     let programs = static_build("release", &[&METRICS_CORE, &OPERATOR], progress)?;
-    written(programs, progress)
+    written(programs, &archives()?, progress)
 }
 
 /// Builds the project's images, and the kubectl plugin, for scenarios: optimized less, which builds sooner.
@@ -99,16 +99,19 @@ pub fn for_scenarios(progress: &Progress) -> Result<ProjectImages> {
         return Ok(images.clone());
     }
     let programs = static_build("scenarios", &[&METRICS_CORE, &OPERATOR, &PLUGIN], progress)?;
-    let images = written(programs, progress)?;
+    // Beside the releases, which users may have taken from there for their clusters.
+    let directory = archives()?.join("scenarios");
+    fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
+    let images = written(programs, &directory, progress)?;
     *built = Some(images.clone());
     Ok(images)
 }
 
-fn written(programs: PathBuf, progress: &Progress) -> Result<ProjectImages> {
+fn written(programs: PathBuf, archives: &Path, progress: &Progress) -> Result<ProjectImages> {
     progress.step("images of metrics-core and the operator written", |_| {
         Ok(ProjectImages {
-            metrics_core: write_image(&METRICS_CORE_IMAGE, &programs)?,
-            operator: write_image(&OPERATOR_IMAGE, &programs)?,
+            metrics_core: write_image(&METRICS_CORE_IMAGE, &programs, archives)?,
+            operator: write_image(&OPERATOR_IMAGE, &programs, archives)?,
             programs,
         })
     })
@@ -151,7 +154,7 @@ fn busybox_image(name: &str, file: &str, applets: &[&str], entrypoint: &[&str]) 
     Ok(Built { reference: name.to_owned(), versioned: name.to_owned(), archive })
 }
 
-fn write_image(image: &ProjectImage, directory: &Path) -> Result<Built> {
+fn write_image(image: &ProjectImage, directory: &Path, archives: &Path) -> Result<Built> {
     let bytes = read_static(&directory.join(image.program.binary))?;
     let version = env!("CARGO_PKG_VERSION");
     let name = |tag: &str| format!("{REPOSITORY}/{}:{tag}", image.name);
@@ -172,7 +175,7 @@ fn write_image(image: &ProjectImage, directory: &Path) -> Result<Built> {
         user: "65534:65534".into(),
         labels: labels.into(),
     };
-    let archive = archives()?.join(format!("{}.tar", image.name));
+    let archive = archives.join(format!("{}.tar", image.name));
     content.write(&archive)?;
     Ok(Built { reference, versioned, archive })
 }

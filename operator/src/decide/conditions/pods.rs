@@ -53,9 +53,10 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
             ),
         ));
     }
-    let since = |type_: &str| condition(type_)?.last_transition_time.as_ref().map(|time| time.0);
-    let lasts = |since: Option<Timestamp>| since.is_some_and(|since| lasts(since, now));
-    let is_late = lasts(since("PodScheduled"));
+    let has_lasted = |type_: &str| {
+        let since = condition(type_).and_then(|condition| condition.last_transition_time.as_ref());
+        since.is_some_and(|since| lasts(since.0, now))
+    };
     // Ours first; a container that was injected before or beside it may be the trouble too.
     let mut containers: Vec<_> = status.container_statuses.iter().flatten().collect();
     containers.sort_by_key(|container| container.name != METRICS_CORE);
@@ -66,18 +67,26 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
             .or_else(|| crashing(container, name, namespace, now))
             .or_else(|| not_ready(container, name, namespace, now))
     });
+    if found.is_some() {
+        return found;
+    }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("?");
-    found.or_else(|| of_a_container.clone().filter(|_| is_late).find_map(|container| stuck(container, name, node, namespace)))
-        .or_else(|| {
-            let all_ready = !containers.is_empty() && containers.iter().all(|container| container.ready);
-            (all_ready && lasts(since("Ready"))).then(|| (
-                Reason::PodsNotReady,
-                format!(
-                    "Pod {name} is not ready although its container was: nothing is heard of node {node}, or a readiness gate is \
-                     not met. See `kubectl get node {node}` and `kubectl describe pod {name} --namespace {namespace}`."
-                ),
-            ))
-        })
+    if has_lasted("PodScheduled")
+        && let Some(stuck) =
+            of_a_container.clone().find_map(|container| stuck(container, name, node, namespace))
+    {
+        return Some(stuck);
+    }
+    let all_ready = !containers.is_empty() && containers.iter().all(|container| container.ready);
+    (all_ready && has_lasted("Ready")).then(|| (Reason::PodsNotReady, silent(name, node, namespace)))
+}
+
+/// What is said of a pod whose containers were ready when its kubelet last told of them.
+fn silent(pod: &str, node: &str, namespace: &str) -> String {
+    format!(
+        "Pod {pod} is not ready although its container was: nothing is heard of node {node}, or a readiness gate is not met. See \
+         `kubectl get node {node}` and `kubectl describe pod {pod} --namespace {namespace}`."
+    )
 }
 
 /// Whether something lasts for longer than a start.
