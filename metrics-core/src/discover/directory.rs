@@ -301,6 +301,11 @@ impl Directory {
         for pod in gone {
             interner.release(pod.labels);
         }
+        drop(interner);
+        let mut packed = None;
+        while let Some(namespace) = self.pods.write().pack_behind(packed.as_deref()) {
+            packed = Some(namespace);
+        }
         self.pods_synced.store(true, Ordering::Release);
     }
 }
@@ -403,6 +408,15 @@ impl Pods {
         }
         self.count -= 1;
         Some(pod)
+    }
+
+    /// Packs the first namespace behind this one, if there is any. A tree that grew in order, as by a list, is half
+    /// empty: its nodes are split when they are full, and only the last one goes on growing.
+    fn pack_behind(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
+        let from = namespace.map_or(Bound::Unbounded, Bound::Excluded);
+        let (namespace, pods) = self.by_namespace.range_mut::<str, _>((from, Bound::Unbounded)).next()?;
+        *pods = std::mem::take(pods).into_iter().collect();
+        Some(namespace.clone())
     }
 
     fn remove_unlisted(&mut self, leaves: impl Fn((&str, &str), &Pod)) -> Vec<Pod> {

@@ -27,6 +27,7 @@ use crate::telemetry::{self, Trouble};
 pub use self::address::{Address, AddressType, UnknownAddressType};
 pub use self::changes::{Changes, Departure, Shown};
 pub use self::directory::{Directory, Nodes, Pod, Pods};
+pub use self::hint::LastPlace;
 pub use self::node::Node;
 use self::node::NodeObject;
 use self::pod::PodObject;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::buffers::{Buffers, Lease, Pool};
 use super::error::Error;
-use super::inflate::{MAX_BODY, inflate};
+use super::inflate::MAX_BODY;
 use super::response::{self, Chunks, Framing, Head};
 use super::session::Session;
 use super::tls::{Base, NodeTls, server_name};
@@ -134,13 +134,9 @@ impl Connection {
         };
         self.session.rest(&buffers.records);
         let connection = (clean && head.keep_alive).then_some(self);
-        let wire = &buffers.wire[length..];
-        let bytes = if head.gzip {
-            inflate(&mut buffers.decompressor, wire, &mut buffers.inflated)
-        } else {
-            Ok(wire)
-        };
-        let body = bytes.map(|bytes| Body { bytes, format: head.format, wire_bytes: wire.len() });
+        let wire_bytes = buffers.wire.len() - length;
+        let bytes = if head.gzip { lease.inflated(length) } else { Ok(lease.arrived(length)) };
+        let body = bytes.map(|bytes| Body { bytes, format: head.format, wire_bytes });
         Ok((connection, body))
     }
 

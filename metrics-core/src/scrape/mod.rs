@@ -180,15 +180,15 @@ struct Scraper {
 struct Entry {
     node: Arc<Node>,
     ticket: Ticket,
-    /// `None` while it is being asked.
-    target: Option<Target>,
+    /// `None` while it is being asked. Apart, as it moves at each scrape, and as a table is half empty.
+    target: Option<Box<Target>>,
     /// Why the last scrape failed.
     failure: Option<ScrapeCause>,
 }
 
 struct Ended {
     id: Id,
-    target: Target,
+    target: Box<Target>,
     requested_ms: u64,
     result: Result<Put, Error>,
 }
@@ -234,7 +234,7 @@ impl Scraper {
         self.next_id = self.next_id.wrapping_add(1);
         let ticket = self.shared.store.admit(&node);
         self.names.insert(node.name.clone(), id);
-        let target = Some(Target::new(node.clone()));
+        let target = Some(Box::new(Target::new(node.clone())));
         self.entries.insert(id, Entry { node, ticket, target, failure: None });
         self.schedule.insert(id, now_ms);
     }

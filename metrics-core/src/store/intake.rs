@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::layout::{Layout, Names};
+use super::layout::{Layout, MAX_NAME, Names};
 use super::rate::{Measured, Point, Timing};
 use crate::decode::{BadSeries, ContainerKey, Metric, Sample, Sink};
 
-/// More containers than this on one node are left out. Kubernetes supports 110 pods a node, some run 500.
+/// More containers than this on one node are left out. Kubernetes supports 110 pods a node, some run 500. Their names are
+/// bounded by it, too: a layout has room for 16 MB of text.
 const MAX_CONTAINERS: usize = 20_000;
-
-/// The longest name that Kubernetes allows (RFC 1123 subdomain).
-const MAX_NAME: usize = 253;
 
 /// What is known of a node's usage. Replaced whole.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! Reading twice: rows that are kept as they were.
 //!
 //! A row's numbers and names lie in the snapshot of its node, which is replaced whole and never changed. So all that is
-//! kept of a row is which snapshot, which row of it, and the labels; a list of protobuf costs 16 bytes a pod instead of
-//! the encoded pod.
+//! kept of a row is which snapshot, which row of it, and which labels; a list of protobuf costs 12 bytes a pod instead
+//! of the encoded pod.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -46,15 +46,18 @@ struct KeptPod {
     /// Which of the snapshots.
     snapshot: u32,
     row: u32,
-    labels: Arc<Labels>,
+    /// Which of the labels.
+    labels: u32,
 }
 
-/// The snapshots that rows were read of, each once.
+/// The snapshots that rows were read of, each once, and the labels, which pods of one template share: they follow each
+/// other.
 #[derive(Default)]
 struct Snapshots {
     held: Vec<(Arc<Snapshot>, u64)>,
     /// For each slot the last that was held of it.
     of_slot: Vec<Option<u32>>,
+    labels: Vec<Arc<Labels>>,
 }
 
 impl Snapshots {
@@ -74,9 +77,11 @@ impl Snapshots {
         self.of_slot[slot]
     }
 
-    fn row(&self, pod: &KeptPod) -> Option<Found<'_>> {
-        let (snapshot, version) = self.held.get(pod.snapshot as usize)?;
-        Found::at(snapshot, *version, pod.row as usize)
+    /// Rows that were kept.
+    fn rows(&self, pods: &[KeptPod]) -> [Option<Found<'_>>; TOGETHER] {
+        let held = std::array::from_fn(|at| self.held.get(pods.get(at)?.snapshot as usize));
+        let rows = std::array::from_fn(|at| pods.get(at).map_or(0, |pod| pod.row as usize));
+        Found::all(held.map(|held| held.map(|(snapshot, version)| (snapshot, *version))), rows)
     }
 }
 
@@ -90,7 +95,11 @@ impl Snapshots {
     fn keep(&mut self, one: &Sought<'_>) -> Option<KeptPod> {
         let ((slot, row), found) = one.place.zip(one.found.as_ref())?;
         let (snapshot, row) = self.hold(slot, found).zip(u32::try_from(row).ok())?;
-        Some(KeptPod { snapshot, row, labels: one.pod.labels.clone() })
+        if self.labels.last().is_none_or(|last| !Arc::ptr_eq(last, &one.pod.labels)) {
+            self.labels.push(one.pod.labels.clone());
+        }
+        let labels = u32::try_from(self.labels.len() - 1).ok()?;
+        Some(KeptPod { snapshot, row, labels })
     }
 }
 
@@ -142,21 +151,27 @@ impl Keeper for Keeping {
 
     fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
         let Self { pods: Again { kept, next }, snapshots, .. } = self;
-        let mut found = Vec::with_capacity(TOGETHER);
         let mut containers = Vec::new();
         for together in kept[*next..].chunks(TOGETHER) {
             // The same as when they were sought: each loop is one read for all of them.
-            found.clear();
-            found.extend(together.iter().map(|pod| snapshots.row(pod)));
-            let times: [_; TOGETHER] =
-                std::array::from_fn(|at| found.get(at).and_then(Option::as_ref).and_then(Found::times));
-            for ((pod, found), times) in together.iter().zip(&found).zip(times) {
+            let found = snapshots.rows(together);
+            let times = found.each_ref().map(|found| found.as_ref().and_then(Found::times));
+            let keys: [_; TOGETHER] = std::array::from_fn(|at| {
+                let (pod, found) = together.get(at).zip(found[at].as_ref())?;
+                Some((found.layout.pod(pod.row as usize), snapshots.labels.get(pod.labels as usize)?))
+            });
+            containers.clear();
+            let of_one = found.each_ref().map(|found| {
+                containers.extend(found.iter().flat_map(Found::rows));
+                containers.len()
+            });
+            let mut start = 0;
+            for ((key, times), end) in keys.into_iter().zip(times).zip(of_one).take(together.len()) {
                 *next += 1;
-                let Some((found, times)) = found.as_ref().zip(times) else { continue };
-                containers.clear();
-                containers.extend(found.rows());
-                let (namespace, name) = found.layout.pod(pod.row as usize);
-                if visit(&times.row((namespace, name), &pod.labels, &containers)).is_break() {
+                let containers = &containers[std::mem::replace(&mut start, end)..end];
+                if let Some(((key, labels), times)) = key.zip(times)
+                    && visit(&times.row(key, labels, containers)).is_break()
+                {
                     return;
                 }
             }

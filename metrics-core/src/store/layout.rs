@@ -15,11 +15,13 @@ pub(super) struct Layout {
     is_plain: bool,
 }
 
+/// A name in the text: its length in the low bits, where it begins above.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    end: u32,
-}
+struct Span(u32);
+
+/// The longest name that Kubernetes allows (RFC 1123 subdomain), and the longest that a span can have.
+pub(super) const MAX_NAME: usize = 253;
+const LENGTH_BITS: u32 = 8;
 
 #[derive(Debug)]
 struct Pod {
@@ -155,14 +157,20 @@ impl Layout {
     }
 
     fn text(&self, span: Span) -> &str {
-        &self.text[span.start as usize..span.end as usize]
+        let start = (span.0 >> LENGTH_BITS) as usize;
+        let length = (span.0 & ((1 << LENGTH_BITS) - 1)) as usize;
+        &self.text[start..start + length]
     }
 }
 
+/// Appends a name; one that does not fit, which the caller's bounds rule out, is empty.
 fn append(text: &mut String, name: &str) -> Span {
     let start = index(text.len());
+    if name.len() > MAX_NAME || start >> (u32::BITS - LENGTH_BITS) != 0 {
+        return Span(0);
+    }
     text.push_str(name);
-    Span { start, end: index(text.len()) }
+    Span(start << LENGTH_BITS | index(name.len()))
 }
 
 /// Saturates where nothing real reaches: the caller bounds containers and the length of names.

@@ -99,6 +99,8 @@ struct Slot {
     generation: u32,
     node: Option<Arc<Node>>,
     snapshot: Arc<Snapshot>,
+    /// Counts the layouts that were here, so that a pod that was found in one needs no look at its names.
+    stamp: u32,
     /// The change that brought the snapshot, or its end by age.
     version: u64,
     /// The change before that one.
@@ -240,6 +242,7 @@ impl Store {
         if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
             index.insert(ticket.slot, &snapshot.layout);
+            slot.stamp = slot.stamp.wrapping_add(1);
         }
         (slot.failing, slot.expired) = (false, false);
         slot.changed(self.directory.changes().take());
@@ -342,7 +345,8 @@ impl State {
             }
         }
         let layout = slot.snapshot.layout.clone();
-        *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
+        let (generation, stamp) = (slot.generation.wrapping_add(1), slot.stamp.wrapping_add(1));
+        *slot = Slot { generation, stamp, ..Slot::default() };
         self.free.push(at);
         layout
     }

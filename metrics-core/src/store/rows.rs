@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::intake::Snapshot;
 use super::keeping::Keeping;
 use super::rate::Measured;
-use super::seek::{Sought, TOGETHER};
+use super::seek::{Sought, TOGETHER, touch};
 use super::{Slot, State, Store};
 use crate::discover::{Departure, Node, Shown};
 use crate::labels::Labels;
@@ -203,29 +203,39 @@ impl Store {
             let mut more = true;
             while more {
                 sought.clear();
-                while sought.len() < TOGETHER {
-                    let Some((namespace, name, pod)) = behind.next() else {
-                        more = false;
-                        break;
-                    };
-                    match pick((namespace, name), &pod.labels) {
-                        Pick::Take => sought.push(Sought::new(namespace, name, pod)),
-                        Pick::Skip => {}
-                        Pick::End => {
-                            (ended, more) = (true, false);
-                            break;
-                        }
+                while more && sought.len() < TOGETHER {
+                    let mut ahead = [None; TOGETHER];
+                    for place in &mut ahead[sought.len()..] {
+                        *place = behind.next();
                     }
-                    last = Some((namespace, name));
+                    more = ahead[TOGETHER - 1].is_some();
+                    ahead.iter().flatten().for_each(|(_, name, pod)| touch(name, pod));
+                    for (namespace, name, pod) in ahead.into_iter().flatten() {
+                        match pick((namespace, name), &pod.labels) {
+                            Pick::Take => sought.push(Sought::new(namespace, name, pod)),
+                            Pick::Skip => {}
+                            Pick::End => {
+                                (ended, more) = (true, false);
+                                break;
+                            }
+                        }
+                        last = Some((namespace, name));
+                    }
                 }
                 state.seek(self, &mut sought, now_ms);
-                for one in &sought {
-                    if self.shown(one).is_some() {
-                        containers.clear();
-                        one.containers(&mut containers);
-                        if one.row(&containers).is_some_and(|row| visit(one, &row).is_break()) {
-                            return;
-                        }
+                containers.clear();
+                let mut of_one = [0; TOGETHER];
+                for (one, end) in sought.iter().zip(&mut of_one) {
+                    one.containers(&mut containers);
+                    *end = containers.len();
+                }
+                let mut start = 0;
+                for (one, end) in sought.iter().zip(of_one) {
+                    let containers = &containers[std::mem::replace(&mut start, end)..end];
+                    if self.shown(one).is_some()
+                        && one.row(containers).is_some_and(|row| visit(one, &row).is_break())
+                    {
+                        return;
                     }
                 }
             }

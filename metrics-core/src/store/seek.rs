@@ -12,7 +12,7 @@ use super::index::Place;
 use super::intake::Snapshot;
 use super::layout::Layout;
 use super::{State, Store};
-use crate::discover::Pod;
+use crate::discover::{LastPlace, Pod};
 use crate::labels::Labels;
 use crate::rows::{ContainerRow, PodRow};
 
@@ -28,11 +28,18 @@ pub(super) struct Sought<'a> {
     hash: Option<u64>,
     /// Slot and row of its samples.
     pub(super) place: Option<(usize, usize)>,
+    /// Whether it needs no look at the names there.
+    certain: bool,
     /// Whether there may be another place.
     ambiguous: bool,
     pub(super) found: Option<Found<'a>>,
     /// What comes of it.
     pub(super) times: Option<Times>,
+}
+
+/// Reads where a pod and its name stand, so that they are there once they are needed.
+pub(super) fn touch(name: &str, pod: &Pod) {
+    std::hint::black_box((name.as_bytes().first().copied(), pod.since_ms));
 }
 
 /// Where its samples are.
@@ -67,7 +74,17 @@ impl Times {
 
 impl<'a> Sought<'a> {
     pub(super) fn new(namespace: &'a str, name: &'a str, pod: &'a Pod) -> Self {
-        Self { namespace, name, pod, hash: None, place: None, ambiguous: false, found: None, times: None }
+        Self {
+            namespace,
+            name,
+            pod,
+            hash: None,
+            place: None,
+            certain: false,
+            ambiguous: false,
+            found: None,
+            times: None,
+        }
     }
 
     /// Appends its containers, of which all have a rate if it has times.
@@ -79,11 +96,18 @@ impl<'a> Sought<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// A row of a snapshot, if it has so many.
-    pub(super) fn at(snapshot: &'a Arc<Snapshot>, version: u64, row: usize) -> Option<Self> {
-        let layout = &*snapshot.layout;
-        let containers = (row < layout.pods()).then(|| layout.containers_of(row))?;
-        Some(Self { snapshot, layout, containers, version })
+    /// Rows of snapshots, where these have so many. Each step is one read for all of them.
+    pub(super) fn all(
+        snapshots: [Option<(&'a Arc<Snapshot>, u64)>; TOGETHER],
+        rows: [usize; TOGETHER],
+    ) -> [Option<Self>; TOGETHER] {
+        let layouts = snapshots.map(|held| held.map(|(snapshot, _)| &*snapshot.layout));
+        let pods = layouts.map(|layout| layout.map_or(0, Layout::pods));
+        std::array::from_fn(|at| {
+            let ((snapshot, version), layout) = snapshots[at].zip(layouts[at])?;
+            let containers = (rows[at] < pods[at]).then(|| layout.containers_of(rows[at]))?;
+            Some(Self { snapshot, layout, containers, version })
+        })
     }
 
     /// The containers.
@@ -104,15 +128,7 @@ impl<'a> Found<'a> {
     }
 }
 
-impl<'a> Sought<'a> {
-    fn take(&mut self, place: Option<(usize, usize)>, state: &'a State) {
-        self.place = place;
-        self.found = place.and_then(|(slot, row)| {
-            let slot = state.slots.get(slot)?;
-            Found::at(&slot.snapshot, slot.version, row)
-        });
-    }
-
+impl Sought<'_> {
     /// Whether what was found is of this pod.
     fn is_it(&self) -> bool {
         self.place.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
@@ -128,11 +144,17 @@ impl State {
     pub(super) fn seek<'a>(&'a self, store: &Store, sought: &mut [Sought<'a>], now_ms: u64) {
         if self.index.is_unambiguous() {
             for one in &mut *sought {
-                one.take(one.pod.hint.get(), self);
+                if let Some(last) = one.pod.hint.get() {
+                    one.place = Some((last.slot, last.row));
+                    one.certain = self.stamp(last.slot) == Some(last.stamp);
+                }
             }
-            for one in &mut *sought {
-                if !one.is_it() {
-                    one.take(None, self);
+            self.look(sought);
+            for one in sought.iter_mut().filter(|one| !one.certain) {
+                if one.is_it() {
+                    self.note(one);
+                } else {
+                    (one.place, one.found) = (None, None);
                 }
             }
         }
@@ -156,15 +178,46 @@ impl State {
                 one.ambiguous = candidates.next().is_some();
             }
         }
-        for one in sought.iter_mut().filter(|one| one.hash.is_some()) {
-            one.take(one.place, self);
-        }
+        self.look(sought);
         for one in sought.iter_mut().filter(|one| one.hash.is_some()) {
             if one.ambiguous || !one.is_it() {
-                one.take(self.locate(one.namespace, one.name), self);
+                one.place = self.locate(one.namespace, one.name);
+                one.found = None;
+                self.look(std::slice::from_mut(one));
             }
-            if let Some((slot, row)) = one.place {
-                one.pod.hint.set(slot, row);
+            self.note(one);
+        }
+    }
+
+    /// Notes where a pod was found.
+    fn note(&self, one: &Sought<'_>) {
+        if let Some((slot, row)) = one.place
+            && let Some(stamp) = self.stamp(slot)
+        {
+            one.pod.hint.set(LastPlace { slot, row, stamp });
+        }
+    }
+
+    /// The same for as long as a slot has the same names.
+    fn stamp(&self, slot: usize) -> Option<u32> {
+        self.slots.get(slot).map(|slot| slot.stamp)
+    }
+
+    /// Goes to the places of those that are not found yet.
+    fn look<'a>(&'a self, sought: &mut [Sought<'a>]) {
+        for together in sought.chunks_mut(TOGETHER) {
+            let mut slots = [None; TOGETHER];
+            let mut rows = [0; TOGETHER];
+            for ((one, slot), row) in together.iter().zip(&mut slots).zip(&mut rows) {
+                if let Some((at, of_layout)) = one.place.filter(|_| one.found.is_none()) {
+                    (*slot, *row) = (self.slots.get(at), of_layout);
+                }
+            }
+            let snapshots = slots.map(|slot| slot.map(|slot| (&slot.snapshot, slot.version)));
+            for (one, found) in together.iter_mut().zip(Found::all(snapshots, rows)) {
+                if found.is_some() {
+                    one.found = found;
+                }
             }
         }
     }

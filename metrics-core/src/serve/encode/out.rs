@@ -17,18 +17,22 @@ pub(in crate::serve) trait Out: Sized {
 }
 
 impl Out for Vec<u8> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
 
+    #[inline]
     fn put_byte(&mut self, byte: u8) {
         self.push(byte);
     }
 
+    #[inline]
     fn put_decimal(&mut self, value: u64) {
         self.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
+    #[inline]
     fn put_counted(&mut self, expected: usize, body: impl FnOnce(&mut Self)) {
         let at = self.len();
         let body_at = at + expected;
@@ -62,18 +66,22 @@ impl Out for Vec<u8> {
 pub(in crate::serve) struct Count(pub(in crate::serve) usize);
 
 impl Out for Count {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
 
+    #[inline]
     fn put_byte(&mut self, _: u8) {
         self.0 += 1;
     }
 
+    #[inline]
     fn put_decimal(&mut self, value: u64) {
         self.0 += value.checked_ilog10().unwrap_or(0) as usize + 1;
     }
 
+    #[inline]
     fn put_counted(&mut self, _: usize, body: impl FnOnce(&mut Self)) {
         let before = self.0;
         body(self);
