@@ -480,3 +480,38 @@ fn labels_are_those_of_the_directory() {
     bench.directory.apply_pod("n", "p", "u", Labels::default());
     assert_eq!(bench.store.pod("n", "p", &mut |row| assert!(row.labels.is_empty())), Lookup::Found);
 }
+
+#[test]
+fn pods_are_found_again_when_others_come_and_go_beside_them() {
+    let bench = Bench::new();
+    let (one, other) = (bench.node("one", "u1"), bench.node("other", "u2"));
+    for pod in ["a/1", "a/2", "a/3", "a/4", "b/1"] {
+        bench.pod(pod, pod);
+    }
+    // Pod N of namespace a uses N hundredths of a core.
+    let body = |ticket, at: i64, pods: &[&str]| {
+        let names: Vec<_> = pods.iter().map(|pod| format!("{pod}/c")).collect();
+        let of = |key: &str| key[2..3].parse::<f64>().unwrap() / 100.0;
+        let containers: Vec<Container<'_>> =
+            names.iter().map(|key| (key.as_str(), 100.0 + of(key) * at as f64, 1, None)).collect();
+        bench.body(ticket, at, &containers).unwrap();
+    };
+    let at = std::cell::Cell::new(0);
+    let both = |of_one: &[&str], of_other: &[&str]| {
+        for _ in 0..2 {
+            at.set(at.get() + 20);
+            body(one, at.get(), of_one);
+            body(other, at.get(), of_other);
+        }
+        // The second time they are where they were the first time.
+        let first = bench.all();
+        assert_eq!(bench.all(), first);
+        first.join(", ")
+    };
+    assert_eq!(both(&["a/2", "a/4"], &["b/1"]), "a/2: c=20, a/4: c=40, b/1: c=10");
+    assert_eq!(both(&["a/1", "a/2", "a/4"], &["b/1"]), "a/1: c=10, a/2: c=20, a/4: c=40, b/1: c=10");
+    assert_eq!(both(&["a/3", "a/4"], &["a/1", "b/1"]), "a/1: c=10, a/3: c=30, a/4: c=40, b/1: c=10");
+    assert_eq!(both(&["b/1"], &["a/1", "a/4"]), "a/1: c=10, a/4: c=40, b/1: c=10");
+    bench.store.remove(other);
+    assert_eq!(bench.all(), ["b/1: c=10"]);
+}

@@ -136,3 +136,20 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
     assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
     assert!(directory.nodes().is_empty());
 }
+
+#[test]
+fn what_was_listed_is_packed_and_stays() {
+    let directory = Directory::new();
+    let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
+    for list in 0..2 {
+        directory.begin_pods();
+        for key in &all {
+            apply(&directory, key, "u");
+        }
+        directory.end_pods();
+        assert_eq!(pods(&directory, None, None), all, "{list}");
+    }
+    apply(&directory, "n1/105", "u");
+    assert_eq!(pods(&directory, Some("n1"), Some(("n1", "10"))).first().unwrap(), "n1/105");
+    assert_eq!(directory.pods().len(), all.len() + 1);
+}
