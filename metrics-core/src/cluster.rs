@@ -1,15 +1,10 @@
 //! The API server's address and our credentials for it and for kubelets: those of the pod, or of a kubeconfig.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/// A connection on which nothing comes for so long is given up. A watch that has nothing to tell has a bookmark a minute;
-/// a connection whose packets are lost would otherwise be believed for five.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// Why there is no way to the API server.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +29,7 @@ pub enum Error {
 
 /// A client for the API server.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Error> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| Error::NotInCluster(error.to_string()))?,
         Some(path) => {
             let options = KubeConfigOptions::default();
@@ -43,7 +38,6 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Error> {
                 .map_err(|error| broken(path, &error))?
         }
     };
-    config.read_timeout = Some(SILENCE);
     kube::Client::try_from(config).map_err(|error| Error::Client(error.to_string()))
 }
 

@@ -75,7 +75,7 @@ impl Candidate {
         }
         let arguments: Vec<String> =
             flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect();
-        let process = Process::start(&stand.layout, &self.name, &self.program, &arguments, &[])?;
+        let process = Process::start(&stand.layout, &self.name, &self.program, &arguments)?;
         Ok(Running { process, config: tls::client(authority.certificate(), &bench)? })
     }
 }

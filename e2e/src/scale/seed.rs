@@ -46,14 +46,14 @@ pub(super) async fn filled_etcd(
     if kept.is_dir() {
         copy(&kept, &data)?;
         progress.say(format!("etcd with {what} copied from {} ({})", kept.display(), seconds(began)));
-        return stand::start(layout, &etcd, &[]);
+        return stand::start(layout, &etcd);
     }
-    let writing = stand::start(layout, &etcd, &[])?;
+    let writing = stand::start(layout, &etcd)?;
     write(population, progress).await?;
     writing.end()?;
     keep(&data, &kept)?;
     progress.say(format!("{what} written to etcd and kept in {} ({})", kept.display(), seconds(began)));
-    stand::start(layout, &etcd, &[])
+    stand::start(layout, &etcd)
 }
 
 /// Where the directory is kept: another etcd or another population is another directory.

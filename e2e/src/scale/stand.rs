@@ -24,10 +24,6 @@ use crate::process::{self, MARK};
 use crate::progress::Progress;
 
 const PATIENCE: Duration = Duration::from_secs(600);
-/// With more pods kube-apiserver's garbage is collected sooner: by itself it takes 30 kB for each, which is more memory
-/// than most machines have.
-const ROOMY: u32 = 300_000;
-const FREQUENT_COLLECTION: (&str, &str) = ("GOGC", "20");
 
 /// A process that ends with us.
 pub struct Process {
@@ -37,14 +33,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program whose output goes to `logs/NAME.log`; beside our environment it has that.
-    pub fn start(
-        layout: &Layout,
-        name: &str,
-        program: &Path,
-        arguments: &[String],
-        environment: &[(&str, &str)],
-    ) -> Result<Self> {
+    /// Starts a program whose output goes to `logs/NAME.log`.
+    pub fn start(layout: &Layout, name: &str, program: &Path, arguments: &[String]) -> Result<Self> {
         let path = layout.log(name);
         let log = fs::File::create(&path).doing(|| format!("create {}", path.display()))?;
         let errors = log.try_clone().doing(|| format!("open {}", path.display()))?;
@@ -52,7 +42,6 @@ impl Process {
             .args(arguments)
             .current_dir("/")
             .env(MARK, &layout.run)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -141,10 +130,7 @@ impl Stand {
             FlagChange::remove("audit-log-maxsize"),
             FlagChange::set("disable-admission-plugins", "ServiceAccount"),
         ];
-        let crowded = population.pods() > ROOMY;
-        let environment: &[_] = if crowded { &[FREQUENT_COLLECTION] } else { &[] };
-        let apiserver = control_plane::apiserver(&layout, binaries, &changes);
-        let mut apiserver = start(&layout, &apiserver, environment)?;
+        let mut apiserver = start(&layout, &control_plane::apiserver(&layout, binaries, &changes))?;
         let began = Instant::now();
         let ready = || {
             let mut curl = Command::new("curl");
@@ -169,8 +155,8 @@ impl Stand {
     }
 }
 
-pub(super) fn start(layout: &Layout, component: &Component, environment: &[(&str, &str)]) -> Result<Process> {
-    Process::start(layout, component.name, &component.program, &component.arguments, environment)
+pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
+    Process::start(layout, component.name, &component.program, &component.arguments)
 }
 
 /// The kubelets: our own program again.

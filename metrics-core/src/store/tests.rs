@@ -488,7 +488,7 @@ fn pods_are_found_again_when_others_come_and_go_beside_them() {
     for pod in ["a/1", "a/2", "a/3", "a/4", "b/1"] {
         bench.pod(pod, pod);
     }
-    // Pod N of namespace a uses N hundredths of a core.
+    // A pod named N uses N hundredths of a core.
     let body = |ticket, at: i64, pods: &[&str]| {
         let names: Vec<_> = pods.iter().map(|pod| format!("{pod}/c")).collect();
         let of = |key: &str| key[2..3].parse::<f64>().unwrap() / 100.0;

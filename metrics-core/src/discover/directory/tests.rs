@@ -138,7 +138,7 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
 }
 
 #[test]
-fn what_was_listed_is_packed_and_stays() {
+fn packing_what_was_listed_loses_nothing() {
     let directory = Directory::new();
     let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
     for list in 0..2 {
