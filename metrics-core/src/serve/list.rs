@@ -6,7 +6,6 @@
 //! which are some bytes each and do not change, and is encoded from there as the client takes it. Two turns cost half as
 //! much again, and so the bound is larger than what most clusters have. Both yield between batches, so other requests go on.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -14,14 +13,19 @@ use bytes::Bytes;
 use super::budget::Share;
 use super::cursor::{Cursor, PageEnd};
 use super::encode::{Indent, Shape, Yaml, json, protobuf};
+use super::held::Held;
 use super::negotiate::{Format, Layout};
 use super::resource::Row;
 
-/// A chunk is sent once it is this long.
-const CHUNK: usize = 32 * 1024;
+/// A chunk is sent once it is this long: with a last row and what HTTP adds still two times what rustls takes at once
+/// (64 kB), for what is beyond would be a record and a system call of its own.
+const CHUNK: usize = 124 * 1024;
+
+/// The first one is shorter: most lists are, and their memory is not to come from the system and go back each time.
+const FIRST_CHUNK: usize = 32 * 1024;
 
 /// Room for one more row behind the mark, so that the chunk rarely grows.
-const ROOM: usize = CHUNK + 2048;
+const ROW: usize = 2048;
 
 /// So many rows are measured before others have their turn, some tenths of a millisecond.
 const MEASURED_AT_ONCE: usize = 1024;
@@ -43,13 +47,11 @@ enum Encoding {
         begun: bool,
         ended: bool,
     },
-    /// What is encoded already and how much may be, by itself and beside other lists, the length of it and of the rows
-    /// that are kept, and whether the head was sent.
+    /// What is encoded already and how much may be, the length of the rows that are kept, and whether the head was sent.
     Protobuf {
-        chunks: VecDeque<Bytes>,
+        held: Held,
         at_once: usize,
-        held: Share,
-        length: usize,
+        kept: usize,
         headed: bool,
     },
 }
@@ -74,19 +76,19 @@ pub(super) enum Step {
 
 impl List {
     /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once`
-    /// bytes may be encoded before they are sent, if there is as much for `held` to take, but always one chunk.
+    /// bytes may be encoded before they are sent, if there is as much for `allowed` to take, but always one chunk.
     pub(super) fn new(
         cursor: Cursor,
         shape: Shape,
         layout: Layout,
         limit: Option<usize>,
-        (at_once, held): (usize, Share),
+        (at_once, allowed): (usize, Share),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let text = |filter| Encoding::Text { filter, begun: false, ended: false };
         let encoding = match layout {
             Layout { format: Format::Protobuf, .. } => {
-                Encoding::Protobuf { chunks: VecDeque::new(), at_once, held, length: 0, headed: false }
+                Encoding::Protobuf { held: Held::new(allowed), at_once, kept: 0, headed: false }
             }
             Layout { format: Format::Yaml, .. } => text(Filter::Yaml(Yaml::default())),
             Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
@@ -120,7 +122,8 @@ impl List {
         else {
             return Step::End;
         };
-        let mut out = Vec::with_capacity(ROOM);
+        let most = if *begun { CHUNK } else { FIRST_CHUNK };
+        let mut out = Vec::with_capacity(most + ROW);
         let mut skip = 0;
         if std::mem::replace(begun, true) {
             // Stands for the item before, so that a comma follows; it is not sent twice.
@@ -132,7 +135,7 @@ impl List {
         let first = out.len();
         cursor.advance(&mut |row| {
             json::item(&mut out, shape, row);
-            if out.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if out.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         // A batch that brought nothing must not make the next one believe that an item went before.
         if skip == 0 && out.len() == first && !cursor.is_finished() {
@@ -161,25 +164,22 @@ impl List {
             cursor,
             shape,
             continuation,
-            encoding: Encoding::Protobuf { chunks, at_once, held, length, headed },
+            encoding: Encoding::Protobuf { held, at_once, kept, headed },
             ..
         } = self
         else {
             return Step::End;
         };
         if !cursor.is_finished() {
+            let most = if held.length() == 0 { FIRST_CHUNK } else { CHUNK };
             // Whatever is given back meanwhile, what follows rows that are kept must be kept too.
-            let more = !cursor.keeps() && *length < *at_once;
-            if more && (held.take(ROOM) || chunks.is_empty()) {
-                let out = encoded(shape, |visit| cursor.advance(visit));
-                *length += out.len();
-                held.give_back(ROOM.saturating_sub(out.len()));
-                chunks.extend(Some(out).filter(|out| !out.is_empty()));
+            if !cursor.keeps() && held.length() < *at_once && held.has_room(most + ROW) {
+                held.add(most + ROW, |out| encode(out, most, shape, |visit| cursor.advance(visit)));
             } else {
                 cursor.keep();
                 let mut measured = 0;
                 cursor.advance(&mut |row| {
-                    *length += protobuf::item_length(shape, row);
+                    *kept += protobuf::item_length(shape, row);
                     measured += 1;
                     if measured < MEASURED_AT_ONCE {
                         ControlFlow::Continue(())
@@ -191,29 +191,28 @@ impl List {
             return Step::Again;
         }
         if !std::mem::replace(headed, true) {
-            return Step::Chunk(protobuf::list_head(shape, continuation, *length).into());
+            return Step::Chunk(protobuf::list_head(shape, continuation, held.length() + *kept).into());
         }
-        if let Some(chunk) = chunks.pop_front() {
-            held.give_back(chunk.len());
+        if let Some(chunk) = held.take() {
             return Step::Chunk(chunk);
         }
-        let out = encoded(shape, |visit| cursor.again(visit));
-        if out.is_empty() { Step::End } else { Step::Chunk(out) }
+        let mut out = Vec::with_capacity((CHUNK + ROW).min(*kept));
+        encode(&mut out, CHUNK, shape, |visit| cursor.again(visit));
+        if out.is_empty() { Step::End } else { Step::Chunk(out.into()) }
     }
 }
 
-/// Items of a list in protobuf, about a chunk of them, out of the rows that `rows` lets visit.
-fn encoded(shape: &Shape, rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>)) -> Bytes {
-    let mut out = Vec::with_capacity(ROOM);
+/// Appends items of a list in protobuf, about `most` bytes of them, out of the rows that `rows` lets visit.
+fn encode(
+    out: &mut Vec<u8>,
+    most: usize,
+    shape: &Shape,
+    rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>),
+) {
     rows(&mut |row| {
-        protobuf::item(&mut out, shape, row);
-        if out.len() < CHUNK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        protobuf::item(out, shape, row);
+        if out.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    // The last chunk, or one cut short by a batch without matches, may be far from full.
-    if out.len() < CHUNK / 2 {
-        out.shrink_to_fit();
-    }
-    out.into()
 }
 
 fn filtered(json: &[u8], filter: impl FnOnce(&mut Vec<u8>, &[u8])) -> Bytes {

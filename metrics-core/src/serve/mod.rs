@@ -6,7 +6,8 @@
 //! route          attributes → what is asked for
 //! negotiate      Accept → encoding and view        list_options, selector  query → what is selected
 //! cursor         rows, in batches by key           encode  rows → bytes
-//! list, watch, body  chunks as the client takes them   status  failures
+//! list, watch, body  chunks as the client takes them   held    what is encoded before it is sent
+//! status  failures
 //! ```
 
 mod body;
@@ -18,6 +19,7 @@ mod discovery;
 mod documents;
 mod duration;
 mod encode;
+mod held;
 mod list;
 mod list_options;
 mod negotiate;
