@@ -29,6 +29,12 @@ const SIDE_BY_SIDE: usize = 6;
 /// How many groups have their turn at the same time. One whose scenarios need the cluster alone keeps one thread busy.
 const LANES: usize = 5;
 
+/// What stands before the cause in the report of a failure.
+const CAUSE: &str = "\n--- ";
+
+/// So much of the cause is told again at the end, in characters.
+const IN_A_LINE: usize = 600;
+
 /// Fails the scenario unless the condition holds.
 #[macro_export]
 macro_rules! check {
@@ -97,6 +103,8 @@ pub struct Suite {
     groups: Vec<Arc<Group>>,
     /// Each with the name of its group.
     trials: Vec<(&'static str, Trial)>,
+    /// What failed and why, in a line each.
+    failures: Arc<Mutex<Vec<String>>>,
     progress: Progress,
 }
 
@@ -125,7 +133,8 @@ impl Suite {
             crate::requirements::check(&progress)?;
             Cluster::reap(&progress)?;
         }
-        Ok(Self { arguments, long, external, groups: Vec::new(), trials: Vec::new(), progress })
+        let (groups, trials, failures) = (Vec::new(), Vec::new(), Arc::default());
+        Ok(Self { arguments, long, external, groups, trials, failures, progress })
     }
 
     /// A group that shares a cluster.
@@ -155,6 +164,7 @@ impl Suite {
             group.left.fetch_add(1, Ordering::Relaxed);
         }
         let of = group.name;
+        let failures = Arc::clone(&self.failures);
         let trial = Trial::ignorable_test(title, move || match external {
             Some(_) if needs != Needs::Cluster => {
                 Ok(Completion::ignored_with("needs a cluster of our own; E2E_KUBECONFIG names another"))
@@ -165,6 +175,9 @@ impl Suite {
             }
             None => {
                 let outcome = group.run(name, needs, body, long, &progress);
+                if let Err(failed) = &outcome {
+                    failures.lock().push(format!("{of}::{name}: {}", in_a_line(failed)));
+                }
                 // A cluster that nobody needs any more costs the others time.
                 if group.left.fetch_sub(1, Ordering::Relaxed) == 1 {
                     group.down(&progress);
@@ -182,8 +195,19 @@ impl Suite {
         for group in &self.groups {
             group.down(&self.progress);
         }
+        // Again at the end, where people look first.
+        for failure in self.failures.lock().iter() {
+            self.progress.say(failure);
+        }
         conclusion.exit_code()
     }
+}
+
+/// The cause of a failure, which comes last in its report, cut to a line.
+fn in_a_line(failed: &Failed) -> String {
+    let report = failed.message().unwrap_or("panicked");
+    let cause = report.rsplit_once(CAUSE).map_or(report, |(_, cause)| cause);
+    cause.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(IN_A_LINE).collect()
 }
 
 /// The order in which the trials begin. Threads take them one after the other, and one that waits until a cluster is free
@@ -332,7 +356,7 @@ impl Stand {
         // The cause comes last: of a long report, the end is what people see.
         let dumped = message.map(|message| {
             self.progress.say(format!("{} failed: {message}", self.namespace));
-            format!("{}\n--- {message}", self.dump())
+            format!("{}{CAUSE}{message}", self.dump())
         });
         let _ = self.client.delete(&["namespace", &self.namespace, "--wait=false"]);
         dumped.map_or(Ok(()), |message| Err(message.into()))

@@ -6,7 +6,7 @@ use e2e::scenario::{Group, Needs, Stand, Suite};
 use e2e::{Client, Result, check, pipeline};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, condition, operator, ready};
+use super::{MINUTE, OPERATORS_PODS, PATIENCE, condition, operator, ready};
 
 const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
@@ -17,7 +17,22 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
 
 /// Puts a binding to another role in the place of ours while no operator runs.
 fn supplant(client: &Client, labels: &Value) -> Result<()> {
+    let replaced = replace(client, labels);
+    scale(client, 1)?;
+    replaced?;
+    operator(client).map(drop)
+}
+
+fn replace(client: &Client, labels: &Value) -> Result<()> {
     scale(client, 0)?;
+    // One that is told to end finishes its round first, and would make the binding anew.
+    client.wait_for("no operator runs", MINUTE, |client| {
+        let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", OPERATORS_PODS])?;
+        match pods["items"].as_array().map_or(0, Vec::len) {
+            0 => Ok(()),
+            count => Err(format!("{count} pods").into()),
+        }
+    })?;
     client.delete(&BINDING)?;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -26,9 +41,7 @@ fn supplant(client: &Client, labels: &Value) -> Result<()> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
         "subjects": [{"kind": "ServiceAccount", "name": "metrics-core", "namespace": pipeline::NAMESPACE}],
     });
-    client.with_manifest(&["create"], &binding.to_string())?;
-    scale(client, 1)?;
-    operator(client).map(drop)
+    client.with_manifest(&["create"], &binding.to_string()).map(drop)
 }
 
 fn scale(client: &Client, replicas: u8) -> Result<()> {

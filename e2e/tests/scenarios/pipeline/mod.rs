@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 
 /// Where the load stands that the scenarios measure.
 const LOAD: &str = "load";
+/// A selector of the operator's pods.
+const OPERATORS_PODS: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long the pipeline may take to be Ready again after anything, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -111,7 +113,7 @@ fn metrics_core(client: &Client) -> Result<[String; 3]> {
 
 /// The running pod of the operator: its name, address and UID.
 fn operator(client: &Client) -> Result<[String; 3]> {
-    running_pod(client, "app.kubernetes.io/name=metrics-pipeline-operator")
+    running_pod(client, OPERATORS_PODS)
 }
 
 fn running_pod(client: &Client, selector: &str) -> Result<[String; 3]> {

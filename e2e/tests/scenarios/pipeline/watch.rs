@@ -1,5 +1,6 @@
 //! Watches, by the clients that people use: kubectl, client-go's informer, kube-rs' watcher, and a bare stream.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use e2e::lines::Lines;
@@ -76,14 +77,23 @@ struct Watcher {
 }
 
 enum Source {
-    Program(Lines, fn(&str, &str) -> Option<Seen>, String),
+    Program(Box<Program>),
     KubeRs(kube_rs::Watcher),
+}
+
+/// A program that prints what it is told of the objects of a namespace.
+struct Program {
+    command: Command,
+    lines: Lines,
+    read: fn(&str, &str) -> Option<Seen>,
+    namespace: String,
 }
 
 impl Watcher {
     fn seen(&self) -> Vec<Seen> {
         match &self.source {
-            Source::Program(lines, read, namespace) => {
+            Source::Program(program) => {
+                let Program { lines, read, namespace, .. } = &**program;
                 lines.so_far().iter().filter_map(|line| read(line, namespace)).collect()
             }
             Source::KubeRs(watcher) => watcher.witness().all(),
@@ -99,10 +109,22 @@ impl Watcher {
         let seen = self.seen();
         let last = &seen[seen.len().saturating_sub(8)..];
         let errors = match &self.source {
-            Source::Program(lines, ..) => lines.errors(),
+            Source::Program(program) => program.lines.errors(),
             Source::KubeRs(_) => String::new(),
         };
         format!("{}: {} seen, the last: {last:?} {errors}", self.title, seen.len())
+    }
+
+    /// Starts a program anew that ended before it was told anything. Those that try but once may be led to a pod that
+    /// is gone: for a while after kube-apiserver was killed its EndpointSlice may name one.
+    fn persist(&mut self) -> Result<()> {
+        if let Source::Program(program) = &mut self.source
+            && program.lines.has_ended()
+            && program.lines.so_far().is_empty()
+        {
+            program.lines = Lines::start(&mut program.command)?;
+        }
+        Ok(())
     }
 }
 
@@ -111,24 +133,25 @@ fn watchers(stand: &Stand, namespace: &str) -> Result<Vec<Watcher>> {
     let cluster = stand.ours()?;
     let clients = binaries::clients(&stand.progress)?;
     let newer = stand.client.with_kubectl(clients.join("kubectl"));
-    let program = |title, lines, read: fn(&str, &str) -> Option<Seen>| Watcher {
-        title,
-        source: Source::Program(lines, read, namespace.to_owned()),
+    let program = |title, mut command: Command, read: fn(&str, &str) -> Option<Seen>| -> Result<Watcher> {
+        let lines = Lines::start(&mut command)?;
+        let program = Program { command, lines, read, namespace: namespace.to_owned() };
+        Ok(Watcher { title, source: Source::Program(Box::new(program)) })
+    };
+    let with = |mut command: Command, arguments: &[&str]| {
+        command.args(arguments);
+        command
     };
     let table = ["get", "pods.metrics.k8s.io", "-n", namespace, "-w", "--output-watch-events"];
     let path = format!(
         "/apis/metrics.k8s.io/v1/namespaces/{namespace}/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     );
-    let mut informer = stand.client.command(&clients.join("client-go"));
+    let informer = stand.client.command(&clients.join("client-go"));
     Ok(vec![
-        program("kubectl get -w", Lines::start(stand.client.kubectl().args(table))?, row),
-        program("a newer kubectl get -w", Lines::start(newer.kubectl().args(table))?, row),
-        program(
-            "the bare stream",
-            Lines::start(stand.client.kubectl().args(["get", "--raw", &path]))?,
-            event,
-        ),
-        program("client-go's informer", Lines::start(informer.args(["follow", "pods"]))?, told),
+        program("kubectl get -w", with(stand.client.kubectl(), &table), row)?,
+        program("a newer kubectl get -w", with(newer.kubectl(), &table), row)?,
+        program("the bare stream", with(stand.client.kubectl(), &["get", "--raw", &path]), event)?,
+        program("client-go's informer", with(informer, &["follow", "pods"]), told)?,
         Watcher {
             title: "kube-rs by streaming lists",
             source: Source::KubeRs(kube_rs::Watcher::start(cluster, namespace, true)),
@@ -257,14 +280,17 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
     let pods = stand.client.get(&["-n", LOAD, "pods"])?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap_or_default();
     let key = format!("{LOAD}/{pod}");
-    let watchers: Vec<_> =
+    let mut watchers: Vec<_> =
         watchers(stand, LOAD)?.into_iter().filter(|watcher| !watcher.title.contains("kubectl")).collect();
-    for watcher in &watchers {
+    for watcher in &mut watchers {
         stand.client.wait_for(&format!("{} saw {key}", watcher.title), MINUTE, |_| {
+            watcher.persist()?;
             if watcher.of(&key).is_empty() { Err(Pending(watcher.last_words())) } else { Ok(()) }
         })?;
     }
-    let list = stand.client.raw_json("/apis/metrics.k8s.io/v1beta1/pods")?;
+    let list = stand.client.wait_for("a list is answered", MINUTE, |client| {
+        Ok(client.raw_json("/apis/metrics.k8s.io/v1beta1/pods")?)
+    })?;
     let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
 
     let [old, _, _] = metrics_core(&stand.client)?;
@@ -286,7 +312,7 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
         // The stream is not taken up again by kubectl; all others have to go on by themselves.
         if watcher.title == "the bare stream" {
             stand.client.wait_for("the bare stream ended", MINUTE, |_| match &watcher.source {
-                Source::Program(lines, ..) if !lines.has_ended() => Err(Pending(watcher.last_words())),
+                Source::Program(program) if !program.lines.has_ended() => Err(Pending(watcher.last_words())),
                 _ => Ok(()),
             })?;
             continue;
