@@ -165,25 +165,27 @@ impl Suite {
         }
         let of = group.name;
         let failures = Arc::clone(&self.failures);
-        let trial = Trial::ignorable_test(title, move || match external {
-            Some(_) if needs != Needs::Cluster => {
-                Ok(Completion::ignored_with("needs a cluster of our own; E2E_KUBECONFIG names another"))
-            }
-            Some(client) => {
-                let stand = Stand::new(client, None, name, long, progress);
-                stand.run(body).map(|()| Completion::Completed)
-            }
-            None => {
-                let outcome = group.run(name, needs, body, long, &progress);
-                if let Err(failed) = &outcome {
-                    failures.lock().push(format!("{of}::{name}: {}", in_a_line(failed)));
+        let trial = Trial::ignorable_test(title, move || {
+            let outcome = match external {
+                Some(_) if needs != Needs::Cluster => {
+                    return Ok(Completion::ignored_with(
+                        "needs a cluster of our own; E2E_KUBECONFIG names another",
+                    ));
                 }
-                // A cluster that nobody needs any more costs the others time.
-                if group.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                    group.down(&progress);
+                Some(client) => Stand::new(client, None, name, long, progress).run(body),
+                None => {
+                    let outcome = group.run(name, needs, body, long, &progress);
+                    // A cluster that nobody needs any more costs the others time.
+                    if group.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                        group.down(&progress);
+                    }
+                    outcome
                 }
-                outcome.map(|()| Completion::Completed)
+            };
+            if let Err(failed) = &outcome {
+                failures.lock().push(format!("{of}::{name}: {}", in_a_line(failed)));
             }
+            outcome.map(|()| Completion::Completed)
         });
         self.trials.push((of, trial));
     }

@@ -43,6 +43,13 @@ impl Share {
         taken
     }
 
+    /// Parts with so many, or all that it holds if that is less: they are given back with what is returned.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let held = bytes.min(self.held);
+        self.held -= held;
+        Self { budget: self.budget.clone(), held }
+    }
+
     /// Gives so many back, or all that it holds if that is less.
     pub(super) fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.held);
@@ -71,7 +78,10 @@ mod tests {
         one.give_back(5);
         other.give_back(100);
         assert_eq!(budget.left(), 8);
-        drop((one, other));
+        let part = one.split(1);
+        drop(one);
+        assert_eq!(budget.left(), 9);
+        drop((part, other));
         assert_eq!(budget.left(), 10);
     }
 }

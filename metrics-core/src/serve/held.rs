@@ -31,7 +31,7 @@ pub(super) struct Held {
 
 struct Piece {
     bytes: Bytes,
-    /// What may be given back once it is sent.
+    /// What may be given back once it is sent, beside what a block gives back.
     taken: usize,
 }
 
@@ -42,13 +42,15 @@ struct Block {
     start: usize,
     /// Where its pieces end, from there on.
     ends: Vec<usize>,
+    share: Share,
 }
 
-/// The part of a block that is filled.
+/// The part of a block that is filled. The block is there until the last of its pieces is sent, and only then given back.
 struct Filled {
     map: MmapMut,
     start: usize,
     end: usize,
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Filled {
@@ -59,13 +61,13 @@ impl AsRef<[u8]> for Filled {
 
 impl Block {
     /// `None` if the system has no such memory.
-    fn new() -> Option<Self> {
+    fn new(share: Share) -> Option<Self> {
         // Twice as much is reserved as is used, so that there is a whole huge page in it.
         let map = MmapMut::map_anon(2 * BLOCK).ok()?;
         let start = map.as_ptr().align_offset(BLOCK);
         // Without huge pages it is memory all the same.
         let _ = map.advise_range(Advice::HugePage, start, BLOCK);
-        (start <= BLOCK).then(|| Self { map, start, ends: Vec::new() })
+        (start <= BLOCK).then(|| Self { map, start, ends: Vec::new(), share })
     }
 
     fn length(&self) -> usize {
@@ -82,21 +84,19 @@ impl Block {
         let room = self.map.get_mut(self.start + at..self.start + BLOCK);
         let Some(room) = room.and_then(|room| room.get_mut(..piece.len())) else { return false };
         room.copy_from_slice(piece);
-        self.ends.push(at + piece.len());
+        if !piece.is_empty() {
+            self.ends.push(at + piece.len());
+        }
         true
     }
 
-    /// Its pieces; the whole block is given back with the last one.
+    /// Its pieces.
     fn pieces(self) -> impl Iterator<Item = Piece> {
-        let Self { map, start, ends } = self;
+        let Self { map, start, ends, share } = self;
         let end = start + ends.last().copied().unwrap_or(0);
-        let mut rest = Bytes::from_owner(Filled { map, start, end });
-        let last = ends.len();
+        let mut rest = Bytes::from_owner(Filled { map, start, end, _share: share });
         let lengths = ends.into_iter().scan(0, |before, end| Some(end - std::mem::replace(before, end)));
-        (1..).zip(lengths).map(move |(number, length)| Piece {
-            bytes: rest.split_to(length.min(rest.len())),
-            taken: if number == last { BLOCK } else { 0 },
-        })
+        lengths.map(move |length| Piece { bytes: rest.split_to(length.min(rest.len())), taken: 0 })
     }
 }
 
@@ -123,10 +123,7 @@ impl Held {
         if !self.share.take(BLOCK) {
             return false;
         }
-        self.block = Block::new();
-        if self.block.is_none() {
-            self.share.give_back(BLOCK);
-        }
+        self.block = Block::new(self.share.split(BLOCK));
         self.block.is_some()
     }
 
@@ -168,11 +165,7 @@ impl Held {
 
     /// Nothing more goes into the block.
     fn close(&mut self) {
-        match self.block.take() {
-            Some(block) if block.ends.is_empty() => self.share.give_back(BLOCK),
-            Some(block) => self.pieces.extend(block.pieces()),
-            None => {}
-        }
+        self.pieces.extend(self.block.take().into_iter().flat_map(Block::pieces));
     }
 }
 
@@ -226,6 +219,12 @@ mod tests {
         second.add(PIECE, |out| out.resize(PIECE, 2));
         assert_eq!(drained(&mut first).len(), first.length());
         drop((first, second));
+        assert_eq!(budget.left(), IN_ALL);
+        let mut slow = fill();
+        let last: Vec<_> = std::iter::from_fn(|| slow.take()).last().into_iter().collect();
+        drop(slow);
+        assert_eq!(budget.left(), IN_ALL - BLOCK, "as long as one piece is being sent, its block is there");
+        drop(last);
         assert_eq!(budget.left(), IN_ALL);
         let unfinished = fill();
         drop(unfinished);

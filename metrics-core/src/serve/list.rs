@@ -3,8 +3,8 @@
 //! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
 //! is held in between. Protobuf is different: `runtime.Unknown.raw` states its length before its content. So it is encoded
 //! first and then sent, up to a bound, of its own and of all lists together; what is beyond is measured, and kept as rows,
-//! which are some bytes each and do not change, and is encoded from there as the client takes it. Two turns cost half as
-//! much again, and so the bound is larger than what most clusters have. Both yield between batches, so other requests go on.
+//! which are some bytes each and do not change, and is encoded from there as the client takes it. Two turns cost a sixth
+//! more, and so the bound is larger than what most clusters have. Both yield between batches, so other requests go on.
 
 use std::ops::ControlFlow;
 
@@ -122,7 +122,8 @@ impl List {
         else {
             return Step::End;
         };
-        let most = if *begun { CHUNK } else { FIRST_CHUNK };
+        // What goes through a filter grows.
+        let most = if *begun && matches!(filter, Filter::None) { CHUNK } else { FIRST_CHUNK };
         let mut out = Vec::with_capacity(most + ROW);
         let mut skip = 0;
         if std::mem::replace(begun, true) {
