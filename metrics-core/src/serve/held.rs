@@ -14,7 +14,7 @@ use super::budget::Share;
 /// A huge page, on x86-64 and on most of aarch64.
 const BLOCK: usize = 2 << 20;
 
-/// Up to here pieces are allocated one by one: most lists are short, and a block is filled with zeros first.
+/// Up to here pieces are allocated one by one: most lists are short, and the system fills a huge page with zeros first.
 const SMALL: usize = 512 << 10;
 
 /// Encoded pieces of a list, in order, within what the list may hold.
