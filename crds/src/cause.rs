@@ -46,15 +46,15 @@ causes! {
         /// The name does not resolve.
         Dns = "dns",
         /// Nothing listens there.
-        Refused = "refused",
+        ConnectionRefused = "connection_refused",
         /// There is no route.
         Unreachable = "unreachable",
         /// No connection came about in time: the packets are dropped on their way, or the machine is down.
         Timeout = "timeout",
         /// The connection broke.
-        Broken = "broken",
+        ConnectionClosed = "connection_closed",
         /// The connection stands, and no answer came in time.
-        SlowAnswer = "slow_answer",
+        SlowResponse = "slow_response",
         /// The port speaks HTTP without TLS.
         PlainHttp = "plain_http",
         /// Nobody who is trusted signed the kubelet's certificate.
@@ -78,11 +78,11 @@ causes! {
         /// The answer is beyond the limits.
         BodyTooLarge = "body_too_large",
         /// The answer is no HTTP, no gzip, or has no resource metrics in it.
-        BadBody = "bad_body",
+        InvalidBody = "invalid_body",
         /// A file of metrics-core can't be used.
-        File = "file",
+        FileUnreadable = "file_unreadable",
         /// The node went while it was asked.
-        Gone = "gone",
+        NodeDeleted = "node_deleted",
     }
     otherwise
     /// One that this reader does not know.
@@ -105,7 +105,7 @@ causes! {
         /// The certificate's common name is not among the front proxy's.
         CnNotAllowed = "cn_not_allowed",
         /// The certificate is a front proxy's, but no header that is read named a user.
-        NoUserNamed = "no_user_named",
+        NoUsername = "no_username",
         /// The API server does not know the token.
         TokenRejected = "token_rejected",
         /// The API server could not be asked about the token.

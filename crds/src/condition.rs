@@ -117,27 +117,27 @@ reasons! {
     /// cert-manager has not issued the certificate that it was asked for.
     CertificateNotIssued,
     /// cert-manager is asked for a certificate, and its API is not served.
-    CertManagerMissing,
+    CertManagerNotInstalled,
     /// kube-apiserver must be given new files for the front proxy.
     FrontProxyFilesOutdated,
     /// The kubelets' CA was not found.
-    KubeletCaMissing,
+    KubeletCANotFound,
     /// Pods can't be scheduled.
     Unschedulable,
     /// The image can't be pulled.
-    ImagePullFailed,
+    ImagePullBackOff,
     /// A container stops again and again.
-    CrashLoop,
+    CrashLoopBackOff,
     /// Pods run but are not ready.
     PodsNotReady,
     /// Kubernetes refuses to create pods, by a quota or by an admission check.
-    PodsRejected,
+    FailedCreate,
     /// An object under a name of ours belongs to somebody else.
     ForeignObject,
     /// The APIService belongs to somebody else.
     ForeignAPIService,
     /// kube-apiserver does not find a ready endpoint.
-    NoEndpoints,
+    MissingEndpoints,
     /// kube-apiserver can't reach metrics-core or gets an error from it.
     FailedDiscoveryCheck,
     /// kube-apiserver has not judged the APIService yet.
@@ -147,29 +147,29 @@ reasons! {
     /// The kubelet waits for room before it resizes a pod.
     ResizeDeferred,
     /// kube-apiserver or the kubelet refused to resize a pod.
-    ResizeRefused,
+    ResizeRejected,
     /// Somebody else sets the resources again and again.
-    ResourcesContested,
+    ResourcesConflict,
     /// The resources are not sized yet, as it is not known how many nodes there are.
-    PopulationUnknown,
+    ClusterSizeUnknown,
     /// kube-apiserver runs without an aggregation layer.
-    NoAggregationLayer,
+    AggregationLayerNotConfigured,
     /// kube-apiserver was given several --requestheader flags as one argument.
-    SwallowedFlags,
+    RequestHeaderFlagsMalformed,
     /// No header tells metrics-core whose a request is.
-    NoUsernameHeader,
+    UsernameHeadersMissing,
     /// No header tells metrics-core the groups of who asks.
-    NoGroupHeader,
+    GroupHeadersMissing,
     /// The common name of kube-apiserver's proxy certificate is not allowed.
     ProxyNameNotAllowed,
     /// The CA for front proxies did not sign kube-apiserver's proxy certificate.
-    ProxyCertificateUnknownCa,
+    ProxyCertificateUnknownCA,
     /// kube-apiserver's proxy certificate is past its time, or its time has not come.
     ProxyCertificateExpired,
     /// kube-apiserver's proxy certificate can't be used for another reason.
     ProxyCertificateInvalid,
     /// kube-apiserver shows no proxy certificate.
-    NoProxyCertificate,
+    ProxyCertificateMissing,
     /// The configuration of the front proxy has values that wrong flags left behind.
     StaleConfiguration,
     /// Everyone with a client certificate may pose as anyone towards metrics-core.
@@ -177,7 +177,7 @@ reasons! {
     /// The configuration of the front proxy can't be read.
     ConfigurationUnreadable,
     /// A NetworkPolicy keeps kube-apiserver from metrics-core.
-    NetworkPolicyBlocks,
+    BlockedByNetworkPolicy,
     /// kube-apiserver does not accept the certificate that metrics-core serves.
     ServingCertificateMismatch,
     /// Packets between kube-apiserver and metrics-core are lost.
@@ -185,45 +185,45 @@ reasons! {
     /// Nodes have no address of a type that is asked for.
     KubeletAddressMissing,
     /// Names of nodes do not resolve.
-    KubeletNameUnresolved,
+    KubeletDNSLookupFailed,
     /// Nothing listens on the kubelets' port.
-    KubeletRefused,
+    KubeletConnectionRefused,
     /// There is no route to kubelets.
     KubeletUnreachable,
     /// Kubelets do not answer in time.
     KubeletTimeout,
     /// Connections to kubelets break.
-    KubeletConnectionBroken,
+    KubeletConnectionClosed,
     /// Kubelets are asked over TLS on a port that speaks plain HTTP.
-    KubeletPlainHttp,
+    KubeletPlainHTTP,
     /// Nobody who is trusted signed the kubelets' certificates.
-    KubeletCertificateUnknownCa,
+    KubeletCertificateUnknownCA,
     /// The kubelets' certificates bear other names.
-    KubeletCertificateName,
+    KubeletCertificateNameMismatch,
     /// The kubelets' certificates are past their time.
     KubeletCertificateExpired,
     /// Kubelets show another key than the one that was pinned.
     KubeletCertificateChanged,
     /// TLS with kubelets fails for another reason.
-    KubeletTlsFailed,
+    KubeletTLSFailed,
     /// Kubelets do not accept the credentials of metrics-core.
     KubeletUnauthorized,
     /// Kubelets refuse metrics-core for lack of a right.
     KubeletForbidden,
     /// Kubelets do not answer as they should.
-    KubeletAnswerUnusable,
+    KubeletResponseInvalid,
     /// Kubelets can't be scraped for another reason.
     KubeletScrapeFailed,
     /// The kubelets' certificates are not verified, as the spec asks.
     KubeletCertificatesNotVerified,
     /// Some nodes have no metrics.
-    NodesMissing,
+    NodeMetricsMissing,
     /// The replicas of metrics-core can't be asked what they see.
     ReportUnavailable,
     /// A field that can't be changed has another value.
     ImmutableField,
     /// Somebody paused the rollout.
-    Paused,
+    DeploymentPaused,
     /// The request for metrics failed.
     RequestFailed,
     /// The request was answered, but has no metrics for any node.

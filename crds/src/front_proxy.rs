@@ -43,16 +43,16 @@ pub enum Finding {
     /// There is no front-proxy CA: kube-apiserver runs without an aggregation layer.
     NoFrontProxy,
     /// kube-apiserver got several flags as one argument, so they became one value.
-    SwallowedFlags {
+    RequestHeaderFlagsMalformed {
         /// The key with that value.
         key: &'static str,
         /// The value.
         value: String,
     },
     /// No header tells the user's name, so nobody can come through the front proxy.
-    NoUsernameHeader,
+    UsernameHeadersMissing,
     /// No header tells the user's groups.
-    NoGroupHeader,
+    GroupHeadersMissing,
     /// Everyone with a client certificate may pose as anyone.
     AnyClientMayImpersonate,
 }
@@ -64,9 +64,9 @@ impl Finding {
         match self {
             Self::Unreadable { .. } => "unreadable",
             Self::NoFrontProxy => "no_front_proxy",
-            Self::SwallowedFlags { .. } => "swallowed_flags",
-            Self::NoUsernameHeader => "no_username_header",
-            Self::NoGroupHeader => "no_group_header",
+            Self::RequestHeaderFlagsMalformed { .. } => "swallowed_flags",
+            Self::UsernameHeadersMissing => "no_username_header",
+            Self::GroupHeadersMissing => "no_group_header",
             Self::AnyClientMayImpersonate => "any_client_may_impersonate",
         }
     }
@@ -88,17 +88,17 @@ impl fmt::Display for Finding {
                 "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}: kube-apiserver runs without an aggregation layer, so nobody can come through it; \
                  start kube-apiserver with --requestheader-client-ca-file and the other --requestheader flags"
             ),
-            Self::SwallowedFlags { key, value } => write!(
+            Self::RequestHeaderFlagsMalformed { key, value } => write!(
                 f,
                 "{key} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is {value:?}: kube-apiserver was given several flags as one argument (quoting); \
                  write each flag as an argument of its own, then {renew}"
             ),
-            Self::NoUsernameHeader => write!(
+            Self::UsernameHeadersMissing => write!(
                 f,
                 "{USERNAME_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty: no request through kube-apiserver can be told whose it is, all get 401; \
                  start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User"
             ),
-            Self::NoGroupHeader => write!(
+            Self::GroupHeadersMissing => write!(
                 f,
                 "{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty: users that come through kube-apiserver lose their groups; \
                  start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group"
@@ -156,7 +156,7 @@ impl Names {
             findings.extend(
                 list.iter()
                     .filter(|value| value.contains(" --") || value.starts_with("--"))
-                    .map(|value| Finding::SwallowedFlags { key, value: value.clone() }),
+                    .map(|value| Finding::RequestHeaderFlagsMalformed { key, value: value.clone() }),
             );
         }
         findings
@@ -170,8 +170,8 @@ impl Names {
         }
         let shared = proxy_ca == ProxyCa::SharedWithClients;
         [
-            (self.username_headers.is_empty(), Finding::NoUsernameHeader),
-            (self.group_headers.is_empty(), Finding::NoGroupHeader),
+            (self.username_headers.is_empty(), Finding::UsernameHeadersMissing),
+            (self.group_headers.is_empty(), Finding::GroupHeadersMissing),
             (self.allowed_names.is_empty() && shared, Finding::AnyClientMayImpersonate),
         ]
         .into_iter()
@@ -206,7 +206,7 @@ mod tests {
         assert!(matches!(findings[..], [Finding::Unreadable { key: ALLOWED_NAMES, .. }]));
         assert_eq!(
             names.together(ProxyCa::Own),
-            [Finding::NoUsernameHeader, Finding::NoGroupHeader],
+            [Finding::UsernameHeadersMissing, Finding::GroupHeadersMissing],
             "an empty list of names alone is legal"
         );
         assert_eq!(names.together(ProxyCa::Absent), [Finding::NoFrontProxy]);

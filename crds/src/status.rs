@@ -97,7 +97,7 @@ pub struct NodesStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesWithCause {
-    /// The cause, a code such as `refused` or `tls_unknown_ca` (docs/diagnosis.md lists them).
+    /// The cause, a code such as `connection_refused` or `tls_unknown_ca` (docs/diagnosis.md lists them).
     pub cause: ScrapeCause,
     /// How many nodes.
     pub count: i32,

@@ -9,7 +9,7 @@ fn every_reason_condition_and_cause_is_explained() {
     let reasons = crds::Reason::ALL.iter().map(|reason| format!("\n| `{reason}` | "));
     let conditions = crds::ConditionType::ALL.iter().map(|kind| format!("\n| `{kind}` | "));
     // Of a node that goes nobody is told.
-    let causes = crds::cause::ScrapeCause::ALL.iter().filter(|cause| cause.as_str() != "gone");
+    let causes = crds::cause::ScrapeCause::ALL.iter().filter(|cause| cause.as_str() != "node_deleted");
     let causes = causes.map(|cause| format!("`{cause}`"));
     let missing: Vec<_> =
         reasons.chain(conditions).chain(causes).filter(|entry| !text.contains(entry.as_str())).collect();

@@ -42,7 +42,7 @@ const fn fault(
 pub const FRONT_PROXY: &[Fault] = &[
     fault(
         "requestheader flags swallowed by their quoting",
-        "SwallowedFlags",
+        "RequestHeaderFlagsMalformed",
         PUBLISHED,
         &[
             "requestheader-extra-headers-prefix",
@@ -90,7 +90,7 @@ pub const FRONT_PROXY: &[Fault] = &[
     ),
     fault(
         "requestheader CA that did not sign the proxy certificate",
-        "ProxyCertificateUnknownCa",
+        "ProxyCertificateUnknownCA",
         PUBLISHED,
         &["CN=aggregator", "e2e front-proxy CA", "--requestheader-client-ca-file"],
         |bench| {
@@ -100,7 +100,7 @@ pub const FRONT_PROXY: &[Fault] = &[
     ),
     fault(
         "no aggregation layer at all",
-        "NoAggregationLayer",
+        "AggregationLayerNotConfigured",
         PUBLISHED,
         &["has no requestheader-client-ca-file", "--proxy-client-cert-file"],
         |bench| {
@@ -119,7 +119,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         short: false,
         ..fault(
             "no header for users",
-            "NoUsernameHeader",
+            "UsernameHeadersMissing",
             PUBLISHED,
             &["--requestheader-username-headers=X-Remote-User"],
             |bench| bench.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
@@ -132,7 +132,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         flips_ready: false,
         ..fault(
             "no header for groups",
-            "NoGroupHeader",
+            "GroupHeadersMissing",
             PUBLISHED,
             &["--requestheader-group-headers=X-Remote-Group"],
             |bench| bench.front_proxy(&[FlagChange::remove("requestheader-group-headers")]),
@@ -142,7 +142,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         short: false,
         ..fault(
             "no proxy certificate (anonymous)",
-            "NoProxyCertificate",
+            "ProxyCertificateMissing",
             "--proxy-client-cert-file",
             &["anonymous"],
             |bench| {

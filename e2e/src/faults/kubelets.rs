@@ -51,7 +51,7 @@ fn certificate(bench: &Bench<'_>, certificate: KubeletCertificate) -> Result<()>
 pub const KUBELETS: &[Fault] = &[
     fault(
         "kubelet certificate self-signed",
-        "KubeletCertificateUnknownCa",
+        "KubeletCertificateUnknownCA",
         NODE,
         &["serverTLSBootstrap", "Pin", "Insecure"],
         |bench| certificate(bench, KubeletCertificate::SelfSigned),
@@ -72,7 +72,7 @@ pub const KUBELETS: &[Fault] = &[
         short: false,
         ..fault(
             "kubelet certificate without a name",
-            "KubeletCertificateName",
+            "KubeletCertificateNameMismatch",
             NODE,
             &["subject alternative name"],
             |bench| certificate(bench, KubeletCertificate::WithoutNames),
@@ -81,7 +81,7 @@ pub const KUBELETS: &[Fault] = &[
     },
     fault(
         "kubelet down",
-        "KubeletRefused",
+        "KubeletConnectionRefused",
         NODE,
         &["systemctl status kubelet"],
         |bench| {
@@ -94,7 +94,7 @@ pub const KUBELETS: &[Fault] = &[
         flips_ready: false,
         ..fault(
             "kubelet spoken to over http",
-            "KubeletPlainHttp",
+            "KubeletPlainHTTP",
             GHOST,
             &["10255", "plain HTTP"],
             |bench| {
@@ -108,7 +108,7 @@ pub const KUBELETS: &[Fault] = &[
         flips_ready: false,
         ..fault(
             "node name that does not resolve",
-            "KubeletNameUnresolved",
+            "KubeletDNSLookupFailed",
             GHOST,
             &["ghost.invalid", "InternalIP first"],
             |bench| bench.cluster.add_node(GHOST, &[("Hostname", "ghost.invalid")], KUBELET_PORT),

@@ -39,7 +39,7 @@ const fn fault(
 pub const PATH: &[Fault] = &[
     fault(
         "NetworkPolicy that blocks the API server",
-        "NetworkPolicyBlocks",
+        "BlockedByNetworkPolicy",
         "NetworkPolicy metrics-pipeline/default-deny",
         &["4443", "kubectl edit networkpolicy default-deny"],
         |bench| {

@@ -98,7 +98,7 @@ fn lasts(stand: &Stand, reason: &str) -> Result<()> {
         let reasons: Vec<_> =
             pipeline::conditions(&object).into_iter().map(|[_, _, reason, _]| reason).collect();
         let named = |reason: &str| reasons.iter().any(|one| one == reason);
-        if named(reason) && named("KubeletPlainHttp") { Ok(()) } else { Err(reasons.join(" ").into()) }
+        if named(reason) && named("KubeletPlainHTTP") { Ok(()) } else { Err(reasons.join(" ").into()) }
     })?;
     // What follows from it settles, the size for one node more too.
     let told = all_told(client)?;
@@ -119,7 +119,7 @@ fn lasts(stand: &Stand, reason: &str) -> Result<()> {
     check!(after == told, "told again: {told:?}\n{after:?}");
     // Before its kubelet is asked the Node has no address for a moment, which is told too.
     let is_of_node =
-        |event: &&Value| event["reason"] == "KubeletPlainHttp" && event["related"]["name"] == SPECTRE;
+        |event: &&Value| event["reason"] == "KubeletPlainHTTP" && event["related"]["name"] == SPECTRE;
     let of_node: Vec<_> = told.iter().filter(is_of_node).collect();
     let right = of_node.iter().all(|event| {
         event["type"] == "Warning"

@@ -67,7 +67,7 @@ bad MetricsPipeline cluster: 1 of 1 nodes have metrics
     good Sized: metrics-core has …
     good pod metrics-core-POD: Ready on node-1, 0 restarts
   bad kube-apiserver
-    bad AggregationLayerReady: SwallowedFlags: kube-apiserver was given several flags as one argument, so \
+    bad AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver was given several flags as one argument, so \
 --requestheader-extra-headers-prefix swallowed those behind it: metrics-core can't tell whose a request is. ConfigMap \
 kube-system/extension-apiserver-authentication has requestheader-extra-headers-prefix = \"X-Remote-Extra- \
 --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\" and leaves \
@@ -76,7 +76,7 @@ manifest write each flag as an argument of its own, without quotes inside the va
 flags` prints them as they must be); then run `kubectl delete configmap extension-apiserver-authentication --namespace \
 kube-system`, as kube-apiserver only adds to it, and writes it again within a minute. On a managed cluster ask the provider to \
 do so.
-    waiting APIServiceAvailable: WaitingForDependency: metrics-core refuses what comes through kube-apiserver (SwallowedFlags); \
+    waiting APIServiceAvailable: WaitingForDependency: metrics-core refuses what comes through kube-apiserver (RequestHeaderFlagsMalformed); \
 AggregationLayerReady says what to do.
     bad APIServices
       bad v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \

@@ -29,7 +29,7 @@ pub(super) fn authenticate(headers: &HeaderMap, peer: &Peer, trust: &Trust) -> O
         Some(Ok(subject)) => user(headers, proxy).map_or_else(
             || {
                 Opinion::Silent(Refusal {
-                    reason: CredentialCause::NoUserNamed,
+                    reason: CredentialCause::NoUsername,
                     detail: format!(
                         "the certificate with cn={} is a front proxy's, but none of the headers {:?} (requestheader-username-headers) \
                          named a user",

@@ -142,7 +142,7 @@ impl Connection {
 
     async fn head(&mut self, buffers: &mut Buffers) -> Result<(Head, usize), Error> {
         loop {
-            if let Some(found) = response::head(&buffers.wire).map_err(Error::BadBody)? {
+            if let Some(found) = response::head(&buffers.wire).map_err(Error::InvalidBody)? {
                 return Ok(found);
             }
             if self.read(buffers).await? == 0 {
@@ -169,7 +169,7 @@ impl Connection {
                     }
                 }
                 Framing::Chunked => {
-                    if let Some(more) = chunks.advance(wire).map_err(Error::BadBody)? {
+                    if let Some(more) = chunks.advance(wire).map_err(Error::InvalidBody)? {
                         return Ok(more == 0);
                     }
                 }

@@ -61,7 +61,7 @@ pub enum Error {
         "the kubelet took the connection and gave no answer in time ({doing}); it may be overloaded: see \
          its log, or raise --kubelet-request-timeout"
     )]
-    SlowAnswer {
+    SlowResponse {
         /// At what.
         doing: &'static str,
     },
@@ -127,7 +127,7 @@ pub enum Error {
     BodyTooLarge(&'static str),
     /// The answer is no HTTP, no gzip, or has no resource metrics in it.
     #[error("the answer makes no sense: {0}")]
-    BadBody(&'static str),
+    InvalidBody(&'static str),
     /// The answer is readable, and there are no resource metrics in it.
     #[error("the answer has no resource metrics in it{}; is {path} the kubelet's path?", told(*bad, began))]
     NoMetrics {
@@ -158,11 +158,11 @@ impl Error {
         match self {
             Self::NoAddress => ScrapeCause::NoAddress,
             Self::Dns { .. } => ScrapeCause::Dns,
-            Self::Refused { .. } => ScrapeCause::Refused,
+            Self::Refused { .. } => ScrapeCause::ConnectionRefused,
             Self::Unreachable { .. } => ScrapeCause::Unreachable,
             Self::Timeout { .. } => ScrapeCause::Timeout,
-            Self::Broken(_) => ScrapeCause::Broken,
-            Self::SlowAnswer { .. } => ScrapeCause::SlowAnswer,
+            Self::Broken(_) => ScrapeCause::ConnectionClosed,
+            Self::SlowResponse { .. } => ScrapeCause::SlowResponse,
             Self::PlainHttp => ScrapeCause::PlainHttp,
             Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
             Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
@@ -174,9 +174,9 @@ impl Error {
             Self::NotFound { .. } => ScrapeCause::NotFound,
             Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
             Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
-            Self::BadBody(_) | Self::NoMetrics { .. } => ScrapeCause::BadBody,
-            Self::File { .. } => ScrapeCause::File,
-            Self::Gone => ScrapeCause::Gone,
+            Self::InvalidBody(_) | Self::NoMetrics { .. } => ScrapeCause::InvalidBody,
+            Self::File { .. } => ScrapeCause::FileUnreadable,
+            Self::Gone => ScrapeCause::NodeDeleted,
         }
     }
 
@@ -185,7 +185,7 @@ impl Error {
     /// listens.
     fn came(&self) -> ScrapeCause {
         match self.cause() {
-            ScrapeCause::Refused | ScrapeCause::Unreachable | ScrapeCause::Timeout => ScrapeCause::Refused,
+            ScrapeCause::ConnectionRefused | ScrapeCause::Unreachable | ScrapeCause::Timeout => ScrapeCause::ConnectionRefused,
             cause => cause,
         }
     }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(&*Error::said(b"you sent abcdefghijklmnopqrst", Some("abcdefghijklmnopqrst")), "");
         assert_eq!(Error::said(&[b'x'; 5000], None).chars().count(), super::WORDS);
         let error = Error::NoMetrics { path: "/p".into(), bad: 0, began: "<html>".into() };
-        assert_eq!(error.cause(), ScrapeCause::BadBody);
+        assert_eq!(error.cause(), ScrapeCause::InvalidBody);
         assert!(error.to_string().contains(r#"begins with "<html>""#), "{error}");
     }
 }

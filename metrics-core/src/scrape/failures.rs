@@ -136,7 +136,7 @@ mod tests {
         failures.failed(&names[5], &Error::PlainHttp, || None);
         let list = failures.list();
         let counts: Vec<_> = list.iter().map(|failed| (failed.cause, failed.nodes)).collect();
-        assert_eq!(counts, [(ScrapeCause::Refused, 999), (ScrapeCause::PlainHttp, 1)]);
+        assert_eq!(counts, [(ScrapeCause::ConnectionRefused, 999), (ScrapeCause::PlainHttp, 1)]);
         let examples = |at: usize| -> Vec<String> {
             failures.list()[at].examples.iter().map(|example| example.node.clone()).collect()
         };

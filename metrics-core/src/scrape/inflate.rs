@@ -17,11 +17,11 @@ pub(super) fn inflate<'a>(
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], Error> {
     if !wire.starts_with(&[0x1f, 0x8b]) {
-        return Err(Error::BadBody("no gzip, though it says so"));
+        return Err(Error::InvalidBody("no gzip, though it says so"));
     }
     // The last four bytes are the size modulo 2³²: a hint, as the sender may say anything.
     let Some(claimed) = wire.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) else {
-        return Err(Error::BadBody("gzip that is cut off"));
+        return Err(Error::InvalidBody("gzip that is cut off"));
     };
     let limit = wire.len().saturating_mul(MAX_RATIO).clamp(FREE, MAX_BODY);
     if claimed > limit {
@@ -34,9 +34,9 @@ pub(super) fn inflate<'a>(
         // A shorter one: several members, of which only the first was inflated, or a lie.
         Ok(size) if size == claimed => Ok(&out[..size]),
         Ok(_) | Err(DecompressionError::InsufficientSpace) => {
-            Err(Error::BadBody("gzip whose size is not what it says"))
+            Err(Error::InvalidBody("gzip whose size is not what it says"))
         }
-        Err(DecompressionError::BadData) => Err(Error::BadBody("damaged gzip")),
+        Err(DecompressionError::BadData) => Err(Error::InvalidBody("damaged gzip")),
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) mod tests {
         let mut liar = dense;
         let at = liar.len() - 4;
         liar[at..].copy_from_slice(&10u32.to_le_bytes());
-        assert!(matches!(inflate(&mut Decompressor::new(), &liar, &mut out), Err(Error::BadBody(_))));
+        assert!(matches!(inflate(&mut Decompressor::new(), &liar, &mut out), Err(Error::InvalidBody(_))));
         assert!(out.len() <= 10);
     }
 

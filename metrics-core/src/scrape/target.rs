@@ -76,10 +76,10 @@ impl Target {
         let reached = self.came.reached.get_mut().checked_sub(1);
         if let (false, Some(at)) = (self.came.connected, reached) {
             self.came.at = at;
-            return Error::SlowAnswer { doing: "in the TLS handshake" };
+            return Error::SlowResponse { doing: "in the TLS handshake" };
         }
         match (self.came.failed.take(), self.asked()) {
-            _ if self.came.connected => Error::SlowAnswer { doing: "waiting for its metrics" },
+            _ if self.came.connected => Error::SlowResponse { doing: "waiting for its metrics" },
             (Some(failed), _) => failed,
             (None, Some(address)) => Error::Timeout { address, doing },
             (None, None) => Error::NoAddress,

@@ -287,7 +287,7 @@ async fn the_address_that_works_is_found_and_remembered() {
     assert_eq!(Bench::new(&authority, kubelet.address.port(), &hosts).class().await, "ok");
     assert!(started.elapsed() < Duration::from_secs(1));
     let mut nowhere = Bench::new(&authority, kubelet.address.port(), &["not a name", "127.0.0.2"]);
-    assert_eq!(nowhere.class().await, "refused");
+    assert_eq!(nowhere.class().await, "connection_refused");
     assert_eq!(Bench::new(&authority, 1, &[]).class().await, "no_address");
 }
 
@@ -403,10 +403,10 @@ async fn failures_are_told_apart() {
         ("forbidden", Box::new(|| whole("403 Forbidden", "", b"Forbidden (user=x, verb=get)"))),
         ("not_found", Box::new(|| whole("404 Not Found", "", b""))),
         ("http_status", Box::new(|| whole("503 Busy", "", b""))),
-        ("bad_body", Box::new(|| ok("<html>"))),
-        ("bad_body", Box::new(|| ok(""))),
-        ("bad_body", Box::new(|| Answer(b"\x00\x01garbage\r\n\r\n".to_vec(), Duration::ZERO, false))),
-        ("bad_body", Box::new(|| whole("200 OK", "Content-Encoding: gzip\r\n", b"no gzip at all"))),
+        ("invalid_body", Box::new(|| ok("<html>"))),
+        ("invalid_body", Box::new(|| ok(""))),
+        ("invalid_body", Box::new(|| Answer(b"\x00\x01garbage\r\n\r\n".to_vec(), Duration::ZERO, false))),
+        ("invalid_body", Box::new(|| whole("200 OK", "Content-Encoding: gzip\r\n", b"no gzip at all"))),
         ("body_too_large", Box::new(move || whole("200 OK", "Content-Encoding: gzip\r\n", &bomb))),
         (
             "body_too_large",
@@ -419,13 +419,13 @@ async fn failures_are_told_apart() {
             }),
         ),
         (
-            "broken",
+            "connection_closed",
             Box::new(|| {
                 Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnode".to_vec(), Duration::ZERO, true)
             }),
         ),
-        ("broken", Box::new(|| Answer(Vec::new(), Duration::ZERO, true))),
-        ("slow_answer", Box::new(|| Answer(ok(BODY).0, Duration::from_secs(9), false))),
+        ("connection_closed", Box::new(|| Answer(Vec::new(), Duration::ZERO, true))),
+        ("slow_response", Box::new(|| Answer(ok(BODY).0, Duration::from_secs(9), false))),
     ];
     for (class, answer) in cases {
         let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
@@ -519,7 +519,7 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     // Refused at the preferred address says more than packets lost at another, and what it is about is told.
     let mut down = Bench::new(&authority, address.port(), &["127.0.0.2", "127.0.0.1"]);
     down.shared.timeout = Duration::from_millis(600);
-    assert_eq!(down.class().await, "refused");
+    assert_eq!(down.class().await, "connection_refused");
     assert_eq!(down.target.asked().unwrap(), format!("127.0.0.2:{}", address.port()).into());
     // One that falls silent on a connection that stood, and takes no other: as where a filter comes between.
     let answer = AtomicUsize::new(0);
@@ -535,7 +535,7 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut slow = Bench::new(&authority, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
     slow.shared.timeout = Duration::from_millis(300);
-    assert_eq!(slow.class().await, "slow_answer");
+    assert_eq!(slow.class().await, "slow_response");
 }
 
 #[tokio::test]
@@ -661,7 +661,7 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
     assert!((245..=255).contains(&millicores), "{millicores}");
     assert!(store.ready(), "{:?}", store.coverage());
     let failed = failures.list();
-    assert_eq!((failed.len(), failed[0].cause, failed[0].nodes), (1, ScrapeCause::Refused, 1));
+    assert_eq!((failed.len(), failed[0].cause, failed[0].nodes), (1, ScrapeCause::ConnectionRefused, 1));
     let example = &failed[0].examples[0];
     assert_eq!(example.node, "dead");
     assert_eq!(example.address, Some(format!("127.0.0.2:{}", kubelet.address.port())));

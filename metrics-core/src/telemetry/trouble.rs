@@ -55,11 +55,11 @@ mod tests {
     #[test]
     fn only_what_lasts_is_told_and_only_once() {
         let (mut trouble, start) = (Trouble::default(), Instant::now());
-        assert!(!trouble.failed_at("refused", start));
+        assert!(!trouble.failed_at("connection_refused", start));
         assert!(trouble.failed_at("forbidden", start + PASSES));
         assert!(!trouble.failed_at("forbidden", start + PASSES * 2));
-        assert!(trouble.failed_at("refused", start + PASSES * 3));
+        assert!(trouble.failed_at("connection_refused", start + PASSES * 3));
         trouble.over();
-        assert!(!trouble.failed_at("refused", start + PASSES * 4));
+        assert!(!trouble.failed_at("connection_refused", start + PASSES * 4));
     }
 }

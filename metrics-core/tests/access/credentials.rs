@@ -128,7 +128,7 @@ async fn refusals_are_counted_by_their_cause() {
     assert_eq!(silent.0, 401, "as client certificate it is of an unknown CA");
     Client::default().get(&port, NODES, &[("Authorization", "Bearer bad")]).await;
     let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
-    for reason in ["unknown_ca", "cn_not_allowed", "no_user_named", "token_rejected"] {
+    for reason in ["unknown_ca", "cn_not_allowed", "no_username", "token_rejected"] {
         let series = format!("metrics_core_refused_credentials_total{{reason=\"{reason}\"}} 1\n");
         assert!(metrics.contains(&series), "{series} in {metrics}");
     }

@@ -103,7 +103,7 @@ async fn a_proxy_whose_headers_are_not_read_is_shown_whoever_it_then_is() {
     port.trust.set_client_ca(Ca::new().anchors());
     assert_eq!(proxy.get(&port, NODES, JANE).await.0, 401);
     let report = report(&port).await;
-    assert_eq!(refused(&report, CredentialCause::NoUserNamed).count, 3);
+    assert_eq!(refused(&report, CredentialCause::NoUsername).count, 3);
     assert_eq!(report.last_anonymous_request, None, "it showed a certificate");
 }
 

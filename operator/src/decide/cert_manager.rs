@@ -26,7 +26,7 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     }
     matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
-            Reason::CertManagerMissing,
+            Reason::CertManagerNotInstalled,
             "spec.certificates.source asks cert-manager for the serving certificate, but kube-apiserver serves no Certificates of \
              cert-manager.io/v1. Install cert-manager (https://cert-manager.io/docs/installation): `helm install cert-manager \
              oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace --set crds.enabled=true`; \

@@ -102,9 +102,9 @@ fn without_its_api_or_the_power_it_is_not_asked() {
     observed.objects.insert(Owned::Certificate, Found::Unserved);
     let plan = planned(&observed);
     let problem = &plan.held[&Owned::Certificate];
-    assert_eq!(problem.reason, Reason::CertManagerMissing);
+    assert_eq!(problem.reason, Reason::CertManagerNotInstalled);
     assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
-    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::CertManagerMissing);
+    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
 
     let plan = with_context(ask, |context| {
         let settings = Settings { powers: Powers::default(), ..context.settings.clone() };

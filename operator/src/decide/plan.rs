@@ -377,7 +377,7 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
          that it runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
     };
     Problem::new(
-        Reason::KubeletCaMissing,
+        Reason::KubeletCANotFound,
         format!("The kubelets' CA was not found: there is no {place}. {remedy}"),
     )
 }

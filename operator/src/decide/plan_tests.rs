@@ -153,7 +153,7 @@ fn the_kubelets_ca_must_be_there_and_be_one() {
     observed.kubelet_ca =
         KubeletCa::Missing { place: "ConfigMap ns/kube-root-ca.crt, key ca.crt".to_owned() };
     let problem = &planned(|_| {}, &observed).held[&Owned::ConfigMap];
-    assert_eq!(problem.reason, Reason::KubeletCaMissing);
+    assert_eq!(problem.reason, Reason::KubeletCANotFound);
     assert!(problem.message.contains("root-ca-certificate-publisher"), "{}", problem.message);
     observed.kubelet_ca = KubeletCa::Found("nonsense".to_owned());
     assert_eq!(planned(|_| {}, &observed).held[&Owned::ConfigMap].reason, Reason::CertificateUnreadable);

@@ -89,7 +89,7 @@ impl Configured {
 
     fn swallowed(&self) -> Option<(&'static str, &str)> {
         self.findings.iter().find_map(|finding| match finding {
-            Finding::SwallowedFlags { key, value } => Some((*key, value.as_str())),
+            Finding::RequestHeaderFlagsMalformed { key, value } => Some((*key, value.as_str())),
             _ => None,
         })
     }
@@ -136,7 +136,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
     if let Some(configured) = configured
         && accepted.is_some()
         && says_forbidden
-        && configured.has(&Finding::NoGroupHeader)
+        && configured.has(&Finding::GroupHeadersMissing)
     {
         return Some(no_group_header(configured));
     }
@@ -156,7 +156,7 @@ fn hopeless(configured: &Configured) -> Option<Cause> {
     if configured.has(&Finding::NoFrontProxy) {
         return Some(no_aggregation_layer(format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}.")));
     }
-    configured.has(&Finding::NoUsernameHeader).then(|| no_username(configured, None))
+    configured.has(&Finding::UsernameHeadersMissing).then(|| no_username(configured, None))
 }
 
 fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Option<&Configured>) -> Cause {
@@ -165,7 +165,7 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
     let shown = format!("kube-apiserver shows a certificate with CN={name}, issued by \"{issuer}\".");
     let renew = format!("then run `{RENEW}`, as it is only ever added to");
     match cause {
-        CredentialCause::NoUserNamed => match configured {
+        CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
             None => no_username(&Configured::default(), Some(&name)),
         },
@@ -199,7 +199,7 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
             }
             let known = configured.map(|configured| configured.proxy_cas.len()).unwrap_or_default();
             Cause::fault(
-                Reason::ProxyCertificateUnknownCa,
+                Reason::ProxyCertificateUnknownCA,
                 format!(
                     "The CA of --{PROXY_CA} did not sign kube-apiserver's proxy certificate (--proxy-client-cert-file): \
                      metrics-core answers 401 to all that comes through it."
@@ -248,7 +248,7 @@ fn no_username(configured: &Configured, common_name: Option<&str>) -> Cause {
         .unwrap_or_default();
     let headers = &configured.names.username_headers;
     Cause::fault(
-        Reason::NoUsernameHeader,
+        Reason::UsernameHeadersMissing,
         "No header tells metrics-core whose a request through kube-apiserver is, so all get 401.",
         format!(
             "{shown}{USERNAME_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} has: {}.",
@@ -273,7 +273,7 @@ fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
     let lost =
         if missing.is_empty() { String::new() } else { format!(" and leaves {} empty", missing.join(", ")) };
     Cause::fault(
-        Reason::SwallowedFlags,
+        Reason::RequestHeaderFlagsMalformed,
         format!(
             "kube-apiserver was given several flags as one argument, so --{key} swallowed those behind it: metrics-core \
              can't tell whose a request is."
@@ -292,7 +292,7 @@ fn no_group_header(configured: &Configured) -> Cause {
         return swallowed(key, value, configured);
     }
     Cause::fault(
-        Reason::NoGroupHeader,
+        Reason::GroupHeadersMissing,
         "No header tells metrics-core the groups of who asks through kube-apiserver: whoever has rights by a group gets \
          403.",
         format!("{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty."),
@@ -313,7 +313,7 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
         ));
     }
     Cause::fault(
-        Reason::NoProxyCertificate,
+        Reason::ProxyCertificateMissing,
         "kube-apiserver shows no client certificate, so all that comes through it is anonymous and gets 403.",
         format!(
             "Requests for the metrics API come to metrics-core without a certificate, although {PROXY_CA} of ConfigMap \
@@ -328,7 +328,7 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
 
 fn no_aggregation_layer(evidence: String) -> Cause {
     Cause::fault(
-        Reason::NoAggregationLayer,
+        Reason::AggregationLayerNotConfigured,
         "kube-apiserver runs without an aggregation layer: nobody can come to metrics-core through it.",
         evidence,
         format!(
@@ -416,7 +416,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
             ),
         ));
     }
-    if configured.has(&Finding::NoGroupHeader) {
+    if configured.has(&Finding::GroupHeadersMissing) {
         return Some(Cause { weight: super::Weight::Warning, ..no_group_header(configured) });
     }
     if let Some(unreadable) =

@@ -95,7 +95,7 @@ pub fn failing(observed: &Observed) -> Vec<Failing> {
         let all_fail = report.nodes.failing >= report.nodes.known;
         for failed in &report.scrapes {
             // A node that goes is no fault of anything.
-            let gone = failed.cause == ScrapeCause::Gone;
+            let gone = failed.cause == ScrapeCause::NodeDeleted;
             if gone || failed.nodes == 0 || (!all_fail && may_pass(failed, report.now)) {
                 continue;
             }
@@ -121,7 +121,7 @@ pub fn failing(observed: &Observed) -> Vec<Failing> {
 /// One slow answer of a busy kubelet is no news. A connection that does not come about is: it is the kernel that makes it,
 /// however busy the kubelet is.
 fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(failed.cause, ScrapeCause::Broken | ScrapeCause::SlowAnswer | ScrapeCause::Other);
+    let passes = matches!(failed.cause, ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other);
     passes
         && failed.nodes <= failed.examples.len()
         && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
@@ -185,20 +185,20 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
         ScrapeCause::NoAddress => {
             (Reason::KubeletAddressMissing, "Nodes have no address of a type that is asked for")
         }
-        ScrapeCause::Dns => (Reason::KubeletNameUnresolved, "Names of nodes do not resolve"),
-        ScrapeCause::Refused => (Reason::KubeletRefused, "Nothing listens on the kubelet's port"),
+        ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "Names of nodes do not resolve"),
+        ScrapeCause::ConnectionRefused => (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port"),
         ScrapeCause::Unreachable => (Reason::KubeletUnreachable, "There is no route to the kubelet"),
         ScrapeCause::Timeout => (Reason::KubeletTimeout, "No connection to the kubelet comes about in time"),
-        ScrapeCause::SlowAnswer => (Reason::KubeletTimeout, "The kubelet does not answer in time"),
-        ScrapeCause::Broken => (Reason::KubeletConnectionBroken, "Connections to the kubelet break"),
+        ScrapeCause::SlowResponse => (Reason::KubeletTimeout, "The kubelet does not answer in time"),
+        ScrapeCause::ConnectionClosed => (Reason::KubeletConnectionClosed, "Connections to the kubelet break"),
         ScrapeCause::PlainHttp => {
-            (Reason::KubeletPlainHttp, "The kubelet's port speaks plain HTTP, and is asked over TLS")
+            (Reason::KubeletPlainHTTP, "The kubelet's port speaks plain HTTP, and is asked over TLS")
         }
         ScrapeCause::TlsUnknownCa => {
-            (Reason::KubeletCertificateUnknownCa, "Nobody who is trusted signed the kubelet's certificate")
+            (Reason::KubeletCertificateUnknownCA, "Nobody who is trusted signed the kubelet's certificate")
         }
         ScrapeCause::TlsNameMismatch => (
-            Reason::KubeletCertificateName,
+            Reason::KubeletCertificateNameMismatch,
             "The kubelet's certificate bears none of the Node's names and addresses",
         ),
         ScrapeCause::TlsExpired => {
@@ -207,7 +207,7 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
         ScrapeCause::TlsPinMismatch => {
             (Reason::KubeletCertificateChanged, "The kubelet shows another key than the one that was pinned")
         }
-        ScrapeCause::TlsOther => (Reason::KubeletTlsFailed, "TLS with the kubelet fails"),
+        ScrapeCause::TlsOther => (Reason::KubeletTLSFailed, "TLS with the kubelet fails"),
         ScrapeCause::Unauthorized => {
             (Reason::KubeletUnauthorized, "The kubelet does not accept the token of metrics-core (401)")
         }
@@ -218,10 +218,10 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
         ScrapeCause::NotFound
         | ScrapeCause::HttpStatus
         | ScrapeCause::BodyTooLarge
-        | ScrapeCause::BadBody => {
-            (Reason::KubeletAnswerUnusable, "The kubelet does not answer with resource metrics")
+        | ScrapeCause::InvalidBody => {
+            (Reason::KubeletResponseInvalid, "The kubelet does not answer with resource metrics")
         }
-        ScrapeCause::File | ScrapeCause::Gone | ScrapeCause::Other => {
+        ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             (Reason::KubeletScrapeFailed, "Kubelets can't be scraped")
         }
     }
@@ -271,7 +271,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
         ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or have the cluster's DNS know the \
                              names of nodes."
             .to_owned(),
-        ScrapeCause::Refused => format!(
+        ScrapeCause::ConnectionRefused => format!(
             "On the node see `systemctl status kubelet`; if it runs, see that spec.metricsCore.kubelet.port is its port \
              (`kubectl get node {node} -o jsonpath={{.status.daemonEndpoints}}`)."
         ),
@@ -280,7 +280,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
              NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork.",
             facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
         ),
-        ScrapeCause::SlowAnswer | ScrapeCause::Broken => format!(
+        ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
             "On the node see how busy it is and the kubelet's log (`journalctl -u kubelet`); `kubectl get --raw \
              /api/v1/nodes/{node}/proxy/metrics/resource` asks it too. spec.metricsCore.kubelet.requestTimeout gives it longer."
         ),
@@ -310,11 +310,11 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
              if that says yes, see authorization.mode in the KubeletConfiguration.",
             Owned::CollectorBinding.describe(namespace)
         ),
-        ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::BadBody => format!(
+        ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
             "See what it answers: `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource`; metrics-core needs a kubelet of \
              1.27 or newer."
         ),
-        ScrapeCause::File | ScrapeCause::Gone | ScrapeCause::Other => {
+        ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             format!("See `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}`.")
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
         && WITHOUT_ENDPOINTS.contains(&said.reason.as_str())
     {
         return Some(Cause::fault(
-            Reason::NoEndpoints,
+            Reason::MissingEndpoints,
             format!(
                 "{} has no ready pod of metrics-core behind it.",
                 Owned::Service.describe(facts.namespace)
@@ -149,7 +149,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     };
     match policies {
         Some(Verdict::Blocked(names)) => Cause::fault(
-            Reason::NetworkPolicyBlocks,
+            Reason::BlockedByNetworkPolicy,
             format!("NetworkPolicy {} keeps kube-apiserver from the pods of metrics-core.", names.join(", ")),
             format!("No rule admits on port {port} who is no pod. {says}{runs}"),
             admit(&names),

@@ -122,11 +122,11 @@ fn a_healthy_pipeline_has_no_cause() {
 fn each_refusal_of_the_proxy_certificate_has_its_cause() {
     for (code, expected) in [
         ("cn_not_allowed", Reason::ProxyNameNotAllowed),
-        ("unknown_ca", Reason::ProxyCertificateUnknownCa),
+        ("unknown_ca", Reason::ProxyCertificateUnknownCA),
         ("expired", Reason::ProxyCertificateExpired),
         ("not_yet_valid", Reason::ProxyCertificateExpired),
         ("not_for_clients", Reason::ProxyCertificateInvalid),
-        ("no_user_named", Reason::NoUsernameHeader),
+        ("no_username", Reason::UsernameHeadersMissing),
     ] {
         let mut observed = unavailable("bad status from https://10.0.0.9:4443: 401");
         let refused = refused(code, "2026-01-01T00:09:40Z");
@@ -140,7 +140,7 @@ fn each_refusal_of_the_proxy_certificate_has_its_cause() {
 #[test]
 fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
     let mut observed = unavailable("401");
-    let refused = refused("no_user_named", "2026-01-01T00:09:50Z");
+    let refused = refused("no_username", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(json!({ "refusedCredentials": refused }))];
     observed.front_proxy = map(&[
         ("requestheader-extra-headers-prefix", Some(SWALLOWED)),
@@ -148,17 +148,17 @@ fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
         ("requestheader-group-headers", Some("null")),
         ("requestheader-allowed-names", Some("[]")),
     ]);
-    assert_eq!(front_proxy(&observed), Some((Reason::SwallowedFlags, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault)));
     // Before anything asked: nothing can come of it.
     observed.replicas.clear();
-    assert_eq!(front_proxy(&observed), Some((Reason::SwallowedFlags, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault)));
     assert_eq!(
         reason(
             of(&Observed { front_proxy: observed.front_proxy.clone(), ..Observed::default() })
                 .front_proxy
                 .as_ref()
         ),
-        Some((Reason::SwallowedFlags, Weight::Fault))
+        Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault))
     );
 }
 
@@ -210,11 +210,11 @@ fn no_certificate_and_no_layer_are_told_apart() {
     let anonymous = json!({ "lastAnonymousRequest": "2026-01-01T00:09:50Z" });
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 403");
     observed.replicas = vec![replica(anonymous)];
-    assert_eq!(front_proxy(&observed), Some((Reason::NoProxyCertificate, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::ProxyCertificateMissing, Weight::Fault)));
     observed.front_proxy = map(&[("requestheader-client-ca-file", None)]);
-    assert_eq!(front_proxy(&observed), Some((Reason::NoAggregationLayer, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Weight::Fault)));
     observed.front_proxy = FrontProxyMap::Absent;
-    assert_eq!(front_proxy(&observed), Some((Reason::NoAggregationLayer, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Weight::Fault)));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn groups_that_are_lost_are_named() {
     let mut observed = unavailable("bad status: 403");
     observed.front_proxy = map(&[("requestheader-group-headers", Some("[]"))]);
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:50Z" }))];
-    assert_eq!(front_proxy(&observed), Some((Reason::NoGroupHeader, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::GroupHeadersMissing, Weight::Fault)));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn the_policy_that_blocks_is_named_and_ruled_out_otherwise() {
         "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
     observed.network_policies = Some(vec![serde_json::from_value(policy).expect("a policy")]);
     let path = of(&observed).path.expect("a cause");
-    assert_eq!(path.reason, Reason::NetworkPolicyBlocks);
+    assert_eq!(path.reason, Reason::BlockedByNetworkPolicy);
     assert!(path.what.contains("NetworkPolicy ns/default-deny"), "{}", path.what);
 }
 
@@ -305,7 +305,7 @@ fn what_is_not_known_is_said_with_what_was_ruled_out() {
 #[test]
 fn every_kubelet_cause_has_a_remedy() {
     for cause in crds::cause::ScrapeCause::ALL {
-        if *cause == crds::cause::ScrapeCause::Gone {
+        if *cause == crds::cause::ScrapeCause::NodeDeleted {
             continue;
         }
         let mut observed = served();
@@ -344,8 +344,8 @@ fn one_late_answer_of_one_node_is_no_news_and_of_all_is() {
         )];
         of(&observed).kubelets
     };
-    assert_eq!(with("slow_answer", 5), None);
-    assert!(with("slow_answer", 1).is_some());
+    assert_eq!(with("slow_response", 5), None);
+    assert!(with("slow_response", 1).is_some());
     assert!(
         with("timeout", 5).is_some(),
         "that no connection comes about is no matter of how busy a kubelet is"

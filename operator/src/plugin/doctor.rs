@@ -137,15 +137,15 @@ fn aggregation_layer(map: &FrontProxyMap) -> Branch {
     }
     // What the swallowed flags were to say is missing because they were swallowed: that is one cause.
     let swallowed =
-        configured.findings.iter().any(|finding| matches!(finding, Finding::SwallowedFlags { .. }));
-    let follows = |finding: &Finding| matches!(finding, Finding::NoUsernameHeader | Finding::NoGroupHeader);
+        configured.findings.iter().any(|finding| matches!(finding, Finding::RequestHeaderFlagsMalformed { .. }));
+    let follows = |finding: &Finding| matches!(finding, Finding::UsernameHeadersMissing | Finding::GroupHeadersMissing);
     let parts = configured
         .findings
         .iter()
         .filter(|finding| !(swallowed && follows(finding)))
         .map(|finding| {
             let mark = match finding {
-                Finding::AnyClientMayImpersonate | Finding::NoGroupHeader => Mark::Warning,
+                Finding::AnyClientMayImpersonate | Finding::GroupHeadersMissing => Mark::Warning,
                 _ => Mark::Bad,
             };
             Branch::new(mark, finding.code(), finding.to_string())

@@ -196,17 +196,17 @@ mod tests {
     #[test]
     fn a_cause_is_told_when_it_appears_and_when_it_is_over() {
         let mut told = Told::default();
-        let refused = [failing(ScrapeCause::Refused, 1)];
+        let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
         let first = told.kubelets("u", &[], &refused, at(0));
-        assert_eq!(reasons(&first), ["KubeletRefused"]);
+        assert_eq!(reasons(&first), ["KubeletConnectionRefused"]);
         assert_eq!(
             (first[0].is_warning, first[0].node.as_deref(), first[0].note.as_str()),
             (true, Some("node-0"), "What. Evidence. Remedy.")
         );
         // However long it lasts, and however many nodes it befalls.
-        assert_eq!(told.kubelets("u", &[], &[failing(ScrapeCause::Refused, 5000)], at(600)), []);
-        let both = [failing(ScrapeCause::Refused, 1), failing(ScrapeCause::Dns, 2)];
-        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(603))), ["KubeletNameUnresolved"]);
+        assert_eq!(told.kubelets("u", &[], &[failing(ScrapeCause::ConnectionRefused, 5000)], at(600)), []);
+        let both = [failing(ScrapeCause::ConnectionRefused, 1), failing(ScrapeCause::Dns, 2)];
+        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(603))), ["KubeletDNSLookupFailed"]);
         assert_eq!(told.kubelets("u", &[], &both[1..], at(606)), [], "it may come back");
         let over = told.kubelets("u", &[], &both[1..], at(626));
         assert_eq!(reasons(&over), ["KubeletRefusedOver"]);
@@ -215,7 +215,7 @@ mod tests {
             over[0].note,
             "This is over: nothing listens on the kubelet's port (refused). It was first told of node-0."
         );
-        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(630))), ["KubeletRefused"], "it is back");
+        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(630))), ["KubeletConnectionRefused"], "it is back");
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         let mut told = Told::default();
         let mut count = 0;
         for round in 0..100 {
-            let now = if round % 5 == 0 { vec![failing(ScrapeCause::Broken, 1)] } else { Vec::new() };
+            let now = if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
             count += told.kubelets("u", &[], &now, at(round * 3)).len();
         }
         assert_eq!(count, 1);
@@ -231,14 +231,14 @@ mod tests {
 
     #[test]
     fn a_new_operator_takes_what_is_stored_as_told() {
-        let stored = [failing(ScrapeCause::Refused, 2).failing.status()];
+        let stored = [failing(ScrapeCause::ConnectionRefused, 2).failing.status()];
         let mut told = Told::default();
-        assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::Refused, 2)], at(0)), []);
+        assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
         assert_eq!(told.kubelets("u", &stored, &[], at(1)), []);
         assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletRefusedOver"]);
         // Another MetricsPipeline begins anew.
-        let other = told.kubelets("v", &[], &[failing(ScrapeCause::Refused, 2)], at(22));
-        assert_eq!(reasons(&other), ["KubeletRefused"]);
+        let other = told.kubelets("v", &[], &[failing(ScrapeCause::ConnectionRefused, 2)], at(22));
+        assert_eq!(reasons(&other), ["KubeletConnectionRefused"]);
     }
 
     fn status(conditions: &[(ConditionType, &str, Reason)]) -> MetricsPipelineStatus {
@@ -261,14 +261,14 @@ mod tests {
             (KubeletsReachable, "True", Reason::AsExpected),
         ]);
         let bad = status(&[
-            (Ready, "False", Reason::KubeletRefused),
-            (APIServiceAvailable, "False", Reason::NetworkPolicyBlocks),
-            (KubeletsReachable, "False", Reason::KubeletRefused),
+            (Ready, "False", Reason::KubeletConnectionRefused),
+            (APIServiceAvailable, "False", Reason::BlockedByNetworkPolicy),
+            (KubeletsReachable, "False", Reason::KubeletConnectionRefused),
             (NodesCovered, "False", Reason::WaitingForDependency),
         ]);
-        let refused = [failing(ScrapeCause::Refused, 1)];
-        assert_eq!(reasons(&conditions(&good, &bad, &refused)), ["NetworkPolicyBlocks"]);
-        assert_eq!(reasons(&conditions(&good, &bad, &[])), ["NetworkPolicyBlocks", "KubeletRefused"]);
+        let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
+        assert_eq!(reasons(&conditions(&good, &bad, &refused)), ["BlockedByNetworkPolicy"]);
+        assert_eq!(reasons(&conditions(&good, &bad, &[])), ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]);
         assert_eq!(conditions(&bad, &bad, &[]), []);
         let over = conditions(&bad, &good, &[]);
         assert_eq!(reasons(&over), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);

@@ -391,11 +391,11 @@ mod tests {
                 .map(str::to_owned)
                 .collect()
         };
-        telemetry.conditions("a", &with("KubeletRefused"));
+        telemetry.conditions("a", &with("KubeletConnectionRefused"));
         assert_eq!(
             shown(),
             [
-                "metrics_pipeline_cause{metricspipeline=\"a\",type=\"KubeletsReachable\",reason=\"KubeletRefused\"} 1"
+                "metrics_pipeline_cause{metricspipeline=\"a\",type=\"KubeletsReachable\",reason=\"KubeletConnectionRefused\"} 1"
             ]
         );
         telemetry.conditions("b", &with("KubeletTimeout"));

@@ -55,7 +55,7 @@ fn missing(stand: &Stand) -> Result<()> {
     ask(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
     named(client, "False", "PermissionMissing", &["--set certManager.enabled=true"])?;
     install(stand, &[QUICK, GRANTED])?;
-    named(client, "False", "CertManagerMissing", &["cert-manager.io/v1", "helm install cert-manager"])?;
+    named(client, "False", "CertManagerNotInstalled", &["cert-manager.io/v1", "helm install cert-manager"])?;
     serves(client)?;
     let [_, crds] = binaries::cert_manager(&stand.progress)?;
     served(client, &crds)?;

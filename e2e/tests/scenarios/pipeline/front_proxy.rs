@@ -94,7 +94,7 @@ fn story(stand: &Stand) -> Result<()> {
     let spec = json!({"certificates": {"frontProxy": {"mode": "Issue", "directory": directory}}});
     client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
     metrics_core(client)?;
-    let broken = wait_for(client, "AggregationLayerReady", ("False", "SwallowedFlags"))?;
+    let broken = wait_for(client, "AggregationLayerReady", ("False", "RequestHeaderFlagsMalformed"))?;
     check!(broken.contains("requestheader-extra-headers-prefix"), "the flag is not named: {broken}");
     stand.progress.say(format!("as it was: {broken}"));
 

@@ -144,7 +144,7 @@ fn silence_has_a_cause(stand: &Stand) -> Result<()> {
     let node = cluster.node().name.as_str();
     reader.well()?;
     cluster.stop_kubelet();
-    reader.say("the kubelet is down", "refused", &reader.failing(node, "refused")?);
+    reader.say("the kubelet is down", "connection_refused", &reader.failing(node, "connection_refused")?);
     cluster.start_kubelet(&stand.progress)?;
     reader.well()?;
     cluster.drop_from_pods(KUBELET_PORT)?;
@@ -164,7 +164,7 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
     cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
     cluster.add_node("shut", &[("InternalIP", &address)], 9)?;
-    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "refused")] {
+    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")] {
         reader.say(node, cause, &reader.failing(node, cause)?);
     }
     let report = reader.report()?;

@@ -446,7 +446,7 @@ fn other_hands_are_told_and_not_fought(stand: &Stand) -> Result<()> {
     let object = client.wait_for("it is told and left alone", MINUTE, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         match condition(&object, "Sized") {
-            Some(sized) if sized["reason"] == "ResourcesContested" => Ok(object),
+            Some(sized) if sized["reason"] == "ResourcesConflict" => Ok(object),
             _ => Err(object["status"].to_string().into()),
         }
     })?;

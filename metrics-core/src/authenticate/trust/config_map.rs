@@ -128,9 +128,9 @@ mod tests {
         assert_eq!(
             findings,
             [
-                Finding::SwallowedFlags { key: "requestheader-extra-headers-prefix", value: value.into() },
-                Finding::NoUsernameHeader,
-                Finding::NoGroupHeader
+                Finding::RequestHeaderFlagsMalformed { key: "requestheader-extra-headers-prefix", value: value.into() },
+                Finding::UsernameHeadersMissing,
+                Finding::GroupHeadersMissing
             ]
         );
     }

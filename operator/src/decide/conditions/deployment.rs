@@ -103,7 +103,7 @@ fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
              deployment/{name} --namespace {namespace}`.",
             Owned::Deployment.describe(namespace)
         );
-        (Reason::Paused, message)
+        (Reason::DeploymentPaused, message)
     })
 }
 
@@ -116,7 +116,7 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
     if let Some(rejected) = rejected {
         let says = quote(rejected.message.as_deref().unwrap_or_default());
         return Some((
-            Reason::PodsRejected,
+            Reason::FailedCreate,
             format!(
                 "Kubernetes does not admit pods of metrics-core: it says \"{says}\". Look at the ResourceQuotas, the Pod \
                  Security level and the admission webhooks of namespace {}, and at spec.metricsCore.scheduling.priorityClassName, \

@@ -81,7 +81,7 @@ fn replica(nodes: &Value, scrapes: &Value) -> Teller {
 }
 
 fn refused(nodes: usize) -> Value {
-    json!([{ "cause": "refused", "nodes": nodes, "examples": [
+    json!([{ "cause": "connection_refused", "nodes": nodes, "examples": [
         { "node": "node-7", "address": "10.0.0.7:10250", "message": "refuses connections", "since": "2026-01-01T00:09:50Z" }] }])
 }
 
@@ -110,15 +110,15 @@ fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
         judged(&observed, &plan(), &BTreeMap::new())
     };
     let one = with(1000, 1);
-    assert_eq!(short(&one, "KubeletsReachable"), (Holds::False, Reason::KubeletRefused));
+    assert_eq!(short(&one, "KubeletsReachable"), (Holds::False, Reason::KubeletConnectionRefused));
     assert_eq!(short(&one, "NodesCovered"), (Holds::False, Reason::WaitingForDependency));
     assert_eq!(short(&one, "MetricsServed"), (Holds::True, Reason::AsExpected));
-    assert_eq!(short(&one, "Ready"), (Holds::True, Reason::KubeletRefused));
+    assert_eq!(short(&one, "Ready"), (Holds::True, Reason::KubeletConnectionRefused));
     assert!(one["Ready"].message.contains("node-7"), "{}", one["Ready"].message);
     for (known, failing) in [(1, 1), (3, 2), (100, 99), (1000, 101)] {
         assert_eq!(
             short(&with(known, failing), "Ready"),
-            (Holds::False, Reason::KubeletRefused),
+            (Holds::False, Reason::KubeletConnectionRefused),
             "{known} {failing}"
         );
     }
@@ -154,7 +154,7 @@ fn a_pause_by_somebody_else_is_no_rollout() {
         Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
     );
     let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::Paused));
+    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::DeploymentPaused));
     let message = &verdicts["Ready"].message;
     assert!(message.contains("kubectl rollout resume deployment/metrics-core"), "{message}");
 }
@@ -206,7 +206,7 @@ fn each_step_that_fails_explains_ready() {
 
     put(&mut observed, Owned::ApiServiceV1beta1, &available("False", "MissingEndpoints", "no endpoints"));
     let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "APIServiceAvailable"), (Holds::False, Reason::NoEndpoints));
+    assert_eq!(short(&verdicts, "APIServiceAvailable"), (Holds::False, Reason::MissingEndpoints));
 
     let mut observed = healthy();
     observed.served = Served::Answered { nodes: 0 };
@@ -241,10 +241,10 @@ fn a_problem_of_an_object_is_told_by_its_condition() {
 fn a_cause_comes_before_what_waits_for_it() {
     let failed = BTreeMap::from([
         (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
-        (Owned::ConfigMap, Problem::new(Reason::KubeletCaMissing, "no CA")),
+        (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
     ]);
     let verdicts = judged(&healthy(), &plan(), &failed);
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::KubeletCaMissing));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::KubeletCANotFound));
 }
 
 #[test]
@@ -258,13 +258,13 @@ fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
         "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
     observed.pods = vec![serde_json::from_value(pod).expect("a pod")];
     let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::ImagePullFailed));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::ImagePullFailed));
+    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::ImagePullBackOff));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::ImagePullBackOff));
 
     let down = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 });
     put(&mut observed, Owned::Deployment, &down);
     let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::ImagePullFailed));
+    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::ImagePullBackOff));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn refused_pods_are_told_in_kubernetes_words() {
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
     put(&mut observed, Owned::Deployment, &refused);
     let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::False, Reason::PodsRejected));
+    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::False, Reason::FailedCreate));
     assert!(verdicts["Ready"].message.contains("exceeded quota: q"));
 }
 

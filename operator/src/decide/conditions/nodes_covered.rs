@@ -45,7 +45,7 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
              nodes`, and see `kubectl logs deployment/{METRICS_CORE} --namespace {}`.",
             evidence.namespace
         );
-        Verdict::new(of, Holds::False, Reason::NodesMissing, message)
+        Verdict::new(of, Holds::False, Reason::NodeMetricsMissing, message)
     };
     if is_partial(nodes) { verdict.remark() } else { verdict }
 }

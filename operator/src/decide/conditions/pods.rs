@@ -23,8 +23,8 @@ const MAX_QUOTE: usize = 400;
 #[must_use]
 pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
     let rank = |reason: Reason| match reason {
-        Reason::ImagePullFailed => 0,
-        Reason::CrashLoop => 1,
+        Reason::ImagePullBackOff => 0,
+        Reason::CrashLoopBackOff => 1,
         Reason::Unschedulable => 2,
         _ => 3,
     };
@@ -105,7 +105,7 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         | "InvalidImageName"
         | "ImageInspectError"
         | "RegistryUnavailable" => Some((
-            Reason::ImagePullFailed,
+            Reason::ImagePullBackOff,
             format!(
                 "The image {} of pod {pod} can't be pulled: the kubelet says {reason} \"{says}\". Correct \
                  spec.metricsCore.image, spec.metricsCore.imagePullSecrets or the registry.",
@@ -169,7 +169,7 @@ fn crashing(
         format!("See `kubectl logs {pod} --container {} --namespace {namespace} --previous`.", container.name)
     };
     Some((
-        Reason::CrashLoop,
+        Reason::CrashLoopBackOff,
         format!(
             "Container {} of pod {pod} stops again and again: it ended with exit code {exit_code} ({reason}) and said {said} last. \
              {remedy}",
@@ -254,7 +254,7 @@ mod tests {
         let before = one("metrics-core", false, json!({ "waiting": { "reason": "PodInitializing" } }));
         let both = json!({ "containerStatuses": [before], "initContainerStatuses": [init] });
         let (reason, says) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::CrashLoop && says.contains("mesh-init"), "{says}");
+        assert!(reason == Reason::CrashLoopBackOff && says.contains("mesh-init"), "{says}");
         let well = one("metrics-core", true, json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }));
         let silent = json!({ "containerStatuses": [well] });
         assert_eq!(of(silent.clone(), "2026-01-01T00:09:55Z"), None);
@@ -268,7 +268,7 @@ mod tests {
             json!({ "running": { "startedAt": "2026-01-01T00:09:58Z" } }),
             json!({ "terminated": { "exitCode": 255, "reason": "Unknown", "finishedAt": "2026-01-01T00:09:50Z" } }),
         );
-        assert_eq!(worst_of(&[pod(status.clone())]).map(|(reason, _)| reason), Some(Reason::CrashLoop));
+        assert_eq!(worst_of(&[pod(status.clone())]).map(|(reason, _)| reason), Some(Reason::CrashLoopBackOff));
         status["containerStatuses"][0]["restartCount"] = json!(1);
         assert_eq!(worst_of(&[pod(status.clone())]), None);
         status["containerStatuses"][0]["restartCount"] = json!(3);
@@ -291,7 +291,7 @@ mod tests {
                     json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } }),
                     json!({}),
                 ),
-                Reason::ImagePullFailed,
+                Reason::ImagePullBackOff,
                 "registry/x:1",
             ),
             (
@@ -299,7 +299,7 @@ mod tests {
                     json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
                     json!({ "terminated": { "exitCode": 2, "reason": "Error", "message": "a\nerror: unknown flag\n" } }),
                 ),
-                Reason::CrashLoop,
+                Reason::CrashLoopBackOff,
                 "exit code 2 (Error) and said \"error: unknown flag\" last",
             ),
             (
@@ -307,7 +307,7 @@ mod tests {
                     json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
                     json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }),
                 ),
-                Reason::CrashLoop,
+                Reason::CrashLoopBackOff,
                 "requests.memory",
             ),
             (
@@ -349,7 +349,7 @@ mod tests {
     fn what_will_not_pass_comes_first() {
         let slow = pod(container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), json!({})));
         let missing = pod(container(json!({ "waiting": { "reason": "ErrImageNeverPull" } }), json!({})));
-        assert_eq!(worst_of(&[slow, missing]).expect("trouble").0, Reason::ImagePullFailed);
+        assert_eq!(worst_of(&[slow, missing]).expect("trouble").0, Reason::ImagePullBackOff);
     }
 
     #[test]
@@ -364,6 +364,6 @@ mod tests {
             worst_of(&[pod(status)]).expect("trouble").0
         };
         assert_eq!(pulled(false), Reason::PodsNotReady);
-        assert_eq!(pulled(true), Reason::ImagePullFailed);
+        assert_eq!(pulled(true), Reason::ImagePullBackOff);
     }
 }

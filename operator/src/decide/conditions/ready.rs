@@ -16,7 +16,7 @@ pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
         .or_else(|| first(Holds::Unknown));
     // A size that is on its way is not worth a mention.
     let passes = |verdict: &Verdict| {
-        let passing = matches!(verdict.reason, Reason::Progressing | Reason::PopulationUnknown);
+        let passing = matches!(verdict.reason, Reason::Progressing | Reason::ClusterSizeUnknown);
         verdict.condition == ConditionType::Sized && passing
     };
     let remark = || {
@@ -58,12 +58,12 @@ mod tests {
         let good = verdict(AccessReady, Holds::True, Reason::AsExpected);
         let waiting = verdict(DeploymentAvailable, Holds::False, Reason::WaitingForDependency);
         let foreign = verdict(APIServiceAvailable, Holds::False, Reason::ForeignAPIService);
-        let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullFailed);
+        let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullBackOff);
         assert_eq!(ready(std::slice::from_ref(&good)), (Holds::True, Reason::AsExpected));
         assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
-        assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullFailed));
+        assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullBackOff));
         let one_node =
-            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletRefused).remark();
-        assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletRefused));
+            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletConnectionRefused).remark();
+        assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletConnectionRefused));
     }
 }

@@ -21,7 +21,7 @@ fn verdict(evidence: Evidence<'_>) -> Verdict {
     let Some(held) = &evidence.plan.sizing.held else {
         let message = "It is not known yet how many nodes (or containers, as spec.nanny.scalingMode asks) there are; \
                        until then metrics-core has the resources of spec.metricsCore.resources.";
-        return Verdict::new(of, Holds::Unknown, Reason::PopulationUnknown, message);
+        return Verdict::new(of, Holds::Unknown, Reason::ClusterSizeUnknown, message);
     };
     let size = held.size;
     let why = &held.reason;
@@ -101,7 +101,7 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
         Obstacle::Contested(says) => Verdict::new(
             of,
             Holds::False,
-            Reason::ResourcesContested,
+            Reason::ResourcesConflict,
             format!(
                 "{what}, but {says}; it is left to them for ten minutes. Have them leave it alone, or set spec.nanny.mode to \
                  Recommend or Off."
@@ -110,7 +110,7 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
         Obstacle::Refused(says) if more => Verdict::new(
             of,
             Holds::False,
-            Reason::ResizeRefused,
+            Reason::ResizeRejected,
             if patient {
                 format!(
                     "{what}, but it can't be resized: {says}. Look at the ResourceQuotas and LimitRanges of the namespace."
@@ -122,7 +122,7 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
         Obstacle::Infeasible(says) | Obstacle::Deferred(says) | Obstacle::Refused(says) => Verdict::new(
             of,
             Holds::True,
-            Reason::ResizeRefused,
+            Reason::ResizeRejected,
             format!(
                 "{what}, which is less than it has, but it can't shrink in place: {says}. The next rollout brings it."
             ),

@@ -37,7 +37,7 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     while_answering(stand, || {
         add_nodes(client)?;
         let began = Instant::now();
-        let says = told(client, "Sized", "False", "ResizeRefused", PATIENCE)?;
+        let says = told(client, "Sized", "False", "ResizeRejected", PATIENCE)?;
         check!(says.contains("pods/resize") && says.contains("New pods are made instead"), "{says}");
         stand.progress.say(&says);
         let is_new_and_large = |pod: &serde_json::Value| {
@@ -54,7 +54,7 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     let last = applied(client)?;
     check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
     check!(last["to"]["memory"] == LARGE, "{last}");
-    let refused = events(client, "ResizeRefused")?;
+    let refused = events(client, "ResizeRejected")?;
     check!(refused.iter().any(|note| note.contains("pods/resize")), "no event tells why: {refused:?}");
     let resized = events(client, "Resized")?;
     let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
@@ -63,7 +63,7 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     // Less is no reason for new pods: it waits for a rollout that is made anyway, and is told.
     let large = pod(client)?;
     remove_nodes(client)?;
-    let says = told(client, "Sized", "True", "ResizeRefused", DOWN + PATIENCE)?;
+    let says = told(client, "Sized", "True", "ResizeRejected", DOWN + PATIENCE)?;
     check!(says.contains("The next rollout brings it"), "{says}");
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
