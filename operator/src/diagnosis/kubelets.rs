@@ -7,8 +7,8 @@ use crds::report::{FailedScrape, FailedScrapes};
 use crds::{KubeletTlsMode, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
-use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts, Weight};
+use super::network_policy::{self, Direction, PolicyEffect};
+use super::{Cause, Facts, Severity};
 use crate::observe::Observed;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::quote::quote;
@@ -121,14 +121,17 @@ pub fn failing(observed: &Observed) -> Vec<Failing> {
 /// One slow answer of a busy kubelet is no news. A connection that does not come about is: it is the kernel that makes it,
 /// however busy the kubelet is.
 fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(failed.cause, ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other);
+    let passes = matches!(
+        failed.cause,
+        ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
+    );
     passes
         && failed.nodes <= failed.examples.len()
         && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
 }
 
 /// What is wrong, or to be warned of: the cause of most nodes, and a word of the others.
-pub(super) fn judge(facts: Facts<'_>) -> Option<Cause> {
+pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
     let failing = failing(facts.observed);
     let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
@@ -160,7 +163,7 @@ pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
     let (reason, what) = name(failing.cause);
     Cause {
         reason,
-        weight: Weight::Fault,
+        severity: Severity::Fault,
         what: format!("{what}: {}.", failing.describe()),
         evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
         remedy: remedy(facts, failing),
@@ -186,11 +189,15 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
             (Reason::KubeletAddressMissing, "Nodes have no address of a type that is asked for")
         }
         ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "Names of nodes do not resolve"),
-        ScrapeCause::ConnectionRefused => (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port"),
+        ScrapeCause::ConnectionRefused => {
+            (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port")
+        }
         ScrapeCause::Unreachable => (Reason::KubeletUnreachable, "There is no route to the kubelet"),
         ScrapeCause::Timeout => (Reason::KubeletTimeout, "No connection to the kubelet comes about in time"),
         ScrapeCause::SlowResponse => (Reason::KubeletTimeout, "The kubelet does not answer in time"),
-        ScrapeCause::ConnectionClosed => (Reason::KubeletConnectionClosed, "Connections to the kubelet break"),
+        ScrapeCause::ConnectionClosed => {
+            (Reason::KubeletConnectionClosed, "Connections to the kubelet break")
+        }
         ScrapeCause::PlainHttp => {
             (Reason::KubeletPlainHTTP, "The kubelet's port speaks plain HTTP, and is asked over TLS")
         }
@@ -237,15 +244,19 @@ fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
                 return String::new();
             };
             let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
-            match network_policy::judge(policies, &super::pod_labels(facts), Direction::Egress, (port, None))
-            {
-                Verdict::Open => {
+            match network_policy::evaluate(
+                policies,
+                &super::pod_labels(facts),
+                Direction::Egress,
+                (port, None),
+            ) {
+                PolicyEffect::Open => {
                     format!("No NetworkPolicy in namespace {} holds it back.", facts.namespace)
                 }
-                Verdict::Blocked(names) => {
+                PolicyEffect::Blocked(names) => {
                     format!("NetworkPolicy {} lets metrics-core reach no kubelet.", names.join(", "))
                 }
-                Verdict::Depends(names) => {
+                PolicyEffect::Depends(names) => {
                     format!("NetworkPolicy {} lets metrics-core reach some addresses only.", names.join(", "))
                 }
             }

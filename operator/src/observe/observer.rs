@@ -27,7 +27,7 @@ use crate::nanny::resize::Refusal;
 use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
 use crate::powers::Powers;
-use crate::quote::steady;
+use crate::quote::normalize;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -360,7 +360,7 @@ fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
     {
-        return Unreadable { forbidden: status.is_forbidden(), message: steady(&status.message) };
+        return Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) };
     }
     Unreadable { forbidden: false, message: error.to_string() }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{ReconcileError, Reconciler, of};
 use crate::apply::{Outcome, Resized};
-use crate::decide::conditions::{self, Verdict};
+use crate::decide::conditions::{self, Condition};
 use crate::decide::{Maintain, Serving};
 use crate::diagnosis;
 use crate::diagnosis::kubelets::{self, Failing};
@@ -158,6 +158,6 @@ impl Reconciler {
     }
 }
 
-fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> MetricsPipelineStatus {
+fn without_facts(pipeline: &Pipeline, verdicts: &[Condition], now: Timestamp) -> MetricsPipelineStatus {
     status(pipeline, verdicts, Some(Facts::default()), now)
 }
