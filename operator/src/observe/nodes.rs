@@ -81,10 +81,7 @@ async fn follow(
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(
-                        error = crate::causes::causes(&error),
-                        "the nodes can't be watched; it is tried again"
-                    );
+                    tracing::warn!(error = crate::causes::causes(&error), "cannot watch the nodes; retrying");
                 }
                 failing = true;
                 tokio::time::sleep(Duration::from_secs(5)).await;

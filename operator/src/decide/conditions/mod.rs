@@ -70,7 +70,9 @@ pub struct Condition {
 impl Condition {
     /// Returns a condition that blocks `Ready` unless its status is True.
     #[must_use]
-    pub fn new(kind: ConditionType, status: ConditionStatus,
+    pub fn new(
+        kind: ConditionType,
+        status: ConditionStatus,
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {

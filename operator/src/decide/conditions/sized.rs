@@ -1,11 +1,11 @@
-//! The pods have the resources that the nanny recommends.
+//! `Sized`: the pods have the resources that the nanny recommends.
 
 use crds::{ConditionType, NannyMode, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
 use crate::nanny::resize::{Obstacle, Standing, asked, grows, is_alive, standing};
 
-/// `Ready` holds without it: the size says nothing about whether metrics are served.
+/// Non-blocking: metrics are served with any size.
 pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     condition(evidence).non_blocking()
 }
@@ -15,19 +15,19 @@ fn condition(evidence: Evidence<'_>) -> Condition {
     let good = |message: String| Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     let mode = evidence.spec.nanny.mode;
     if mode == NannyMode::Off {
-        let message = "spec.nanny.mode is Off: metrics-core has the resources of spec.metricsCore.resources.";
+        let message = "spec.nanny.mode is Off: metrics-core uses spec.metricsCore.resources.";
         return good(message.to_owned());
     }
     let Some(held) = &evidence.plan.sizing.held else {
-        let message = "It is not known yet how many nodes (or containers, as spec.nanny.scalingMode asks) there are; \
-                       until then metrics-core has the resources of spec.metricsCore.resources.";
+        let message = "The number of nodes (or of containers, depending on spec.nanny.scalingMode) is not known yet. Until \
+                       then metrics-core uses spec.metricsCore.resources.";
         return Condition::new(of, ConditionStatus::Unknown, Reason::ClusterSizeUnknown, message);
     };
     let size = held.size;
     let why = &held.reason;
     let Some(wanted) = &evidence.plan.sizing.wanted else {
         return good(format!(
-            "{size} are recommended ({why}). They are not applied, as spec.nanny.mode is {mode:?}."
+            "The nanny recommends {size} ({why}). It does not apply them because spec.nanny.mode is {mode:?}."
         ));
     };
     let refusals = &evidence.observed.refusals;
@@ -40,11 +40,11 @@ fn condition(evidence: Evidence<'_>) -> Condition {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let growing = actual(pod).is_none_or(|actual| grows(actual, wanted));
                 let instead = if evidence.spec.metrics_core.scheduling.host_network {
-                    "New pods are made instead; DeploymentAvailable says whether an old one goes first, as with hostNetwork it may"
+                    "New pods are created instead. With hostNetwork a previous pod may have to terminate first, see DeploymentAvailable"
                 } else {
-                    "New pods are made instead, and the old ones serve until those are ready"
+                    "New pods are created instead, and the previous pods serve until those are ready"
                 };
-                let what = format!("Pod {name} is to have {size} ({why})");
+                let what = format!("Pod {name} should have {size} ({why})");
                 return blocked(&obstacle, patient, growing, &what, instead);
             }
         }
@@ -60,7 +60,7 @@ fn condition(evidence: Evidence<'_>) -> Condition {
     good(format!("metrics-core has {size} ({why})."))
 }
 
-/// What the container really has; what it was asked to have while the kubelet does not tell.
+/// Returns the container's actual resources, or those in the pod's spec while the kubelet reports none.
 pub(in crate::decide) fn actual(
     pod: &k8s_openapi::api::core::v1::Pod,
 ) -> Option<&k8s_openapi::api::core::v1::ResourceRequirements> {
@@ -71,13 +71,13 @@ pub(in crate::decide) fn actual(
 
 fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: &str) -> Condition {
     let of = ConditionType::Sized;
-    let bound = "To set a bound that fits, use spec.nanny.max";
+    let bound = "Lower spec.nanny.max to a size that fits";
     match obstacle {
         Obstacle::Shape => Condition::new(
             of,
             ConditionStatus::True,
             Reason::Progressing,
-            format!("{what}, but {}: that takes new pods.", obstacle.words()),
+            format!("{what}, but {}. New pods are created instead.", obstacle.words()),
         ),
         Obstacle::Infeasible(says) if more => Condition::new(
             of,
@@ -90,11 +90,11 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
             ConditionStatus::False,
             Reason::ResizeDeferred,
             format!(
-                "{what}, but its node has no room now: {says}. {} {bound}.",
+                "{what}, but its node has no free capacity: {says}. {} {bound}.",
                 if patient {
-                    "It waits for a minute.".to_owned()
+                    "The operator waits 60 s before it creates new pods.".to_owned()
                 } else {
-                    format!("{instead}, unless the room comes before that.")
+                    format!("{instead}. The pod is still resized in place if capacity becomes free first.")
                 }
             ),
         ),
@@ -103,8 +103,8 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
             ConditionStatus::False,
             Reason::ResourcesConflict,
             format!(
-                "{what}, but {says}; it is left to them for ten minutes. Have them leave it alone, or set spec.nanny.mode to \
-                 Recommend or Off."
+                "{what}, but {says}. The operator does not change the pod for 10 minutes. Stop the other writer, or set \
+                 spec.nanny.mode to Recommend or Off."
             ),
         ),
         Obstacle::Refused(says) if more => Condition::new(
@@ -113,10 +113,10 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
             Reason::ResizeRejected,
             if patient {
                 format!(
-                    "{what}, but it can't be resized: {says}. Look at the ResourceQuotas and LimitRanges of the namespace."
+                    "{what}, but it cannot be resized: {says}. Check the ResourceQuotas and LimitRanges of the namespace."
                 )
             } else {
-                format!("{what}, but it can't be resized in place: {says}. {instead}.")
+                format!("{what}, but it cannot be resized in place: {says}. {instead}.")
             },
         ),
         Obstacle::Infeasible(says) | Obstacle::Deferred(says) | Obstacle::Refused(says) => Condition::new(
@@ -124,7 +124,7 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
             ConditionStatus::True,
             Reason::ResizeRejected,
             format!(
-                "{what}, which is less than it has, but it can't shrink in place: {says}. The next rollout brings it."
+                "{what}, which is less than it has, but it cannot shrink in place: {says}. The next rollout applies the smaller size."
             ),
         ),
     }
