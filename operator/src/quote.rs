@@ -26,14 +26,14 @@ const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
 
 /// Returns the text normalized, truncated to 300 characters and without control characters.
 #[must_use]
-pub fn quote(words: &str) -> String {
-    bounded(words, MAX_LENGTH)
+pub fn quote(text: &str) -> String {
+    bounded(text, MAX_LENGTH)
 }
 
 /// Like [`quote`], with a maximum length in characters.
 #[must_use]
-pub fn bounded(words: &str, max_length: usize) -> String {
-    let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+pub fn bounded(text: &str, max_length: usize) -> String {
+    let clean: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let normalized = normalize(&clean);
     if normalized.chars().count() <= max_length {
         normalized
@@ -44,13 +44,13 @@ pub fn bounded(words: &str, max_length: usize) -> String {
 
 /// Removes details that change from one occurrence of a message to the next. Idempotent.
 #[must_use]
-pub fn normalize(words: &str) -> String {
-    let words = TIMEOUTS
+pub fn normalize(text: &str) -> String {
+    let text = TIMEOUTS
         .iter()
-        .fold(words.to_owned(), |words, timeout| words.replace(timeout, "context deadline exceeded"));
+        .fold(text.to_owned(), |text, timeout| text.replace(timeout, "context deadline exceeded"));
     let mut kept: Vec<Cow<'_, str>> = Vec::new();
     let mut before = ["", ""];
-    for word in words.split(' ') {
+    for word in text.split(' ') {
         // crypto/x509: "certificate has expired or is not yet valid: current time T is after T".
         let is_now = before == ["current", "time"] && is_timestamp(core(word));
         if !is_now {
@@ -227,8 +227,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normalize_is_idempotent(words in "[a-z0-9:>. ()\\[\\]mµsh-]{0,60}") {
-            let once = normalize(&words);
+        fn normalize_is_idempotent(text in "[a-z0-9:>. ()\\[\\]mµsh-]{0,60}") {
+            let once = normalize(&text);
             prop_assert_eq!(normalize(&once), once.clone());
         }
     }

@@ -101,7 +101,7 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if symptoms.broken() {
         return broken(facts, symptoms, configured.as_ref());
     }
-    if symptoms.ours && symptoms.answered {
+    if symptoms.ours && symptoms.request_succeeded {
         return works(facts, symptoms, configured.as_ref());
     }
     // No request was sent yet, but a configuration that fails every request is known already.
@@ -383,7 +383,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
             one.reason,
             format!(
                 "Some requests{client} are rejected while others succeed: one of several kube-apiservers may have other flags. {}",
-                one.what
+                one.summary
             ),
             one.evidence,
             one.remedy,

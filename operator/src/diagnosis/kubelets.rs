@@ -164,7 +164,7 @@ pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
     Cause {
         reason,
         severity: Severity::Fault,
-        what: format!("{what}: {}.", failing.describe()),
+        summary: format!("{what}: {}.", failing.describe()),
         evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
         remedy: remedy(facts, failing),
     }

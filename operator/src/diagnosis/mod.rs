@@ -52,7 +52,7 @@ pub struct Cause {
     /// The severity.
     pub severity: Severity,
     /// The cause as a sentence, naming the object.
-    pub what: String,
+    pub summary: String,
     /// The evidence, in full sentences; may be empty.
     pub evidence: String,
     /// The remedy: commands to run, fields or flags to change.
@@ -63,35 +63,35 @@ impl Cause {
     fn new(
         reason: Reason,
         severity: Severity,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { reason, severity, what: what.into(), evidence: evidence.into(), remedy: remedy.into() }
+        Self { reason, severity, summary: summary.into(), evidence: evidence.into(), remedy: remedy.into() }
     }
 
     fn fault(
         reason: Reason,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Severity::Fault, what, evidence, remedy)
+        Self::new(reason, Severity::Fault, summary, evidence, remedy)
     }
 
     fn warning(
         reason: Reason,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Severity::Warning, what, evidence, remedy)
+        Self::new(reason, Severity::Warning, summary, evidence, remedy)
     }
 
     /// Returns cause, evidence and remedy as one message.
     #[must_use]
     pub fn message(&self) -> String {
-        let parts = [&self.what, &self.evidence, &self.remedy];
+        let parts = [&self.summary, &self.evidence, &self.remedy];
         parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
     }
 }
@@ -109,8 +109,8 @@ pub struct Diagnosis {
 
 /// Quotes kube-apiserver without the addresses of pods, so that the text does not depend on the replica that it connected
 /// to.
-fn quote_apiserver(facts: Facts<'_>, words: &str) -> String {
-    let mut text = words.to_owned();
+fn quote_apiserver(facts: Facts<'_>, message: &str) -> String {
+    let mut text = message.to_owned();
     let pods = &facts.observed.pods;
     let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
     for address in addresses.filter(|_| pods.len() > 1) {

@@ -22,19 +22,19 @@ const WITHOUT_ENDPOINTS: [&str; 6] = [
 
 /// Classifies an error message of kube-apiserver (from Go's net and crypto/tls, and from apiserver itself).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ErrorClass {
     Certificate,
-    Lost,
+    Unreachable,
     Refused,
     Other,
 }
 
-fn kind(words: &str) -> Kind {
-    let any = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+fn classify(error: &str) -> ErrorClass {
+    let any = |parts: &[&str]| parts.iter().any(|part| error.contains(part));
     if any(&["x509:", "tls: failed to verify", "tls: bad certificate", "certificate signed by unknown"]) {
-        Kind::Certificate
+        ErrorClass::Certificate
     } else if any(&["connection refused"]) {
-        Kind::Refused
+        ErrorClass::Refused
     } else if any(&[
         "i/o timeout",
         "deadline exceeded",
@@ -45,9 +45,9 @@ fn kind(words: &str) -> Kind {
         "no response within",
         "504",
     ]) {
-        Kind::Lost
+        ErrorClass::Unreachable
     } else {
-        Kind::Other
+        ErrorClass::Other
     }
 }
 
@@ -56,42 +56,44 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if !symptoms.broken() {
         return None;
     }
-    let words = symptoms.all_messages();
-    if let Some(said) = &symptoms.unavailable
-        && WITHOUT_ENDPOINTS.contains(&said.reason.as_str())
+    let error = symptoms.all_messages();
+    if let Some(unavailable) = &symptoms.unavailable
+        && WITHOUT_ENDPOINTS.contains(&unavailable.reason.as_str())
     {
         return Some(Cause::fault(
             Reason::MissingEndpoints,
             format!("{} has no ready endpoints.", Owned::Service.describe(facts.namespace)),
             format!(
                 "kube-apiserver reports {}: \"{}\".",
-                said.reason,
-                super::quote_apiserver(facts, &said.message)
+                unavailable.reason,
+                super::quote_apiserver(facts, &unavailable.message)
             ),
             "See DeploymentAvailable for the cause.",
         ));
     }
-    let kind_of_all = kind(&words);
+    let class = classify(&error);
     // One message of that kind is enough evidence, and the first does not change with every request.
-    let words = symptoms.messages().find(|saying| kind(saying) == kind_of_all).unwrap_or(&words);
-    match kind_of_all {
-        Kind::Certificate => Some(certificate(facts, symptoms, words)),
-        Kind::Lost => Some(lost(facts, symptoms, words)),
-        Kind::Refused => Some(Cause::fault(
+    let error = symptoms.messages().find(|message| classify(message) == class).unwrap_or(&error);
+    match class {
+        ErrorClass::Certificate => Some(certificate(facts, symptoms, error)),
+        ErrorClass::Unreachable => Some(unreachable(facts, symptoms, error)),
+        ErrorClass::Refused => Some(Cause::fault(
             Reason::FailedDiscoveryCheck,
             "Connections from kube-apiserver to metrics-core are refused.",
-            format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, words)),
+            format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error)),
             format!(
                 "Run `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o wide` to check that pods \
                  run. Check whether a proxy or a firewall rule of the node redirects the connections.",
                 facts.namespace
             ),
         )),
-        Kind::Other => symptoms.unavailable.as_ref().map(|said| other(facts, symptoms, said)),
+        ErrorClass::Other => {
+            symptoms.unavailable.as_ref().map(|unavailable| other(facts, symptoms, unavailable))
+        }
     }
 }
 
-fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     let untrusted: Vec<_> = facts
         .observed
         .replicas
@@ -115,7 +117,7 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     Cause::fault(
         Reason::ServingCertificateMismatch,
         "kube-apiserver does not accept the serving certificate of metrics-core.",
-        format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(facts, words)),
+        format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(facts, error)),
         format!(
             "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}. If a replica serves an \
              old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace {0}`.",
@@ -125,9 +127,9 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     )
 }
 
-fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     let port = facts.spec.metrics_core.secure_port;
-    let says = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, words));
+    let reported = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error));
     let runs = if symptoms.reported {
         " The pods respond to the operator on that port, so they run and serve."
     } else {
@@ -155,14 +157,14 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
                 "NetworkPolicy {} blocks traffic from kube-apiserver to the pods of metrics-core.",
                 names.join(", ")
             ),
-            format!("No rule allows sources that are not pods on port {port}. {says}{runs}"),
+            format!("No rule allows sources that are not pods on port {port}. {reported}{runs}"),
             admit(&names),
         ),
         Some(PolicyEffect::Depends(names)) => Cause::fault(
             Reason::Unreachable,
             format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
             format!(
-                "{says}{runs} NetworkPolicy {} allows some addresses only, and the operator cannot determine whether the address of \
+                "{reported}{runs} NetworkPolicy {} allows some addresses only, and the operator cannot determine whether the address of \
                  kube-apiserver is one of them.",
                 names.join(", ")
             ),
@@ -180,7 +182,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
             Cause::fault(
                 Reason::Unreachable,
                 format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
-                format!("{says}{runs}{ruled_out}"),
+                format!("{reported}{runs}{ruled_out}"),
                 format!(
                     "Allow the control plane to reach nodes and pods on TCP port {port} (on private GKE, AKS and EKS clusters with a \
                      firewall rule or security group). If it has no route to pods, set spec.metricsCore.scheduling.hostNetwork to \
@@ -192,7 +194,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
 }
 
 /// Reports an error whose pattern is unknown, or whose usual causes were ruled out.
-fn other(facts: Facts<'_>, symptoms: &Symptoms, said: &super::symptoms::Unavailable) -> Cause {
+fn other(facts: Facts<'_>, symptoms: &Symptoms, unavailable: &super::symptoms::Unavailable) -> Cause {
     let ruled_out = if symptoms.accepted.is_some() {
         format!(
             " metrics-core recently accepted kube-apiserver as the front proxy, so neither the proxy certificate nor ConfigMap \
@@ -207,11 +209,14 @@ fn other(facts: Facts<'_>, symptoms: &Symptoms, said: &super::symptoms::Unavaila
     };
     Cause::fault(
         Reason::FailedDiscoveryCheck,
-        format!("{} is not available, and the cause is unknown.", said.object.describe(facts.namespace)),
+        format!(
+            "{} is not available, and the cause is unknown.",
+            unavailable.object.describe(facts.namespace)
+        ),
         format!(
             "kube-apiserver reports {}: \"{}\".{ruled_out}",
-            said.reason,
-            super::quote_apiserver(facts, &said.message)
+            unavailable.reason,
+            super::quote_apiserver(facts, &unavailable.message)
         ),
         format!(
             "Run `kubectl logs deployment/{METRICS_CORE} --namespace {}` and check the log of kube-apiserver.",

@@ -31,7 +31,7 @@ pub struct Symptoms {
     /// The error of the operator's last metrics request, if it failed.
     pub failed_request: Option<String>,
     /// Whether the operator's last metrics request succeeded.
-    pub answered: bool,
+    pub request_succeeded: bool,
     /// Whether a replica reported.
     pub reported: bool,
     /// The last client certificate that was rejected for an API request, and its age.
@@ -54,7 +54,7 @@ impl Symptoms {
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
             Served::NotAsked => {}
-            Served::Answered { .. } => symptoms.answered = true,
+            Served::Answered { .. } => symptoms.request_succeeded = true,
             Served::Refused { code, message } => {
                 symptoms.failed_request = Some(format!("{code}: \"{message}\""));
             }
@@ -76,7 +76,7 @@ impl Symptoms {
     /// Returns the error messages. The condition's message comes first, because it is more stable than the errors of single
     /// requests.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
-        let unavailable = self.unavailable.as_ref().map(|said| said.message.as_str());
+        let unavailable = self.unavailable.as_ref().map(|unavailable| unavailable.message.as_str());
         [unavailable, self.failed_request.as_deref()].into_iter().flatten()
     }
 

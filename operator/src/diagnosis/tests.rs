@@ -278,7 +278,7 @@ fn names_the_network_policy_that_blocks_or_rules_policies_out() {
     observed.network_policies = Some(vec![serde_json::from_value(policy).expect("a policy")]);
     let path = of(&observed).path.expect("a cause");
     assert_eq!(path.reason, Reason::BlockedByNetworkPolicy);
-    assert!(path.what.contains("NetworkPolicy ns/default-deny"), "{}", path.what);
+    assert!(path.summary.contains("NetworkPolicy ns/default-deny"), "{}", path.summary);
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn an_unknown_cause_reports_what_was_ruled_out() {
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 500");
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }))];
     let path = of(&observed).path.expect("a cause");
-    assert!(path.what.contains("unknown") && path.evidence.contains("neither"), "{}", path.message());
+    assert!(path.summary.contains("unknown") && path.evidence.contains("neither"), "{}", path.message());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn every_kubelet_cause_has_a_remedy() {
         observed.replicas =
             vec![replica(json!({ "nodes": { "known": 1, "covered": 0, "failing": 1 }, "scrapes": scrapes }))];
         let found = of(&observed).kubelets.expect("a cause");
-        assert!(found.what.contains("1 node (node-1)"), "{}", found.what);
+        assert!(found.summary.contains("1 node (node-1)"), "{}", found.summary);
         assert!(found.remedy.len() > 20 && found.message().ends_with('.'), "{}", found.message());
     }
 }

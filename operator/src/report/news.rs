@@ -183,7 +183,7 @@ mod tests {
             cause: Cause {
                 reason: name(cause).0,
                 severity: Severity::Fault,
-                what: "What.".to_owned(),
+                summary: "What.".to_owned(),
                 evidence: "Evidence.".to_owned(),
                 remedy: "Remedy.".to_owned(),
             },

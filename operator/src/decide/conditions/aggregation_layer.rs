@@ -10,7 +10,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     if let Some(cause) = &diagnosis.front_proxy {
         return Condition::cause(of, cause);
     }
-    if symptoms.accepted.is_some() || (symptoms.ours && symptoms.answered) {
+    if symptoms.accepted.is_some() || (symptoms.ours && symptoms.request_succeeded) {
         let message =
             "metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.";
         return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);

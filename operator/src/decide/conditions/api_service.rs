@@ -37,8 +37,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
             return Condition::new(of, ConditionStatus::Unknown, Reason::Pending, message);
         }
     }
-    if let Some(said) = &symptoms.unavailable {
-        let message = format!("{} is not available.", said.object.describe(evidence.namespace));
+    if let Some(unavailable) = &symptoms.unavailable {
+        let message = format!("{} is not available.", unavailable.object.describe(evidence.namespace));
         return Condition::new(of, ConditionStatus::False, Reason::FailedDiscoveryCheck, message);
     }
     let message = "kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.";

@@ -26,7 +26,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             let access = [Owned::CollectorRole, Owned::CollectorBinding, Owned::ServiceAccount];
             let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
             let condition = if waits {
-                let message = format!("{} See AccessReady for the cause.", cause.what);
+                let message = format!("{} See AccessReady for the cause.", cause.summary);
                 Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message)
             } else {
                 Condition::cause(of, cause)

@@ -34,8 +34,8 @@ pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, S
 fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
-    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if pod.metadata.deletion_timestamp.is_some() || over {
+    let terminated_phase = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if pod.metadata.deletion_timestamp.is_some() || terminated_phase {
         return None;
     }
     let condition =
@@ -44,11 +44,11 @@ fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
         return None;
     }
     if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
-        let says = quote(scheduled.message.as_deref());
+        let message = quote(scheduled.message.as_deref());
         return Some((
             Reason::Unschedulable,
             format!(
-                "Pod {name} cannot be scheduled: the scheduler reports \"{says}\". Check spec.metricsCore.scheduling and \
+                "Pod {name} cannot be scheduled: the scheduler reports \"{message}\". Check spec.metricsCore.scheduling and \
                  spec.metricsCore.resources, or add node capacity. Run `kubectl describe pod {name} --namespace {namespace}` for \
                  details."
             ),
@@ -98,7 +98,7 @@ fn lasts(since: Timestamp, now: Timestamp) -> bool {
 fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or_default();
-    let says = quote(waiting.message.as_deref());
+    let message = quote(waiting.message.as_deref());
     match reason {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -108,7 +108,7 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         | "RegistryUnavailable" => Some((
             Reason::ImagePullBackOff,
             format!(
-                "Image {} of pod {pod} cannot be pulled: the kubelet reports {reason} \"{says}\". Correct spec.metricsCore.image, \
+                "Image {} of pod {pod} cannot be pulled: the kubelet reports {reason} \"{message}\". Correct spec.metricsCore.image, \
                  spec.metricsCore.imagePullSecrets or the registry.",
                 container.image
             ),
@@ -116,7 +116,7 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
             Reason::PodsNotReady,
             format!(
-                "Container {} of pod {pod} cannot start: the kubelet reports {reason} \"{says}\". Run `kubectl describe pod {pod} \
+                "Container {} of pod {pod} cannot start: the kubelet reports {reason} \"{message}\". Run `kubectl describe pod {pod} \
                  --namespace {namespace}` for details.",
                 container.name
             ),
@@ -164,8 +164,9 @@ fn crashing(
     let reason = reason.unwrap_or_default();
     // The last line of the log is the most specific.
     let message = message.unwrap_or_default();
-    let said = message.trim_end().lines().next_back().unwrap_or_default();
-    let said = if said.is_empty() { "(empty)".to_owned() } else { format!("\"{}\"", quote(Some(said))) };
+    let output = message.trim_end().lines().next_back().unwrap_or_default();
+    let output =
+        if output.is_empty() { "(empty)".to_owned() } else { format!("\"{}\"", quote(Some(output))) };
     let remedy = if reason == "OOMKilled" {
         "Increase spec.metricsCore.resources.requests.memory. It is also the memory limit unless you set one."
             .to_owned()
@@ -175,7 +176,7 @@ fn crashing(
     Some((
         Reason::CrashLoopBackOff,
         format!(
-            "Container {} of pod {pod} keeps crashing. Its last exit code is {exit_code} ({reason}) and its last output is {said}. \
+            "Container {} of pod {pod} keeps crashing. Its last exit code is {exit_code} ({reason}) and its last output is {output}. \
              {remedy}",
             container.name
         ),
@@ -203,8 +204,8 @@ fn not_ready(
 }
 
 /// Quotes a message of Kubernetes, truncated to the maximum length.
-pub(super) fn quote(words: Option<&str>) -> String {
-    bounded(words.unwrap_or_default(), MAX_QUOTE)
+pub(super) fn quote(message: Option<&str>) -> String {
+    bounded(message.unwrap_or_default(), MAX_QUOTE)
 }
 
 #[cfg(test)]
@@ -250,20 +251,20 @@ mod tests {
         let creating = one("metrics-core", false, json!({ "waiting": { "reason": "ContainerCreating" } }));
         let alone = json!({ "containerStatuses": [creating] });
         assert_eq!(of(alone.clone(), "2026-01-01T00:09:55Z"), None);
-        let (reason, says) = of(alone, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::PodsNotReady && says.contains("ContainerCreating"), "{says}");
+        let (reason, message) = of(alone, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && message.contains("ContainerCreating"), "{message}");
         let init = one("mesh-init", false, json!({ "waiting": { "reason": "CrashLoopBackOff" } }));
         let mut init = init;
         init["lastState"] = json!({ "terminated": { "exitCode": 7, "reason": "Error" } });
         let before = one("metrics-core", false, json!({ "waiting": { "reason": "PodInitializing" } }));
         let both = json!({ "containerStatuses": [before], "initContainerStatuses": [init] });
-        let (reason, says) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::CrashLoopBackOff && says.contains("mesh-init"), "{says}");
+        let (reason, message) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::CrashLoopBackOff && message.contains("mesh-init"), "{message}");
         let well = one("metrics-core", true, json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }));
         let silent = json!({ "containerStatuses": [well] });
         assert_eq!(of(silent.clone(), "2026-01-01T00:09:55Z"), None);
-        let (reason, says) = of(silent, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::PodsNotReady && says.contains("may be down"), "{says}");
+        let (reason, message) = of(silent, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && message.contains("may be down"), "{message}");
     }
 
     #[test]
