@@ -9,10 +9,10 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
 use crate::nanny::resize::{Refusal, RefusalKind, Standing, asked, is_alive, standing};
 use crate::observe::Observer;
-use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,12 +10,11 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::differences;
-use crate::causes::causes;
-use crate::decide::{Desired, Maintain, Problem, Removal};
+use crate::common::error_chain::causes;
+use crate::common::normalize::steady;
+use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned, Problem};
 use crate::observe::{Found, Observer, Source};
-use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
-use crate::quote::steady;
+use crate::plan::{Desired, Maintain, Removal, differences};
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::apply::same_quantity;
-use crate::owned::METRICS_CORE;
+use crate::common::METRICS_CORE;
+use crate::common::quantity::same_quantity;
 
 /// So long the kubelet may take or wait for room before new pods are made instead.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -232,8 +232,9 @@ fn is_guaranteed(resources: &ResourceRequirements) -> bool {
 pub fn grows(from: &ResourceRequirements, to: &ResourceRequirements) -> bool {
     let more = |from: Option<&Amounts>, to: Option<&Amounts>| {
         to.into_iter().flatten().any(|(key, to)| {
-            let from = from.and_then(|from| from.get(key)).and_then(|from| crate::apply::nanos(&from.0));
-            from.is_none_or(|from| crate::apply::nanos(&to.0).is_some_and(|to| to > from))
+            let from =
+                from.and_then(|from| from.get(key)).and_then(|from| crate::common::quantity::nanos(&from.0));
+            from.is_none_or(|from| crate::common::quantity::nanos(&to.0).is_some_and(|to| to > from))
         })
     };
     more(from.requests.as_ref(), to.requests.as_ref()) || more(from.limits.as_ref(), to.limits.as_ref())

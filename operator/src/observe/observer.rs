@@ -1,6 +1,6 @@
 //! Reads what changed and keeps the rest.
 
-mod around;
+mod polling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use super::nodes::Nodes;
 use super::replicas::{Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, FrontProxyMap, Observed, Pipeline, Unreadable, proof};
-use crate::approval::{self, SIGNER};
-use crate::causes::causes;
+use crate::common::Powers;
+use crate::common::error_chain::causes;
+use crate::common::normalize::steady;
+use crate::common::{METRICS_CORE, Owned};
+use crate::csr::{self, SIGNER};
 use crate::nanny::resize::Refusal;
-use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
-use crate::powers::Powers;
-use crate::quote::steady;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -321,7 +321,7 @@ impl Observer {
         let mut pending = Vec::new();
         loop {
             let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
-            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            pending.extend(page.items.into_iter().filter(csr::is_pending));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
                 _ => return Ok(pending),

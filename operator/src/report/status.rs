@@ -8,11 +8,11 @@ use crds::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::decide::Problem;
-use crate::decide::conditions::Verdict;
-use crate::diagnosis::kubelets::Failing;
+use crate::assess::conditions::Verdict;
+use crate::assess::diagnosis::kubelets::Failing;
+use crate::common::Owned;
+use crate::common::Problem;
 use crate::observe::Pipeline;
-use crate::owned::Owned;
 use crate::pki::{self, Certificate};
 
 /// Facts beside the conditions.
@@ -134,7 +134,7 @@ fn certificates(facts: Facts<'_>, old: &CertificatesStatus) -> Option<Certificat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::conditions::{Holds, malformed};
+    use crate::assess::conditions::{Holds, malformed};
     use crds::Reason;
 
     fn pipeline() -> Pipeline {
