@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::common::error_chain::causes;
-use crate::common::normalize::steady;
+use crate::common::normalize::normalize;
 use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned, Problem};
 use crate::observe::{Found, Observer, Source};
 use crate::plan::{Desired, Maintain, Removal, differences};
@@ -336,7 +336,7 @@ impl std::fmt::Debug for Writer {
 
 /// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
 fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -> Problem {
-    let says = steady(&status.message);
+    let says = normalize(&status.message);
     let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && about_rights {
         return Problem::new(

@@ -35,13 +35,13 @@ pub fn quote(words: &str) -> String {
 #[must_use]
 pub fn bounded(words: &str, most: usize) -> String {
     let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let steady = steady(&clean);
+    let steady = normalize(&clean);
     if steady.chars().count() <= most { steady } else { steady.chars().take(most).chain(['…']).collect() }
 }
 
 /// The words without what changes each time they are said. What is steady already stays as it is.
 #[must_use]
-pub fn steady(words: &str) -> String {
+pub fn normalize(words: &str) -> String {
     let words = TOO_LATE
         .iter()
         .fold(words.to_owned(), |words, late| words.replace(late, "context deadline exceeded"));
@@ -159,7 +159,7 @@ fn whole_seconds(word: &str) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{bounded, quote, steady};
+    use super::{bounded, normalize, quote};
 
     #[test]
     fn what_changes_each_time_is_left_out() {
@@ -193,7 +193,7 @@ mod tests {
                 "pods \"metrics-core-5d9444559b-…\" is forbidden: exceeded quota",
             ),
         ] {
-            assert_eq!(steady(said), steadied);
+            assert_eq!(normalize(said), steadied);
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
             "fd00::1",
             "a  b",
         ] {
-            assert_eq!(steady(said), said);
+            assert_eq!(normalize(said), said);
         }
     }
 
@@ -225,8 +225,8 @@ mod tests {
     proptest! {
         #[test]
         fn steady_words_stay(words in "[a-z0-9:>. ()\\[\\]mµsh-]{0,60}") {
-            let once = steady(&words);
-            prop_assert_eq!(steady(&once), once.clone());
+            let once = normalize(&words);
+            prop_assert_eq!(normalize(&once), once.clone());
         }
     }
 }

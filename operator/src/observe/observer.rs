@@ -21,10 +21,9 @@ use super::nodes::Nodes;
 use super::replicas::{Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, FrontProxyMap, Observed, Pipeline, Unreadable, proof};
-use crate::common::Powers;
 use crate::common::error_chain::causes;
-use crate::common::normalize::steady;
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::normalize::normalize;
+use crate::common::{METRICS_CORE, Owned, Powers};
 use crate::csr::{self, SIGNER};
 use crate::nanny::resize::Refusal;
 use crate::pki::Certificate;
@@ -360,7 +359,7 @@ fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
     {
-        return Unreadable { forbidden: status.is_forbidden(), message: steady(&status.message) };
+        return Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) };
     }
     Unreadable { forbidden: false, message: error.to_string() }
 }

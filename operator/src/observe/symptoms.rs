@@ -73,15 +73,15 @@ impl Symptoms {
     }
 
     /// What was said against it: what lasts first, as the answers to single requests differ from one to the next.
-    pub fn sayings(&self) -> impl Iterator<Item = &str> {
+    pub fn messages(&self) -> impl Iterator<Item = &str> {
         let unavailable = self.unavailable.as_ref().map(|said| said.message.as_str());
         [unavailable, self.failed_request.as_deref()].into_iter().flatten()
     }
 
     /// All of that.
     #[must_use]
-    pub fn words(&self) -> String {
-        self.sayings().collect::<Vec<_>>().join(" ")
+    pub fn all_messages(&self) -> String {
+        self.messages().collect::<Vec<_>>().join(" ")
     }
 
     fn take(&mut self, report: &Report) {

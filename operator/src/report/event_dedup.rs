@@ -162,7 +162,7 @@ fn uncapitalized(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assess::diagnosis::Weight;
+    use crate::assess::diagnosis::Severity;
     use crds::report::FailedScrape;
     use serde_json::json;
 
@@ -181,7 +181,7 @@ mod tests {
             failing: Failing { cause, count, examples: (0..count.min(3)).map(example).collect() },
             cause: Cause {
                 reason: name(cause).0,
-                weight: Weight::Fault,
+                severity: Severity::Fault,
                 what: "What.".to_owned(),
                 evidence: "Evidence.".to_owned(),
                 remedy: "Remedy.".to_owned(),

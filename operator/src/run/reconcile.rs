@@ -291,7 +291,7 @@ impl Reconciler {
             return Ok(None);
         }
         let observed = self.observer.observed();
-        let verdicts = conditions::judge(Evidence {
+        let verdicts = conditions::evaluate(Evidence {
             namespace: &self.settings.namespace,
             spec,
             observed,
@@ -300,9 +300,9 @@ impl Reconciler {
             now,
         });
         let in_doubt = observed.served_in_doubt;
-        let is_well = verdicts.iter().all(|verdict| verdict.holds == conditions::Holds::True)
+        let is_well = verdicts.iter().all(|verdict| verdict.status == conditions::ConditionStatus::True)
             && observed.reports().all(|report| report.scrapes.is_empty());
-        let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let ready = verdicts.first().is_some_and(|ready| ready.status == conditions::ConditionStatus::True);
         let failing = kubelets::failing(observed);
         self.telemetry.failing_nodes(&failing);
         let facts = Facts {

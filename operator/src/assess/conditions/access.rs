@@ -2,20 +2,20 @@
 
 use crds::{ConditionType, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::common::Owned;
 
-pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::AccessReady;
     if let Some(problem) = evidence.problem(&Owned::ACCESS) {
-        return Verdict::problem(of, problem);
+        return Condition::problem(of, problem);
     }
     if let Some(problem) = &evidence.plan.csr_approval {
-        return Verdict::problem(of, problem);
+        return Condition::problem(of, problem);
     }
-    Verdict::new(
+    Condition::new(
         of,
-        Holds::True,
+        ConditionStatus::True,
         Reason::AsExpected,
         "The service account of metrics-core is bound to the roles that it needs.",
     )

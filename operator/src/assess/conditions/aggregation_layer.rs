@@ -2,18 +2,18 @@
 
 use crds::{ConditionType, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::Diagnosis;
 use crate::observe::Symptoms;
 
-pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: &Symptoms) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: &Symptoms) -> Condition {
     let of = ConditionType::AggregationLayerReady;
     if let Some(cause) = &diagnosis.front_proxy {
-        return Verdict::cause(of, cause);
+        return Condition::cause(of, cause);
     }
     if symptoms.accepted.is_some() || (symptoms.ours && symptoms.answered) {
         let message = "metrics-core accepts kube-apiserver as the front proxy that speaks for users.";
-        return Verdict::new(of, Holds::True, Reason::AsExpected, message);
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     }
     let why = if symptoms.ours {
         "No request of kube-apiserver came to metrics-core yet; APIServiceAvailable says what keeps it away."
@@ -22,5 +22,5 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: &Sy
     } else {
         "It shows once kube-apiserver asks metrics-core."
     };
-    Verdict::new(of, Holds::Unknown, Reason::WaitingForDependency, why)
+    Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, why)
 }

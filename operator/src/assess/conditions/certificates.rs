@@ -2,12 +2,12 @@
 
 use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::common::Owned;
 use crate::common::ownership::is_ours;
 use crate::pki::{self, Rollover};
 
-pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::CertificatesReady;
     let mut objects = vec![Owned::CaSecret, Owned::ServingSecret, Owned::ConfigMap];
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
@@ -18,12 +18,12 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
         objects.insert(0, Owned::Certificate);
     }
     if let Some(problem) = evidence.problem(&objects) {
-        return Verdict::problem(of, problem);
+        return Condition::problem(of, problem);
     }
     let Some(plan) = &evidence.plan.certificates else {
-        return Verdict::new(
+        return Condition::new(
             of,
-            Holds::Unknown,
+            ConditionStatus::Unknown,
             Reason::Progressing,
             "The certificates are being looked at.",
         );
@@ -32,29 +32,31 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let ca = &plan.ca_certificate;
     let valid = format!("{}{}", validity(evidence, plan), front_proxy(evidence));
     if let Some(problem) = &evidence.plan.not_issued {
-        let holds = match problem.reason {
-            Reason::CertificateNotIssued | Reason::Progressing | Reason::WaitingForDependency => Holds::True,
-            _ => Holds::False,
+        let status = match problem.reason {
+            Reason::CertificateNotIssued | Reason::Progressing | Reason::WaitingForDependency => {
+                ConditionStatus::True
+            }
+            _ => ConditionStatus::False,
         };
         let message = format!(
             "{} What was issued before is served meanwhile: it is valid until {}, and its CA until {}.",
             problem.message, serving.not_after, ca.not_after
         );
-        return Verdict::new(of, holds, problem.reason, message);
+        return Condition::new(of, status, problem.reason, message);
     }
     match plan.rollover {
-        Rollover::Settled if plan.ca.is_none() && serving.expires_soon(evidence.now) => Verdict::new(
+        Rollover::Settled if plan.ca.is_none() && serving.expires_soon(evidence.now) => Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::CertificateExpiring,
             format!(
                 "Less than a tenth of the serving certificate's validity is left: see that it is renewed. {valid}"
             ),
         ),
         Rollover::Settled if evidence.plan.front_proxy.as_ref().is_some_and(|plan| plan.waits) => {
-            Verdict::new(
+            Condition::new(
                 of,
-                Holds::True,
+                ConditionStatus::True,
                 Reason::FrontProxyFilesOutdated,
                 format!(
                     "The front-proxy CA is being replaced, and kube-apiserver does not publish the new one yet. Write ca.crt, tls.crt \
@@ -65,19 +67,19 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
                 ),
             )
         }
-        Rollover::Settled => Verdict::new(of, Holds::True, Reason::AsExpected, valid),
-        Rollover::Trusting => Verdict::new(
+        Rollover::Settled => Condition::new(of, ConditionStatus::True, Reason::AsExpected, valid),
+        Rollover::Trusting => Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::Progressing,
             format!(
                 "The CA is being replaced: old and new are both trusted, and once every APIService holds the new one, the \
                  serving certificate is issued by it. {valid}"
             ),
         ),
-        Rollover::Retiring => Verdict::new(
+        Rollover::Retiring => Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::Progressing,
             format!(
                 "The CA is being replaced: the serving certificate is of the new one, and the old one stays trusted until \

@@ -3,20 +3,25 @@
 use crds::{ConditionType, Reason};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
-use super::{Evidence, Holds, Verdict, pods};
+use super::{Condition, ConditionStatus, Evidence, pods};
 use crate::common::Owned;
 use crate::common::normalize::quote;
 use crate::plan::rollout::{self, Order};
 
-pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::DeploymentAvailable;
     if let Some(problem) = evidence.problem(&[Owned::Deployment, Owned::Service, Owned::DisruptionBudget]) {
-        return Verdict::problem(of, problem);
+        return Condition::problem(of, problem);
     }
     let wanted = evidence.spec.metrics_core.replicas;
     let name = Owned::Deployment.describe(evidence.namespace);
     let Some((generation, status)) = read(evidence) else {
-        return Verdict::new(of, Holds::False, Reason::Progressing, format!("{name} is being created."));
+        return Condition::new(
+            of,
+            ConditionStatus::False,
+            Reason::Progressing,
+            format!("{name} is being created."),
+        );
     };
     let seen = status.observed_generation.unwrap_or_default() >= generation;
     let available = status.available_replicas.unwrap_or_default();
@@ -27,20 +32,20 @@ pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
     let done = seen && enough && updated == wanted && total == wanted;
     if done {
         let message = format!("{available} of {wanted} replicas are ready.");
-        return Verdict::new(of, Holds::True, Reason::AsExpected, message);
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     }
     let (reason, message) = port(evidence, available)
         .or_else(|| trouble(evidence, &status))
         .or_else(|| paused(evidence))
         .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
     // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
-    let holds = if enough { Holds::True } else { Holds::False };
+    let condition_status = if enough { ConditionStatus::True } else { ConditionStatus::False };
     let message = match (reason, enough) {
         (Reason::Progressing, _) => message,
         (_, true) => format!("The replicas of before still serve, but the rollout does not go on: {message}"),
         (_, false) => format!("{message} ({counts}.)"),
     };
-    Verdict::new(of, holds, reason, message)
+    Condition::new(of, condition_status, reason, message)
 }
 
 fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {

@@ -2,9 +2,9 @@
 
 use crds::{ConditionType, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::kubelets::{Coverage, coverage};
-use crate::assess::diagnosis::{Diagnosis, Weight};
+use crate::assess::diagnosis::{Diagnosis, Severity};
 use crate::common::Owned;
 
 /// So many nodes in a hundred may be without metrics before the pipeline as a whole is not `Ready`; one node
@@ -17,21 +17,21 @@ pub(super) fn is_partial(nodes: Coverage) -> bool {
     nodes.covered > 0 && missing <= (nodes.total * TOLERATED_PERCENT / 100).max(1)
 }
 
-pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::KubeletsReachable;
     let nodes = coverage(evidence.observed);
     match (&diagnosis.kubelets, nodes) {
-        (Some(cause), Some(nodes)) if cause.weight == Weight::Fault => {
+        (Some(cause), Some(nodes)) if cause.severity == Severity::Fault => {
             let partial = is_partial(nodes) && nodes.failing < nodes.total;
             let access = [Owned::CollectorRole, Owned::CollectorBinding, Owned::ServiceAccount];
             let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
-            let verdict = if waits {
+            let condition = if waits {
                 let message = format!("{} AccessReady says why metrics-core lacks it.", cause.what);
-                Verdict::new(of, Holds::False, Reason::WaitingForDependency, message)
+                Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message)
             } else {
-                Verdict::cause(of, cause)
+                Condition::cause(of, cause)
             };
-            if partial { verdict.remark() } else { verdict }
+            if partial { condition.non_blocking() } else { condition }
         }
         (_, None) => {
             let waits =
@@ -43,17 +43,18 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
                     evidence.observed.why_no_report().unwrap_or_default(),
                     evidence.spec.metrics_core.secure_port
                 );
-                return Verdict::new(of, Holds::Unknown, Reason::ReportUnavailable, message).remark();
+                return Condition::new(of, ConditionStatus::Unknown, Reason::ReportUnavailable, message)
+                    .non_blocking();
             }
-            Verdict::new(of, Holds::Unknown, Reason::WaitingForDependency, waits)
+            Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, waits)
         }
-        (Some(cause), Some(_)) => Verdict::cause(of, cause),
+        (Some(cause), Some(_)) => Condition::cause(of, cause),
         (None, Some(nodes)) if nodes.total > 0 && nodes.covered == 0 && nodes.failing == 0 => {
             let message = "The kubelets are being asked for the first time.";
-            Verdict::new(of, Holds::Unknown, Reason::Progressing, message)
+            Condition::new(of, ConditionStatus::Unknown, Reason::Progressing, message)
         }
         (None, Some(_)) => {
-            Verdict::new(of, Holds::True, Reason::AsExpected, "The kubelets answer metrics-core.")
+            Condition::new(of, ConditionStatus::True, Reason::AsExpected, "The kubelets answer metrics-core.")
         }
     }
 }

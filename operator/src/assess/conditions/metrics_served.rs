@@ -2,9 +2,9 @@
 
 use crds::{ConditionType, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::kubelets::coverage;
-use crate::assess::diagnosis::{Diagnosis, Weight};
+use crate::assess::diagnosis::{Diagnosis, Severity};
 use crate::common::Owned;
 use crate::common::normalize::quote;
 use crate::common::ownership::is_ours;
@@ -12,33 +12,37 @@ use crate::observe::Served;
 
 const REQUEST: &str = "kubectl get --raw /apis/metrics.k8s.io/v1beta1/nodes";
 
-pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::MetricsServed;
-    let waiting =
-        |holds: Holds, message: &str| Verdict::new(of, holds, Reason::WaitingForDependency, message);
+    let waiting = |status: ConditionStatus, message: &str| {
+        Condition::new(of, status, Reason::WaitingForDependency, message)
+    };
     let fault = |cause: &Option<crate::assess::diagnosis::Cause>| {
-        cause.as_ref().is_some_and(|cause| cause.weight == Weight::Fault)
+        cause.as_ref().is_some_and(|cause| cause.severity == Severity::Fault)
     };
     let failed = match (evidence.observed.object(Owned::ApiServiceV1beta1), &evidence.observed.served) {
         (Some(api_service), _) if !is_ours(api_service) => {
             return waiting(
-                Holds::Unknown,
+                ConditionStatus::Unknown,
                 "Whoever owns the APIServices answers requests for metrics; APIServiceAvailable says who.",
             );
         }
         (None, _) | (_, Served::NotAsked) => {
-            return waiting(Holds::Unknown, "Requests for metrics are tried once the APIServices are there.");
+            return waiting(
+                ConditionStatus::Unknown,
+                "Requests for metrics are tried once the APIServices are there.",
+            );
         }
         (_, Served::Answered { nodes: 0 }) if fault(&diagnosis.kubelets) => {
             return waiting(
-                Holds::False,
+                ConditionStatus::False,
                 "Requests are answered, but without metrics of any node; KubeletsReachable says why.",
             );
         }
         (_, Served::Answered { nodes: 0 }) => {
-            return Verdict::new(
+            return Condition::new(
                 of,
-                Holds::False,
+                ConditionStatus::False,
                 Reason::NoMetrics,
                 format!(
                     "Requests are answered, but without metrics of any node: none was scraped twice yet, or no kubelet can be \
@@ -54,7 +58,7 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
                 Some(total) => format!("{} of {total} nodes have metrics.", total.min(*nodes)),
                 None => format!("{nodes} nodes have metrics."),
             };
-            return Verdict::new(of, Holds::True, Reason::AsExpected, of_all);
+            return Condition::new(of, ConditionStatus::True, Reason::AsExpected, of_all);
         }
         (_, Served::Refused { code, message }) => {
             format!("A request for metrics was answered with {code}: \"{}\".", quote(message))
@@ -62,10 +66,15 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
         (_, Served::Failed { message }) => format!("A request for metrics failed: {}.", quote(message)),
     };
     if fault(&diagnosis.front_proxy) {
-        return waiting(Holds::False, "Requests for metrics fail; AggregationLayerReady says why.");
+        return waiting(ConditionStatus::False, "Requests for metrics fail; AggregationLayerReady says why.");
     }
     if diagnosis.path.is_some() {
-        return waiting(Holds::False, "Requests for metrics fail; APIServiceAvailable says why.");
+        return waiting(ConditionStatus::False, "Requests for metrics fail; APIServiceAvailable says why.");
     }
-    Verdict::new(of, Holds::False, Reason::RequestFailed, format!("{failed} Try it with `{REQUEST}`."))
+    Condition::new(
+        of,
+        ConditionStatus::False,
+        Reason::RequestFailed,
+        format!("{failed} Try it with `{REQUEST}`."),
+    )
 }

@@ -1,6 +1,7 @@
-//! What the conditions say, from what was observed and what could not be done.
+//! The conditions of a MetricsPipeline, one file for each condition type. Pure.
 //!
-//! A message names the cause, then the evidence, then what to do about it.
+//! [`evaluate`] takes [`Evidence`] (the observed state, the plan, failed writes) and returns one [`Condition`] for each type,
+//! `Ready` first. A message states the cause, then the evidence, then the remedy.
 
 mod access;
 mod aggregation_layer;
@@ -20,7 +21,7 @@ use crds::{ConditionType, MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
 use crate::assess::diagnosis::kubelets::Failing;
-use crate::assess::diagnosis::{Cause, Facts, Weight, diagnose};
+use crate::assess::diagnosis::{Cause, Facts, Severity, diagnose};
 use crate::common::{Owned, Problem};
 use crate::observe::{Observed, Pipeline, Symptoms};
 use crate::plan::Maintain;
@@ -28,19 +29,19 @@ use crate::plan::Maintain;
 pub use ready::sum_up;
 pub(crate) use sized::actual;
 
-/// Whether a condition holds.
+/// The `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Holds {
-    /// It does.
+pub enum ConditionStatus {
+    /// The condition is met.
     True,
-    /// It does not.
+    /// The condition is not met.
     False,
-    /// It can't be known, or was not looked at yet.
+    /// The operator cannot determine the status, or has not determined it yet.
     Unknown,
 }
 
-impl Holds {
-    /// The value of `status`.
+impl ConditionStatus {
+    /// Returns the value of the field `status`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,66 +52,72 @@ impl Holds {
     }
 }
 
-/// What one condition says.
+/// The evaluated state of one condition type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Of which type.
-    pub condition: ConditionType,
-    /// Whether it holds.
-    pub holds: Holds,
-    /// Why, in a word.
+pub struct Condition {
+    /// The condition type.
+    pub kind: ConditionType,
+    /// The status.
+    pub status: ConditionStatus,
+    /// The machine-readable reason.
     pub reason: Reason,
-    /// Why, in words.
+    /// Cause, evidence and remedy, in full sentences.
     pub message: String,
-    /// Whether `Ready` holds without it, and only mentions it.
-    pub is_remark: bool,
+    /// Whether `Ready` stays True when this condition is not True. `Ready` then reports this condition's reason.
+    pub non_blocking: bool,
 }
 
-impl Verdict {
-    /// A verdict.
+impl Condition {
+    /// Returns a condition that blocks `Ready` unless its status is True.
     #[must_use]
-    pub fn new(condition: ConditionType, holds: Holds, reason: Reason, message: impl Into<String>) -> Self {
-        Self { condition, holds, reason, message: message.into(), is_remark: false }
+    pub fn new(
+        kind: ConditionType,
+        status: ConditionStatus,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status, reason, message: message.into(), non_blocking: false }
     }
 
-    /// The same, but `Ready` holds without it.
+    /// Marks the condition as non-blocking: `Ready` may be True without it.
     #[must_use]
-    pub fn remark(self) -> Self {
-        Self { is_remark: true, ..self }
+    pub fn non_blocking(self) -> Self {
+        Self { non_blocking: true, ..self }
     }
 
-    fn cause(condition: ConditionType, cause: &Cause) -> Self {
-        let holds = match cause.weight {
-            Weight::Fault => Holds::False,
-            Weight::Warning => Holds::True,
+    fn cause(kind: ConditionType, cause: &Cause) -> Self {
+        let status = match cause.severity {
+            Severity::Fault => ConditionStatus::False,
+            Severity::Warning => ConditionStatus::True,
         };
-        Self::new(condition, holds, cause.reason, cause.message())
+        Self::new(kind, status, cause.reason, cause.message())
     }
 
-    fn problem(condition: ConditionType, problem: &Problem) -> Self {
-        Self::new(condition, Holds::False, problem.reason, problem.message.clone())
+    fn problem(kind: ConditionType, problem: &Problem) -> Self {
+        Self::new(kind, ConditionStatus::False, problem.reason, problem.message.clone())
     }
 }
 
-/// What the conditions are judged from.
+/// The input from which conditions are evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
-    /// What was asked for.
+    /// The desired state.
     pub spec: &'a MetricsPipelineSpec,
-    /// What is there, after writing.
+    /// The observed state, after this round's writes.
     pub observed: &'a Observed,
-    /// What was to be done.
+    /// The plan of this round.
     pub plan: &'a Maintain,
-    /// What could not be written, and why.
+    /// Objects that could not be written, with the reason.
     pub failed: &'a BTreeMap<Owned, Problem>,
-    /// The time of the judgement.
+    /// The time of the evaluation.
     pub now: Timestamp,
 }
 
 impl Evidence<'_> {
-    /// The first problem of some objects: what the operator is kept from doing comes before what waits for it.
+    /// Returns the first problem of the given objects. A problem with a cause of its own comes before
+    /// `WaitingForDependency`, which only follows from another problem.
     fn problem(&self, objects: &[Owned]) -> Option<&Problem> {
         let problems = || {
             objects.iter().filter_map(|object| self.failed.get(object).or_else(|| self.plan.held.get(object)))
@@ -121,9 +128,9 @@ impl Evidence<'_> {
     }
 }
 
-/// All conditions of the MetricsPipeline that is served, `Ready` first.
+/// Evaluates all conditions of the active MetricsPipeline, `Ready` first.
 #[must_use]
-pub fn judge(evidence: Evidence<'_>) -> Vec<Verdict> {
+pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
     let symptoms = Symptoms::read(evidence.observed);
     let diagnosis = diagnose(Facts {
         namespace: evidence.namespace,
@@ -131,63 +138,63 @@ pub fn judge(evidence: Evidence<'_>) -> Vec<Verdict> {
         observed: evidence.observed,
         now: evidence.now,
     });
-    let verdicts = vec![
-        certificates::judge(evidence),
-        access::judge(evidence),
-        deployment::judge(evidence),
-        sized::judge(evidence),
-        aggregation_layer::judge(evidence, &diagnosis, &symptoms),
-        api_service::judge(evidence, &diagnosis, &symptoms),
-        kubelets::judge(evidence, &diagnosis),
-        nodes_covered::judge(evidence, &diagnosis),
-        metrics_served::judge(evidence, &diagnosis),
+    let conditions = vec![
+        certificates::evaluate(evidence),
+        access::evaluate(evidence),
+        deployment::evaluate(evidence),
+        sized::evaluate(evidence),
+        aggregation_layer::evaluate(evidence, &diagnosis, &symptoms),
+        api_service::evaluate(evidence, &diagnosis, &symptoms),
+        kubelets::evaluate(evidence, &diagnosis),
+        nodes_covered::evaluate(evidence, &diagnosis),
+        metrics_served::evaluate(evidence, &diagnosis),
     ];
-    sum_up(verdicts)
+    sum_up(conditions)
 }
 
-/// All conditions of a MetricsPipeline that waits for another one.
+/// Returns the conditions of a MetricsPipeline that is not active because an older one exists.
 #[must_use]
-pub fn conflict(served: &Pipeline) -> Vec<Verdict> {
+pub fn conflict(served: &Pipeline) -> Vec<Condition> {
     all_alike(
         Reason::Conflict,
         &format!(
-            "The older MetricsPipeline {0} is the one that is served, as there is one metrics API in a cluster. Change that \
-             one, or run `kubectl delete metricspipeline {0}` for this one to take over.",
+            "A cluster has one metrics API, and the older MetricsPipeline {0} already serves it. Edit MetricsPipeline {0} \
+             instead, or run `kubectl delete metricspipeline {0}`: this MetricsPipeline then takes over.",
             served.name
         ),
     )
 }
 
-/// All conditions of a MetricsPipeline that can't be read.
+/// Returns the conditions of a MetricsPipeline whose spec cannot be parsed.
 #[must_use]
-pub fn malformed(error: &str) -> Vec<Verdict> {
+pub fn malformed(error: &str) -> Vec<Condition> {
     all_alike(
         Reason::InvalidSpec,
         &format!(
-            "The spec can't be read: spec.{error}. Nothing was changed. It was stored under another version of the \
-             CustomResourceDefinition: correct it, as `kubectl apply` now checks it."
+            "The spec cannot be parsed: spec.{error}. The operator changed nothing. The object was probably stored under another \
+             version of the CustomResourceDefinition. Correct the field and run `kubectl apply`, which validates the spec."
         ),
     )
 }
 
-/// The summary of a MetricsPipeline that is being deleted; the other conditions stay as they were.
+/// Returns the condition `Ready` of a MetricsPipeline that is being deleted. The other conditions keep their last status.
 #[must_use]
-pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespace: &str) -> Verdict {
+pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespace: &str) -> Condition {
     let names: Vec<_> = waiting.iter().map(|object| object.describe(namespace)).collect();
     let message = match problems.values().next() {
         Some(problem) => problem.message.clone(),
-        // Its pods end before it does, and one on a node that does not answer never ends by itself.
+        // A foreground deletion waits for the pods, and a pod on a node that is down never terminates by itself.
         None if waiting.contains(&Owned::Deployment) => format!(
-            "Waits until it is gone: {}. A pod on a node that is down ends only when the node is back or is deleted: see \
-             `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace {namespace} -o wide`.",
+            "Waiting for deletion of {}. A pod on a node that is down terminates only when the node returns or its Node object \
+             is deleted. Run `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace {namespace} -o wide`.",
             names.join(", ")
         ),
-        None => format!("Waits until it is gone: {}.", names.join(", ")),
+        None => format!("Waiting for deletion of {}.", names.join(", ")),
     };
-    Verdict::new(ConditionType::Ready, Holds::False, Reason::Deleting, message)
+    Condition::new(ConditionType::Ready, ConditionStatus::False, Reason::Deleting, message)
 }
 
-/// `refused: a, b`, for a list of causes.
+/// Formats a cause and its nodes: `connection_refused: a, b`.
 fn named(failing: &Failing) -> String {
     let status = failing.status();
     let more = if status.nodes.len() < failing.count {
@@ -198,11 +205,12 @@ fn named(failing: &Failing) -> String {
     format!("{}: {}{more}", failing.cause, status.nodes.join(", "))
 }
 
-fn all_alike(reason: Reason, message: &str) -> Vec<Verdict> {
+fn all_alike(reason: Reason, message: &str) -> Vec<Condition> {
     ConditionType::ALL
-        .map(|condition| {
-            let holds = if condition == ConditionType::Ready { Holds::False } else { Holds::Unknown };
-            Verdict::new(condition, holds, reason, message)
+        .map(|kind| {
+            let status =
+                if kind == ConditionType::Ready { ConditionStatus::False } else { ConditionStatus::Unknown };
+            Condition::new(kind, status, reason, message)
         })
         .into()
 }

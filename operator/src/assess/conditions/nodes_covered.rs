@@ -4,7 +4,7 @@ use crds::{ConditionType, Reason};
 use jiff::SignedDuration;
 
 use super::kubelets::is_partial;
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::Diagnosis;
 use crate::assess::diagnosis::kubelets::{coverage, failing};
 use crate::common::METRICS_CORE;
@@ -12,40 +12,40 @@ use crate::common::METRICS_CORE;
 /// A new node has metrics after two scrapes; so long nobody is told.
 const NEW: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::NodesCovered;
     let Some(nodes) = coverage(evidence.observed) else {
         let message = "How many nodes have metrics shows once the replicas of metrics-core tell; KubeletsReachable says what \
                        keeps them.";
-        let verdict = Verdict::new(of, Holds::Unknown, Reason::WaitingForDependency, message);
+        let condition = Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, message);
         let ready = evidence.observed.replicas.iter().any(|replica| replica.ready);
-        return if ready { verdict.remark() } else { verdict };
+        return if ready { condition.non_blocking() } else { condition };
     };
     let counts = format!("{} of {} nodes are covered", nodes.covered, nodes.total);
     if nodes.covered >= nodes.total {
-        return Verdict::new(of, Holds::True, Reason::AsExpected, format!("{counts}."));
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, format!("{counts}."));
     }
     let named: Vec<_> = failing(evidence.observed).iter().map(super::named).collect();
-    let verdict = if !named.is_empty() && diagnosis.kubelets.is_some() {
+    let condition = if !named.is_empty() && diagnosis.kubelets.is_some() {
         let message = format!("{counts}: {}. KubeletsReachable says what to do.", named.join("; "));
-        Verdict::new(of, Holds::False, Reason::WaitingForDependency, message)
+        Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message)
     } else {
         let since = evidence.observed.uncovered_since;
         let long = since.is_some_and(|since| evidence.now.duration_since(since) > NEW);
         if nodes.covered > 0 && !long {
             let message = "Metrics of new nodes come with their second scrape.";
-            return Verdict::new(of, Holds::True, Reason::AsExpected, message);
+            return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
         }
         if nodes.covered == 0 {
             let message = format!("{counts}: the first metrics come with a node's second scrape.");
-            return Verdict::new(of, Holds::False, Reason::Progressing, message);
+            return Condition::new(of, ConditionStatus::False, Reason::Progressing, message);
         }
         let message = format!(
             "{counts}; the kubelets of the others do not fail, but give no samples. Compare `kubectl top nodes` with `kubectl get \
              nodes`, and see `kubectl logs deployment/{METRICS_CORE} --namespace {}`.",
             evidence.namespace
         );
-        Verdict::new(of, Holds::False, Reason::NodeMetricsMissing, message)
+        Condition::new(of, ConditionStatus::False, Reason::NodeMetricsMissing, message)
     };
-    if is_partial(nodes) { verdict.remark() } else { verdict }
+    if is_partial(nodes) { condition.non_blocking() } else { condition }
 }

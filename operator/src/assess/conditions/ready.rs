@@ -1,42 +1,51 @@
-//! The sum of all others.
+//! `Ready`: the summary of all other conditions.
 
 use crds::{ConditionType, Reason};
 
-use super::{Holds, Verdict};
+use super::{Condition, ConditionStatus};
 
-/// Puts `Ready` before the others: the first that does not hold explains it, as each depends on those before.
+/// Puts `Ready` before the other conditions. The first condition that is not met explains it, because each condition
+/// depends on those before it.
 #[must_use]
-pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
-    let weighty = || verdicts.iter().filter(|verdict| !verdict.is_remark);
-    let first = |holds: Holds| weighty().find(|verdict| verdict.holds == holds);
-    // What is known to be wrong explains more than what is not known yet, but for what merely waits for it.
-    let cause = weighty()
-        .find(|verdict| verdict.holds == Holds::False && verdict.reason != Reason::WaitingForDependency)
-        .or_else(|| first(Holds::False))
-        .or_else(|| first(Holds::Unknown));
-    // A size that is on its way is not worth a mention.
-    let passes = |verdict: &Verdict| {
-        let passing = matches!(verdict.reason, Reason::Progressing | Reason::ClusterSizeUnknown);
-        verdict.condition == ConditionType::Sized && passing
+pub fn sum_up(conditions: Vec<Condition>) -> Vec<Condition> {
+    let blocking = || conditions.iter().filter(|condition| !condition.non_blocking);
+    let first = |status: ConditionStatus| blocking().find(|condition| condition.status == status);
+    // A known fault explains more than an unknown status, unless the fault only waits for a dependency.
+    let cause = blocking()
+        .find(|condition| {
+            condition.status == ConditionStatus::False && condition.reason != Reason::WaitingForDependency
+        })
+        .or_else(|| first(ConditionStatus::False))
+        .or_else(|| first(ConditionStatus::Unknown));
+    // A resize in progress is no reason for a warning.
+    let is_transient = |condition: &Condition| {
+        let transient = matches!(condition.reason, Reason::Progressing | Reason::ClusterSizeUnknown);
+        condition.kind == ConditionType::Sized && transient
     };
-    let remark = || {
-        let others =
-            || verdicts.iter().filter(|verdict| verdict.reason != Reason::AsExpected && !passes(verdict));
-        others().find(|verdict| verdict.reason != Reason::WaitingForDependency).or_else(|| others().next())
+    let warning = || {
+        let others = || {
+            conditions
+                .iter()
+                .filter(|condition| condition.reason != Reason::AsExpected && !is_transient(condition))
+        };
+        others()
+            .find(|condition| condition.reason != Reason::WaitingForDependency)
+            .or_else(|| others().next())
     };
-    let ready = match (cause, remark()) {
-        (Some(cause), _) => (Holds::False, cause.reason, format!("{}: {}", cause.condition, cause.message)),
-        (None, Some(remark)) => {
-            (Holds::True, remark.reason, format!("{}: {}", remark.condition, remark.message))
+    let (status, reason, message) = match (cause, warning()) {
+        (Some(cause), _) => {
+            (ConditionStatus::False, cause.reason, format!("{}: {}", cause.kind, cause.message))
+        }
+        (None, Some(warning)) => {
+            (ConditionStatus::True, warning.reason, format!("{}: {}", warning.kind, warning.message))
         }
         (None, None) => {
-            let message = verdicts.last().map(|last| last.message.clone()).unwrap_or_default();
-            (Holds::True, Reason::AsExpected, message)
+            let message = conditions.last().map(|last| last.message.clone()).unwrap_or_default();
+            (ConditionStatus::True, Reason::AsExpected, message)
         }
     };
-    let (holds, reason, message) = ready;
-    let mut all = vec![Verdict::new(ConditionType::Ready, holds, reason, message)];
-    all.extend(verdicts);
+    let mut all = vec![Condition::new(ConditionType::Ready, status, reason, message)];
+    all.extend(conditions);
     all
 }
 
@@ -44,27 +53,30 @@ pub fn sum_up(verdicts: Vec<Verdict>) -> Vec<Verdict> {
 mod tests {
     use super::*;
 
-    fn verdict(condition: ConditionType, holds: Holds, reason: Reason) -> Verdict {
-        Verdict::new(condition, holds, reason, "m")
+    fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason) -> Condition {
+        Condition::new(kind, status, reason, "m")
     }
 
     #[test]
-    fn the_first_cause_explains_it() {
+    fn reports_the_first_blocking_cause_or_else_a_warning() {
         use ConditionType::{APIServiceAvailable, AccessReady, DeploymentAvailable};
-        let ready = |verdicts: &[Verdict]| {
-            let first = sum_up(verdicts.to_vec()).swap_remove(0);
-            (first.holds, first.reason)
+        let ready = |conditions: &[Condition]| {
+            let first = sum_up(conditions.to_vec()).swap_remove(0);
+            (first.status, first.reason)
         };
-        let good = verdict(AccessReady, Holds::True, Reason::AsExpected);
-        let waiting = verdict(DeploymentAvailable, Holds::False, Reason::WaitingForDependency);
-        let foreign = verdict(APIServiceAvailable, Holds::False, Reason::ForeignAPIService);
-        let remark = verdict(DeploymentAvailable, Holds::True, Reason::ImagePullBackOff);
-        assert_eq!(ready(std::slice::from_ref(&good)), (Holds::True, Reason::AsExpected));
-        assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
-        assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullBackOff));
+        let good = condition(AccessReady, ConditionStatus::True, Reason::AsExpected);
+        let waiting = condition(DeploymentAvailable, ConditionStatus::False, Reason::WaitingForDependency);
+        let foreign = condition(APIServiceAvailable, ConditionStatus::False, Reason::ForeignAPIService);
+        let warning = condition(DeploymentAvailable, ConditionStatus::True, Reason::ImagePullBackOff);
+        assert_eq!(ready(std::slice::from_ref(&good)), (ConditionStatus::True, Reason::AsExpected));
+        assert_eq!(
+            ready(&[good.clone(), waiting, foreign]),
+            (ConditionStatus::False, Reason::ForeignAPIService)
+        );
+        assert_eq!(ready(&[good.clone(), warning]), (ConditionStatus::True, Reason::ImagePullBackOff));
+        let refused = Reason::KubeletConnectionRefused;
         let one_node =
-            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletConnectionRefused)
-                .remark();
-        assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletConnectionRefused));
+            condition(ConditionType::KubeletsReachable, ConditionStatus::False, refused).non_blocking();
+        assert_eq!(ready(&[good, one_node]), (ConditionStatus::True, Reason::KubeletConnectionRefused));
     }
 }

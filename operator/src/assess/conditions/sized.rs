@@ -2,17 +2,17 @@
 
 use crds::{ConditionType, NannyMode, Reason};
 
-use super::{Evidence, Holds, Verdict};
+use super::{Condition, ConditionStatus, Evidence};
 use crate::nanny::resize::{Obstacle, Standing, asked, grows, is_alive, standing};
 
 /// `Ready` holds without it: the size says nothing about whether metrics are served.
-pub(super) fn judge(evidence: Evidence<'_>) -> Verdict {
-    verdict(evidence).remark()
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+    condition(evidence).non_blocking()
 }
 
-fn verdict(evidence: Evidence<'_>) -> Verdict {
+fn condition(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::Sized;
-    let good = |message: String| Verdict::new(of, Holds::True, Reason::AsExpected, message);
+    let good = |message: String| Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     let mode = evidence.spec.nanny.mode;
     if mode == NannyMode::Off {
         let message = "spec.nanny.mode is Off: metrics-core has the resources of spec.metricsCore.resources.";
@@ -21,7 +21,7 @@ fn verdict(evidence: Evidence<'_>) -> Verdict {
     let Some(held) = &evidence.plan.sizing.held else {
         let message = "It is not known yet how many nodes (or containers, as spec.nanny.scalingMode asks) there are; \
                        until then metrics-core has the resources of spec.metricsCore.resources.";
-        return Verdict::new(of, Holds::Unknown, Reason::ClusterSizeUnknown, message);
+        return Condition::new(of, ConditionStatus::Unknown, Reason::ClusterSizeUnknown, message);
     };
     let size = held.size;
     let why = &held.reason;
@@ -50,9 +50,9 @@ fn verdict(evidence: Evidence<'_>) -> Verdict {
         }
     }
     if underway {
-        return Verdict::new(
+        return Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::Progressing,
             format!("Pods are being resized to {size} ({why})."),
         );
@@ -69,25 +69,25 @@ pub(crate) fn actual(
     ours.and_then(|status| status.resources.as_ref()).or_else(|| asked(pod))
 }
 
-fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: &str) -> Verdict {
+fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: &str) -> Condition {
     let of = ConditionType::Sized;
     let bound = "To set a bound that fits, use spec.nanny.max";
     match obstacle {
-        Obstacle::Shape => Verdict::new(
+        Obstacle::Shape => Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::Progressing,
             format!("{what}, but {}: that takes new pods.", obstacle.words()),
         ),
-        Obstacle::Infeasible(says) if more => Verdict::new(
+        Obstacle::Infeasible(says) if more => Condition::new(
             of,
-            Holds::False,
+            ConditionStatus::False,
             Reason::ResizeInfeasible,
             format!("{what}, but its node is too small: {says}. {instead}. {bound}, or add a larger node."),
         ),
-        Obstacle::Deferred(says) if more => Verdict::new(
+        Obstacle::Deferred(says) if more => Condition::new(
             of,
-            Holds::False,
+            ConditionStatus::False,
             Reason::ResizeDeferred,
             format!(
                 "{what}, but its node has no room now: {says}. {} {bound}.",
@@ -98,18 +98,18 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
                 }
             ),
         ),
-        Obstacle::Contested(says) => Verdict::new(
+        Obstacle::Contested(says) => Condition::new(
             of,
-            Holds::False,
+            ConditionStatus::False,
             Reason::ResourcesConflict,
             format!(
                 "{what}, but {says}; it is left to them for ten minutes. Have them leave it alone, or set spec.nanny.mode to \
                  Recommend or Off."
             ),
         ),
-        Obstacle::Refused(says) if more => Verdict::new(
+        Obstacle::Refused(says) if more => Condition::new(
             of,
-            Holds::False,
+            ConditionStatus::False,
             Reason::ResizeRejected,
             if patient {
                 format!(
@@ -119,9 +119,9 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
                 format!("{what}, but it can't be resized in place: {says}. {instead}.")
             },
         ),
-        Obstacle::Infeasible(says) | Obstacle::Deferred(says) | Obstacle::Refused(says) => Verdict::new(
+        Obstacle::Infeasible(says) | Obstacle::Deferred(says) | Obstacle::Refused(says) => Condition::new(
             of,
-            Holds::True,
+            ConditionStatus::True,
             Reason::ResizeRejected,
             format!(
                 "{what}, which is less than it has, but it can't shrink in place: {says}. The next rollout brings it."

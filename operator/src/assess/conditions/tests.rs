@@ -1,7 +1,8 @@
 use super::*;
+use crate::common::Problem;
 use crate::nanny::{Held, Size};
 use crate::observe::{Found, Served, Teller};
-use crate::plan::Sizing;
+use crate::plan::{Maintain, Sizing};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
@@ -89,14 +90,17 @@ fn refused(nodes: usize) -> Value {
 fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
     let mut plan = plan();
     plan.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "cert-manager has not issued it."));
-    let verdicts = judged(&healthy(), &plan, &BTreeMap::new());
-    assert_eq!(short(&verdicts, "CertificatesReady"), (Holds::True, Reason::CertificateNotIssued));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::CertificateNotIssued));
-    let message = &verdicts["CertificatesReady"].message;
+    let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "CertificatesReady"),
+        (ConditionStatus::True, Reason::CertificateNotIssued)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::CertificateNotIssued));
+    let message = &conditions["CertificatesReady"].message;
     assert!(message.contains("not issued it. What was issued before is served meanwhile"), "{message}");
     plan.not_issued = Some(Problem::new(Reason::PermissionMissing, "denied."));
-    let verdicts = judged(&healthy(), &plan, &BTreeMap::new());
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::PermissionMissing));
+    let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
 }
 
 #[test]
@@ -107,18 +111,18 @@ fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
         observed.served = Served::Answered { nodes: known - failing };
         let nodes = json!({ "known": known, "covered": known - failing, "failing": failing });
         observed.replicas = vec![replica(&nodes, &refused(failing))];
-        judged(&observed, &plan(), &BTreeMap::new())
+        evaluated(&observed, &plan(), &BTreeMap::new())
     };
     let one = with(1000, 1);
-    assert_eq!(short(&one, "KubeletsReachable"), (Holds::False, Reason::KubeletConnectionRefused));
-    assert_eq!(short(&one, "NodesCovered"), (Holds::False, Reason::WaitingForDependency));
-    assert_eq!(short(&one, "MetricsServed"), (Holds::True, Reason::AsExpected));
-    assert_eq!(short(&one, "Ready"), (Holds::True, Reason::KubeletConnectionRefused));
+    assert_eq!(short(&one, "KubeletsReachable"), (ConditionStatus::False, Reason::KubeletConnectionRefused));
+    assert_eq!(short(&one, "NodesCovered"), (ConditionStatus::False, Reason::WaitingForDependency));
+    assert_eq!(short(&one, "MetricsServed"), (ConditionStatus::True, Reason::AsExpected));
+    assert_eq!(short(&one, "Ready"), (ConditionStatus::True, Reason::KubeletConnectionRefused));
     assert!(one["Ready"].message.contains("node-7"), "{}", one["Ready"].message);
     for (known, failing) in [(1, 1), (3, 2), (100, 99), (1000, 101)] {
         assert_eq!(
             short(&with(known, failing), "Ready"),
-            (Holds::False, Reason::KubeletConnectionRefused),
+            (ConditionStatus::False, Reason::KubeletConnectionRefused),
             "{known} {failing}"
         );
     }
@@ -131,14 +135,17 @@ fn what_explains_a_403_of_a_kubelet_is_told_once() {
     let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
         { "node": "a", "message": "403", "since": "2026-01-01T00:09:50Z" }] }]);
     observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &forbidden)];
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::KubeletForbidden));
-    assert_eq!(short(&verdicts, "MetricsServed"), (Holds::False, Reason::WaitingForDependency));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletForbidden));
+    assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::False, Reason::WaitingForDependency));
     let denied =
         BTreeMap::from([(Owned::CollectorBinding, Problem::new(Reason::PermissionMissing, "denied."))]);
-    let verdicts = judged(&observed, &plan(), &denied);
-    assert_eq!(short(&verdicts, "KubeletsReachable"), (Holds::False, Reason::WaitingForDependency));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::PermissionMissing));
+    let conditions = evaluated(&observed, &plan(), &denied);
+    assert_eq!(
+        short(&conditions, "KubeletsReachable"),
+        (ConditionStatus::False, Reason::WaitingForDependency)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
 }
 
 #[test]
@@ -153,9 +160,9 @@ fn a_pause_by_somebody_else_is_no_rollout() {
         Owned::Deployment,
         Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
     );
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::DeploymentPaused));
-    let message = &verdicts["Ready"].message;
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::True, Reason::DeploymentPaused));
+    let message = &conditions["Ready"].message;
     assert!(message.contains("kubectl rollout resume deployment/metrics-core"), "{message}");
 }
 
@@ -163,61 +170,70 @@ fn a_pause_by_somebody_else_is_no_rollout() {
 fn replicas_that_do_not_tell_are_a_remark() {
     let mut observed = healthy();
     observed.replicas[0].report = Err(crate::observe::ReportError::Refused(403));
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "KubeletsReachable"), (Holds::Unknown, Reason::ReportUnavailable));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::ReportUnavailable));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "KubeletsReachable"),
+        (ConditionStatus::Unknown, Reason::ReportUnavailable)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ReportUnavailable));
 }
 
 fn available(status: &str, reason: &str, message: &str) -> Value {
     json!({ "conditions": [{ "type": "Available", "status": status, "reason": reason, "message": message }] })
 }
 
-fn judged(
+fn evaluated(
     observed: &Observed,
     plan: &Maintain,
     failed: &BTreeMap<Owned, Problem>,
-) -> BTreeMap<&'static str, Verdict> {
+) -> BTreeMap<&'static str, Condition> {
     let spec = MetricsPipelineSpec::default();
-    judge(Evidence { namespace: "ns", spec: &spec, observed, plan, failed, now: now() })
+    evaluate(Evidence { namespace: "ns", spec: &spec, observed, plan, failed, now: now() })
         .into_iter()
-        .map(|verdict| (verdict.condition.as_str(), verdict))
+        .map(|condition| (condition.kind.as_str(), condition))
         .collect()
 }
 
-fn short(verdicts: &BTreeMap<&'static str, Verdict>, condition: &str) -> (Holds, Reason) {
-    (verdicts[condition].holds, verdicts[condition].reason)
+fn short(conditions: &BTreeMap<&'static str, Condition>, condition: &str) -> (ConditionStatus, Reason) {
+    (conditions[condition].status, conditions[condition].reason)
 }
 
 #[test]
 fn a_healthy_pipeline_is_ready_and_says_how_many_nodes() {
-    let verdicts = judged(&healthy(), &plan(), &BTreeMap::new());
-    assert_eq!(verdicts.len(), ConditionType::ALL.len());
-    assert!(verdicts.values().all(|verdict| verdict.holds == Holds::True), "{verdicts:#?}");
-    assert_eq!(verdicts["Ready"].message, "3 of 3 nodes have metrics.");
+    let conditions = evaluated(&healthy(), &plan(), &BTreeMap::new());
+    assert_eq!(conditions.len(), ConditionType::ALL.len());
+    assert!(
+        conditions.values().all(|condition| condition.status == ConditionStatus::True),
+        "{conditions:#?}"
+    );
+    assert_eq!(conditions["Ready"].message, "3 of 3 nodes have metrics.");
 }
 
 #[test]
 fn each_step_that_fails_explains_ready() {
     let mut observed = healthy();
     put(&mut observed, Owned::ApiServiceV1, &available("False", "FailedDiscoveryCheck", "bad status: 401"));
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "APIServiceAvailable"), (Holds::False, Reason::FailedDiscoveryCheck));
-    assert!(verdicts["Ready"].message.contains("bad status: 401"), "{}", verdicts["Ready"].message);
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "APIServiceAvailable"),
+        (ConditionStatus::False, Reason::FailedDiscoveryCheck)
+    );
+    assert!(conditions["Ready"].message.contains("bad status: 401"), "{}", conditions["Ready"].message);
 
     put(&mut observed, Owned::ApiServiceV1beta1, &available("False", "MissingEndpoints", "no endpoints"));
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "APIServiceAvailable"), (Holds::False, Reason::MissingEndpoints));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "APIServiceAvailable"), (ConditionStatus::False, Reason::MissingEndpoints));
 
     let mut observed = healthy();
     observed.served = Served::Answered { nodes: 0 };
     assert_eq!(
-        short(&judged(&observed, &plan(), &BTreeMap::new()), "Ready"),
-        (Holds::False, Reason::NoMetrics)
+        short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
+        (ConditionStatus::False, Reason::NoMetrics)
     );
     observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
     assert_eq!(
-        short(&judged(&observed, &plan(), &BTreeMap::new()), "Ready"),
-        (Holds::False, Reason::RequestFailed)
+        short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
+        (ConditionStatus::False, Reason::RequestFailed)
     );
 }
 
@@ -231,9 +247,9 @@ fn a_problem_of_an_object_is_told_by_its_condition() {
         (Owned::Deployment, "DeploymentAvailable"),
         (Owned::ApiServiceV1, "APIServiceAvailable"),
     ] {
-        let verdicts = judged(&healthy(), &plan(), &missing(object));
-        assert_eq!(short(&verdicts, condition), (Holds::False, Reason::PermissionMissing));
-        assert_eq!(verdicts["Ready"].message, format!("{condition}: cannot patch"));
+        let conditions = evaluated(&healthy(), &plan(), &missing(object));
+        assert_eq!(short(&conditions, condition), (ConditionStatus::False, Reason::PermissionMissing));
+        assert_eq!(conditions["Ready"].message, format!("{condition}: cannot patch"));
     }
 }
 
@@ -243,8 +259,8 @@ fn a_cause_comes_before_what_waits_for_it() {
         (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
         (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
     ]);
-    let verdicts = judged(&healthy(), &plan(), &failed);
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::KubeletCANotFound));
+    let conditions = evaluated(&healthy(), &plan(), &failed);
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletCANotFound));
 }
 
 #[test]
@@ -257,14 +273,14 @@ fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
         "name": "metrics-core", "image": "x:2", "imageID": "", "ready": false, "restartCount": 0,
         "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
     observed.pods = vec![serde_json::from_value(pod).expect("a pod")];
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::True, Reason::ImagePullBackOff));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::True, Reason::ImagePullBackOff));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::True, Reason::ImagePullBackOff));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ImagePullBackOff));
 
     let down = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 });
     put(&mut observed, Owned::Deployment, &down);
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::ImagePullBackOff));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ImagePullBackOff));
 }
 
 #[test]
@@ -273,9 +289,9 @@ fn refused_pods_are_told_in_kubernetes_words() {
     let refused = json!({ "observedGeneration": 2, "conditions": [
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
     put(&mut observed, Owned::Deployment, &refused);
-    let verdicts = judged(&observed, &plan(), &BTreeMap::new());
-    assert_eq!(short(&verdicts, "DeploymentAvailable"), (Holds::False, Reason::FailedCreate));
-    assert!(verdicts["Ready"].message.contains("exceeded quota: q"));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::False, Reason::FailedCreate));
+    assert!(conditions["Ready"].message.contains("exceeded quota: q"));
 }
 
 #[test]
@@ -286,9 +302,9 @@ fn somebody_elses_answers_are_not_ours() {
     observed.objects.insert(Owned::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
     let mut plan = plan();
     plan.held.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
-    let verdicts = judged(&observed, &plan, &BTreeMap::new());
-    assert_eq!(short(&verdicts, "MetricsServed"), (Holds::Unknown, Reason::WaitingForDependency));
-    assert_eq!(short(&verdicts, "Ready"), (Holds::False, Reason::ForeignAPIService));
+    let conditions = evaluated(&observed, &plan, &BTreeMap::new());
+    assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::Unknown, Reason::WaitingForDependency));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ForeignAPIService));
 }
 
 #[test]
@@ -307,10 +323,10 @@ fn every_message_ends_as_a_sentence() {
     let all = [
         conflict(&served),
         malformed("x"),
-        judged(&Observed::default(), &plan(), &BTreeMap::new()).into_values().collect(),
+        evaluated(&Observed::default(), &plan(), &BTreeMap::new()).into_values().collect(),
     ];
-    for verdict in all.concat() {
-        assert!(verdict.message.ends_with(['.', ')']), "{}", verdict.message);
+    for condition in all.concat() {
+        assert!(condition.message.ends_with(['.', ')']), "{}", condition.message);
     }
     assert!(conflict(&served)[0].message.contains("MetricsPipeline old"));
 }

@@ -96,7 +96,7 @@ impl Configured {
 }
 
 /// What is wrong, or to be warned of.
-pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let configured = Configured::read(&facts.observed.front_proxy);
     if symptoms.broken() {
         return broken(facts, symptoms, configured.as_ref());
@@ -116,7 +116,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
     let of_another = |refused: &Option<String>| {
         let accepted = symptoms.accepted_client.as_ref().and_then(|client| client.client.as_ref());
         let differ = refused.as_ref().zip(accepted).is_some_and(|(refused, accepted)| refused != accepted);
-        differ && symptoms.words().contains("401")
+        differ && symptoms.all_messages().contains("401")
     };
     let refused = symptoms
         .refused
@@ -128,7 +128,8 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
     {
         return Some(refusal(*cause, example, configured));
     }
-    let says_forbidden = symptoms.words().contains("403") || symptoms.words().contains("system:anonymous");
+    let says_forbidden =
+        symptoms.all_messages().contains("403") || symptoms.all_messages().contains("system:anonymous");
     if anonymous.is_some() && says_forbidden {
         return Some(no_certificate(configured));
     }
@@ -147,7 +148,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
         return Some(cause);
     }
     // kube-apiserver was told that it is not believed, and nobody tells us why.
-    let unauthorized = symptoms.words().contains("401") || says_forbidden;
+    let unauthorized = symptoms.all_messages().contains("401") || says_forbidden;
     (unauthorized && !symptoms.reported).then(|| in_doubt(facts, symptoms, configured))
 }
 
@@ -349,7 +350,7 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
         "metrics-core does not believe kube-apiserver, and why is not known, as no replica could be asked.",
         format!(
             "kube-apiserver says: \"{}\". {read} {}",
-            super::said(facts, symptoms.sayings().next().unwrap_or_default()),
+            super::said(facts, symptoms.messages().next().unwrap_or_default()),
             facts.observed.why_no_report().unwrap_or_default()
         ),
         format!(
@@ -417,7 +418,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
         ));
     }
     if configured.has(&Finding::GroupHeadersMissing) {
-        return Some(Cause { weight: super::Weight::Warning, ..no_group_header(configured) });
+        return Some(Cause { severity: super::Severity::Warning, ..no_group_header(configured) });
     }
     if let Some(unreadable) =
         configured.findings.iter().find(|finding| matches!(finding, Finding::Unreadable { .. }))

@@ -7,8 +7,8 @@ use crds::report::{FailedScrape, FailedScrapes};
 use crds::{KubeletTlsMode, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
-use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts, Weight};
+use super::network_policy::{self, Direction, PolicyEffect};
+use super::{Cause, Facts, Severity};
 use crate::common::normalize::quote;
 use crate::common::{METRICS_CORE, Owned};
 use crate::observe::Observed;
@@ -131,7 +131,7 @@ fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
 }
 
 /// What is wrong, or to be warned of: the cause of most nodes, and a word of the others.
-pub(super) fn judge(facts: Facts<'_>) -> Option<Cause> {
+pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
     let failing = failing(facts.observed);
     let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
@@ -163,7 +163,7 @@ pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
     let (reason, what) = name(failing.cause);
     Cause {
         reason,
-        weight: Weight::Fault,
+        severity: Severity::Fault,
         what: format!("{what}: {}.", failing.describe()),
         evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
         remedy: remedy(facts, failing),
@@ -244,15 +244,19 @@ fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
                 return String::new();
             };
             let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
-            match network_policy::judge(policies, &super::pod_labels(facts), Direction::Egress, (port, None))
-            {
-                Verdict::Open => {
+            match network_policy::evaluate(
+                policies,
+                &super::pod_labels(facts),
+                Direction::Egress,
+                (port, None),
+            ) {
+                PolicyEffect::Open => {
                     format!("No NetworkPolicy in namespace {} holds it back.", facts.namespace)
                 }
-                Verdict::Blocked(names) => {
+                PolicyEffect::Blocked(names) => {
                     format!("NetworkPolicy {} lets metrics-core reach no kubelet.", names.join(", "))
                 }
-                Verdict::Depends(names) => {
+                PolicyEffect::Depends(names) => {
                     format!("NetworkPolicy {} lets metrics-core reach some addresses only.", names.join(", "))
                 }
             }

@@ -35,7 +35,7 @@ pub struct Facts<'a> {
 
 /// How bad a cause is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// Nothing works because of it.
     Fault,
     /// It works, but somebody should look.
@@ -48,7 +48,7 @@ pub struct Cause {
     /// In a word.
     pub reason: Reason,
     /// How bad.
-    pub weight: Weight,
+    pub severity: Severity,
     /// The cause as a sentence, naming the object.
     pub what: String,
     /// What shows it, as a sentence; may be empty.
@@ -60,12 +60,12 @@ pub struct Cause {
 impl Cause {
     fn new(
         reason: Reason,
-        weight: Weight,
+        severity: Severity,
         what: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { reason, weight, what: what.into(), evidence: evidence.into(), remedy: remedy.into() }
+        Self { reason, severity, what: what.into(), evidence: evidence.into(), remedy: remedy.into() }
     }
 
     fn fault(
@@ -74,7 +74,7 @@ impl Cause {
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Weight::Fault, what, evidence, remedy)
+        Self::new(reason, Severity::Fault, what, evidence, remedy)
     }
 
     fn warning(
@@ -83,7 +83,7 @@ impl Cause {
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Weight::Warning, what, evidence, remedy)
+        Self::new(reason, Severity::Warning, what, evidence, remedy)
     }
 
     /// Cause, evidence, remedy.
@@ -128,11 +128,11 @@ fn pod_labels(facts: Facts<'_>) -> BTreeMap<String, String> {
 #[must_use]
 pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
     let symptoms = Symptoms::read(facts.observed);
-    let front_proxy = front_proxy::judge(facts, &symptoms);
-    let explained = front_proxy.as_ref().is_some_and(|cause| cause.weight == Weight::Fault);
+    let front_proxy = front_proxy::diagnose(facts, &symptoms);
+    let explained = front_proxy.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
     Diagnosis {
-        path: if explained { None } else { path::judge(facts, &symptoms) },
-        kubelets: kubelets::judge(facts),
+        path: if explained { None } else { path::diagnose(facts, &symptoms) },
+        kubelets: kubelets::diagnose(facts),
         front_proxy,
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// What the policies of a namespace mean for one direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PolicyEffect {
     /// None of them selects the pods, or one lets everybody through.
     Open,
     /// Who is no pod is kept out, by these.
@@ -31,12 +31,12 @@ pub enum Direction {
 
 /// Judges the policies. `port` is where the packets go, by number and, for ingress, by the container's name.
 #[must_use]
-pub fn judge(
+pub fn evaluate(
     policies: &[NetworkPolicy],
     labels: &BTreeMap<String, String>,
     direction: Direction,
     port: (i32, Option<&str>),
-) -> Verdict {
+) -> PolicyEffect {
     let selecting: Vec<_> = policies.iter().filter(|policy| selects(policy, labels, direction)).collect();
     let names = || -> Vec<String> {
         selecting
@@ -49,7 +49,7 @@ pub fn judge(
             .collect()
     };
     if selecting.is_empty() {
-        return Verdict::Open;
+        return PolicyEffect::Open;
     }
     let mut depends = false;
     // Policies add up: one rule that admits is enough.
@@ -59,13 +59,13 @@ pub fn judge(
                 continue;
             }
             match peers {
-                None => return Verdict::Open,
-                Some(peers) if peers.is_empty() => return Verdict::Open,
+                None => return PolicyEffect::Open,
+                Some(peers) if peers.is_empty() => return PolicyEffect::Open,
                 Some(peers) => {
                     for block in peers.iter().filter_map(|peer| peer.ip_block.as_ref()) {
                         let everyone = matches!(block.cidr.as_str(), "0.0.0.0/0" | "::/0");
                         if everyone && block.except.as_ref().is_none_or(Vec::is_empty) {
-                            return Verdict::Open;
+                            return PolicyEffect::Open;
                         }
                         depends = true;
                     }
@@ -73,7 +73,7 @@ pub fn judge(
             }
         }
     }
-    if depends { Verdict::Depends(names()) } else { Verdict::Blocked(names()) }
+    if depends { PolicyEffect::Depends(names()) } else { PolicyEffect::Blocked(names()) }
 }
 
 type Rule<'a> = (Option<&'a Vec<NetworkPolicyPeer>>, Option<&'a Vec<NetworkPolicyPort>>);
@@ -141,9 +141,9 @@ mod tests {
             .expect("a policy")
     }
 
-    fn ingress(policies: &[NetworkPolicy]) -> Verdict {
+    fn ingress(policies: &[NetworkPolicy]) -> PolicyEffect {
         let labels = BTreeMap::from([("app".to_owned(), "metrics-core".to_owned())]);
-        judge(policies, &labels, Direction::Ingress, (4443, Some("https")))
+        evaluate(policies, &labels, Direction::Ingress, (4443, Some("https")))
     }
 
     #[test]
@@ -158,27 +158,27 @@ mod tests {
         let block = policy(
             json!({ "podSelector": {}, "ingress": [{ "from": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }] }] }),
         );
-        let blocked = Verdict::Blocked(vec!["ns/p".to_owned()]);
-        assert_eq!(ingress(&[]), Verdict::Open);
-        assert_eq!(ingress(std::slice::from_ref(&others)), Verdict::Open);
+        let blocked = PolicyEffect::Blocked(vec!["ns/p".to_owned()]);
+        assert_eq!(ingress(&[]), PolicyEffect::Open);
+        assert_eq!(ingress(std::slice::from_ref(&others)), PolicyEffect::Open);
         assert_eq!(ingress(std::slice::from_ref(&deny)), blocked);
         assert_eq!(ingress(std::slice::from_ref(&pods)), blocked);
         assert_eq!(ingress(std::slice::from_ref(&other_port)), blocked);
-        assert_eq!(ingress(&[deny, open]), Verdict::Open, "policies add up");
-        assert_eq!(ingress(&[block]), Verdict::Depends(vec!["ns/p".to_owned()]));
+        assert_eq!(ingress(&[deny, open]), PolicyEffect::Open, "policies add up");
+        assert_eq!(ingress(&[block]), PolicyEffect::Depends(vec!["ns/p".to_owned()]));
     }
 
     #[test]
     fn egress_counts_only_where_it_is_meant() {
         let labels = BTreeMap::new();
-        let kubelet = |policy: NetworkPolicy| judge(&[policy], &labels, Direction::Egress, (10250, None));
-        assert_eq!(kubelet(policy(json!({ "podSelector": {}, "ingress": [] }))), Verdict::Open);
+        let kubelet = |policy: NetworkPolicy| evaluate(&[policy], &labels, Direction::Egress, (10250, None));
+        assert_eq!(kubelet(policy(json!({ "podSelector": {}, "ingress": [] }))), PolicyEffect::Open);
         assert!(matches!(
             kubelet(policy(json!({ "podSelector": {}, "policyTypes": ["Egress"] }))),
-            Verdict::Blocked(_)
+            PolicyEffect::Blocked(_)
         ));
         let ranged = json!({ "podSelector": {}, "policyTypes": ["Egress"],
             "egress": [{ "ports": [{ "port": 10000, "endPort": 11000 }] }] });
-        assert_eq!(kubelet(policy(ranged)), Verdict::Open);
+        assert_eq!(kubelet(policy(ranged)), PolicyEffect::Open);
     }
 }

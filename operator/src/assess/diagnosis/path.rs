@@ -3,11 +3,11 @@
 use crds::Reason;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
-use super::network_policy::{self, Direction, Verdict};
-use super::{Cause, Facts};
+use super::network_policy::{self, Direction, PolicyEffect};
+use super::{Cause, Facts, Symptoms};
 use crate::common::normalize::quote;
 use crate::common::{METRICS_CORE, Owned};
-use crate::observe::{ReportError, Symptoms};
+use crate::observe::ReportError;
 use crate::plan::objects::service::PORT_NAME;
 
 /// `Available`'s reasons that tell of the Service and its endpoints, before any connection is tried.
@@ -52,11 +52,11 @@ fn kind(words: &str) -> Kind {
 }
 
 /// What is wrong.
-pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if !symptoms.broken() {
         return None;
     }
-    let words = symptoms.words();
+    let words = symptoms.all_messages();
     if let Some(said) = &symptoms.unavailable
         && WITHOUT_ENDPOINTS.contains(&said.reason.as_str())
     {
@@ -72,7 +72,7 @@ pub(super) fn judge(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     }
     let kind_of_all = kind(&words);
     // One saying is evidence enough, and does not change with every request.
-    let words = symptoms.sayings().find(|saying| kind(saying) == kind_of_all).unwrap_or(&words);
+    let words = symptoms.messages().find(|saying| kind(saying) == kind_of_all).unwrap_or(&words);
     match kind_of_all {
         Kind::Certificate => Some(certificate(facts, symptoms, words)),
         Kind::Lost => Some(lost(facts, symptoms, words)),
@@ -135,7 +135,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     let on_node = facts.spec.metrics_core.scheduling.host_network;
     let policies = facts.observed.network_policies.as_ref().filter(|_| !on_node).map(|policies| {
         let labels = super::pod_labels(facts);
-        network_policy::judge(policies, &labels, Direction::Ingress, (port, Some(PORT_NAME)))
+        network_policy::evaluate(policies, &labels, Direction::Ingress, (port, Some(PORT_NAME)))
     });
     let admit = |names: &[String]| {
         format!(
@@ -148,13 +148,13 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
         )
     };
     match policies {
-        Some(Verdict::Blocked(names)) => Cause::fault(
+        Some(PolicyEffect::Blocked(names)) => Cause::fault(
             Reason::BlockedByNetworkPolicy,
             format!("NetworkPolicy {} keeps kube-apiserver from the pods of metrics-core.", names.join(", ")),
             format!("No rule admits on port {port} who is no pod. {says}{runs}"),
             admit(&names),
         ),
-        Some(Verdict::Depends(names)) => Cause::fault(
+        Some(PolicyEffect::Depends(names)) => Cause::fault(
             Reason::Unreachable,
             format!("Packets between kube-apiserver and the pods of metrics-core are lost on port {port}."),
             format!(

@@ -103,11 +103,11 @@ fn refused(cause: &str, last: &str) -> Value {
 
 const SWALLOWED: &str = r#"["X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User"]"#;
 
-fn reason(cause: Option<&Cause>) -> Option<(Reason, Weight)> {
-    cause.map(|cause| (cause.reason, cause.weight))
+fn reason(cause: Option<&Cause>) -> Option<(Reason, Severity)> {
+    cause.map(|cause| (cause.reason, cause.severity))
 }
 
-fn front_proxy(observed: &Observed) -> Option<(Reason, Weight)> {
+fn front_proxy(observed: &Observed) -> Option<(Reason, Severity)> {
     let diagnosis = of(observed);
     assert_eq!(diagnosis.path, None, "one cause only");
     reason(diagnosis.front_proxy.as_ref())
@@ -131,7 +131,7 @@ fn each_refusal_of_the_proxy_certificate_has_its_cause() {
         let mut observed = unavailable("bad status from https://10.0.0.9:4443: 401");
         let refused = refused(code, "2026-01-01T00:09:40Z");
         observed.replicas = vec![replica(json!({ "refusedCredentials": refused }))];
-        assert_eq!(front_proxy(&observed), Some((expected, Weight::Fault)), "{code}");
+        assert_eq!(front_proxy(&observed), Some((expected, Severity::Fault)), "{code}");
         let message = of(&observed).front_proxy.expect("a cause").message();
         assert!(message.contains("CN=aggregator") && message.contains("provider"), "{message}");
     }
@@ -148,17 +148,17 @@ fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
         ("requestheader-group-headers", Some("null")),
         ("requestheader-allowed-names", Some("[]")),
     ]);
-    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Severity::Fault)));
     // Before anything asked: nothing can come of it.
     observed.replicas.clear();
-    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Severity::Fault)));
     assert_eq!(
         reason(
             of(&Observed { front_proxy: observed.front_proxy.clone(), ..Observed::default() })
                 .front_proxy
                 .as_ref()
         ),
-        Some((Reason::RequestHeaderFlagsMalformed, Weight::Fault))
+        Some((Reason::RequestHeaderFlagsMalformed, Severity::Fault))
     );
 }
 
@@ -166,14 +166,14 @@ fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
 fn what_is_left_in_the_config_map_is_no_fault_while_requests_get_through() {
     let mut observed = served();
     observed.front_proxy = map(&[("requestheader-extra-headers-prefix", Some(SWALLOWED))]);
-    assert_eq!(front_proxy(&observed), Some((Reason::StaleConfiguration, Weight::Warning)));
+    assert_eq!(front_proxy(&observed), Some((Reason::StaleConfiguration, Severity::Warning)));
     // And a right entry of before hides nothing: what happens now counts.
     let mut observed = unavailable("401");
     let refused = refused("cn_not_allowed", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:00Z" }),
     )];
-    assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Severity::Fault)));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn an_accepted_request_after_a_refusal_clears_the_front_proxy() {
     )];
     let diagnosis = of(&observed);
     assert_eq!(diagnosis.front_proxy, None);
-    assert_eq!(reason(diagnosis.path.as_ref()), Some((Reason::Unreachable, Weight::Fault)));
+    assert_eq!(reason(diagnosis.path.as_ref()), Some((Reason::Unreachable, Severity::Fault)));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn one_of_several_kube_apiservers_does_not_clear_another() {
         reason(of(&observed).front_proxy.as_ref())
     };
     let words = "bad status from https://10.0.0.9:4443/apis: 401";
-    assert_eq!(with("10.0.0.2", words), Some((Reason::ProxyCertificateExpired, Weight::Fault)));
+    assert_eq!(with("10.0.0.2", words), Some((Reason::ProxyCertificateExpired, Severity::Fault)));
     assert_eq!(with("10.0.0.1", words), None);
     assert_eq!(with("10.0.0.2", "context deadline exceeded"), None);
 }
@@ -210,11 +210,11 @@ fn no_certificate_and_no_layer_are_told_apart() {
     let anonymous = json!({ "lastAnonymousRequest": "2026-01-01T00:09:50Z" });
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 403");
     observed.replicas = vec![replica(anonymous)];
-    assert_eq!(front_proxy(&observed), Some((Reason::ProxyCertificateMissing, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::ProxyCertificateMissing, Severity::Fault)));
     observed.front_proxy = map(&[("requestheader-client-ca-file", None)]);
-    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Severity::Fault)));
     observed.front_proxy = FrontProxyMap::Absent;
-    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::AggregationLayerNotConfigured, Severity::Fault)));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn groups_that_are_lost_are_named() {
     let mut observed = unavailable("bad status: 403");
     observed.front_proxy = map(&[("requestheader-group-headers", Some("[]"))]);
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:50Z" }))];
-    assert_eq!(front_proxy(&observed), Some((Reason::GroupHeadersMissing, Weight::Fault)));
+    assert_eq!(front_proxy(&observed), Some((Reason::GroupHeadersMissing, Severity::Fault)));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn an_empty_list_of_names_is_a_warning_with_a_shared_ca_only() {
         ("client-ca-file", Some(&shared)),
         ("requestheader-client-ca-file", Some(&shared)),
     ]);
-    assert_eq!(front_proxy(&observed), Some((Reason::AnyClientMayImpersonate, Weight::Warning)));
+    assert_eq!(front_proxy(&observed), Some((Reason::AnyClientMayImpersonate, Severity::Warning)));
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn one_of_several_api_servers_is_a_warning() {
     )];
     assert_eq!(front_proxy(&observed), None, "what was refused before requests got through is over");
     observed.answered_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
-    assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Weight::Warning)));
+    assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Severity::Warning)));
     observed.served_in_doubt = true;
     assert_eq!(front_proxy(&observed), None, "the next request decides");
 }
@@ -258,7 +258,7 @@ fn a_proxy_certificate_that_expires_soon_is_told_before() {
     let mut observed = served();
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z",
         "lastFrontProxy": { "commonName": "aggregator", "issuer": "CN=x", "notAfter": "2026-01-05T00:00:00Z" } }))];
-    assert_eq!(front_proxy(&observed), Some((Reason::ProxyCertificateExpired, Weight::Warning)));
+    assert_eq!(front_proxy(&observed), Some((Reason::ProxyCertificateExpired, Severity::Warning)));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn an_unverified_kubelet_is_a_visible_warning() {
     let diagnosis = diagnose(Facts { namespace: "ns", spec: &spec, observed: &observed, now: now() });
     assert_eq!(
         reason(diagnosis.kubelets.as_ref()),
-        Some((Reason::KubeletCertificatesNotVerified, Weight::Warning))
+        Some((Reason::KubeletCertificatesNotVerified, Severity::Warning))
     );
 }
 

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::{ReconcileError, Reconciler, of};
 use crate::apply::{Outcome, Resized};
-use crate::assess::conditions::{self, Verdict};
+use crate::assess::conditions::{self, Condition};
 use crate::assess::diagnosis;
 use crate::assess::diagnosis::kubelets::{self, Failing};
 use crate::common::Owned;
 use crate::observe::{Pipeline, Serving, Source};
 use crate::plan::Maintain;
-use crate::report::nanny;
 use crate::report::{Facts, KubeletCause, status};
+use crate::run::reconcile::nanny;
 
 impl Reconciler {
     pub(super) async fn report(
@@ -158,6 +158,6 @@ impl Reconciler {
     }
 }
 
-fn without_facts(pipeline: &Pipeline, verdicts: &[Verdict], now: Timestamp) -> MetricsPipelineStatus {
+fn without_facts(pipeline: &Pipeline, verdicts: &[Condition], now: Timestamp) -> MetricsPipelineStatus {
     status(pipeline, verdicts, Some(Facts::default()), now)
 }

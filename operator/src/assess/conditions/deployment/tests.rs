@@ -37,7 +37,7 @@ fn pods(says: &str, asked: &str) -> Vec<Pod> {
 }
 
 /// What is said while a rollout waits: so many of the replicas that are wanted are available.
-fn judged(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Verdict {
+fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Condition {
     let mut spec = MetricsPipelineSpec::default();
     spec.metrics_core.scheduling.host_network = host_network;
     spec.metrics_core.replicas = wanted;
@@ -60,7 +60,7 @@ fn judged(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Ve
         sizing: Sizing::default(),
     };
     let failed = BTreeMap::new();
-    judge(Evidence {
+    evaluate(Evidence {
         namespace: "ns",
         spec: &spec,
         observed: &observed,
@@ -70,15 +70,15 @@ fn judged(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Ve
     })
 }
 
-fn short(verdict: &Verdict) -> (Holds, Reason) {
-    (verdict.holds, verdict.reason)
+fn short(condition: &Condition) -> (ConditionStatus, Reason) {
+    (condition.status, condition.reason)
 }
 
 #[test]
 fn a_rollout_that_finds_no_room_is_named_and_the_old_pods_count() {
     for host_network in [false, true] {
-        let hangs = judged(host_network, pods(NO_MEMORY, "64Mi"), 1, 1);
-        assert_eq!(short(&hangs), (Holds::True, Reason::Unschedulable));
+        let hangs = evaluated(host_network, pods(NO_MEMORY, "64Mi"), 1, 1);
+        assert_eq!(short(&hangs), (ConditionStatus::True, Reason::Unschedulable));
         assert!(
             hangs.message.contains("still serve") && hangs.message.contains(NO_MEMORY),
             "{}",
@@ -89,22 +89,22 @@ fn a_rollout_that_finds_no_room_is_named_and_the_old_pods_count() {
 
 #[test]
 fn a_port_that_is_handed_over_is_told_with_what_it_means() {
-    let one = judged(true, pods(NO_PORT, "64Mi"), 1, 1);
-    assert_eq!(short(&one), (Holds::True, Reason::Progressing));
+    let one = evaluated(true, pods(NO_PORT, "64Mi"), 1, 1);
+    assert_eq!(short(&one), (ConditionStatus::True, Reason::Progressing));
     assert!(one.message.contains("no metrics until the new one is ready"), "{}", one.message);
     assert!(one.message.contains("port 4443") && one.message.contains("free ports"), "{}", one.message);
     // The old one has gone.
-    let gone = judged(true, pods(NO_PORT, "64Mi"), 0, 1);
-    assert_eq!(short(&gone), (Holds::False, Reason::Progressing));
+    let gone = evaluated(true, pods(NO_PORT, "64Mi"), 0, 1);
+    assert_eq!(short(&gone), (ConditionStatus::False, Reason::Progressing));
     assert!(gone.message.contains("no metrics until"), "{}", gone.message);
-    let two = judged(true, pods(NO_PORT, "64Mi"), 2, 2);
+    let two = evaluated(true, pods(NO_PORT, "64Mi"), 2, 2);
     assert!(two.message.contains("the others serve meanwhile"), "{}", two.message);
 }
 
 #[test]
 fn a_port_that_is_kept_is_a_rollout_that_hangs() {
-    let kept = judged(true, pods(NO_PORT, "128Mi"), 1, 1);
-    assert_eq!(short(&kept), (Holds::True, Reason::Unschedulable));
+    let kept = evaluated(true, pods(NO_PORT, "128Mi"), 1, 1);
+    assert_eq!(short(&kept), (ConditionStatus::True, Reason::Unschedulable));
     assert!(kept.message.contains("No old replica goes for it"), "{}", kept.message);
     assert!(kept.message.contains("hostNetwork to false"), "{}", kept.message);
 }
