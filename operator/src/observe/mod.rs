@@ -22,7 +22,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
 use crate::nanny::Usage;
-use crate::nanny::resize::Refusals;
+use crate::nanny::resize::ResizeRejections;
 use crate::owned::Owned;
 use crate::pki::external::External;
 
@@ -173,7 +173,7 @@ pub struct Observed {
     /// What the replicas use, as they say themselves; only when the nanny asks.
     pub usage: Option<Usage>,
     /// What was refused to be done to pods.
-    pub refusals: Refusals,
+    pub resize_rejections: ResizeRejections,
     /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
     /// Whether the last request failed, and the next one decides.

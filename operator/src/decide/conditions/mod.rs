@@ -26,7 +26,6 @@ use crate::observe::{Observed, Pipeline};
 use crate::owned::Owned;
 
 pub use ready::sum_up;
-pub(super) use sized::actual;
 
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +112,9 @@ impl Evidence<'_> {
     /// The first problem of some objects: what the operator is kept from doing comes before what waits for it.
     fn problem(&self, objects: &[Owned]) -> Option<&Problem> {
         let problems = || {
-            objects.iter().filter_map(|object| self.failed.get(object).or_else(|| self.plan.held.get(object)))
+            objects
+                .iter()
+                .filter_map(|object| self.failed.get(object).or_else(|| self.plan.blocked.get(object)))
         };
         problems()
             .find(|problem| problem.reason != Reason::WaitingForDependency)
