@@ -149,7 +149,7 @@ impl Writer {
         observer: &Observer,
     ) -> Option<Problem> {
         object.requires().iter().find_map(|required| {
-            let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
+            let problem = plan.blocked.get(required).or_else(|| outcome.problems.get(required))?;
             let exists = observer.observed().object(*required).is_some();
             // A certificate that was not stored must not be announced; for the rest, an older version will do.
             let by_value =

@@ -25,7 +25,7 @@ use kube::core::DynamicObject;
 
 use crate::common::Owned;
 use crate::nanny::Usage;
-use crate::nanny::resize::Refusals;
+use crate::nanny::resize::ResizeRejections;
 use crate::pki::external::External;
 
 pub use active_pipeline::{Serving, serving};
@@ -177,7 +177,7 @@ pub struct Observed {
     /// What the replicas use, as they say themselves; only when the nanny asks.
     pub usage: Option<Usage>,
     /// What was refused to be done to pods.
-    pub refusals: Refusals,
+    pub resize_rejections: ResizeRejections,
     /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
     /// Whether the last request failed, and the next one decides.

@@ -25,7 +25,7 @@ use crate::common::error_chain::causes;
 use crate::common::normalize::normalize;
 use crate::common::{METRICS_CORE, Owned, Powers};
 use crate::csr::{self, SIGNER};
-use crate::nanny::resize::Refusal;
+use crate::nanny::resize::ResizeRejection;
 use crate::pki::Certificate;
 
 /// How long one request may take.
@@ -159,16 +159,16 @@ impl Observer {
         // What it refused before is history.
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         self.refused.remove(&uid);
-        self.observed.refusals.remove(&uid);
+        self.observed.resize_rejections.remove(&uid);
         if let Some(known) = self.observed.pods.iter_mut().find(|other| same(other)) {
             *known = pod;
         }
     }
 
     /// Takes over that a pod was not resized, by its UID.
-    pub fn refused(&mut self, uid: String, refusal: Refusal) {
+    pub fn refused(&mut self, uid: String, refusal: ResizeRejection) {
         self.refused.entry(uid.clone()).or_insert_with(Instant::now);
-        self.observed.refusals.insert(uid, refusal);
+        self.observed.resize_rejections.insert(uid, refusal);
     }
 
     /// Forgets refusals but those to be kept, by the pod's UID and how long ago it was; what is forgotten is tried
@@ -176,7 +176,7 @@ impl Observer {
     pub fn forget_refusals(&mut self, keep: impl Fn(&String, Duration) -> bool) {
         self.refused.retain(|uid, since| keep(uid, since.elapsed()));
         let kept = &self.refused;
-        self.observed.refusals.retain(|uid, _| kept.contains_key(uid));
+        self.observed.resize_rejections.retain(|uid, _| kept.contains_key(uid));
     }
 
     /// Has an object read again before the next decision.

@@ -22,14 +22,14 @@ use crate::plan::differences;
 
 /// What is to be done for the MetricsPipeline that is served.
 pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Maintain, DecideError> {
-    let mut held = hold(context, observed);
-    let certificates = plan_certificates(context, observed, now, &mut held);
+    let mut blocked = blocked_objects(context, observed);
+    let certificates = plan_certificates(context, observed, now, &mut blocked);
     let sizing = template::sizing(context, observed, now)?;
-    let front_proxy = plan_front_proxy(context, observed, now, &mut held);
+    let front_proxy = plan_front_proxy(context, observed, now, &mut blocked);
     let mut plan = Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
-        held,
+        blocked,
         certificates,
         not_issued: pki::cert_manager::asked(context.spec)
             .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
@@ -38,14 +38,14 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         sizing,
     };
     for object in Owned::ALL {
-        if plan.held.contains_key(&object) {
+        if plan.blocked.contains_key(&object) {
             continue;
         }
         match build(context, observed, object, &plan, now)? {
             Built::Wanted(desired) => plan.desired.extend(desired),
             Built::Unwanted => plan.removals.extend(removal(observed, object)),
             Built::Replaced(removal) => plan.removals.push(removal),
-            Built::Held(problem) => _ = plan.held.insert(object, problem),
+            Built::Blocked(problem) => _ = plan.blocked.insert(object, problem),
         }
     }
     Ok(plan)
@@ -57,13 +57,13 @@ pub fn dismantle(pipeline: &Pipeline, observed: &Observed, namespace: &str) -> D
         let ours =
             |object: &Owned| !stays(pipeline, *object) && observed.object(*object).is_some_and(is_ours);
         let waiting: Vec<Owned> = step.iter().copied().filter(ours).collect();
-        let held: BTreeMap<Owned, Problem> = step
+        let blocked: BTreeMap<Owned, Problem> = step
             .iter()
             .filter_map(|object| Some((*object, unreadable(observed, *object, namespace)?)))
             .collect();
-        if !waiting.is_empty() || !held.is_empty() {
+        if !waiting.is_empty() || !blocked.is_empty() {
             let removals = waiting.iter().filter_map(|object| removal(observed, *object)).collect();
-            return Decision::Dismantle(Dismantle { removals, waiting, held });
+            return Decision::Dismantle(Dismantle { removals, waiting, blocked });
         }
     }
     Decision::Release
@@ -84,13 +84,13 @@ enum Built {
     Wanted(Vec<Desired>),
     Unwanted,
     Replaced(Removal),
-    Held(Problem),
+    Blocked(Problem),
 }
 
 /// What must not be touched: what can't be read, what is somebody else's, and an APIService before its time.
-fn hold(context: Context<'_>, observed: &Observed) -> BTreeMap<Owned, Problem> {
+fn blocked_objects(context: Context<'_>, observed: &Observed) -> BTreeMap<Owned, Problem> {
     let namespace = &context.settings.namespace;
-    let mut held: BTreeMap<Owned, Problem> = Owned::ALL
+    let mut blocked: BTreeMap<Owned, Problem> = Owned::ALL
         .into_iter()
         .filter_map(|object| {
             let problem = unreadable(observed, object, namespace)
@@ -101,14 +101,14 @@ fn hold(context: Context<'_>, observed: &Observed) -> BTreeMap<Owned, Problem> {
         .collect();
     // Both versions or none: two servers behind one group would answer differently.
     let foreign = Owned::API_SERVICES.into_iter().find_map(|object| {
-        held.get(&object).filter(|problem| problem.reason == Reason::ForeignAPIService).cloned()
+        blocked.get(&object).filter(|problem| problem.reason == Reason::ForeignAPIService).cloned()
     });
     if let Some(foreign) = foreign {
         for object in Owned::API_SERVICES {
-            held.entry(object).or_insert_with(|| foreign.clone());
+            blocked.entry(object).or_insert_with(|| foreign.clone());
         }
     }
-    held
+    blocked
 }
 
 fn unreadable(observed: &Observed, object: Owned, namespace: &str) -> Option<Problem> {
@@ -181,12 +181,12 @@ fn plan_certificates(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-    held: &mut BTreeMap<Owned, Problem>,
+    blocked: &mut BTreeMap<Owned, Problem>,
 ) -> Option<pki::Plan> {
     let depend = [Owned::CaSecret, Owned::ServingSecret, Owned::ApiServiceV1beta1, Owned::ApiServiceV1];
     // Without knowing what is there, a new certificate could take the place of a good one.
     let blocker =
-        [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| held.get(&object)).cloned();
+        [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| blocked.get(&object)).cloned();
     let problem = match blocker {
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
@@ -198,7 +198,7 @@ fn plan_certificates(
         },
     };
     for object in depend {
-        held.entry(object).or_insert_with(|| problem.clone());
+        blocked.entry(object).or_insert_with(|| problem.clone());
     }
     None
 }
@@ -223,7 +223,7 @@ fn build(
         Owned::Certificate => match pki::cert_manager::asked(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
-                Some(problem) => Built::Held(problem),
+                Some(problem) => Built::Blocked(problem),
                 None => one(objects::certificate::build(context, asked)?),
             },
         },
@@ -234,7 +234,7 @@ fn build(
         Owned::FrontProxyCaSecret | Owned::FrontProxySecret | Owned::FrontProxyFlags => {
             with_front_proxy(context, observed, object, plan.front_proxy.as_ref())?
         }
-        // Held, all four, when there are no certificates.
+        // Blocked, all four, when there are no certificates.
         Owned::CaSecret | Owned::ServingSecret | Owned::ApiServiceV1beta1 | Owned::ApiServiceV1 => {
             match &plan.certificates {
                 Some(plan) if object == Owned::CaSecret && plan.ca.is_none() => Built::Unwanted,
@@ -249,7 +249,7 @@ fn binding(context: Context<'_>, observed: &Observed, desired: Desired) -> Built
     match role_ref::course(&desired, observed.object(desired.object), &context.settings.namespace) {
         Course::Apply => Built::Wanted(vec![desired]),
         Course::Replace(removal) => Built::Replaced(removal),
-        Course::Wait(problem) => Built::Held(problem),
+        Course::Wait(problem) => Built::Blocked(problem),
     }
 }
 
@@ -322,7 +322,7 @@ fn plan_front_proxy(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-    held: &mut BTreeMap<Owned, Problem>,
+    blocked: &mut BTreeMap<Owned, Problem>,
 ) -> Option<pki::front_proxy::Plan> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return None;
@@ -331,7 +331,7 @@ fn plan_front_proxy(
     let secrets = [Owned::FrontProxyCaSecret, Owned::FrontProxySecret];
     let problem = if !settings.powers.has(Power::FrontProxy) {
         Power::FrontProxy.missing("spec.certificates.frontProxy", &settings.namespace)
-    } else if let Some(problem) = secrets.into_iter().find_map(|object| held.get(&object)) {
+    } else if let Some(problem) = secrets.into_iter().find_map(|object| blocked.get(&object)) {
         problem.clone()
     } else {
         match front_proxy::plan(context.spec, settings, observed, now) {
@@ -343,7 +343,7 @@ fn plan_front_proxy(
         }
     };
     for object in Owned::FRONT_PROXY {
-        held.entry(object).or_insert_with(|| problem.clone());
+        blocked.entry(object).or_insert_with(|| problem.clone());
     }
     None
 }
@@ -352,11 +352,11 @@ fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, Decide
     let pem = match &observed.kubelet_ca {
         KubeletCa::Unused => return Ok(Built::Unwanted),
         KubeletCa::Found(pem) => pem,
-        KubeletCa::Missing { place } => return Ok(Built::Held(kubelet_ca_missing(context, place))),
+        KubeletCa::Missing { place } => return Ok(Built::Blocked(kubelet_ca_missing(context, place))),
         KubeletCa::Unreadable(why) => {
             let reason = if why.forbidden { Reason::PermissionMissing } else { Reason::ApplyFailed };
             let message = format!("The kubelets' CA can't be read: kube-apiserver says \"{}\".", why.message);
-            return Ok(Built::Held(Problem::new(reason, message)));
+            return Ok(Built::Blocked(Problem::new(reason, message)));
         }
     };
     if let Err(error) = Certificate::parse_pem(pem.as_bytes()) {
@@ -364,7 +364,7 @@ fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, Decide
             "The kubelets' CA can't be used: it {error}. Put the PEM certificates of the CA that signs the kubelets' serving \
              certificates there (spec.metricsCore.kubelet.tls.certificateAuthority says where it is looked for)."
         );
-        return Ok(Built::Held(Problem::new(Reason::CertificateUnreadable, message)));
+        return Ok(Built::Blocked(Problem::new(Reason::CertificateUnreadable, message)));
     }
     Ok(Built::Wanted(vec![objects::config_map::build(context, pem)?]))
 }
@@ -384,7 +384,7 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
 
 fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Built, DecideError> {
     let Some(image) = context.image() else {
-        return Ok(Built::Held(Problem::new(
+        return Ok(Built::Blocked(Problem::new(
             Reason::InvalidSpec,
             "metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
         )));
@@ -399,7 +399,7 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     // A pod that waits for its place waits in vain when the template changes: no old pod goes for it.
     let order = if agrees {
         let host_network = context.spec.metrics_core.scheduling.host_network;
-        rollout::order(host_network, &observed.pods, &observed.refusals, now)
+        rollout::order(host_network, &observed.pods, &observed.resize_rejections, now)
     } else {
         rollout::Order::NewFirst
     };

@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::common::{Owned, Problem};
-use crate::nanny::Held;
-use crate::nanny::resize::Obstacle;
+use crate::nanny::RecommendedSize;
+use crate::nanny::resize::ResizeBlocker;
 use crate::observe::{Observed, Pipeline};
 use crate::pki;
 use crate::settings::Settings;
@@ -46,7 +46,7 @@ pub struct Maintain {
     /// Objects that shall go.
     pub removals: Vec<Removal>,
     /// Objects that are not touched now, and why.
-    pub held: BTreeMap<Owned, Problem>,
+    pub blocked: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
     pub certificates: Option<pki::Plan>,
     /// Why cert-manager's certificate is not what was asked for, if it was asked.
@@ -63,7 +63,7 @@ pub struct Maintain {
 #[derive(Clone, Debug, Default)]
 pub struct Sizing {
     /// What the nanny recommends; `None` when it is off or knows nothing yet.
-    pub held: Option<Held>,
+    pub recommended: Option<RecommendedSize>,
     /// What pods are to have, when it acts on that.
     pub wanted: Option<ResourceRequirements>,
     /// What the Deployment's template is to have.
@@ -72,7 +72,7 @@ pub struct Sizing {
     /// again from the same.
     pub template_from: Option<ResourceRequirements>,
     /// Why new pods are made for the sake of the size, when they are.
-    pub instead: Option<Obstacle>,
+    pub instead: Option<ResizeBlocker>,
     /// Whether new pods that can't be placed are given up.
     pub taken_back: bool,
 }
@@ -85,7 +85,7 @@ pub struct Dismantle {
     /// Objects that must be gone before the next step.
     pub waiting: Vec<Owned>,
     /// Objects that can't be read, and why.
-    pub held: BTreeMap<Owned, Problem>,
+    pub blocked: BTreeMap<Owned, Problem>,
 }
 
 /// What is to be done.
@@ -116,7 +116,7 @@ pub fn decide(
     pipeline: Option<&Pipeline>,
     observed: &Observed,
     settings: &Settings,
-    held: Option<&Held>,
+    recommended: Option<&RecommendedSize>,
     now: Timestamp,
 ) -> Result<Decision, DecideError> {
     let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
@@ -128,9 +128,9 @@ pub fn decide(
         return Ok(Decision::Claim);
     }
     let applies = spec.nanny.mode == NannyMode::Apply;
-    let size = held.filter(|_| applies).map(|held| held.size);
+    let size = recommended.filter(|_| applies).map(|recommended| recommended.size);
     let context = objects::Context { pipeline, spec, settings, size };
     let mut plan = maintain::maintain(context, observed, now)?;
-    plan.sizing.held = held.cloned();
+    plan.sizing.recommended = recommended.cloned();
     Ok(Decision::Maintain(Box::new(plan)))
 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-use crate::assess::conditions::actual;
-use crate::nanny::resize::{Refusal, RefusalKind, Refusals, asked, has, is_alive, same};
+use crate::nanny::resize::{
+    RejectionKind, ResizeRejection, ResizeRejections, actual_resources, includes, is_active, same_resources,
+    spec_resources,
+};
 
 /// So long a new pod waits for a node whose port is free; one that ends may still hold it for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +41,7 @@ impl Order {
 
 /// The order of a rollout, given the pods of metrics-core and what was refused to be done to them.
 #[must_use]
-pub fn order(host_network: bool, pods: &[Pod], refusals: &Refusals, now: Timestamp) -> Order {
+pub fn order(host_network: bool, pods: &[Pod], rejections: &ResizeRejections, now: Timestamp) -> Order {
     if !host_network {
         return Order::NewFirst;
     }
@@ -50,7 +52,7 @@ pub fn order(host_network: bool, pods: &[Pod], refusals: &Refusals, now: Timesta
     });
     let Some(new) = waiting else { return Order::NewFirst };
     let has_no_place =
-        pods.iter().filter(|pod| is_alive(pod)).any(|old| is_too_large_for(new, old, refusals));
+        pods.iter().filter(|pod| is_active(pod)).any(|old| is_too_large_for(new, old, rejections));
     if has_no_place { Order::NewFirst } else { Order::OldFirst }
 }
 
@@ -67,18 +69,20 @@ pub fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
 /// What the scheduler says of a pod that it can't place.
 #[must_use]
 pub fn unplaced(pod: &Pod) -> Option<&PodCondition> {
-    let conditions = pod.status.as_ref().filter(|_| is_alive(pod))?.conditions.as_ref()?;
+    let conditions = pod.status.as_ref().filter(|_| is_active(pod))?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
 }
 
 /// Whether the old pod is to have in place what the new one asks for, and has not got it: its node has no room for
 /// that, or it is just coming.
-fn is_too_large_for(new: &Pod, old: &Pod, refusals: &Refusals) -> bool {
-    let Some(new) = asked(new) else { return false };
-    let refused = |refusal: &Refusal| refusal.kind == RefusalKind::Infeasible && same(&refusal.wanted, new);
-    let got = actual(old).is_some_and(|actual| has(actual, new));
-    let waits = !got && unplaced(old).is_none() && asked(old).is_some_and(|old| has(old, new));
-    waits || refusals.get(old.metadata.uid.as_deref().unwrap_or_default()).is_some_and(refused)
+fn is_too_large_for(new: &Pod, old: &Pod, rejections: &ResizeRejections) -> bool {
+    let Some(new) = spec_resources(new) else { return false };
+    let refused = |rejection: &ResizeRejection| {
+        rejection.kind == RejectionKind::Infeasible && same_resources(&rejection.wanted, new)
+    };
+    let got = actual_resources(old).is_some_and(|actual| includes(actual, new));
+    let waits = !got && unplaced(old).is_none() && spec_resources(old).is_some_and(|old| includes(old, new));
+    waits || rejections.get(old.metadata.uid.as_deref().unwrap_or_default()).is_some_and(refused)
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@ use kube::core::DynamicObject;
 use super::objects::{self, Context};
 use super::rollout::{Order, unplaced};
 use super::{DecideError, Sizing};
-use crate::assess::conditions::actual;
 use crate::common::ownership::is_ours;
 use crate::common::{FIELD_MANAGER, METRICS_CORE, Owned};
 use crate::nanny::Size;
-use crate::nanny::resize::{Obstacle, Standing, grows, has, is_alive, same, same_shape, standing};
+use crate::nanny::resize::{
+    ResizeBlocker, ResizeState, actual_resources, can_resize, grows, includes, is_active, resize_state,
+    same_resources,
+};
 use crate::observe::Observed;
 use crate::plan::differences;
 
@@ -42,19 +44,20 @@ pub(super) fn sizing(
     let wanted = objects::resources::requirements(context);
     let template = decide(context, observed, now)?;
     let before = found(observed).and_then(|(_, deployment)| template_of(&deployment));
-    let changes = before
-        .filter(|before| before.again != template.again || !same(&before.resources, &template.resources));
+    let changes = before.filter(|before| {
+        before.again != template.again || !same_resources(&before.resources, &template.resources)
+    });
     let taken_back = changes.is_some() && taken_back(context, observed, &wanted, now).is_some();
-    let forced = changes.is_some() && !taken_back && same(&template.resources, &wanted);
-    let instead = forced.then(|| obstacle(observed, &wanted, now)).flatten();
+    let forced = changes.is_some() && !taken_back && same_resources(&template.resources, &wanted);
+    let instead = forced.then(|| blocker(observed, &wanted, now)).flatten();
     let template_from = match (changes, &instead) {
         // Made again, it says nothing of what pods have had until now.
-        (Some(before), Some((_, has))) if same(&before.resources, &wanted) => Some(has.clone()),
+        (Some(before), Some((_, has))) if same_resources(&before.resources, &wanted) => Some(has.clone()),
         (before, _) => before.map(|before| before.resources),
     };
-    let instead = instead.map(|(obstacle, _)| obstacle);
+    let instead = instead.map(|(blocker, _)| blocker);
     let template = Some(template.resources);
-    Ok(Sizing { held: None, wanted: Some(wanted), template, template_from, instead, taken_back })
+    Ok(Sizing { recommended: None, wanted: Some(wanted), template, template_from, instead, taken_back })
 }
 
 /// What the template is to have: what it has, unless new pods are made anyway or are the only way; what it had, when
@@ -79,17 +82,17 @@ pub(super) fn decide(
     let is_owned =
         differences(&objects::resources::build(context, &kept.resources, kept.again)?, object).is_empty();
     let is_kept = is_owned
-        && same_shape(&kept.resources, &wanted.resources)
+        && can_resize(&kept.resources, &wanted.resources)
         && !makes_new_pods(context, observed, object, &deployment)?;
     let is_made = is_kept && is_rolled_out(object, &deployment);
     // Pods that have another shape as soon as they are made get it from somebody else, and others would get it too.
-    let must = obstacle(observed, &wanted.resources, now)
-        .is_some_and(|(obstacle, _)| !(is_made && obstacle == Obstacle::Shape));
+    let must = blocker(observed, &wanted.resources, now)
+        .is_some_and(|(blocker, _)| !(is_made && blocker == ResizeBlocker::Immutable));
     if is_kept && !must {
         return Ok(kept);
     }
     // The pods were resized since they were made: the template has the size already, and they can't get it.
-    let made = is_made && same(&kept.resources, &wanted.resources);
+    let made = is_made && same_resources(&kept.resources, &wanted.resources);
     Ok(Template { again: kept.again != made, ..wanted })
 }
 
@@ -141,17 +144,19 @@ fn makes_new_pods(
 
 /// Why a pod can't get what it is to have but as a new one, and what it has. Never for less: a pod that is too large does no harm
 /// until the next rollout.
-fn obstacle(
+fn blocker(
     observed: &Observed,
     wanted: &ResourceRequirements,
     now: Timestamp,
-) -> Option<(Obstacle, ResourceRequirements)> {
-    observed.pods.iter().filter(|pod| is_alive(pod)).find_map(|pod| {
-        let now_has = actual(pod).cloned().unwrap_or_default();
-        match standing(pod, wanted, &observed.refusals, now) {
-            Standing::Blocked { obstacle: Obstacle::Shape, .. } => Some((Obstacle::Shape, now_has)),
-            Standing::Blocked { obstacle, patient: false } if grows(&now_has, wanted) => {
-                Some((obstacle, now_has))
+) -> Option<(ResizeBlocker, ResourceRequirements)> {
+    observed.pods.iter().filter(|pod| is_active(pod)).find_map(|pod| {
+        let now_has = actual_resources(pod).cloned().unwrap_or_default();
+        match resize_state(pod, wanted, &observed.resize_rejections, now) {
+            ResizeState::Blocked { blocker: ResizeBlocker::Immutable, .. } => {
+                Some((ResizeBlocker::Immutable, now_has))
+            }
+            ResizeState::Blocked { blocker, waiting: false } if grows(&now_has, wanted) => {
+                Some((blocker, now_has))
             }
             _ => None,
         }
@@ -173,10 +178,10 @@ fn taken_back(
         return None;
     }
     let (new, old): (Vec<_>, Vec<_>) =
-        observed.pods.iter().filter(|pod| is_alive(pod)).partition(|pod| unplaced(pod).is_some());
+        observed.pods.iter().filter(|pod| is_active(pod)).partition(|pod| unplaced(pod).is_some());
     let is_sized = |pod: &&Pod| {
-        standing(pod, wanted, &observed.refusals, now) == Standing::Sized
-            && actual(pod).is_some_and(|actual| has(actual, wanted))
+        resize_state(pod, wanted, &observed.resize_rejections, now) == ResizeState::Complete
+            && actual_resources(pod).is_some_and(|actual| includes(actual, wanted))
     };
     let enough =
         usize::try_from(context.spec.metrics_core.replicas).is_ok_and(|replicas| old.len() >= replicas);
@@ -196,7 +201,7 @@ fn taken_back(
     let from = Size::read(&last.from, size);
     let resources = objects::resources::requirements(Context { size: Some(from), ..context });
     let is_one = made(&new, template.again) && made(&old, template.again);
-    (is_one && same_shape(&resources, wanted) && !same(&resources, wanted))
+    (is_one && can_resize(&resources, wanted) && !same_resources(&resources, wanted))
         .then_some(Template { resources, again: template.again })
 }
 

@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::apply::{Outcome, Resized};
 use crate::common::quantity::nanos;
 use crate::common::{METRICS_CORE, Owned};
-use crate::nanny::resize::{asked, is_alive, same};
-use crate::nanny::{Advice, Held, Nanny, Policy, Sight};
+use crate::nanny::resize::{is_active, same_resources, spec_resources};
+use crate::nanny::{Advice, Nanny, NannyInput, Policy, RecommendedSize};
 use crate::observe::{Observed, Pipeline};
 use crate::plan::Sizing;
 
@@ -50,8 +50,8 @@ impl Advisor {
     }
 
     /// The size to hold.
-    pub fn held(&self) -> Option<&Held> {
-        self.advice.held.as_ref()
+    pub fn recommended(&self) -> Option<&RecommendedSize> {
+        self.advice.recommended.as_ref()
     }
 
     /// When to look again at the latest.
@@ -60,23 +60,23 @@ impl Advisor {
     }
 }
 
-fn sight(spec: &MetricsPipelineSpec, observed: &Observed, now: Timestamp) -> Sight {
+fn sight(spec: &MetricsPipelineSpec, observed: &Observed, now: Timestamp) -> NannyInput {
     let count = match spec.nanny.scaling_mode {
         ScalingMode::NodeProportional => observed.nodes,
         ScalingMode::ContainerProportional => observed.containers,
     };
-    Sight {
+    NannyInput {
         population: count.and_then(|count| u64::try_from(count).ok()),
         usage: observed.usage,
-        present: observed.pods.iter().filter(|pod| is_alive(pod)).filter_map(memory).max(),
-        killed: observed.pods.iter().filter(|pod| is_alive(pod)).filter_map(killed).max(),
+        present: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(memory).max(),
+        killed: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(killed).max(),
         now,
     }
 }
 
 /// What the pod's container has.
 fn memory(pod: &Pod) -> Option<u64> {
-    let requests = asked(pod)?.requests.as_ref()?;
+    let requests = spec_resources(pod)?.requests.as_ref()?;
     u64::try_from(nanos(&requests.get("memory")?.0)? / 1_000_000_000).ok()
 }
 
@@ -93,9 +93,9 @@ fn killed(pod: &Pod) -> Option<Timestamp> {
         .max()
 }
 
-fn recorded(status: &NannyStatus, policy: &Policy) -> Option<Held> {
+fn recorded(status: &NannyStatus, policy: &Policy) -> Option<RecommendedSize> {
     let recommendation = status.recommendation.as_ref()?;
-    Some(Held {
+    Some(RecommendedSize {
         size: policy.read(&recommendation.requests),
         population: u64::try_from(recommendation.population).unwrap_or(0),
         reason: recommendation.reason.clone(),
@@ -111,23 +111,23 @@ pub fn status(
     resized: &Resized,
     now: Timestamp,
 ) -> Option<NannyStatus> {
-    let held = sizing.held.as_ref()?;
+    let recommended = sizing.recommended.as_ref()?;
     let recommendation = Recommendation {
-        requests: held.size.amounts(),
-        population: i64::try_from(held.population).unwrap_or(i64::MAX),
-        reason: held.reason.clone(),
+        requests: recommended.size.amounts(),
+        population: i64::try_from(recommended.population).unwrap_or(i64::MAX),
+        reason: recommended.reason.clone(),
     };
     let applied = before.and_then(|status| status.applied.clone());
     let applied = match change(before, sizing, outcome, resized) {
-        Some(Change { method: ResizeMethod::InPlace, .. }) if has(applied.as_ref(), held) => applied,
+        Some(Change { method: ResizeMethod::InPlace, .. }) if has(applied.as_ref(), recommended) => applied,
         Some(Change { method, from }) => Some(ResizeStatus {
             time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
             method,
             from: requests(from),
-            to: held.size.amounts(),
-            reason: held.reason.clone(),
+            to: recommended.size.amounts(),
+            reason: recommended.reason.clone(),
         }),
-        None if came_in_place(sizing, outcome) && has(applied.as_ref(), held) => {
+        None if came_in_place(sizing, outcome) && has(applied.as_ref(), recommended) => {
             applied.map(|applied| ResizeStatus { method: ResizeMethod::InPlace, ..applied })
         }
         None => applied,
@@ -136,15 +136,15 @@ pub fn status(
 }
 
 /// Whether that is what was last applied: a new pod from an old template is no new size.
-fn has(applied: Option<&ResizeStatus>, held: &Held) -> bool {
-    applied.is_some_and(|applied| applied.to == held.size.amounts())
+fn has(applied: Option<&ResizeStatus>, recommended: &RecommendedSize) -> bool {
+    applied.is_some_and(|applied| applied.to == recommended.size.amounts())
 }
 
 /// Whether pods have their size in place, although new ones were tried before: the template has another one, or was
 /// made again in vain.
 fn came_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
     let (Some(template), Some(wanted)) = (&sizing.template, &sizing.wanted) else { return false };
-    if same(template, wanted) {
+    if same_resources(template, wanted) {
         return sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
     }
     sizing.template_from.is_none()
@@ -167,12 +167,13 @@ pub fn change<'a>(
     outcome: &Outcome,
     resized: &'a Resized,
 ) -> Option<Change<'a>> {
-    let (wanted, held) = (sizing.wanted.as_ref()?, sizing.held.as_ref()?);
-    let is_news = sizing.instead.is_some() || !has(before.and_then(|status| status.applied.as_ref()), held);
+    let (wanted, recommended) = (sizing.wanted.as_ref()?, sizing.recommended.as_ref()?);
+    let is_news =
+        sizing.instead.is_some() || !has(before.and_then(|status| status.applied.as_ref()), recommended);
     if let (Some(from), Some(template)) = (&sizing.template_from, &sizing.template)
         && outcome.applied.contains(&Owned::Deployment)
     {
-        let is_change = is_news && !sizing.taken_back && same(template, wanted);
+        let is_change = is_news && !sizing.taken_back && same_resources(template, wanted);
         return is_change.then_some(Change { method: ResizeMethod::Rollout, from });
     }
     resized.from.first().map(|from| Change { method: ResizeMethod::InPlace, from })
@@ -180,8 +181,8 @@ pub fn change<'a>(
 
 /// What is told of a change.
 pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
-    let held = sizing.held.as_ref()?;
-    let (size, reason) = (held.size, &held.reason);
+    let recommended = sizing.recommended.as_ref()?;
+    let (size, reason) = (recommended.size, &recommended.reason);
     let before = requests(change.from);
     let of =
         |amount: &Option<Quantity>| amount.as_ref().map_or("none", |amount| amount.0.as_str()).to_owned();
@@ -197,8 +198,8 @@ pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
     Some(match (change.method, &sizing.instead) {
         (ResizeMethod::InPlace, _) => format!("{gets}, in place: {reason}."),
         (ResizeMethod::Rollout, None) => format!("{gets}, by new pods that are made anyway: {reason}."),
-        (ResizeMethod::Rollout, Some(obstacle)) => {
-            format!("{gets} ({reason}), by new pods, as that can't be had in place: {}.", obstacle.words())
+        (ResizeMethod::Rollout, Some(blocker)) => {
+            format!("{gets} ({reason}), by new pods, as that can't be had in place: {}.", blocker)
         }
     })
 }
@@ -206,7 +207,7 @@ pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
 /// What is told when new pods were made in vain.
 pub fn taken_back(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
     let is_taken_back = sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
-    let size = sizing.held.as_ref()?.size;
+    let size = sizing.recommended.as_ref()?.size;
     is_taken_back.then(|| {
         format!(
             "metrics-core has {size} in place after all, while the new pods could not be placed: their rollout is taken \

@@ -18,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::assess::diagnosis::kubelets::Failing;
 use crate::common::quantity::nanos;
-use crate::nanny::resize::{asked, is_alive};
+use crate::nanny::resize::{is_active, spec_resources};
 use crate::pki;
 use crate::plan::Sizing;
 
@@ -209,18 +209,18 @@ impl Telemetry {
 
     /// Shows what is recommended, and the most that any pod requests.
     pub fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
-        let Some(held) = &sizing.held else {
+        let Some(recommended) = &sizing.recommended else {
             self.size_cpu.clear();
             self.size_memory.clear();
             return;
         };
-        let recommended = (Some(held.size.cpu), i64::try_from(held.size.memory).ok());
+        let recommended = (Some(recommended.size.cpu), i64::try_from(recommended.size.memory).ok());
         let of = |pod: &Pod, key: &str, unit: i128| {
-            let amount = asked(pod)?.requests.as_ref()?.get(key)?;
+            let amount = spec_resources(pod)?.requests.as_ref()?.get(key)?;
             nanos(&amount.0).map(|amount| amount / unit)
         };
         let most = |key: &str, unit: i128| {
-            pods.iter().filter(|pod| is_alive(pod)).filter_map(|pod| of(pod, key, unit)).max()
+            pods.iter().filter(|pod| is_active(pod)).filter_map(|pod| of(pod, key, unit)).max()
         };
         let applied = (
             most("cpu", 1_000_000).and_then(|cpu| u64::try_from(cpu).ok()),

@@ -162,12 +162,12 @@ impl Reconciler {
                 || spec.certificates.front_proxy.mode != FrontProxyMode::Off
         });
         if !slow {
-            return Ok(decide(served, observed, &self.settings, self.advisor.held(), now)?);
+            return Ok(decide(served, observed, &self.settings, self.advisor.recommended(), now)?);
         }
         let (served, observed, settings) = (served.cloned(), observed.clone(), self.settings.clone());
-        let held = self.advisor.held().cloned();
+        let recommended = self.advisor.recommended().cloned();
         let decided = tokio::task::spawn_blocking(move || {
-            decide(served.as_ref(), &observed, &settings, held.as_ref(), now)
+            decide(served.as_ref(), &observed, &settings, recommended.as_ref(), now)
         });
         Ok(decided.await.map_err(|_| ReconcileError::Stopped)??)
     }
@@ -369,7 +369,7 @@ impl Reconciler {
         if outcome.wrote() {
             return Ok(None);
         }
-        let mut problems = plan.held.clone();
+        let mut problems = plan.blocked.clone();
         problems.extend(outcome.problems);
         let verdict = conditions::deleting(&plan.waiting, &problems, &self.settings.namespace);
         let status = status(pipeline, &[verdict], None, now);

@@ -70,7 +70,7 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
          port {port} is free: the scheduler says \"{says}\"."
     );
     let remedy = "For rollouts without that, add a node that takes it, or set hostNetwork to false.";
-    let order = rollout::order(true, pods, &evidence.observed.refusals, evidence.now);
+    let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
     Some(match (order, available) {
         (Order::OldFirst, 2..) => (
             Reason::Progressing,

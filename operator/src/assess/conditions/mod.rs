@@ -27,7 +27,6 @@ use crate::observe::{Observed, Pipeline, Symptoms};
 use crate::plan::Maintain;
 
 pub use ready::sum_up;
-pub(crate) use sized::actual;
 
 /// The `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +119,9 @@ impl Evidence<'_> {
     /// `WaitingForDependency`, which only follows from another problem.
     fn problem(&self, objects: &[Owned]) -> Option<&Problem> {
         let problems = || {
-            objects.iter().filter_map(|object| self.failed.get(object).or_else(|| self.plan.held.get(object)))
+            objects
+                .iter()
+                .filter_map(|object| self.failed.get(object).or_else(|| self.plan.blocked.get(object)))
         };
         problems()
             .find(|problem| problem.reason != Reason::WaitingForDependency)

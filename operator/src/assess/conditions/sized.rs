@@ -3,7 +3,7 @@
 use crds::{ConditionType, NannyMode, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::nanny::resize::{Obstacle, Standing, asked, grows, is_alive, standing};
+use crate::nanny::resize::{ResizeBlocker, ResizeState, actual_resources, grows, is_active, resize_state};
 
 /// `Ready` holds without it: the size says nothing about whether metrics are served.
 pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
@@ -18,34 +18,34 @@ fn condition(evidence: Evidence<'_>) -> Condition {
         let message = "spec.nanny.mode is Off: metrics-core has the resources of spec.metricsCore.resources.";
         return good(message.to_owned());
     }
-    let Some(held) = &evidence.plan.sizing.held else {
+    let Some(recommended) = &evidence.plan.sizing.recommended else {
         let message = "It is not known yet how many nodes (or containers, as spec.nanny.scalingMode asks) there are; \
                        until then metrics-core has the resources of spec.metricsCore.resources.";
         return Condition::new(of, ConditionStatus::Unknown, Reason::ClusterSizeUnknown, message);
     };
-    let size = held.size;
-    let why = &held.reason;
+    let size = recommended.size;
+    let why = &recommended.reason;
     let Some(wanted) = &evidence.plan.sizing.wanted else {
         return good(format!(
             "{size} are recommended ({why}). They are not applied, as spec.nanny.mode is {mode:?}."
         ));
     };
-    let refusals = &evidence.observed.refusals;
+    let rejections = &evidence.observed.resize_rejections;
     let mut underway = false;
-    for pod in evidence.observed.pods.iter().filter(|pod| is_alive(pod)) {
-        match standing(pod, wanted, refusals, evidence.now) {
-            Standing::Sized => {}
-            Standing::Unasked | Standing::Underway => underway = true,
-            Standing::Blocked { obstacle, patient } => {
+    for pod in evidence.observed.pods.iter().filter(|pod| is_active(pod)) {
+        match resize_state(pod, wanted, rejections, evidence.now) {
+            ResizeState::Complete => {}
+            ResizeState::NotRequested | ResizeState::InProgress => underway = true,
+            ResizeState::Blocked { blocker, waiting } => {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
-                let growing = actual(pod).is_none_or(|actual| grows(actual, wanted));
+                let growing = actual_resources(pod).is_none_or(|actual| grows(actual, wanted));
                 let instead = if evidence.spec.metrics_core.scheduling.host_network {
                     "New pods are made instead; DeploymentAvailable says whether an old one goes first, as with hostNetwork it may"
                 } else {
                     "New pods are made instead, and the old ones serve until those are ready"
                 };
                 let what = format!("Pod {name} is to have {size} ({why})");
-                return blocked(&obstacle, patient, growing, &what, instead);
+                return blocked(&blocker, waiting, growing, &what, instead);
             }
         }
     }
@@ -60,45 +60,36 @@ fn condition(evidence: Evidence<'_>) -> Condition {
     good(format!("metrics-core has {size} ({why})."))
 }
 
-/// What the container really has; what it was asked to have while the kubelet does not tell.
-pub(crate) fn actual(
-    pod: &k8s_openapi::api::core::v1::Pod,
-) -> Option<&k8s_openapi::api::core::v1::ResourceRequirements> {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let ours = statuses.into_iter().flatten().find(|status| status.name == crate::common::METRICS_CORE);
-    ours.and_then(|status| status.resources.as_ref()).or_else(|| asked(pod))
-}
-
-fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: &str) -> Condition {
+fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, instead: &str) -> Condition {
     let of = ConditionType::Sized;
     let bound = "To set a bound that fits, use spec.nanny.max";
-    match obstacle {
-        Obstacle::Shape => Condition::new(
+    match blocker {
+        ResizeBlocker::Immutable => Condition::new(
             of,
             ConditionStatus::True,
             Reason::Progressing,
-            format!("{what}, but {}: that takes new pods.", obstacle.words()),
+            format!("{what}, but {}: that takes new pods.", blocker),
         ),
-        Obstacle::Infeasible(says) if more => Condition::new(
+        ResizeBlocker::Infeasible(says) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeInfeasible,
             format!("{what}, but its node is too small: {says}. {instead}. {bound}, or add a larger node."),
         ),
-        Obstacle::Deferred(says) if more => Condition::new(
+        ResizeBlocker::Deferred(says) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeDeferred,
             format!(
                 "{what}, but its node has no room now: {says}. {} {bound}.",
-                if patient {
+                if waiting {
                     "It waits for a minute.".to_owned()
                 } else {
                     format!("{instead}, unless the room comes before that.")
                 }
             ),
         ),
-        Obstacle::Contested(says) => Condition::new(
+        ResizeBlocker::Conflict(says) => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResourcesConflict,
@@ -107,11 +98,11 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
                  Recommend or Off."
             ),
         ),
-        Obstacle::Refused(says) if more => Condition::new(
+        ResizeBlocker::Rejected(says) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeRejected,
-            if patient {
+            if waiting {
                 format!(
                     "{what}, but it can't be resized: {says}. Look at the ResourceQuotas and LimitRanges of the namespace."
                 )
@@ -119,13 +110,15 @@ fn blocked(obstacle: &Obstacle, patient: bool, more: bool, what: &str, instead: 
                 format!("{what}, but it can't be resized in place: {says}. {instead}.")
             },
         ),
-        Obstacle::Infeasible(says) | Obstacle::Deferred(says) | Obstacle::Refused(says) => Condition::new(
-            of,
-            ConditionStatus::True,
-            Reason::ResizeRejected,
-            format!(
-                "{what}, which is less than it has, but it can't shrink in place: {says}. The next rollout brings it."
-            ),
-        ),
+        ResizeBlocker::Infeasible(says) | ResizeBlocker::Deferred(says) | ResizeBlocker::Rejected(says) => {
+            Condition::new(
+                of,
+                ConditionStatus::True,
+                Reason::ResizeRejected,
+                format!(
+                    "{what}, which is less than it has, but it can't shrink in place: {says}. The next rollout brings it."
+                ),
+            )
+        }
     }
 }

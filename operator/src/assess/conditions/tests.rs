@@ -1,6 +1,5 @@
 use super::*;
-use crate::common::Problem;
-use crate::nanny::{Held, Size};
+use crate::nanny::{RecommendedSize, Size};
 use crate::observe::{Found, Served, Teller};
 use crate::plan::{Maintain, Sizing};
 use crate::settings::Settings;
@@ -11,7 +10,7 @@ fn now() -> Timestamp {
 }
 
 fn sizing() -> Sizing {
-    let held = Held {
+    let recommended = RecommendedSize {
         size: Size { cpu: 20, memory: 64 << 20 },
         population: 3,
         reason: "3 nodes".to_owned(),
@@ -19,7 +18,7 @@ fn sizing() -> Sizing {
     };
     let wanted = json!({ "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } });
     Sizing {
-        held: Some(held),
+        recommended: Some(recommended),
         wanted: Some(serde_json::from_value(wanted).expect("resources")),
         template: None,
         template_from: None,
@@ -36,7 +35,7 @@ fn plan() -> Maintain {
     Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
-        held: BTreeMap::new(),
+        blocked: BTreeMap::new(),
         certificates: Some(certificates),
         not_issued: None,
         sizing: sizing(),
@@ -301,7 +300,7 @@ fn somebody_elses_answers_are_not_ours() {
     let foreign = serde_json::from_value(foreign).expect("an object");
     observed.objects.insert(Owned::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
     let mut plan = plan();
-    plan.held.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
+    plan.blocked.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
     let conditions = evaluated(&observed, &plan, &BTreeMap::new());
     assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::Unknown, Reason::WaitingForDependency));
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ForeignAPIService));

@@ -82,7 +82,7 @@ fn asks(plan: &Maintain) -> bool {
 fn it_is_asked_and_what_waits_for_it_is_held() {
     let plan = planned(&empty());
     assert!(asks(&plan) && plan.certificates.is_none());
-    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::Progressing);
+    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::Progressing);
     let not_asked = with_context(|_| {}, |context| plan::maintain(context, &empty(), now()).expect("a plan"));
     assert!(!asks(&not_asked) && not_asked.not_issued.is_none());
 }
@@ -101,17 +101,17 @@ fn without_its_api_or_the_power_it_is_not_asked() {
     let mut observed = empty();
     observed.objects.insert(Owned::Certificate, Found::Unserved);
     let plan = planned(&observed);
-    let problem = &plan.held[&Owned::Certificate];
+    let problem = &plan.blocked[&Owned::Certificate];
     assert_eq!(problem.reason, Reason::CertManagerNotInstalled);
     assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
-    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
+    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
 
     let plan = with_context(ask, |context| {
         let settings = Settings { powers: Powers::default(), ..context.settings.clone() };
         let context = super::super::objects::Context { settings: &settings, ..context };
         plan::maintain(context, &empty(), now()).expect("a plan")
     });
-    let problem = &plan.held[&Owned::Certificate];
+    let problem = &plan.blocked[&Owned::Certificate];
     assert_eq!(problem.reason, Reason::PermissionMissing);
     assert!(problem.message.contains("--set certManager.enabled=true"), "{}", problem.message);
 }
@@ -182,7 +182,7 @@ fn a_ca_of_our_own_is_kept_until_something_is_issued() {
     }
     let plan = planned(&observed);
     assert!(plan.certificates.is_none() && plan.removals.is_empty(), "{:?}", plan.removals);
-    assert!(plan.held.contains_key(&Owned::CaSecret));
+    assert!(plan.blocked.contains_key(&Owned::CaSecret));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn an_issuer_that_tells_no_ca_is_named() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     observed.serving_source = ServingSource::Found(External { authorities: None, ..issued() });
-    let problem = &planned(&observed).held[&Owned::ServingSecret];
+    let problem = &planned(&observed).blocked[&Owned::ServingSecret];
     assert_eq!(problem.reason, Reason::CertificateUnreadable);
     assert!(problem.message.contains("Issuer company does not tell its CA"), "{}", problem.message);
 }
@@ -214,6 +214,6 @@ fn a_certificate_of_somebody_else_is_left_alone() {
     observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
     observed.serving_source = ServingSource::Found(issued());
     let plan = planned(&observed);
-    assert_eq!(plan.held[&Owned::Certificate].reason, Reason::ForeignObject);
+    assert_eq!(plan.blocked[&Owned::Certificate].reason, Reason::ForeignObject);
     assert!(!asks(&plan) && plan.certificates.is_none());
 }

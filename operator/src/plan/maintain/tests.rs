@@ -55,7 +55,7 @@ fn a_new_pipeline_gets_everything_but_the_registration() {
     let later = [Owned::API_SERVICES.as_slice(), &Owned::FRONT_PROXY, &on_request].concat();
     let expected: Vec<_> = Owned::ALL.into_iter().filter(|object| !later.contains(object)).collect();
     assert_eq!(objects(&plan), expected);
-    assert_eq!(plan.held[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
+    assert_eq!(plan.blocked[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
     assert!(plan.removals.is_empty());
     let deployments: Vec<_> =
         plan.desired.iter().filter(|desired| desired.object == Owned::Deployment).collect();
@@ -86,8 +86,8 @@ fn foreign_registrations_are_taken_together_or_not_at_all() {
     let plan = planned(|_| {}, &observed);
     assert!(!objects(&plan).iter().any(|object| Owned::API_SERVICES.contains(object)));
     for object in Owned::API_SERVICES {
-        assert_eq!(plan.held[&object].reason, Reason::ForeignAPIService);
-        assert!(plan.held[&object].message.contains("Service kube-system/metrics-server"));
+        assert_eq!(plan.blocked[&object].reason, Reason::ForeignAPIService);
+        assert!(plan.blocked[&object].message.contains("Service kube-system/metrics-server"));
     }
 
     let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
@@ -100,7 +100,7 @@ fn foreign_registrations_are_taken_together_or_not_at_all() {
     observed.ready_endpoints = Some(0);
     let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
     assert_eq!(
-        plan.held[&Owned::ApiServiceV1beta1].reason,
+        plan.blocked[&Owned::ApiServiceV1beta1].reason,
         Reason::WaitingForDependency,
         "no gap at a take-over"
     );
@@ -112,7 +112,7 @@ fn an_object_of_somebody_else_is_never_touched() {
     put(&mut observed, Owned::Service, &json!({ MANAGED_BY_LABEL: "Helm" }), &json!({}));
     let plan = planned(|_| {}, &observed);
     assert!(!objects(&plan).contains(&Owned::Service));
-    let problem = &plan.held[&Owned::Service];
+    let problem = &plan.blocked[&Owned::Service];
     assert_eq!(problem.reason, Reason::ForeignObject);
     assert!(problem.message.contains("managed by Helm"), "{}", problem.message);
     assert!(objects(&plan).contains(&Owned::Deployment), "the others go on");
@@ -126,7 +126,7 @@ fn a_secret_that_can_not_be_read_is_not_replaced() {
     let plan = planned(|_| {}, &observed);
     assert!(plan.certificates.is_none());
     assert!(!objects(&plan).iter().any(|object| matches!(object, Owned::CaSecret | Owned::ServingSecret)));
-    assert_eq!(plan.held[&Owned::ServingSecret].reason, Reason::PermissionMissing);
+    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::PermissionMissing);
 }
 
 #[test]
@@ -152,11 +152,11 @@ fn the_kubelets_ca_must_be_there_and_be_one() {
     let mut observed = empty();
     observed.kubelet_ca =
         KubeletCa::Missing { place: "ConfigMap ns/kube-root-ca.crt, key ca.crt".to_owned() };
-    let problem = &planned(|_| {}, &observed).held[&Owned::ConfigMap];
+    let problem = &planned(|_| {}, &observed).blocked[&Owned::ConfigMap];
     assert_eq!(problem.reason, Reason::KubeletCANotFound);
     assert!(problem.message.contains("root-ca-certificate-publisher"), "{}", problem.message);
     observed.kubelet_ca = KubeletCa::Found("nonsense".to_owned());
-    assert_eq!(planned(|_| {}, &observed).held[&Owned::ConfigMap].reason, Reason::CertificateUnreadable);
+    assert_eq!(planned(|_| {}, &observed).blocked[&Owned::ConfigMap].reason, Reason::CertificateUnreadable);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn deletion_goes_step_by_step_from_the_registration() {
     let why = Unreadable { forbidden: true, message: "no".to_owned() };
     observed.objects.insert(Owned::ApiServiceV1, Found::Unreadable(why));
     assert!(
-        matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Dismantle(plan) if plan.held.len() == 1)
+        matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Dismantle(plan) if plan.blocked.len() == 1)
     );
 }
 
@@ -249,7 +249,7 @@ fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
         },
     );
     for object in Owned::FRONT_PROXY {
-        let problem = &plan.held[&object];
+        let problem = &plan.blocked[&object];
         assert_eq!(problem.reason, Reason::PermissionMissing);
         assert!(problem.message.contains("--set frontProxy.enabled=true"), "{}", problem.message);
     }
@@ -330,5 +330,5 @@ fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not
     assert_eq!(removals, [(Owned::CollectorBinding, "u")]);
     let plan = bound(json!({}));
     assert!(plan.removals.is_empty());
-    assert_eq!(plan.held[&Owned::CollectorBinding].reason, Reason::ForeignObject);
+    assert_eq!(plan.blocked[&Owned::CollectorBinding].reason, Reason::ForeignObject);
 }

@@ -36,7 +36,7 @@ fn new(memory: &str, says: &str, seconds: i64) -> Pod {
 }
 
 fn with(host_network: bool, pods: &[Pod]) -> Order {
-    order(host_network, pods, &Refusals::new(), now())
+    order(host_network, pods, &ResizeRejections::new(), now())
 }
 
 #[test]
@@ -76,14 +76,14 @@ fn an_old_pod_stays_where_the_new_one_could_not_take_its_place() {
     assert_eq!(with(true, &[stuck, new("64Mi", PORT, 60)]), Order::OldFirst);
 
     let refused = |kind, memory: &str| {
-        let refusal = Refusal { wanted: resources(memory), message: String::new(), kind };
-        let refusals = Refusals::from([("old".to_owned(), refusal)]);
-        order(true, &[old("64Mi"), new("512Mi", PORT, 60)], &refusals, now())
+        let rejection = ResizeRejection { wanted: resources(memory), message: String::new(), kind };
+        let rejections = ResizeRejections::from([("old".to_owned(), rejection)]);
+        order(true, &[old("64Mi"), new("512Mi", PORT, 60)], &rejections, now())
     };
-    assert_eq!(refused(RefusalKind::Infeasible, "512Mi"), Order::NewFirst);
-    assert_eq!(refused(RefusalKind::Infeasible, "900Mi"), Order::OldFirst);
+    assert_eq!(refused(RejectionKind::Infeasible, "512Mi"), Order::NewFirst);
+    assert_eq!(refused(RejectionKind::Infeasible, "900Mi"), Order::OldFirst);
     // An older cluster does not know whether there is room: it is tried.
-    assert_eq!(refused(RefusalKind::NotInPlace, "512Mi"), Order::OldFirst);
+    assert_eq!(refused(RejectionKind::NotInPlace, "512Mi"), Order::OldFirst);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use super::super::objects::tests::with_context;
 use super::*;
 use crate::common::{MANAGED_BY, MANAGED_BY_LABEL, NANNY_FIELD_MANAGER};
-use crate::nanny::resize::{Refusal, RefusalKind};
+use crate::nanny::resize::{RejectionKind, ResizeRejection};
 use crate::observe::Found;
 use crds::{MetricsPipelineSpec, NannyStatus, ResizeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -178,27 +178,27 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
     let no_room = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z"))];
     let sizing = decided(64, no_room, |_| {}, None);
     assert_eq!(template(&sizing), 128);
-    assert!(matches!(sizing.instead, Some(Obstacle::Deferred(says)) if says.contains("no room")));
+    assert!(matches!(sizing.instead, Some(ResizeBlocker::Deferred(says)) if says.contains("no room")));
     assert_eq!(sizing.template_from, Some(resources(64)));
 
     let refuse = |kind| {
         move |observed: &mut Observed| {
-            let refusal = Refusal { wanted: resources(128), message: "404".to_owned(), kind };
-            observed.refusals.insert("old".to_owned(), refusal);
+            let refusal = ResizeRejection { wanted: resources(128), message: "404".to_owned(), kind };
+            observed.resize_rejections.insert("old".to_owned(), refusal);
         }
     };
     let old = || vec![pod("old", 64, Some(64), json!([]))];
-    let older_cluster = decided(64, old(), refuse(RefusalKind::NotInPlace), None);
+    let older_cluster = decided(64, old(), refuse(RejectionKind::NotInPlace), None);
     assert_eq!(
         (template(&older_cluster), older_cluster.instead),
-        (128, Some(Obstacle::Refused("404".to_owned())))
+        (128, Some(ResizeBlocker::Rejected("404".to_owned())))
     );
     // New pods would be refused as well.
-    let quota = decided(64, old(), refuse(RefusalKind::NotAtAll), None);
+    let quota = decided(64, old(), refuse(RejectionKind::Forbidden), None);
     assert_eq!((template(&quota), quota.instead), (64, None));
     // Once the template has it, that is no news.
     let underway = |observed: &mut Observed| {
-        refuse(RefusalKind::NotInPlace)(observed);
+        refuse(RejectionKind::NotInPlace)(observed);
         let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
         found.data["status"]["replicas"] = json!(2);
     };
@@ -258,7 +258,7 @@ fn pods_are_made_again_when_the_template_has_the_size_already() {
     let stuck =
         |mark: fn(Pod) -> Pod| vec![mark(pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z")))];
     let (sizing, marked) = decided_for((128, false), stuck(|pod| pod), |_| {}, None);
-    assert!(marked && matches!(sizing.instead, Some(Obstacle::Deferred(_))));
+    assert!(marked && matches!(sizing.instead, Some(ResizeBlocker::Deferred(_))));
     assert_eq!((template(&sizing), sizing.template_from), (128, Some(resources(64))));
     // The next time the mark goes.
     assert!(!decided_for((128, true), stuck(again), |_| {}, None).1);
@@ -276,8 +276,8 @@ fn pods_are_made_again_when_the_template_has_the_size_already() {
         assert_eq!((marked, sizing.template_from), (true, None), "{underway}");
     }
     // A pod that waits patiently is no reason, and in an ordinary rollout the mark is what it was.
-    let patient = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:09:30Z"))];
-    assert!(!decided_for((128, false), patient, |_| {}, None).1);
+    let waiting = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:09:30Z"))];
+    assert!(!decided_for((128, false), waiting, |_| {}, None).1);
     assert!(decided_for((64, true), vec![again(pod("old", 128, Some(128), json!([])))], |_| {}, None).1);
 }
 

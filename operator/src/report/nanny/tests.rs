@@ -1,6 +1,8 @@
 use super::*;
+use crate::common::Owned;
 use crate::nanny::Size;
-use crate::nanny::resize::Obstacle;
+use crate::nanny::resize::ResizeBlocker;
+use crate::plan::Sizing;
 use serde_json::json;
 
 fn resources(memory: &str) -> ResourceRequirements {
@@ -11,15 +13,15 @@ fn resources(memory: &str) -> ResourceRequirements {
 }
 
 /// 128Mi is wanted and the template is to have `template`, which had `from`.
-fn sizing(template: &str, from: Option<&str>, instead: Option<Obstacle>) -> Sizing {
-    let held = Held {
+fn sizing(template: &str, from: Option<&str>, instead: Option<ResizeBlocker>) -> Sizing {
+    let recommended = RecommendedSize {
         size: Size { cpu: 20, memory: 128 << 20 },
         population: 21,
         reason: "21 nodes instead of 1".to_owned(),
         changed: None,
     };
     Sizing {
-        held: Some(held),
+        recommended: Some(recommended),
         wanted: Some(resources("128Mi")),
         template: Some(resources(template)),
         template_from: from.map(resources),
@@ -79,13 +81,13 @@ fn a_resize_in_place_is_told_once() {
 #[test]
 fn new_pods_for_the_sizes_sake_are_told_with_the_reason_and_others_are_not() {
     let asked = before(ResizeMethod::InPlace, "128Mi");
-    let says = "the kubelet says \"no room\"".to_owned();
-    let forced = sizing("128Mi", Some("64Mi"), Some(Obstacle::Deferred(says)));
+    let says = "the kubelet reports \"no room\"".to_owned();
+    let forced = sizing("128Mi", Some("64Mi"), Some(ResizeBlocker::Deferred(says)));
     let none = Resized::default();
     assert_eq!(method_after(Some(&asked), &forced, &applied(), &none), Some((ResizeMethod::Rollout, true)));
     let told = change(Some(&asked), &forced, &applied(), &none).and_then(|change| words(change, &forced));
     let told = told.expect("a note");
-    assert!(told.contains("by new pods") && told.contains("the kubelet says \"no room\""), "{told}");
+    assert!(told.contains("by new pods") && told.contains("the kubelet reports \"no room\""), "{told}");
     // A rollout for another reason takes along what the pods have already.
     let along = sizing("128Mi", Some("64Mi"), None);
     assert!(change(Some(&asked), &along, &applied(), &none).is_none());
@@ -96,10 +98,10 @@ fn new_pods_for_the_sizes_sake_are_told_with_the_reason_and_others_are_not() {
 
 #[test]
 fn another_set_of_limits_is_no_other_size() {
-    let shape = sizing("128Mi", Some("128Mi"), Some(Obstacle::Shape));
+    let shape = sizing("128Mi", Some("128Mi"), Some(ResizeBlocker::Immutable));
     let told = change(None, &shape, &applied(), &Resized::default()).and_then(|change| words(change, &shape));
     let note = "metrics-core gets 20m CPU and 128Mi memory (21 nodes instead of 1), by new pods, as that can't be had in \
-                place: its QoS class or its set of limits changes, which a pod keeps for its life.";
+                place: its QoS class or its set of limits would change, and both are immutable for a running pod.";
     assert_eq!(told.as_deref(), Some(note));
 }
 

@@ -52,7 +52,7 @@ fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) ->
     let plan = Maintain {
         desired: Vec::new(),
         removals: Vec::new(),
-        held: BTreeMap::new(),
+        blocked: BTreeMap::new(),
         certificates: None,
         front_proxy: None,
         csr_approval: None,

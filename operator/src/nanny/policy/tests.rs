@@ -1,6 +1,6 @@
 use super::super::measured::{Learned, Population, cpu_step, memory_step};
 use super::*;
-use crate::nanny::{Nanny, Sight};
+use crate::nanny::{Nanny, NannyInput};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -120,9 +120,9 @@ proptest! {
         prop_assert!(large.cpu <= MAX_CPU && large.memory <= MAX_MEMORY, "{large}");
         // The nanny begins with it, and Kubernetes can read what is written of it.
         let now = Timestamp::UNIX_EPOCH;
-        let sight = Sight { population: Some(number), usage: None, present: None, killed: None, now };
-        let held = Nanny::default().step(policy, None, &sight).held.expect("a size").size;
-        prop_assert_eq!(held, small);
-        prop_assert_eq!(policy.read(&held.amounts()), held);
+        let sight = NannyInput { population: Some(number), usage: None, present: None, killed: None, now };
+        let recommended = Nanny::default().step(policy, None, &sight).recommended.expect("a size").size;
+        prop_assert_eq!(recommended, small);
+        prop_assert_eq!(policy.read(&recommended.amounts()), recommended);
     }
 }

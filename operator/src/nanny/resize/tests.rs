@@ -24,19 +24,19 @@ fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
 }
 
-fn of(pod: &Pod, wanted: &ResourceRequirements) -> Standing {
-    standing(pod, wanted, &Refusals::new(), now())
+fn of(pod: &Pod, wanted: &ResourceRequirements) -> ResizeState {
+    resize_state(pod, wanted, &ResizeRejections::new(), now())
 }
 
 #[test]
 fn a_pod_goes_from_unasked_to_sized() {
     let (small, large) = (resources("20m", "64Mi"), resources("0.04", "131072Ki"));
     let same = resources("40m", "128Mi");
-    assert_eq!(of(&pod(&small, &small, json!([])), &large), Standing::Unasked);
+    assert_eq!(of(&pod(&small, &small, json!([])), &large), ResizeState::NotRequested);
     let progress = json!([{ "type": "PodResizeInProgress", "status": "True" }]);
-    assert_eq!(of(&pod(&same, &small, progress), &large), Standing::Underway);
-    assert_eq!(of(&pod(&same, &small, json!([])), &large), Standing::Underway);
-    assert_eq!(of(&pod(&same, &same, json!([])), &large), Standing::Sized);
+    assert_eq!(of(&pod(&same, &small, progress), &large), ResizeState::InProgress);
+    assert_eq!(of(&pod(&same, &small, json!([])), &large), ResizeState::InProgress);
+    assert_eq!(of(&pod(&same, &same, json!([])), &large), ResizeState::Complete);
 }
 
 #[test]
@@ -47,19 +47,25 @@ fn what_the_kubelet_says_is_told_and_waited_for() {
             "lastTransitionTime": since }])
     };
     let blocked = |conditions| match of(&pod(&large, &small, conditions), &large) {
-        Standing::Blocked { obstacle, patient } => (obstacle, patient),
+        ResizeState::Blocked { blocker, waiting } => (blocker, waiting),
         other => panic!("{other:?}"),
     };
-    let words = || "the kubelet says \"no room\"".to_owned();
+    let words = || "the kubelet reports \"no room\"".to_owned();
     assert_eq!(
         blocked(pending("Infeasible", "2026-01-01T00:09:59Z")),
-        (Obstacle::Infeasible(words()), false)
+        (ResizeBlocker::Infeasible(words()), false)
     );
-    assert_eq!(blocked(pending("Deferred", "2026-01-01T00:09:30Z")), (Obstacle::Deferred(words()), true));
-    assert_eq!(blocked(pending("Deferred", "2026-01-01T00:08:00Z")), (Obstacle::Deferred(words()), false));
+    assert_eq!(
+        blocked(pending("Deferred", "2026-01-01T00:09:30Z")),
+        (ResizeBlocker::Deferred(words()), true)
+    );
+    assert_eq!(
+        blocked(pending("Deferred", "2026-01-01T00:08:00Z")),
+        (ResizeBlocker::Deferred(words()), false)
+    );
     let error = json!([{ "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "no room",
         "lastTransitionTime": "2026-01-01T00:09:30Z" }]);
-    assert_eq!(blocked(error), (Obstacle::Refused(words()), true));
+    assert_eq!(blocked(error), (ResizeBlocker::Rejected(words()), true));
 }
 
 #[test]
@@ -73,19 +79,26 @@ fn what_the_kubelet_said_of_an_earlier_size_is_not_taken_for_an_answer() {
             pod.metadata.generation = Some(3);
             of(&pod, &large)
         };
-        assert_eq!(of_generation(2), Standing::Underway, "{reason}");
-        assert!(matches!(of_generation(3), Standing::Blocked { .. }), "{reason}");
+        assert_eq!(of_generation(2), ResizeState::InProgress, "{reason}");
+        assert!(matches!(of_generation(3), ResizeState::Blocked { .. }), "{reason}");
     }
 }
 
 #[test]
 fn what_was_refused_is_not_asked_for_again_until_something_else_is_wanted() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
-    let refusal = Refusal { wanted: large.clone(), message: "quota".to_owned(), kind: RefusalKind::NotAtAll };
-    let refusals = Refusals::from([("u".to_owned(), refusal)]);
+    let refusal = ResizeRejection {
+        wanted: large.clone(),
+        message: "quota".to_owned(),
+        kind: RejectionKind::Forbidden,
+    };
+    let refusals = ResizeRejections::from([("u".to_owned(), refusal)]);
     let pod = pod(&small, &small, json!([]));
-    assert!(matches!(standing(&pod, &large, &refusals, now()), Standing::Blocked { patient: true, .. }));
-    assert_eq!(standing(&pod, &resources("40m", "100Mi"), &refusals, now()), Standing::Unasked);
+    assert!(matches!(
+        resize_state(&pod, &large, &refusals, now()),
+        ResizeState::Blocked { waiting: true, .. }
+    ));
+    assert_eq!(resize_state(&pod, &resources("40m", "100Mi"), &refusals, now()), ResizeState::NotRequested);
 }
 
 #[test]
@@ -97,10 +110,10 @@ fn the_qos_class_and_the_set_of_limits_are_fixed() {
     let wider: ResourceRequirements = serde_json::from_value(json!({
         "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "cpu": "1", "memory": "64Mi" } }))
     .expect("resources");
-    assert!(same_shape(&burstable, &resources("1", "1Gi")));
-    assert!(!same_shape(&burstable, &guaranteed) && !same_shape(&guaranteed, &wider));
+    assert!(can_resize(&burstable, &resources("1", "1Gi")));
+    assert!(!can_resize(&burstable, &guaranteed) && !can_resize(&guaranteed, &wider));
     let standing = of(&pod(&burstable, &burstable, json!([])), &guaranteed);
-    assert_eq!(standing, Standing::Blocked { obstacle: Obstacle::Shape, patient: false });
+    assert_eq!(standing, ResizeState::Blocked { blocker: ResizeBlocker::Immutable, waiting: false });
 }
 
 #[test]
@@ -113,14 +126,14 @@ fn what_admission_adds_is_not_ours() {
         .expect("resources")
     };
     let (small, large) = (with("20m", "64Mi", "1"), with("40m", "128Mi", "1"));
-    assert_eq!(of(&pod(&small, &small, json!([])), &resources("40m", "128Mi")), Standing::Unasked);
-    assert_eq!(of(&pod(&large, &small, json!([])), &resources("40m", "128Mi")), Standing::Underway);
-    assert_eq!(of(&pod(&large, &large, json!([])), &resources("40m", "128Mi")), Standing::Sized);
+    assert_eq!(of(&pod(&small, &small, json!([])), &resources("40m", "128Mi")), ResizeState::NotRequested);
+    assert_eq!(of(&pod(&large, &small, json!([])), &resources("40m", "128Mi")), ResizeState::InProgress);
+    assert_eq!(of(&pod(&large, &large, json!([])), &resources("40m", "128Mi")), ResizeState::Complete);
     // But a pod whose limits equal its requests can't get others that do not.
     let mut guaranteed = resources("20m", "64Mi");
     guaranteed.limits.clone_from(&guaranteed.requests);
     let blocked = of(&pod(&guaranteed, &guaranteed, json!([])), &resources("40m", "128Mi"));
-    assert!(matches!(blocked, Standing::Blocked { obstacle: Obstacle::Shape, .. }), "{blocked:?}");
+    assert!(matches!(blocked, ResizeState::Blocked { blocker: ResizeBlocker::Immutable, .. }), "{blocked:?}");
 }
 
 #[test]
@@ -134,10 +147,10 @@ fn growth_is_told_from_shrinking() {
 fn only_living_pods_of_the_deployment_count() {
     let resources = resources("20m", "64Mi");
     let mut pod = pod(&resources, &resources, json!([]));
-    assert!(is_alive(&pod));
+    assert!(is_active(&pod));
     pod.status.as_mut().expect("a status").phase = Some("Failed".to_owned());
-    assert!(!is_alive(&pod));
+    assert!(!is_active(&pod));
     pod.status.as_mut().expect("a status").phase = None;
     pod.metadata.owner_references = None;
-    assert!(!is_alive(&pod), "somebody's debug pod");
+    assert!(!is_active(&pod), "somebody's debug pod");
 }

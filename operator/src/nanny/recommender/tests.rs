@@ -28,17 +28,17 @@ fn seed(estimator: Estimator) -> impl FnOnce(&mut MetricsPipelineSpec) {
     }
 }
 
-fn sight(nodes: u64, second: i64) -> Sight {
-    Sight { population: Some(nodes), usage: None, present: None, killed: None, now: at(second) }
+fn sight(nodes: u64, second: i64) -> NannyInput {
+    NannyInput { population: Some(nodes), usage: None, present: None, killed: None, now: at(second) }
 }
 
-fn using(nodes: u64, mebi: u64, second: i64) -> Sight {
+fn using(nodes: u64, mebi: u64, second: i64) -> NannyInput {
     let usage = Usage { cpu: 1_000_000, memory: mebi << 20, sampled: at(second) };
-    Sight { usage: Some(usage), ..sight(nodes, second) }
+    NannyInput { usage: Some(usage), ..sight(nodes, second) }
 }
 
 fn mebi(advice: &Advice) -> u64 {
-    advice.held.as_ref().expect("a size").size.memory >> 20
+    advice.recommended.as_ref().expect("a size").size.memory >> 20
 }
 
 /// Steps once a second; how often the size changed, and the last advice.
@@ -46,14 +46,14 @@ fn run(
     nanny: &mut Nanny,
     policy: Policy,
     seconds: std::ops::Range<i64>,
-    sight: impl Fn(i64) -> Sight,
+    sight: impl Fn(i64) -> NannyInput,
 ) -> (usize, Advice) {
     let mut changes = 0;
-    let mut last = nanny.held.as_ref().map(|held| held.size);
+    let mut last = nanny.recommended.as_ref().map(|recommended| recommended.size);
     let mut advice = Advice::default();
     for second in seconds {
         advice = nanny.step(policy, None, &sight(second));
-        let size = advice.held.as_ref().map(|held| held.size);
+        let size = advice.recommended.as_ref().map(|recommended| recommended.size);
         changes += usize::from(last.is_some() && size != last);
         last = size;
     }
@@ -63,24 +63,24 @@ fn run(
 #[test]
 fn it_starts_with_the_estimate_or_with_what_the_spec_names() {
     let mut nanny = Nanny::default();
-    let unknown = Sight { population: None, ..sight(0, 0) };
-    assert_eq!(nanny.step(policy(|_| {}), None, &unknown).held, None);
-    let held = nanny.step(policy(|_| {}), None, &sight(3, 1)).held.expect("a size");
-    assert_eq!(held.size, Size { cpu: 20, memory: 64 << 20 });
+    let unknown = NannyInput { population: None, ..sight(0, 0) };
+    assert_eq!(nanny.step(policy(|_| {}), None, &unknown).recommended, None);
+    let recommended = nanny.step(policy(|_| {}), None, &sight(3, 1)).recommended.expect("a size");
+    assert_eq!(recommended.size, Size { cpu: 20, memory: 64 << 20 });
     let named = policy(|spec| {
         spec.metrics_core.resources = Resources { requests: Some(amounts("100m", "200Mi")), limits: None };
     });
-    let held = Nanny::default().step(named, None, &unknown).held.expect("a size");
-    assert_eq!(held.size, Size { cpu: 100, memory: 200 << 20 });
+    let recommended = Nanny::default().step(named, None, &unknown).recommended.expect("a size");
+    assert_eq!(recommended.size, Size { cpu: 100, memory: 200 << 20 });
     let bounded = policy(|spec| spec.nanny.max = Some(amounts("10m", "32Mi")));
-    let held = Nanny::default().step(bounded, None, &sight(3, 1)).held.expect("a size");
-    assert_eq!(held.size, Size { cpu: 10, memory: 32 << 20 });
+    let recommended = Nanny::default().step(bounded, None, &sight(3, 1)).recommended.expect("a size");
+    assert_eq!(recommended.size, Size { cpu: 10, memory: 32 << 20 });
 }
 
 #[test]
 fn containers_that_are_there_already_keep_their_memory_at_first() {
     let mut nanny = Nanny::default();
-    let present = |second| Sight { present: Some(500 << 20), ..using(3, 100, second) };
+    let present = |second| NannyInput { present: Some(500 << 20), ..using(3, 100, second) };
     assert_eq!(mebi(&nanny.step(policy(|_| {}), None, &present(0))), 500);
     let (changes, advice) = run(&mut nanny, policy(|_| {}), 1..900, present);
     assert_eq!(changes, 1);
@@ -154,7 +154,7 @@ fn unknown_population_keeps_the_size() {
     let mut nanny = Nanny::default();
     let (_, before) = run(&mut nanny, policy, 0..10, |second| sight(500, second));
     let (changes, after) =
-        run(&mut nanny, policy, 10..5000, |second| Sight { population: None, ..using(0, 10, second) });
+        run(&mut nanny, policy, 10..5000, |second| NannyInput { population: None, ..using(0, 10, second) });
     assert_eq!((changes, mebi(&before)), (0, mebi(&after)));
 }
 
@@ -166,14 +166,16 @@ fn memory_that_runs_out_is_answered_at_once() {
     let advice = nanny.step(policy, None, &using(5, 60, 10));
     assert!(mebi(&advice) >= 75, "{}", mebi(&advice));
     // Killed before a sample told of it.
-    let killed = Sight { killed: Some(at(20)), ..using(5, 20, 21) };
+    let killed = NannyInput { killed: Some(at(20)), ..using(5, 20, 21) };
     let before = mebi(&advice);
     let advice = nanny.step(policy, None, &killed);
     assert!(mebi(&advice) >= before * 3 / 2, "{before} {}", mebi(&advice));
-    assert_eq!(advice.held.as_ref().expect("a size").reason, "its memory ran out");
+    assert_eq!(advice.recommended.as_ref().expect("a size").reason, "its memory ran out");
     // Once for each kill, and nothing is taken away while that container is there.
-    let (changes, _) =
-        run(&mut nanny, policy, 22..5000, |second| Sight { killed: Some(at(20)), ..using(5, 20, second) });
+    let (changes, _) = run(&mut nanny, policy, 22..5000, |second| NannyInput {
+        killed: Some(at(20)),
+        ..using(5, 20, second)
+    });
     assert_eq!(changes, 0);
 }
 
@@ -196,19 +198,19 @@ fn a_number_of_nodes_is_not_taken_for_one_of_containers() {
     let by_nodes = policy(|_| {});
     let (_, before) = run(&mut nanny, by_nodes, 0..600, |second| using(1000, 72, second));
     let by_containers = policy(|spec| spec.nanny.scaling_mode = ScalingMode::ContainerProportional);
-    let unknown = Sight { population: None, ..using(0, 72, 600) };
-    assert_eq!(nanny.step(by_containers, None, &unknown).held, before.held, "not counted yet");
+    let unknown = NannyInput { population: None, ..using(0, 72, 600) };
+    assert_eq!(nanny.step(by_containers, None, &unknown).recommended, before.recommended, "not counted yet");
     let advice = nanny.step(by_containers, None, &using(60_000, 72, 601));
     assert!(mebi(&advice) < mebi(&before) * 3 / 2, "{before:?} {advice:?}");
     let (changes, after) = run(&mut nanny, by_containers, 602..3000, |second| using(60_000, 72, second));
     assert!(changes <= 1 && mebi(&after) >= 90, "{changes} {after:?}");
-    assert!(after.held.is_some_and(|held| !held.reason.contains("instead of 1000")));
+    assert!(after.recommended.is_some_and(|recommended| !recommended.reason.contains("instead of 1000")));
 }
 
 #[test]
 fn a_restart_resumes_with_what_status_tells() {
     let policy = policy(|_| {});
-    let recorded = Held {
+    let recorded = RecommendedSize {
         size: Size { cpu: 50, memory: 500 << 20 },
         population: 3000,
         reason: "3000 nodes".to_owned(),
@@ -216,7 +218,7 @@ fn a_restart_resumes_with_what_status_tells() {
     };
     let mut nanny = Nanny::default();
     let advice = nanny.step(policy, Some(recorded.clone()), &using(3000, 200, 0));
-    assert_eq!(advice.held, Some(recorded));
+    assert_eq!(advice.recommended, Some(recorded));
 }
 
 proptest! {
@@ -238,7 +240,7 @@ proptest! {
         for (nodes, mebi, pause, is_known) in looks {
             second += pause;
             let sight = if is_known { using(nodes, mebi, second) } else { sight(nodes, second) };
-            let size = nanny.step(policy, None, &sight).held.expect("a size").size;
+            let size = nanny.step(policy, None, &sight).recommended.expect("a size").size;
             prop_assert_eq!(size, size.within(policy.least, policy.most));
             if let Some(before) = before && size.memory < before.memory {
                 prop_assert!(is_known && size.memory >= (mebi << 20) * 5 / 4);

@@ -1,4 +1,4 @@
-//! The size that is held, and when it changes: not for a node that comes and goes, once for a burst, at once when
+//! The size that is recommended, and when it changes: not for a node that comes and goes, once for a burst, at once when
 //! memory is about to run out, and down only after a long while.
 
 use std::cmp::Ordering;
@@ -17,7 +17,7 @@ const PATIENCE: i32 = 6;
 
 /// What is known at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight {
+pub struct NannyInput {
     /// How many nodes or containers there are.
     pub population: Option<u64>,
     /// What the replicas use.
@@ -30,9 +30,9 @@ pub struct Sight {
     pub now: Timestamp,
 }
 
-/// The size that is held, and what it was decided on.
+/// The size that is recommended, and what it was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct RecommendedSize {
     /// The size.
     pub size: Size,
     /// How many nodes or containers there were.
@@ -47,7 +47,7 @@ pub struct Held {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Advice {
     /// The size; `None` while nothing is known.
-    pub held: Option<Held>,
+    pub recommended: Option<RecommendedSize>,
     /// When to look again at the latest.
     pub next: Option<Timestamp>,
 }
@@ -56,12 +56,12 @@ pub struct Advice {
 #[derive(Clone, Debug, Default)]
 pub struct Nanny {
     policy: Option<Policy>,
-    held: Option<Held>,
+    recommended: Option<RecommendedSize>,
     /// What was counted when the size was decided on: a number of nodes tells nothing of containers.
-    held_counts: Option<ScalingMode>,
+    recommended_for: Option<ScalingMode>,
     learned: Learned,
-    cpu: Wish,
-    memory: Wish,
+    cpu: ScaleTarget,
+    memory: ScaleTarget,
     /// The number of nodes or containers, and since when: while it changes, a burst goes on.
     counted: Option<(u64, Timestamp)>,
     /// The policy was changed by the user, who wants to see it act.
@@ -72,7 +72,7 @@ pub struct Nanny {
 
 /// What one resource should become, and for how long it should.
 #[derive(Clone, Debug, Default)]
-struct Wish {
+struct ScaleTarget {
     target: u64,
     direction: Option<Direction>,
     /// Since when it points there.
@@ -89,10 +89,10 @@ enum Direction {
     Down,
 }
 
-impl Wish {
+impl ScaleTarget {
     /// Takes what is wanted now.
-    fn see(&mut self, held: u64, target: u64, now: Timestamp) {
-        let direction = match target.cmp(&held) {
+    fn see(&mut self, recommended: u64, target: u64, now: Timestamp) {
+        let direction = match target.cmp(&recommended) {
             Ordering::Equal => None,
             Ordering::Greater => Some(Direction::Up),
             Ordering::Less => Some(Direction::Down),
@@ -146,11 +146,11 @@ impl Wish {
 
 impl Nanny {
     /// Looks, and says which size is right now. `recorded` is what status says was recommended before this process
-    /// began; it is used when nothing is held yet.
-    pub fn step(&mut self, policy: Policy, recorded: Option<Held>, sight: &Sight) -> Advice {
+    /// began; it is used when nothing is recommended yet.
+    pub fn step(&mut self, policy: Policy, recorded: Option<RecommendedSize>, sight: &NannyInput) -> Advice {
         if self.policy.is_some_and(|before| before != policy) {
             self.at_once = true;
-            (self.cpu, self.memory) = (Wish::default(), Wish::default());
+            (self.cpu, self.memory) = (ScaleTarget::default(), ScaleTarget::default());
             if self.policy.is_some_and(|before| before.counts != policy.counts) {
                 (self.learned, self.counted) = (Learned::default(), None);
             }
@@ -160,25 +160,25 @@ impl Nanny {
         if let Some(population) = population {
             self.learned.look(population, sight.usage, sight.now);
         }
-        if self.held.is_none() {
-            self.held = recorded.or_else(|| first(policy, &self.learned, population, sight));
-            self.held_counts = Some(policy.counts);
+        if self.recommended.is_none() {
+            self.recommended = recorded.or_else(|| first(policy, &self.learned, population, sight));
+            self.recommended_for = Some(policy.counts);
         }
         let next = self.advance(policy, population, sight);
-        Advice { held: self.held.clone(), next }
+        Advice { recommended: self.recommended.clone(), next }
     }
 
     fn advance(
         &mut self,
         policy: Policy,
         population: Option<Population>,
-        sight: &Sight,
+        sight: &NannyInput,
     ) -> Option<Timestamp> {
-        let held = self.held.clone()?;
+        let recommended = self.recommended.clone()?;
         let now = sight.now;
-        let target = self.target(policy, &held, population, sight);
-        self.cpu.see(held.size.cpu, target.cpu, now);
-        self.memory.see(held.size.memory, target.memory, now);
+        let target = self.target(policy, &recommended, population, sight);
+        self.cpu.see(recommended.size.cpu, target.cpu, now);
+        self.memory.see(recommended.size.memory, target.memory, now);
         let quiet = match (self.counted, sight.population) {
             (Some((before, since)), Some(number)) if before == number => since,
             (_, Some(number)) => {
@@ -187,9 +187,10 @@ impl Nanny {
             }
             (_, None) => Timestamp::MIN,
         };
-        let is_urgent = target.memory > held.size.memory && is_urgent(&held, sight, self.killed);
-        let is_due = |wish: &Wish| {
-            let due = wish.due(&policy, held.changed, quiet);
+        let is_urgent =
+            target.memory > recommended.size.memory && is_urgent(&recommended, sight, self.killed);
+        let is_due = |wish: &ScaleTarget| {
+            let due = wish.due(&policy, recommended.changed, quiet);
             due.is_some_and(|due| {
                 due <= now || self.at_once || (is_urgent && wish.direction == Some(Direction::Up))
             })
@@ -200,48 +201,58 @@ impl Nanny {
         let waits = together && self.cpu.direction == Some(Direction::Down) && !(cpu && memory);
         if waits || !(cpu || memory) {
             self.at_once = false;
-            let due = [&self.cpu, &self.memory].map(|wish| wish.due(&policy, held.changed, quiet));
+            let due = [&self.cpu, &self.memory].map(|wish| wish.due(&policy, recommended.changed, quiet));
             let due = due.into_iter().flatten();
             return if waits { due.max() } else { due.min() };
         }
-        let take = |wish: &mut Wish, due: bool, held: u64| {
-            if wish.direction.is_some() && (due || together) { wish.settled(&policy, now) } else { held }
+        let take = |wish: &mut ScaleTarget, due: bool, recommended: u64| {
+            if wish.direction.is_some() && (due || together) {
+                wish.settled(&policy, now)
+            } else {
+                recommended
+            }
         };
         let size = Size {
-            cpu: take(&mut self.cpu, cpu, held.size.cpu),
-            memory: take(&mut self.memory, memory, held.size.memory),
+            cpu: take(&mut self.cpu, cpu, recommended.size.cpu),
+            memory: take(&mut self.memory, memory, recommended.size.memory),
         };
         if sight.killed.is_some() {
             self.killed = sight.killed;
         }
-        let number = population.map_or(held.population, Population::number);
+        let number = population.map_or(recommended.population, Population::number);
         let reason = if std::mem::take(&mut self.at_once) {
             "spec.nanny was changed".to_owned()
-        } else if self.held_counts != Some(policy.counts) {
+        } else if self.recommended_for != Some(policy.counts) {
             counted(policy, number).words(number)
         } else {
-            reason(policy, &held, size, number, sight)
+            reason(policy, &recommended, size, number, sight)
         };
-        self.held = Some(Held { size, population: number, reason, changed: Some(now) });
-        self.held_counts = Some(policy.counts);
-        (self.cpu, self.memory) = (Wish::default(), Wish::default());
+        self.recommended = Some(RecommendedSize { size, population: number, reason, changed: Some(now) });
+        self.recommended_for = Some(policy.counts);
+        (self.cpu, self.memory) = (ScaleTarget::default(), ScaleTarget::default());
         None
     }
 
     /// What the size should be now; what is not known, or near enough, stays as it is.
-    fn target(&self, policy: Policy, held: &Held, population: Option<Population>, sight: &Sight) -> Size {
-        let held_size = held.size;
+    fn target(
+        &self,
+        policy: Policy,
+        recommended: &RecommendedSize,
+        population: Option<Population>,
+        sight: &NannyInput,
+    ) -> Size {
+        let current = recommended.size;
         let mut target = match (population, policy.rule) {
-            (None, _) => held_size,
+            (None, _) => current,
             (Some(population), Rule::Measured) => {
-                let is_alike = self.held_counts == Some(policy.counts);
-                let recorded = is_alike.then_some((held_size, held.population));
+                let is_alike = self.recommended_for == Some(policy.counts);
+                let recorded = is_alike.then_some((current, recommended.population));
                 match self.learned.want(population, sight.usage, recorded, policy.least) {
-                    None => held_size,
+                    None => current,
                     Some(want) => Size {
-                        cpu: stepped(held_size.cpu, want.cpu, cpu_step, policy.least.cpu, policy.most.cpu),
+                        cpu: stepped(current.cpu, want.cpu, cpu_step, policy.least.cpu, policy.most.cpu),
                         memory: stepped(
-                            held_size.memory,
+                            current.memory,
                             want.memory,
                             memory_step,
                             policy.least.memory,
@@ -251,30 +262,27 @@ impl Nanny {
                 }
             }
             (Some(population), Rule::Linear(_) | Rule::Exponential(..)) => {
-                let expected = policy.by_formula(population.number()).unwrap_or(held_size);
+                let expected = policy.by_formula(population.number()).unwrap_or(current);
                 let near = |set: u64, expected: u64| match compare(set, expected, policy.threshold) {
                     Ordering::Equal => set,
                     Ordering::Less | Ordering::Greater => expected,
                 };
-                Size {
-                    cpu: near(held_size.cpu, expected.cpu),
-                    memory: near(held_size.memory, expected.memory),
-                }
+                Size { cpu: near(current.cpu, expected.cpu), memory: near(current.memory, expected.memory) }
             }
         };
-        if policy.rule == Rule::Measured && news(sight.killed, held, self.killed) {
-            let more = held_size.memory.saturating_add(held_size.memory / 2);
+        if policy.rule == Rule::Measured && news(sight.killed, recommended, self.killed) {
+            let more = current.memory.saturating_add(current.memory / 2);
             target.memory = target.memory.max(memory_step(more));
         }
         target = target.within(policy.least, policy.most);
-        if target.memory < held_size.memory {
+        if target.memory < current.memory {
             // Memory is never taken away without knowing that it is not used, nor from a container that was killed
             // for want of it.
             target.memory = match sight.usage {
                 Some(usage) if sight.killed.is_none() => {
-                    target.memory.max(memory_step(in_use(&usage).memory)).min(held_size.memory)
+                    target.memory.max(memory_step(in_use(&usage).memory)).min(current.memory)
                 }
-                _ => held_size.memory,
+                _ => current.memory,
             };
         }
         target
@@ -288,8 +296,13 @@ fn counted(policy: Policy, number: u64) -> Population {
     }
 }
 
-/// What is held from the beginning: what the spec names as the start, and the estimate for the rest.
-fn first(policy: Policy, learned: &Learned, population: Option<Population>, sight: &Sight) -> Option<Held> {
+/// What is recommended from the beginning: what the spec names as the start, and the estimate for the rest.
+fn first(
+    policy: Policy,
+    learned: &Learned,
+    population: Option<Population>,
+    sight: &NannyInput,
+) -> Option<RecommendedSize> {
     let estimate = population.and_then(|population| {
         policy.by_formula(population.number()).or_else(|| {
             let want = learned.want(population, sight.usage, None, policy.least)?;
@@ -311,31 +324,32 @@ fn first(policy: Policy, learned: &Learned, population: Option<Population>, sigh
     let population = population.map_or(0, Population::number);
     // Containers that are there already may use what they have: they shrink like all others, late.
     let size = Size { memory: size.memory.max(sight.present.unwrap_or(0)), ..size };
-    Some(Held { size: size.within(policy.least, policy.most), population, reason, changed: None })
+    Some(RecommendedSize { size: size.within(policy.least, policy.most), population, reason, changed: None })
 }
 
 /// A larger step when more is wanted than there is; a smaller one when a quarter more than is wanted would fit it.
-fn stepped(held: u64, want: u64, step: fn(u64) -> u64, least: u64, most: u64) -> u64 {
+fn stepped(recommended: u64, want: u64, step: fn(u64) -> u64, least: u64, most: u64) -> u64 {
     let bounded = |amount: u64| amount.max(least).min(most);
-    if bounded(want) > held || held > most {
+    if bounded(want) > recommended || recommended > most {
         return bounded(step(want));
     }
     let roomy = bounded(step(want.saturating_add(want / 4)));
-    if roomy < held { bounded(step(want)) } else { held }
+    if roomy < recommended { bounded(step(want)) } else { recommended }
 }
 
 /// Whether memory runs out sooner than a delay is over.
-fn is_urgent(held: &Held, sight: &Sight, answered: Option<Timestamp>) -> bool {
-    let nearly_full =
-        sight.usage.is_some_and(|usage| usage.memory.saturating_mul(10) > held.size.memory.saturating_mul(9));
-    nearly_full || news(sight.killed, held, answered)
+fn is_urgent(recommended: &RecommendedSize, sight: &NannyInput, answered: Option<Timestamp>) -> bool {
+    let nearly_full = sight
+        .usage
+        .is_some_and(|usage| usage.memory.saturating_mul(10) > recommended.size.memory.saturating_mul(9));
+    nearly_full || news(sight.killed, recommended, answered)
 }
 
 /// Whether a container was killed after the size was last changed.
-fn news(killed: Option<Timestamp>, held: &Held, answered: Option<Timestamp>) -> bool {
+fn news(killed: Option<Timestamp>, recommended: &RecommendedSize, answered: Option<Timestamp>) -> bool {
     killed.is_some_and(|killed| {
         answered.is_none_or(|answered| killed > answered)
-            && held.changed.is_none_or(|changed| killed > changed)
+            && recommended.changed.is_none_or(|changed| killed > changed)
     })
 }
 
@@ -349,18 +363,26 @@ impl Population {
     }
 }
 
-fn reason(policy: Policy, held: &Held, size: Size, number: u64, sight: &Sight) -> String {
-    if policy.rule == Rule::Measured && size.memory > held.size.memory && news(sight.killed, held, None) {
+fn reason(
+    policy: Policy,
+    recommended: &RecommendedSize,
+    size: Size,
+    number: u64,
+    sight: &NannyInput,
+) -> String {
+    if policy.rule == Rule::Measured
+        && size.memory > recommended.size.memory
+        && news(sight.killed, recommended, None)
+    {
         return "its memory ran out".to_owned();
     }
     let of = counted(policy, number);
-    if number == held.population {
+    if number == recommended.population {
         format!("{} and what it uses", of.words(number))
     } else {
-        format!("{} instead of {}", of.words(number), held.population)
+        format!("{} instead of {}", of.words(number), recommended.population)
     }
 }
 
 #[cfg(test)]
-#[path = "settle_tests.rs"]
 mod tests;
