@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crds::{Estimator, MetricsPipelineSpec};
 use jiff::Timestamp;
-use operator::nanny::{Nanny, Policy, Sight};
+use operator::nanny::{Nanny, NannyInput, Policy};
 
 use cluster::{Cluster, TRACES};
 
@@ -73,16 +73,16 @@ fn ours(name: &'static str, spec: &MetricsPipelineSpec, cluster: &Cluster) -> Ru
     let mut run = Run::new(name);
     for second in 0..cluster.seconds() {
         let now = time(second);
-        let sight = Sight {
+        let sight = NannyInput {
             population: Some(cluster.nodes[second]),
             usage: cluster.usage(second),
             present: None,
             killed: None,
             now,
         };
-        let held = nanny.step(policy, None, &sight).held.expect("a size");
+        let recommended = nanny.step(policy, None, &sight).recommended.expect("a size");
         #[allow(clippy::cast_precision_loss, reason = "a plot")]
-        run.take(second, held.size.memory as f64 / f64::from(1 << 20), cluster);
+        run.take(second, recommended.size.memory as f64 / f64::from(1 << 20), cluster);
     }
     run
 }

@@ -9,10 +9,12 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::causes::causes;
-use crate::nanny::resize::{Refusal, RefusalKind, Standing, asked, is_alive, standing};
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
+use crate::nanny::resize::{
+    RejectionKind, ResizeRejection, ResizeState, is_active, resize_state, spec_resources,
+};
 use crate::observe::Observer;
-use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,11 +67,13 @@ impl Resizer {
     ) -> Resized {
         let mut done = Resized::default();
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        let pods: Vec<Pod> = observer.observed().pods.iter().filter(|pod| is_alive(pod)).cloned().collect();
+        let pods: Vec<Pod> = observer.observed().pods.iter().filter(|pod| is_active(pod)).cloned().collect();
         self.asked.retain(|known, _| pods.iter().any(|pod| uid(pod) == *known));
         observer.forget_refusals(|known, age| age < AGAIN && pods.iter().any(|pod| uid(pod) == *known));
         for pod in pods {
-            if standing(&pod, wanted, &observer.observed().refusals, now) != Standing::Unasked {
+            if resize_state(&pod, wanted, &observer.observed().resize_rejections, now)
+                != ResizeState::NotRequested
+            {
                 continue;
             }
             if let Some(drift) = self.contested(&pod, wanted) {
@@ -79,7 +83,7 @@ impl Resizer {
                 }
                 done.drift.push(drift.words);
             }
-            let from = asked(&pod).cloned().unwrap_or_default();
+            let from = spec_resources(&pod).cloned().unwrap_or_default();
             match self.ask(&pod, wanted).await {
                 Ok(changed) => {
                     let entry = self.asked.entry(uid(&pod)).or_insert_with(|| Asked {
@@ -119,10 +123,10 @@ impl Resizer {
         if before.set_back && before.at.elapsed() < TRUCE {
             return Some(Drift {
                 words: String::new(),
-                refusal: Some(Refusal {
+                refusal: Some(ResizeRejection {
                     wanted: wanted.clone(),
                     message: format!("{who} repeatedly changes the resources of pod {name}"),
-                    kind: RefusalKind::Contested,
+                    kind: RejectionKind::Conflict,
                 }),
             });
         }
@@ -162,28 +166,28 @@ impl Resizer {
                 format!(
                     "{says}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
                 ),
-                RefusalKind::NotInPlace,
+                RejectionKind::NotInPlace,
             ),
-            415 | 422 => (says, RefusalKind::NotInPlace),
+            415 | 422 => (says, RejectionKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
-            403 if status.message.contains("enough allocatable") => (says, RefusalKind::Infeasible),
+            403 if status.message.contains("enough allocatable") => (says, RejectionKind::Infeasible),
             403 if status.message.contains(" cannot ") => {
                 let remedy = "run `helm upgrade` with the chart of this version to grant the permission";
-                (format!("{says}; {remedy}"), RefusalKind::NotAtAll)
+                (format!("{says}; {remedy}"), RejectionKind::Forbidden)
             }
-            _ => (says, RefusalKind::NotAtAll),
+            _ => (says, RejectionKind::Forbidden),
         };
-        Err(Failure::Refused(Refusal { wanted: wanted.clone(), message, kind }))
+        Err(Failure::Refused(ResizeRejection { wanted: wanted.clone(), message, kind }))
     }
 }
 
 struct Drift {
     words: String,
-    refusal: Option<Refusal>,
+    refusal: Option<ResizeRejection>,
 }
 
 enum Failure {
-    Refused(Refusal),
+    Refused(ResizeRejection),
     /// The pod is gone or another one.
     Gone,
     Unreachable(String),

@@ -10,12 +10,11 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::differences;
-use crate::causes::causes;
-use crate::decide::{Desired, Maintain, Problem, Removal};
+use crate::common::error_chain::causes;
+use crate::common::normalize::normalize;
+use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned, Problem};
 use crate::observe::{Found, Observer, Source};
-use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
-use crate::quote::normalize;
+use crate::plan::{Desired, Maintain, Removal, differences};
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -150,7 +149,7 @@ impl Writer {
         observer: &Observer,
     ) -> Option<Problem> {
         object.requires().iter().find_map(|required| {
-            let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
+            let problem = plan.blocked.get(required).or_else(|| outcome.problems.get(required))?;
             let exists = observer.observed().object(*required).is_some();
             // A certificate that was not stored must not be announced; for the rest, an older version will do.
             let by_value =

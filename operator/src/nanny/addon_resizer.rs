@@ -52,5 +52,4 @@ pub fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
 }
 
 #[cfg(test)]
-#[path = "addon_resizer_tests.rs"]
 mod tests;

@@ -14,7 +14,7 @@ use super::size::{MAX_CPU, MAX_MEMORY, Size};
 pub struct Usage {
     /// Billionths of a core.
     pub cpu: u64,
-    /// Bytes of the working set: what the limit is held against.
+    /// Bytes of the working set: what the limit is compared with.
     pub memory: u64,
     /// When it was sampled.
     pub sampled: Timestamp,
@@ -215,5 +215,4 @@ pub(super) fn memory_step(amount: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "measured_tests.rs"]
 mod tests;

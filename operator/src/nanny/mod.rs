@@ -6,12 +6,12 @@
 mod addon_resizer;
 mod measured;
 mod policy;
+mod recommender;
 pub mod resize;
-mod settle;
 mod size;
 
 pub use addon_resizer::{exponential, linear};
 pub use measured::Usage;
 pub use policy::{Policy, Rule};
-pub use settle::{Advice, Held, Nanny, Sight};
+pub use recommender::{Advice, Nanny, NannyInput, RecommendedSize};
 pub use size::Size;

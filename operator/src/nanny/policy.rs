@@ -137,5 +137,4 @@ fn start(spec: &MetricsPipelineSpec) -> (Option<u64>, Option<u64>) {
 }
 
 #[cfg(test)]
-#[path = "policy_tests.rs"]
 mod tests;

@@ -81,7 +81,10 @@ async fn follow(
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(error = crate::causes::causes(&error), "cannot watch the nodes; retrying");
+                    tracing::warn!(
+                        error = crate::common::error_chain::causes(&error),
+                        "cannot watch the nodes; retrying"
+                    );
                 }
                 failing = true;
                 tokio::time::sleep(Duration::from_secs(5)).await;

@@ -11,9 +11,9 @@ use super::examination::{Examination, Kubelet, KubeletConfiguration};
 use super::picture::{Part, Picture};
 use super::status;
 use super::tree::{Branch, Mark};
-use crate::decide::{ownership, serving};
-use crate::diagnosis::front_proxy::Configured;
-use crate::observe::{FrontProxyMap, Pipeline};
+use crate::assess::diagnosis::front_proxy::Configured;
+use crate::common::ownership;
+use crate::observe::{FrontProxyMap, Pipeline, serving};
 use crds::front_proxy::{Finding, RENEW};
 
 /// The oldest Kubernetes that is supported.
@@ -136,9 +136,12 @@ fn aggregation_layer(map: &FrontProxyMap) -> Branch {
         return Branch::new(Mark::Good, title, text);
     }
     // What the swallowed flags were to say is missing because they were swallowed: that is one cause.
-    let swallowed =
-        configured.findings.iter().any(|finding| matches!(finding, Finding::RequestHeaderFlagsMalformed { .. }));
-    let follows = |finding: &Finding| matches!(finding, Finding::UsernameHeadersMissing | Finding::GroupHeadersMissing);
+    let swallowed = configured
+        .findings
+        .iter()
+        .any(|finding| matches!(finding, Finding::RequestHeaderFlagsMalformed { .. }));
+    let follows =
+        |finding: &Finding| matches!(finding, Finding::UsernameHeadersMissing | Finding::GroupHeadersMissing);
     let parts = configured
         .findings
         .iter()

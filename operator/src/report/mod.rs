@@ -1,7 +1,8 @@
 //! Tells what was found and done: status, events, metrics. Nothing is written when nothing changed.
 
+mod event_dedup;
 mod events;
-mod news;
+pub mod nanny;
 mod status;
 mod telemetry;
 
@@ -12,11 +13,11 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::common::FIELD_MANAGER;
 use crate::observe::Pipeline;
-use crate::owned::FIELD_MANAGER;
 
+pub use event_dedup::KubeletCause;
 pub use events::Events;
-pub use news::KubeletCause;
 pub use status::{Facts, status};
 pub use telemetry::Telemetry;
 
@@ -24,7 +25,7 @@ pub use telemetry::Telemetry;
 pub struct Reporter {
     client: Client,
     events: Events,
-    reported_causes: news::ReportedCauses,
+    reported_causes: event_dedup::ReportedCauses,
 }
 
 impl Reporter {
@@ -34,7 +35,7 @@ impl Reporter {
         Self {
             events: Events::new(client.clone(), namespace, identity),
             client,
-            reported_causes: news::ReportedCauses::default(),
+            reported_causes: event_dedup::ReportedCauses::default(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Reporter {
         let differs = *status != pipeline.status;
         if differs {
             self.write(pipeline, status).await?;
-            let events = news::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
+            let events = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
             self.events.publish_all(pipeline, &events).await;
         }
         if let Some(kubelets) = kubelets {

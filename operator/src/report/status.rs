@@ -8,11 +8,10 @@ use crds::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as StoredCondition, Time};
 
-use crate::decide::Problem;
-use crate::decide::conditions::Condition;
-use crate::diagnosis::kubelets::Failing;
+use crate::assess::conditions::Condition;
+use crate::assess::diagnosis::kubelets::Failing;
+use crate::common::{Owned, Problem};
 use crate::observe::Pipeline;
-use crate::owned::Owned;
 use crate::pki::{self, Certificate};
 
 /// Facts beside the conditions.
@@ -138,7 +137,7 @@ fn certificates(facts: Facts<'_>, old: &CertificatesStatus) -> Option<Certificat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::conditions::{ConditionStatus, malformed};
+    use crate::assess::conditions::{ConditionStatus, malformed};
     use crds::Reason;
 
     fn pipeline() -> Pipeline {

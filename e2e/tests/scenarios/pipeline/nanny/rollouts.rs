@@ -92,7 +92,7 @@ fn empty(stand: &Stand) -> Result<()> {
 /// Waits until it is said that the kubelet has no room; its words.
 fn deferred(client: &Client) -> Result<String> {
     let says = told(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
-    check!(says.contains("the kubelet says") && says.contains("memory"), "no evidence: {says}");
+    check!(says.contains("the kubelet reports") && says.contains("memory"), "no evidence: {says}");
     check!(says.contains("spec.nanny.max"), "no remedy: {says}");
     Ok(says)
 }
@@ -185,7 +185,7 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
         let last = applied(client)?;
         check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
         let notes = events(client, "Resized")?;
-        let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet says");
+        let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet reports");
         check!(notes.iter().any(is_told), "no event tells of it: {notes:?}");
         empty(stand)?;
         only_pod(client, PATIENCE, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
