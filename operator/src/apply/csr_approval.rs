@@ -163,7 +163,7 @@ impl Approver {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Err(None),
             Ok(Err(error)) => Err(Some(causes(&error))),
-            Err(_) => Err(Some(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => Err(Some(format!("no response within {} s", TIMEOUT.as_secs()))),
         }
     }
 }
@@ -183,7 +183,7 @@ where
     loop {
         let page = tokio::time::timeout(TIMEOUT, api.list(&parameters))
             .await
-            .map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))?
+            .map_err(|_| format!("no response within {} s", TIMEOUT.as_secs()))?
             .map_err(|error| causes(&error))?;
         page.items.into_iter().for_each(&mut each);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -75,7 +75,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()
         .await
-        .map_err(|error| format!("the answer could not be read: {error}"))?;
+        .map_err(|error| format!("the response could not be read: {error}"))?;
     Ok((code, body.to_bytes().into()))
 }
 
@@ -88,7 +88,7 @@ fn judge(code: u16, body: &[u8]) -> Served {
     }
     match serde_json::from_slice::<List>(body) {
         Ok(list) => Served::Answered { nodes: list.items.len() },
-        Err(error) => Served::Failed { message: format!("the answer is not a list of nodes: {error}") },
+        Err(error) => Served::Failed { message: format!("the response is not a list of nodes: {error}") },
     }
 }
 

@@ -146,7 +146,7 @@ fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<P
         return Some(Problem::new(
             Reason::ForeignObject,
             format!(
-                "{name} is not managed by this operator, which leaves it unchanged: {whose}. Inspect it with `kubectl get \
+                "{name} is not managed by this operator and is left unchanged ({whose}). Inspect it with `kubectl get \
                  {kubectl} -o yaml`. If it is not needed, run `kubectl delete {kubectl}`.",
             ),
         ));
@@ -157,7 +157,7 @@ fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<P
     Some(Problem::new(
         Reason::ForeignAPIService,
         format!(
-            "{name} is not managed by this operator, which leaves it unchanged: {whose}. Either remove that metrics server, \
+            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics server, \
              or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
             context.pipeline.name,
         ),

@@ -107,7 +107,7 @@ pub enum Decision {
 #[derive(Debug, thiserror::Error)]
 pub enum DecideError {
     /// An object could not be written as JSON.
-    #[error("an object could not be written as JSON: {0}")]
+    #[error("cannot serialize an object: {0}")]
     Serialize(#[from] serde_json::Error),
 }
 

@@ -19,9 +19,9 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     let why = if symptoms.ours {
         "metrics-core has received no request from kube-apiserver yet. See APIServiceAvailable for the cause."
     } else if evidence.problem(&crate::common::Owned::API_SERVICES).is_some() {
-        "Unknown until the APIServices exist. See APIServiceAvailable for the cause."
+        "The status is unknown until the APIServices exist. See APIServiceAvailable for the cause."
     } else {
-        "Unknown until kube-apiserver sends its first request to metrics-core."
+        "The status is unknown until kube-apiserver sends its first request to metrics-core."
     };
     Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, why)
 }

@@ -73,8 +73,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::Progressing,
             format!(
-                "The CA is being replaced: the APIServices trust the old and the new CA. Once every APIService has the new CA, it \
-                 issues the serving certificate. {valid}"
+                "The CA is being replaced: the APIServices trust the old CA and the new CA. The new CA issues the serving certificate \
+                 once every APIService has it. {valid}"
             ),
         ),
         Rollover::Retiring => Condition::new(

@@ -27,7 +27,7 @@ fn condition(evidence: Evidence<'_>) -> Condition {
     let why = &recommended.reason;
     let Some(wanted) = &evidence.plan.sizing.wanted else {
         return good(format!(
-            "The nanny recommends {size} ({why}). It does not apply them because spec.nanny.mode is {mode:?}."
+            "The nanny recommends {size} ({why}). It does not apply this size because spec.nanny.mode is {mode:?}."
         ));
     };
     let rejections = &evidence.observed.resize_rejections;
@@ -68,7 +68,7 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
             of,
             ConditionStatus::True,
             Reason::Progressing,
-            format!("{what}, but {}. New pods are created instead.", blocker),
+            format!("{what}, but {blocker}. New pods are created instead."),
         ),
         ResizeBlocker::Infeasible(says) if more => Condition::new(
             of,

@@ -164,7 +164,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
     let name = quote(example.common_name.as_deref().unwrap_or("(none)"));
     let issuer = quote(example.issuer.as_deref().unwrap_or("(unknown)"));
     let shown = format!("kube-apiserver presents a certificate with CN={name}, issued by \"{issuer}\".");
-    let renew = format!("then run `{RENEW}`, because kube-apiserver never removes old values from it");
+    let renew = format!("then run `{RENEW}` to remove outdated values");
     match cause {
         CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
@@ -254,7 +254,7 @@ fn no_username(configured: &Configured, common_name: Option<&str>) -> Cause {
             format!("{USERNAME_HEADERS} is empty: metrics-core cannot identify users and returns 401.")
         } else {
             format!(
-                "The headers of {USERNAME_HEADERS} name no user: metrics-core cannot identify users and returns 401."
+                "No header of {USERNAME_HEADERS} contains a user name: metrics-core cannot identify users and returns 401."
             )
         },
         format!(

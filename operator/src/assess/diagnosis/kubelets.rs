@@ -187,7 +187,7 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
     match cause {
         ScrapeCause::NoAddress => (
             Reason::KubeletAddressMissing,
-            "No address of the Node has a type of spec.metricsCore.kubelet.addressTypes",
+            "Nodes have no address of the types in spec.metricsCore.kubelet.addressTypes",
         ),
         ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "DNS lookups of node names fail"),
         ScrapeCause::ConnectionRefused => {
