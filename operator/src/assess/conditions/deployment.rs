@@ -43,7 +43,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let message = match (reason, enough) {
         (Reason::Progressing, _) => message,
         (_, true) => {
-            format!("The previous replicas still serve metrics, but the rollout is stalled: {message}")
+            format!("The previous replicas still serve metrics, but the rollout is stalled. {message}")
         }
         (_, false) => format!("{message} {counts}."),
     };

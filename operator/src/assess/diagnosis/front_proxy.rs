@@ -204,7 +204,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
                      metrics-core rejects its requests with 401."
                 ),
                 format!(
-                    "{shown} None of the {known} CAs of {PROXY_CA} in ConfigMap {NAMESPACE}/{CONFIG_MAP} signed it."
+                    "{shown} No CA of {PROXY_CA} in ConfigMap {NAMESPACE}/{CONFIG_MAP} signed it (checked: {known})."
                 ),
                 format!(
                     "Start kube-apiserver with a --{PROXY_CA} that contains \"{issuer}\", or with a --proxy-client-cert-file that \

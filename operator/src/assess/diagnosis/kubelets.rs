@@ -318,8 +318,8 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
                                          tlsCertFile."
             .to_owned(),
         ScrapeCause::TlsExpired => "Renew the kubelet's serving certificate: restart the kubelet, approve its \
-                                    CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. Check the clocks of \
-                                    both nodes too."
+                                    CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. Check that the \
+                                    clocks are correct."
             .to_owned(),
         ScrapeCause::TlsPinMismatch => format!(
             "If the kubelet's certificate was replaced on purpose, run `kubectl rollout restart deployment/{METRICS_CORE} \
