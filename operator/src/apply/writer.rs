@@ -354,8 +354,8 @@ fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -
         return Problem::new(
             Reason::ImmutableField,
             format!(
-                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \"{says}\". Run \
-                 `kubectl delete {kubectl}`; the operator then recreates it.",
+                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \
+                 \"{says}\". Run `kubectl delete {kubectl}`; the operator then recreates it.",
             ),
         );
     }

@@ -27,10 +27,10 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
             Reason::CertManagerNotInstalled,
-            "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of cert-manager.io/v1. Install \
-             cert-manager (https://cert-manager.io/docs/installation): `helm install cert-manager \
-             oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace --set crds.enabled=true`. Or \
-             set spec.certificates.source to SelfSigned.",
+            "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of \
+             cert-manager.io/v1. Install cert-manager (https://cert-manager.io/docs/installation): `helm install \
+             cert-manager oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace \
+             --set crds.enabled=true`. Or set spec.certificates.source to SelfSigned.",
         )
     })
 }
@@ -108,16 +108,16 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
         ServingSource::Missing => Some(Problem::new(
             Reason::CertificateNotIssued,
             format!(
-                "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller runs: it \
-                 recreates the Secret.",
+                "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller \
+                 runs: it recreates the Secret.",
                 Owned::Certificate.describe(&settings.namespace)
             ),
         )),
         ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the operator's \
-                 permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
+                "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the \
+                 operator's permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
                 why.message,
                 Power::CertManager.chart_value()
             ),

@@ -60,8 +60,8 @@ fn external<'a>(
         ServingSource::Unreadable(why) if why.forbidden => problem(
             Reason::PermissionMissing,
             format!(
-                "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value servingSecret: `helm \
-                 upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value \
+                 servingSecret: `helm upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
                 why.message, settings.namespace, secret.name
             ),
         ),
@@ -147,8 +147,8 @@ fn from_cert_manager(
                 format!(
                     "{name} has no ca.crt: {} {} does not publish its CA, for example because it is an ACME issuer. \
                      kube-apiserver needs the CA to trust metrics-core. metrics-core continues to serve the previous \
-                     certificate. In spec.certificates.certManager.issuerRef, name an issuer that publishes its CA, such as one of \
-                     type CA or Vault.",
+                     certificate. In spec.certificates.certManager.issuerRef, name an issuer that publishes its CA, \
+                     such as one of type CA or Vault.",
                     issuer.kind, issuer.name
                 ),
             )));
@@ -171,8 +171,8 @@ fn unusable(name: &str, error: &Unusable, wanted: &Wanted) -> PlanError {
     PlanError::Source(Problem::new(
         reason,
         format!(
-            "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server certificate \
-             for {server}."
+            "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server \
+             certificate for {server}."
         ),
     ))
 }

@@ -157,8 +157,9 @@ fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<P
     Some(Problem::new(
         Reason::ForeignAPIService,
         format!(
-            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics server, \
-             or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
+            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics \
+             server, or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p \
+             '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
             context.pipeline.name,
         ),
     ))
@@ -373,8 +374,8 @@ fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, Decide
     };
     if let Err(error) = Certificate::parse_pem(pem.as_bytes()) {
         let message = format!(
-            "The kubelets' CA is invalid: it {error}. Store the PEM certificates of the CA that signs the kubelets' serving \
-             certificates in a ConfigMap, and name it in spec.metricsCore.kubelet.tls.certificateAuthority."
+            "The kubelets' CA is invalid: it {error}. Store the PEM certificates of the CA that signs the kubelets' \
+             serving certificates in a ConfigMap, and name it in spec.metricsCore.kubelet.tls.certificateAuthority."
         );
         return Ok(Built::Blocked(Problem::new(Reason::CertificateUnreadable, message)));
     }
@@ -385,8 +386,8 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
     let remedy = if context.spec.metrics_core.kubelet.tls.certificate_authority.is_some() {
         "Create it, or correct spec.metricsCore.kubelet.tls.certificateAuthority."
     } else {
-        "kube-controller-manager publishes it in every namespace (controller root-ca-certificate-publisher). Check that it \
-         runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
+        "kube-controller-manager publishes it in every namespace (controller root-ca-certificate-publisher). Check \
+         that it runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
     };
     Problem::new(
         Reason::KubeletCANotFound,
@@ -398,7 +399,8 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let Some(image) = context.image() else {
         return Ok(Built::Blocked(Problem::new(
             Reason::InvalidSpec,
-            "spec.metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
+            "spec.metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of \
+            them.",
         )));
     };
     let found = observed.object(Owned::Deployment);

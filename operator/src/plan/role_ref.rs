@@ -38,9 +38,9 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
         return Course::Wait(Problem::new(
             Reason::ImmutableField,
             format!(
-                "{name} references {bound} instead of {wanted}, and roleRef is immutable. The operator is recreating the binding, \
-                 but finalizers block its deletion ({finalizers}). Wait for their owner, or remove them with `kubectl edit \
-                 {kubectl}`."
+                "{name} references {bound} instead of {wanted}, and roleRef is immutable. The operator is recreating \
+                 the binding, but finalizers block its deletion ({finalizers}). Wait for their owner, or remove them \
+                 with `kubectl edit {kubectl}`."
             ),
         ));
     }
@@ -48,7 +48,8 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
         object: desired.object,
         uid,
         replaced: Some(format!(
-            "{name} referenced {bound} instead of {wanted}. Because roleRef is immutable, the operator recreates the binding."
+            "{name} referenced {bound} instead of {wanted}. Because roleRef is immutable, the operator recreates the \
+            binding."
         )),
     })
 }

@@ -39,7 +39,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             _ => ConditionStatus::False,
         };
         let message = format!(
-            "{} metrics-core continues to serve the previous certificate, which is valid until {}; its CA is valid until {}.",
+            "{} metrics-core continues to serve the previous certificate, which is valid until {}; its CA is valid \
+            until {}.",
             problem.message, serving.not_after, ca.not_after
         );
         return Condition::new(of, status, problem.reason, message);
@@ -59,9 +60,9 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
                 ConditionStatus::True,
                 Reason::FrontProxyFilesOutdated,
                 format!(
-                    "The front-proxy CA is being replaced, but kube-apiserver does not publish the new CA yet. Copy ca.crt, tls.crt \
-                     and tls.key of {} to every control-plane node. `kubectl get {} --output go-template='{{{{index .data \
-                     \"steps.txt\"}}}}'` prints the steps. {valid}",
+                    "The front-proxy CA is being replaced, but kube-apiserver does not publish the new CA yet. Copy \
+                     ca.crt, tls.crt and tls.key of {} to every control-plane node. `kubectl get {} --output \
+                     go-template='{{{{index .data \"steps.txt\"}}}}'` prints the steps. {valid}",
                     Owned::FrontProxySecret.describe(evidence.namespace),
                     Owned::FrontProxyFlags.kubectl(evidence.namespace),
                 ),
@@ -73,8 +74,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::Progressing,
             format!(
-                "The CA is being replaced: the APIServices trust the old CA and the new CA. The new CA issues the serving certificate \
-                 once every APIService has it. {valid}"
+                "The CA is being replaced: the APIServices trust the old CA and the new CA. The new CA issues the \
+                 serving certificate once every APIService has it. {valid}"
             ),
         ),
         Rollover::Retiring => Condition::new(
@@ -82,8 +83,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::Progressing,
             format!(
-                "The CA is being replaced: the new CA issued the serving certificate. The old CA stays trusted until every replica \
-                 serves the new certificate ({}). {valid}",
+                "The CA is being replaced: the new CA issued the serving certificate. The old CA stays trusted until \
+                 every replica serves the new certificate ({}). {valid}",
                 lack(evidence)
             ),
         ),
@@ -99,7 +100,8 @@ fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
             let certificate = evidence.observed.object(Owned::Certificate);
             let renewal = certificate.and_then(pki::cert_manager::renewal_time);
             format!(
-                "cert-manager issued the serving certificate for {} with {} {}. It is valid until {}{}; its CA is valid until {}.",
+                "cert-manager issued the serving certificate for {} with {} {}. It is valid until {}{}; its CA is \
+                valid until {}.",
                 Owned::Certificate.describe(evidence.namespace),
                 asked.issuer_ref.kind,
                 asked.issuer_ref.name,
@@ -109,14 +111,16 @@ fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
             )
         }
         (None, None) => format!(
-            "The serving certificate is valid until {} and is renewed at {}. The CA is valid until {} and is renewed at {}.",
+            "The serving certificate is valid until {} and is renewed at {}. The CA is valid until {} and is renewed \
+            at {}.",
             serving.not_after,
             serving.renewal_time(),
             ca.not_after,
             ca.renewal_time(),
         ),
         (None, Some(secret)) => format!(
-            "The serving certificate comes from Secret {}/{}, whose owner renews it. It is valid until {}; its CA is valid until {}.",
+            "The serving certificate comes from Secret {}/{}, whose owner renews it. It is valid until {}; its CA is \
+            valid until {}.",
             evidence.namespace, secret.name, serving.not_after, ca.not_after,
         ),
     }

@@ -68,8 +68,8 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
     let says = pods::quote(says.message.as_deref());
     let port = core.secure_port;
     let what = format!(
-        "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because no node \
-         has port {port} free: the scheduler reports \"{says}\"."
+        "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
+         no node has port {port} free: the scheduler reports \"{says}\"."
     );
     let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
     let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
@@ -77,13 +77,15 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
         (Order::OldFirst, 2..) => (
             Reason::Progressing,
             format!(
-                "{what} The rollout terminates one previous replica first, and the other replicas keep serving metrics. {remedy}"
+                "{what} The rollout terminates one previous replica first, and the other replicas keep serving \
+                metrics. {remedy}"
             ),
         ),
         (Order::OldFirst, _) => (
             Reason::Progressing,
             format!(
-                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one is ready. {remedy}"
+                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one \
+                is ready. {remedy}"
             ),
         ),
         (Order::NewFirst, _) => (
@@ -129,9 +131,9 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
         return Some((
             Reason::FailedCreate,
             format!(
-                "The pods of metrics-core cannot be created: Kubernetes reports \"{says}\". Check the ResourceQuotas, the Pod \
-                 Security level and the admission webhooks of namespace {}. Check spec.metricsCore.scheduling.priorityClassName \
-                 too: some clusters allow it in kube-system only.",
+                "The pods of metrics-core cannot be created: Kubernetes reports \"{says}\". Check the ResourceQuotas, \
+                 the Pod Security level and the admission webhooks of namespace {}. Check \
+                 spec.metricsCore.scheduling.priorityClassName too: some clusters allow it in kube-system only.",
                 evidence.namespace
             ),
         ));

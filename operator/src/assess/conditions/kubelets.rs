@@ -34,11 +34,12 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             if partial { condition.non_blocking() } else { condition }
         }
         (_, None) => {
-            let waits = "The status is unknown until a replica of metrics-core reports. See DeploymentAvailable for the cause.";
+            let waits = "The status is unknown until a replica of metrics-core reports. See DeploymentAvailable for \
+                the cause.";
             if evidence.observed.replicas.iter().any(|replica| replica.ready) {
                 let message = format!(
-                    "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods on port {}, and \
-                     run `helm upgrade` with the chart of this version to grant it get on /report.",
+                    "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods \
+                     on port {}, and run `helm upgrade` with the chart of this version to grant it get on /report.",
                     evidence.observed.why_no_report().unwrap_or_default(),
                     evidence.spec.metrics_core.secure_port
                 );

@@ -24,7 +24,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
         (Some(api_service), _) if !is_ours(api_service) => {
             return waiting(
                 ConditionStatus::Unknown,
-                "Another metrics server owns the APIServices and serves metrics requests. See APIServiceAvailable for its name.",
+                "Another metrics server owns the APIServices and serves metrics requests. See APIServiceAvailable for \
+                its name.",
             );
         }
         (None, _) | (_, Served::NotAsked) => {
@@ -45,8 +46,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 ConditionStatus::False,
                 Reason::NoMetrics,
                 format!(
-                    "Metrics requests succeed but return no nodes: no node has been scraped twice yet, or no kubelet can be scraped. \
-                     Run `{REQUEST}` and `kubectl logs deployment/metrics-core --namespace {}`.",
+                    "Metrics requests succeed but return no nodes: no node has been scraped twice yet, or no kubelet \
+                     can be scraped. Run `{REQUEST}` and `kubectl logs deployment/metrics-core --namespace {}`.",
                     evidence.namespace
                 ),
             );

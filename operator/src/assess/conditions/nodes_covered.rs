@@ -44,8 +44,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             return Condition::new(of, ConditionStatus::False, Reason::Progressing, message);
         }
         let message = format!(
-            "{counts}. Scrapes of the other nodes do not fail but return no samples. Compare `kubectl top nodes` with `kubectl get \
-             nodes`, and run `kubectl logs deployment/{METRICS_CORE} --namespace {}`.",
+            "{counts}. Scrapes of the other nodes do not fail but return no samples. Compare `kubectl top nodes` with \
+             `kubectl get nodes`, and run `kubectl logs deployment/{METRICS_CORE} --namespace {}`.",
             evidence.namespace
         );
         Condition::new(of, ConditionStatus::False, Reason::NodeMetricsMissing, message)

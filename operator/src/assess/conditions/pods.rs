@@ -48,9 +48,9 @@ fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
         return Some((
             Reason::Unschedulable,
             format!(
-                "Pod {name} cannot be scheduled: the scheduler reports \"{message}\". Check spec.metricsCore.scheduling and \
-                 spec.metricsCore.resources, or add node capacity. Run `kubectl describe pod {name} --namespace {namespace}` for \
-                 details."
+                "Pod {name} cannot be scheduled: the scheduler reports \"{message}\". Check \
+                 spec.metricsCore.scheduling and spec.metricsCore.resources, or add node capacity. Run `kubectl \
+                 describe pod {name} --namespace {namespace}` for details."
             ),
         ));
     }
@@ -85,8 +85,9 @@ fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
 /// Explains a pod that is not ready although the kubelet last reported all its containers as ready.
 fn silent(pod: &str, node: &str, namespace: &str) -> String {
     format!(
-        "Pod {pod} is not ready, although its containers were ready in the kubelet's last report. Node {node} may be down, or a \
-         readiness gate is not met. Run `kubectl get node {node}` and `kubectl describe pod {pod} --namespace {namespace}`."
+        "Pod {pod} is not ready, although its containers were ready in the kubelet's last report. Node {node} may be \
+         down, or a readiness gate is not met. Run `kubectl get node {node}` and `kubectl describe pod {pod} \
+         --namespace {namespace}`."
     )
 }
 
@@ -108,16 +109,16 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         | "RegistryUnavailable" => Some((
             Reason::ImagePullBackOff,
             format!(
-                "Image {} of pod {pod} cannot be pulled: the kubelet reports {reason} \"{message}\". Correct spec.metricsCore.image, \
-                 spec.metricsCore.imagePullSecrets or the registry.",
+                "Image {} of pod {pod} cannot be pulled: the kubelet reports {reason} \"{message}\". Correct \
+                 spec.metricsCore.image, spec.metricsCore.imagePullSecrets or the registry.",
                 container.image
             ),
         )),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
             Reason::PodsNotReady,
             format!(
-                "Container {} of pod {pod} cannot start: the kubelet reports {reason} \"{message}\". Run `kubectl describe pod {pod} \
-                 --namespace {namespace}` for details.",
+                "Container {} of pod {pod} cannot start: the kubelet reports {reason} \"{message}\". Run `kubectl \
+                 describe pod {pod} --namespace {namespace}` for details.",
                 container.name
             ),
         )),
@@ -133,8 +134,9 @@ fn stuck(container: &ContainerStatus, pod: &str, node: &str, namespace: &str) ->
     Some((
         Reason::PodsNotReady,
         format!(
-            "Container {} of pod {pod} does not start: the kubelet of node {node} reports {reason}. A volume, the pod network or an \
-             init container is not ready. See the events in `kubectl describe pod {pod} --namespace {namespace}`.",
+            "Container {} of pod {pod} does not start: the kubelet of node {node} reports {reason}. A volume, the pod \
+             network or an init container is not ready. See the events in `kubectl describe pod {pod} --namespace \
+             {namespace}`.",
             container.name
         ),
     ))
@@ -176,8 +178,8 @@ fn crashing(
     Some((
         Reason::CrashLoopBackOff,
         format!(
-            "Container {} of pod {pod} keeps crashing. Its last exit code is {exit_code} ({reason}) and its last output is {output}. \
-             {remedy}",
+            "Container {} of pod {pod} keeps crashing. Its last exit code is {exit_code} ({reason}) and its last \
+             output is {output}. {remedy}",
             container.name
         ),
     ))
@@ -197,8 +199,8 @@ fn not_ready(
     Some((
         Reason::PodsNotReady,
         format!(
-            "Pod {pod} has been running since {started} but is not ready. Run `kubectl logs {pod} --namespace {namespace}` to see \
-             what it is waiting for."
+            "Pod {pod} has been running since {started} but is not ready. Run `kubectl logs {pod} --namespace \
+             {namespace}` to see what it is waiting for."
         ),
     ))
 }

@@ -19,8 +19,8 @@ fn condition(evidence: Evidence<'_>) -> Condition {
         return good(message.to_owned());
     }
     let Some(recommended) = &evidence.plan.sizing.recommended else {
-        let message = "The number of nodes (or of containers, depending on spec.nanny.scalingMode) is not known yet. Until \
-                       then metrics-core uses spec.metricsCore.resources.";
+        let message = "The number of nodes (or of containers, depending on spec.nanny.scalingMode) is not known yet. \
+                       Until then metrics-core uses spec.metricsCore.resources.";
         return Condition::new(of, ConditionStatus::Unknown, Reason::ClusterSizeUnknown, message);
     };
     let size = recommended.size;
@@ -40,7 +40,8 @@ fn condition(evidence: Evidence<'_>) -> Condition {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 let growing = actual_resources(pod).is_none_or(|actual| grows(actual, wanted));
                 let instead = if evidence.spec.metrics_core.scheduling.host_network {
-                    "New pods are created instead. With hostNetwork a previous pod may have to terminate first, see DeploymentAvailable"
+                    "New pods are created instead. With hostNetwork a previous pod may have to terminate first, see \
+                    DeploymentAvailable"
                 } else {
                     "New pods are created instead, and the previous pods serve until those are ready"
                 };
@@ -116,7 +117,8 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
                 ConditionStatus::True,
                 Reason::ResizeRejected,
                 format!(
-                    "{what}, which is less than it has, but it cannot shrink in place: {says}. The next rollout applies the smaller size."
+                    "{what}, which is less than it has, but it cannot shrink in place: {says}. The next rollout \
+                    applies the smaller size."
                 ),
             )
         }

@@ -175,16 +175,16 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
             Cause::fault(
                 Reason::ProxyNameNotAllowed,
                 format!(
-                    "kube-apiserver's proxy certificate has CN={name}, which --{ALLOWED_NAMES} does not allow: metrics-core \
-                     rejects its requests with 401."
+                    "kube-apiserver's proxy certificate has CN={name}, which --{ALLOWED_NAMES} does not allow: \
+                     metrics-core rejects its requests with 401."
                 ),
                 format!(
                     "{shown} {ALLOWED_NAMES} in ConfigMap {NAMESPACE}/{CONFIG_MAP} contains: {}.",
                     allowed.filter(|names| !names.is_empty()).unwrap_or_else(|| "(unknown)".to_owned())
                 ),
                 format!(
-                    "Start kube-apiserver with --{ALLOWED_NAMES}={name}, or with a --proxy-client-cert-file that has an allowed \
-                     common name. {MANAGED}"
+                    "Start kube-apiserver with --{ALLOWED_NAMES}={name}, or with a --proxy-client-cert-file that has \
+                     an allowed common name. {MANAGED}"
                 ),
             )
         }
@@ -207,32 +207,32 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
                     "{shown} No CA of {PROXY_CA} in ConfigMap {NAMESPACE}/{CONFIG_MAP} signed it (checked: {known})."
                 ),
                 format!(
-                    "Start kube-apiserver with a --{PROXY_CA} that contains \"{issuer}\", or with a --proxy-client-cert-file that \
-                     is signed by its CA. {MANAGED}"
+                    "Start kube-apiserver with a --{PROXY_CA} that contains \"{issuer}\", or with a \
+                     --proxy-client-cert-file that is signed by its CA. {MANAGED}"
                 ),
             )
         }
         CredentialCause::Expired | CredentialCause::NotYetValid => Cause::fault(
             Reason::ProxyCertificateExpired,
             format!(
-                "kube-apiserver's proxy certificate (--proxy-client-cert-file) is {}: metrics-core rejects its requests with \
-                 401.",
+                "kube-apiserver's proxy certificate (--proxy-client-cert-file) is {}: metrics-core rejects its \
+                 requests with 401.",
                 if cause == CredentialCause::Expired { "expired" } else { "not yet valid" }
             ),
             shown,
             format!(
-                "Renew it (with kubeadm: `kubeadm certs renew front-proxy-client`) and restart kube-apiserver, because not \
-                 every version reloads the file. {MANAGED}"
+                "Renew it (with kubeadm: `kubeadm certs renew front-proxy-client`) and restart kube-apiserver, \
+                 because not every version reloads the file. {MANAGED}"
             ),
         ),
         _ => Cause::fault(
             Reason::ProxyCertificateInvalid,
-            "kube-apiserver's proxy certificate (--proxy-client-cert-file) is not a valid client certificate: metrics-core \
-             rejects its requests with 401.",
+            "kube-apiserver's proxy certificate (--proxy-client-cert-file) is not a valid client certificate: \
+             metrics-core rejects its requests with 401.",
             format!("{shown} metrics-core reports: \"{}\".", quote(&example.message)),
             format!(
-                "Issue a certificate for client authentication (extended key usage clientAuth) that is signed by the CA of \
-                 --{PROXY_CA}. Restart kube-apiserver with it, {renew}. {MANAGED}"
+                "Issue a certificate for client authentication (extended key usage clientAuth) that is signed by the \
+                 CA of --{PROXY_CA}. Restart kube-apiserver with it, {renew}. {MANAGED}"
             ),
         ),
     }
@@ -286,9 +286,10 @@ fn malformed_flags(key: &str, value: &str, configured: &Configured) -> Cause {
         ),
         format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\"{lost}.", quote(value)),
         format!(
-            "In kube-apiserver's systemd unit or manifest, write each flag as a separate argument without quotes inside the \
-             value (`kubectl metrics-pipeline flags` prints the correct flags), and restart kube-apiserver. Then run `{RENEW}`: \
-             kube-apiserver only adds to the ConfigMap, and recreates it within a minute. {MANAGED}"
+            "In kube-apiserver's systemd unit or manifest, write each flag as a separate argument without quotes \
+             inside the value (`kubectl metrics-pipeline flags` prints the correct flags), and restart \
+             kube-apiserver. Then run `{RENEW}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
+             minute. {MANAGED}"
         ),
     )
 }
@@ -299,8 +300,8 @@ fn no_group_header(configured: &Configured) -> Cause {
     }
     Cause::fault(
         Reason::GroupHeadersMissing,
-        "requestheader-group-headers is empty: metrics-core cannot identify the groups of users and returns 403 to users whose \
-         permissions come from a group.",
+        "requestheader-group-headers is empty: metrics-core cannot identify the groups of users and returns 403 to \
+         users whose permissions come from a group.",
         format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no value for {GROUP_HEADERS}."),
         format!("Start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group. {MANAGED}"),
     )
@@ -326,8 +327,8 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
              {NAMESPACE}/{CONFIG_MAP} is set."
         ),
         format!(
-            "Start kube-apiserver with --proxy-client-cert-file and --proxy-client-key-file. The certificate must be a client \
-             certificate that is signed by the CA of --{PROXY_CA}. {MANAGED}"
+            "Start kube-apiserver with --proxy-client-cert-file and --proxy-client-key-file. The certificate must be \
+             a client certificate that is signed by the CA of --{PROXY_CA}. {MANAGED}"
         ),
     )
 }
@@ -339,8 +340,8 @@ fn no_aggregation_layer(evidence: String) -> Cause {
         evidence,
         format!(
             "Start kube-apiserver with --{PROXY_CA}, --{ALLOWED_NAMES}, --{USERNAME_HEADERS}=X-Remote-User, \
-             --{GROUP_HEADERS}=X-Remote-Group, --requestheader-extra-headers-prefix=X-Remote-Extra-, --proxy-client-cert-file \
-             and --proxy-client-key-file, each as a separate argument. {MANAGED}"
+             --{GROUP_HEADERS}=X-Remote-Group, --requestheader-extra-headers-prefix=X-Remote-Extra-, \
+             --proxy-client-cert-file and --proxy-client-key-file, each as a separate argument. {MANAGED}"
         ),
     )
 }
@@ -348,11 +349,13 @@ fn no_aggregation_layer(evidence: String) -> Cause {
 fn unknown_cause(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
     let read = configured.map_or_else(
         || format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} could not be read."),
-        |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a username header, so it is not the cause."),
+        |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a username header, so it is not the \
+            cause."),
     );
     Cause::fault(
         Reason::ReportUnavailable,
-        "metrics-core does not accept kube-apiserver as the front proxy. The cause is unknown because no replica could be polled.",
+        "metrics-core does not accept kube-apiserver as the front proxy. The cause is unknown because no replica \
+        could be polled.",
         format!(
             "kube-apiserver reports: \"{}\". {read} {}",
             super::quote_apiserver(facts, symptoms.messages().next().unwrap_or_default()),
@@ -382,7 +385,8 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
         return Some(Cause::warning(
             one.reason,
             format!(
-                "Some requests{client} are rejected while others succeed: one of several kube-apiservers may have other flags. {}",
+                "Some requests{client} are rejected while others succeed: one of several kube-apiservers may have \
+                other flags. {}",
                 one.summary
             ),
             one.evidence,
@@ -393,26 +397,28 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
     if let Some((key, value)) = configured.malformed_flags() {
         return Some(Cause::warning(
             Reason::StaleConfiguration,
-            "The front-proxy configuration contains a stale value: several flags in one argument. Requests succeed because it \
-             also contains correct values.",
+            "The front-proxy configuration contains a stale value: several flags in one argument. Requests succeed \
+             because it also contains correct values.",
             format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\".", quote(value)),
             format!(
-                "Run `{RENEW}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the value \
-                 returns, the current flags are malformed: write each flag of kube-apiserver as a separate argument."
+                "Run `{RENEW}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
+                 value returns, the current flags are malformed: write each flag of kube-apiserver as a separate \
+                 argument."
             ),
         ));
     }
     if configured.has(&Finding::AnyClientMayImpersonate) {
         return Some(Cause::warning(
             Reason::AnyClientMayImpersonate,
-            "Any client with a certificate of this cluster can impersonate any user to metrics-core and every other aggregated \
-             API server.",
+            "Any client with a certificate of this cluster can impersonate any user to metrics-core and every other \
+             aggregated API server.",
             format!(
-                "{ALLOWED_NAMES} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty, and {PROXY_CA} shares a CA with {CLIENT_CA}."
+                "{ALLOWED_NAMES} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty, and {PROXY_CA} shares a CA with \
+                {CLIENT_CA}."
             ),
             format!(
-                "Start kube-apiserver with --{ALLOWED_NAMES} set to the common name of its --proxy-client-cert-file{}, or with a \
-                 separate front-proxy CA. {MANAGED}",
+                "Start kube-apiserver with --{ALLOWED_NAMES} set to the common name of its \
+                 --proxy-client-cert-file{}, or with a separate front-proxy CA. {MANAGED}",
                 symptoms
                     .accepted_client
                     .as_ref()

@@ -292,52 +292,55 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
             "Add an address type of the Node to spec.metricsCore.kubelet.addressTypes. `kubectl get node {node} -o \
              jsonpath={{.status.addresses}}` lists them."
         ),
-        ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or make the node names resolvable in \
-                             the cluster's DNS."
+        ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or make the node names \
+                             resolvable in the cluster's DNS."
             .to_owned(),
         ScrapeCause::ConnectionRefused => format!(
-            "Run `systemctl status kubelet` on the node. If the kubelet runs, check that spec.metricsCore.kubelet.port is its port \
-             (`kubectl get node {node} -o jsonpath={{.status.daemonEndpoints}}`)."
+            "Run `systemctl status kubelet` on the node. If the kubelet runs, check that \
+             spec.metricsCore.kubelet.port is its port (`kubectl get node {node} -o \
+             jsonpath={{.status.daemonEndpoints}}`)."
         ),
         ScrapeCause::Unreachable | ScrapeCause::Timeout => format!(
-            "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node (firewall, security \
-             group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
+            "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node \
+             (firewall, security group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
             facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
         ),
         ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
             "Check the node's load and the kubelet's log (`journalctl -u kubelet`). `kubectl get --raw \
-             /api/v1/nodes/{node}/proxy/metrics/resource` sends the same request. If the kubelet needs more time, increase \
-             spec.metricsCore.kubelet.requestTimeout."
+             /api/v1/nodes/{node}/proxy/metrics/resource` sends the same request. If the kubelet needs more time, \
+             increase spec.metricsCore.kubelet.requestTimeout."
         ),
-        ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port (10250). Port 10255 is \
-                                   the kubelet's read-only port, which serves plain HTTP."
+        ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port \
+                                   (10250). Port 10255 is the kubelet's read-only port, which serves plain HTTP."
             .to_owned(),
         ScrapeCause::TlsUnknownCa => unknown_ca(),
-        ScrapeCause::TlsNameMismatch => "Issue a serving certificate that contains the Node's name or address as a subject alternative \
-                                         name: set serverTLSBootstrap: true in the KubeletConfiguration to request one, or set \
-                                         tlsCertFile."
+        ScrapeCause::TlsNameMismatch => "Issue a serving certificate that contains the Node's name or address as a \
+                                         subject alternative name: set serverTLSBootstrap: true in the \
+                                         KubeletConfiguration to request one, or set tlsCertFile."
             .to_owned(),
         ScrapeCause::TlsExpired => "Renew the kubelet's serving certificate: restart the kubelet, approve its \
                                     CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. Check that the \
                                     clocks are correct."
             .to_owned(),
         ScrapeCause::TlsPinMismatch => format!(
-            "If the kubelet's certificate was replaced on purpose, run `kubectl rollout restart deployment/{METRICS_CORE} \
-             --namespace {namespace}` to clear the pins. If not, another host may impersonate node {node}: inspect the node."
+            "If the kubelet's certificate was replaced on purpose, run `kubectl rollout restart \
+             deployment/{METRICS_CORE} --namespace {namespace}` to clear the pins. If not, another host may \
+             impersonate node {node}: inspect the node."
         ),
         ScrapeCause::TlsOther => format!("Check the kubelet's log on node {node} (`journalctl -u kubelet`)."),
-        ScrapeCause::Unauthorized => "Set authentication.webhook.enabled: true in the KubeletConfiguration and restart the kubelet. \
-                                      On a managed cluster, ask the provider to do this."
+        ScrapeCause::Unauthorized => "Set authentication.webhook.enabled: true in the KubeletConfiguration and \
+                                      restart the kubelet. On a managed cluster, ask the provider to do this."
             .to_owned(),
         ScrapeCause::Forbidden => format!(
-            "The operator maintains ClusterRole and {}, and a kubelet caches denials for 30 s and permissions for 5 min. If the \
-             error persists, run `kubectl auth can-i get nodes --subresource=metrics --as=system:serviceaccount:{namespace}:{METRICS_CORE}`. If that \
-             prints yes, check authorization.mode in the KubeletConfiguration.",
+            "The operator maintains ClusterRole and {}, and a kubelet caches denials for 30 s and permissions for 5 \
+             min. If the error persists, run `kubectl auth can-i get nodes --subresource=metrics \
+             --as=system:serviceaccount:{namespace}:{METRICS_CORE}`. If that prints yes, check authorization.mode in \
+             the KubeletConfiguration.",
             Owned::CollectorBinding.describe(namespace)
         ),
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
-            "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core requires kubelet \
-             1.27 or newer."
+            "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \
+             requires kubelet 1.27 or newer."
         ),
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             format!("Run `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}` for details.")
@@ -347,11 +350,12 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
 
 /// Lists the remedies, the best one first.
 fn unknown_ca() -> String {
-    "By default kubelets use self-signed serving certificates (for example with kubeadm). Recommended: set serverTLSBootstrap: \
-     true in the KubeletConfiguration, restart the kubelet and approve its CertificateSigningRequest (`kubectl get csr`, `kubectl \
-     certificate approve NAME`). The operator approves it with the chart value csrApproval.enabled=true and \
-     spec.metricsCore.kubelet.tls.csrApproval: Exact. If another CA signed the certificate, name that CA in \
-     spec.metricsCore.kubelet.tls.certificateAuthority. Otherwise set spec.metricsCore.kubelet.tls.mode to Pin (trust on first \
-     use), or as a last resort to Insecure (no verification)."
+    "By default kubelets use self-signed serving certificates (for example with kubeadm). Recommended: set \
+     serverTLSBootstrap: true in the KubeletConfiguration, restart the kubelet and approve its \
+     CertificateSigningRequest (`kubectl get csr`, `kubectl certificate approve NAME`). The operator approves it with \
+     the chart value csrApproval.enabled=true and spec.metricsCore.kubelet.tls.csrApproval: Exact. If another CA \
+     signed the certificate, name that CA in spec.metricsCore.kubelet.tls.certificateAuthority. Otherwise set \
+     spec.metricsCore.kubelet.tls.mode to Pin (trust on first use), or as a last resort to Insecure (no \
+     verification)."
         .to_owned()
 }

@@ -82,8 +82,8 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
             "Connections from kube-apiserver to metrics-core are refused.",
             format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error)),
             format!(
-                "Run `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o wide` to check that pods \
-                 run. Check whether a proxy or a firewall rule of the node redirects the connections.",
+                "Run `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o wide` to \
+                 check that pods run. Check whether a proxy or a firewall rule of the node redirects the connections.",
                 facts.namespace
             ),
         )),
@@ -106,8 +106,8 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     let seen = if !untrusted.is_empty() {
         format!(" The operator does not accept it either: {}.", untrusted.join(", "))
     } else if symptoms.reported {
-        " The operator connects to the pods directly and accepts their certificates with the same CA. The cause is therefore a \
-         proxy between kube-apiserver and the pods, or an outdated caBundle."
+        " The operator connects to the pods directly and accepts their certificates with the same CA. The cause is \
+         therefore a proxy between kube-apiserver and the pods, or an outdated caBundle."
             .to_owned()
     } else {
         String::new()
@@ -119,8 +119,9 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
         "kube-apiserver does not accept the serving certificate of metrics-core.",
         format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(facts, error)),
         format!(
-            "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}. If a replica serves an \
-             old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace {0}`.",
+            "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}. If a \
+             replica serves an old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace \
+             {0}`.",
             facts.namespace,
             Owned::ServingSecret.name()
         ),
@@ -142,9 +143,9 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     });
     let admit = |names: &[String]| {
         format!(
-            "Allow TCP port {port} of the pods with the label app.kubernetes.io/name={METRICS_CORE} from every source (a rule with \
-             `ports` and without `from`), because kube-apiserver is not a pod. Add such a policy or change {}: `kubectl edit \
-             networkpolicy {} --namespace {}`.",
+            "Allow TCP port {port} of the pods with the label app.kubernetes.io/name={METRICS_CORE} from every source \
+             (a rule with `ports` and without `from`), because kube-apiserver is not a pod. Add such a policy or \
+             change {}: `kubectl edit networkpolicy {} --namespace {}`.",
             names.join(", "),
             names.first().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name),
             facts.namespace
@@ -164,8 +165,8 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
             Reason::Unreachable,
             format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
             format!(
-                "{reported}{runs} NetworkPolicy {} allows some addresses only, and the operator cannot determine whether the address of \
-                 kube-apiserver is one of them.",
+                "{reported}{runs} NetworkPolicy {} allows some addresses only, and the operator cannot determine \
+                 whether the address of kube-apiserver is one of them.",
                 names.join(", ")
             ),
             admit(&names),
@@ -184,9 +185,10 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
                 format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
                 format!("{reported}{runs}{ruled_out}"),
                 format!(
-                    "Allow the control plane to reach nodes and pods on TCP port {port} (on private GKE, AKS and EKS clusters with a \
-                     firewall rule or security group). If it has no route to pods, set spec.metricsCore.scheduling.hostNetwork to \
-                     true. If its machine runs no kube-proxy, start kube-apiserver with --enable-aggregator-routing=true."
+                    "Allow the control plane to reach nodes and pods on TCP port {port} (on private GKE, AKS and EKS \
+                     clusters with a firewall rule or security group). If it has no route to pods, set \
+                     spec.metricsCore.scheduling.hostNetwork to true. If its machine runs no kube-proxy, start \
+                     kube-apiserver with --enable-aggregator-routing=true."
                 ),
             )
         }
@@ -197,8 +199,8 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
 fn other(facts: Facts<'_>, symptoms: &Symptoms, unavailable: &crate::observe::Unavailable) -> Cause {
     let ruled_out = if symptoms.accepted.is_some() {
         format!(
-            " metrics-core recently accepted kube-apiserver as the front proxy, so neither the proxy certificate nor ConfigMap \
-             {NAMESPACE}/{CONFIG_MAP} is the cause."
+            " metrics-core recently accepted kube-apiserver as the front proxy, so neither the proxy certificate nor \
+             ConfigMap {NAMESPACE}/{CONFIG_MAP} is the cause."
         )
     } else if symptoms.reported {
         " The replicas report no rejected certificate and no request without a certificate, so the proxy certificate is \
