@@ -73,11 +73,11 @@ pub struct Maintain {
     /// Objects that are not touched now, and why.
     pub blocked: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
-    pub certificates: Option<pki::Plan>,
+    pub certificates: Option<pki::ServingPlan>,
     /// Why cert-manager's certificate is not what was asked for, if it was asked.
     pub not_issued: Option<Problem>,
     /// The front proxy's certificates, if they are asked for and could be planned.
-    pub front_proxy: Option<pki::front_proxy::Plan>,
+    pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
     /// Why kubelets' requests for certificates can't be approved although that is asked for.
     pub csr_approval: Option<Problem>,
     /// The resources of metrics-core.

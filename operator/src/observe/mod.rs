@@ -24,7 +24,7 @@ use kube::core::DynamicObject;
 use crate::nanny::Usage;
 use crate::nanny::resize::ResizeRejections;
 use crate::owned::Owned;
-use crate::pki::external::External;
+use crate::pki::external::ExternalCertificate;
 
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
@@ -124,7 +124,7 @@ pub enum ServingSource {
     #[default]
     Unused,
     /// The Secret is there.
-    Found(External),
+    Found(ExternalCertificate),
     /// There is no such Secret.
     Missing,
     /// It could not be read.
