@@ -9,12 +9,12 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
 use crate::nanny::resize::{
     RejectionKind, ResizeRejection, ResizeState, is_active, resize_state, spec_resources,
 };
 use crate::observe::Observer;
-use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,12 +10,11 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::differences;
-use crate::causes::causes;
-use crate::decide::{Desired, Maintain, Problem, Removal};
+use crate::common::error_chain::causes;
+use crate::common::normalize::normalize;
+use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned, Problem};
 use crate::observe::{Found, Observer, Source};
-use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
-use crate::quote::steady;
+use crate::plan::{Desired, Maintain, Removal, differences};
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -337,7 +336,7 @@ impl std::fmt::Debug for Writer {
 
 /// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
 fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -> Problem {
-    let says = steady(&status.message);
+    let says = normalize(&status.message);
     let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && about_rights {
         return Problem::new(

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::apply::{nanos, same_quantity};
-use crate::owned::METRICS_CORE;
+use crate::common::METRICS_CORE;
+use crate::common::quantity::{nanos, same_quantity};
 
 /// How long a resize may stay deferred or failing on the kubelet before the operator replaces the pods.
 pub const RESIZE_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);

@@ -3,7 +3,7 @@
 use crds::ResourceAmounts;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::apply::nanos;
+use crate::common::quantity::nanos;
 
 /// The most CPU that is ever computed with: a million cores.
 pub(super) const MAX_CPU: u64 = 1_000_000_000;

@@ -1,12 +1,14 @@
 //! What is there: the MetricsPipelines, every owned object, the pods, the nodes, and whether metrics are
 //! served. Nothing is decided here.
 
+mod active_pipeline;
 mod cert_manager;
 mod nodes;
 mod observer;
 mod proof;
 mod replicas;
 mod served;
+mod symptoms;
 mod usage;
 mod watches;
 
@@ -21,15 +23,17 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
+use crate::common::Owned;
 use crate::nanny::Usage;
 use crate::nanny::resize::ResizeRejections;
-use crate::owned::Owned;
 use crate::pki::external::ExternalCertificate;
 
+pub use active_pipeline::{Serving, serving};
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
 pub use replicas::{ReportError, Teller};
 pub use served::{MAX_RESPONSE, Served};
+pub use symptoms::{Symptoms, Unavailable};
 pub use watches::{Changes, Source};
 
 /// A MetricsPipeline, as far as it can be read.

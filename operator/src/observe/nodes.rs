@@ -82,7 +82,7 @@ async fn follow(
             Err(error) => {
                 if !failing {
                     tracing::warn!(
-                        error = crate::causes::causes(&error),
+                        error = crate::common::error_chain::causes(&error),
                         "the nodes can't be watched; it is tried again"
                     );
                 }

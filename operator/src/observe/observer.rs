@@ -1,6 +1,6 @@
 //! Reads what changed and keeps the rest.
 
-mod around;
+mod polling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,13 +21,12 @@ use super::nodes::Nodes;
 use super::replicas::{Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, FrontProxyMap, Observed, Pipeline, Unreadable, proof};
-use crate::approval::{self, SIGNER};
-use crate::causes::causes;
+use crate::common::error_chain::causes;
+use crate::common::normalize::normalize;
+use crate::common::{METRICS_CORE, Owned, Powers};
+use crate::csr::{self, SIGNER};
 use crate::nanny::resize::ResizeRejection;
-use crate::owned::{METRICS_CORE, Owned};
 use crate::pki::Certificate;
-use crate::powers::Powers;
-use crate::quote::steady;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -321,7 +320,7 @@ impl Observer {
         let mut pending = Vec::new();
         loop {
             let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
-            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            pending.extend(page.items.into_iter().filter(csr::is_pending));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
                 _ => return Ok(pending),
@@ -360,7 +359,7 @@ fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
     {
-        return Unreadable { forbidden: status.is_forbidden(), message: steady(&status.message) };
+        return Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) };
     }
     Unreadable { forbidden: false, message: error.to_string() }
 }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
 use crate::pki::Certificate;
 
 /// How long one handshake may take, the connection included.
@@ -215,5 +215,4 @@ impl ServerCertVerifier for Shown {
 }
 
 #[cfg(test)]
-#[path = "proof_tests.rs"]
 mod tests;

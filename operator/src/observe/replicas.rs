@@ -16,8 +16,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::causes::causes;
-use crate::decide::objects::service::PORT_NAME;
+use crate::common::error_chain::causes;
+use crate::plan::objects::service::PORT_NAME;
 
 /// For everything, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);

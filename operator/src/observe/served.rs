@@ -8,7 +8,7 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
 
 /// The largest response that is read: 5,000 nodes take 2 MiB.
 pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;

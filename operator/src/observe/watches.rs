@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::approval::SIGNER;
-use crate::causes::causes;
-use crate::owned::{METRICS_CORE, Owned};
-use crate::powers::Powers;
+use crate::common::Powers;
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, Owned};
+use crate::csr::SIGNER;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::news::News;
-use crate::approval::Refusal;
+use super::event_dedup::News;
+use crate::common::{FIELD_MANAGER, Owned};
+use crate::csr::Refusal;
 use crate::observe::Pipeline;
-use crate::owned::{FIELD_MANAGER, Owned};
 
 /// What an event's note may hold (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;

@@ -16,11 +16,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::apply::nanos;
-use crate::decide::Sizing;
-use crate::diagnosis::kubelets::Failing;
+use crate::assess::diagnosis::kubelets::Failing;
+use crate::common::quantity::nanos;
 use crate::nanny::resize::{is_active, spec_resources};
 use crate::pki;
+use crate::plan::Sizing;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfResult {
@@ -187,7 +187,7 @@ impl Telemetry {
     }
 
     /// Counts a write.
-    pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
+    pub fn wrote(&self, object: crate::common::Owned, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
     }
@@ -363,7 +363,7 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owned::Owned;
+    use crate::common::Owned;
 
     #[test]
     fn a_deleted_pipeline_leaves_no_metrics() {
@@ -414,9 +414,9 @@ mod tests {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
-        let plan = crate::decide::certificates::plan(
+        let plan = crate::plan::certificates::plan(
             &spec,
-            &crate::flags::Settings::default(),
+            &crate::settings::Settings::default(),
             &crate::observe::Observed::default(),
             now,
         );

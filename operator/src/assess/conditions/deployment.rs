@@ -1,0 +1,137 @@
+//! Enough replicas of metrics-core run and are ready.
+
+use crds::{ConditionType, Reason};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+
+use super::{Condition, ConditionStatus, Evidence, pods};
+use crate::common::Owned;
+use crate::common::normalize::quote;
+use crate::plan::rollout::{self, Order};
+
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+    let of = ConditionType::DeploymentAvailable;
+    if let Some(problem) = evidence.problem(&[Owned::Deployment, Owned::Service, Owned::DisruptionBudget]) {
+        return Condition::problem(of, problem);
+    }
+    let wanted = evidence.spec.metrics_core.replicas;
+    let name = Owned::Deployment.describe(evidence.namespace);
+    let Some((generation, status)) = read(evidence) else {
+        return Condition::new(
+            of,
+            ConditionStatus::False,
+            Reason::Progressing,
+            format!("{name} is being created."),
+        );
+    };
+    let seen = status.observed_generation.unwrap_or_default() >= generation;
+    let available = status.available_replicas.unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let total = status.replicas.unwrap_or_default();
+    let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
+    let enough = available >= wanted;
+    let done = seen && enough && updated == wanted && total == wanted;
+    if done {
+        let message = format!("{available} of {wanted} replicas are ready.");
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
+    }
+    let (reason, message) = port(evidence, available)
+        .or_else(|| trouble(evidence, &status))
+        .or_else(|| paused(evidence))
+        .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
+    // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
+    let condition_status = if enough { ConditionStatus::True } else { ConditionStatus::False };
+    let message = match (reason, enough) {
+        (Reason::Progressing, _) => message,
+        (_, true) => format!("The replicas of before still serve, but the rollout does not go on: {message}"),
+        (_, false) => format!("{message} ({counts}.)"),
+    };
+    Condition::new(of, condition_status, reason, message)
+}
+
+fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
+    Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
+}
+
+/// On the node's network a rollout may need the port of an old replica: what that means for those who ask for metrics.
+fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
+    let core = &evidence.spec.metrics_core;
+    if !core.scheduling.host_network {
+        return None;
+    }
+    let pods = &evidence.observed.pods;
+    let (pod, says) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let says = pods::quote(says.message.as_deref());
+    let port = core.secure_port;
+    let what = format!(
+        "With spec.metricsCore.scheduling.hostNetwork two replicas can't be on one node, and pod {name} finds none whose \
+         port {port} is free: the scheduler says \"{says}\"."
+    );
+    let remedy = "For rollouts without that, add a node that takes it, or set hostNetwork to false.";
+    let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
+    Some(match (order, available) {
+        (Order::OldFirst, 2..) => (
+            Reason::Progressing,
+            format!("{what} A replica of before goes first, and the others serve meanwhile. {remedy}"),
+        ),
+        (Order::OldFirst, _) => (
+            Reason::Progressing,
+            format!(
+                "{what} The old replica goes first, so there are no metrics until the new one is ready. {remedy}"
+            ),
+        ),
+        (Order::NewFirst, _) => (
+            Reason::Unschedulable,
+            format!("{what} No old replica goes for it unless it could take its place. {remedy}"),
+        ),
+    })
+}
+
+/// The operator pauses it only in between; whoever else did must resume it.
+fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
+    let paused =
+        |body: &serde_json::Value| body.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    let by_us = evidence
+        .plan
+        .desired
+        .iter()
+        .any(|desired| desired.object == Owned::Deployment && paused(&desired.body));
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let is_paused = found.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    (is_paused && !by_us).then(|| {
+        let name = Owned::Deployment.name();
+        let namespace = evidence.namespace;
+        let message = format!(
+            "The rollout of {} was paused by somebody, so no change reaches its pods. Run `kubectl rollout resume \
+             deployment/{name} --namespace {namespace}`.",
+            Owned::Deployment.describe(namespace)
+        );
+        (Reason::DeploymentPaused, message)
+    })
+}
+
+fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason, String)> {
+    let rejected = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+    if let Some(rejected) = rejected {
+        let says = quote(rejected.message.as_deref().unwrap_or_default());
+        return Some((
+            Reason::FailedCreate,
+            format!(
+                "Kubernetes does not admit pods of metrics-core: it says \"{says}\". Look at the ResourceQuotas, the Pod \
+                 Security level and the admission webhooks of namespace {}, and at spec.metricsCore.scheduling.priorityClassName, \
+                 which some clusters admit in kube-system only.",
+                evidence.namespace
+            ),
+        ));
+    }
+    pods::worst(&evidence.observed.pods, evidence.namespace, evidence.now)
+}
+
+#[cfg(test)]
+mod tests;
