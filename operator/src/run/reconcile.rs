@@ -20,8 +20,9 @@ use crate::common::Power;
 use crate::common::ownership;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source, serving};
 use crate::pki::Rollover;
+use crate::plan::nanny::Advisor;
 use crate::plan::{Decision, Dismantle, Maintain, Sizing, decide};
-use crate::report::nanny::{self, Advisor};
+use crate::report::nanny;
 use crate::report::{Facts, Reporter, Telemetry, status};
 use crate::settings::Settings;
 
@@ -142,7 +143,7 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
-        self.advisor.advise(serving.served, self.observer.observed(), now);
+        self.advisor.update(serving.served, self.observer.observed(), now);
         let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
