@@ -9,7 +9,7 @@ use kube::{Client, Resource};
 
 use super::event_dedup::News;
 use crate::common::{FIELD_MANAGER, Owned};
-use crate::csr::Refusal;
+use crate::csr::NotApproved;
 use crate::observe::Pipeline;
 
 /// What an event's note may hold (events.k8s.io/v1).
@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// A kubelet's request was left alone.
-    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &Refusal) {
+    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
         let note = format!(
             "CertificateSigningRequest {name} is left alone: {refusal}. Look at it with `kubectl describe csr {name}`."
         );
