@@ -98,11 +98,7 @@ impl Resizer {
                     observer.resized(changed);
                 }
                 Err(Failure::Refused(refusal)) => {
-                    tracing::warn!(
-                        pod = pod.metadata.name,
-                        message = refusal.message,
-                        "a pod can't be resized"
-                    );
+                    tracing::warn!(pod = pod.metadata.name, message = refusal.message, "cannot resize a pod");
                     done.refused += 1;
                     observer.refused(uid(&pod), refusal);
                 }
@@ -123,19 +119,20 @@ impl Resizer {
             return None;
         }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let who = owner(pod).unwrap_or("somebody");
+        let who = owner(pod).unwrap_or("an unknown writer");
         if before.set_back && before.at.elapsed() < TRUCE {
             return Some(Drift {
                 words: String::new(),
                 refusal: Some(ResizeRejection {
                     wanted: wanted.clone(),
-                    message: format!("{who} sets the resources of pod {name} again and again"),
+                    message: format!("{who} repeatedly changes the resources of pod {name}"),
                     kind: RejectionKind::Conflict,
                 }),
             });
         }
         *before = Asked { wanted: wanted.clone(), at: Instant::now(), set_back: true };
-        let words = format!("The resources of pod {name} were changed by {who} and are set back, once.");
+        let words =
+            format!("The resources of pod {name} were changed by {who}. The operator reverts them once.");
         Some(Drift { words, refusal: None })
     }
 
@@ -154,25 +151,28 @@ impl Resizer {
         let error = match tokio::time::timeout(TIMEOUT, request).await {
             Ok(Ok(pod)) => return Ok(pod),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => {
+                return Err(Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())));
+            }
         };
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(causes(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let says = format!("kube-apiserver says \"{}\"", status.message.trim());
+        let says = format!("kube-apiserver returned \"{}\"", status.message.trim());
         let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
             404 | 405 => (
-                format!("{says}: it has no subresource pods/resize (Kubernetes has it since 1.33)"),
+                format!(
+                    "{says}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
+                ),
                 RejectionKind::NotInPlace,
             ),
             415 | 422 => (says, RejectionKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
             403 if status.message.contains("enough allocatable") => (says, RejectionKind::Infeasible),
             403 if status.message.contains(" cannot ") => {
-                let remedy =
-                    "run `helm upgrade` with the chart of this version to give the operator the right";
+                let remedy = "run `helm upgrade` with the chart of this version to grant the permission";
                 (format!("{says}; {remedy}"), RejectionKind::Forbidden)
             }
             _ => (says, RejectionKind::Forbidden),

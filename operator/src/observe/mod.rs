@@ -254,9 +254,9 @@ impl Observed {
             .filter_map(|replica| Some(format!("pod {}: {}", replica.pod, replica.report.as_ref().err()?)))
             .collect();
         Some(if why.is_empty() {
-            "No pod of metrics-core runs that could be asked.".to_owned()
+            "No running pod of metrics-core could be polled.".to_owned()
         } else {
-            format!("The replicas could not be asked: {}.", why.join("; "))
+            format!("The replicas could not be polled: {}.", why.join("; "))
         })
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn ask(client: &Client) -> Served {
     match tokio::time::timeout(TIMEOUT, request(client)).await {
         Ok(Ok((code, body))) => judge(code, &body),
         Ok(Err(message)) => Served::Failed { message },
-        Err(_) => Served::Failed { message: format!("no answer within {} s", TIMEOUT.as_secs()) },
+        Err(_) => Served::Failed { message: format!("no response within {} s", TIMEOUT.as_secs()) },
     }
 }
 

@@ -62,17 +62,20 @@ fn external<'a>(
         ServingSource::Unreadable(why) if why.forbidden => problem(
             Reason::PermissionMissing,
             format!(
-                "{name} can't be read: kube-apiserver says \"{}\". Grant it with the chart's value servingSecret: `helm upgrade \
-                 RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value servingSecret: `helm \
+                 upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
                 why.message, settings.namespace, secret.name
             ),
         ),
         ServingSource::Unreadable(why) => problem(
             Reason::CertificateUnreadable,
-            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
         ),
         ServingSource::Unused => {
-            problem(Reason::WaitingForDependency, format!("{name} was not looked at yet."))
+            problem(Reason::WaitingForDependency, format!("{name} has not been read yet."))
         }
     }
 }
@@ -136,7 +139,7 @@ fn from_cert_manager(
         let ServingSource::Found(external) = &observed.serving_source else {
             return Err(PlanError::Source(Problem::new(
                 Reason::WaitingForDependency,
-                "cert-manager's Secret was not looked at yet.",
+                "cert-manager's Secret has not been read yet.",
             )));
         };
         let name =
@@ -146,9 +149,10 @@ fn from_cert_manager(
             return Err(PlanError::Source(Problem::new(
                 Reason::CertificateUnreadable,
                 format!(
-                    "{name} has no ca.crt: {} {} does not tell its CA, as an issuer of public certificates (ACME) does not. \
-                     kube-apiserver trusts metrics-core by a CA alone. What was served before stays. Name an issuer that tells \
-                     its CA in spec.certificates.certManager.issuerRef, such as one of type CA or Vault.",
+                    "{name} has no ca.crt: {} {} does not publish its CA, for example because it is an ACME issuer. \
+                     kube-apiserver needs the CA to trust metrics-core. metrics-core continues to serve the previous \
+                     certificate. In spec.certificates.certManager.issuerRef, name an issuer that publishes its CA, such as one of \
+                     type CA or Vault.",
                     issuer.kind, issuer.name
                 ),
             )));
@@ -171,7 +175,8 @@ fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> 
     PlanError::Source(Problem::new(
         reason,
         format!(
-            "{name} can't be served: {error}. What was served before stays. It must be a server's certificate for {server}."
+            "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server certificate \
+             for {server}."
         ),
     ))
 }

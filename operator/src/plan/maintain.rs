@@ -119,8 +119,8 @@ fn unreadable(observed: &Observed, object: Owned, namespace: &str) -> Option<Pro
         Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name} can't be read: kube-apiserver says \"{}\". Give the operator its rights back: run `helm upgrade` \
-                 with the chart of this version{}.",
+                "{name} cannot be read: kube-apiserver returned \"{}\". Restore the operator's permissions: run `helm \
+                 upgrade` with the chart of this version{}.",
                 why.message,
                 value.unwrap_or_default()
             ),
@@ -128,7 +128,10 @@ fn unreadable(observed: &Observed, object: Owned, namespace: &str) -> Option<Pro
     } else {
         Problem::new(
             Reason::ApplyFailed,
-            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
         )
     })
 }
@@ -143,8 +146,8 @@ fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<P
         return Some(Problem::new(
             Reason::ForeignObject,
             format!(
-                "{name} belongs to somebody else and is left alone: {whose}. Look at it with `kubectl get {kubectl} -o yaml`; \
-                 if nobody needs it, run `kubectl delete {kubectl}`.",
+                "{name} is not managed by this operator, which leaves it unchanged: {whose}. Inspect it with `kubectl get \
+                 {kubectl} -o yaml`. If it is not needed, run `kubectl delete {kubectl}`.",
             ),
         ));
     }
@@ -154,8 +157,8 @@ fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<P
     Some(Problem::new(
         Reason::ForeignAPIService,
         format!(
-            "{name} belongs to somebody else and is left alone: {whose}. Either remove that metrics server, or have it \
-             taken over: `kubectl patch metricspipeline {} --type=merge -p '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
+            "{name} is not managed by this operator, which leaves it unchanged: {whose}. Either remove that metrics server, \
+             or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
             context.pipeline.name,
         ),
     ))
@@ -172,8 +175,8 @@ fn too_early(observed: &Observed, object: Owned) -> Option<Problem> {
     }
     Some(Problem::new(
         Reason::WaitingForDependency,
-        "The APIServices are applied once a pod of metrics-core is ready: without one they would break the discovery \
-         of other APIs and the deletion of namespaces.",
+        "The APIServices are created once a pod of metrics-core is ready. Without a ready pod they would break API \
+         discovery and namespace deletion.",
     ))
 }
 
@@ -192,9 +195,10 @@ fn plan_certificates(
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
             Err(PlanError::Source(problem)) => problem,
-            Err(PlanError::Issue(error)) => {
-                Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))
-            }
+            Err(PlanError::Issue(error)) => Problem::new(
+                Reason::ApplyFailed,
+                format!("A certificate could not be issued: {error}. The operator retries."),
+            ),
         },
     };
     for object in depend {
@@ -289,8 +293,8 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(
-            "The kubelets' CertificateSigningRequests can't be read or approved: kube-apiserver says \"{why}\". If it is a right \
-             that is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            "The kubelets' CertificateSigningRequests cannot be read or approved: kube-apiserver returned \"{why}\". If a \
+             permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
             Power::CsrApproval.chart_value()
         ),
     ))
@@ -338,7 +342,7 @@ fn plan_front_proxy(
             Ok(plan) => return Some(plan),
             Err(error) => Problem::new(
                 Reason::ApplyFailed,
-                format!("A certificate of the front proxy was not issued: {error}."),
+                format!("A front-proxy certificate could not be issued: {error}. The operator retries."),
             ),
         }
     };
@@ -355,14 +359,22 @@ fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, Decide
         KubeletCa::Missing { place } => return Ok(Built::Blocked(kubelet_ca_missing(context, place))),
         KubeletCa::Unreadable(why) => {
             let reason = if why.forbidden { Reason::PermissionMissing } else { Reason::ApplyFailed };
-            let message = format!("The kubelets' CA can't be read: kube-apiserver says \"{}\".", why.message);
+            let remedy = if why.forbidden {
+                "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
+            } else {
+                "The operator retries."
+            };
+            let message = format!(
+                "The kubelets' CA cannot be read: kube-apiserver returned \"{}\". {remedy}",
+                why.message
+            );
             return Ok(Built::Blocked(Problem::new(reason, message)));
         }
     };
     if let Err(error) = Certificate::parse_pem(pem.as_bytes()) {
         let message = format!(
-            "The kubelets' CA can't be used: it {error}. Put the PEM certificates of the CA that signs the kubelets' serving \
-             certificates there (spec.metricsCore.kubelet.tls.certificateAuthority says where it is looked for)."
+            "The kubelets' CA is invalid: it {error}. Store the PEM certificates of the CA that signs the kubelets' serving \
+             certificates in a ConfigMap, and name it in spec.metricsCore.kubelet.tls.certificateAuthority."
         );
         return Ok(Built::Blocked(Problem::new(Reason::CertificateUnreadable, message)));
     }
@@ -373,12 +385,12 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
     let remedy = if context.spec.metrics_core.kubelet.tls.certificate_authority.is_some() {
         "Create it, or correct spec.metricsCore.kubelet.tls.certificateAuthority."
     } else {
-        "kube-controller-manager writes it into every namespace (its controller root-ca-certificate-publisher): see \
-         that it runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
+        "kube-controller-manager publishes it in every namespace (controller root-ca-certificate-publisher). Check that it \
+         runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
     };
     Problem::new(
         Reason::KubeletCANotFound,
-        format!("The kubelets' CA was not found: there is no {place}. {remedy}"),
+        format!("The kubelets' CA was not found: {place} does not exist. {remedy}"),
     )
 }
 
@@ -386,7 +398,7 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let Some(image) = context.image() else {
         return Ok(Built::Blocked(Problem::new(
             Reason::InvalidSpec,
-            "metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
+            "spec.metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
         )));
     };
     let found = observed.object(Owned::Deployment);

@@ -25,7 +25,7 @@ pub use telemetry::Telemetry;
 pub struct Reporter {
     client: Client,
     events: Events,
-    told: event_dedup::Told,
+    reported_causes: event_dedup::ReportedCauses,
 }
 
 impl Reporter {
@@ -35,7 +35,7 @@ impl Reporter {
         Self {
             events: Events::new(client.clone(), namespace, identity),
             client,
-            told: event_dedup::Told::default(),
+            reported_causes: event_dedup::ReportedCauses::default(),
         }
     }
 
@@ -50,14 +50,14 @@ impl Reporter {
         let differs = *status != pipeline.status;
         if differs {
             self.write(pipeline, status).await?;
-            let news = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
-            self.events.tell(pipeline, &news).await;
+            let events = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
+            self.events.publish_all(pipeline, &events).await;
         }
         if let Some(kubelets) = kubelets {
             let stored =
                 pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
-            let news = self.told.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
-            self.events.tell(pipeline, &news).await;
+            let events = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
+            self.events.publish_all(pipeline, &events).await;
         }
         Ok(differs)
     }

@@ -46,7 +46,7 @@ fn left(client: &Client, name: &str, words: &str) -> Result<()> {
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|event| event["reason"] == "CertificateSigningRequestLeft")
+            .filter(|event| event["reason"] == "CertificateSigningRequestNotApproved")
             .filter_map(|event| event["note"].as_str())
             .filter(|note| note.contains(name))
             .map(str::to_owned)

@@ -86,7 +86,7 @@ fn refused(nodes: usize) -> Value {
 }
 
 #[test]
-fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
+fn certificate_not_issued_is_a_warning_while_the_previous_one_is_valid() {
     let mut plan = plan();
     plan.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "cert-manager has not issued it."));
     let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
@@ -96,14 +96,17 @@ fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
     );
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::CertificateNotIssued));
     let message = &conditions["CertificatesReady"].message;
-    assert!(message.contains("not issued it. What was issued before is served meanwhile"), "{message}");
+    assert!(
+        message.contains("not issued it. metrics-core continues to serve the previous certificate"),
+        "{message}"
+    );
     plan.not_issued = Some(Problem::new(Reason::PermissionMissing, "denied."));
     let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
 }
 
 #[test]
-fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
+fn few_failing_nodes_do_not_block_ready_and_many_do() {
     let with = |known: usize, failing: usize| {
         let mut observed = healthy();
         observed.nodes = Some(known);
@@ -128,7 +131,7 @@ fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
 }
 
 #[test]
-fn what_explains_a_403_of_a_kubelet_is_told_once() {
+fn a_missing_binding_explains_a_403_of_a_kubelet() {
     let mut observed = healthy();
     observed.served = Served::Answered { nodes: 0 };
     let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
@@ -148,7 +151,7 @@ fn what_explains_a_403_of_a_kubelet_is_told_once() {
 }
 
 #[test]
-fn a_pause_by_somebody_else_is_no_rollout() {
+fn a_pause_that_the_operator_did_not_set_is_deployment_paused() {
     let mut observed = healthy();
     let found = json!({
         "metadata": { "name": "metrics-core", "generation": 3 },
@@ -166,7 +169,7 @@ fn a_pause_by_somebody_else_is_no_rollout() {
 }
 
 #[test]
-fn replicas_that_do_not_tell_are_a_remark() {
+fn unreadable_reports_do_not_block_ready() {
     let mut observed = healthy();
     observed.replicas[0].report = Err(crate::observe::ReportError::Refused(403));
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
@@ -198,7 +201,7 @@ fn short(conditions: &BTreeMap<&'static str, Condition>, condition: &str) -> (Co
 }
 
 #[test]
-fn a_healthy_pipeline_is_ready_and_says_how_many_nodes() {
+fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
     let conditions = evaluated(&healthy(), &plan(), &BTreeMap::new());
     assert_eq!(conditions.len(), ConditionType::ALL.len());
     assert!(
@@ -209,7 +212,7 @@ fn a_healthy_pipeline_is_ready_and_says_how_many_nodes() {
 }
 
 #[test]
-fn each_step_that_fails_explains_ready() {
+fn ready_reports_the_failing_step() {
     let mut observed = healthy();
     put(&mut observed, Owned::ApiServiceV1, &available("False", "FailedDiscoveryCheck", "bad status: 401"));
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
@@ -237,7 +240,7 @@ fn each_step_that_fails_explains_ready() {
 }
 
 #[test]
-fn a_problem_of_an_object_is_told_by_its_condition() {
+fn each_object_problem_belongs_to_its_condition() {
     let missing =
         |object: Owned| BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))]);
     for (object, condition) in [
@@ -253,7 +256,7 @@ fn a_problem_of_an_object_is_told_by_its_condition() {
 }
 
 #[test]
-fn a_cause_comes_before_what_waits_for_it() {
+fn ready_prefers_a_cause_to_waiting_for_dependency() {
     let failed = BTreeMap::from([
         (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
         (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
@@ -263,7 +266,7 @@ fn a_cause_comes_before_what_waits_for_it() {
 }
 
 #[test]
-fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
+fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     let mut observed = healthy();
     let surging =
         json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
@@ -283,7 +286,7 @@ fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
 }
 
 #[test]
-fn refused_pods_are_told_in_kubernetes_words() {
+fn failed_create_quotes_the_message_of_kubernetes() {
     let mut observed = healthy();
     let refused = json!({ "observedGeneration": 2, "conditions": [
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
@@ -294,7 +297,7 @@ fn refused_pods_are_told_in_kubernetes_words() {
 }
 
 #[test]
-fn somebody_elses_answers_are_not_ours() {
+fn metrics_of_a_foreign_api_service_do_not_count() {
     let mut observed = healthy();
     let foreign = json!({ "metadata": { "name": "v1beta1.metrics.k8s.io" }, "status": available("True", "Passed", "") });
     let foreign = serde_json::from_value(foreign).expect("an object");
@@ -307,7 +310,7 @@ fn somebody_elses_answers_are_not_ours() {
 }
 
 #[test]
-fn every_message_ends_as_a_sentence() {
+fn every_message_ends_with_a_full_stop() {
     let served = Pipeline {
         name: "old".to_owned(),
         uid: String::new(),
@@ -325,7 +328,7 @@ fn every_message_ends_as_a_sentence() {
         evaluated(&Observed::default(), &plan(), &BTreeMap::new()).into_values().collect(),
     ];
     for condition in all.concat() {
-        assert!(condition.message.ends_with(['.', ')']), "{}", condition.message);
+        assert!(condition.message.ends_with('.'), "{}", condition.message);
     }
     assert!(conflict(&served)[0].message.contains("MetricsPipeline old"));
 }

@@ -245,7 +245,7 @@ fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> K
         (KubeletCa::Found(pem), KubeletCa::Unreadable(why)) if same_source && !why.forbidden => {
             tracing::warn!(
                 why = why.message,
-                "the kubelets' CA could not be read again; what was read before is kept"
+                "cannot read the kubelets' CA; keeping the CA that was read before"
             );
             KubeletCa::Found(pem)
         }

@@ -64,7 +64,7 @@ async fn every_replica_must_show_the_certificate() {
 
     // A pod that came after the look was not asked.
     let grown = [good[0].clone(), pod("b", "127.0.0.2", true)];
-    assert_eq!(proof.lack(&grown).as_deref(), Some("pod b was not looked at yet"));
+    assert_eq!(proof.lack(&grown).as_deref(), Some("pod b has not been checked yet"));
     for ready in [true, false] {
         let two = [good[0].clone(), pod("b", "127.0.0.2", ready)];
         let lack = look(&two, NAME).await.lack(&two);
@@ -75,7 +75,7 @@ async fn every_replica_must_show_the_certificate() {
     assert!(look(&unready, NAME).await.proven(&unready).is_some());
     let ready = [good[0].clone(), pod("c", "127.0.0.3", true)];
     let lack = look(&ready, NAME).await.lack(&ready).expect("a lack");
-    assert!(lack.starts_with("the certificate of pod c can't be seen: 127.0.0.3"), "{lack}");
+    assert!(lack.starts_with("the serving certificate of pod c is unknown: 127.0.0.3"), "{lack}");
     assert_eq!(look(&[], NAME).await.lack(&[]).as_deref(), Some("no replica is ready"));
     // The right certificate under another name proves nothing.
     assert!(look(&good, "elsewhere.ns.svc").await.proven(&good).is_none());

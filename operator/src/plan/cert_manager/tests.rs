@@ -189,13 +189,13 @@ fn a_ca_of_our_own_is_kept_until_something_is_issued() {
 }
 
 #[test]
-fn an_issuer_that_tells_no_ca_is_named() {
+fn names_an_issuer_that_publishes_no_ca() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     observed.serving_source = ServingSource::Found(ExternalCertificate { ca_bundle: None, ..issued() });
     let problem = &planned(&observed).blocked[&Owned::ServingSecret];
     assert_eq!(problem.reason, Reason::CertificateUnreadable);
-    assert!(problem.message.contains("Issuer company does not tell its CA"), "{}", problem.message);
+    assert!(problem.message.contains("Issuer company does not publish its CA"), "{}", problem.message);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is told of a reconcile: status, events and metrics.
+//! Reports the outcome of a reconcile: status, events and metrics.
 
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ impl Reconciler {
             }
             Err(error) => {
                 self.observer.forget(Source::Pipelines);
-                let gone = matches!(&error, kube::Error::Api(answer) if answer.is_not_found() || answer.is_conflict());
+                let gone = matches!(&error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict());
                 if !gone {
                     return Err(of(pipeline, "status", error));
                 }
@@ -41,7 +41,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// The first error, after all were tried.
+    /// Reports every MetricsPipeline that is not active, and returns the first error.
     pub(super) async fn report_others(
         &mut self,
         serving: &Serving<'_>,
@@ -65,7 +65,7 @@ impl Reconciler {
         result
     }
 
-    /// What keeps kubelets from being scraped, each cause in words; `None` when no replica tells.
+    /// Explains why kubelets cannot be scraped, by cause; returns `None` if no replica reports.
     pub(super) fn causes(
         &self,
         spec: &MetricsPipelineSpec,
@@ -99,20 +99,20 @@ impl Reconciler {
     ) {
         let secrets =
             [Owned::CaSecret, Owned::ServingSecret, Owned::FrontProxyCaSecret, Owned::FrontProxySecret];
-        // A certificate that could not be stored is nobody's.
+        // A certificate that could not be stored is not in use.
         if !secrets.iter().any(|secret| outcome.problems.contains_key(secret)) {
             self.telemetry.certificates(plan.certificates.as_ref(), plan.front_proxy.as_ref());
         }
-        let mut news = Vec::new();
+        let mut renewals = Vec::new();
         if let Some(certificates) = &plan.certificates {
-            news.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
-            news.push((Owned::ServingSecret, "serving", &certificates.serving_renewed));
+            renewals.push((Owned::CaSecret, "CA", &certificates.ca_renewed));
+            renewals.push((Owned::ServingSecret, "serving", &certificates.serving_renewed));
         }
         if let Some(front_proxy) = &plan.front_proxy {
-            news.push((Owned::FrontProxyCaSecret, "front-proxy CA", &front_proxy.ca_issued));
-            news.push((Owned::FrontProxySecret, "front-proxy client", &front_proxy.client_issued));
+            renewals.push((Owned::FrontProxyCaSecret, "front-proxy CA", &front_proxy.ca_issued));
+            renewals.push((Owned::FrontProxySecret, "front-proxy client", &front_proxy.client_issued));
         }
-        for (object, which, why) in news {
+        for (object, which, why) in renewals {
             if let Some(why) = why
                 && outcome.applied.contains(&object)
             {

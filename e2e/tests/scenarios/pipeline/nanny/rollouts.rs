@@ -142,7 +142,7 @@ fn a_deferred_size_waits_for_room(stand: &Stand) -> Result<()> {
     while_answering(stand, || {
         add_nodes(client)?;
         let says = deferred(client)?;
-        check!(says.contains("waits for a minute"), "{says}");
+        check!(says.contains("waits 60 s"), "{says}");
         stand.progress.say(&says);
         stays(client, &before, Duration::from_secs(10))?;
         let has = &pod(client)?["status"]["containerStatuses"][0]["resources"]["requests"]["memory"];
@@ -179,7 +179,7 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("Insufficient memory"), "no evidence: {named}");
         let says = deferred(client)?;
-        check!(says.contains("New pods are made instead"), "{says}");
+        check!(says.contains("New pods are created instead"), "{says}");
         stays(client, &before, Duration::from_secs(15))?;
         check!(surge(client)? == json!({"maxSurge": 1, "maxUnavailable": 0}), "{}", surge(client)?);
         let last = applied(client)?;
@@ -373,7 +373,7 @@ fn on_the_nodes_network_no_pod_goes_in_vain(stand: &Stand) -> Result<()> {
         stays(client, &before, Duration::from_secs(30))?;
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("hostNetwork") && named.contains("free ports"), "{named}");
-        check!(named.contains("No old replica goes for it"), "{named}");
+        check!(named.contains("No previous replica is terminated"), "{named}");
         stand.progress.say(&named);
         empty(stand)?;
         let after = only_pod(client, TRIED_AGAIN, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
