@@ -1,5 +1,5 @@
-//! addon-resizer 1.8: counts nodes every 5 min, and sets the result of its formula if that differs from the current size by
-//! more than 5 %.
+//! addon-resizer 1.8: counts nodes every 5 min, and sets the result of its formula if that differs from the current
+//! size by more than 5 %.
 
 use crate::Run;
 use crate::cluster::Cluster;

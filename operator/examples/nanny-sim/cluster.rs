@@ -58,8 +58,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Computes the usage for a trace. Memory follows nodes with a time constant of 20 s up and 60 s down. List requests add
-    /// up to a tenth.
+    /// Computes the usage for a trace. Memory follows nodes with a time constant of 20 s up and 60 s down. List
+    /// requests add up to a tenth.
     pub fn new(trace: Trace) -> Self {
         let (mut nodes, mut used) = (Vec::new(), Vec::new());
         let mut base: Option<f64> = None;

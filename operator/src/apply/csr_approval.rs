@@ -22,7 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum count of objects in a page.
 const PAGE: u32 = 500;
 
-/// The delays after which a pending request is checked again, as a new Node gets its addresses a moment after its request.
+/// The delays after which a pending request is checked again, as a new Node gets its addresses a moment after its
+/// request.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(5);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 

@@ -1,7 +1,8 @@
 //! A DER encoder (X.690) that is sufficient to encode a kubelet's request again and compare it with the original.
 //!
-//! The operator and the signer use different parsers. If they interpreted the same bytes differently, the signer could grant
-//! something that the operator did not check. A request whose parsed contents encode to the same bytes excludes that.
+//! The operator and the signer use different parsers. If they interpreted the same bytes differently, the signer
+//! could grant something that the operator did not check. A request whose parsed contents encode to the same bytes
+//! excludes that.
 
 /// SEQUENCE.
 pub const SEQUENCE: u8 = 0x30;

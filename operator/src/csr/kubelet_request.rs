@@ -18,7 +18,8 @@ use super::{NotApproved, SIGNER};
 const USER_PREFIX: &str = "system:node:";
 const GROUP: &str = "system:nodes";
 
-/// The maximum length. A kubelet's request has some hundred bytes, and about a thousand more with an RSA key of 8192 bits.
+/// The maximum length. A kubelet's request has some hundred bytes, and about a thousand more with an RSA key of 8192
+/// bits.
 const MAX_REQUEST: usize = 16 * 1024;
 
 /// The maximum count of names and addresses. A Node has a handful.
@@ -50,8 +51,8 @@ pub fn is_pending(csr: &CertificateSigningRequest) -> bool {
 }
 
 impl KubeletRequest {
-    /// Parses a request. At creation, kube-apiserver verified its signature, and so that the requester has the key, and set
-    /// user name and groups. All of these are immutable.
+    /// Parses a request. At creation, kube-apiserver verified its signature, and so that the requester has the key,
+    /// and set user name and groups. All of these are immutable.
     pub fn parse(csr: &CertificateSigningRequest) -> Result<Self, NotApproved> {
         let spec = &csr.spec;
         if spec.signer_name != SIGNER {

@@ -8,7 +8,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{KubeletRequest, NotApproved};
 
-/// The label of Nodes that run kube-apiserver. Admission (NodeRestriction) keeps kubelets from setting it on their Node.
+/// The label of Nodes that run kube-apiserver. Admission (NodeRestriction) keeps kubelets from setting it on their
+/// Node.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// The DNS names and IP addresses of Nodes, Services and kube-apiserver.

@@ -15,7 +15,8 @@ pub enum NotApproved {
     /// The subject is not the kubelet's.
     #[error("its subject is not exactly O=system:nodes, CN={0}")]
     Subject(String),
-    /// The request has other attributes or extensions than a subject alternative name, or another encoding than a kubelet's.
+    /// The request has other attributes or extensions than a subject alternative name, or another encoding than a
+    /// kubelet's.
     #[error("it requests more than DNS names and IP addresses, or is not encoded as a kubelet encodes it")]
     Extensions,
     /// The key is too weak or has an unsupported algorithm.

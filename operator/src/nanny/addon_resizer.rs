@@ -1,5 +1,5 @@
-//! The estimators of addon-resizer 1.8: `base + extra × n`, where `n` is the number of nodes or containers, or that number
-//! rounded up to a step, and its threshold for changes.
+//! The estimators of addon-resizer 1.8: `base + extra × n`, where `n` is the number of nodes or containers, or that
+//! number rounded up to a step, and its threshold for changes.
 
 use std::cmp::Ordering;
 
@@ -27,8 +27,8 @@ pub fn exponential(parameters: Parameters, smallest: u64, n: u64) -> Size {
     linear(parameters, step(smallest, n))
 }
 
-/// addon-resizer computes ⌊1.5 n + 0.01⌋ in floating point, where 0.01 compensates for rounding: ⌊3 n / 2⌋ in integers. From
-/// 1 that would never grow, so steps start at 2.
+/// addon-resizer computes ⌊1.5 n + 0.01⌋ in floating point, where 0.01 compensates for rounding: ⌊3 n / 2⌋ in
+/// integers. From 1 that would never grow, so steps start at 2.
 fn step(smallest: u64, n: u64) -> u64 {
     let mut step = smallest.max(2);
     while step < n {
@@ -37,8 +37,8 @@ fn step(smallest: u64, n: u64) -> u64 {
     step
 }
 
-/// Compares the current amount with the expected one. `Less` means that it must grow, `Greater` that it must shrink: the
-/// quotient `set / expected`, truncated to two decimals, differs from 1 by more than the threshold in percent.
+/// Compares the current amount with the expected one. `Less` means that it must grow, `Greater` that it must shrink:
+/// the quotient `set / expected`, truncated to two decimals, differs from 1 by more than the threshold in percent.
 #[must_use]
 pub fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
     let percent = u128::from(set) * 100 / u128::from(expected.max(1));

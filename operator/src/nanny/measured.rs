@@ -1,8 +1,9 @@
 //! The estimator `Measured`: a model of metrics-core's usage, corrected by measurements.
 //!
-//! The forecast for `n` nodes is a prior, `base + each × n`, times the factor of measured usage to the prior. The factor is
-//! above 1 with 100 pods per node or many clients, and below 1 in a sparse cluster. Sizes are steps of a quarter. A smaller
-//! step is taken only if a quarter more than the estimate would fit it, so that a node that comes and goes changes nothing.
+//! The forecast for `n` nodes is a prior, `base + each × n`, times the factor of measured usage to the prior. The
+//! factor is above 1 with 100 pods per node or many clients, and below 1 in a sparse cluster. Sizes are steps of a
+//! quarter. A smaller step is taken only if a quarter more than the estimate would fit it, so that a node that comes
+//! and goes changes nothing.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,14 +15,14 @@ use super::size::{MAX_CPU, MAX_MEMORY, Size};
 pub struct Usage {
     /// CPU in nanocores.
     pub cpu: u64,
-    /// The working set in bytes, which the kernel compares with the limit.
+    /// The working set in bytes, to compare with the limit.
     pub memory: u64,
     /// When the usage was sampled.
     pub sampled: Timestamp,
 }
 
-/// Memory in bytes: of an empty cluster, per node and per container. Measured with 30 pods of two containers per node:
-/// 48 MB at 1,000 nodes, 250 MB at 5,000 (docs/performance.md). The prior is slightly larger.
+/// Memory in bytes: of an empty cluster, per node and per container. Measured with 30 pods of two containers per
+/// node: 48 MB at 1,000 nodes, 250 MB at 5,000 (docs/performance.md). The prior is slightly larger.
 const MEMORY: Prior = Prior { base: 12 << 20, node: 56 << 10, container: 1 << 10 };
 
 /// CPU in nanocores. Measured: 7.5 millicores at 1,000 nodes, 38 at 5,000.
@@ -37,8 +38,8 @@ pub(super) const USAGE_HEADROOM: u64 = 125;
 /// The minimum and maximum factor, in thousandths.
 const FACTORS: (u64, u64) = (250, 16_000);
 
-/// How long after a change of the population the usage is that of the new one: two scrapes at the longest usual interval,
-/// and the delay of the Metrics API.
+/// How long after a change of the population the usage is that of the new one: two scrapes at the longest usual
+/// interval, and the delay of the Metrics API.
 const ADAPTATION: SignedDuration = SignedDuration::from_secs(180);
 
 #[derive(Clone, Copy)]
@@ -107,8 +108,8 @@ impl UsageModel {
         });
     }
 
-    /// Returns the estimated size before rounding; `None` if nothing was measured that justifies a change of the recorded
-    /// size. `recorded` is the current size and the number of nodes or containers that it was chosen for.
+    /// Returns the estimated size before rounding; `None` if nothing was measured that justifies a change of the
+    /// recorded size. `recorded` is the current size and the number of nodes or containers that it was chosen for.
     pub(super) fn estimate(
         &self,
         population: Population,

@@ -1,7 +1,7 @@
 //! The size of metrics-core. Pure: no Kubernetes client and no clock.
 //!
-//! [`Policy`] is the spec in numbers. [`Nanny`] keeps the recommended size and changes it when an estimate demands that for
-//! long enough. [`resize`] determines the state of each pod's in-place resize.
+//! [`Policy`] is the spec in numbers. [`Nanny`] keeps the recommended size and changes it when an estimate demands
+//! that for long enough. [`resize`] determines the state of each pod's in-place resize.
 
 mod addon_resizer;
 mod measured;

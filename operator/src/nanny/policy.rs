@@ -11,7 +11,8 @@ use super::size::{Size, positive};
 /// The default minimum of `Measured`: three times the usage in a cluster of one node.
 const MEASURED_MIN: Size = Size { cpu: 20, memory: 64 << 20 };
 
-/// The default maximum of `Measured`, so that a memory leak does not exhaust the node. 5,000 nodes need a twentieth of it.
+/// The default maximum of `Measured`, so that a memory leak does not exhaust the node. 5,000 nodes need a twentieth
+/// of it.
 const MEASURED_MAX: Size = Size { cpu: 4000, memory: 8 << 30 };
 
 /// The default minimum of the formulas: less than any container needs.
@@ -99,8 +100,8 @@ impl Policy {
     }
 }
 
-/// Returns the minimum and maximum in the spec, with defaults for missing amounts. A default never overrides the bound that
-/// the user set.
+/// Returns the minimum and maximum in the spec, with defaults for missing amounts. A default never overrides the
+/// bound that the user set.
 fn bounds(nanny: &NannySpec, default_min: Size, default_max: Size) -> (Size, Size) {
     let (min_cpu, min_memory) = Size::parse(nanny.min.as_ref());
     let (max_cpu, max_memory) = Size::parse(nanny.max.as_ref());

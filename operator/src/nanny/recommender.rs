@@ -1,5 +1,5 @@
-//! The recommended size, and when it changes: not for a node that comes and goes, once for a burst of nodes, at once when
-//! memory is about to run out, and down only after a long delay.
+//! The recommended size, and when it changes: not for a node that comes and goes, once for a burst of nodes, at once
+//! when memory is about to run out, and down only after a long delay.
 
 use std::cmp::Ordering;
 
@@ -127,8 +127,8 @@ impl Nanny {
             })
         };
         let (cpu_is_due, memory_is_due) = (is_due(&self.cpu), is_due(&self.memory));
-        // If both change in the same direction, they change together, to save a resize: up as soon as one is due, down when
-        // both are.
+        // If both change in the same direction, they change together, to save a resize: up as soon as one is due,
+        // down when both are.
         let together = self.cpu.direction() == self.memory.direction();
         let waits =
             together && self.cpu.direction() == Some(Direction::Down) && !(cpu_is_due && memory_is_due);
@@ -258,8 +258,8 @@ fn initial(
     Some(RecommendedSize { size: size.clamp(policy.min, policy.max), population, reason, changed: None })
 }
 
-/// Returns a larger step if `required` exceeds the current amount, and a smaller one if `required` plus a quarter would fit
-/// it.
+/// Returns a larger step if `required` exceeds the current amount, and a smaller one if `required` plus a quarter
+/// would fit it.
 fn stepped(current: u64, required: u64, step: fn(u64) -> u64, min: u64, max: u64) -> u64 {
     let bounded = |amount: u64| amount.max(min).min(max);
     if bounded(required) > current || current > max {

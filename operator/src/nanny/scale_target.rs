@@ -73,8 +73,8 @@ impl ScaleTarget {
         self.target
     }
 
-    /// Returns when the change is due. `changed` is when the size last changed, `stable_since` since when the population is
-    /// the same.
+    /// Returns when the change is due. `changed` is when the size last changed, `stable_since` since when the
+    /// population is the same.
     pub(super) fn due(
         &self,
         policy: &Policy,

@@ -1,8 +1,8 @@
 //! Plans a serving certificate that a user or cert-manager stores in a Secret, with the same CA rollover as
 //! [`super::serving`].
 //!
-//! Replicas serve the certificate only when every APIService has contained its CA for the trust delay. The previous CA is
-//! removed only when every replica is verified to serve the certificate.
+//! Replicas serve the certificate only when every APIService has contained its CA for the trust delay. The previous
+//! CA is removed only when every replica is verified to serve the certificate.
 
 use std::time::Duration;
 

@@ -6,8 +6,8 @@
 //!    certificates.
 //! 2. When a kube-apiserver publishes the next CA (ConfigMap `kube-system/extension-apiserver-authentication`, which
 //!    every aggregated API server reads), it becomes the current one and signs a new client certificate.
-//! 3. The previous CA stays in `ca.crt` until it expires: the operator can't detect whether every kube-apiserver uses the
-//!    new client certificate.
+//! 3. The previous CA stays in `ca.crt` until it expires: the operator can't detect whether every kube-apiserver uses
+//!    the new client certificate.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! kube-apiserver's flags for the front proxy, in formats that can be copied without changes.
 //!
-//! The formats avoid quoting errors: kube-apiserver accepts one argument that contains the next two flags, and then reads
-//! no user name. No value contains a space, quote or comma, and each format has one entry per argument.
+//! The formats avoid quoting errors: kube-apiserver accepts one argument that contains the next two flags, and then
+//! reads no user name. No value contains a space, quote or comma, and each format has one entry per argument.
 
 use std::fmt::Write as _;
 

@@ -3,8 +3,8 @@
 //! A CA rollover has four steps. Each is stored in the objects, so the operator may restart at any step:
 //!
 //! 1. `Trusting`: the new CA is stored. The bundle contains both CAs, and replicas serve the old certificate.
-//! 2. When every APIService holds the new CA, and has for [`ServingRequirements::trust_delay`], the serving certificate is
-//!    issued by it.
+//! 2. When every APIService has contained the new CA for [`ServingRequirements::trust_delay`], the serving
+//!    certificate is issued by it.
 //! 3. `Retiring`: the bundle contains both CAs until every replica is verified to serve the new certificate.
 //! 4. `Settled`: the bundle contains the new CA only.
 
@@ -119,7 +119,8 @@ pub enum Rollover {
     Settled,
     /// The new CA is being distributed; replicas serve a certificate of the old one.
     Trusting,
-    /// The serving certificate is signed by the new CA. The old CA is trusted until every replica serves that certificate.
+    /// The serving certificate is signed by the new CA. The old CA is trusted until every replica serves that
+    /// certificate.
     Retiring,
 }
 
@@ -163,10 +164,10 @@ pub fn plan(
     let mut kept = None;
     match read_serving(wanted, found, &ca_certificate, &known, now) {
         Err(why) => renew = Some(why),
-        // A certificate of an old CA still works, so it is replaced only when the new CA is trusted. A renewal under the
-        // same CA need not wait.
+        // A certificate of an old CA still works, so it is replaced only when the new CA is trusted. A renewal under
+        // the same CA need not wait.
         Ok(Usable { outdated: Some(why), .. }) if is_trusted || why != RenewalReason::CaReplaced => {
-            renew = Some(why)
+            renew = Some(why);
         }
         Ok(usable) => kept = Some(usable),
     }
@@ -344,8 +345,8 @@ pub(super) fn outdated(
     }
 }
 
-/// Returns previous CAs that may have signed a certificate in use, from all objects that store them. After the CA Secret is
-/// deleted, the certificate that the replicas serve stays trusted until they serve another one.
+/// Returns previous CAs that may have signed a certificate in use, from all objects that store them. After the CA
+/// Secret is deleted, the certificate that the replicas serve stays trusted until they serve another one.
 pub(super) fn previous_cas(
     found: &StoredServing,
     current: &[Certificate],

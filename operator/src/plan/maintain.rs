@@ -188,9 +188,9 @@ fn plan_certificates(
 ) -> Option<pki::ServingPlan> {
     let depend = [Owned::CaSecret, Owned::ServingSecret, Owned::ApiServiceV1beta1, Owned::ApiServiceV1];
     // Without knowing what is there, a new certificate could take the place of a good one.
-    let blocker =
+    let cause =
         [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| blocked.get(&object)).cloned();
-    let problem = match blocker {
+    let problem = match cause {
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),

@@ -21,8 +21,8 @@ pub struct Advisor {
 }
 
 impl Advisor {
-    /// Updates the advice from the observed state. Resets it when the MetricsPipeline is another one, is being deleted or
-    /// turns the nanny off.
+    /// Updates the advice from the observed state. Resets it when the MetricsPipeline is another one, is being
+    /// deleted or turns the nanny off.
     pub fn update(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
         let active = pipeline.filter(|pipeline| !pipeline.deleting);
         let Some((pipeline, spec)) =
@@ -44,11 +44,13 @@ impl Advisor {
     }
 
     /// Returns the recommended size; `None` if the nanny is off or the cluster size is unknown.
+    #[must_use]
     pub fn recommended(&self) -> Option<&RecommendedSize> {
         self.advice.recommended.as_ref()
     }
 
     /// Returns when to update the advice again at the latest.
+    #[must_use]
     pub fn next(&self) -> Option<Timestamp> {
         self.advice.next
     }

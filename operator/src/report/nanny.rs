@@ -13,7 +13,7 @@ use crate::nanny::resize::same_resources;
 use crate::plan::Sizing;
 
 /// Returns the nanny's part of status. `applied` stays until another size is applied.
-pub fn status(
+pub(crate) fn status(
     before: Option<&NannyStatus>,
     sizing: &Sizing,
     outcome: &Outcome,
@@ -63,16 +63,16 @@ fn ended_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
 
 /// A change of the resources in one reconcile.
 #[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
+pub(crate) struct Change<'a> {
     /// In place or by a rollout.
-    pub method: ResizeMethod,
+    pub(crate) method: ResizeMethod,
     /// The resources before.
-    pub from: &'a ResourceRequirements,
+    pub(crate) from: &'a ResourceRequirements,
 }
 
 /// Returns the change of the resources in this reconcile. A rollout for another reason, with the size that the pods
 /// already have in place, is not a change.
-pub fn change<'a>(
+pub(crate) fn change<'a>(
     before: Option<&NannyStatus>,
     sizing: &'a Sizing,
     outcome: &Outcome,
@@ -91,7 +91,7 @@ pub fn change<'a>(
 }
 
 /// Returns the event note of a change.
-pub fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String> {
+pub(crate) fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String> {
     let recommended = sizing.recommended.as_ref()?;
     let (size, reason) = (recommended.size, &recommended.reason);
     let before = requests(change.from);
@@ -117,7 +117,7 @@ pub fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String> {
 }
 
 /// Returns the event note of a reverted rollout; `None` if none was reverted.
-pub fn revert_note(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
+pub(crate) fn revert_note(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
     let is_reverted = sizing.reverts_rollout && outcome.applied.contains(&Owned::Deployment);
     let size = sizing.recommended.as_ref()?.size;
     is_reverted.then(|| {

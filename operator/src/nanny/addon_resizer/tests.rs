@@ -8,8 +8,8 @@ const PARAMETERS: Parameters = Parameters {
     memory: ((40 << 20) * 1_000_000_000, (4 << 20) * 1_000_000_000),
 };
 
-/// Computes the formula as addon-resizer's source does, in the simplest way: adds the extra `n` times, and computes steps in
-/// floating point.
+/// Computes the formula as addon-resizer's source does, in the simplest way: adds the extra `n` times, and computes
+/// steps in floating point.
 fn reference(parameters: Parameters, smallest: Option<u64>, n: u64) -> (u128, u128) {
     #[allow(
         clippy::cast_precision_loss,

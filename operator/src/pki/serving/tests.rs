@@ -251,8 +251,8 @@ fn debug_does_not_print_keys() {
 }
 
 proptest::proptest! {
-    /// For any validities and any downtime of the operator, the served certificate is valid and trusted by the bundle, and
-    /// the next plan keeps an applied one.
+    /// For any validities and any downtime of the operator, the served certificate is valid and trusted by the
+    /// bundle, and the next plan keeps an applied one.
     #[test]
     fn every_plan_is_safe(
         ca_hours in 1_u32..2000, part in 1_u32..=100,

@@ -81,21 +81,27 @@ fn in_place_resize_is_reported_once() {
 
 #[test]
 fn rollout_for_the_size_is_reported_with_its_reason() {
-    let asked = before(ResizeMethod::InPlace, "128Mi");
-    let says = "the kubelet reports \"no room\"".to_owned();
-    let forced = sizing("128Mi", Some("64Mi"), Some(ResizeBlocker::Deferred(says)));
-    let none = Resized::default();
-    assert_eq!(method_after(Some(&asked), &forced, &applied(), &none), Some((ResizeMethod::Rollout, true)));
-    let note =
-        change(Some(&asked), &forced, &applied(), &none).and_then(|change| resize_note(change, &forced));
-    let note = note.expect("a note");
-    assert!(note.contains("by a rollout") && note.contains("the kubelet reports \"no room\""), "{note}");
+    let known = before(ResizeMethod::InPlace, "128Mi");
+    let message = "the kubelet reports \"no room\"".to_owned();
+    let forced = sizing("128Mi", Some("64Mi"), Some(ResizeBlocker::Deferred(message)));
+    let nothing = Resized::default();
+    assert_eq!(
+        method_after(Some(&known), &forced, &applied(), &nothing),
+        Some((ResizeMethod::Rollout, true))
+    );
+    let forced_change =
+        change(Some(&known), &forced, &applied(), &nothing).and_then(|change| resize_note(change, &forced));
+    let text = forced_change.expect("a note");
+    assert!(text.contains("by a rollout") && text.contains("the kubelet reports \"no room\""), "{text}");
     // A rollout for another reason contains the size that the pods already have.
-    let along = sizing("128Mi", Some("64Mi"), None);
-    assert!(change(Some(&asked), &along, &applied(), &none).is_none());
-    assert_eq!(method_after(Some(&asked), &along, &applied(), &none), Some((ResizeMethod::InPlace, false)));
+    let combined = sizing("128Mi", Some("64Mi"), None);
+    assert!(change(Some(&known), &combined, &applied(), &nothing).is_none());
+    assert_eq!(
+        method_after(Some(&known), &combined, &applied(), &nothing),
+        Some((ResizeMethod::InPlace, false))
+    );
     // Nothing was written.
-    assert!(change(Some(&asked), &forced, &Outcome::default(), &none).is_none());
+    assert!(change(Some(&known), &forced, &Outcome::default(), &nothing).is_none());
 }
 
 #[test]
