@@ -4,6 +4,6 @@ mod csr_approval;
 mod resize;
 mod writer;
 
-pub use csr_approval::{Approver, Visit};
+pub use csr_approval::{Approvals, Approver};
 pub use resize::{Resized, Resizer};
 pub use writer::{Outcome, Writer};

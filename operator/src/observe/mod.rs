@@ -26,7 +26,7 @@ use kube::core::DynamicObject;
 use crate::common::Owned;
 use crate::nanny::Usage;
 use crate::nanny::resize::ResizeRejections;
-use crate::pki::external::External;
+use crate::pki::external::ExternalCertificate;
 
 pub use active_pipeline::{Serving, serving};
 pub use observer::{ObserveError, Observer};
@@ -128,7 +128,7 @@ pub enum ServingSource {
     #[default]
     Unused,
     /// The Secret is there.
-    Found(External),
+    Found(ExternalCertificate),
     /// There is no such Secret.
     Missing,
     /// It could not be read.

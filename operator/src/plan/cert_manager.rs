@@ -60,10 +60,18 @@ pub fn lack(
     match cert_manager::issuance(certificate, last_applied(certificate)) {
         Issuance::Issued => unreadable_secret(settings, observed),
         // A renewal that failed is tried again until it is too late.
-        Issuance::NotRenewed { said } => Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
-            not_issued(&format!("cert-manager did not renew {name}"), &said, cert_manager, settings, observed)
-        })),
-        Issuance::Waiting { since, said } => {
+        Issuance::NotRenewed { message: said } => {
+            Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
+                not_issued(
+                    &format!("cert-manager did not renew {name}"),
+                    &said,
+                    cert_manager,
+                    settings,
+                    observed,
+                )
+            }))
+        }
+        Issuance::Pending { since, message: said } => {
             if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < AT_WORK) {
                 return Some(Problem::new(
                     Reason::Progressing,

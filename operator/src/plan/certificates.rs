@@ -12,21 +12,23 @@ use super::objects::ca_secret::PREVIOUS;
 use crate::common::ownership::{is_ours, last_applied};
 use crate::common::{Owned, Problem};
 use crate::observe::{Observed, ServingSource};
-use crate::pki::external::{External, Unusable};
-use crate::pki::{self, Found, IssueError, Plan, Trusted, Wanted, Why};
+use crate::pki::external::{ExternalCertificate, ExternalError};
+use crate::pki::{
+    self, IssueError, RenewalReason, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,
+};
 use crate::settings::Settings;
 
 /// What the spec asks for.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> Wanted {
+pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
     let timing = settings.certificates;
     let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
-    Wanted {
+    ServingRequirements {
         algorithm: spec.certificates.key_algorithm,
         ca_validity: validity(spec.certificates.ca_validity),
         serving_validity: validity(spec.certificates.serving_validity),
         names: pki::service_names(Owned::Service.name(), &settings.namespace),
-        trust_settles: timing.trust_settles,
+        trust_delay: timing.trust_delay,
     }
 }
 
@@ -46,7 +48,7 @@ fn external<'a>(
     secret: &SecretReference,
     settings: &Settings,
     observed: &'a Observed,
-) -> Result<&'a External, PlanError> {
+) -> Result<&'a ExternalCertificate, PlanError> {
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
     let problem = |reason, message: String| Err(PlanError::Source(Problem::new(reason, message)));
     match &observed.serving_source {
@@ -84,7 +86,7 @@ pub fn plan(
     settings: &Settings,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Plan, PlanError> {
+) -> Result<ServingPlan, PlanError> {
     let ours = |object: Owned| observed.object(object).is_some_and(is_ours);
     let secret = |object: Owned| {
         let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
@@ -98,10 +100,10 @@ pub fn plan(
         .filter_map(|object| {
             let bundle = observed.typed::<APIService>(object)?.spec.and_then(|spec| spec.ca_bundle);
             let since = observed.object(object).and_then(last_applied);
-            Some(Trusted { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
+            Some(TrustedBundle { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
         })
         .collect();
-    let found = Found {
+    let found = StoredServing {
         previous: ca.remove(PREVIOUS).map(|bytes| bytes.0),
         ca: ca.remove("tls.crt").zip(ca.remove("tls.key")).map(|(certificate, key)| (certificate.0, key.0)),
         serving_ca: serving.remove("ca.crt").map(|bytes| bytes.0),
@@ -113,10 +115,12 @@ pub fn plan(
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
-    if let Some(asked) = pki::cert_manager::asked(spec) {
+    if let Some(asked) = pki::cert_manager::requested(spec) {
         return from_cert_manager(asked, &wanted, settings, observed, &found, now);
     }
-    let Some(secret) = &spec.certificates.secret_ref else { return Ok(pki::plan(&wanted, &found, now)?) };
+    let Some(secret) = &spec.certificates.secret_ref else {
+        return Ok(pki::serving::plan(&wanted, &found, now)?);
+    };
     let external = external(secret, settings, observed)?;
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
     pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
@@ -125,12 +129,12 @@ pub fn plan(
 /// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
 fn from_cert_manager(
     asked: &CertManagerSpec,
-    wanted: &Wanted,
+    wanted: &ServingRequirements,
     settings: &Settings,
     observed: &Observed,
-    found: &Found,
+    found: &StoredServing,
     now: Timestamp,
-) -> Result<Plan, PlanError> {
+) -> Result<ServingPlan, PlanError> {
     let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
         let ServingSource::Found(external) = &observed.serving_source else {
             return Err(PlanError::Source(Problem::new(
@@ -140,7 +144,7 @@ fn from_cert_manager(
         };
         let name =
             format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
-        if external.authorities.as_ref().is_none_or(Vec::is_empty) {
+        if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
             let issuer = &asked.issuer_ref;
             return Err(PlanError::Source(Problem::new(
                 Reason::CertificateUnreadable,
@@ -157,14 +161,14 @@ fn from_cert_manager(
             .map_err(|error| unusable(&name, &error, wanted));
     };
     // With a CA of our own stored, what is served is not cert-manager's yet.
-    let before = External { pair: found.serving.clone(), authorities: found.serving_ca.clone() };
+    let before = ExternalCertificate { pair: found.serving.clone(), ca_bundle: found.serving_ca.clone() };
     let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
     served.ok_or(PlanError::Source(lack))
 }
 
-fn unusable(name: &str, error: &Unusable, wanted: &Wanted) -> PlanError {
+fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> PlanError {
     let reason = match error {
-        Unusable::Pair(Why::Expired(_)) => Reason::CertificateExpired,
+        ExternalError::Pair(RenewalReason::Expired(_)) => Reason::CertificateExpired,
         _ => Reason::CertificateUnreadable,
     };
     let server = wanted.names.first().map_or("", String::as_str);

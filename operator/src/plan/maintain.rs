@@ -31,7 +31,7 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         removals: Vec::new(),
         blocked,
         certificates,
-        not_issued: pki::cert_manager::asked(context.spec)
+        not_issued: pki::cert_manager::requested(context.spec)
             .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
         front_proxy,
         csr_approval: approval_problem(context, observed),
@@ -186,12 +186,12 @@ fn plan_certificates(
     observed: &Observed,
     now: Timestamp,
     blocked: &mut BTreeMap<Owned, Problem>,
-) -> Option<pki::Plan> {
+) -> Option<pki::ServingPlan> {
     let depend = [Owned::CaSecret, Owned::ServingSecret, Owned::ApiServiceV1beta1, Owned::ApiServiceV1];
     // Without knowing what is there, a new certificate could take the place of a good one.
-    let blocker =
+    let cause =
         [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| blocked.get(&object)).cloned();
-    let problem = match blocker {
+    let problem = match cause {
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
@@ -225,7 +225,7 @@ fn build(
         Owned::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
         Owned::Role => one(objects::serving_secret_access::role(context)?),
         Owned::RoleBinding => binding(context, observed, objects::serving_secret_access::binding(context)?),
-        Owned::Certificate => match pki::cert_manager::asked(context.spec) {
+        Owned::Certificate => match pki::cert_manager::requested(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
                 Some(problem) => Built::Blocked(problem),
@@ -262,7 +262,7 @@ fn with_certificates(
     context: Context<'_>,
     observed: &Observed,
     object: Owned,
-    plan: &pki::Plan,
+    plan: &pki::ServingPlan,
 ) -> Result<Desired, DecideError> {
     let found = observed.object(object);
     let version = || found.and_then(|found| found.metadata.resource_version.clone());
@@ -306,7 +306,7 @@ fn with_front_proxy(
     context: Context<'_>,
     observed: &Observed,
     object: Owned,
-    plan: Option<&pki::front_proxy::Plan>,
+    plan: Option<&pki::front_proxy::FrontProxyPlan>,
 ) -> Result<Built, DecideError> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return Ok(if stays(context.pipeline, object) { Built::Wanted(Vec::new()) } else { Built::Unwanted });
@@ -328,7 +328,7 @@ fn plan_front_proxy(
     observed: &Observed,
     now: Timestamp,
     blocked: &mut BTreeMap<Owned, Problem>,
-) -> Option<pki::front_proxy::Plan> {
+) -> Option<pki::front_proxy::FrontProxyPlan> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return None;
     }

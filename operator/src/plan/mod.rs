@@ -6,6 +6,7 @@ pub mod certificates;
 mod diff;
 pub mod front_proxy;
 mod maintain;
+pub mod nanny;
 pub mod objects;
 mod role_ref;
 pub mod rollout;
@@ -48,11 +49,11 @@ pub struct Maintain {
     /// Objects that are not touched now, and why.
     pub blocked: BTreeMap<Owned, Problem>,
     /// The certificates, unless they could not be planned.
-    pub certificates: Option<pki::Plan>,
+    pub certificates: Option<pki::ServingPlan>,
     /// Why cert-manager's certificate is not what was asked for, if it was asked.
     pub not_issued: Option<Problem>,
     /// The front proxy's certificates, if they are asked for and could be planned.
-    pub front_proxy: Option<pki::front_proxy::Plan>,
+    pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
     /// Why kubelets' requests for certificates can't be approved although that is asked for.
     pub csr_approval: Option<Problem>,
     /// The resources of metrics-core.
@@ -62,19 +63,19 @@ pub struct Maintain {
 /// The resources of metrics-core.
 #[derive(Clone, Debug, Default)]
 pub struct Sizing {
-    /// What the nanny recommends; `None` when it is off or knows nothing yet.
+    /// The nanny's recommendation; `None` if it is off or the cluster size is unknown.
     pub recommended: Option<RecommendedSize>,
-    /// What pods are to have, when it acts on that.
+    /// The desired resources of pods; `None` unless the nanny applies them.
     pub wanted: Option<ResourceRequirements>,
-    /// What the Deployment's template is to have.
+    /// The desired resources of the Deployment's pod template.
     pub template: Option<ResourceRequirements>,
     /// What the Deployment's template has had until now, when that is changed; what pods have had, when they are made
     /// again from the same.
     pub template_from: Option<ResourceRequirements>,
-    /// Why new pods are made for the sake of the size, when they are.
-    pub instead: Option<ResizeBlocker>,
-    /// Whether new pods that can't be placed are given up.
-    pub taken_back: bool,
+    /// Why a rollout replaces an in-place resize; `None` if it does not.
+    pub rollout_blocker: Option<ResizeBlocker>,
+    /// Whether a rollout is reverted because its pods can't be scheduled.
+    pub reverts_rollout: bool,
 }
 
 /// What is to be done for a MetricsPipeline that is being deleted.

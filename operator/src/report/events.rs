@@ -9,7 +9,7 @@ use kube::{Client, Resource};
 
 use super::event_dedup::NewEvent;
 use crate::common::{FIELD_MANAGER, Owned};
-use crate::csr::Refusal;
+use crate::csr::NotApproved;
 use crate::observe::Pipeline;
 
 /// The maximum length of an event's note, in bytes (events.k8s.io/v1).
@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// Reports that a kubelet's CertificateSigningRequest was not approved.
-    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &Refusal) {
+    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
         let note = format!(
             "CertificateSigningRequest {name} is not approved: {refusal}. Run `kubectl describe csr {name}` for details."
         );

@@ -20,8 +20,9 @@ use crate::common::Power;
 use crate::common::ownership;
 use crate::observe::{Observed, Observer, Pipeline, Served, Source, serving};
 use crate::pki::Rollover;
+use crate::plan::nanny::Advisor;
 use crate::plan::{Decision, Dismantle, Maintain, Sizing, decide};
-use crate::report::nanny::{self, Advisor};
+use crate::report::nanny;
 use crate::report::{Facts, Reporter, Telemetry, status};
 use crate::settings::Settings;
 
@@ -142,7 +143,7 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
-        self.advisor.advise(serving.served, self.observer.observed(), now);
+        self.advisor.update(serving.served, self.observer.observed(), now);
         let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
@@ -192,22 +193,22 @@ impl Reconciler {
         if !asked || !self.settings.powers.has(Power::CsrApproval) {
             return None;
         }
-        let visit = self.approver.visit(&self.observer.observed().signing_requests).await;
-        for (name, node) in &visit.approved {
+        let approvals = self.approver.approve_pending(&self.observer.observed().signing_requests).await;
+        for (name, node) in &approvals.approved {
             tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
             self.telemetry.signing_request("approved");
             self.observer.forget(Source::SigningRequests);
         }
-        for (name, refusal) in &visit.left {
-            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
-            self.telemetry.signing_request(refusal.code());
-            self.reporter.events().left(pipeline, name, refusal).await;
+        for (name, reason) in &approvals.not_approved {
+            tracing::info!(name, %reason, "did not approve a kubelet's request for a serving certificate");
+            self.telemetry.signing_request(reason.code());
+            self.reporter.events().left(pipeline, name, reason).await;
         }
         // No news, as between two looks, changes nothing.
-        if visit.looked {
-            self.observer.approval_refused(visit.refused);
+        if approvals.checked {
+            self.observer.approval_refused(approvals.error);
         }
-        visit.again
+        approvals.retry_after
     }
 
     async fn serve(

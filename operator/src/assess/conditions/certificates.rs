@@ -13,7 +13,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
         objects.extend(Owned::FRONT_PROXY);
     }
-    if pki::cert_manager::asked(evidence.spec).is_some() {
+    if pki::cert_manager::requested(evidence.spec).is_some() {
         // A missing Certificate explains what follows from it.
         objects.insert(0, Owned::Certificate);
     }
@@ -92,9 +92,9 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
 }
 
 /// Describes the source of the serving certificate and how long it and its CA are valid.
-fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
+fn validity(evidence: Evidence<'_>, plan: &pki::ServingPlan) -> String {
     let (serving, ca) = (&plan.serving_certificate, &plan.ca_certificate);
-    let asked = pki::cert_manager::asked(evidence.spec);
+    let asked = pki::cert_manager::requested(evidence.spec);
     match (asked, &evidence.spec.certificates.secret_ref) {
         (Some(asked), _) => {
             let certificate = evidence.observed.object(Owned::Certificate);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::nanny::{RecommendedSize, Size};
+use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
 use crate::observe::{Found, Served, Teller};
 use crate::plan::{Maintain, Sizing};
 use crate::settings::Settings;
@@ -13,7 +13,7 @@ fn sizing() -> Sizing {
     let recommended = RecommendedSize {
         size: Size { cpu: 20, memory: 64 << 20 },
         population: 3,
-        reason: "3 nodes".to_owned(),
+        reason: SizeReason::InitialEstimate(Population::Nodes(3)),
         changed: None,
     };
     let wanted = json!({ "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } });
@@ -22,8 +22,8 @@ fn sizing() -> Sizing {
         wanted: Some(serde_json::from_value(wanted).expect("resources")),
         template: None,
         template_from: None,
-        instead: None,
-        taken_back: false,
+        rollout_blocker: None,
+        reverts_rollout: false,
     }
 }
 

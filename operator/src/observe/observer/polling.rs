@@ -21,8 +21,8 @@ use crate::observe::watches::Source;
 use crate::observe::{
     Found, KubeletCa, Observed, Served, ServingSource, Symptoms, cert_manager, replicas, served, usage,
 };
-use crate::pki::cert_manager::{SECRET, asked};
-use crate::pki::external::External;
+use crate::pki::cert_manager::{SECRET, requested};
+use crate::pki::external::ExternalCertificate;
 
 /// What the replicas use is asked for this often at most; metrics-core has new samples no sooner.
 const ASK_USAGE: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Observer {
         self.observed.kubelet_ca =
             latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
         self.kubelet_ca_of.clone_from(source);
-        self.asks_cert_manager = asked(spec).is_some() && self.powers.cert_manager;
+        self.asks_cert_manager = requested(spec).is_some() && self.powers.cert_manager;
         if self.asks_cert_manager {
             self.ask_cert_manager().await;
         } else {
@@ -202,9 +202,9 @@ impl Observer {
             Ok(Some(secret)) => {
                 let mut data = secret.data.unwrap_or_default();
                 let mut take = |key: &str| data.remove(key).map(|bytes| bytes.0);
-                ServingSource::Found(External {
+                ServingSource::Found(ExternalCertificate {
                     pair: take("tls.crt").zip(take("tls.key")),
-                    authorities: take("ca.crt"),
+                    ca_bundle: take("ca.crt"),
                 })
             }
             Err(error) => ServingSource::Unreadable(words(&error)),

@@ -1,21 +1,21 @@
 use super::*;
-use crate::pki::{self, Found, Pair, Plan, Wanted};
+use crate::pki::{self, Pair, ServingPlan, ServingRequirements, StoredServing};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 const NAME: &str = "metrics-core.ns.svc";
 
-fn plan() -> Plan {
+fn plan() -> ServingPlan {
     let day = Duration::from_secs(24 * 60 * 60);
-    let wanted = Wanted {
+    let wanted = ServingRequirements {
         algorithm: crds::KeyAlgorithm::ECDSAP256,
         ca_validity: day,
         serving_validity: day,
         names: pki::service_names("metrics-core", "ns"),
-        trust_settles: Duration::ZERO,
+        trust_delay: Duration::ZERO,
     };
-    pki::plan(&wanted, &Found::default(), jiff::Timestamp::now()).expect("a plan")
+    pki::serving::plan(&wanted, &StoredServing::default(), jiff::Timestamp::now()).expect("a plan")
 }
 
 fn pod(name: &str, address: &str, ready: bool) -> Pod {

@@ -13,8 +13,8 @@ use crate::assess::diagnosis::kubelets::{self, Failing};
 use crate::common::Owned;
 use crate::observe::{Pipeline, Serving, Source};
 use crate::plan::Maintain;
+use crate::report::nanny;
 use crate::report::{Facts, KubeletCause, status};
-use crate::run::reconcile::nanny;
 
 impl Reconciler {
     pub(super) async fn report(
@@ -140,8 +140,8 @@ impl Reconciler {
             self.telemetry.resized("drift");
             self.reporter.events().drift(pipeline, Owned::Deployment, drift).await;
         }
-        if let Some(note) = nanny::taken_back(&plan.sizing, outcome) {
-            self.reporter.events().resized(pipeline, "TakeBack", &note).await;
+        if let Some(note) = nanny::revert_note(&plan.sizing, outcome) {
+            self.reporter.events().resized(pipeline, "Revert", &note).await;
         }
         let before = pipeline.status.nanny.as_ref();
         let Some(change) = nanny::change(before, &plan.sizing, outcome, resized) else { return };
@@ -152,7 +152,7 @@ impl Reconciler {
         if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");
         }
-        if let Some(note) = nanny::words(change, &plan.sizing) {
+        if let Some(note) = nanny::resize_note(change, &plan.sizing) {
             self.reporter.events().resized(pipeline, action, &note).await;
         }
     }

@@ -57,7 +57,7 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     let refused = events(client, "ResizeRejected")?;
     check!(refused.iter().any(|note| note.contains("pods/resize")), "no event tells why: {refused:?}");
     let resized = events(client, "Resized")?;
-    let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
+    let is_told = |note: &String| note.contains("by a rollout") && note.contains("pods/resize");
     check!(resized.iter().any(is_told), "no event tells how: {resized:?}");
 
     // Less is no reason for new pods: it waits for a rollout that is made anyway, and is told.

@@ -185,7 +185,7 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
         let last = applied(client)?;
         check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
         let notes = events(client, "Resized")?;
-        let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet reports");
+        let is_told = |note: &String| note.contains("by a rollout") && note.contains("the kubelet reports");
         check!(notes.iter().any(is_told), "no event tells of it: {notes:?}");
         empty(stand)?;
         only_pod(client, PATIENCE, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
@@ -248,7 +248,7 @@ fn in_vain(stand: &Stand) -> Result<()> {
     let last = applied(client)?;
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
-    check!(notes.iter().any(|note| note.contains("taken back")), "no event tells of it: {notes:?}");
+    check!(notes.iter().any(|note| note.contains("reverted")), "no event tells of it: {notes:?}");
     empty(stand)
 }
 
