@@ -63,13 +63,13 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
         return None;
     }
     let pods = &evidence.observed.pods;
-    let (pod, says) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
+    let (pod, reported) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let says = pods::quote(says.message.as_deref());
+    let reported = pods::quote(reported.message.as_deref());
     let port = core.secure_port;
     let what = format!(
         "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
-         no node has port {port} free: the scheduler reports \"{says}\"."
+         no node has port {port} free: the scheduler reports \"{reported}\"."
     );
     let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
     let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
@@ -127,11 +127,11 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
         .flatten()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     if let Some(rejected) = rejected {
-        let says = quote(rejected.message.as_deref().unwrap_or_default());
+        let reported = quote(rejected.message.as_deref().unwrap_or_default());
         return Some((
             Reason::FailedCreate,
             format!(
-                "The pods of metrics-core cannot be created: Kubernetes reports \"{says}\". Check the ResourceQuotas, \
+                "The pods of metrics-core cannot be created: Kubernetes reports \"{reported}\". Check the ResourceQuotas, \
                  the Pod Security level and the admission webhooks of namespace {}. Check \
                  spec.metricsCore.scheduling.priorityClassName too: some clusters allow it in kube-system only.",
                 evidence.namespace

@@ -71,18 +71,18 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
             Reason::Progressing,
             format!("{what}, but {blocker}. New pods are created instead."),
         ),
-        ResizeBlocker::Infeasible(says) if more => Condition::new(
+        ResizeBlocker::Infeasible(detail) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeInfeasible,
-            format!("{what}, but its node is too small: {says}. {instead}. {bound}, or add a larger node."),
+            format!("{what}, but its node is too small: {detail}. {instead}. {bound}, or add a larger node."),
         ),
-        ResizeBlocker::Deferred(says) if more => Condition::new(
+        ResizeBlocker::Deferred(detail) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeDeferred,
             format!(
-                "{what}, but its node has no free capacity: {says}. {} {bound}.",
+                "{what}, but its node has no free capacity: {detail}. {} {bound}.",
                 if waiting {
                     "The operator waits 60 s before it creates new pods.".to_owned()
                 } else {
@@ -90,37 +90,37 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
                 }
             ),
         ),
-        ResizeBlocker::Conflict(says) => Condition::new(
+        ResizeBlocker::Conflict(detail) => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResourcesConflict,
             format!(
-                "{what}, but {says}. The operator does not change the pod for 10 minutes. Stop the other writer, or set \
+                "{what}, but {detail}. The operator does not change the pod for 10 minutes. Stop the other writer, or set \
                  spec.nanny.mode to Recommend or Off."
             ),
         ),
-        ResizeBlocker::Rejected(says) if more => Condition::new(
+        ResizeBlocker::Rejected(detail) if more => Condition::new(
             of,
             ConditionStatus::False,
             Reason::ResizeRejected,
             if waiting {
                 format!(
-                    "{what}, but it cannot be resized: {says}. Check the ResourceQuotas and LimitRanges of the namespace."
+                    "{what}, but it cannot be resized: {detail}. Check the ResourceQuotas and LimitRanges of the namespace."
                 )
             } else {
-                format!("{what}, but it cannot be resized in place: {says}. {instead}.")
+                format!("{what}, but it cannot be resized in place: {detail}. {instead}.")
             },
         ),
-        ResizeBlocker::Infeasible(says) | ResizeBlocker::Deferred(says) | ResizeBlocker::Rejected(says) => {
-            Condition::new(
-                of,
-                ConditionStatus::True,
-                Reason::ResizeRejected,
-                format!(
-                    "{what}, which is less than it has, but it cannot shrink in place: {says}. The next rollout \
+        ResizeBlocker::Infeasible(detail)
+        | ResizeBlocker::Deferred(detail)
+        | ResizeBlocker::Rejected(detail) => Condition::new(
+            of,
+            ConditionStatus::True,
+            Reason::ResizeRejected,
+            format!(
+                "{what}, which is less than it has, but it cannot shrink in place: {detail}. The next rollout \
                     applies the smaller size."
-                ),
-            )
-        }
+            ),
+        ),
     }
 }
