@@ -118,7 +118,8 @@ causes! {
 causes! {
     /// Why a TLS handshake with a client of metrics-core failed.
     HandshakeCause {
-        /// The client closed the connection without sending data, as TCP probes and kube-apiserver's availability checks do.
+        /// The client closed the connection without sending data, as TCP probes and kube-apiserver's availability
+        /// checks do.
         Closed = "closed",
         /// The client closed the connection during the handshake.
         ClosedMidway = "closed_midway",

@@ -1,9 +1,9 @@
 //! The parser of ConfigMap `kube-system/extension-apiserver-authentication`, by which an aggregated API server
 //! authenticates kube-apiserver.
 //!
-//! Every kube-apiserver merges its settings into the ConfigMap and never removes a value. So a wrong value remains after
-//! the flag is corrected, and an earlier correct value can hide a present fault. The ConfigMap is evidence; the outcome
-//! of real requests decides.
+//! Every kube-apiserver merges its settings into the ConfigMap and never removes a value. So a wrong value remains
+//! after the flag is corrected, and an earlier correct value can hide a present fault. The ConfigMap is evidence;
+//! the outcome of real requests decides.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,41 +76,39 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAP: &str = "ConfigMap kube-system/extension-apiserver-authentication";
         let recreate = "delete the ConfigMap, because kube-apiserver never removes values from it (kube-apiserver \
                         recreates it within a minute)";
         match self {
             Self::Unreadable { key, why } => {
-                write!(
-                    f,
-                    "key {key} of ConfigMap {NAMESPACE}/{CONFIG_MAP} can't be parsed, so its last valid value remains in use: {why}"
-                )
+                write!(f, "key {key} of {MAP} can't be parsed, so its last valid value remains in use: {why}")
             }
             Self::AggregationLayerNotConfigured => write!(
                 f,
-                "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}: kube-apiserver runs without an aggregation layer, \
-                 so metrics-core gets no request through it; start kube-apiserver with --requestheader-client-ca-file and \
-                 the other --requestheader flags"
+                "{MAP} has no {PROXY_CA}: kube-apiserver runs without an aggregation layer, so metrics-core gets no \
+                 request through it; start kube-apiserver with --requestheader-client-ca-file and the other \
+                 --requestheader flags"
             ),
             Self::RequestHeaderFlagsMalformed { key, value } => write!(
                 f,
-                "{key} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is {value:?}: kube-apiserver received several flags as one argument \
-                 (quoting); write each flag as a separate argument, then {recreate}"
+                "{key} of {MAP} is {value:?}: kube-apiserver received several flags as one argument (quoting); write \
+                 each flag as a separate argument, then {recreate}"
             ),
             Self::UsernameHeadersMissing => write!(
                 f,
-                "{USERNAME_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty: metrics-core cannot identify users and returns \
-                 401 to all requests through kube-apiserver; start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User"
+                "{USERNAME_HEADERS} of {MAP} is empty: metrics-core cannot identify users and returns 401 to all \
+                 requests through kube-apiserver; start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User"
             ),
             Self::GroupHeadersMissing => write!(
                 f,
-                "{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty: requests through kube-apiserver lose the user's \
-                 groups; start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group"
+                "{GROUP_HEADERS} of {MAP} is empty: requests through kube-apiserver lose the user's groups; start \
+                 kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group"
             ),
             Self::AnyClientMayImpersonate => write!(
                 f,
-                "{ALLOWED_NAMES} is empty and {PROXY_CA} shares a CA with {CLIENT_CA}: every client with a client certificate can \
-                 impersonate any user; set --{ALLOWED_NAMES} on kube-apiserver to the common name of its \
-                 --proxy-client-cert-file, or use a separate CA"
+                "{ALLOWED_NAMES} is empty and {PROXY_CA} shares a CA with {CLIENT_CA}: every client with a client \
+                 certificate can impersonate any user; set --{ALLOWED_NAMES} on kube-apiserver to the common name of \
+                 its --proxy-client-cert-file, or use a separate CA"
             ),
         }
     }

@@ -1,5 +1,5 @@
-//! The MetricsPipeline API (`metrics-pipeline.dev/v1alpha1`) and what the operator, metrics-core and the kubectl plugin
-//! share. Each part is a module of its own:
+//! The MetricsPipeline API (`metrics-pipeline.dev/v1alpha1`) and what the operator, metrics-core and the kubectl
+//! plugin share. Each part is a module of its own:
 //!
 //! - [`api`]: the types of spec and status, and the CustomResourceDefinition that is generated from them;
 //! - [`conditions`]: the condition types and reasons in `status.conditions`;
@@ -7,8 +7,8 @@
 //! - [`report`]: the response of metrics-core to `GET /report`;
 //! - [`extension_apiserver_authentication`]: the parser of the ConfigMap of that name.
 //!
-//! The generated CustomResourceDefinition is checked in once, as `charts/metrics-pipeline/templates/crd.yaml`. After a
-//! change of a type, run `cargo run -p crds --example generate`; a test fails if the file is outdated.
+//! The generated CustomResourceDefinition is checked in once, as `charts/metrics-pipeline/templates/crd.yaml`.
+//! After a change of a type, run `cargo run -p crds --example generate`; a test fails if the file is outdated.
 
 mod api;
 pub mod cause;

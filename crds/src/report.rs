@@ -78,8 +78,8 @@ pub struct NodeCounts {
     pub covered: usize,
     /// Of those, the nodes whose last scrape failed.
     pub failing: usize,
-    /// Of those, the nodes whose kubelet is verified by a pinned key because its serving certificate is not signed by a
-    /// trusted CA (`kubelet.tls.mode: Pin`).
+    /// Of those, the nodes whose kubelet is verified by a pinned key because its serving certificate is not signed
+    /// by a trusted CA (`kubelet.tls.mode: Pin`).
     #[serde(default)]
     pub pinned: usize,
 }

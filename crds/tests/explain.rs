@@ -5,7 +5,7 @@ use serde_json::Value;
 
 #[test]
 fn every_field_has_a_description() {
-    let missing = fields_where(|_, field| field["description"].as_str().is_none_or(str::is_empty));
+    let missing = fields_where(|_, field| field["description"].as_str().is_none_or(str::is_empty)).unwrap();
     assert!(missing.is_empty(), "without description: {missing:#?}");
 }
 
@@ -15,9 +15,11 @@ fn descriptions_name_every_enum_value() {
         let values =
             [&field["enum"], &field["items"]["enum"]].into_iter().filter_map(Value::as_array).flatten();
         values.into_iter().any(|value| !names(field, value))
-    });
+    })
+    .unwrap();
     assert!(missing.is_empty(), "an enum value is not named: {missing:#?}");
-    let with_enum = fields_where(|_, field| field["enum"].is_array() || field["items"]["enum"].is_array());
+    let with_enum =
+        fields_where(|_, field| field["enum"].is_array() || field["items"]["enum"].is_array()).unwrap();
     assert!(with_enum.len() >= 12, "only {with_enum:?} have an enum");
 }
 
@@ -28,7 +30,8 @@ fn descriptions_name_every_default() {
         Value::Null | Value::Object(_) => false,
         Value::Array(items) => items.iter().any(|item| !names(field, item)),
         value => !names(field, value),
-    });
+    })
+    .unwrap();
     assert!(missing.is_empty(), "the default is not named: {missing:#?}");
 }
 
@@ -38,7 +41,8 @@ fn defaults_of_objects_consist_of_the_defaults_of_their_fields() {
         field["default"].as_object().is_some_and(|default| {
             default.iter().any(|(name, value)| field["properties"][name]["default"] != *value)
         })
-    });
+    })
+    .unwrap();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -48,7 +52,8 @@ fn enums_in_status_are_plain_strings() {
         let schemas = [field, &field["items"]];
         let is_limited = schemas.iter().any(|schema| schema["enum"].is_array() || schema["oneOf"].is_array());
         path.starts_with(".status") && is_limited
-    });
+    })
+    .unwrap();
     assert!(limited.is_empty(), "a newer operator could not write another value: {limited:?}");
 }
 
@@ -59,16 +64,16 @@ fn names(field: &Value, value: &Value) -> bool {
 }
 
 /// Returns the paths of all fields that satisfy a predicate. `metadata` is described by Kubernetes.
-fn fields_where(predicate: impl Fn(&str, &Value) -> bool) -> Vec<String> {
+fn fields_where(predicate: impl Fn(&str, &Value) -> bool) -> serde_json::Result<Vec<String>> {
     let crd = <crds::MetricsPipeline as kube::CustomResourceExt>::crd();
-    let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+    let schema = serde_json::to_value(&crd.spec.versions[0].schema)?;
     let mut found = Vec::new();
     visit(&schema["openAPIV3Schema"], "", &mut |path, field| {
         if path != ".metadata" && predicate(path, field) {
             found.push(path.to_owned());
         }
     });
-    found
+    Ok(found)
 }
 
 fn visit(schema: &Value, path: &str, each: &mut impl FnMut(&str, &Value)) {

@@ -1,8 +1,8 @@
 //! The types of MetricsPipeline: [`MetricsPipelineSpec`], [`MetricsPipelineStatus`], and the
 //! CustomResourceDefinition that is generated from them.
 //!
-//! The doc comments of fields are the text of `kubectl explain`. They state the meaning, the allowed values, the unit,
-//! the default and when to change it; tests/explain.rs fails if an enum value or a default is not named.
+//! The doc comments of fields are the text of `kubectl explain`. They state the meaning, the allowed values, the
+//! unit, the default and when to change it; tests/explain.rs fails if an enum value or a default is not named.
 
 mod crd;
 mod resources;

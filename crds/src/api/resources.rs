@@ -11,8 +11,8 @@ pub struct Resources {
     /// The requests: the CPU and memory that the scheduler reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// The limits: the maximum CPU and memory of the container. An absent amount follows `nanny.limits`: the memory limit
-    /// equals the memory request, and a CPU limit exists only with `Same`.
+    /// The limits: the maximum CPU and memory of the container. An absent amount follows `nanny.limits`: the memory
+    /// limit equals the memory request, and a CPU limit exists only with `Same`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }
@@ -66,8 +66,8 @@ fn quantity_schema(rule: &str, message: &str) -> Schema {
     })
 }
 
-/// Parses a quantity. A bare number as in `cpu: 1` is accepted, because the schema accepts it and kube-apiserver stores it
-/// unchanged.
+/// Parses a quantity. A bare number as in `cpu: 1` is accepted, because the schema accepts it and kube-apiserver
+/// stores it unchanged.
 pub(crate) fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quantity>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a quantity such as 50m, 1 or 64Mi")]

@@ -17,7 +17,8 @@ pub struct MetricsPipelineStatus {
     /// The `metadata.generation` that the operator last processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and remedy.
+    /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and
+    /// remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -5,8 +5,8 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// A value of `status.conditions[].reason`.
         ///
-        /// Reasons are part of the API (API conventions, "Typical status properties"): scripts and alerts match on them,
-        /// so a released reason is never renamed.
+        /// Reasons are part of the API (API conventions, "Typical status properties"): scripts and alerts match on
+        /// them, so a released reason is never renamed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Reason { $($(#[$doc])* $name),+ }

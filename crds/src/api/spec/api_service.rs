@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ApiServiceSpec {
-    /// What to do with an existing APIService of `metrics.k8s.io` that this operator does not manage, such as that of an
-    /// installed metrics-server. Both versions, `v1` and `v1beta1`, are treated alike.
+    /// What to do with an existing APIService of `metrics.k8s.io` that this operator does not manage, such as that
+    /// of an installed metrics-server. Both versions, `v1` and `v1beta1`, are treated alike.
     ///
-    /// - `Never`: leave both APIServices unchanged. The condition `APIServiceAvailable` is False and names their owner.
+    /// - `Never`: leave both APIServices unchanged. The condition `APIServiceAvailable` is False and names their
+    ///   owner.
     /// - `Adopt`: take over both APIServices as soon as a replica of metrics-core is ready. The other server keeps
     ///   running, but receives no requests.
     ///

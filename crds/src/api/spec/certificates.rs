@@ -24,8 +24,8 @@ use super::{CertManagerSpec, FrontProxySpec};
     "fieldPath": ".certManager",
 }]))]
 pub struct CertificatesSpec {
-    /// The source of metrics-core's serving certificate. A change of the source replaces the certificate without a gap:
-    /// the APIServices trust the old and the new CA until all replicas serve the new certificate.
+    /// The source of metrics-core's serving certificate. A change of the source replaces the certificate without a
+    /// gap: the APIServices trust the old and the new CA until all replicas serve the new certificate.
     ///
     /// - `SelfSigned`: the operator's own CA, in the Secret `metrics-core-ca`, issues it.
     /// - `Secret`: you or another controller provides it in the Secret that `secretRef` names.
@@ -33,16 +33,16 @@ pub struct CertificatesSpec {
     ///
     /// Default: `SelfSigned`.
     pub source: CertificateSource,
-    /// The Secret with the certificate for `source: Secret`. It must be in the operator's namespace and contain `tls.crt`
-    /// (the certificate, then any intermediate certificates), `tls.key` and `ca.crt` (the CAs for the APIServices).
-    /// The chart value `servingSecret` must contain its name, so that the operator may read it.
+    /// The Secret with the certificate for `source: Secret`. It must be in the operator's namespace and contain
+    /// `tls.crt` (the certificate, then any intermediate certificates), `tls.key` and `ca.crt` (the CAs for the
+    /// APIServices). The chart value `servingSecret` must contain its name, so that the operator may read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
     /// The issuer for `source: CertManager`. Requires the chart value `certManager.enabled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_manager: Option<CertManagerSpec>,
-    /// The algorithm of the private keys of the CA and the serving certificate. A change replaces both without a gap. It
-    /// has no effect with `source: Secret`.
+    /// The algorithm of the private keys of the CA and the serving certificate. A change replaces both without a
+    /// gap. It has no effect with `source: Secret`.
     ///
     /// - `ECDSAP256`: ECDSA with the curve P-256.
     /// - `RSA2048`: RSA with 2048 bits.
@@ -50,13 +50,14 @@ pub struct CertificatesSpec {
     ///
     /// Default: `ECDSAP256`. Set RSA if a client or a policy requires it.
     pub key_algorithm: KeyAlgorithm,
-    /// The validity of the serving certificate, as a Go duration from `1h` to `87600h`. It must not exceed `caValidity`.
-    /// The certificate is renewed when a third of its validity is left. Default: `2592000s` (30 days).
+    /// The validity of the serving certificate, as a Go duration from `1h` to `87600h`. It must not exceed
+    /// `caValidity`. The certificate is renewed when a third of its validity is left. Default: `2592000s` (30
+    /// days).
     #[schemars(schema_with = "certificate_validity")]
     pub serving_validity: Duration,
-    /// The validity of the operator's CA, as a Go duration from `1h` to `87600h`. The CA is renewed when a third of its
-    /// validity is left; the APIServices trust the old and the new CA during the renewal. Default: `31536000s` (365
-    /// days).
+    /// The validity of the operator's CA, as a Go duration from `1h` to `87600h`. The CA is renewed when a third of
+    /// its validity is left; the APIServices trust the old and the new CA during the renewal. Default: `31536000s`
+    /// (365 days).
     #[schemars(schema_with = "certificate_validity")]
     pub ca_validity: Duration,
     /// The client certificate with which kube-apiserver authenticates itself to metrics-core and other aggregated API

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// The flags of metrics-core that fields of the spec set, with these fields. A flag is refused in `extraArgs` even if its
-/// field is absent, because the operator evaluates the field.
+/// The flags of metrics-core that fields of the spec set, with these fields. A flag is refused in `extraArgs` even
+/// if its field is absent, because the operator evaluates the field.
 pub const SPEC_FLAGS: [(&str, &str); 15] = [
     ("secure-port", "spec.metricsCore.securePort"),
     ("metric-resolution", "spec.metricsCore.metricResolution"),

@@ -26,8 +26,8 @@ pub struct FrontProxySpec {
     ///
     /// Default: `Off`. Set `Issue` for a cluster whose kube-apiserver has no front-proxy certificate.
     pub mode: FrontProxyMode,
-    /// The common name of the certificate, from 1 to 64 characters. kube-apiserver's `--requestheader-allowed-names` must
-    /// contain it. Default: `aggregator`.
+    /// The common name of the certificate, from 1 to 64 characters. kube-apiserver's
+    /// `--requestheader-allowed-names` must contain it. Default: `aggregator`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9:._-]{0,62}[A-Za-z0-9])?$"))]
     pub common_name: String,
     /// The directory of the files on the control-plane nodes, an absolute path. The operator uses it in the flags for
@@ -41,13 +41,14 @@ pub struct FrontProxySpec {
     ///
     /// Default: `Keep`.
     pub on_deletion: FrontProxyDeletion,
-    /// The validity of the CA, as a Go duration from `1h` to `87600h`. When a third of it is left, the operator adds a new
-    /// CA to `ca.crt`. The new CA signs a client certificate as soon as a kube-apiserver trusts it. Default: `315360000s` (3650 days).
+    /// The validity of the CA, as a Go duration from `1h` to `87600h`. When a third of it is left, the operator
+    /// adds a new CA to `ca.crt`. The new CA signs a client certificate as soon as a kube-apiserver trusts it.
+    /// Default: `315360000s` (3650 days).
     #[schemars(schema_with = "certificate_validity")]
     pub ca_validity: Duration,
-    /// The validity of the client certificate, as a Go duration from `1h` to `87600h`. It must not exceed `caValidity`.
-    /// The certificate is renewed when a third of its validity is left; copy it to the control-plane nodes within that
-    /// time. Default: `31536000s` (365 days).
+    /// The validity of the client certificate, as a Go duration from `1h` to `87600h`. It must not exceed
+    /// `caValidity`. The certificate is renewed when a third of its validity is left; copy it to the control-plane
+    /// nodes within that time. Default: `31536000s` (365 days).
     #[schemars(schema_with = "certificate_validity")]
     pub client_validity: Duration,
 }

@@ -11,11 +11,13 @@ use super::duration::request_timeout;
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletSpec {
     /// The port of the kubelets, from 1 to 65535. When absent, metrics-core reads it from each Node's
-    /// `status.daemonEndpoints.kubeletEndpoint` (usually 10250). Set it if a proxy serves the kubelets on another port.
+    /// `status.daemonEndpoints.kubeletEndpoint` (usually 10250). Set it if a proxy serves the kubelets on another
+    /// port.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
-    /// The types of Node addresses that metrics-core uses, in order of preference. It uses the first one that the Node has.
+    /// The types of Node addresses that metrics-core connects to, in this order. It tries the next address if the
+    /// connection fails, and remembers the address that works.
     ///
     /// - `InternalIP`: an IP address that is reachable within the cluster's network.
     /// - `Hostname`: the host name that the kubelet reports.
@@ -23,16 +25,16 @@ pub struct KubeletSpec {
     /// - `ExternalIP`: an IP address that is reachable from outside the cluster's network.
     /// - `ExternalDNS`: a DNS name that resolves outside the cluster's network.
     ///
-    /// Default: `InternalIP`, `Hostname`, `InternalDNS`, `ExternalIP`, `ExternalDNS`. Change the order if pods can't reach
-    /// the internal addresses of nodes.
+    /// Default: `InternalIP`, `Hostname`, `InternalDNS`, `ExternalIP`, `ExternalDNS`. Change the order if pods
+    /// can't reach the internal addresses of nodes.
     #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
     pub address_types: Vec<KubeletAddressType>,
-    /// The timeout of one scrape, including the connection, as a Go duration from `100ms` to `2m`. metrics-core limits it to
-    /// nine tenths of `metricResolution`. Default: `10s`. Increase it for slow kubelets.
+    /// The timeout of one scrape, including the connection, as a Go duration from `100ms` to `2m`. metrics-core
+    /// limits it to nine tenths of `metricResolution`. Default: `10s`. Increase it for slow kubelets.
     #[schemars(schema_with = "request_timeout")]
     pub request_timeout: Duration,
-    /// A label selector of the nodes to scrape, such as `key=value,key!=value,key in (a,b)`. When absent, metrics-core
-    /// scrapes all nodes. Set it to exclude nodes without a kubelet, such as virtual nodes.
+    /// A label selector of the nodes to scrape, such as `key=value,key!=value,key in (a,b)`. When absent,
+    /// metrics-core scrapes all nodes. Set it to exclude nodes without a kubelet, such as virtual nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub node_selector: Option<String>,
@@ -85,13 +87,13 @@ pub enum KubeletAddressType {
     "fieldPath": ".certificateAuthority",
 }]))]
 pub struct KubeletTlsSpec {
-    /// Which serving certificates of kubelets metrics-core accepts. It sends its ServiceAccount token to every kubelet that
-    /// it accepts.
+    /// Which serving certificates of kubelets metrics-core accepts. It sends its ServiceAccount token to every
+    /// kubelet that it accepts.
     ///
     /// - `Verify`: the certificate must be signed by the CA and contain a name or an address of the Node.
     /// - `Pin`: a certificate that is signed by the CA is verified as with `Verify`. For any other certificate,
-    ///   metrics-core trusts the public key on first use (TOFU) and rejects another key later. Each replica keeps the pins
-    ///   in memory until it stops. An attacker who intercepts the first connection is not detected.
+    ///   metrics-core trusts the public key on first use (TOFU) and rejects another key later. Each replica keeps
+    ///   the pins in memory until it stops. An attacker who intercepts the first connection is not detected.
     /// - `Insecure`: any certificate is accepted. An attacker who intercepts a connection obtains the token.
     ///
     /// Default: `Verify`. Use `Pin` if the kubelets' certificates are self-signed, as kubeadm's are by default.
@@ -104,8 +106,8 @@ pub struct KubeletTlsSpec {
     /// `kubernetes.io/kubelet-serving`). Kubelets create them with `serverTLSBootstrap: true`.
     ///
     /// - `Never`: the operator approves none.
-    /// - `Exact`: the operator approves a request if each name and address in it is an address of the requesting Node and
-    ///   of no other Node or Service. It leaves all other requests pending. Requires the chart value
+    /// - `Exact`: the operator approves a request if each name and address in it is an address of the requesting
+    ///   Node and of no other Node or Service. It leaves all other requests pending. Requires the chart value
     ///   `csrApproval.enabled`.
     ///
     /// Default: `Never`. Set `Exact` if no other controller approves these requests.

@@ -25,15 +25,15 @@ pub const RESERVED_LABEL_PREFIXES: [&str; 2] = ["rbac.authorization.k8s.io/", "m
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExtraMetadata {
-    /// Labels to add, at most 32. A label that is removed here is removed from the objects; labels that others set are
-    /// kept. Not allowed are `app.kubernetes.io/name`, `app.kubernetes.io/instance`, `app.kubernetes.io/component`,
-    /// `app.kubernetes.io/part-of`, `app.kubernetes.io/managed-by`, and keys with the prefix `rbac.authorization.k8s.io/`
-    /// or `metrics-pipeline.dev/`.
+    /// Labels to add, at most 32. A label that is removed here is removed from the objects; labels that others set
+    /// are kept. Not allowed are `app.kubernetes.io/name`, `app.kubernetes.io/instance`,
+    /// `app.kubernetes.io/component`, `app.kubernetes.io/part-of`, `app.kubernetes.io/managed-by`, and keys with
+    /// the prefix `rbac.authorization.k8s.io/` or `metrics-pipeline.dev/`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "labels")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations to add, at most 32. An annotation that is removed here is removed from the objects; annotations that
-    /// others set are kept. Keys with the prefix `metrics-pipeline.dev/` are not allowed.
+    /// Annotations to add, at most 32. An annotation that is removed here is removed from the objects; annotations
+    /// that others set are kept. Keys with the prefix `metrics-pipeline.dev/` are not allowed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotations")]
     pub annotations: BTreeMap<String, String>,

@@ -21,8 +21,8 @@ pub const DEFAULT_SECURE_PORT: i32 = 4443;
     "fieldPath": ".imageDigest",
 }]))]
 pub struct MetricsCoreSpec {
-    /// The image of metrics-core, such as `registry.example/metrics-core:0.1.0`. When absent, it is the image that the
-    /// operator is started with (chart values `metricsCore.image`). Set it to use another registry or version.
+    /// The image of metrics-core, such as `registry.example/metrics-core:0.1.0`. When absent, it is the image that
+    /// the operator is started with (chart values `metricsCore.image`). Set it to use another registry or version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -47,31 +47,34 @@ pub struct MetricsCoreSpec {
     /// PodDisruptionBudget. Default: `1`. Set 2 for production.
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
-    /// The requests and limits of the container. With `nanny.mode: Apply`, the requests are only the initial size, and the
-    /// limits are minimums. When absent and the nanny does not apply a size, the requests are 50m CPU and 128Mi memory.
+    /// The requests and limits of the container. With `nanny.mode: Apply`, the requests are only the initial size,
+    /// and the limits are minimums. When absent and the nanny does not apply a size, the requests are 50m CPU and
+    /// 128Mi memory.
     pub resources: Resources,
-    /// The scrape interval: how often metrics-core scrapes each kubelet, as a Go duration from `1s` to `10m`. Default:
-    /// `15s`. With a shorter interval, an HPA reacts sooner, and metrics-core and the kubelets use more CPU.
+    /// The scrape interval: how often metrics-core scrapes each kubelet, as a Go duration from `1s` to `10m`.
+    /// Default: `15s`. With a shorter interval, an HPA reacts sooner, and metrics-core and the kubelets use more
+    /// CPU.
     #[schemars(schema_with = "metric_resolution")]
     pub metric_resolution: Duration,
     /// How metrics-core connects to kubelets.
     pub kubelet: KubeletSpec,
     /// Scheduling of the pods.
     pub scheduling: SchedulingSpec,
-    /// The update strategy of the Deployment. When absent, the operator chooses it: RollingUpdate with maxSurge 1 and
-    /// maxUnavailable 0, so that a new pod is ready before an old one stops. With `scheduling.hostNetwork`, if the
-    /// scheduler finds no node with a free port for 10 s, the operator changes that to maxSurge 0 and maxUnavailable 1
-    /// until the pod is scheduled, unless the kubelet reported that the node has no room for the new pod. Set it if a
-    /// quota or a policy requires another strategy.
+    /// The update strategy of the Deployment. When absent, the operator chooses it: RollingUpdate with maxSurge 1
+    /// and maxUnavailable 0, so that a new pod is ready before an old one stops. With `scheduling.hostNetwork`, if
+    /// the scheduler finds no node with a free port for 10 s, the operator changes that to maxSurge 0 and
+    /// maxUnavailable 1 until the pod is scheduled, unless the kubelet reported that the node has no room for the
+    /// new pod. Set it if a quota or a policy requires another strategy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategySpec>,
     /// Labels and annotations for the pods only, such as those of a service mesh. For the same key, they override
     /// `commonMetadata`. A change is a rollout.
     #[serde(skip_serializing_if = "ExtraMetadata::is_empty")]
     pub pod_metadata: ExtraMetadata,
-    /// The TCP port that metrics-core listens on, from 1 to 65535. When absent, metrics-core listens on 4443. Set another
-    /// one if a firewall between kube-apiserver and the pods does not allow 4443. With `scheduling.hostNetwork`, the port
-    /// must be free on the nodes. The chart value `networkPolicy.metricsCorePort` must be the same port.
+    /// The TCP port that metrics-core listens on, from 1 to 65535. When absent, metrics-core listens on 4443. Set
+    /// another one if a firewall between kube-apiserver and the pods does not allow 4443. With
+    /// `scheduling.hostNetwork`, the port must be free on the nodes. The chart value
+    /// `networkPolicy.metricsCorePort` must be the same port.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub secure_port: Option<i32>,
@@ -92,8 +95,9 @@ pub struct MetricsCoreSpec {
     ///
     /// Default: `Text`. Set `Json` for a log collector that parses JSON.
     pub log_format: LogFormat,
-    /// Additional arguments of metrics-core, at most 64; docs/flags.md lists the flags. Flags that fields of this spec set
-    /// are refused, such as `--metric-resolution` (`metricResolution`) or `--kubelet-insecure-tls` (`kubelet.tls.mode`).
+    /// Additional arguments of metrics-core, at most 64; docs/flags.md lists the flags. Flags that fields of this
+    /// spec set are refused, such as `--metric-resolution` (`metricResolution`) or `--kubelet-insecure-tls`
+    /// (`kubelet.tls.mode`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),

@@ -55,8 +55,8 @@ use super::status::MetricsPipelineStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsPipelineSpec {
-    /// Labels and annotations for all objects that the operator owns and for the pods of metrics-core. A change of labels
-    /// or annotations is a rollout.
+    /// Labels and annotations for all objects that the operator owns and for the pods of metrics-core. A change of
+    /// labels or annotations is a rollout.
     #[serde(default, skip_serializing_if = "ExtraMetadata::is_empty")]
     pub common_metadata: ExtraMetadata,
     /// The metrics server: its image, its scrapes and its Deployment.

@@ -27,15 +27,15 @@ pub struct NannySpec {
     ///
     /// - `Off`: the resources are those in `metricsCore.resources`.
     /// - `Recommend`: as `Off`, and `status.nanny.recommendation` reports the recommended size.
-    /// - `Apply`: the nanny sets the recommended size, in place where possible. The requests in `metricsCore.resources`
-    ///   are only the initial size.
+    /// - `Apply`: the nanny sets the recommended size, in place where possible. The requests in
+    ///   `metricsCore.resources` are only the initial size.
     ///
     /// Default: `Apply`. Set `Off` if another controller, such as a VerticalPodAutoscaler, sizes metrics-core.
     pub mode: NannyMode,
     /// How the nanny estimates the size.
     ///
-    /// - `Measured`: from the measured usage of metrics-core and its cost for each node. Until usage is known, the nanny
-    ///   uses figures from benchmarks.
+    /// - `Measured`: from the measured usage of metrics-core and its cost for each node. Until usage is known, the
+    ///   nanny uses figures from benchmarks.
     /// - `Linear`: `cpu + extraCpu × n` and `memory + extraMemory × n`, as addon-resizer computes them.
     /// - `Exponential`: as `Linear`, with `n` rounded up to the next of the steps `minClusterSize`, ×1.5, ×1.5², ….
     ///
@@ -48,13 +48,13 @@ pub struct NannySpec {
     ///
     /// Default: `NodeProportional`.
     pub scaling_mode: ScalingMode,
-    /// The CPU for an empty cluster, in cores, up to `1000`, for `Linear` and `Exponential` (addon-resizer's `--cpu`).
-    /// Default: `20m`.
+    /// The CPU for an empty cluster, in cores, up to `1000`, for `Linear` and `Exponential` (addon-resizer's
+    /// `--cpu`). Default: `20m`.
     #[serde(deserialize_with = "required_quantity")]
     #[schemars(schema_with = "cpu_quantity")]
     pub cpu: Quantity,
-    /// The additional CPU for each node or container, in cores (addon-resizer's `--extra-cpu`). Fractions of a millicore
-    /// are valid. Default: `20u`.
+    /// The additional CPU for each node or container, in cores (addon-resizer's `--extra-cpu`). Fractions of a
+    /// millicore are valid. Default: `20u`.
     #[serde(deserialize_with = "required_quantity")]
     #[schemars(schema_with = "cpu_quantity")]
     pub extra_cpu: Quantity,
@@ -63,25 +63,26 @@ pub struct NannySpec {
     #[serde(deserialize_with = "required_quantity")]
     #[schemars(schema_with = "memory_quantity")]
     pub memory: Quantity,
-    /// The additional memory for each node or container, in bytes (addon-resizer's `--extra-memory`). Default: `128Ki`.
+    /// The additional memory for each node or container, in bytes (addon-resizer's `--extra-memory`). Default:
+    /// `128Ki`.
     #[serde(deserialize_with = "required_quantity")]
     #[schemars(schema_with = "memory_quantity")]
     pub extra_memory: Quantity,
-    /// The tolerance of `Linear` and `Exponential`, in percent from 0 to 99: the nanny keeps a size that differs by less
-    /// from the computed one. Default: `5`. Increase it for fewer changes.
+    /// The tolerance of `Linear` and `Exponential`, in percent from 0 to 99: the nanny keeps a size that differs by
+    /// less from the computed one. Default: `5`. Increase it for fewer changes.
     #[schemars(range(min = 0, max = 99))]
     pub threshold: i32,
-    /// The first step of `Exponential`, from 2 to 100000: a smaller number of nodes or containers is computed as this one.
-    /// Default: `16`.
+    /// The first step of `Exponential`, from 2 to 100000: a smaller number of nodes or containers is computed as
+    /// this one. Default: `16`.
     #[schemars(range(min = 2, max = 100_000))]
     pub min_cluster_size: i32,
-    /// How long the cluster must need more, and the minimum time since the last change, before the resources grow, as a Go
-    /// duration from `0s` to `24h`. It merges a burst of new nodes into one change. If memory is nearly exhausted, the
-    /// nanny does not wait. Default: `5s`.
+    /// How long the cluster must need more, and the minimum time since the last change, before the resources grow,
+    /// as a Go duration from `0s` to `24h`. It merges a burst of new nodes into one change. If memory is nearly
+    /// exhausted, the nanny does not wait. Default: `5s`.
     #[schemars(schema_with = "nanny_delay")]
     pub scale_up_delay: Duration,
-    /// How long the cluster must need less, and the minimum time since the last change, before the resources shrink, as a
-    /// Go duration from `0s` to `24h`. Default: `600s` (10 minutes).
+    /// How long the cluster must need less, and the minimum time since the last change, before the resources
+    /// shrink, as a Go duration from `0s` to `24h`. Default: `600s` (10 minutes).
     #[schemars(schema_with = "nanny_delay")]
     pub scale_down_delay: Duration,
     /// The minimum size. Set it if the nanny's sizes are too small for the number of clients.
@@ -90,11 +91,12 @@ pub struct NannySpec {
     /// The maximum size. Set it if the nodes or a quota have no room for larger pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<ResourceAmounts>,
-    /// The container's limits in relation to its requests. They determine the pods' QoS class, so a change is a rollout.
+    /// The container's limits in relation to its requests. They determine the pods' QoS class, so a change is a
+    /// rollout.
     ///
     /// - `MemoryOnly`: the memory limit equals the memory request, and there is no CPU limit (QoS class Burstable).
-    /// - `Same`: both limits equal the requests (QoS class Guaranteed), as addon-resizer sets them. CPU is throttled at
-    ///   the limit.
+    /// - `Same`: both limits equal the requests (QoS class Guaranteed), as addon-resizer sets them. CPU is
+    ///   throttled at the limit.
     ///
     /// Default: `MemoryOnly`.
     pub limits: Limits,

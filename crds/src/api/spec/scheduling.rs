@@ -24,9 +24,9 @@ pub struct SchedulingSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// The PriorityClass of the pods. Default: `system-cluster-critical`. With a lower priority, metrics-core can be
-    /// preempted or evicted from a full node. Some clusters, such as GKE, accept the default outside of `kube-system` only
-    /// with a ResourceQuota for it.
+    /// The PriorityClass of the pods. Default: `system-cluster-critical`. With a lower priority, metrics-core can
+    /// be preempted or evicted from a full node. Some clusters, such as GKE, accept the default outside of
+    /// `kube-system` only with a ResourceQuota for it.
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: String,
     /// Whether the pods use the node's network. Default: `false`. Set `true` if kube-apiserver can't reach pod IP

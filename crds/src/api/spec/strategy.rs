@@ -43,13 +43,13 @@ pub enum StrategyType {
     "fieldPath": ".maxUnavailable",
 }]))]
 pub struct RollingUpdateSpec {
-    /// The maximum number of pods above `replicas`, as a number or as a percentage such as `25%`, rounded up. When absent,
-    /// Kubernetes sets 25%.
+    /// The maximum number of pods above `replicas`, as a number or as a percentage such as `25%`, rounded up. When
+    /// absent, Kubernetes sets 25%.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_percentage")]
     pub max_surge: Option<IntOrString>,
-    /// The maximum number of unavailable pods, as a number or as a percentage such as `25%`, rounded down. When absent,
-    /// Kubernetes sets 25%.
+    /// The maximum number of unavailable pods, as a number or as a percentage such as `25%`, rounded down. When
+    /// absent, Kubernetes sets 25%.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number_or_percentage")]
     pub max_unavailable: Option<IntOrString>,
