@@ -100,7 +100,9 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
             "rollingUpdate: must be absent with type Recreate",
         ),
         (
-            core(json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}})),
+            core(
+                json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}}),
+            ),
             "maxUnavailable: must not be 0 if maxSurge is 0",
         ),
         (
