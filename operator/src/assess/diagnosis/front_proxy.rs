@@ -5,9 +5,9 @@
 
 use crds::Reason;
 use crds::cause::CredentialCause;
-use crds::front_proxy::{
-    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, Names, PROXY_CA, ProxyCa, RENEW,
-    USERNAME_HEADERS,
+use crds::extension_apiserver_authentication::{
+    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, PROXY_CA, ProxyCa,
+    RECREATE_COMMAND, RequestHeaderConfig, USERNAME_HEADERS,
 };
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
@@ -38,7 +38,7 @@ const MANAGED: &str = "On a managed cluster, ask the provider to do this.";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     /// The allowed names and the header names.
-    pub names: Names,
+    pub names: RequestHeaderConfig,
     /// The front-proxy CAs that could be parsed.
     pub proxy_cas: Vec<Certificate>,
     /// The problems found in it.
@@ -75,11 +75,11 @@ impl Configured {
         let proxy_ca = match &proxies {
             None => ProxyCa::Absent,
             Some(_) if shared => ProxyCa::SharedWithClients,
-            Some(_) => ProxyCa::Own,
+            Some(_) => ProxyCa::Separate,
         };
-        let mut names = Names::default();
-        findings.extend(names.read(data));
-        findings.extend(names.together(proxy_ca));
+        let mut names = RequestHeaderConfig::default();
+        findings.extend(names.update(data));
+        findings.extend(names.check(proxy_ca));
         Some(Self { names, proxy_cas: proxies.unwrap_or_default(), findings })
     }
 
@@ -154,7 +154,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
 
 /// Returns the configuration fault that fails every request, if any.
 fn always_fails(configured: &Configured) -> Option<Cause> {
-    if configured.has(&Finding::NoFrontProxy) {
+    if configured.has(&Finding::AggregationLayerNotConfigured) {
         return Some(no_aggregation_layer(format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}.")));
     }
     configured.has(&Finding::UsernameHeadersMissing).then(|| no_username(configured, None))
@@ -164,7 +164,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
     let name = quote(example.common_name.as_deref().unwrap_or("(none)"));
     let issuer = quote(example.issuer.as_deref().unwrap_or("(unknown)"));
     let shown = format!("kube-apiserver presents a certificate with CN={name}, issued by \"{issuer}\".");
-    let renew = format!("then run `{RENEW}` to remove outdated values");
+    let renew = format!("then run `{RECREATE_COMMAND}` to remove outdated values");
     match cause {
         CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
@@ -190,7 +190,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
         }
         CredentialCause::UnknownCa => {
             if let Some(configured) = configured
-                && configured.has(&Finding::NoFrontProxy)
+                && configured.has(&Finding::AggregationLayerNotConfigured)
             {
                 return no_aggregation_layer(format!(
                     "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}. {shown}"
@@ -288,7 +288,7 @@ fn malformed_flags(key: &str, value: &str, configured: &Configured) -> Cause {
         format!(
             "In kube-apiserver's systemd unit or manifest, write each flag as a separate argument without quotes \
              inside the value (`kubectl metrics-pipeline flags` prints the correct flags), and restart \
-             kube-apiserver. Then run `{RENEW}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
+             kube-apiserver. Then run `{RECREATE_COMMAND}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
              minute. {MANAGED}"
         ),
     )
@@ -314,7 +314,7 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
     {
         return malformed_flags(key, value, configured);
     }
-    if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
+    if configured.is_some_and(|configured| configured.has(&Finding::AggregationLayerNotConfigured)) {
         return no_aggregation_layer(format!(
             "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests carry no certificate."
         ));
@@ -401,7 +401,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
              because it also contains correct values.",
             format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\".", quote(value)),
             format!(
-                "Run `{RENEW}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
+                "Run `{RECREATE_COMMAND}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
                  value returns, the current flags are malformed: write each flag of kube-apiserver as a separate \
                  argument."
             ),
@@ -437,7 +437,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
             Reason::ConfigurationUnreadable,
             "Part of the front-proxy configuration cannot be parsed; metrics-core continues to use the last valid value.",
             format!("The error is: {unreadable}."),
-            format!("Correct the flags of kube-apiserver, then run `{RENEW}`. {MANAGED}"),
+            format!("Correct the flags of kube-apiserver, then run `{RECREATE_COMMAND}`. {MANAGED}"),
         ));
     }
     expires_soon(facts, symptoms)

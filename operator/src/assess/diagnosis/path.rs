@@ -1,7 +1,7 @@
 //! Diagnoses whether kube-apiserver reaches the pods of metrics-core.
 
 use crds::Reason;
-use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
+use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, PolicyEffect};
 use super::{Cause, Facts, Symptoms};
@@ -129,7 +129,7 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
 }
 
 fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
-    let port = facts.spec.metrics_core.secure_port;
+    let port = facts.spec.metrics_core.secure_port_or_default();
     let reported = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error));
     let runs = if symptoms.reported {
         " The pods respond to the operator on that port, so they run and serve."
