@@ -10,8 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
-use crate::labels::Labels;
-use crate::rows::{Change, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
+use crate::model::labels::Labels;
+use crate::model::rows::{Change, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
 
 /// Rows that note their age whenever they are read.
 pub struct Observed {

@@ -1,12 +1,10 @@
 //! metrics-core: the wiring of its parts.
 
-mod program;
-
 use std::io::Write;
 use std::process::ExitCode;
 
 use metrics_core::flags::{self, Request};
-use metrics_core::telemetry;
+use metrics_core::{program, telemetry};
 
 /// The exit code for a command line that can't be used, as flag libraries have it.
 const USAGE: u8 = 2;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crds::report::{NodeCounts, Report};
 use jiff::Timestamp;
 
-use crate::authenticate::Evidence;
-use crate::listen;
-use crate::scrape::Findings;
-use crate::store::Store;
-use crate::tls::ServingCertificate;
+use crate::ingest::scrape::Findings;
+use crate::ingest::store::Store;
+use crate::server::authentication::Evidence;
+use crate::server::listen;
+use crate::server::tls::ServingCertificate;
 
 /// What the report is made of.
 pub struct Sources {

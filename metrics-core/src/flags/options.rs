@@ -105,7 +105,7 @@ pub struct Options {
     /// The serving certificate.
     pub serving: ServingSource,
     /// TLS versions, suites and groups.
-    pub tls: crate::tls::Policy,
+    pub tls: crate::server::tls::Policy,
     /// `--disable-http2-serving`, inverted.
     pub http2: bool,
     /// `--http2-max-streams-per-connection`.
@@ -115,7 +115,7 @@ pub struct Options {
     /// `--request-timeout`.
     pub request_timeout: Duration,
     /// `--serve-swap`, `--max-watches` and `--min-request-timeout`.
-    pub api: crate::serve::Config,
+    pub api: crate::api::Config,
     /// `--shutdown-delay-duration`.
     pub shutdown_delay: Duration,
     /// The Strict-Transport-Security header's value.
@@ -135,7 +135,7 @@ pub struct Options {
     /// `--authorization-kubeconfig`.
     pub authorization_kubeconfig: Option<PathBuf>,
     /// `--authorization-always-allow-paths`.
-    pub always_allow: crate::authorize::AlwaysAllow,
+    pub always_allow: crate::server::authorization::AlwaysAllow,
     /// `--authorization-webhook-cache-authorized-ttl`.
     pub allowed_ttl: Duration,
     /// `--authorization-webhook-cache-unauthorized-ttl`.
@@ -165,7 +165,7 @@ impl Options {
             arguments.without_effect().map(|(flag, why)| format!("--{flag} has no effect: {why}")).collect();
         let metric_resolution = value::duration(arguments, "metric-resolution", Duration::from_secs(1))?;
         let kubelet_timeout = kubelet_timeout(arguments, metric_resolution, &mut notes)?;
-        let tls = crate::tls::Policy::from_flags(
+        let tls = crate::server::tls::Policy::from_flags(
             &value::text(arguments, "tls-min-version").unwrap_or_default(),
             &value::list(arguments, "tls-cipher-suites"),
             &value::list(arguments, "tls-curve-preferences"),
@@ -173,14 +173,15 @@ impl Options {
         )
         .map_err(|error| value::refuse(error.flag, &error.value, &error.problem, &error.remedy))?;
         let always_allow = value::list(arguments, "authorization-always-allow-paths");
-        let always_allow = crate::authorize::AlwaysAllow::new(&always_allow).map_err(|pattern| {
-            value::refuse(
-                "authorization-always-allow-paths",
-                &pattern,
-                "has a * before its end",
-                "a * may stand at the end of a path only",
-            )
-        })?;
+        let always_allow =
+            crate::server::authorization::AlwaysAllow::new(&always_allow).map_err(|pattern| {
+                value::refuse(
+                    "authorization-always-allow-paths",
+                    &pattern,
+                    "has a * before its end",
+                    "a * may stand at the end of a path only",
+                )
+            })?;
         let path = |name| value::text(arguments, name).map(PathBuf::from);
         let hsts = value::list(arguments, "strict-transport-security-directives").join("; ");
         Ok(Request::Run(Box::new(Self {
@@ -209,7 +210,7 @@ impl Options {
                 most => Some(most),
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
-            api: crate::serve::Config {
+            api: crate::api::Config {
                 swap: value::boolean(arguments, "serve-swap")?,
                 watches: value::number(arguments, "max-watches", 0, 100_000)?,
                 shortest_watch: Duration::from_secs(
@@ -218,7 +219,7 @@ impl Options {
                         seconds => seconds,
                     },
                 ),
-                ..crate::serve::Config::default()
+                ..crate::api::Config::default()
             },
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::api as metrics_api;
+use crate::flags::Options;
+use crate::server::listen::health::Health;
+use crate::server::listen::{self, Chain, Limits};
+use crate::server::{authentication, tls};
+use crate::{cluster, freshness, report, telemetry};
 use http::HeaderValue;
-use metrics_core::flags::Options;
-use metrics_core::listen::health::Health;
-use metrics_core::listen::{self, Chain, Limits};
-use metrics_core::{authenticate, cluster, freshness, report, serve, telemetry, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -38,7 +40,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
 
     let (requests, credentials, connections) =
-        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
+        (telemetry::Requests::default(), authentication::Metrics::default(), listen::Metrics::default());
     requests.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
@@ -55,7 +57,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
     let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, options.api)));
+    let resources = Arc::new(api::MetricsApi::new(metrics_api::Api::new(rows, options.api)));
     let report = report::Sources {
         started,
         store: ingest.store.clone(),
@@ -90,7 +92,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 fn health(
     ingest: &ingest::Ingest,
     serving: &Arc<tls::ServingCertificate>,
-    trust: &Arc<authenticate::trust::LiveTrust>,
+    trust: &Arc<authentication::trust::LiveTrust>,
     ending: &Arc<AtomicBool>,
     handover: Arc<Handover>,
 ) -> Health {

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::request_info::RequestInfo;
+use crate::server::request_info::RequestInfo;
 
 /// What a request was, of few values each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -152,7 +152,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::Labels;
-    use crate::request_info::RequestInfo;
+    use crate::server::request_info::RequestInfo;
 
     #[test]
     fn what_clients_invent_makes_no_series() {
