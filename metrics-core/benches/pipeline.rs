@@ -16,8 +16,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
 use metrics_core::api::{Api, Config, request_info};
 use metrics_core::ingest::decode::{Context as Reading, Format, decode};
-use metrics_core::ingest::discover::{Directory, Node};
-use metrics_core::ingest::store::{self, Store, Ticket};
+use metrics_core::ingest::discover::Node;
+use metrics_core::ingest::store::{self, Directory, Store, Ticket};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{Pick, Rows};
 

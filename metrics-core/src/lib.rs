@@ -4,9 +4,9 @@
 //! between the half that knows kubelets and the half that knows HTTP clients.
 
 pub mod api;
-pub mod cluster;
+mod cluster;
+pub mod digest;
 pub mod flags;
-pub mod freshness;
 pub mod ingest;
 pub mod model;
 pub mod program;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::continuation::Key;
 use super::resource::{Resource, Row};
+use super::sample_age::SampleAge;
 use super::selector::{FieldSelector, LabelSelector};
 use crate::model::labels::Labels;
 use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
@@ -79,6 +80,7 @@ impl PageEnd {
 /// A place among the rows of a selection.
 pub(super) struct Cursor {
     rows: Arc<dyn Rows>,
+    sample_age: SampleAge,
     selection: Selection,
     after: Option<Key>,
     until: Option<Key>,
@@ -89,8 +91,13 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Stands before the first row behind the key `after`.
-    pub(super) fn new(rows: Arc<dyn Rows>, selection: Selection, after: Option<Key>) -> Self {
-        Self { rows, selection, after, until: None, finished: false, keeper: None }
+    pub(super) fn new(
+        rows: Arc<dyn Rows>,
+        sample_age: SampleAge,
+        selection: Selection,
+        after: Option<Key>,
+    ) -> Self {
+        Self { rows, sample_age, selection, after, until: None, finished: false, keeper: None }
     }
 
     /// Whether all rows have been visited.
@@ -124,7 +131,8 @@ impl Cursor {
 
     /// Finds where a page of `limit` rows ends, without moving.
     pub(super) fn page_end(&self, limit: usize) -> PageEnd {
-        let probe = Self::new(self.rows.clone(), self.selection.clone(), self.after.clone());
+        let probe =
+            Self::new(self.rows.clone(), self.sample_age.clone(), self.selection.clone(), self.after.clone());
         PageEnd { probe, limit, count: 0, last: None }
     }
 
@@ -133,6 +141,11 @@ impl Cursor {
     pub(super) fn advance(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
         let rows = self.rows.clone();
         let after = self.after.take();
+        let mut read = self.sample_age.read();
+        let mut visit = |row: Row<'_>| {
+            read.row(row.interval().0);
+            visit(row)
+        };
         // Who picks and who visits both note where they stopped; the visitor is the later one, and stops before.
         let stopped_at = RefCell::new(None);
         let (selection, until) = (&self.selection, self.until.as_ref());

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::digest::sha512_hex;
 use super::encode::protobuf::{integer, message, string};
 use super::negotiate::DiscoveryVersion;
 use super::resource::{GROUP, Resource, Version};
+use crate::digest::sha512_hex_upper;
 
 /// What can be done with either resource.
 const VERBS: [&str; 3] = ["get", "list", "watch"];
@@ -39,7 +39,7 @@ impl Document {
 
     /// An entity tag.
     pub(super) fn tag(&self) -> String {
-        sha512_hex(&self.json)
+        sha512_hex_upper(&self.json)
     }
 }
 

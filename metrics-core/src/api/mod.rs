@@ -14,7 +14,6 @@ mod body;
 mod budget;
 mod continuation;
 mod cursor;
-mod digest;
 mod discovery;
 mod documents;
 mod duration;
@@ -31,6 +30,7 @@ mod request_info;
 mod resource;
 mod respond;
 mod route;
+mod sample_age;
 mod seats;
 mod selector;
 mod status;
@@ -45,11 +45,13 @@ use std::time::Duration;
 use http::Response;
 use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, LOCATION, VARY};
 use http::request::Parts;
+use prometheus_client::registry::Registry;
 
 use self::budget::Budget;
 use self::documents::Documents;
 use self::resource::Version;
 use self::route::Route;
+use self::sample_age::SampleAge;
 use self::seats::Seats;
 use crate::model::rows::Rows;
 
@@ -92,6 +94,7 @@ pub struct Api {
     rows: Arc<dyn Rows>,
     config: Config,
     documents: Documents,
+    sample_age: SampleAge,
     seats: Arc<Seats>,
     budget: Arc<Budget>,
 }
@@ -101,7 +104,12 @@ impl Api {
     #[must_use]
     pub fn new(rows: Arc<dyn Rows>, config: Config) -> Self {
         let (seats, budget) = (Seats::new(config.watches), Budget::new(config.encoded_in_all));
-        Self { rows, config, documents: Documents::new(), seats, budget }
+        Self { rows, config, documents: Documents::new(), sample_age: SampleAge::default(), seats, budget }
+    }
+
+    /// Adds the API's metrics to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.sample_age.register(registry);
     }
 
     /// Ends all watches within a second or so; their clients come again, elsewhere.
@@ -123,6 +131,7 @@ impl Api {
         match route::find(&request.method, info) {
             Route::Objects { resource, version } => objects::Request {
                 rows: &self.rows,
+                sample_age: &self.sample_age,
                 config: self.config,
                 seats: &self.seats,
                 budget: &self.budget,

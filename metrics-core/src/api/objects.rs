@@ -16,6 +16,7 @@ use super::list_options::ListOptions;
 use super::negotiate::{self, Format, Layout, View};
 use super::query::Query;
 use super::resource::{GROUP, Resource, Row, Version};
+use super::sample_age::SampleAge;
 use super::seats::Seats;
 use super::selector::{FieldSelector, LabelSelector};
 use super::status::Status;
@@ -31,6 +32,8 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 pub(super) struct Request<'a> {
     /// Where they come from.
     pub(super) rows: &'a Arc<dyn Rows>,
+    /// The age of the samples that were read.
+    pub(super) sample_age: &'a SampleAge,
     /// What they show.
     pub(super) config: Config,
     /// The places for watches.
@@ -85,7 +88,16 @@ impl Request<'_> {
         let seat = self.seats.take().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
         let selection = self.selection(options.labels, options.fields);
         let time = now..now + watch.lasts(self.config.shortest_watch);
-        let watch = Watch::new(self.rows.clone(), selection, shape, format, watch, seat, time);
+        let watch = Watch::new(
+            self.rows.clone(),
+            self.sample_age.clone(),
+            selection,
+            shape,
+            format,
+            watch,
+            seat,
+            time,
+        );
         let content_type = match format {
             Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             other => other.media_type(),
@@ -105,9 +117,12 @@ impl Request<'_> {
         }
         let (namespace, name) = (self.info.namespace.as_str(), self.info.name.as_str());
         let mut bytes = Vec::new();
-        let mut write = |row: Row<'_>| match layout.format {
-            Format::Protobuf => bytes = protobuf::object(shape, row),
-            _ => json::object(&mut bytes, shape, row),
+        let mut write = |row: Row<'_>| {
+            self.sample_age.read().row(row.interval().0);
+            match layout.format {
+                Format::Protobuf => bytes = protobuf::object(shape, row),
+                _ => json::object(&mut bytes, shape, row),
+            }
         };
         let found = match self.resource {
             Resource::Nodes => self.rows.node(name, &mut |row| write(Row::Node(row))),
@@ -144,7 +159,7 @@ impl Request<'_> {
         };
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
-        let cursor = Cursor::new(self.rows.clone(), selection, after);
+        let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
         let bounds = (self.config.encoded_at_once, self.budget.share());
         Ok(Body::list(List::new(cursor, shape, layout, limit, bounds)))
     }

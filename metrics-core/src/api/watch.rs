@@ -16,6 +16,7 @@ use super::encode::{Shape, json, protobuf};
 use super::list_options::{Start, WatchOptions};
 use super::negotiate::Format;
 use super::resource::{Resource, Row};
+use super::sample_age::SampleAge;
 use super::seats::Taken;
 use super::status::Status;
 use crate::model::labels::Labels;
@@ -75,8 +76,10 @@ pub(super) enum Step {
 
 impl Watch {
     /// A watch for this time.
+    #[allow(clippy::too_many_arguments)] // Each is a part of its own kind.
     pub(super) fn new(
         rows: Arc<dyn Rows>,
+        sample_age: SampleAge,
         selection: Selection,
         shape: Shape,
         format: Format,
@@ -87,7 +90,10 @@ impl Watch {
         // Taken before any row is read, so that what changes in between is told again rather than missed.
         let newest = rows.version();
         let (initial, position, state) = match options.start {
-            Start::Initial => (Some(Cursor::new(rows.clone(), selection.clone(), None)), newest, State::Open),
+            Start::Initial => {
+                let cursor = Cursor::new(rows.clone(), sample_age, selection.clone(), None);
+                (Some(cursor), newest, State::Open)
+            }
             Start::Now => (None, newest, State::Open),
             Start::At(version) => (None, version, State::Open),
             Start::Unknown => (None, newest, State::Expired),

@@ -94,6 +94,20 @@ impl Changes {
         });
     }
 
+    /// Notes that an object is not shown any more, if it was, at `now_ms`.
+    pub fn hide(
+        &self,
+        kind: Kind,
+        key: (&str, &str),
+        labels: &Labels,
+        shown: &Shown,
+        now_ms: impl FnOnce() -> u64,
+    ) {
+        if shown.hide() {
+            self.depart(kind, key, labels, now_ms());
+        }
+    }
+
     /// The first departure at or behind `from`, and the version up to which there is no other (that of the upcoming
     /// change).
     pub fn departure(&self, kind: Kind, from: u64) -> Result<(Option<Departure>, u64), Expired> {

@@ -7,7 +7,7 @@ use crate::cluster;
 use crate::flags::{Options, ServingSource};
 use crate::server::authentication::trust::{self, FrontProxy, LiveTrust};
 use crate::server::authentication::{self, Anchors, Authenticator, TokenReviewer};
-use crate::server::authorization::Authorizer;
+use crate::server::authorization::{AlwaysAllow, Authorizer};
 use crate::server::reviews::cache::Hasher;
 use crate::server::tls::{self, ServingCertificate};
 use tokio::task::JoinSet;
@@ -86,9 +86,12 @@ pub async fn authenticator(
 }
 
 /// Whether they may.
-pub async fn authorizer(options: &Options, client: &kube::Client) -> Result<Authorizer, Error> {
+pub async fn authorizer(
+    options: &Options,
+    always: AlwaysAllow,
+    client: &kube::Client,
+) -> Result<Authorizer, Error> {
     let reviewer = other_client(options.authorization_kubeconfig.as_ref(), client).await?;
-    let always = options.always_allow.clone();
     Ok(Authorizer::new(always, Arc::new(reviewer), Hasher::new()?, options.allowed_ttl, options.denied_ttl))
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::cluster;
 use crate::flags::{KubeletTrust, Options};
-use crate::ingest::discover::{self, AddressType, Directory};
+use crate::ingest::discover::{self, AddressType};
 use crate::ingest::scrape::{self, Credentials, KubeletTls};
-use crate::ingest::store::{self, Store};
+use crate::ingest::store::{self, Directory, Store};
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 

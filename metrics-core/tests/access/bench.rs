@@ -15,9 +15,9 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
-use metrics_core::ingest::discover::Directory;
 use metrics_core::ingest::scrape::Findings;
-use metrics_core::ingest::store::{self, Store};
+use metrics_core::ingest::store::{self, Directory, Store};
+use metrics_core::report;
 use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
 use metrics_core::server::authentication::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
@@ -27,7 +27,6 @@ use metrics_core::server::listen::{self, Body, Chain, Failure, Limits, Resources
 use metrics_core::server::request_info::RequestInfo;
 use metrics_core::server::reviews::cache::Hasher;
 use metrics_core::server::tls::{self, ServingCertificate};
-use metrics_core::{report, telemetry};
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -217,7 +216,7 @@ pub async fn port(limits: Limits) -> Port {
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
     let (requests, credentials, connections) =
-        (telemetry::Requests::default(), authentication::Metrics::default(), listen::Metrics::default());
+        (listen::RequestMetrics::default(), authentication::Metrics::default(), listen::Metrics::default());
     requests.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
@@ -240,6 +239,7 @@ pub async fn port(limits: Limits) -> Port {
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
+        credentials: authenticator.evidence().clone(),
     };
     let chain = Chain::new(
         authenticator,
@@ -247,7 +247,7 @@ pub async fn port(limits: Limits) -> Port {
         Health::new(),
         Arc::new(registry),
         requests,
-        report,
+        Box::new(move || report.write()),
         Arc::new(Echo),
         &limits,
         None,

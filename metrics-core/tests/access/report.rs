@@ -33,7 +33,7 @@ async fn only_who_may_reads_it() {
     assert_eq!((report.nodes.known, report.scrapes.len()), (0, 0));
     let shown = Client::default().connect(&port).await.unwrap();
     let leaf = shown.get_ref().1.peer_certificates().unwrap()[0].clone();
-    assert_eq!(report.serving_certificate, Some(metrics_core::server::tls::certificate::sha256_hex(&leaf)));
+    assert_eq!(report.serving_certificate, Some(metrics_core::digest::sha256_hex(&leaf)));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ mod schemas;
 use serde_json::{Map, Value, json};
 
 use self::schemas::{api_version, container_metrics, kind, list_meta, object_meta, usage};
-use super::digest::sha512_hex;
 use super::resource::{GROUP, Resource, Version};
+use crate::digest::sha512_hex_upper;
 
 const TITLE: &str = "Kubernetes Metrics API by metrics-core";
 
@@ -25,7 +25,7 @@ pub(super) struct Document {
 impl Document {
     fn new(json: &Value) -> Self {
         let json = json.to_string().into_bytes();
-        Self { tag: sha512_hex(&json), json }
+        Self { tag: sha512_hex_upper(&json), json }
     }
 }
 

@@ -12,12 +12,46 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
-use super::hint::Hint;
 use super::interner::Interner;
 use super::node::Node;
-use crate::model::changes::{Changes, Shown};
 use crate::model::labels::Labels;
-use crate::model::rows::Kind;
+
+/// The state that the owner of a [`Directory`] keeps beside each node and pod.
+///
+/// The directory creates the state with its object and drops it with it. It calls these methods while it holds the
+/// lock of the nodes or of the pods: they must be quick and not use the directory.
+pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
+    /// The state beside a node.
+    type Node: std::fmt::Debug + Default + Send + Sync;
+    /// The state beside a pod.
+    type Pod: std::fmt::Debug + Default + Send + Sync;
+
+    /// A node was deleted, or replaced by another one of the same name, at `now_ms` of [`Directory::now_ms`].
+    fn node_removed(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
+
+    /// A node got other labels; these are the old ones.
+    fn node_relabeled(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
+
+    /// A pod was deleted or is no longer Running; `key` is its namespace and name.
+    fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
+
+    /// A pod got other labels; these are the old ones.
+    fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
+}
+
+/// Keeps no state.
+impl Observer for () {
+    type Node = ();
+    type Pod = ();
+
+    fn node_removed(&self, _: &str, _: &Labels, (): &(), _: u64) {}
+
+    fn node_relabeled(&self, _: &str, _: &Labels, (): &(), _: u64) {}
+
+    fn pod_removed(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
+
+    fn pod_relabeled(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
+}
 
 /// Shared by discovery, which writes, and the scraper and the store, which read.
 ///
@@ -25,53 +59,51 @@ use crate::model::rows::Kind;
 /// let go of the lock every few hundred rows, and so neither waits for the other for more than a fraction of
 /// a millisecond. Who needs both this and the store's lock takes this one first.
 #[derive(Debug)]
-pub struct Directory {
+pub struct Directory<O: Observer> {
     origin: Instant,
-    nodes: RwLock<Nodes>,
+    nodes: RwLock<Nodes<O::Node>>,
     nodes_synced: AtomicBool,
     /// Names of nodes that came, went or changed since the last look.
     changed: Mutex<BTreeSet<Arc<str>>>,
     change: Notify,
-    pods: RwLock<Pods>,
+    pods: RwLock<Pods<O::Pod>>,
     pods_synced: AtomicBool,
     interner: Mutex<Interner>,
-    changes: Changes,
+    observer: O,
 }
 
 /// The nodes, ordered by name.
-#[derive(Debug, Default)]
-pub struct Nodes {
-    by_name: BTreeMap<Arc<str>, Listed>,
+#[derive(Debug)]
+pub struct Nodes<S> {
+    by_name: BTreeMap<Arc<str>, Listed<S>>,
     /// Counts the lists; what the last one did not bring is gone.
     list: u32,
 }
 
 #[derive(Debug)]
-struct Listed {
+struct Listed<S> {
     node: Arc<Node>,
     list: u32,
-    shown: Shown,
+    state: S,
 }
 
 /// The Running pods, ordered by namespace and name.
-#[derive(Debug, Default)]
-pub struct Pods {
-    by_namespace: BTreeMap<Arc<str>, BTreeMap<Box<str>, Pod>>,
+#[derive(Debug)]
+pub struct Pods<S> {
+    by_namespace: BTreeMap<Arc<str>, BTreeMap<Box<str>, Pod<S>>>,
     count: usize,
     list: u32,
 }
 
 /// What is known of a Running pod besides namespace and name.
 #[derive(Debug)]
-pub struct Pod {
+pub struct Pod<S> {
     /// Its labels.
     pub labels: Arc<Labels>,
     /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
     pub since_ms: u64,
-    /// Since when clients have been shown its row.
-    pub shown: Shown,
-    /// Where its samples were last.
-    pub hint: Hint,
+    /// The observer's state of it.
+    pub state: S,
     uid: Uid,
     list: u32,
 }
@@ -105,29 +137,31 @@ fn hex(digit: u8) -> Option<u8> {
     }
 }
 
-impl Default for Directory {
+impl<O: Observer + Default> Default for Directory<O> {
     fn default() -> Self {
         Self {
             origin: Instant::now(),
-            nodes: RwLock::default(),
+            nodes: RwLock::new(Nodes { by_name: BTreeMap::new(), list: 0 }),
             nodes_synced: AtomicBool::new(false),
             changed: Mutex::default(),
             change: Notify::new(),
-            pods: RwLock::default(),
+            pods: RwLock::new(Pods { by_namespace: BTreeMap::new(), count: 0, list: 0 }),
             pods_synced: AtomicBool::new(false),
             interner: Mutex::default(),
-            changes: Changes::default(),
+            observer: O::default(),
         }
     }
 }
 
-impl Directory {
+impl<O: Observer + Default> Directory<O> {
     /// An empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
+}
 
+impl<O: Observer> Directory<O> {
     /// Milliseconds since the directory was made, by a clock that is never set: the time base of
     /// [`Pod::since_ms`] and of the store. Begins at 1, so that 0 means "always".
     #[must_use]
@@ -141,26 +175,19 @@ impl Directory {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
     }
 
-    /// The order of changes, of this directory and of the store.
+    /// Who is informed of changes.
     #[must_use]
-    pub fn changes(&self) -> &Changes {
-        &self.changes
-    }
-
-    /// Notes that an object's row is not shown any more, if it was.
-    pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, shown: &Shown) {
-        if shown.hide() {
-            self.changes.depart(kind, key, labels, self.now_ms());
-        }
+    pub fn observer(&self) -> &O {
+        &self.observer
     }
 
     /// The nodes. Hold it briefly.
-    pub fn nodes(&self) -> RwLockReadGuard<'_, Nodes> {
+    pub fn nodes(&self) -> RwLockReadGuard<'_, Nodes<O::Node>> {
         self.nodes.read()
     }
 
     /// The Running pods. Hold it briefly.
-    pub fn pods(&self) -> RwLockReadGuard<'_, Pods> {
+    pub fn pods(&self) -> RwLockReadGuard<'_, Pods<O::Pod>> {
         self.pods.read()
     }
 
@@ -200,12 +227,12 @@ impl Directory {
             }
             let old = std::mem::replace(&mut known.node, Arc::new(node));
             if old.uid != known.node.uid {
-                self.hide(Kind::Nodes, ("", &name), &old.labels, &known.shown);
-            } else if old.labels != known.node.labels && known.shown.is_shown() {
-                self.changes.depart(Kind::Nodes, ("", &name), &old.labels, self.now_ms());
+                self.observer.node_removed(&name, &old.labels, &known.state, self.now_ms());
+            } else if old.labels != known.node.labels {
+                self.observer.node_relabeled(&name, &old.labels, &known.state, self.now_ms());
             }
         } else {
-            let listed = Listed { node: Arc::new(node), list, shown: Shown::default() };
+            let listed = Listed { node: Arc::new(node), list, state: O::Node::default() };
             nodes.by_name.insert(name.clone(), listed);
         }
         drop(nodes);
@@ -216,7 +243,7 @@ impl Directory {
     pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
-            self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
+            self.observer.node_removed(&name, &gone.node.labels, &gone.state, self.now_ms());
             drop(nodes);
             self.node_changed(name);
         }
@@ -234,7 +261,7 @@ impl Directory {
             .collect();
         for name in &gone {
             if let Some(gone) = nodes.by_name.remove(name) {
-                self.hide(Kind::Nodes, ("", name), &gone.node.labels, &gone.shown);
+                self.observer.node_removed(name, &gone.node.labels, &gone.state, self.now_ms());
             }
         }
         drop(nodes);
@@ -263,16 +290,12 @@ impl Directory {
             if pod.uid != uid {
                 (pod.uid, pod.since_ms) = (uid, self.now_ms());
             }
-            if !Arc::ptr_eq(&pod.labels, &labels) && pod.shown.is_shown() {
-                self.changes.depart(Kind::Pods, (namespace, name), &pod.labels, self.now_ms());
+            if !Arc::ptr_eq(&pod.labels, &labels) {
+                self.observer.pod_relabeled((namespace, name), &pod.labels, &pod.state, self.now_ms());
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
-            pods.insert(
-                namespace,
-                name,
-                Pod { labels, since_ms, shown: Shown::default(), hint: Hint::default(), uid, list },
-            );
+            pods.insert(namespace, name, Pod { labels, since_ms, state: O::Pod::default(), uid, list });
             None
         };
         drop(pods);
@@ -286,7 +309,7 @@ impl Directory {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {
-            self.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            self.observer.pod_removed((namespace, name), &pod.labels, &pod.state, self.now_ms());
             drop(pods);
             interner.release(pod.labels);
         }
@@ -296,7 +319,9 @@ impl Directory {
     pub fn end_pods(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
-        let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.shown));
+        let gone = pods.remove_unlisted(|key, pod| {
+            self.observer.pod_removed(key, &pod.labels, &pod.state, self.now_ms());
+        });
         drop(pods);
         for pod in gone {
             interner.release(pod.labels);
@@ -310,7 +335,7 @@ impl Directory {
     }
 }
 
-impl Nodes {
+impl<S> Nodes<S> {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -329,22 +354,22 @@ impl Nodes {
         self.by_name.get(name).map(|listed| &listed.node)
     }
 
-    /// The node of this name, and since when clients have been shown its row.
+    /// The node of this name, and the observer's state of it.
     #[must_use]
-    pub fn get_shown(&self, name: &str) -> Option<(&Arc<Node>, &Shown)> {
-        self.by_name.get(name).map(|listed| (&listed.node, &listed.shown))
+    pub fn get_with_state(&self, name: &str) -> Option<(&Arc<Node>, &S)> {
+        self.by_name.get(name).map(|listed| (&listed.node, &listed.state))
     }
 
-    /// The nodes behind `after`, in order, each with when it was shown.
-    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &Shown)> {
+    /// The nodes behind `after`, in order, each with the observer's state of it.
+    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &S)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name
             .range::<str, _>((from, Bound::Unbounded))
-            .map(|(_, listed)| (&listed.node, &listed.shown))
+            .map(|(_, listed)| (&listed.node, &listed.state))
     }
 }
 
-impl Pods {
+impl<S> Pods<S> {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -359,7 +384,7 @@ impl Pods {
 
     /// The pod of this namespace and name.
     #[must_use]
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod<S>> {
         self.by_namespace.get(namespace)?.get(name)
     }
 
@@ -368,7 +393,7 @@ impl Pods {
         &'a self,
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,
-    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Pod)> {
+    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Pod<S>)> {
         // From the later of the two, so that a key of another namespace needs no case of its own.
         let first = namespace.into_iter().chain(after.map(|(namespace, _)| namespace)).max();
         let from = first.map_or(Bound::Unbounded, Bound::Included);
@@ -385,11 +410,11 @@ impl Pods {
         })
     }
 
-    fn get_mut(&mut self, namespace: &str, name: &str) -> Option<&mut Pod> {
+    fn get_mut(&mut self, namespace: &str, name: &str) -> Option<&mut Pod<S>> {
         self.by_namespace.get_mut(namespace)?.get_mut(name)
     }
 
-    fn insert(&mut self, namespace: &str, name: &str, pod: Pod) {
+    fn insert(&mut self, namespace: &str, name: &str, pod: Pod<S>) {
         if !self.by_namespace.contains_key(namespace) {
             self.by_namespace.insert(namespace.into(), BTreeMap::new());
         }
@@ -400,7 +425,7 @@ impl Pods {
         }
     }
 
-    fn remove(&mut self, namespace: &str, name: &str) -> Option<Pod> {
+    fn remove(&mut self, namespace: &str, name: &str) -> Option<Pod<S>> {
         let pods = self.by_namespace.get_mut(namespace)?;
         let pod = pods.remove(name)?;
         if pods.is_empty() {
@@ -419,12 +444,12 @@ impl Pods {
         Some(namespace.clone())
     }
 
-    fn remove_unlisted(&mut self, leaves: impl Fn((&str, &str), &Pod)) -> Vec<Pod> {
+    fn remove_unlisted(&mut self, leaves: impl Fn((&str, &str), &Pod<S>)) -> Vec<Pod<S>> {
         let list = self.list;
         let mut gone = Vec::new();
         self.by_namespace.retain(|namespace, pods| {
             if pods.values().any(|pod| pod.list != list) {
-                let (kept, unlisted): (_, BTreeMap<Box<str>, Pod>) =
+                let (kept, unlisted): (_, BTreeMap<Box<str>, Pod<S>>) =
                     std::mem::take(pods).into_iter().partition(|(_, pod)| pod.list == list);
                 *pods = kept;
                 for (name, pod) in &unlisted {

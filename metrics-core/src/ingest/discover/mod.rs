@@ -7,7 +7,6 @@
 
 mod address;
 mod directory;
-mod hint;
 mod interner;
 mod meta;
 mod node;
@@ -24,12 +23,10 @@ use kube::runtime::{WatchStreamExt, watcher::Error};
 use crate::telemetry::{self, Trouble};
 
 pub use self::address::{Address, AddressType, UnknownAddressType};
-pub use self::directory::{Directory, Nodes, Pod, Pods};
-pub use self::hint::LastPlace;
+pub use self::directory::{Directory, Nodes, Observer, Pod, Pods};
 pub use self::node::Node;
 use self::node::NodeObject;
 use self::pod::PodObject;
-pub use crate::model::changes::{Changes, Departure, Shown};
 
 /// How many objects a page of a list holds where lists are not streamed. Small, so that the first lists leave no
 /// mark on the process's size: a Node in JSON may have 20 kB, a Pod's metadata 3 kB.
@@ -50,7 +47,7 @@ pub struct Config {
 }
 
 /// Keeps `directory` up to date until dropped. Errors are retried with backoff and jitter and logged.
-pub async fn run(client: kube::Client, config: Config, directory: Arc<Directory>) {
+pub async fn run<O: Observer>(client: kube::Client, config: Config, directory: Arc<Directory<O>>) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = objects(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
@@ -93,7 +90,7 @@ fn is_refusal(error: &Error) -> bool {
 async fn follow_nodes(
     events: impl Stream<Item = Result<Event<NodeObject>, Error>>,
     config: &Config,
-    directory: &Directory,
+    directory: &Directory<impl Observer>,
 ) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
@@ -118,7 +115,10 @@ async fn follow_nodes(
     }
 }
 
-async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>, directory: &Directory) {
+async fn follow_pods(
+    events: impl Stream<Item = Result<Event<PodObject>, Error>>,
+    directory: &Directory<impl Observer>,
+) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
     let mut log = Log::new("pods");

@@ -46,8 +46,8 @@ use self::reload::Reloaded;
 use self::schedule::{Id, Outcome, Schedule};
 use self::target::Target;
 use self::tls::Tls;
-use crate::ingest::discover::{Directory, Node};
-use crate::ingest::store::{Put, Store, Ticket};
+use crate::ingest::discover::Node;
+use crate::ingest::store::{Directory, Put, Store, Ticket};
 
 /// How to scrape.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::server::tls::certificate::sha256_hex;
+use crate::digest::sha256_hex;
 
 /// What is known of the kubelets. Clones share it.
 #[derive(Clone, Debug, Default)]

@@ -17,8 +17,8 @@ use super::inflate::tests::gzip;
 use super::target::Target;
 use super::tls::Tls;
 use super::{Config, Credentials, Error, Findings, KubeletTls, Metrics, Shared};
-use crate::ingest::discover::{Address, AddressType, Directory, Node};
-use crate::ingest::store::{self, Put, Store, Ticket};
+use crate::ingest::discover::{Address, AddressType, Node};
+use crate::ingest::store::{self, Directory, Put, Store, Ticket};
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Rows};
 
@@ -684,7 +684,7 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     };
     // The dead node is asked every 5 s, for some 10 s by now.
-    let failed = count("metrics_server_scrape_failures_total{reason=\"refused\"}");
+    let failed = count("metrics_server_scrape_failures_total{reason=\"connection_refused\"}");
     assert!((1..=3).contains(&failed), "{}", text());
     assert_eq!(count("metrics_server_kubelet_request_total{success=\"false\"}"), failed);
     assert!(text().contains("kubelet_last_request_time_seconds{node=\"worker-1\"}"), "{}", text());

@@ -7,12 +7,14 @@
 //! update of the index for that node's pods), of which there are nodes ÷ resolution a second; a long read
 //! lets go of the lock every few hundred rows.
 
+mod directory;
 #[cfg(test)]
 #[allow(clippy::default_trait_access)]
 mod following;
 mod index;
 mod intake;
 mod keeping;
+mod last_place;
 mod layout;
 mod metrics;
 mod rate;
@@ -40,13 +42,14 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::directory::Directory;
 use self::index::Index;
 pub use self::intake::Intake;
 use self::intake::{Room, Snapshot};
 use self::layout::Layout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
-use crate::ingest::discover::{Directory, Node};
+use crate::ingest::discover::Node;
 
 /// So many nodes that went are remembered.
 const MOST_GONE: usize = 256;
@@ -245,7 +248,7 @@ impl Store {
             slot.stamp = slot.stamp.wrapping_add(1);
         }
         (slot.failing, slot.expired) = (false, false);
-        slot.changed(self.directory.changes().take());
+        slot.changed(self.directory.observer().take());
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
@@ -273,7 +276,7 @@ impl Store {
             slot.failing = true;
             if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
                 slot.expired = true;
-                slot.changed(self.directory.changes().take());
+                slot.changed(self.directory.observer().take());
             }
         }
     }

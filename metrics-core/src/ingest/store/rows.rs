@@ -8,7 +8,8 @@ use super::keeping::Keeping;
 use super::rate::Measured;
 use super::seek::{Sought, TOGETHER, touch};
 use super::{Slot, State, Store};
-use crate::ingest::discover::{Departure, Node, Shown};
+use crate::ingest::discover::Node;
+use crate::model::changes::{Departure, Shown};
 use crate::model::labels::Labels;
 use crate::model::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
@@ -20,7 +21,7 @@ const BATCH: usize = 512;
 impl Rows for Store {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
         let nodes = self.directory.nodes();
-        let Some((node, shown)) = nodes.get_shown(name) else { return Lookup::Absent };
+        let Some((node, shown)) = nodes.get_with_state(name) else { return Lookup::Absent };
         let state = self.state.read();
         match self.shown_node(&state, node, shown, self.directory.now_ms()) {
             Some((row, _)) => {
@@ -111,7 +112,7 @@ impl Rows for Store {
     }
 
     fn version(&self) -> u64 {
-        self.directory.changes().upcoming()
+        self.directory.observer().upcoming()
     }
 
     fn next_change(
@@ -122,7 +123,7 @@ impl Rows for Store {
     ) -> Result<Progress, Expired> {
         // Versions are taken within the lock under which the change is made, so once the locks are ours all changes
         // before `until` are there.
-        let (departure, until) = self.directory.changes().departure(kind, from)?;
+        let (departure, until) = self.directory.observer().departure(kind, from)?;
         let before = departure.as_ref().map_or(until, |departure| departure.version);
         let version = match kind {
             Kind::Nodes => self.changed_node(from..before, visit),
@@ -255,7 +256,8 @@ impl Store {
     ) -> Option<(NodeRow<'a>, u64)> {
         let row = state.node_row(self, node, now_ms);
         if row.is_none() {
-            self.directory.hide(Kind::Nodes, ("", &node.name), &node.labels, shown);
+            let now = || now_ms;
+            self.directory.observer().hide(Kind::Nodes, ("", &node.name), &node.labels, shown, now);
         }
         row.map(|row| (row, shown.show(row.version)))
     }
@@ -264,9 +266,11 @@ impl Store {
     fn shown(&self, one: &Sought<'_>) -> Option<u64> {
         let Sought { namespace, name, pod, times, .. } = one;
         if times.is_none() {
-            self.directory.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            let now_ms = || self.directory.now_ms();
+            let shown = &pod.state.shown;
+            self.directory.observer().hide(Kind::Pods, (namespace, name), &pod.labels, shown, now_ms);
         }
-        times.map(|times| pod.shown.show(times.version))
+        times.map(|times| pod.state.shown.show(times.version))
     }
 
     /// Notes what became of pods that a node says no more of: they have no row any more, or that of another node.
@@ -283,7 +287,7 @@ impl Store {
             let mut sought = [Sought::new(key.0, key.1, pod)];
             state.seek(self, &mut sought, now_ms);
             if self.shown(&sought[0]).is_some() {
-                self.directory.changes().depart(Kind::Pods, key, &pod.labels, now_ms);
+                self.directory.observer().depart(Kind::Pods, key, &pod.labels, now_ms);
             }
         }
     }
@@ -293,7 +297,7 @@ impl Store {
         let nodes = self.directory.nodes();
         let state = self.state.read();
         let (_, slot) = state.first_changed(&versions)?;
-        if let Some((node, shown)) = slot.node.as_ref().and_then(|node| nodes.get_shown(&node.name))
+        if let Some((node, shown)) = slot.node.as_ref().and_then(|node| nodes.get_with_state(&node.name))
             && let Some((row, since)) = self.shown_node(&state, node, shown, self.directory.now_ms())
         {
             let new = since >= versions.start;

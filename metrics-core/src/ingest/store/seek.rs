@@ -8,11 +8,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::directory::Pod;
 use super::index::Place;
 use super::intake::Snapshot;
+use super::last_place::LastPlace;
 use super::layout::Layout;
 use super::{State, Store};
-use crate::ingest::discover::{LastPlace, Pod};
+
 use crate::model::labels::Labels;
 use crate::model::rows::{ContainerRow, PodRow};
 
@@ -144,7 +146,7 @@ impl State {
     pub(super) fn seek<'a>(&'a self, store: &Store, sought: &mut [Sought<'a>], now_ms: u64) {
         if self.index.is_unambiguous() {
             for one in &mut *sought {
-                if let Some(last) = one.pod.hint.get() {
+                if let Some(last) = one.pod.state.last_place.get() {
                     one.place = Some((last.slot, last.row));
                     one.certain = self.stamp(last.slot) == Some(last.stamp);
                 }
@@ -194,7 +196,7 @@ impl State {
         if let Some((slot, row)) = one.place
             && let Some(stamp) = self.stamp(slot)
         {
-            one.pod.hint.set(LastPlace { slot, row, stamp });
+            one.pod.state.last_place.set(LastPlace { slot, row, stamp });
         }
     }
 

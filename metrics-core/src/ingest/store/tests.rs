@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::Directory;
 use super::{Config, Put, Store, Ticket};
 use crate::ingest::decode::{BadSeries, Context, Format, decode};
-use crate::ingest::discover::{Directory, Node};
+use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Pick, Rows};
 

@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::version1::{self, Flaw};
 use super::{Opinion, Refusal, Trust, UserInfo};
-use crate::server::tls::certificate::sha256_hex;
+use crate::digest::sha256_hex;
 
 /// How long a verdict on a certificate counts while the trust stays the same: certificates expire.
 const VERDICT_COUNTS: Duration = Duration::from_secs(30);

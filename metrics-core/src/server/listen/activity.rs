@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
+use super::requests::{RequestLabels, RequestMetrics};
 use super::stall::Stall;
-use crate::telemetry::{RequestLabels, Requests};
 
 /// The requests of one connection.
 pub(super) struct Activity {
@@ -90,7 +90,7 @@ pub(super) struct InFlight {
     /// Of a watch.
     pub(super) stall: Option<Arc<Stall>>,
     begun: Instant,
-    requests: Requests,
+    requests: RequestMetrics,
     labels: RequestLabels,
     /// The answer's code; 499 until there is one: the client went away before.
     pub(super) code: u16,
@@ -102,7 +102,7 @@ impl InFlight {
     /// A request begins; a watch is bound by none of the limits for requests.
     pub(super) fn begin(
         activity: Arc<Activity>,
-        requests: Requests,
+        requests: RequestMetrics,
         labels: RequestLabels,
         watch: bool,
     ) -> Self {

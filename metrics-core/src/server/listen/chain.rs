@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crds::report::Report;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -12,16 +13,19 @@ use super::activity::{Activity, InFlight};
 use super::body::{Body, Tracked, text};
 use super::connection::is_http2;
 use super::health::Health;
+use super::requests::{RequestLabels, RequestMetrics};
 use super::{Failure, Limits, Resources};
-use crate::report::Sources;
 use crate::server::authentication::{Authenticator, NoUser, Peer, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
-use crate::telemetry::{self, Occasional, RequestLabels, Requests};
+use crate::telemetry::{self, Occasional};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest Audit-ID that is taken over.
 const LONGEST_AUDIT_ID: usize = 64;
+
+/// Returns the report of this moment.
+pub type ReportSource = Box<dyn Fn() -> Report + Send + Sync>;
 
 /// All that a request goes through.
 pub struct Chain {
@@ -34,9 +38,9 @@ pub struct Chain {
     /// What `/metrics` shows.
     pub registry: telemetry::Shared,
     /// Counters of requests.
-    pub requests: Requests,
+    pub requests: RequestMetrics,
     /// What `/report` shows.
-    pub report: Sources,
+    pub report: ReportSource,
     /// All else.
     pub resources: Arc<dyn Resources>,
     in_flight: Option<Arc<Semaphore>>,
@@ -54,8 +58,8 @@ impl Chain {
         authorizer: Authorizer,
         health: Health,
         registry: telemetry::Shared,
-        requests: Requests,
-        report: Sources,
+        requests: RequestMetrics,
+        report: ReportSource,
         resources: Arc<dyn Resources>,
         limits: &Limits,
         strict_transport_security: Option<HeaderValue>,
@@ -204,7 +208,7 @@ impl Chain {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let report = self.report.write(self.authenticator.evidence());
+        let report = (self.report)();
         let Ok(json) = serde_json::to_vec(&report) else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the report can't be encoded\n");
         };

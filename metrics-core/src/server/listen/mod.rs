@@ -10,6 +10,7 @@ mod connection;
 mod handshake;
 pub mod health;
 mod metrics;
+mod requests;
 mod stall;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,8 +22,9 @@ use tokio::net::TcpListener;
 
 pub use accept::serve;
 pub use body::Body;
-pub use chain::Chain;
+pub use chain::{Chain, ReportSource};
 pub use metrics::Metrics;
+pub use requests::RequestMetrics;
 
 use crate::server::request_info::RequestInfo;
 

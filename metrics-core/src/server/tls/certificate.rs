@@ -59,17 +59,6 @@ pub fn expires(key: &CertifiedKey) -> Option<Duration> {
     u64::try_from(leaf.validity().not_after.timestamp()).ok().map(Duration::from_secs)
 }
 
-/// The SHA-256 of `bytes`, in lower-case hexadecimal digits.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut hex = String::with_capacity(64);
-    for byte in aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
-}
-
 fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,

@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroize;
 
 use super::certificate::{self, Error};
+use crate::digest::sha256_hex;
 use crate::telemetry::{self, Trouble};
 use crate::watched_file;
 
@@ -56,7 +57,7 @@ impl ServingCertificate {
     /// The SHA-256 of the served certificate (its leaf, DER), in lower-case hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> Option<String> {
-        self.current.load().key.cert.first().map(|leaf| certificate::sha256_hex(leaf))
+        self.current.load().key.cert.first().map(|leaf| sha256_hex(leaf))
     }
 
     /// Serves this pair from the next handshake on; a broken one changes nothing.

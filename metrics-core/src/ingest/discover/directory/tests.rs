@@ -17,7 +17,7 @@ fn node(name: &str, uid: &str) -> Node {
     }
 }
 
-fn pods(directory: &Directory, namespace: Option<&str>, after: Option<(&str, &str)>) -> Vec<String> {
+fn pods(directory: &Directory<()>, namespace: Option<&str>, after: Option<(&str, &str)>) -> Vec<String> {
     directory
         .pods()
         .behind(namespace, after)
@@ -25,14 +25,14 @@ fn pods(directory: &Directory, namespace: Option<&str>, after: Option<(&str, &st
         .collect()
 }
 
-fn apply(directory: &Directory, key: &str, uid: &str) {
+fn apply(directory: &Directory<()>, key: &str, uid: &str) {
     let (namespace, name) = key.split_once('/').unwrap();
     directory.apply_pod(namespace, name, uid, [("app", "x")].into_iter().collect());
 }
 
 #[test]
 fn pods_are_visited_in_order_from_any_key() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     for key in ["b/2", "a/9", "b/10", "c/1", "a-b/1"] {
         apply(&directory, key, "u");
     }
@@ -49,7 +49,7 @@ fn pods_are_visited_in_order_from_any_key() {
 
 #[test]
 fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     directory.begin_pods();
     apply(&directory, "a/1", "u1");
     apply(&directory, "a/2", "u2");
@@ -73,7 +73,7 @@ fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
 
 #[test]
 fn pods_of_one_template_share_their_labels() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     apply(&directory, "a/1", "u1");
     apply(&directory, "a/2", "u2");
     apply(&directory, "a/2", "u2");
@@ -92,7 +92,7 @@ fn pods_of_one_template_share_their_labels() {
 
 #[test]
 fn another_uid_is_another_pod() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
     assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
     apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
@@ -114,7 +114,7 @@ fn a_uid_is_itself_whatever_its_form() {
 
 #[tokio::test]
 async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     directory.begin_nodes();
     directory.apply_node(node("b", "1"));
     directory.apply_node(node("a", "1"));
@@ -139,7 +139,7 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
 
 #[test]
 fn packing_what_was_listed_loses_nothing() {
-    let directory = Directory::new();
+    let directory = Directory::<()>::new();
     let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
     for list in 0..2 {
         directory.begin_pods();

@@ -4,17 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the store found a pod's samples last. What is there may be another pod's by now, unless the stamp is the same.
 #[derive(Debug)]
-pub struct Hint(AtomicU64);
+pub(super) struct LastPlaceCell(AtomicU64);
 
 /// A place in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastPlace {
+pub(super) struct LastPlace {
     /// The slot of a node.
-    pub slot: usize,
+    pub(super) slot: usize,
     /// The row in its layout.
-    pub row: usize,
+    pub(super) row: usize,
     /// Which of the layouts that the slot had, by a count that begins anew after four billion.
-    pub stamp: u32,
+    pub(super) stamp: u32,
 }
 
 /// From the low bits: the stamp, the row, the slot.
@@ -23,16 +23,16 @@ const ROW_BITS: u32 = 12;
 const SLOT_BITS: u32 = 20;
 const NONE: u64 = u64::MAX;
 
-impl Default for Hint {
+impl Default for LastPlaceCell {
     fn default() -> Self {
         Self(AtomicU64::new(NONE))
     }
 }
 
-impl Hint {
+impl LastPlaceCell {
     /// The place to look at first.
     #[must_use]
-    pub fn get(&self) -> Option<LastPlace> {
+    pub(super) fn get(&self) -> Option<LastPlace> {
         let hint = self.0.load(Ordering::Relaxed);
         if hint == NONE {
             return None;
@@ -44,7 +44,7 @@ impl Hint {
     }
 
     /// It was here. Not noted beyond a million slots and four thousand rows.
-    pub fn set(&self, place: LastPlace) {
+    pub(super) fn set(&self, place: LastPlace) {
         let LastPlace { slot, row, stamp } = place;
         // The last slot is left out as well, for `NONE`.
         if slot < (1 << SLOT_BITS) - 1 && row < 1 << ROW_BITS {
@@ -56,11 +56,11 @@ impl Hint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hint, LastPlace};
+    use super::{LastPlace, LastPlaceCell};
 
     #[test]
     fn keeps_the_last_place() {
-        let hint = Hint::default();
+        let hint = LastPlaceCell::default();
         assert_eq!(hint.get(), None);
         let place = |slot, row, stamp| LastPlace { slot, row, stamp };
         let last = place((1 << 20) - 2, 4095, u32::MAX);

@@ -13,7 +13,7 @@ use crate::server::request_info::RequestInfo;
 
 /// What a request was, of few values each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Labels {
+pub struct RequestLabels {
     verb: &'static str,
     group: &'static str,
     version: &'static str,
@@ -31,7 +31,7 @@ struct Total {
     code: u16,
 }
 
-impl Labels {
+impl RequestLabels {
     /// Clients choose paths, so all that is not ours becomes empty.
     #[must_use]
     pub fn of(request: &RequestInfo) -> Self {
@@ -79,15 +79,15 @@ fn upper(verb: &'static str) -> &'static str {
 
 /// The metrics.
 #[derive(Clone)]
-pub struct Requests {
+pub struct RequestMetrics {
     total: Family<Total, Counter>,
-    duration: Family<Labels, Histogram>,
+    duration: Family<RequestLabels, Histogram>,
     in_flight: Gauge,
     watches: Gauge,
     turned_away: Counter,
 }
 
-impl Default for Requests {
+impl Default for RequestMetrics {
     fn default() -> Self {
         const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
         Self {
@@ -100,7 +100,7 @@ impl Default for Requests {
     }
 }
 
-impl Requests {
+impl RequestMetrics {
     /// Adds them to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -141,9 +141,9 @@ impl Requests {
     }
 
     /// A request has ended, with its answer's code.
-    pub fn ended(&self, labels: &Labels, code: u16, took: Duration, watch: bool) {
+    pub fn ended(&self, labels: &RequestLabels, code: u16, took: Duration, watch: bool) {
         self.open(watch).dec();
-        let Labels { verb, group, version, resource, scope } = *labels;
+        let RequestLabels { verb, group, version, resource, scope } = *labels;
         self.total.get_or_create(&Total { verb, group, version, resource, scope, code }).inc();
         self.duration.get_or_create(labels).observe(took.as_secs_f64());
     }
@@ -151,7 +151,7 @@ impl Requests {
 
 #[cfg(test)]
 mod tests {
-    use super::Labels;
+    use super::RequestLabels;
     use crate::server::request_info::RequestInfo;
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
             resource: "things".into(),
             ..RequestInfo::default()
         };
-        let labels = Labels::of(&invented);
+        let labels = RequestLabels::of(&invented);
         assert_eq!(
             (labels.verb, labels.group, labels.version, labels.resource, labels.scope),
             ("LIST", "", "", "", "")
@@ -176,7 +176,7 @@ mod tests {
             namespace: "a".into(),
             ..invented
         };
-        let labels = Labels::of(&pods);
+        let labels = RequestLabels::of(&pods);
         assert_eq!((labels.version, labels.resource, labels.scope), ("v1beta1", "pods", "namespace"));
     }
 }
