@@ -1,7 +1,30 @@
-//! A metrics server for Kubernetes: discover → scrape → decode → store → serve.
+//! metrics-core serves the Kubernetes Metrics API (`metrics.k8s.io`): it scrapes every kubelet and responds to
+//! `kubectl top`, the HorizontalPodAutoscaler and other clients. It replaces metrics-server and the part of
+//! k8s.io/apiserver that metrics-server uses.
 //!
-//! Data flows one way; each step is a module with one way in and one way out, and [`model::rows`] is the seam
-//! between the half that knows kubelets and the half that knows HTTP clients.
+//! # Data flow
+//!
+//! ```text
+//! ingest    discover: watch Nodes and Pods ─► Directory
+//!           scrape:   kubelet /metrics/resource ─► decode: samples ─► store: two samples make a rate
+//! model     rows: usage per node and pod, in API order; the interface between ingestion and the API
+//! server    tls ─► authentication ─► authorization ─► listen: the handler chain
+//! api       request ─► cursor over rows ─► encoder ─► response
+//! report    what goes wrong, at /report, for the operator
+//! ```
+//!
+//! Ingestion knows nothing about HTTP clients, and the API knows nothing about kubelets: both depend on [`model`] alone. The
+//! modules import each other only in this order: `digest`, `watched_file`, `cluster`, [`model`], [`telemetry`],
+//! [`flags`], [`ingest`], [`server`], [`api`], [`report`], [`program`].
+//!
+//! # Where to start
+//!
+//! - The program: [`program::Program::run`] creates and connects all parts.
+//! - A kubelet response, from the socket to the client: `ingest::scrape::client`, `ingest::scrape::target`,
+//!   `ingest::decode`, `ingest::store`, [`model::rows`], `api::cursor`, `api::encode`, `api::list`.
+//! - A list request: `server::listen::accept`, `server::listen::connection`, `server::listen::chain`,
+//!   `api::objects`, `api::list`, `api::cursor`, `api::encode`.
+//! - A flag: [`flags::table`].
 
 pub mod api;
 mod cluster;

@@ -1,7 +1,7 @@
-//! Files that others replace: read again when their content changes.
+//! Files that are replaced at run time: read again when their content changes.
 //!
-//! Polled, as the kubelet swaps links two levels up and file watches miss that (it is also what k8s.io/apiserver
-//! falls back to). Changes are told by content.
+//! Files are polled: for a mounted Secret or ConfigMap the kubelet replaces a symbolic link two levels up, which file
+//! watches miss (k8s.io/apiserver polls as well). A change is detected by content.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -9,30 +9,30 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-/// The most that is read of one file, bytes. A CA bundle of all public CAs has 250 kB.
-const MOST: u64 = 4 << 20;
+/// The maximum size of a file in bytes. A bundle of all public CAs has 250 kB.
+const MAX_BYTES: u64 = 4 << 20;
 
-/// A file that can't be read.
+/// An error of reading a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refuses.
+    /// The file can't be opened or read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is larger than any certificate bundle.
-    #[error("{}: larger than {MOST} bytes", path.display())]
+    /// The file is larger than any certificate bundle.
+    #[error("{}: larger than {MAX_BYTES} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// Reads `paths` now and every `interval`, and calls `changed` at first and when a content differs from the last
-/// time, or when reading fails in a new way. Never returns.
+/// Reads `paths` now and every `interval`. Calls `changed` the first time, when a content differs from the last one, and
+/// when reading fails with a new error. Never returns.
 pub async fn follow<const N: usize>(
     paths: [PathBuf; N],
     interval: Duration,
@@ -67,13 +67,17 @@ async fn read<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], Erro
     }
 }
 
-/// Reads one file, bounded.
+/// Reads one file of at most [`MAX_BYTES`].
 pub fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(MOST + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > MOST {
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
+    if content.len() as u64 > MAX_BYTES {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
     Ok(content)
@@ -90,7 +94,7 @@ mod tests {
     use super::follow;
 
     #[tokio::test]
-    async fn a_swapped_link_is_seen_and_the_same_content_is_not() {
+    async fn reports_a_replaced_link_and_a_missing_file() {
         let directory = std::env::temp_dir().join(format!("watched-file-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (one, two, link) = (directory.join("1"), directory.join("2"), directory.join("link"));

@@ -19,7 +19,9 @@ use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
 };
 use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::server::authentication::{Anchors, Authenticator, Metrics, NoUser, Peer};
+use metrics_core::server::authentication::{
+    Anchors, AuthenticationError, Authenticator, ClientConnection, CredentialMetrics,
+};
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -312,7 +314,7 @@ static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
         extra_prefixes: vec!["x-remote-extra-".into()],
         uid_headers: vec!["X-Remote-Uid".into()],
     });
-    Some(Authenticator::new(trust, None, Duration::ZERO, Metrics::default()))
+    Some(Authenticator::new(trust, None, Duration::ZERO, CredentialMetrics::default()))
 });
 
 /// What a client says of itself: the lines of its headers, an empty line, its certificate (DER) if any.
@@ -331,7 +333,7 @@ pub fn credentials(input: &[u8]) -> u64 {
     let Ok(request) = request.body(()) else { return 1 };
     let (mut parts, ()) = request.into_parts();
     let chain = if certificate.is_empty() { Vec::new() } else { vec![certificate.to_vec().into()] };
-    let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
+    let peer = ClientConnection::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
     let told = {
         let asked = pin!(authenticator.authenticate(&mut parts, &peer));
         let Poll::Ready(told) = asked.poll(&mut Context::from_waker(Waker::noop())) else {
@@ -346,10 +348,10 @@ pub fn credentials(input: &[u8]) -> u64 {
     match &told {
         // Nobody else is believed.
         Ok(user) => assert!(user.is_anonymous() || certificate == AGGREGATOR, "{user:?}"),
-        Err(NoUser::Unauthorized(refused)) => {
+        Err(AuthenticationError::Unauthorized(refused)) => {
             assert!(refused.iter().all(|refusal| refusal.detail.len() < 4096));
         }
-        Err(NoUser::TooMany) => panic!("nobody had to be asked"),
+        Err(AuthenticationError::TooManyReviews) => panic!("nobody had to be asked"),
     }
     match told {
         Ok(user) => outcome((
@@ -358,9 +360,9 @@ pub fn credentials(input: &[u8]) -> u64 {
             size(user.groups.len()),
             size(user.extra.len()),
         )),
-        Err(NoUser::Unauthorized(refused)) => {
+        Err(AuthenticationError::Unauthorized(refused)) => {
             outcome(refused.iter().map(|refusal| refusal.reason).collect::<Vec<_>>())
         }
-        Err(NoUser::TooMany) => 2,
+        Err(AuthenticationError::TooManyReviews) => 2,
     }
 }

@@ -3,11 +3,11 @@
 use crate::api;
 use crate::flags::{Error, Options, TlsOptions};
 use crate::server::authorization::AlwaysAllow;
-use crate::server::tls::Policy;
+use crate::server::tls::TlsPolicy;
 
 /// Returns the TLS policy, and adds a note for each value that was adapted.
-pub(super) fn tls_policy(options: &TlsOptions, notes: &mut Vec<String>) -> Result<Policy, Error> {
-    Policy::from_flags(&options.min_version, &options.cipher_suites, &options.curve_preferences, notes)
+pub(super) fn tls_policy(options: &TlsOptions, notes: &mut Vec<String>) -> Result<TlsPolicy, Error> {
+    TlsPolicy::from_flags(&options.min_version, &options.cipher_suites, &options.curve_preferences, notes)
         .map_err(|error| Error::value(error.flag, &error.value, &error.problem, &error.remedy))
 }
 

@@ -1,12 +1,12 @@
-//! What a request asks for, in the terms of Kubernetes authorization.
+//! The attributes of a request that authorization uses.
 
 /// The attributes of a request, as k8s.io/apiserver derives them from method, path and query
 /// (API concepts, "Request attributes used in authorization").
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RequestInfo {
-    /// Whether the path names a resource (`/apis/GROUP/VERSION/…`), else only `path` and `verb` count.
+    /// Whether the path is that of a resource (`/apis/GROUP/VERSION/…`). Otherwise only `path` and `verb` are set.
     pub is_resource_request: bool,
-    /// The path as it was asked for, without the query.
+    /// The path of the request, without the query.
     pub path: String,
     /// `get`, `list`, `watch`, …; for non-resource requests the HTTP method in lower case.
     pub verb: &'static str,

@@ -20,7 +20,7 @@ use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Error};
 
-use crate::telemetry::{self, Trouble};
+use crate::telemetry::{self, WatchFailures};
 
 pub use self::address::{Address, AddressType, UnknownAddressType};
 pub use self::directory::{Directory, Nodes, Observer, Pod, Pods};
@@ -151,22 +151,22 @@ async fn follow_pods(
 /// Tells of a watch that fails for long.
 struct Log {
     what: &'static str,
-    trouble: Trouble,
+    failures: WatchFailures,
 }
 
 impl Log {
     fn new(what: &'static str) -> Self {
-        Self { what, trouble: Trouble::default() }
+        Self { what, failures: WatchFailures::default() }
     }
 
     /// The watch works.
     fn works(&mut self) {
-        self.trouble.over();
+        self.failures.succeeded();
     }
 
     fn failed(&mut self, error: &Error) {
         let text = error.to_string();
-        if !telemetry::is_routine(error) && self.trouble.failed(&text) {
+        if !telemetry::is_expired_watch(error) && self.failures.failed(&text) {
             let what = self.what;
             tracing::warn!("can't watch {what}, what is known of them counts until it works: {text}");
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::error::Error;
-use crate::telemetry::Occasional;
+use crate::telemetry::LogLimiter;
 use crate::watched_file::{self, read_one};
 
 /// How often the file is looked at. Tokens are replaced long before they expire.
@@ -25,7 +25,7 @@ pub(super) struct Reloaded<T> {
     path: PathBuf,
     parse: Parse<T>,
     state: Mutex<State<T>>,
-    log: Occasional<News>,
+    log: LogLimiter<News>,
 }
 
 struct State<T> {
@@ -58,7 +58,7 @@ impl<T> Reloaded<T> {
             value: None,
             complaint: String::new(),
         };
-        Self { path, parse, state: Mutex::new(state), log: Occasional::default() }
+        Self { path, parse, state: Mutex::new(state), log: LogLimiter::default() }
     }
 
     /// The value now.

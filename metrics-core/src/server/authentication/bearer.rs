@@ -2,18 +2,18 @@
 
 use http::{HeaderMap, header};
 
-/// The most that a token may have, bytes; those of service accounts have about 1,200.
-const MOST: usize = 32 << 10;
+/// The maximum length of a token in bytes. A service account token has about 1,200.
+const MAX_BYTES: usize = 32 << 10;
 
-/// The token; `None` if there is none, or another scheme.
+/// Returns the token; `None` if there is none or the scheme differs.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let mut words = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split(' ');
     let scheme = words.next()?;
     let token = words.next()?;
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MOST).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= MAX_BYTES).then_some(token)
 }
 
-/// Takes it out.
+/// Removes the header.
 pub(super) fn clear(headers: &mut HeaderMap) {
     headers.remove(header::AUTHORIZATION);
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::token;
 
     #[test]
-    fn only_a_whole_bearer_token_counts() {
+    fn reads_only_bearer_tokens() {
         let read = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());

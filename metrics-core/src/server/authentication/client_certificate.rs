@@ -1,4 +1,4 @@
-//! Client certificates: verified for each request, against the CAs of that moment.
+//! Client certificates, verified per request against the CAs trusted at that time.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::version1::{self, Flaw};
-use super::{Opinion, Refusal, Trust, UserInfo};
+use super::version1::{self, V1Error};
+use super::{Attempt, Refusal, Trust, UserInfo};
 use crate::digest::sha256_hex;
 
-/// How long a verdict on a certificate counts while the trust stays the same: certificates expire.
-const VERDICT_COUNTS: Duration = Duration::from_secs(30);
+/// How long a verification is cached while the trust is unchanged; bounded, as certificates expire.
+const VERIFICATION_TTL: Duration = Duration::from_secs(30);
 
-/// The CA certificates of one purpose.
+/// The trust anchors (CA certificates) for one purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anchors(Vec<Anchor>);
 
@@ -31,12 +31,12 @@ struct Anchor {
 }
 
 impl Anchors {
-    /// Reads a PEM bundle. The error says what is wrong with it.
+    /// Parses a PEM bundle. The error is a description.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let mut anchors = Vec::new();
         for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let unreadable = |error: &dyn std::fmt::Display| {
-                format!("certificate {} of the bundle is not readable: {error}", at + 1)
+                format!("certificate {} of the bundle is invalid: {error}", at + 1)
             };
             let der = certificate.map_err(|error| unreadable(&error))?;
             let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unreadable(&error))?;
@@ -46,10 +46,10 @@ impl Anchors {
                 webpki::anchor_from_trusted_cert(&der).map_err(|error| unreadable(&error))?.to_owned();
             anchors.push(Anchor { der, trusted, not_before, not_after });
         }
-        if anchors.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(anchors)) }
+        if anchors.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(Self(anchors)) }
     }
 
-    /// Whether a certificate is in both.
+    /// Returns whether both contain the same public key.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
         self.0.iter().any(|a| {
@@ -57,23 +57,23 @@ impl Anchors {
         })
     }
 
-    /// Verifies a client's chain (leaf first), as Go's x509 with `ExtKeyUsageClientAuth`.
+    /// Verifies a client's chain (leaf first) as Go's crypto/x509 does with `ExtKeyUsageClientAuth`.
     fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Refusal> {
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(refusal(CredentialCause::BadCertificate, &leaf_name(chain), "there is none"));
+            return Err(refusal(CredentialCause::BadCertificate, &leaf_name(chain), "the chain is empty"));
         };
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        // webpki does not look at an anchor's validity; Go does.
+        // Unlike Go, webpki ignores the validity of trust anchors.
         let valid =
             || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
         if version1::is(leaf) {
             return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
                 let (reason, text) = match flaw {
-                    Flaw::Unreadable => (CredentialCause::BadCertificate, "not readable"),
-                    Flaw::UnknownIssuer => (CredentialCause::UnknownCa, "signed by an unknown authority"),
-                    Flaw::Expired => (CredentialCause::Expired, "expired"),
-                    Flaw::NotYetValid => (CredentialCause::NotYetValid, "not valid yet"),
+                    V1Error::InvalidEncoding => (CredentialCause::BadCertificate, "invalid encoding"),
+                    V1Error::UnknownIssuer => (CredentialCause::UnknownCa, "signed by an unknown authority"),
+                    V1Error::Expired => (CredentialCause::Expired, "expired"),
+                    V1Error::NotYetValid => (CredentialCause::NotYetValid, "not valid yet"),
                 };
                 refusal(reason, &leaf_name(chain), text)
             });
@@ -99,24 +99,24 @@ impl Anchors {
     }
 }
 
-/// The client at the other end of a connection: what it showed in the handshake, with the verdict of the last
-/// verification.
-pub struct Peer {
+/// The client of a connection: its address, its certificates from the handshake and the cached verification.
+pub struct ClientConnection {
     address: IpAddr,
     chain: Vec<CertificateDer<'static>>,
-    verdict: Mutex<Option<Verdict>>,
+    verification: Mutex<Option<Verification>>,
 }
 
 #[derive(Clone)]
-struct Verdict {
+struct Verification {
+    /// The generation of the trust.
     generation: u64,
-    until: Instant,
+    expiry: Instant,
     front_proxy: Result<(), Refusal>,
     client: Result<(), Refusal>,
     subject: Arc<Subject>,
 }
 
-/// The names in a certificate that Kubernetes uses.
+/// The fields of a certificate that Kubernetes uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subject {
     pub(super) common_name: String,
@@ -124,77 +124,77 @@ pub(super) struct Subject {
     credential_id: String,
     /// The issuer's distinguished name.
     pub(super) issuer: String,
-    /// When it expires, seconds since the Unix epoch.
+    /// The expiry, seconds since the Unix epoch.
     pub(super) not_after: i64,
 }
 
-impl Peer {
-    /// The client at `address`, with the chain as it was sent, leaf first; empty if it showed none.
+impl ClientConnection {
+    /// Returns the client at `address` with its certificate chain, leaf first; empty if it presented none.
     #[must_use]
     pub fn new(address: IpAddr, chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { address: address.to_canonical(), chain, verdict: Mutex::new(None) }
+        Self { address: address.to_canonical(), chain, verification: Mutex::new(None) }
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Whether it showed no certificate.
-    pub(super) fn is_bare(&self) -> bool {
+    /// Returns whether the client presented no certificate.
+    pub(super) fn has_no_certificate(&self) -> bool {
         self.chain.is_empty()
     }
 
-    /// The names in the certificate, whether or not it is worth anything.
+    /// Returns the subject of the certificate, trusted or not.
     pub(super) fn subject(&self, trust: &Trust) -> Option<Arc<Subject>> {
-        self.verdict(trust).map(|verdict| verdict.subject)
+        self.verification(trust).map(|verification| verification.subject)
     }
 
-    /// The result of the verification against the front proxy's CAs and the certificate's names; `None` if the
-    /// client showed no certificate.
+    /// Returns the subject if the certificate is signed by a CA of the front proxy; `None` if the client presented no
+    /// certificate.
     pub(super) fn as_front_proxy(&self, trust: &Trust) -> Option<Result<Arc<Subject>, Refusal>> {
-        self.verdict(trust).map(|verdict| verdict.front_proxy.map(|()| verdict.subject))
+        self.verification(trust).map(|verification| verification.front_proxy.map(|()| verification.subject))
     }
 
     fn as_client(&self, trust: &Trust) -> Option<Result<Arc<Subject>, Refusal>> {
-        self.verdict(trust).map(|verdict| verdict.client.map(|()| verdict.subject))
+        self.verification(trust).map(|verification| verification.client.map(|()| verification.subject))
     }
 
-    fn verdict(&self, trust: &Trust) -> Option<Verdict> {
+    fn verification(&self, trust: &Trust) -> Option<Verification> {
         if self.chain.is_empty() {
             return None;
         }
-        let mut kept = self.verdict.lock();
+        let mut cached = self.verification.lock();
         let now = Instant::now();
-        if let Some(verdict) =
-            kept.as_ref().filter(|verdict| verdict.generation == trust.generation && now < verdict.until)
-        {
-            return Some(verdict.clone());
+        let is_current =
+            |cached: &&Verification| cached.generation == trust.generation && now < cached.expiry;
+        if let Some(verification) = cached.as_ref().filter(is_current) {
+            return Some(verification.clone());
         }
-        let against = |anchors: Option<&Anchors>| {
+        let verify = |anchors: Option<&Anchors>| {
             anchors.map_or(Ok(()), |anchors| anchors.verify(&self.chain, SystemTime::now()))
         };
-        let verdict = Verdict {
+        let verification = Verification {
             generation: trust.generation,
-            until: now + VERDICT_COUNTS,
-            front_proxy: against(trust.front_proxy.as_ref().map(|proxy| &proxy.anchors)),
-            client: against(trust.client_ca.as_ref()),
+            expiry: now + VERIFICATION_TTL,
+            front_proxy: verify(trust.front_proxy.as_ref().map(|proxy| &proxy.anchors)),
+            client: verify(trust.client_ca.as_ref()),
             subject: Arc::new(self.chain.first().and_then(subject).unwrap_or_default()),
         };
-        *kept = Some(verdict.clone());
-        Some(verdict)
+        *cached = Some(verification.clone());
+        Some(verification)
     }
 }
 
-/// A client certificate's user: the common name, and the organizations as groups.
-pub(super) fn authenticate(peer: &Peer, trust: &Trust) -> Opinion {
+/// Authenticates by client certificate: the common name is the user, the organizations are the groups.
+pub(super) fn authenticate(connection: &ClientConnection, trust: &Trust) -> Attempt {
     if trust.client_ca.is_none() {
-        return Opinion::None;
+        return Attempt::NotApplicable;
     }
-    match peer.as_client(trust) {
-        None => Opinion::None,
-        Some(Err(refusal)) => Opinion::Refused(refusal),
-        Some(Ok(subject)) if subject.common_name.is_empty() => Opinion::None,
-        Some(Ok(subject)) => Opinion::User(UserInfo {
+    match connection.as_client(trust) {
+        None => Attempt::NotApplicable,
+        Some(Err(refusal)) => Attempt::Refused(refusal),
+        Some(Ok(subject)) if subject.common_name.is_empty() => Attempt::NotApplicable,
+        Some(Ok(subject)) => Attempt::Authenticated(UserInfo {
             name: subject.common_name.clone(),
             uid: String::new(),
             groups: subject.organizations.clone(),
@@ -212,7 +212,7 @@ fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     let name = parsed.subject();
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
     Some(Subject {
-        // Of several common names Go takes the last.
+        // Of several common names, Go uses the last.
         common_name: name.iter_common_name().filter_map(text).last().unwrap_or_default(),
         organizations: name.iter_organization().filter_map(text).collect(),
         credential_id: format!("X509SHA256={}", sha256_hex(certificate)),
@@ -226,7 +226,7 @@ fn leaf_name(chain: &[CertificateDer<'_>]) -> String {
 }
 
 fn refusal(reason: CredentialCause, common_name: &str, text: &str) -> Refusal {
-    // A client chooses its name: bounded and without control characters.
+    // The client chooses the name, so it is shortened and printable.
     let common_name: String = common_name.chars().filter(|c| !c.is_control()).take(80).collect();
     Refusal { reason, detail: format!("client certificate with cn={common_name}: {text}") }
 }
@@ -246,7 +246,7 @@ fn classify(error: &webpki::Error) -> (CredentialCause, String) {
     }
 }
 
-/// Client authentication, or any use; a certificate without the extension is for all.
+/// Accepts extended key usage clientAuth or any, and certificates without the extension.
 struct ForClients;
 
 impl ExtendedKeyUsageValidator for ForClients {
@@ -281,8 +281,8 @@ pub(super) mod tests {
     };
     use rustls_pki_types::CertificateDer;
 
-    use super::{Anchors, CredentialCause, Peer, authenticate};
-    use crate::server::authentication::{Opinion, Trust};
+    use super::{Anchors, ClientConnection, CredentialCause, authenticate};
+    use crate::server::authentication::{Attempt, Trust};
 
     pub(crate) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -319,27 +319,27 @@ pub(super) mod tests {
     }
 
     fn reason(ca: &Ca, certificate: CertificateDer<'static>) -> CredentialCause {
-        match authenticate(&Peer::new(LOCAL, vec![certificate]), &ca.trust()) {
-            Opinion::Refused(refusal) => refusal.reason,
+        match authenticate(&ClientConnection::new(LOCAL, vec![certificate]), &ca.trust()) {
+            Attempt::Refused(refusal) => refusal.reason,
             _ => panic!("not refused"),
         }
     }
 
     #[test]
-    fn name_and_organizations_make_the_user() {
+    fn common_name_is_the_user_and_organizations_are_groups() {
         let ca = ca();
         let (certificate, _) = ca.issue(|params| {
             params.distinguished_name.push(DnType::CommonName, "jane");
             params.distinguished_name.push(DnType::OrganizationName, "dev");
         });
-        let peer = Peer::new(LOCAL, vec![certificate]);
-        let Opinion::User(user) = authenticate(&peer, &ca.trust()) else { panic!() };
+        let connection = ClientConnection::new(LOCAL, vec![certificate]);
+        let Attempt::Authenticated(user) = authenticate(&connection, &ca.trust()) else { panic!() };
         assert_eq!((user.name.as_str(), &user.groups[..]), ("jane", &["dev".to_owned()][..]));
         assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
     }
 
     #[test]
-    fn each_refusal_has_its_reason() {
+    fn refuses_with_a_specific_reason() {
         let (ca, other) = (ca(), ca_of_the_same_name());
         let (valid, _) = ca.issue(|_| {});
         assert_eq!(reason(&other, valid), CredentialCause::UnknownCa);
@@ -360,7 +360,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn usages_any_or_none_are_for_clients_too() {
+    fn accepts_any_usage_and_none() {
         let ca = ca();
         for usages in [vec![], vec![ExtendedKeyUsagePurpose::Any]] {
             let (certificate, _) = ca.issue(|params| {
@@ -368,14 +368,14 @@ pub(super) mod tests {
                 params.distinguished_name.push(DnType::CommonName, "a");
             });
             assert!(matches!(
-                authenticate(&Peer::new(LOCAL, vec![certificate]), &ca.trust()),
-                Opinion::User(_)
+                authenticate(&ClientConnection::new(LOCAL, vec![certificate]), &ca.trust()),
+                Attempt::Authenticated(_)
             ));
         }
     }
 
     #[test]
-    fn an_expired_ca_vouches_for_nothing() {
+    fn refuses_certificates_of_an_expired_ca() {
         let ca = ca();
         let (certificate, _) = ca.issue(|params| params.not_after = rcgen::date_time_ymd(9000, 1, 1));
         let anchors = Anchors::from_pem(ca.pem.as_bytes()).unwrap();
@@ -385,17 +385,17 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_changed_trust_changes_the_verdict_of_a_standing_connection() {
+    fn verifies_again_on_an_open_connection_when_the_trust_changes() {
         let (one, two) = (ca(), ca());
         let (certificate, _) = one.issue(|params| params.distinguished_name.push(DnType::CommonName, "a"));
-        let peer = Peer::new(LOCAL, vec![certificate]);
-        assert!(matches!(authenticate(&peer, &one.trust()), Opinion::User(_)));
+        let connection = ClientConnection::new(LOCAL, vec![certificate]);
+        assert!(matches!(authenticate(&connection, &one.trust()), Attempt::Authenticated(_)));
         let later = Trust { generation: 1, ..two.trust() };
-        assert!(matches!(authenticate(&peer, &later), Opinion::Refused(_)));
+        assert!(matches!(authenticate(&connection, &later), Attempt::Refused(_)));
     }
 
     #[test]
-    fn bundles_are_read_whole_or_refused() {
+    fn refuses_a_bundle_with_an_invalid_certificate() {
         let (one, two) = (ca(), ca());
         let both = Anchors::from_pem(format!("{}\n# a comment\n{}", one.pem, two.pem).as_bytes()).unwrap();
         assert_eq!(both.0.len(), 2);
@@ -405,7 +405,7 @@ pub(super) mod tests {
                 .unwrap()
                 .intersects(&Anchors::from_pem(two.pem.as_bytes()).unwrap())
         );
-        assert_eq!(Anchors::from_pem(b"").unwrap_err(), "there is no certificate in it");
+        assert_eq!(Anchors::from_pem(b"").unwrap_err(), "it contains no certificate");
         let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
         assert!(Anchors::from_pem(broken.as_bytes()).unwrap_err().contains("certificate 1"));
     }

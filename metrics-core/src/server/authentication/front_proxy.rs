@@ -1,4 +1,4 @@
-//! The user as a trusted front proxy (kube-apiserver's aggregation layer) tells it in headers.
+//! Authentication by the headers of a trusted front proxy, kube-apiserver's aggregation layer.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,19 @@ use crds::cause::CredentialCause;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::trust::FrontProxy;
-use super::{Opinion, Peer, Refusal, Trust, UserInfo};
+use super::{Attempt, ClientConnection, Refusal, Trust, UserInfo};
 
-/// Headers count only from a client whose certificate a front proxy's CA signed and whose name is allowed.
-pub(super) fn authenticate(headers: &HeaderMap, peer: &Peer, trust: &Trust) -> Opinion {
-    let Some(proxy) = &trust.front_proxy else { return Opinion::None };
-    match peer.as_front_proxy(trust) {
-        None => Opinion::None,
+/// Authenticates by headers, from a client whose certificate is signed by a front-proxy CA and whose common name is
+/// allowed.
+pub(super) fn authenticate(headers: &HeaderMap, connection: &ClientConnection, trust: &Trust) -> Attempt {
+    let Some(proxy) = &trust.front_proxy else { return Attempt::NotApplicable };
+    match connection.as_front_proxy(trust) {
+        None => Attempt::NotApplicable,
         Some(Err(refusal)) => {
-            Opinion::Refused(Refusal { detail: format!("as front proxy: {}", refusal.detail), ..refusal })
+            Attempt::Refused(Refusal { detail: format!("as front proxy: {}", refusal.detail), ..refusal })
         }
         Some(Ok(subject)) if !allowed(&proxy.allowed_names, &subject.common_name) => {
-            Opinion::Refused(Refusal {
+            Attempt::Refused(Refusal {
                 reason: CredentialCause::CnNotAllowed,
                 detail: format!(
                     "x509: subject with cn={} is not in the allowed list {:?} (requestheader-allowed-names)",
@@ -28,22 +29,22 @@ pub(super) fn authenticate(headers: &HeaderMap, peer: &Peer, trust: &Trust) -> O
         }
         Some(Ok(subject)) => user(headers, proxy).map_or_else(
             || {
-                Opinion::Silent(Refusal {
+                Attempt::Ignored(Refusal {
                     reason: CredentialCause::NoUsername,
                     detail: format!(
-                        "the certificate with cn={} is a front proxy's, but none of the headers {:?} (requestheader-username-headers) \
-                         named a user",
+                        "the client certificate with cn={} is that of a front proxy, but the request has none of the headers {:?} \
+                         (requestheader-username-headers)",
                         name(&subject.common_name),
                         proxy.username_headers
                     ),
                 })
             },
-            Opinion::User,
+            Attempt::Authenticated,
         ),
     }
 }
 
-/// Takes the front proxy's headers out, the usual ones and the configured.
+/// Removes the front proxy's headers, the default and the configured ones.
 pub(super) fn clear(headers: &mut HeaderMap, trust: &Trust) {
     for name in ["x-remote-user", "x-remote-uid", "x-remote-group"] {
         headers.remove(name);
@@ -65,7 +66,7 @@ pub(super) fn clear(headers: &mut HeaderMap, trust: &Trust) {
     }
 }
 
-/// A client chooses its name: bounded and without control characters.
+/// Returns the common name, shortened and printable, as the client chooses it.
 fn name(common_name: &str) -> String {
     common_name.chars().filter(|c| !c.is_control()).take(80).collect()
 }
@@ -74,7 +75,7 @@ fn allowed(names: &[String], common_name: &str) -> bool {
     names.is_empty() || names.iter().any(|name| name == common_name)
 }
 
-/// `None` without a name: then the headers say nothing.
+/// Returns the user of the headers; `None` without a username.
 fn user(headers: &HeaderMap, proxy: &FrontProxy) -> Option<UserInfo> {
     let first = |names: &[String]| {
         names.iter().filter_map(|name| headers.get(name.as_str())).map(text).find(|value| !value.is_empty())
@@ -106,7 +107,7 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// Percent-decodes a key; one that is malformed stays as it is.
+/// Percent-decodes a key; returns a malformed one unchanged.
 fn unescape(key: &str) -> String {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
@@ -137,7 +138,7 @@ mod tests {
     use super::{CredentialCause, authenticate, clear, unescape};
     use crate::server::authentication::client_certificate::tests::{Ca, LOCAL, ca};
     use crate::server::authentication::trust::FrontProxy;
-    use crate::server::authentication::{Anchors, Opinion, Peer, Trust};
+    use crate::server::authentication::{Anchors, Attempt, ClientConnection, Trust};
 
     fn trust(ca: &Ca, allowed_names: &[&str]) -> Trust {
         let strings = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
@@ -162,15 +163,15 @@ mod tests {
         headers
     }
 
-    fn peer(ca: &Ca, common_name: &str) -> Peer {
-        Peer::new(
+    fn connection(ca: &Ca, common_name: &str) -> ClientConnection {
+        ClientConnection::new(
             LOCAL,
             vec![ca.issue(|params| params.distinguished_name.push(DnType::CommonName, common_name)).0],
         )
     }
 
     #[test]
-    fn headers_of_an_allowed_proxy_tell_the_user() {
+    fn authenticates_by_headers_of_an_allowed_proxy() {
         let ca = ca();
         let headers = headers(&[
             ("X-Remote-User", "jane"),
@@ -181,8 +182,8 @@ mod tests {
             ("X-Remote-Extra-Example.org%2fScopes", "a"),
             ("X-Remote-Extra-Example.org%2fScopes", "b"),
         ]);
-        let Opinion::User(user) =
-            authenticate(&headers, &peer(&ca, "aggregator"), &trust(&ca, &["aggregator"]))
+        let Attempt::Authenticated(user) =
+            authenticate(&headers, &connection(&ca, "aggregator"), &trust(&ca, &["aggregator"]))
         else {
             panic!()
         };
@@ -192,46 +193,53 @@ mod tests {
     }
 
     #[test]
-    fn without_a_certificate_headers_say_nothing() {
+    fn ignores_headers_without_a_certificate() {
         let ca = ca();
         let headers = headers(&[("X-Remote-User", "admin"), ("X-Remote-Group", "system:masters")]);
-        assert!(matches!(authenticate(&headers, &Peer::new(LOCAL, vec![]), &trust(&ca, &[])), Opinion::None));
-        assert!(matches!(authenticate(&headers, &peer(&ca, "any"), &Trust::default()), Opinion::None));
+        assert!(matches!(
+            authenticate(&headers, &ClientConnection::new(LOCAL, vec![]), &trust(&ca, &[])),
+            Attempt::NotApplicable
+        ));
+        assert!(matches!(
+            authenticate(&headers, &connection(&ca, "any"), &Trust::default()),
+            Attempt::NotApplicable
+        ));
     }
 
     #[test]
-    fn other_cas_and_names_are_refused_and_empty_names_allow_all() {
+    fn refuses_other_cas_and_names_and_allows_all_for_an_empty_list() {
         let (ours, theirs) = (ca(), ca());
         let headers = headers(&[("X-Remote-User", "jane")]);
-        let refused = |peer: &Peer, trust: &Trust| match authenticate(&headers, peer, trust) {
-            Opinion::Refused(refusal) => refusal,
-            _ => panic!("not refused"),
-        };
+        let refused =
+            |connection: &ClientConnection, trust: &Trust| match authenticate(&headers, connection, trust) {
+                Attempt::Refused(refusal) => refusal,
+                _ => panic!("not refused"),
+            };
         assert_eq!(
-            refused(&peer(&theirs, "aggregator"), &trust(&ours, &[])).reason,
+            refused(&connection(&theirs, "aggregator"), &trust(&ours, &[])).reason,
             CredentialCause::UnknownCa
         );
-        let wrong = refused(&peer(&ours, "other"), &trust(&ours, &["aggregator"]));
+        let wrong = refused(&connection(&ours, "other"), &trust(&ours, &["aggregator"]));
         assert_eq!(wrong.reason, CredentialCause::CnNotAllowed);
         assert!(
             wrong.detail.starts_with("x509: subject with cn=other is not in the allowed list"),
             "{wrong}"
         );
         assert!(matches!(
-            authenticate(&headers, &peer(&ours, "other"), &trust(&ours, &[])),
-            Opinion::User(_)
+            authenticate(&headers, &connection(&ours, "other"), &trust(&ours, &[])),
+            Attempt::Authenticated(_)
         ));
     }
 
     #[test]
-    fn a_proxy_that_names_no_user_has_no_opinion() {
+    fn ignores_a_proxy_without_a_username() {
         let ca = ca();
         let none = headers(&[("X-Remote-User", ""), ("X-Remote-Group", "system:masters")]);
-        assert!(matches!(authenticate(&none, &peer(&ca, "a"), &trust(&ca, &[])), Opinion::Silent(_)));
+        assert!(matches!(authenticate(&none, &connection(&ca, "a"), &trust(&ca, &[])), Attempt::Ignored(_)));
     }
 
     #[test]
-    fn all_that_could_tell_a_user_is_taken_out() {
+    fn removes_all_identity_headers() {
         let mut headers =
             headers(&[("X-Remote-User", "a"), ("X-User", "a"), ("X-Remote-Extra-K", "v"), ("Accept", "*/*")]);
         clear(&mut headers, &trust(&ca(), &[]));
@@ -239,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_decoded_or_kept() {
+    fn decodes_keys_or_keeps_malformed_ones() {
         assert_eq!(unescape("a%2fb"), "a/b");
         for kept in ["a%2", "a%zz", "%", "a%+1", "%ff"] {
             assert_eq!(unescape(kept), kept);

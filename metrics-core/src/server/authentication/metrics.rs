@@ -1,4 +1,4 @@
-//! Counters of what came of credentials.
+//! Metrics of authentication.
 
 use crds::cause::CredentialCause;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -7,15 +7,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::{Method, Refusal};
-use crate::telemetry::Occasional;
+use crate::telemetry::LogLimiter;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Users {
+struct MethodLabels {
     method: Method,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refusals {
+struct ReasonLabels {
     reason: &'static str,
 }
 
@@ -31,35 +31,35 @@ impl EncodeLabelValue for Method {
     }
 }
 
-/// The counters. One line a cause and interval goes to the log.
+/// The counters. Refused credentials are also logged, with a rate limit. Clones share their content.
 #[derive(Clone, Default)]
-pub struct Metrics {
-    users: Family<Users, Counter>,
-    refusals: Family<Refusals, Counter>,
-    log: Occasional<CredentialCause>,
+pub struct CredentialMetrics {
+    users: Family<MethodLabels, Counter>,
+    refusals: Family<ReasonLabels, Counter>,
+    log: LogLimiter<CredentialCause>,
 }
 
-impl Metrics {
-    /// Adds them to `registry`.
+impl CredentialMetrics {
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "metrics_core_authenticated_requests",
-            "Requests by how their user was told",
+            "Authenticated requests by authentication method",
             self.users.clone(),
         );
         registry.register(
             "metrics_core_refused_credentials",
-            "Credentials that were refused, by cause; the request is answered with 401",
+            "Refused credentials by reason; the response is 401",
             self.refusals.clone(),
         );
     }
 
-    pub(super) fn success(&self, method: Method) {
-        self.users.get_or_create(&Users { method }).inc();
+    pub(super) fn authenticated(&self, method: Method) {
+        self.users.get_or_create(&MethodLabels { method }).inc();
     }
 
     pub(super) fn refused(&self, refusal: &Refusal) {
-        self.refusals.get_or_create(&Refusals { reason: refusal.reason.as_str() }).inc();
+        self.refusals.get_or_create(&ReasonLabels { reason: refusal.reason.as_str() }).inc();
         if let Some(more) = self.log.due(refusal.reason) {
             tracing::warn!(
                 reason = refusal.reason.as_str(),

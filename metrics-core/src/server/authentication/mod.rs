@@ -1,13 +1,13 @@
-//! Who asks: front proxy, client certificate, bearer token, or anonymous.
+//! Authentication: front proxy, client certificate, bearer token, or anonymous.
 //!
-//! The order and the rules are those of k8s.io/apiserver's delegated authentication: the first method that
-//! succeeds wins; when none does and one of them failed, the request is refused (401); when none applied, it is
-//! anonymous. Which certificates and headers are trusted is told by [`trust`], live.
+//! The order and the rules are those of delegated authentication in k8s.io/apiserver: the first method that succeeds
+//! decides; if none succeeds and one refuses a credential, the response is 401; if none applies, the user is anonymous.
+//! [`trust`] holds the trusted certificates and headers, which change at run time.
 
 mod bearer;
 mod client_certificate;
-mod evidence;
 mod front_proxy;
+mod history;
 mod metrics;
 mod token_review;
 pub mod trust;
@@ -20,23 +20,23 @@ use std::time::Duration;
 use crds::cause::CredentialCause;
 use http::request::Parts;
 
-pub use client_certificate::{Anchors, Peer};
-pub use evidence::Evidence;
-pub use metrics::Metrics;
-pub use token_review::{ReviewError, TokenReviewer, TokenVerdict};
+pub use client_certificate::{Anchors, ClientConnection};
+pub use history::CredentialHistory;
+pub use metrics::CredentialMetrics;
+pub use token_review::{ReviewError, TokenReviewer, TokenStatus};
 pub use trust::Trust;
 pub use user::{ANONYMOUS, UserInfo};
 
-/// How a user was told.
+/// An authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// By the headers of a trusted front proxy.
+    /// The headers of a trusted front proxy.
     FrontProxy,
-    /// By the client's certificate.
+    /// A client certificate.
     ClientCertificate,
-    /// By a bearer token.
+    /// A bearer token.
     Token,
-    /// Not at all.
+    /// None: the request has no credentials.
     Anonymous,
 }
 
@@ -44,29 +44,29 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
-    /// The cause; of several for one certificate the greatest tells most.
+    /// The reason. Of several for one certificate, the greatest is the most specific.
     pub reason: CredentialCause,
-    /// The cause with its particulars; holds no secret.
+    /// The reason with details; contains no secret.
     pub detail: String,
 }
 
-/// Why a request is nobody's.
+/// The reason why a request has no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoUser {
-    /// The refusals of all methods that failed: answered with 401.
+pub enum AuthenticationError {
+    /// All refusals. The response is 401.
     Unauthorized(Vec<Refusal>),
-    /// Too many tokens are being asked about: answered with 429.
-    TooMany,
+    /// Too many TokenReviews are pending. The response is 429.
+    TooManyReviews,
 }
 
-/// What a method says of a request.
-enum Opinion {
-    /// It is this user.
-    User(UserInfo),
-    /// The method does not apply.
-    None,
-    /// The method does not apply; if the request is refused in the end, this is the reason.
-    Silent(Refusal),
+/// The result of one method.
+enum Attempt {
+    /// The user is authenticated.
+    Authenticated(UserInfo),
+    /// The request has no credential for this method.
+    NotApplicable,
+    /// The credential is ignored. If no other method succeeds, this refusal is one of the reasons.
+    Ignored(Refusal),
     /// The credential is refused.
     Refused(Refusal),
 }
@@ -75,61 +75,63 @@ enum Opinion {
 pub struct Authenticator {
     trust: Arc<trust::LiveTrust>,
     tokens: Option<token_review::CachedReviews>,
-    metrics: Metrics,
-    evidence: Evidence,
+    metrics: CredentialMetrics,
+    history: CredentialHistory,
 }
 
 impl Authenticator {
-    /// Trusts as `trust` says; asks `reviewer` about tokens and remembers its answers for `token_ttl`.
+    /// Returns an authenticator that uses `trust` for certificates and headers, and caches the TokenReviews of `reviewer`
+    /// for `token_ttl`.
     #[must_use]
     pub fn new(
         trust: Arc<trust::LiveTrust>,
         reviewer: Option<(Arc<dyn TokenReviewer>, crate::server::reviews::cache::Hasher)>,
         token_ttl: Duration,
-        metrics: Metrics,
+        metrics: CredentialMetrics,
     ) -> Self {
         let tokens =
             reviewer.map(|(reviewer, hasher)| token_review::CachedReviews::new(reviewer, hasher, token_ttl));
-        Self { trust, tokens, metrics, evidence: Evidence::default() }
+        Self { trust, tokens, metrics, history: CredentialHistory::default() }
     }
 
-    /// What became of the credentials of late.
+    /// Returns the recent results, for the report.
     #[must_use]
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+    pub fn history(&self) -> &CredentialHistory {
+        &self.history
     }
 
-    /// Tells the user, and takes the credentials out of the request's headers.
-    ///
-    /// `peer` is the client at the other end of this connection.
-    pub async fn authenticate(&self, parts: &mut Parts, peer: &Peer) -> Result<UserInfo, NoUser> {
+    /// Returns the user of a request, and removes the credentials from its headers.
+    pub async fn authenticate(
+        &self,
+        parts: &mut Parts,
+        connection: &ClientConnection,
+    ) -> Result<UserInfo, AuthenticationError> {
         let trust = self.trust.load();
-        let mut silent = None;
-        let result = self.decide(parts, peer, &trust, &mut silent).await;
+        let mut ignored = None;
+        let result = self.decide(parts, connection, &trust, &mut ignored).await;
         bearer::clear(&mut parts.headers);
         front_proxy::clear(&mut parts.headers, &trust);
         let path = parts.uri.path();
         match result {
             Ok((method, user)) => {
-                self.metrics.success(method);
-                self.evidence.accepted(method, path, peer, &trust);
-                if let Some(refusal) = silent {
-                    self.evidence.unread(&refusal, path, peer, &trust);
+                self.metrics.authenticated(method);
+                self.history.accepted(method, path, connection, &trust);
+                if let Some(refusal) = ignored {
+                    self.history.ignored(&refusal, path, connection, &trust);
                 }
                 Ok(user.with_authenticated_group())
             }
-            Err(NoUser::TooMany) => Err(NoUser::TooMany),
-            Err(NoUser::Unauthorized(refusals)) => {
-                // One certificate is refused for one reason, whatever it was tried for; what is said of it as a front
-                // proxy's comes first.
+            Err(AuthenticationError::TooManyReviews) => Err(AuthenticationError::TooManyReviews),
+            Err(AuthenticationError::Unauthorized(refusals)) => {
+                // A certificate is reported once, with its most specific reason; of equal ones, that of the front proxy.
                 let (tokens, certificates): (Vec<_>, Vec<_>) =
                     refusals.iter().partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
-                let worst = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);
-                for refusal in tokens.into_iter().chain(worst) {
+                let certificate = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);
+                for refusal in tokens.into_iter().chain(certificate) {
                     self.metrics.refused(refusal);
-                    self.evidence.refused(refusal, path, peer, &trust);
+                    self.history.refused(refusal, path, connection, &trust);
                 }
-                Err(NoUser::Unauthorized(refusals))
+                Err(AuthenticationError::Unauthorized(refusals))
             }
         }
     }
@@ -137,34 +139,34 @@ impl Authenticator {
     async fn decide(
         &self,
         parts: &Parts,
-        peer: &Peer,
+        connection: &ClientConnection,
         trust: &Trust,
-        silent: &mut Option<Refusal>,
-    ) -> Result<(Method, UserInfo), NoUser> {
+        ignored: &mut Option<Refusal>,
+    ) -> Result<(Method, UserInfo), AuthenticationError> {
         let mut refusals = Vec::new();
-        match front_proxy::authenticate(&parts.headers, peer, trust) {
-            Opinion::User(user) => return Ok((Method::FrontProxy, user)),
-            Opinion::Refused(refusal) => refusals.push(refusal),
-            Opinion::Silent(refusal) => *silent = Some(refusal),
-            Opinion::None => {}
+        match front_proxy::authenticate(&parts.headers, connection, trust) {
+            Attempt::Authenticated(user) => return Ok((Method::FrontProxy, user)),
+            Attempt::Refused(refusal) => refusals.push(refusal),
+            Attempt::Ignored(refusal) => *ignored = Some(refusal),
+            Attempt::NotApplicable => {}
         }
-        match client_certificate::authenticate(peer, trust) {
-            Opinion::User(user) => return Ok((Method::ClientCertificate, user)),
-            Opinion::Refused(refusal) => refusals.push(refusal),
-            Opinion::Silent(refusal) => *silent = Some(refusal),
-            Opinion::None => {}
+        match client_certificate::authenticate(connection, trust) {
+            Attempt::Authenticated(user) => return Ok((Method::ClientCertificate, user)),
+            Attempt::Refused(refusal) => refusals.push(refusal),
+            Attempt::Ignored(refusal) => *ignored = Some(refusal),
+            Attempt::NotApplicable => {}
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, bearer::token(&parts.headers)) {
             match tokens.review(token).await {
                 Ok(user) => return Ok((Method::Token, user)),
-                Err(NoUser::Unauthorized(refused)) => refusals.extend(refused),
-                Err(NoUser::TooMany) => return Err(NoUser::TooMany),
+                Err(AuthenticationError::Unauthorized(refused)) => refusals.extend(refused),
+                Err(AuthenticationError::TooManyReviews) => return Err(AuthenticationError::TooManyReviews),
             }
         }
         if refusals.is_empty() {
             return Ok((Method::Anonymous, UserInfo::anonymous()));
         }
-        refusals.extend(silent.take());
-        Err(NoUser::Unauthorized(refusals))
+        refusals.extend(ignored.take());
+        Err(AuthenticationError::Unauthorized(refusals))
     }
 }

@@ -1,4 +1,4 @@
-//! Bearer tokens, told by the API server's TokenReview and remembered for a while.
+//! Authentication by bearer token: cached TokenReviews.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,47 +8,48 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 
-use super::{NoUser, Refusal, UserInfo};
-use crate::server::reviews::cache::{Hasher, ReviewCache, Unanswered};
-use crate::server::reviews::{self, Answer};
+use super::{AuthenticationError, Refusal, UserInfo};
+use crate::server::reviews::cache::{CacheError, Hasher, ReviewCache};
+use crate::server::reviews::{self, SharedResult};
 
 pub use crate::server::reviews::ReviewError;
 
-/// How long a rejection counts for which the API server gives an error: it may be a fault that passes, yet a
-/// client that repeats a bad token must not have us repeat the question.
-const UNCERTAIN: Duration = Duration::from_secs(1);
-/// The most tokens that are remembered.
+/// How long a rejection with an error is cached. The error can be transient, but a client that repeats an invalid token
+/// must not cause a review each time.
+const ERROR_TTL: Duration = Duration::from_secs(1);
+/// The maximum number of cached results.
 const CAPACITY: usize = 8192;
 
-/// What the API server says of a token.
+/// The result of a TokenReview.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenVerdict {
-    /// It is this user's.
+pub enum TokenStatus {
+    /// The token is valid.
     User(UserInfo),
-    /// It is nobody's; with the API server's reason, if it gives one.
+    /// The token is invalid, with the error of kube-apiserver, if any.
     Rejected(Option<String>),
 }
 
-/// One who can tell whose token it is.
+/// Performs TokenReviews.
 pub trait TokenReviewer: Send + Sync + 'static {
-    /// Asks about `token`.
-    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenVerdict, ReviewError>>;
+    /// Reviews `token`.
+    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenStatus, ReviewError>>;
 }
 
 impl TokenReviewer for kube::Client {
-    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenVerdict, ReviewError>> {
+    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenStatus, ReviewError>> {
         let api = kube::Api::<TokenReview>::all(self.clone());
         Box::pin(async move {
             let spec = TokenReviewSpec { token: Some(token), audiences: None };
-            let question = TokenReview { spec, ..TokenReview::default() };
-            let answer =
-                reviews::ask(|| async { api.create(&PostParams::default(), &question).await }).await?;
-            let status = answer.status.unwrap_or_default();
+            let review = TokenReview { spec, ..TokenReview::default() };
+            let review =
+                reviews::post_with_retries(|| async { api.create(&PostParams::default(), &review).await })
+                    .await?;
+            let status = review.status.unwrap_or_default();
             if status.authenticated != Some(true) {
-                return Ok(TokenVerdict::Rejected(status.error.filter(|error| !error.is_empty())));
+                return Ok(TokenStatus::Rejected(status.error.filter(|error| !error.is_empty())));
             }
             let user = status.user.unwrap_or_default();
-            Ok(TokenVerdict::User(UserInfo {
+            Ok(TokenStatus::User(UserInfo {
                 name: user.username.unwrap_or_default(),
                 uid: user.uid.unwrap_or_default(),
                 groups: user.groups.unwrap_or_default(),
@@ -61,7 +62,7 @@ impl TokenReviewer for kube::Client {
 pub(super) struct CachedReviews {
     reviewer: Arc<dyn TokenReviewer>,
     hasher: Hasher,
-    cache: ReviewCache<Answer<TokenVerdict>>,
+    cache: ReviewCache<SharedResult<TokenStatus>>,
     ttl: Duration,
 }
 
@@ -70,31 +71,32 @@ impl CachedReviews {
         Self { reviewer, hasher, cache: ReviewCache::new(CAPACITY), ttl }
     }
 
-    /// The token's user. Failures to ask are not remembered.
-    pub(super) async fn review(&self, token: &str) -> Result<UserInfo, NoUser> {
+    /// Returns the user of a token. Failed reviews are not cached.
+    pub(super) async fn review(&self, token: &str) -> Result<UserInfo, AuthenticationError> {
         let ttl = self.ttl;
-        let question = || {
-            let asked = self.reviewer.review(token.to_owned());
-            async move { asked.await.map_err(Arc::new) }
+        let review = || {
+            let review = self.reviewer.review(token.to_owned());
+            async move { review.await.map_err(Arc::new) }
         };
-        let keep = move |answer: &Answer<TokenVerdict>| match answer {
-            Ok(TokenVerdict::User(_) | TokenVerdict::Rejected(None)) => Some(ttl),
-            Ok(TokenVerdict::Rejected(Some(_))) => Some(ttl.min(UNCERTAIN)),
+        let ttl = move |result: &SharedResult<TokenStatus>| match result {
+            Ok(TokenStatus::User(_) | TokenStatus::Rejected(None)) => Some(ttl),
+            Ok(TokenStatus::Rejected(Some(_))) => Some(ttl.min(ERROR_TTL)),
             Err(_) => None,
         };
-        let refused = |reason, detail| Err(NoUser::Unauthorized(vec![Refusal { reason, detail }]));
+        let refused =
+            |reason, detail| Err(AuthenticationError::Unauthorized(vec![Refusal { reason, detail }]));
         let failed = |error: &dyn std::error::Error| {
             refused(CredentialCause::TokenReviewFailed, format!("TokenReview failed: {error}"))
         };
-        match self.cache.get(self.hasher.key(token.as_bytes()), question, keep).await {
-            Ok(Ok(TokenVerdict::User(user))) => Ok(user),
-            Ok(Ok(TokenVerdict::Rejected(why))) => refused(
+        match self.cache.get(self.hasher.key(token.as_bytes()), review, ttl).await {
+            Ok(Ok(TokenStatus::User(user))) => Ok(user),
+            Ok(Ok(TokenStatus::Rejected(why))) => refused(
                 CredentialCause::TokenRejected,
                 why.unwrap_or_else(|| "invalid bearer token".to_owned()),
             ),
             Ok(Err(error)) => failed(&error),
-            Err(Unanswered::TooMany) => Err(NoUser::TooMany),
-            Err(error @ Unanswered::BrokeOff) => failed(&error),
+            Err(CacheError::TooManyReviews) => Err(AuthenticationError::TooManyReviews),
+            Err(error @ CacheError::Panicked) => failed(&error),
         }
     }
 }
@@ -107,36 +109,36 @@ mod tests {
 
     use futures::future::BoxFuture;
 
-    use super::{CachedReviews, NoUser, ReviewError, TokenReviewer, TokenVerdict};
+    use super::{AuthenticationError, CachedReviews, ReviewError, TokenReviewer, TokenStatus};
     use crds::cause::CredentialCause;
 
     use crate::server::authentication::UserInfo;
     use crate::server::reviews::cache::Hasher;
 
-    /// Counts questions; knows one token.
+    /// Counts reviews; knows one token.
     #[derive(Default)]
     struct Counting(Arc<AtomicUsize>);
 
     impl TokenReviewer for Counting {
-        fn review(&self, token: String) -> BoxFuture<'static, Result<TokenVerdict, ReviewError>> {
+        fn review(&self, token: String) -> BoxFuture<'static, Result<TokenStatus, ReviewError>> {
             self.0.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {
                 match token.as_str() {
-                    "good" => Ok(TokenVerdict::User(UserInfo { name: "jane".into(), ..UserInfo::default() })),
+                    "good" => Ok(TokenStatus::User(UserInfo { name: "jane".into(), ..UserInfo::default() })),
                     "down" => Err(ReviewError::Failed("no route".into())),
-                    _ => Ok(TokenVerdict::Rejected(None)),
+                    _ => Ok(TokenStatus::Rejected(None)),
                 }
             })
         }
     }
 
     #[tokio::test]
-    async fn verdicts_are_remembered_and_failures_not() {
+    async fn caches_results_and_not_failures() {
         let counting = Counting::default();
-        let asked = counting.0.clone();
+        let posted = counting.0.clone();
         let reviews = CachedReviews::new(Arc::new(counting), Hasher::new().unwrap(), Duration::from_secs(60));
-        let refused = |answer| match answer {
-            Err(NoUser::Unauthorized(refusals)) => refusals[0].reason,
+        let refused = |result| match result {
+            Err(AuthenticationError::Unauthorized(refusals)) => refusals[0].reason,
             other => panic!("{other:?}"),
         };
         for _ in 0..3 {
@@ -144,6 +146,6 @@ mod tests {
             assert_eq!(refused(reviews.review("bad").await), CredentialCause::TokenRejected);
             assert_eq!(refused(reviews.review("down").await), CredentialCause::TokenReviewFailed);
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1 + 1 + 3);
+        assert_eq!(posted.load(Ordering::SeqCst), 1 + 1 + 3);
     }
 }

@@ -1,8 +1,8 @@
-//! Who asks.
+//! The authenticated user.
 
 use std::collections::BTreeMap;
 
-/// The name of one who shows no credentials.
+/// The name of a user without credentials.
 pub const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -14,26 +14,26 @@ pub struct UserInfo {
     pub name: String,
     /// The UID, or empty.
     pub uid: String,
-    /// The groups, in the order they were told.
+    /// The groups, in the order of their source.
     pub groups: Vec<String>,
-    /// Further attributes.
+    /// Extra attributes.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl UserInfo {
-    /// One who shows no credentials.
+    /// Returns the user of a request without credentials.
     #[must_use]
     pub fn anonymous() -> Self {
         Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
-    /// Whether this is nobody known.
+    /// Returns whether the user is anonymous.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.name == ANONYMOUS || self.groups.iter().any(|group| group == UNAUTHENTICATED)
     }
 
-    /// Adds the group of all who are known, unless the user is anonymous or has it.
+    /// Adds group system:authenticated, unless the user is anonymous or has it.
     #[must_use]
     pub(super) fn with_authenticated_group(mut self) -> Self {
         let marked = self.groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED);

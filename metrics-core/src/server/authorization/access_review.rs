@@ -1,4 +1,4 @@
-//! The API server's SubjectAccessReview.
+//! The SubjectAccessReview.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::authorization::v1::{
@@ -10,18 +10,18 @@ use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
 use crate::server::reviews::{self, ReviewError};
 
-/// What the API server decides.
+/// The decision of kube-apiserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether they may.
+    /// Whether the request is allowed.
     pub allowed: bool,
-    /// Why (not), or empty.
+    /// The reason, or an empty string.
     pub reason: String,
 }
 
-/// One who can tell whether a user may do something.
+/// Decides SubjectAccessReviews.
 pub trait AccessReviewer: Send + Sync + 'static {
-    /// Asks.
+    /// Returns the decision on a review.
     fn review(&self, spec: SubjectAccessReviewSpec) -> BoxFuture<'static, Result<Decision, ReviewError>>;
 }
 
@@ -29,13 +29,14 @@ impl AccessReviewer for kube::Client {
     fn review(&self, spec: SubjectAccessReviewSpec) -> BoxFuture<'static, Result<Decision, ReviewError>> {
         let api = kube::Api::<SubjectAccessReview>::all(self.clone());
         Box::pin(async move {
-            let question = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-            let answer =
-                reviews::ask(|| async { api.create(&PostParams::default(), &question).await }).await?;
-            let status = answer.status.unwrap_or_default();
+            let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+            let review =
+                reviews::post_with_retries(|| async { api.create(&PostParams::default(), &review).await })
+                    .await?;
+            let status = review.status.unwrap_or_default();
             if status.allowed && status.denied == Some(true) {
                 return Err(ReviewError::Failed(
-                    "the SubjectAccessReview was both allowed and denied".to_owned(),
+                    "the SubjectAccessReview is both allowed and denied".to_owned(),
                 ));
             }
             Ok(Decision { allowed: status.allowed, reason: status.reason.unwrap_or_default() })
@@ -43,7 +44,7 @@ impl AccessReviewer for kube::Client {
     }
 }
 
-/// The question.
+/// Returns the spec of the review for a request.
 pub(super) fn spec(user: &UserInfo, request: &RequestInfo) -> SubjectAccessReviewSpec {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (resource_attributes, non_resource_attributes) = if request.is_resource_request {
@@ -71,7 +72,7 @@ pub(super) fn spec(user: &UserInfo, request: &RequestInfo) -> SubjectAccessRevie
     }
 }
 
-/// How long the parts are that the requester chooses.
+/// Returns the length in bytes of the parts that the client chooses.
 pub(super) fn controlled_length(request: &RequestInfo) -> usize {
     [
         request.path.len(),

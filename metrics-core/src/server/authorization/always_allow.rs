@@ -1,4 +1,4 @@
-//! Paths allowed to everyone.
+//! Paths that need no authorization.
 
 /// Whole paths, and prefixes of paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,8 +8,8 @@ pub struct AlwaysAllow {
 }
 
 impl AlwaysAllow {
-    /// Reads patterns; a `*` may stand at the end only, the leading `/` may be missing. The error is the pattern
-    /// that breaks this.
+    /// Parses patterns: paths, with an optional `*` at the end and an optional `/` at the start. The error is the first
+    /// pattern with a `*` elsewhere.
     pub fn new(patterns: &[String]) -> Result<Self, String> {
         let mut allow = Self::default();
         for pattern in patterns {
@@ -23,7 +23,7 @@ impl AlwaysAllow {
         Ok(allow)
     }
 
-    /// Whether `path` is among them.
+    /// Returns whether `path` matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let bare = path.strip_prefix('/').unwrap_or(path);
@@ -37,7 +37,7 @@ mod tests {
     use super::AlwaysAllow;
 
     #[test]
-    fn whole_paths_and_prefixes_match() {
+    fn matches_whole_paths_and_prefixes() {
         let patterns = ["/livez", "readyz", "/open/*", "/"].map(str::to_owned);
         let allow = AlwaysAllow::new(&patterns).unwrap();
         for yes in ["/livez", "/readyz", "/open/", "/open/a/b", "/"] {

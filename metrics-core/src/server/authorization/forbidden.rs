@@ -1,10 +1,10 @@
-//! The words in which the API server refuses.
+//! The message of a 403 response, as k8s.io/apiserver writes it.
 
 use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
 
-/// The message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource "nodes"
-/// in API group "metrics.k8s.io" at the cluster scope`, with the authorizer's `reason` behind it.
+/// Returns the message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource "nodes"
+/// in API group "metrics.k8s.io" at the cluster scope`, followed by the authorizer's `reason`.
 #[must_use]
 pub fn message(user: &UserInfo, request: &RequestInfo, reason: &str) -> String {
     let refusal = sanitize(&refusal(user, request));
@@ -45,12 +45,12 @@ fn refusal(user: &UserInfo, request: &RequestInfo) -> String {
     }
 }
 
-/// Nothing in an answer may look like HTML.
+/// Escapes HTML, as k8s.io/apiserver does.
 fn sanitize(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Go's `%q`.
+/// Quotes as Go's `%q` does.
 fn quote(text: &str) -> String {
     use std::fmt::Write;
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_the_api_servers() {
+    fn message_equals_that_of_k8s_io_apiserver() {
         let list = RequestInfo {
             is_resource_request: true,
             path: "/apis/metrics.k8s.io/v1beta1/nodes".into(),

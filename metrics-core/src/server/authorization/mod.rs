@@ -1,6 +1,7 @@
-//! Whether they may: always-allowed paths, system:masters, else the API server's SubjectAccessReview.
+//! Authorization: always-allowed paths, group system:masters, otherwise a SubjectAccessReview.
 //!
-//! The rules and texts are those of k8s.io/apiserver's delegated authorization. A failure to ask never allows.
+//! The rules and messages are those of delegated authorization in k8s.io/apiserver. A failed review never allows a
+//! request.
 
 mod access_review;
 mod always_allow;
@@ -15,26 +16,26 @@ pub use forbidden::message as forbidden_message;
 
 use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
-use crate::server::reviews::cache::{Hasher, ReviewCache, Unanswered};
-use crate::server::reviews::{Answer, ReviewError};
+use crate::server::reviews::cache::{CacheError, Hasher, ReviewCache};
+use crate::server::reviews::{ReviewError, SharedResult};
 
-/// Who has this group may all.
+/// The group whose members are allowed everything.
 const MASTERS: &str = "system:masters";
-/// The most decisions that are remembered, as in k8s.io/apiserver.
+/// The maximum number of cached decisions, as in k8s.io/apiserver.
 const CAPACITY: usize = 8192;
-/// Questions that a requester made longer than this are not remembered: they may be an attempt to fill the memory.
-const LONGEST_REMEMBERED: usize = 10_000;
+/// Reviews with more bytes than this from the client are not cached, as they may be an attempt to exhaust memory.
+const MAX_CACHED_LENGTH: usize = 10_000;
 
-/// What came of a question.
+/// The result of authorization.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// They may.
+    /// The request is allowed.
     Allowed,
-    /// They may not; with the API server's reason, or empty.
+    /// The request is forbidden, with the reason of kube-apiserver or an empty string. The response is 403.
     Forbidden(String),
-    /// It could not be told: answered with 500.
-    Unknown(Arc<ReviewError>),
-    /// Too many such questions are open: answered with 429.
+    /// The review failed. The response is 500.
+    Failed(Arc<ReviewError>),
+    /// Too many reviews are pending. The response is 429.
     TooMany,
 }
 
@@ -43,13 +44,13 @@ pub struct Authorizer {
     always: AlwaysAllow,
     reviewer: Arc<dyn AccessReviewer>,
     hasher: Hasher,
-    cache: ReviewCache<Answer<Decision>>,
+    cache: ReviewCache<SharedResult<Decision>>,
     allowed_ttl: Duration,
     denied_ttl: Duration,
 }
 
 impl Authorizer {
-    /// Asks `reviewer` and remembers its yes and no for the given times.
+    /// Returns an authorizer that caches the decisions of `reviewer` for `allowed_ttl` and `denied_ttl`.
     #[must_use]
     pub fn new(
         always: AlwaysAllow,
@@ -61,40 +62,40 @@ impl Authorizer {
         Self { always, reviewer, hasher, cache: ReviewCache::new(CAPACITY), allowed_ttl, denied_ttl }
     }
 
-    /// Whether this path is allowed to everyone.
+    /// Returns whether the path needs no authorization.
     #[must_use]
     pub fn always_allows(&self, request: &RequestInfo) -> bool {
         !request.is_resource_request && self.always.matches(&request.path)
     }
 
-    /// Whether `user` may do what `request` asks.
+    /// Authorizes `request` for `user`.
     pub async fn authorize(&self, user: &UserInfo, request: &RequestInfo) -> Verdict {
         if user.groups.iter().any(|group| group == MASTERS) || self.always_allows(request) {
             return Verdict::Allowed;
         }
         let spec = access_review::spec(user, request);
-        let Ok(question) = serde_json::to_vec(&spec) else {
-            return Verdict::Unknown(Arc::new(ReviewError::Failed(
-                "the question can't be encoded".to_owned(),
+        let Ok(encoded) = serde_json::to_vec(&spec) else {
+            return Verdict::Failed(Arc::new(ReviewError::Failed(
+                "the SubjectAccessReview can't be encoded".to_owned(),
             )));
         };
         let (allowed_ttl, denied_ttl) = (self.allowed_ttl, self.denied_ttl);
-        let short = access_review::controlled_length(request) < LONGEST_REMEMBERED;
-        let keep = move |answer: &Answer<Decision>| match answer {
+        let short = access_review::controlled_length(request) < MAX_CACHED_LENGTH;
+        let ttl = move |result: &SharedResult<Decision>| match result {
             Ok(decision) if short => Some(if decision.allowed { allowed_ttl } else { denied_ttl }),
             _ => None,
         };
-        let ask = || {
-            let asked = self.reviewer.review(spec);
-            async move { asked.await.map_err(Arc::new) }
+        let review = || {
+            let review = self.reviewer.review(spec);
+            async move { review.await.map_err(Arc::new) }
         };
-        match self.cache.get(self.hasher.key(&question), ask, keep).await {
+        match self.cache.get(self.hasher.key(&encoded), review, ttl).await {
             Ok(Ok(decision)) if decision.allowed => Verdict::Allowed,
             Ok(Ok(decision)) => Verdict::Forbidden(decision.reason),
-            Ok(Err(error)) => Verdict::Unknown(error),
-            Err(Unanswered::TooMany) => Verdict::TooMany,
-            Err(error @ Unanswered::BrokeOff) => {
-                Verdict::Unknown(Arc::new(ReviewError::Failed(error.to_string())))
+            Ok(Err(error)) => Verdict::Failed(error),
+            Err(CacheError::TooManyReviews) => Verdict::TooMany,
+            Err(error @ CacheError::Panicked) => {
+                Verdict::Failed(Arc::new(ReviewError::Failed(error.to_string())))
             }
         }
     }
@@ -115,7 +116,7 @@ mod tests {
     use crate::server::reviews::ReviewError;
     use crate::server::reviews::cache::Hasher;
 
-    /// Counts questions; allows jane, fails for john.
+    /// Counts reviews; allows jane, fails for john.
     #[derive(Default)]
     struct Counting(Arc<AtomicUsize>);
 
@@ -141,9 +142,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn decisions_are_remembered_and_failures_never_allow() {
+    async fn caches_decisions_and_never_allows_on_failure() {
         let counting = Counting::default();
-        let asked = counting.0.clone();
+        let reviews = counting.0.clone();
         let paths = AlwaysAllow::new(&["/livez".to_owned()]).unwrap();
         let minute = Duration::from_secs(60);
         let authorizer = Authorizer::new(paths, Arc::new(counting), Hasher::new().unwrap(), minute, minute);
@@ -159,18 +160,18 @@ mod tests {
             assert!(
                 matches!(authorizer.authorize(&user("jack", &[]), &nodes).await, Verdict::Forbidden(why) if why == "no")
             );
-            assert!(matches!(authorizer.authorize(&user("john", &[]), &nodes).await, Verdict::Unknown(_)));
+            assert!(matches!(authorizer.authorize(&user("john", &[]), &nodes).await, Verdict::Failed(_)));
             assert!(matches!(
                 authorizer.authorize(&user("jack", &["system:masters"]), &nodes).await,
                 Verdict::Allowed
             ));
             assert!(matches!(authorizer.authorize(&user("jack", &[]), &livez).await, Verdict::Allowed));
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1 + 1 + 2);
+        assert_eq!(reviews.load(Ordering::SeqCst), 1 + 1 + 2);
         let long = RequestInfo { name: "x".repeat(10_000), ..nodes };
         for _ in 0..2 {
             authorizer.authorize(&user("jane", &[]), &long).await;
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 6, "long questions are not remembered");
+        assert_eq!(reviews.load(Ordering::SeqCst), 6, "long reviews are not cached");
     }
 }

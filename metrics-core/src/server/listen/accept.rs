@@ -1,4 +1,4 @@
-//! The accept loop, and its end.
+//! The accept loop and graceful shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{self, Port};
-use super::metrics::Close;
-use super::{Chain, Limits, Metrics};
+use super::metrics::CloseCause;
+use super::{Chain, ConnectionMetrics, Limits};
 
-/// Takes connections until `stop` resolves; then closes the port, lets open requests end within the limits' drain
-/// time, and returns.
+/// Accepts connections until `stop` resolves. Then closes the port and returns when open requests are finished, or after
+/// the drain timeout.
 pub async fn serve(
     listener: TcpListener,
     config: rustls::ServerConfig,
     chain: Arc<Chain>,
     limits: Limits,
-    metrics: Metrics,
+    metrics: ConnectionMetrics,
     stop: impl Future<Output = ()>,
 ) {
     let permits = Arc::new(Semaphore::new(limits.connections));
@@ -35,18 +35,18 @@ pub async fn serve(
             () = stop.as_mut() => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, address)) => {
                 let Ok(permit) = permits.clone().try_acquire_owned() else {
-                    port.metrics.closed(Close::TooMany);
+                    port.metrics.closed(CloseCause::TooMany);
                     continue;
                 };
                 let (port, closing) = (port.clone(), closing.clone());
                 connections.spawn(async move {
-                    connection::serve(port, stream, peer, closing).await;
+                    connection::serve(port, stream, address, closing).await;
                     drop(permit);
                 });
             }
-            // Out of file descriptors, mostly; a pause lets some go.
+            // Usually out of file descriptors; a pause lets connections close.
             Err(error) => {
                 tracing::warn!("can't accept a connection: {error}");
                 sleep(Duration::from_millis(100)).await;
@@ -59,7 +59,7 @@ pub async fn serve(
     if drained.is_err() {
         tracing::warn!(
             open = connections.len(),
-            "requests were still open after {drain:?} and are broken off"
+            "closing connections with requests that are still open after the drain timeout of {drain:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of answers.
+//! Response bodies.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,13 +10,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::activity::InFlight;
+use super::open_requests::InFlight;
 
-/// A body, streamed or whole.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// A response body, streamed or complete.
+pub type BoxedBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A plain-text answer, as Go's `http.Error` makes one.
-pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+/// Returns a plain-text response, as Go's `http.Error` does.
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<BoxedBody> {
     let mut response = Response::new(Full::new(text.into()).boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -25,13 +25,13 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body>
     response
 }
 
-/// A body that holds its request open until it is sent or given up.
-pub(super) struct Tracked {
-    pub(super) body: Body,
+/// A body that keeps its request open until it is sent or dropped.
+pub(super) struct TrackedBody {
+    pub(super) body: BoxedBody,
     pub(super) in_flight: Option<InFlight>,
 }
 
-impl HttpBody for Tracked {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -41,11 +41,11 @@ impl HttpBody for Tracked {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stall = self.in_flight.as_ref().and_then(|in_flight| in_flight.stall.clone());
         if let Some(stall) = &stall {
-            stall.asked();
+            stall.drained();
         }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let (Some(stall), Poll::Ready(Some(_))) = (&stall, &polled) {
-            stall.gave();
+            stall.filled();
         }
         if matches!(polled, Poll::Ready(None)) {
             self.in_flight = None;

@@ -1,4 +1,4 @@
-//! The way of one request.
+//! The handler chain of a request.
 
 use std::sync::Arc;
 
@@ -9,58 +9,51 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::activity::{Activity, InFlight};
-use super::body::{Body, Tracked, text};
+use super::body::{BoxedBody, TrackedBody, text};
 use super::connection::is_http2;
 use super::health::Health;
+use super::open_requests::{InFlight, OpenRequests};
 use super::requests::{RequestLabels, RequestMetrics};
-use super::{Failure, Limits, Resources};
-use crate::server::authentication::{Authenticator, NoUser, Peer, UserInfo};
+use super::{ApiHandler, Failure, Limits};
+use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
-use crate::telemetry::{self, Occasional};
+use crate::telemetry::{self, LogLimiter};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-/// The longest Audit-ID that is taken over.
-const LONGEST_AUDIT_ID: usize = 64;
+/// The maximum length of an Audit-ID that the response repeats.
+const MAX_AUDIT_ID: usize = 64;
 
-/// Returns the report of this moment.
+/// Returns the current report.
 pub type ReportSource = Box<dyn Fn() -> Report + Send + Sync>;
 
-/// All that a request goes through.
+/// The handler chain: authentication, limits, authorization and the endpoints.
 pub struct Chain {
-    /// Who asks.
-    pub authenticator: Authenticator,
-    /// Whether they may.
-    pub authorizer: Authorizer,
-    /// Health.
-    pub health: Health,
-    /// What `/metrics` shows.
-    pub registry: telemetry::Shared,
-    /// Counters of requests.
-    pub requests: RequestMetrics,
-    /// What `/report` shows.
-    pub report: ReportSource,
-    /// All else.
-    pub resources: Arc<dyn Resources>,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
+    health: Health,
+    registry: telemetry::SharedRegistry,
+    request_metrics: RequestMetrics,
+    report: ReportSource,
+    api: Arc<dyn ApiHandler>,
     in_flight: Option<Arc<Semaphore>>,
     timeout: std::time::Duration,
     strict_transport_security: Option<HeaderValue>,
-    unknown_log: Occasional<&'static str>,
+    failure_log: LogLimiter<&'static str>,
 }
 
 impl Chain {
-    /// Puts the parts together.
+    /// Returns a chain of these parts.
     #[must_use]
-    #[allow(clippy::too_many_arguments)] // Each is a part of its own kind.
+    #[allow(clippy::too_many_arguments)] // Each is a separate part.
     pub fn new(
         authenticator: Authenticator,
         authorizer: Authorizer,
         health: Health,
-        registry: telemetry::Shared,
-        requests: RequestMetrics,
+        registry: telemetry::SharedRegistry,
+        request_metrics: RequestMetrics,
         report: ReportSource,
-        resources: Arc<dyn Resources>,
+        api: Arc<dyn ApiHandler>,
         limits: &Limits,
         strict_transport_security: Option<HeaderValue>,
     ) -> Self {
@@ -69,34 +62,40 @@ impl Chain {
             authorizer,
             health,
             registry,
-            requests,
+            request_metrics,
             report,
-            resources,
+            api,
             in_flight: limits.in_flight.map(|most| Arc::new(Semaphore::new(most))),
             timeout: limits.request,
             strict_transport_security,
-            unknown_log: Occasional::default(),
+            failure_log: LogLimiter::default(),
         }
     }
 
-    /// Answers one request. Its body is not read: nothing here takes one.
-    pub(super) async fn answer(
+    /// Returns the response to a request. The body of the request is not read: no endpoint has one.
+    pub(super) async fn handle(
         &self,
         request: Request<Incoming>,
-        peer: &Peer,
-        activity: Arc<Activity>,
-    ) -> Response<Body> {
+        client: &ClientConnection,
+        open_requests: Arc<OpenRequests>,
+    ) -> Response<BoxedBody> {
         let (mut parts, _) = request.into_parts();
-        let info = self.resources.request_info(&parts.method, &parts.uri);
+        let info = self.api.request_info(&parts.method, &parts.uri);
         let watch = info.is_resource_request && info.verb == "watch";
-        let mut in_flight =
-            InFlight::begin(activity.clone(), self.requests.clone(), RequestLabels::of(&info), watch);
-        let audit_id = parts.headers.get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_AUDIT_ID).cloned();
-        let passed =
-            tokio::time::timeout(self.timeout, self.pass(&mut parts, &info, peer, &activity, &mut in_flight))
-                .await;
-        let mut response = passed.unwrap_or_else(|_| {
-            self.resources.failure(
+        let mut in_flight = InFlight::start(
+            open_requests.clone(),
+            self.request_metrics.clone(),
+            RequestLabels::of(&info),
+            watch,
+        );
+        let audit_id = parts.headers.get(&AUDIT_ID).filter(|id| id.len() <= MAX_AUDIT_ID).cloned();
+        let result = tokio::time::timeout(
+            self.timeout,
+            self.run(&mut parts, &info, client, &open_requests, &mut in_flight),
+        )
+        .await;
+        let mut response = result.unwrap_or_else(|_| {
+            self.api.failure(
                 &parts,
                 Failure {
                     code: 504,
@@ -115,27 +114,27 @@ impl Chain {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, directives.clone());
         }
         in_flight.code = response.status().as_u16();
-        response.map(|body| Tracked { body, in_flight: Some(in_flight) }.boxed_unsync())
+        response.map(|body| TrackedBody { body, in_flight: Some(in_flight) }.boxed_unsync())
     }
 
-    async fn pass(
+    async fn run(
         &self,
         parts: &mut Parts,
         info: &RequestInfo,
-        peer: &Peer,
-        activity: &Activity,
+        client: &ClientConnection,
+        open_requests: &OpenRequests,
         in_flight: &mut InFlight,
-    ) -> Response<Body> {
-        let user = self.authenticator.authenticate(parts, peer).await;
-        // As k8s.io/apiserver: who is not known does not get to keep an HTTP/2 connection (CVE-2023-44487).
+    ) -> Response<BoxedBody> {
+        let user = self.authenticator.authenticate(parts, client).await;
+        // As in k8s.io/apiserver, an unauthenticated client can't keep an HTTP/2 connection (CVE-2023-44487).
         if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
-            activity.close();
+            open_requests.close();
         }
         let user = match user {
             Ok(user) => user,
-            Err(NoUser::TooMany) => return self.turn_away(),
-            Err(NoUser::Unauthorized(_)) => {
-                return self.resources.failure(
+            Err(AuthenticationError::TooManyReviews) => return self.too_many_requests(),
+            Err(AuthenticationError::Unauthorized(_)) => {
+                return self.api.failure(
                     parts,
                     Failure {
                         code: 401,
@@ -146,18 +145,19 @@ impl Chain {
                 );
             }
         };
-        // Probes are answered however busy we are: turned away, they would have us restarted. Watches, which stay for
-        // long, are limited by what serves them.
+        // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long, have a
+        // limit of their own in the API.
         let unlimited = in_flight.is_watch() || self.authorizer.always_allows(info);
         if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
-                Err(_) => return self.turn_away(),
+                Err(_) => return self.too_many_requests(),
             }
         }
         if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
             let message =
-                "forbidden: impersonation is not served here, ask through kube-apiserver".to_owned();
+                "forbidden: impersonation is not supported here; send the request through kube-apiserver"
+                    .to_owned();
             return self.forbidden(parts, message, None);
         }
         match self.authorizer.authorize(&user, info).await {
@@ -165,13 +165,10 @@ impl Chain {
             Verdict::Forbidden(reason) => {
                 self.forbidden(parts, authorization::forbidden_message(&user, info, &reason), Some(info))
             }
-            Verdict::TooMany => self.turn_away(),
-            Verdict::Unknown(error) => {
-                if let Some(more) = self.unknown_log.due("authorize") {
-                    tracing::error!(
-                        since_last = more,
-                        "can't tell whether a request is allowed, so it is answered with 500: {error}"
-                    );
+            Verdict::TooMany => self.too_many_requests(),
+            Verdict::Failed(error) => {
+                if let Some(more) = self.failure_log.due("authorize") {
+                    tracing::error!(since_last = more, "authorization failed, the response is 500: {error}");
                 }
                 let uri = parts.uri.path_and_query().map_or("", |uri| uri.as_str());
                 let message = format!("Internal Server Error: {uri:?}: {error}\n");
@@ -181,16 +178,16 @@ impl Chain {
         }
     }
 
-    fn forbidden(&self, parts: &Parts, message: String, about: Option<&RequestInfo>) -> Response<Body> {
+    fn forbidden(&self, parts: &Parts, message: String, about: Option<&RequestInfo>) -> Response<BoxedBody> {
         let mut response =
-            self.resources.failure(parts, Failure { code: 403, reason: "Forbidden", message, about });
+            self.api.failure(parts, Failure { code: 403, reason: "Forbidden", message, about });
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
-    fn allowed(&self, parts: &Parts, info: &RequestInfo) -> Response<Body> {
-        // The path as it was authorized.
-        if let Some(response) = self.health.answer(&info.path, parts.uri.query()) {
+    fn allowed(&self, parts: &Parts, info: &RequestInfo) -> Response<BoxedBody> {
+        // The path that was authorized.
+        if let Some(response) = self.health.respond(&info.path, parts.uri.query()) {
             return response;
         }
         if info.path == "/metrics" {
@@ -199,10 +196,10 @@ impl Chain {
         if info.path == crds::report::PATH {
             return self.report(parts);
         }
-        self.resources.handle(parts, info)
+        self.api.handle(parts, info)
     }
 
-    fn report(&self, parts: &Parts) -> Response<Body> {
+    fn report(&self, parts: &Parts) -> Response<BoxedBody> {
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed\n");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -217,15 +214,15 @@ impl Chain {
         response
     }
 
-    fn turn_away(&self) -> Response<Body> {
-        self.requests.turned_away();
+    fn too_many_requests(&self) -> Response<BoxedBody> {
+        self.request_metrics.rejected();
         let mut response =
             text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         response
     }
 
-    fn metrics(&self, parts: &Parts) -> Response<Body> {
+    fn metrics(&self, parts: &Parts) -> Response<BoxedBody> {
         let accept =
             parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let openmetrics = telemetry::accepts_openmetrics(accept);

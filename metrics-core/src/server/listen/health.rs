@@ -1,37 +1,37 @@
-//! `/livez`, `/readyz` and `/healthz`, in the words of k8s.io/apiserver.
+//! `/livez`, `/readyz` and `/healthz`, with the response texts of k8s.io/apiserver.
 
 use std::fmt::Write;
 
 use http::{Response, StatusCode};
 
-use super::Body;
+use super::BoxedBody;
 use super::body::text;
-use crate::telemetry::Occasional;
+use crate::telemetry::LogLimiter;
 
-type Run = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+type CheckFunction = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// A named check.
 struct Check {
     name: &'static str,
-    run: Run,
+    run: CheckFunction,
     live: bool,
 }
 
-/// All checks.
+/// All health checks.
 #[derive(Default)]
 pub struct Health {
     checks: Vec<Check>,
-    log: Occasional<&'static str>,
+    log: LogLimiter<&'static str>,
 }
 
 impl Health {
-    /// Only the check `ping`, which passes while requests are answered.
+    /// Returns the check `ping` alone, which passes whenever the server responds.
     #[must_use]
     pub fn new() -> Self {
         Self::default().live("ping", || Ok(()))
     }
 
-    /// Adds a check whose failure means that a restart helps; it counts for readiness too.
+    /// Adds a liveness check, whose failure a restart can repair. It is also a readiness check.
     #[must_use]
     pub fn live(
         mut self,
@@ -42,7 +42,7 @@ impl Health {
         self
     }
 
-    /// Adds a check whose failure means that no requests should come.
+    /// Adds a readiness check.
     #[must_use]
     pub fn ready(
         mut self,
@@ -53,8 +53,8 @@ impl Health {
         self
     }
 
-    /// The answer, if `path` is one of health.
-    pub fn answer(&self, path: &str, query: Option<&str>) -> Option<Response<Body>> {
+    /// Returns the response, if `path` is a health endpoint.
+    pub fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<BoxedBody>> {
         let mut parts = path.strip_prefix('/')?.splitn(2, '/');
         let group = match parts.next()? {
             "livez" => "livez",
@@ -69,7 +69,12 @@ impl Health {
         }
     }
 
-    fn all<'a>(&self, group: &str, checks: impl Iterator<Item = &'a Check>, query: &Query) -> Response<Body> {
+    fn all<'a>(
+        &self,
+        group: &str,
+        checks: impl Iterator<Item = &'a Check>,
+        query: &Query,
+    ) -> Response<BoxedBody> {
         let mut unmatched: Vec<&str> = query.excluded.iter().map(String::as_str).collect();
         let (mut lines, mut failed) = (String::new(), false);
         for check in checks {
@@ -79,7 +84,7 @@ impl Health {
                 let _ = writeln!(lines, "[+]{name} excluded: ok");
                 continue;
             }
-            // The reason is for those who may ask for the check by its name, and for the log.
+            // The reason is only in the log and in the response of the single check, which needs authorization.
             if let Err(why) = (check.run)() {
                 failed = true;
                 let _ = writeln!(lines, "[-]{name} failed: reason withheld");
@@ -106,7 +111,7 @@ impl Health {
     }
 }
 
-fn one(check: &Check) -> Response<Body> {
+fn one(check: &Check) -> Response<BoxedBody> {
     match (check.run)() {
         Ok(()) => text(StatusCode::OK, "ok"),
         Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
@@ -127,7 +132,7 @@ impl Query {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
                 "verbose" => parsed.verbose = true,
-                // A bound on what is repeated in the answer; names of checks need no escapes.
+                // Bounds what the response repeats. Names of checks need no escapes.
                 "exclude" if parsed.excluded.len() < 32 => {
                     parsed.excluded.push(value.chars().take(64).collect());
                 }
@@ -147,44 +152,44 @@ mod tests {
 
     use super::Health;
 
-    fn ask(health: &Health, path: &str, query: Option<&str>) -> Option<(u16, String)> {
-        let response = health.answer(path, query)?;
+    fn get(health: &Health, path: &str, query: Option<&str>) -> Option<(u16, String)> {
+        let response = health.respond(path, query)?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
         Some((status, String::from_utf8(body.to_vec()).unwrap()))
     }
 
     #[test]
-    fn texts_are_those_of_the_api_server() {
+    fn responses_equal_those_of_k8s_io_apiserver() {
         let health = Health::new()
             .live("scrape-loop", || Ok(()))
             .ready("directory-synced", || Err("nodes are missing".into()));
-        let answer = |status: u16, text: &str| Some((status, text.to_owned()));
-        assert_eq!(ask(&health, "/livez", None), answer(200, "ok"));
+        let response = |status: u16, text: &str| Some((status, text.to_owned()));
+        assert_eq!(get(&health, "/livez", None), response(200, "ok"));
         assert_eq!(
-            ask(&health, "/livez", Some("verbose")),
-            answer(200, "[+]ping ok\n[+]scrape-loop ok\nlivez check passed\n")
+            get(&health, "/livez", Some("verbose")),
+            response(200, "[+]ping ok\n[+]scrape-loop ok\nlivez check passed\n")
         );
         assert_eq!(
-            ask(&health, "/readyz", None),
-            answer(
+            get(&health, "/readyz", None),
+            response(
                 500,
                 "[+]ping ok\n[+]scrape-loop ok\n[-]directory-synced failed: reason withheld\nreadyz check failed\n"
             )
         );
         assert_eq!(
-            ask(&health, "/readyz", Some("verbose&exclude=directory-synced&exclude=x")),
-            answer(
+            get(&health, "/readyz", Some("verbose&exclude=directory-synced&exclude=x")),
+            response(
                 200,
                 "[+]ping ok\n[+]scrape-loop ok\n[+]directory-synced excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"x\"\nreadyz check passed\n"
             )
         );
         assert_eq!(
-            ask(&health, "/readyz/directory-synced", None),
-            answer(500, "internal server error: nodes are missing\n")
+            get(&health, "/readyz/directory-synced", None),
+            response(500, "internal server error: nodes are missing\n")
         );
-        assert_eq!(ask(&health, "/healthz/ping", None), answer(200, "ok"));
-        assert_eq!(ask(&health, "/livez/directory-synced", None), None, "not a check of liveness");
-        assert_eq!(ask(&health, "/apis", None), None);
+        assert_eq!(get(&health, "/healthz/ping", None), response(200, "ok"));
+        assert_eq!(get(&health, "/livez/directory-synced", None), None, "not a liveness check");
+        assert_eq!(get(&health, "/apis", None), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Counters of connections and handshakes.
+//! Metrics of connections and handshakes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,50 +11,50 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::handshake::meaning;
-use crate::telemetry::{Occasional, Recent, excerpt};
+use crate::telemetry::{LogLimiter, RecentEvents, excerpt};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct HandshakeLabels {
     /// `done`, or the cause of the failure.
     outcome: &'static str,
 }
 
-/// The client of a handshake that failed, and what the TLS library said.
+/// The client of a failed handshake, and the error of the TLS library.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Client {
+struct FailedClient {
     address: IpAddr,
     detail: String,
 }
 
-/// The longest text about a failure.
-const MESSAGE: usize = 300;
+/// The maximum length of a failure message in characters.
+const MAX_MESSAGE: usize = 300;
 
-/// The counters. One line a cause and interval goes to the log.
+/// The metrics. Failures are also logged, with a rate limit. Clones share their content.
 #[derive(Clone, Default)]
-pub struct Metrics {
-    handshakes: Family<Outcome, Counter>,
+pub struct ConnectionMetrics {
+    handshakes: Family<HandshakeLabels, Counter>,
     open: Gauge,
-    closed: Family<Closed, Counter>,
-    failed: Recent<HandshakeCause, Client>,
-    log: Occasional<HandshakeCause>,
-    closed_log: Occasional<Close>,
+    closed: Family<CloseLabels, Counter>,
+    failed: RecentEvents<HandshakeCause, FailedClient>,
+    log: LogLimiter<HandshakeCause>,
+    closed_log: LogLimiter<CloseCause>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Closed {
-    cause: Close,
+struct CloseLabels {
+    cause: CloseCause,
 }
 
-/// Why a connection, or a watch on it, was closed from this side.
+/// The cause for which this server closed a connection, or a watch on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Close {
+pub(super) enum CloseCause {
     TooMany,
     Idle,
     SlowClient,
     SlowWatch,
 }
 
-impl EncodeLabelValue for Close {
+impl EncodeLabelValue for CloseCause {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let text = match self {
             Self::TooMany => "too_many_connections",
@@ -66,50 +66,50 @@ impl EncodeLabelValue for Close {
     }
 }
 
-impl Metrics {
-    /// Adds them to `registry`.
+impl ConnectionMetrics {
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "metrics_core_tls_handshakes",
-            "Connections by how their TLS handshake ended",
+            "TLS handshakes by outcome: done, or the cause of the failure",
             self.handshakes.clone(),
         );
         registry.register(
             "metrics_core_open_connections",
-            "Open connections, those in their handshake included",
+            "Open connections, those in a TLS handshake included",
             self.open.clone(),
         );
         registry.register(
             "metrics_core_closed_connections",
-            "Connections that this side closed, and watches that it broke off, by cause",
+            "Connections and watches closed by this server, by cause",
             self.closed.clone(),
         );
     }
 
     /// Counts a connection as open until the guard is dropped.
-    pub(super) fn opened(&self) -> Open {
+    pub(super) fn opened(&self) -> OpenGuard {
         self.open.inc();
-        Open(self.open.clone())
+        OpenGuard(self.open.clone())
     }
 
     pub(super) fn handshake_done(&self) {
-        self.handshakes.get_or_create(&Outcome { outcome: "done" }).inc();
+        self.handshakes.get_or_create(&HandshakeLabels { outcome: "done" }).inc();
     }
 
-    pub(super) fn handshake_failed(&self, cause: HandshakeCause, peer: SocketAddr, detail: &str) {
-        self.handshakes.get_or_create(&Outcome { outcome: cause.as_str() }).inc();
-        let address = peer.ip().to_canonical();
-        self.failed.note(cause, Client { address, detail: excerpt(detail, MESSAGE) });
+    pub(super) fn handshake_failed(&self, cause: HandshakeCause, client: SocketAddr, detail: &str) {
+        self.handshakes.get_or_create(&HandshakeLabels { outcome: cause.as_str() }).inc();
+        let address = client.ip().to_canonical();
+        self.failed.record(cause, FailedClient { address, detail: excerpt(detail, MAX_MESSAGE) });
         let Some(more) = self.log.due(cause) else { return };
         let meaning = meaning(cause);
         if cause == HandshakeCause::Closed {
-            tracing::debug!(%cause, peer = %address, since_last = more, "no TLS handshake: {meaning}");
+            tracing::debug!(%cause, client = %address, since_last = more, "TLS handshake failed: {meaning}");
         } else {
-            tracing::info!(%cause, peer = %address, since_last = more, "no TLS handshake: {meaning}{detail}");
+            tracing::info!(%cause, client = %address, since_last = more, "TLS handshake failed: {meaning}{detail}");
         }
     }
 
-    /// The handshakes that failed in the last five minutes, by cause, latest first.
+    /// Returns the failed handshakes of the last five minutes by cause, latest first.
     #[must_use]
     pub fn failed_handshakes(&self) -> Vec<FailedHandshakes> {
         let failed = self.failed.list().into_iter().map(|failed| {
@@ -120,19 +120,19 @@ impl Metrics {
                 count: failed.count,
                 last: failed.last,
                 client: last.map(|last| last.address.to_string()),
-                message: excerpt(&format!("{}{detail}", meaning(failed.cause)), MESSAGE),
+                message: excerpt(&format!("{}{detail}", meaning(failed.cause)), MAX_MESSAGE),
             }
         });
         failed.collect()
     }
 
-    pub(super) fn closed(&self, cause: Close) {
-        self.closed.get_or_create(&Closed { cause }).inc();
+    pub(super) fn closed(&self, cause: CloseCause) {
+        self.closed.get_or_create(&CloseLabels { cause }).inc();
         let text = match cause {
-            Close::Idle => return,
-            Close::TooMany => "a connection was refused: too many are open",
-            Close::SlowClient => "a connection was closed: its client took too long to read an answer",
-            Close::SlowWatch => "a watch was broken off: its client took nothing for too long",
+            CloseCause::Idle => return,
+            CloseCause::TooMany => "closed a new connection: too many connections are open",
+            CloseCause::SlowClient => "closed a connection: its client took too long to read a response",
+            CloseCause::SlowWatch => "closed a watch: its client stopped reading",
         };
         if let Some(more) = self.closed_log.due(cause) {
             tracing::warn!(since_last = more, "{text}");
@@ -140,9 +140,9 @@ impl Metrics {
     }
 }
 
-pub(super) struct Open(Gauge);
+pub(super) struct OpenGuard(Gauge);
 
-impl Drop for Open {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,15 +1,16 @@
-//! The port: connections, their limits, and the way of a request through authentication and authorization.
+//! The HTTPS port: connections, their limits, and the handler chain of a request.
 //!
-//! accept → handshake → [`chain`] (request info → authenticate → limit → authorize → health, metrics, the report or the API) → answer.
+//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics, report
+//! or the API) → response.
 
 mod accept;
-mod activity;
 mod body;
 mod chain;
 mod connection;
 mod handshake;
 pub mod health;
 mod metrics;
+mod open_requests;
 mod requests;
 mod stall;
 
@@ -21,62 +22,62 @@ use http::{Method, Response, Uri};
 use tokio::net::TcpListener;
 
 pub use accept::serve;
-pub use body::Body;
+pub use body::BoxedBody;
 pub use chain::{Chain, ReportSource};
-pub use metrics::Metrics;
+pub use metrics::ConnectionMetrics;
 pub use requests::RequestMetrics;
 
 use crate::server::request_info::RequestInfo;
 
-/// What answers requests that are allowed, and words failures in the client's encoding.
-pub trait Resources: Send + Sync + 'static {
-    /// What a request asks for.
+/// Handles the requests of the API.
+pub trait ApiHandler: Send + Sync + 'static {
+    /// Returns the attributes of a request.
     fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo;
 
-    /// The answer to an allowed request.
-    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<Body>;
+    /// Returns the response to an authorized request.
+    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<BoxedBody>;
 
-    /// A failure as `metav1.Status`.
-    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<Body>;
+    /// Returns a failure as `metav1.Status` in the encoding that the client accepts.
+    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<BoxedBody>;
 }
 
-/// A failure before a request got to the API.
+/// A failure before the request reaches the API.
 #[derive(Clone, Debug)]
 pub struct Failure<'a> {
     /// The HTTP status code.
     pub code: u16,
     /// The machine-readable reason, such as `Forbidden`.
     pub reason: &'static str,
-    /// For people.
+    /// The message.
     pub message: String,
-    /// What the failure is about, if it has details.
+    /// The request, if the Status has details.
     pub about: Option<&'a RequestInfo>,
 }
 
-/// Bounds of what clients may use.
+/// Limits for clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; more are closed at once.
+    /// Maximum number of connections; more are closed immediately.
     pub connections: usize,
-    /// From a connection's beginning to the end of its TLS handshake.
+    /// Timeout from accepting a connection to the end of its TLS handshake.
     pub handshake: Duration,
-    /// For the headers of one HTTP/1.1 request, idle time before them included.
+    /// Timeout for the headers of an HTTP/1.1 request, idle time before them included.
     pub headers: Duration,
-    /// Bytes of one request's headers.
+    /// Maximum size of the headers of a request, in bytes.
     pub header_bytes: u32,
-    /// Headers of one request.
+    /// Maximum number of headers of a request.
     pub header_count: usize,
-    /// A connection without a request is closed after this.
+    /// Idle timeout: a connection without a request is closed.
     pub idle: Duration,
-    /// One request, from its headers to the last byte of its answer. Watches end by themselves.
+    /// Timeout of a request, from its headers to the last byte of its response. Does not apply to watches.
     pub request: Duration,
-    /// A watch whose client takes nothing for this long is broken off.
+    /// A watch whose client reads nothing for this time is closed.
     pub stall: Duration,
-    /// Requests at once, watches apart; more get 429.
+    /// Maximum number of requests in flight, without watches; more get 429.
     pub in_flight: Option<usize>,
-    /// Concurrent requests on one HTTP/2 connection.
+    /// Maximum number of concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Open requests get this long to end after the port closed.
+    /// Timeout for open requests after the port is closed.
     pub drain: Duration,
 }
 
@@ -98,8 +99,8 @@ impl Default for Limits {
     }
 }
 
-/// Binds the port. An unspecified address means all, IPv4 and IPv6 (as Go has it), or IPv4 alone where there is no
-/// IPv6.
+/// Binds the port. The unspecified address binds all IPv4 and IPv6 addresses, as in Go, or all IPv4 addresses on a host
+/// without IPv6.
 pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
     let wanted = SocketAddr::new(address, port);
     let failed = |source| BindError { address: wanted, source };
@@ -116,14 +117,14 @@ pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> 
     TcpListener::bind((address, port)).await.map_err(failed)
 }
 
-/// The port can't be had.
+/// An error of binding the port.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "can't listen on {address}: {source}; choose another --secure-port or --bind-address (ports below 1024 need a privilege)"
+    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 need a privilege)"
 )]
 pub struct BindError {
-    /// The address asked for.
+    /// The requested address.
     address: SocketAddr,
-    /// Why.
+    /// The cause.
     source: std::io::Error,
 }

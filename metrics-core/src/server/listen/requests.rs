@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::server::request_info::RequestInfo;
 
-/// What a request was, of few values each.
+/// The labels of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     verb: &'static str,
@@ -22,7 +22,7 @@ pub struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Total {
+struct RequestTotalLabels {
     verb: &'static str,
     group: &'static str,
     version: &'static str,
@@ -32,7 +32,8 @@ struct Total {
 }
 
 impl RequestLabels {
-    /// Clients choose paths, so all that is not ours becomes empty.
+    /// Returns the labels of a request. Clients choose paths, so foreign values become empty: the number of series is
+    /// bounded.
     #[must_use]
     pub fn of(request: &RequestInfo) -> Self {
         let verb = match request.verb {
@@ -77,14 +78,14 @@ fn upper(verb: &'static str) -> &'static str {
     }
 }
 
-/// The metrics.
+/// The metrics. Clones share their content.
 #[derive(Clone)]
 pub struct RequestMetrics {
-    total: Family<Total, Counter>,
+    total: Family<RequestTotalLabels, Counter>,
     duration: Family<RequestLabels, Histogram>,
     in_flight: Gauge,
     watches: Gauge,
-    turned_away: Counter,
+    rejected: Counter,
 }
 
 impl Default for RequestMetrics {
@@ -95,39 +96,39 @@ impl Default for RequestMetrics {
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             in_flight: Gauge::default(),
             watches: Gauge::default(),
-            turned_away: Counter::default(),
+            rejected: Counter::default(),
         }
     }
 }
 
 impl RequestMetrics {
-    /// Adds them to `registry`.
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "apiserver_request",
-            "Requests by what they asked for and the code of the answer",
+            "Requests by verb, group, version, resource, scope and response code",
             self.total.clone(),
         );
         registry.register(
             "apiserver_request_duration_seconds",
-            "Time from a request's headers to the last byte of its answer, in seconds",
+            "Time from the headers of a request to the last byte of its response in seconds",
             self.duration.clone(),
         );
         registry.register(
             "apiserver_current_inflight_requests",
-            "Requests being answered, but for watches",
+            "Requests in flight, without watches",
             self.in_flight.clone(),
         );
         registry.register("apiserver_longrunning_requests", "Open watches", self.watches.clone());
         registry.register(
             "metrics_core_requests_turned_away",
-            "Requests answered with 429 as too many were being answered",
-            self.turned_away.clone(),
+            "Requests rejected with 429 because too many were in flight",
+            self.rejected.clone(),
         );
     }
 
-    /// A request has begun; watches are counted apart.
-    pub fn begun(&self, watch: bool) {
+    /// Counts the start of a request; watches are counted separately.
+    pub(super) fn started(&self, watch: bool) {
         self.open(watch).inc();
     }
 
@@ -135,16 +136,16 @@ impl RequestMetrics {
         if watch { &self.watches } else { &self.in_flight }
     }
 
-    /// A request was turned away with 429.
-    pub fn turned_away(&self) {
-        self.turned_away.inc();
+    /// Counts a request that is rejected with 429.
+    pub(super) fn rejected(&self) {
+        self.rejected.inc();
     }
 
-    /// A request has ended, with its answer's code.
-    pub fn ended(&self, labels: &RequestLabels, code: u16, took: Duration, watch: bool) {
+    /// Counts the end of a request with the code of its response.
+    pub(super) fn ended(&self, labels: &RequestLabels, code: u16, took: Duration, watch: bool) {
         self.open(watch).dec();
         let RequestLabels { verb, group, version, resource, scope } = *labels;
-        self.total.get_or_create(&Total { verb, group, version, resource, scope, code }).inc();
+        self.total.get_or_create(&RequestTotalLabels { verb, group, version, resource, scope, code }).inc();
         self.duration.get_or_create(labels).observe(took.as_secs_f64());
     }
 }
@@ -155,8 +156,8 @@ mod tests {
     use crate::server::request_info::RequestInfo;
 
     #[test]
-    fn what_clients_invent_makes_no_series() {
-        let invented = RequestInfo {
+    fn foreign_values_create_no_series() {
+        let foreign = RequestInfo {
             is_resource_request: true,
             verb: "list",
             api_group: "evil.example".into(),
@@ -164,7 +165,7 @@ mod tests {
             resource: "things".into(),
             ..RequestInfo::default()
         };
-        let labels = RequestLabels::of(&invented);
+        let labels = RequestLabels::of(&foreign);
         assert_eq!(
             (labels.verb, labels.group, labels.version, labels.resource, labels.scope),
             ("LIST", "", "", "", "")
@@ -174,7 +175,7 @@ mod tests {
             api_version: "v1beta1".into(),
             resource: "pods".into(),
             namespace: "a".into(),
-            ..invented
+            ..foreign
         };
         let labels = RequestLabels::of(&pods);
         assert_eq!((labels.version, labels.resource, labels.scope), ("v1beta1", "pods", "namespace"));

@@ -1,8 +1,8 @@
-//! Answers of TokenReview and SubjectAccessReview, remembered for a while.
+//! A cache of TokenReviews and SubjectAccessReviews.
 //!
-//! Bounded; equal questions that come at the same time are asked once; at most so many different ones are on their
-//! way, and at most so many wait for that: whoever reaches the port can make questions up. Keys are keyed hashes, so no
-//! token is kept and nobody can choose colliding ones.
+//! Any client of the port can cause reviews, so everything is bounded: the cached results, the reviews in flight and the
+//! reviews that wait. Equal reviews that are requested at the same time are posted once. Keys are keyed hashes: no token
+//! is stored, and clients can't choose colliding keys.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -15,116 +15,117 @@ use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-/// The hash of a question.
-pub type Key = [u8; 32];
+/// The keyed hash of a review.
+pub(crate) type Key = [u8; 32];
 
-/// The most questions that are on their way to the API server at once.
-const CONCURRENT: usize = 64;
+/// The maximum number of reviews in flight.
+const MAX_IN_FLIGHT: usize = 64;
 
-/// The most questions that are open, those on their way included. At some milliseconds each the last one waits for less
-/// than a second.
-const OPEN: usize = 1024;
+/// The maximum number of pending reviews, those in flight included. A review takes some milliseconds, so the last one
+/// waits for less than a second.
+const MAX_PENDING: usize = 1024;
 
-/// Why there is no answer.
+/// An error of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
-    /// Too many questions are open: ask again later.
-    #[error("too many questions are open")]
-    TooMany,
-    /// It panicked.
-    #[error("the question broke off")]
-    BrokeOff,
+pub enum CacheError {
+    /// Too many reviews are pending; retry later.
+    #[error("too many reviews are pending")]
+    TooManyReviews,
+    /// The review panicked.
+    #[error("the review panicked")]
+    Panicked,
 }
 
-/// Hashes questions with a random key of this process.
+/// Hashes reviews with a random key of this process.
 pub struct Hasher(hmac::Key);
 
 impl Hasher {
-    /// A new random key.
+    /// Returns a hasher with a new random key.
     pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
         hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new()).map(Self)
     }
 
-    /// The hash of these bytes.
+    /// Returns the hash of an encoded review.
     #[must_use]
-    pub fn key(&self, question: &[u8]) -> Key {
+    pub(crate) fn key(&self, review: &[u8]) -> Key {
         let mut key = Key::default();
-        key.copy_from_slice(hmac::sign(&self.0, question).as_ref());
+        key.copy_from_slice(hmac::sign(&self.0, review).as_ref());
         key
     }
 }
 
-/// The cache. `V` is the whole answer, failures included; they are shared by those who wait together.
-pub struct ReviewCache<V> {
-    entries: Arc<Mutex<Entries<V>>>,
+/// The cache. `V` is the whole result, errors included. All requests that wait for a review share its result.
+pub(crate) struct ReviewCache<V> {
+    entries: Arc<Mutex<CacheState<V>>>,
     permits: Arc<Semaphore>,
 }
 
-struct Entries<V> {
+struct CacheState<V> {
     capacity: usize,
-    answered: HashMap<Key, (V, Instant)>,
-    /// Keys of `answered` from the oldest on; a key that was answered again stands here again.
+    /// Results and when they expire.
+    cached: HashMap<Key, (V, Instant)>,
+    /// Keys of `cached`, oldest first; a key that was cached again is listed again.
     order: VecDeque<Key>,
-    asked: HashMap<Key, Asked<V>>,
+    pending: HashMap<Key, PendingReview<V>>,
 }
 
-/// A question that is open.
-struct Asked<V> {
-    answer: Shared<BoxFuture<'static, Option<V>>>,
-    /// Those who wait for the answer.
+/// A review without a result.
+struct PendingReview<V> {
+    result: Shared<BoxFuture<'static, Option<V>>>,
+    /// Open while a request waits for the result.
     waiting: Arc<watch::Sender<()>>,
 }
 
 impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
-    /// A cache of at most `capacity` answers.
+    /// Returns a cache of at most `capacity` results.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let entries =
-            Entries { capacity, answered: HashMap::new(), order: VecDeque::new(), asked: HashMap::new() };
-        Self { entries: Arc::new(Mutex::new(entries)), permits: Arc::new(Semaphore::new(CONCURRENT)) }
+            CacheState { capacity, cached: HashMap::new(), order: VecDeque::new(), pending: HashMap::new() };
+        Self { entries: Arc::new(Mutex::new(entries)), permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
     }
 
-    /// The remembered answer, or that of `ask`, kept for as long as `keep` says (`None`: not at all).
+    /// Returns the cached result, or that of `review`, which is cached for the time that `ttl` returns (`None`: not).
     ///
-    /// The question goes on when its first asker goes away; if nobody waits any more before it is on its way, it is
-    /// dropped.
-    pub async fn get<F>(
+    /// A review continues when the request that caused it is dropped. A review that no request waits for when its turn
+    /// comes is not posted.
+    pub(crate) async fn get<F>(
         &self,
         key: Key,
-        ask: impl FnOnce() -> F,
-        keep: impl FnOnce(&V) -> Option<Duration> + Send + 'static,
-    ) -> Result<V, Unanswered>
+        review: impl FnOnce() -> F,
+        ttl: impl FnOnce(&V) -> Option<Duration> + Send + 'static,
+    ) -> Result<V, CacheError>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let (answer, _waits) = {
+        let (result, _waits) = {
             let mut entries = self.entries.lock();
-            if let Some(answer) = entries.answer(&key) {
-                return Ok(answer);
+            if let Some(result) = entries.cached(&key) {
+                return Ok(result);
             }
-            if let Some(asked) = entries.asked.get(&key) {
-                (asked.answer.clone(), asked.waiting.subscribe())
-            } else if entries.asked.len() >= OPEN {
-                return Err(Unanswered::TooMany);
+            if let Some(pending) = entries.pending.get(&key) {
+                (pending.result.clone(), pending.waiting.subscribe())
+            } else if entries.pending.len() >= MAX_PENDING {
+                return Err(CacheError::TooManyReviews);
             } else {
                 let (waiting, waits) = watch::channel(());
                 let waiting = Arc::new(waiting);
-                let asking = tokio::spawn(self.asking(key, waiting.clone(), ask(), keep));
-                let answer = asking.map(|asked| asked.ok().flatten()).boxed().shared();
-                entries.asked.insert(key, Asked { answer: answer.clone(), waiting });
-                (answer, waits)
+                let task = tokio::spawn(self.post_in_turn(key, waiting.clone(), review(), ttl));
+                let result = task.map(|ended| ended.ok().flatten()).boxed().shared();
+                entries.pending.insert(key, PendingReview { result: result.clone(), waiting });
+                (result, waits)
             }
         };
-        answer.await.ok_or(Unanswered::BrokeOff)
+        result.await.ok_or(CacheError::Panicked)
     }
 
-    /// Asks when it is its turn; `None` if nobody waits for the answer by then.
-    fn asking<F>(
+    /// Runs the review when its turn comes. Returns `None` if no request waits for it by then.
+    fn post_in_turn<F>(
         &self,
         key: Key,
         waiting: Arc<watch::Sender<()>>,
-        question: F,
-        keep: impl FnOnce(&V) -> Option<Duration> + Send + 'static,
+        review: F,
+        ttl: impl FnOnce(&V) -> Option<Duration> + Send + 'static,
     ) -> impl Future<Output = Option<V>> + Send + 'static
     where
         F: Future<Output = V> + Send + 'static,
@@ -137,43 +138,43 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
                     biased;
                     () = waiting.closed() => {
                         let mut entries = shared.lock();
-                        // Someone may have come in between.
+                        // A request may have arrived in between.
                         if waiting.is_closed() {
-                            entries.asked.remove(&key);
+                            entries.pending.remove(&key);
                             return None;
                         }
                     }
                     permit = &mut turn => break permit,
                 }
             };
-            let answer = question.await;
+            let result = review.await;
             drop(permit);
             let mut entries = shared.lock();
-            entries.asked.remove(&key);
-            if let Some(ttl) = keep(&answer).filter(|ttl| !ttl.is_zero()) {
-                entries.remember(key, answer.clone(), ttl);
+            entries.pending.remove(&key);
+            if let Some(ttl) = ttl(&result).filter(|ttl| !ttl.is_zero()) {
+                entries.insert(key, result.clone(), ttl);
             }
-            Some(answer)
+            Some(result)
         }
     }
 }
 
-impl<V: Clone> Entries<V> {
-    fn answer(&mut self, key: &Key) -> Option<V> {
-        let (answer, until) = self.answered.get(key)?;
-        if *until > Instant::now() {
-            return Some(answer.clone());
+impl<V: Clone> CacheState<V> {
+    fn cached(&mut self, key: &Key) -> Option<V> {
+        let (result, expiry) = self.cached.get(key)?;
+        if *expiry > Instant::now() {
+            return Some(result.clone());
         }
-        self.answered.remove(key);
+        self.cached.remove(key);
         None
     }
 
-    fn remember(&mut self, key: Key, answer: V, ttl: Duration) {
-        while self.answered.len() >= self.capacity || self.order.len() >= 2 * self.capacity {
+    fn insert(&mut self, key: Key, result: V, ttl: Duration) {
+        while self.cached.len() >= self.capacity || self.order.len() >= 2 * self.capacity {
             let Some(oldest) = self.order.pop_front() else { break };
-            self.answered.remove(&oldest);
+            self.cached.remove(&oldest);
         }
-        self.answered.insert(key, (answer, Instant::now() + ttl));
+        self.cached.insert(key, (result, Instant::now() + ttl));
         self.order.push_back(key);
     }
 }
@@ -184,24 +185,24 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{CONCURRENT, Hasher, OPEN, ReviewCache, Unanswered};
+    use super::{CacheError, Hasher, MAX_IN_FLIGHT, MAX_PENDING, ReviewCache};
 
     fn key(n: u8) -> super::Key {
         [n; 32]
     }
 
     #[tokio::test]
-    async fn equal_questions_are_asked_once_and_remembered() {
+    async fn posts_equal_reviews_once_and_caches_the_result() {
         let cache = Arc::new(ReviewCache::<usize>::new(10));
-        let asked = Arc::new(AtomicUsize::new(0));
+        let posted = Arc::new(AtomicUsize::new(0));
         let get = |ttl| {
-            let (cache, asked) = (cache.clone(), asked.clone());
+            let (cache, posted) = (cache.clone(), posted.clone());
             async move {
-                let ask = || async move {
+                let review = || async move {
                     tokio::time::sleep(Duration::from_millis(10)).await;
-                    asked.fetch_add(1, Ordering::SeqCst)
+                    posted.fetch_add(1, Ordering::SeqCst)
                 };
-                cache.get(key(1), ask, move |_| ttl).await.unwrap()
+                cache.get(key(1), review, move |_| ttl).await.unwrap()
             }
         };
         let ttl = Some(Duration::from_millis(40));
@@ -209,81 +210,81 @@ mod tests {
         assert_eq!((a, b, c), (0, 0, 0));
         assert_eq!(get(ttl).await, 0);
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert_eq!(get(None).await, 1, "an old answer does not count");
-        assert_eq!(get(None).await, 2, "an answer that is not kept is asked for again");
+        assert_eq!(get(None).await, 1, "an expired result is not returned");
+        assert_eq!(get(None).await, 2, "a result that is not cached is requested again");
     }
 
     #[tokio::test]
-    async fn a_question_outlives_its_first_asker() {
+    async fn continues_when_the_first_request_is_dropped() {
         let cache = ReviewCache::<u8>::new(10);
-        let ask = || async {
+        let review = || async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             7
         };
         let minute = |_: &u8| Some(Duration::from_secs(60));
         assert!(
-            tokio::time::timeout(Duration::from_millis(1), cache.get(key(1), ask, minute)).await.is_err()
+            tokio::time::timeout(Duration::from_millis(1), cache.get(key(1), review, minute)).await.is_err()
         );
         assert_eq!(cache.get(key(1), || async { 8 }, minute).await, Ok(7));
     }
 
     #[tokio::test]
-    async fn only_so_many_questions_are_open_and_those_of_nobody_are_not_asked() {
+    async fn limits_pending_reviews_and_does_not_post_abandoned_ones() {
         let cache = Arc::new(ReviewCache::<usize>::new(10));
-        let (asked, may_answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
-        let mut askers = tokio::task::JoinSet::new();
-        let mut ask = |n: usize| {
-            let (cache, asked, may_answer) = (cache.clone(), asked.clone(), may_answer.clone());
-            askers.spawn(async move {
+        let (posted, may_respond) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let mut requests = tokio::task::JoinSet::new();
+        let mut request = |n: usize| {
+            let (cache, posted, may_respond) = (cache.clone(), posted.clone(), may_respond.clone());
+            requests.spawn(async move {
                 let mut key = super::Key::default();
                 key[..8].copy_from_slice(&n.to_le_bytes());
-                let ask = || async move {
-                    asked.fetch_add(1, Ordering::SeqCst);
-                    may_answer.notified().await;
+                let review = || async move {
+                    posted.fetch_add(1, Ordering::SeqCst);
+                    may_respond.notified().await;
                     n
                 };
-                cache.get(key, ask, |_| None).await
+                cache.get(key, review, |_| None).await
             })
         };
         let open = |wanted: usize| {
             let cache = cache.clone();
             async move {
-                while cache.entries.lock().asked.len() != wanted {
+                while cache.entries.lock().pending.len() != wanted {
                     tokio::task::yield_now().await;
                 }
             }
         };
-        let handles: Vec<_> = (0..OPEN).map(&mut ask).collect();
-        open(OPEN).await;
-        assert_eq!(cache.get(key(255), || async { 0 }, |_| None).await, Err(Unanswered::TooMany));
-        // One that is open already is waited for.
-        ask(0);
-        ask(OPEN - 1);
+        let handles: Vec<_> = (0..MAX_PENDING).map(&mut request).collect();
+        open(MAX_PENDING).await;
+        assert_eq!(cache.get(key(255), || async { 0 }, |_| None).await, Err(CacheError::TooManyReviews));
+        // A request for a pending review waits for it.
+        request(0);
+        request(MAX_PENDING - 1);
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(cache.entries.lock().asked.len(), OPEN);
+        assert_eq!(cache.entries.lock().pending.len(), MAX_PENDING);
         for handle in &handles {
             handle.abort();
         }
-        // Those on their way, and the one for which someone still waits.
-        open(CONCURRENT + 1).await;
-        while !cache.entries.lock().asked.is_empty() {
-            may_answer.notify_waiters();
+        // Those in flight, and the one that a request still waits for.
+        open(MAX_IN_FLIGHT + 1).await;
+        while !cache.entries.lock().pending.is_empty() {
+            may_respond.notify_waiters();
             tokio::task::yield_now().await;
         }
-        assert_eq!(asked.load(Ordering::SeqCst), CONCURRENT + 1);
-        let mut answers = Vec::new();
-        while let Some(ended) = askers.join_next().await {
-            answers.extend(ended.ok().map(Result::unwrap));
+        assert_eq!(posted.load(Ordering::SeqCst), MAX_IN_FLIGHT + 1);
+        let mut results = Vec::new();
+        while let Some(ended) = requests.join_next().await {
+            results.extend(ended.ok().map(Result::unwrap));
         }
-        answers.sort_unstable();
-        assert_eq!(answers, [0, OPEN - 1]);
+        results.sort_unstable();
+        assert_eq!(results, [0, MAX_PENDING - 1]);
         assert_eq!(cache.get(key(255), || async { 5 }, |_| None).await, Ok(5));
     }
 
     #[tokio::test]
-    async fn the_oldest_answers_make_room() {
+    async fn evicts_the_oldest_results() {
         let cache = ReviewCache::<u8>::new(3);
         for n in 0..10 {
             assert_eq!(
@@ -291,13 +292,13 @@ mod tests {
                 Ok(n)
             );
         }
-        assert_eq!(cache.entries.lock().answered.len(), 3);
+        assert_eq!(cache.entries.lock().cached.len(), 3);
         assert_eq!(cache.get(key(9), || async { 99 }, |_| None).await, Ok(9));
         assert_eq!(cache.get(key(0), || async { 99 }, |_| None).await, Ok(99));
     }
 
     #[test]
-    fn hashes_differ_between_processes_and_questions() {
+    fn hashes_differ_between_processes_and_reviews() {
         let (one, two) = (Hasher::new().unwrap(), Hasher::new().unwrap());
         assert_eq!(one.key(b"a"), one.key(b"a"));
         assert_ne!(one.key(b"a"), one.key(b"b"));

@@ -1,42 +1,42 @@
-//! Asking the API server for a review (TokenReview, SubjectAccessReview), with retries.
+//! Requests to kube-apiserver for a TokenReview or SubjectAccessReview, with retries and a cache.
 
 pub mod cache;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The whole time one question may take, retries included.
+/// The timeout of one review, retries included.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_ATTEMPTS: u32 = 5;
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 
-/// An answer, or the failure to get one, shared by those who waited for it.
-pub type Answer<V> = Result<V, Arc<ReviewError>>;
+/// The result of a review, shared by all requests that waited for it.
+pub type SharedResult<V> = Result<V, Arc<ReviewError>>;
 
-/// Why there is no answer.
+/// An error of requesting a review.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
-    /// The API server did not answer in time.
-    #[error("no answer from the API server within {TIMEOUT:?}")]
+    /// kube-apiserver did not respond in time.
+    #[error("kube-apiserver did not respond within {TIMEOUT:?}")]
     Timeout,
-    /// The API server forbids us to ask.
-    #[error("{0}; bind this server's service account to ClusterRole system:auth-delegator")]
+    /// kube-apiserver forbids the review.
+    #[error("{0}; bind the service account of metrics-core to ClusterRole system:auth-delegator")]
     Forbidden(String),
-    /// The API server failed, or could not be reached.
+    /// kube-apiserver returned an error or is unreachable.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Asks until there is an answer, the failure is one that stays, or time is up.
-pub async fn ask<T, F>(mut question: impl FnMut() -> F) -> Result<T, ReviewError>
+/// Posts a review. Retries errors that can be transient (429, 5xx, no connection) until the timeout.
+pub(crate) async fn post_with_retries<T, F>(mut post: impl FnMut() -> F) -> Result<T, ReviewError>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
     let attempts = async {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = FIRST_BACKOFF;
         for attempt in 1.. {
-            let error = match question().await {
-                Ok(answer) => return Ok(answer),
+            let error = match post().await {
+                Ok(review) => return Ok(review),
                 Err(error) => error,
             };
             match &error {
@@ -46,18 +46,18 @@ where
                 kube::Error::Api(status) if status.code != 429 && status.code < 500 => {
                     return Err(ReviewError::Failed(status.message.clone()));
                 }
-                other if attempt >= ATTEMPTS => return Err(ReviewError::Failed(other.to_string())),
+                other if attempt >= MAX_ATTEMPTS => return Err(ReviewError::Failed(other.to_string())),
                 _ => {}
             }
-            tokio::time::sleep(pause.mul_f64(jitter())).await;
-            pause = pause.mul_f64(1.5);
+            tokio::time::sleep(backoff.mul_f64(jitter())).await;
+            backoff = backoff.mul_f64(1.5);
         }
         Err(ReviewError::Timeout)
     };
     tokio::time::timeout(TIMEOUT, attempts).await.unwrap_or(Err(ReviewError::Timeout))
 }
 
-/// From 1.0 to 1.2, so that those who failed together do not come back together.
+/// Returns a factor from 1.0 to 1.2, so that reviews that failed together are not retried together.
 fn jitter() -> f64 {
     let mut byte = [0_u8];
     let _ = aws_lc_rs::rand::fill(&mut byte);
@@ -68,26 +68,26 @@ fn jitter() -> f64 {
 mod tests {
     use kube::core::Status;
 
-    use super::{ReviewError, ask};
+    use super::{ReviewError, post_with_retries};
 
     fn failure(code: u16) -> kube::Error {
         kube::Error::Api(Box::new(Status { code, message: format!("code {code}"), ..Status::default() }))
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_asked_again_and_what_stays_is_not() {
-        let mut asked = 0;
-        let answer = ask(|| {
-            asked += 1;
-            std::future::ready(if asked < 3 { Err(failure(503)) } else { Ok(asked) })
+    async fn retries_transient_errors_only() {
+        let mut attempts = 0;
+        let review = post_with_retries(|| {
+            attempts += 1;
+            std::future::ready(if attempts < 3 { Err(failure(503)) } else { Ok(attempts) })
         });
-        assert_eq!(answer.await.unwrap(), 3);
-        asked = 0;
-        let forbidden = ask(|| {
-            asked += 1;
+        assert_eq!(review.await.unwrap(), 3);
+        attempts = 0;
+        let forbidden = post_with_retries(|| {
+            attempts += 1;
             std::future::ready(Err::<(), _>(failure(403)))
         });
         assert!(matches!(forbidden.await, Err(ReviewError::Forbidden(_))));
-        assert_eq!(asked, 1);
+        assert_eq!(attempts, 1);
     }
 }

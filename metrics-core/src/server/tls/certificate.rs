@@ -1,4 +1,4 @@
-//! A certificate with its key, read from PEM.
+//! A certificate chain with its private key, parsed from PEM.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Why a pair of PEM texts can't be served. Nothing of the key is in the text.
+/// An error of a certificate and key in PEM. Contains nothing of the key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The certificate text is no PEM, or its contents no certificate.
-    #[error("the certificate is not readable: {0}")]
+    /// The certificate is not valid PEM or not valid X.509.
+    #[error("the certificate is invalid: {0}")]
     Certificate(String),
-    /// There is no certificate in it.
-    #[error("there is no certificate in it (no BEGIN CERTIFICATE line)")]
+    /// The text contains no certificate.
+    #[error("it contains no certificate (no BEGIN CERTIFICATE line)")]
     NoCertificate,
-    /// The key text holds no private key.
-    #[error("there is no readable private key in it (PKCS #8, PKCS #1 or SEC 1, not encrypted)")]
+    /// The text contains no private key.
+    #[error("it contains no private key in PKCS #8, PKCS #1 or SEC 1 without encryption")]
     NoKey,
-    /// The key is of a kind or size that can't be used.
+    /// The type or size of the key is not supported.
     #[error(
-        "the private key can't be used: give ECDSA P-256, P-384 or P-521, Ed25519, or RSA from 2048 bits on"
+        "the private key is not supported: use ECDSA P-256, P-384 or P-521, Ed25519, or RSA with at least 2048 bits"
     )]
     Key,
-    /// Key and certificate do not belong together.
-    #[error("the private key does not belong to the certificate")]
+    /// The key is not that of the certificate.
+    #[error("the private key does not match the certificate")]
     Mismatch,
 }
 
-/// Reads a chain and its key, and checks that they belong together.
+/// Parses a chain and its key, and checks that they match.
 pub fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
     let chain = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<Vec<_>, _>>()
@@ -41,7 +41,7 @@ pub fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
     certified(chain, key)
 }
 
-/// A self-signed certificate for `localhost`, as metrics-server makes one: it encrypts and proves nothing.
+/// Returns a self-signed certificate for `localhost`, as metrics-server generates: it encrypts but does not authenticate.
 pub fn self_signed() -> Result<CertifiedKey, Error> {
     let unusable = |_| Error::Key;
     let key = rcgen::KeyPair::generate().map_err(unusable)?;
@@ -52,7 +52,7 @@ pub fn self_signed() -> Result<CertifiedKey, Error> {
     certified(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
 }
 
-/// When the leaf expires, since the Unix epoch; `None` when it can't be told.
+/// Returns the expiry of the leaf since the Unix epoch; `None` if it can't be parsed.
 #[must_use]
 pub fn expires(key: &CertifiedKey) -> Option<Duration> {
     let (_, leaf) = X509Certificate::from_der(key.cert.first()?).ok()?;
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_read_and_a_wrong_one_named() {
+    fn reads_a_pair_and_refuses_an_invalid_one() {
         let (certificate, key) = pair();
         let (_, other) = pair();
         assert!(expires(&read(certificate.as_bytes(), key.as_bytes()).unwrap()).is_some());
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_self_signed_one_can_be_made() {
+    fn generates_a_self_signed_certificate() {
         assert!(expires(&self_signed().unwrap()).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! A client's certificate in the handshake: any will do, if the client holds its key.
+//! The client certificate in the handshake: any is accepted if the client has its private key.
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -10,11 +10,11 @@ use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Accepts every certificate whose key signed the handshake.
+/// Accepts every certificate whose private key signed the handshake.
 ///
-/// No names of acceptable CAs are sent, so a client shows its certificate whoever signed it. The public key is
-/// taken from the certificate by a lenient parser: the strict one refuses certificates (X.509 v1, odd extensions)
-/// that must get an answer too.
+/// The server sends no list of acceptable CAs, so that a client presents its certificate whatever CA signed it. A lenient
+/// parser extracts the public key: the strict one rejects certificates (X.509 v1, unusual extensions) whose clients must
+/// get a response, too.
 #[derive(Debug)]
 pub(super) struct AnyClientCertificate {
     algorithms: WebPkiSupportedAlgorithms,
@@ -58,7 +58,7 @@ impl ClientCertVerifier for AnyClientCertificate {
             .iter()
             .find(|(scheme, _)| *scheme == signed.scheme)
             .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        // In TLS 1.2 a scheme names no curve, so each algorithm that it may stand for is tried.
+        // In TLS 1.2 a scheme does not determine the curve, so all its algorithms are tried.
         for algorithm in *algorithms {
             match key.verify_signature(*algorithm, message, signed.signature()) {
                 Ok(()) => return Ok(HandshakeSignatureValid::assertion()),

@@ -1,28 +1,29 @@
-//! TLS of the server's own port.
+//! TLS of the HTTPS port.
 //!
-//! A client's certificate is asked for and never refused in the handshake: [`client_certificate`] only checks that
-//! the client holds its key. Whether the certificate is worth anything is decided for each request, so that a
-//! refusal is an answer that can be read (401) and not a connection that breaks.
+//! The server requests a client certificate and never refuses one in the handshake: [`client_certificate`] only verifies
+//! that the client has its private key. Authentication verifies the certificate for each request, so that the client gets
+//! a response (401) and not a failed handshake.
 
-pub mod certificate;
+mod certificate;
 mod client_certificate;
 mod policy;
 mod source;
 
 use std::sync::Arc;
 
-pub use policy::{Policy, PolicyError};
+pub use certificate::Error as CertificateError;
+pub use policy::{TlsPolicy, TlsPolicyError};
 pub use source::{ServingCertificate, from_files, from_secret};
 
-/// The cryptography: aws-lc-rs, as everywhere in this project.
+/// Returns the cryptography provider, aws-lc-rs.
 #[must_use]
 pub fn provider() -> rustls::crypto::CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
-/// The server's configuration.
+/// Returns the server's TLS configuration.
 pub fn server_config(
-    policy: &Policy,
+    policy: &TlsPolicy,
     certificate: Arc<ServingCertificate>,
     http2: bool,
 ) -> Result<rustls::ServerConfig, rustls::Error> {

@@ -1,74 +1,74 @@
-//! Versions, suites and groups that the flags allow.
+//! The TLS versions, cipher suites and key exchange groups that flags allow.
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs::kx_group};
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
 
-/// What may be negotiated.
+/// The allowed versions, cipher suites and key exchange groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct TlsPolicy {
     only_tls13: bool,
-    /// Debug names of the TLS 1.2 suites kept; `None` keeps all.
+    /// IANA names of the allowed TLS 1.2 suites; `None` allows all.
     suites: Option<Vec<String>>,
-    /// IANA numbers of the groups, the preferred first; empty keeps the default.
+    /// IANA numbers of the groups in order of preference; empty means the default.
     groups: Vec<u16>,
 }
 
-/// A TLS flag whose value can't be had.
+/// An invalid value of a TLS flag.
 #[derive(Debug, PartialEq, Eq)]
-pub struct PolicyError {
+pub struct TlsPolicyError {
     /// The flag's name.
     pub flag: &'static str,
     /// Its value.
     pub value: String,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// What to give instead.
+    /// The remedy.
     pub remedy: String,
 }
 
-/// Suites that Go names and this stack leaves out for their weakness: CBC, RC4, 3DES, and RSA key exchange.
+/// Weak suites that Go knows and this server does not offer: CBC, RC4, 3DES, and RSA key exchange.
 const WEAK_SUITES: &[&str] = &["_CBC_", "_RC4_", "_3DES_", "TLS_RSA_WITH_"];
 
 const TLS13_SUITES: &[&str] =
     &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
 
-impl Policy {
-    /// Reads `--tls-min-version`, `--tls-cipher-suites` and `--tls-curve-preferences`.
+impl TlsPolicy {
+    /// Parses `--tls-min-version`, `--tls-cipher-suites` and `--tls-curve-preferences`.
     ///
-    /// What would make the server weaker than asked is never taken silently. What it can't offer because it is weak
-    /// is left out with a note, as long as something remains.
+    /// A value that would make the server weaker than requested is an error. A weak value that the server does not offer is
+    /// ignored with a note, as long as others remain.
     pub fn from_flags(
         min_version: &str,
         suites: &[String],
         groups: &[String],
         notes: &mut Vec<String>,
-    ) -> Result<Self, PolicyError> {
+    ) -> Result<Self, TlsPolicyError> {
         let only_tls13 = match min_version {
             "" | "VersionTLS12" => false,
             "VersionTLS13" => true,
             "VersionTLS10" | "VersionTLS11" => {
                 notes.push(format!(
-                    "--tls-min-version={min_version} is raised to VersionTLS12, the least that is offered"
+                    "--tls-min-version={min_version} is raised to VersionTLS12, the lowest supported version"
                 ));
                 false
             }
             other => {
-                return Err(PolicyError {
+                return Err(TlsPolicyError {
                     flag: "tls-min-version",
                     value: other.to_owned(),
-                    problem: "is no TLS version".to_owned(),
-                    remedy: "give VersionTLS12 or VersionTLS13".to_owned(),
+                    problem: "is not a TLS version".to_owned(),
+                    remedy: "use VersionTLS12 or VersionTLS13".to_owned(),
                 });
             }
         };
         Ok(Self {
             only_tls13,
-            suites: kept_suites(suites, only_tls13, notes)?,
-            groups: kept_groups(groups, notes)?,
+            suites: allowed_suites(suites, only_tls13, notes)?,
+            groups: allowed_groups(groups, notes)?,
         })
     }
 
-    /// The provider with only what is allowed.
+    /// Restricts `provider` to the allowed suites and groups.
     pub(super) fn restrict(&self, mut provider: CryptoProvider) -> CryptoProvider {
         if let Some(suites) = &self.suites {
             provider
@@ -88,12 +88,12 @@ impl Policy {
     }
 }
 
-fn kept_suites(
-    asked: &[String],
+fn allowed_suites(
+    requested: &[String],
     only_tls13: bool,
     notes: &mut Vec<String>,
-) -> Result<Option<Vec<String>>, PolicyError> {
-    if asked.is_empty() {
+) -> Result<Option<Vec<String>>, TlsPolicyError> {
+    if requested.is_empty() {
         return Ok(None);
     }
     let offered: Vec<String> = super::provider()
@@ -102,56 +102,58 @@ fn kept_suites(
         .filter(|suite| suite.version().version == ProtocolVersion::TLSv1_2)
         .map(|suite| name(suite.suite()))
         .collect();
-    let refuse = |value: &str, problem: &str| PolicyError {
+    let invalid = |value: &str, problem: &str| TlsPolicyError {
         flag: "tls-cipher-suites",
         value: value.to_owned(),
         problem: problem.to_owned(),
-        remedy: format!("choose among {}, or leave the flag out", offered.join(",")),
+        remedy: format!("use some of {}, or remove the flag", offered.join(",")),
     };
-    let mut kept = Vec::new();
-    for suite in asked {
-        // Go knows the ChaCha20 suites by a second, shorter name.
+    let mut allowed = Vec::new();
+    for suite in requested {
+        // Go accepts a second, shorter name of the ChaCha20 suites.
         let full =
             if suite.ends_with("_CHACHA20_POLY1305") { format!("{suite}_SHA256") } else { suite.clone() };
         if offered.contains(&full) {
-            kept.push(full);
+            allowed.push(full);
         } else if TLS13_SUITES.contains(&full.as_str()) {
-            // As in Go, those of TLS 1.3 can't be chosen and are always there.
+            // As in Go, TLS 1.3 suites are not configurable and always enabled.
         } else if WEAK_SUITES.iter().any(|part| full.contains(part)) && full.starts_with("TLS_") {
-            notes.push(format!("--tls-cipher-suites: {suite} is left out, it is too weak to be offered"));
+            notes.push(format!("--tls-cipher-suites: {suite} is ignored, it is weak and not supported"));
         } else {
-            return Err(refuse(suite, "is no cipher suite"));
+            return Err(invalid(suite, "is not a cipher suite"));
         }
     }
-    if kept.is_empty() && !only_tls13 && !asked.iter().all(|suite| TLS13_SUITES.contains(&suite.as_str())) {
-        return Err(refuse(&asked.join(","), "leaves no suite for TLS 1.2"));
+    if allowed.is_empty()
+        && !only_tls13
+        && !requested.iter().all(|suite| TLS13_SUITES.contains(&suite.as_str()))
+    {
+        return Err(invalid(&requested.join(","), "leaves no suite for TLS 1.2"));
     }
-    Ok(Some(kept))
+    Ok(Some(allowed))
 }
 
-fn kept_groups(asked: &[String], notes: &mut Vec<String>) -> Result<Vec<u16>, PolicyError> {
-    let refuse = |value: &str, problem: &str| PolicyError {
+fn allowed_groups(requested: &[String], notes: &mut Vec<String>) -> Result<Vec<u16>, TlsPolicyError> {
+    let invalid = |value: &str, problem: &str| TlsPolicyError {
         flag: "tls-curve-preferences",
         value: value.to_owned(),
         problem: problem.to_owned(),
-        remedy:
-            "choose among 4588 (X25519MLKEM768), 29 (X25519), 23 (P-256), 24 (P-384), or leave the flag out"
-                .to_owned(),
+        remedy: "use some of 4588 (X25519MLKEM768), 29 (X25519), 23 (P-256), 24 (P-384), or remove the flag"
+            .to_owned(),
     };
-    let mut kept = Vec::new();
-    for text in asked {
+    let mut allowed = Vec::new();
+    for text in requested {
         match text.parse::<u16>() {
-            Ok(number) if group(number).is_some() => kept.push(number),
+            Ok(number) if group(number).is_some() => allowed.push(number),
             Ok(25 | 4587 | 4589) => {
-                notes.push(format!("--tls-curve-preferences: group {text} is left out, it is not offered"));
+                notes.push(format!("--tls-curve-preferences: group {text} is ignored, it is not supported"));
             }
-            _ => return Err(refuse(text, "is no group's number")),
+            _ => return Err(invalid(text, "is not the number of a group")),
         }
     }
-    if kept.is_empty() && !asked.is_empty() {
-        return Err(refuse(&asked.join(","), "leaves no group"));
+    if allowed.is_empty() && !requested.is_empty() {
+        return Err(invalid(&requested.join(","), "leaves no group"));
     }
-    Ok(kept)
+    Ok(allowed)
 }
 
 fn group(number: u16) -> Option<&'static dyn SupportedKxGroup> {
@@ -164,24 +166,24 @@ fn group(number: u16) -> Option<&'static dyn SupportedKxGroup> {
     }
 }
 
-/// The IANA name; rustls names the suites of TLS 1.3 `TLS13_…`.
+/// Returns the IANA name; rustls names TLS 1.3 suites `TLS13_…`.
 fn name(suite: rustls::CipherSuite) -> String {
     suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Policy, PolicyError};
+    use super::{TlsPolicy, TlsPolicyError};
 
-    fn policy(min: &str, suites: &[&str], groups: &[&str]) -> Result<(Policy, usize), PolicyError> {
+    fn policy(min: &str, suites: &[&str], groups: &[&str]) -> Result<(TlsPolicy, usize), TlsPolicyError> {
         let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
         let mut notes = Vec::new();
-        Policy::from_flags(min, &owned(suites), &owned(groups), &mut notes)
+        TlsPolicy::from_flags(min, &owned(suites), &owned(groups), &mut notes)
             .map(|policy| (policy, notes.len()))
     }
 
     #[test]
-    fn suites_are_known_by_their_go_names_and_weak_ones_left_out() {
+    fn accepts_go_names_of_suites_and_ignores_weak_ones() {
         let (policy, notes) = policy(
             "VersionTLS11",
             &[
@@ -200,17 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_left_or_unknown_is_refused_with_the_choice() {
+    fn refuses_unknown_suites_and_an_empty_choice() {
         let error = policy("", &["TLS_RSA_WITH_AES_256_CBC_SHA"], &[]).unwrap_err();
         assert_eq!(error.problem, "leaves no suite for TLS 1.2");
         assert!(error.remedy.contains("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"));
         assert!(policy("VersionTLS13", &["TLS_RSA_WITH_AES_256_CBC_SHA"], &[]).is_ok());
-        assert_eq!(policy("", &["AES"], &[]).unwrap_err().problem, "is no cipher suite");
+        assert_eq!(policy("", &["AES"], &[]).unwrap_err().problem, "is not a cipher suite");
         assert_eq!(policy("TLS1.2", &[], &[]).unwrap_err().flag, "tls-min-version");
     }
 
     #[test]
-    fn groups_keep_their_order() {
+    fn keeps_the_order_of_groups() {
         let (policy, notes) = policy("", &[], &["24", "29", "25"]).unwrap();
         assert_eq!(notes, 1);
         let provider = policy.restrict(crate::server::tls::provider());
@@ -219,8 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_there_alone_is_refused() {
+    fn refuses_only_unsupported_groups() {
         assert_eq!(policy("", &[], &["25"]).unwrap_err().problem, "leaves no group");
-        assert_eq!(policy("", &[], &["x"]).unwrap_err().problem, "is no group's number");
+        assert_eq!(policy("", &[], &["x"]).unwrap_err().problem, "is not the number of a group");
     }
 }

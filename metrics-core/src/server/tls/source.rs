@@ -1,4 +1,4 @@
-//! Where the serving certificate comes from, and how a new one gets in without losing a connection.
+//! The serving certificate and its sources: a Secret, files, or self-signed.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use zeroize::Zeroize;
 
 use super::certificate::{self, Error};
 use crate::digest::sha256_hex;
-use crate::telemetry::{self, Trouble};
+use crate::telemetry::{self, WatchFailures};
 use crate::watched_file;
 
-/// How often files are looked at. Their content is compared, as the times of a mounted Secret's links tell nothing.
+/// The poll interval of files.
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The certificate for new handshakes. Connections that stand keep theirs.
+/// The certificate for new handshakes. A replacement does not affect open connections.
 #[derive(Debug)]
 pub struct ServingCertificate {
     current: ArcSwap<Current>,
@@ -30,37 +30,37 @@ pub struct ServingCertificate {
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
-    /// A self-signed stand-in until the real one is there.
+    /// Whether it is a self-signed placeholder until the configured one is loaded.
     temporary: bool,
 }
 
 impl ServingCertificate {
-    /// Starts with a self-signed certificate. If it only stands in for one that is `awaited`, [`Self::ready`] is
-    /// false until that one comes; meanwhile the probes are answered.
+    /// Returns a self-signed certificate. With `awaited` it is a placeholder, with which probes can be served:
+    /// [`Self::ready`] is false until it is replaced.
     pub fn self_signed(awaited: bool) -> Result<Arc<Self>, Error> {
         let key = Arc::new(certificate::self_signed()?);
         Ok(Arc::new(Self { current: ArcSwap::from_pointee(Current { key, temporary: awaited }) }))
     }
 
-    /// Whether the certificate that was configured is served.
+    /// Returns whether the configured certificate is served.
     #[must_use]
     pub fn ready(&self) -> bool {
         !self.current.load().temporary
     }
 
-    /// When the served certificate expires, since the Unix epoch.
+    /// Returns the expiry of the certificate since the Unix epoch.
     #[must_use]
     pub fn expires(&self) -> Option<Duration> {
         certificate::expires(&self.current.load().key)
     }
 
-    /// The SHA-256 of the served certificate (its leaf, DER), in lower-case hexadecimal digits.
+    /// Returns the SHA-256 of the leaf (DER) in lower-case hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> Option<String> {
         self.current.load().key.cert.first().map(|leaf| sha256_hex(leaf))
     }
 
-    /// Serves this pair from the next handshake on; a broken one changes nothing.
+    /// Serves this pair from the next handshake on. An invalid pair changes nothing.
     pub fn replace(&self, chain: &[u8], key: &[u8]) -> Result<(), Error> {
         let key = Arc::new(certificate::read(chain, key)?);
         self.current.store(Arc::new(Current { key, temporary: false }));
@@ -74,7 +74,7 @@ impl ResolvesServerCert for ServingCertificate {
     }
 }
 
-/// Follows one Secret by name: `tls.crt` and `tls.key`. Never returns.
+/// Watches a Secret and loads its `tls.crt` and `tls.key`. Never returns.
 pub async fn from_secret(
     client: kube::Client,
     namespace: &str,
@@ -84,34 +84,34 @@ pub async fn from_secret(
     let api = kube::Api::<Secret>::namespaced(client, namespace);
     let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher(api, by_name).default_backoff().boxed();
-    let mut trouble = Trouble::default();
+    let mut failures = WatchFailures::default();
     loop {
         match events.try_next().await {
             Ok(Some(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret))) => {
-                match take(secret, &serving) {
+                match load_secret(secret, &serving) {
                     Ok(()) => {
-                        trouble.over();
-                        tracing::info!(secret = %format_args!("{namespace}/{name}"), expires = expiry(&serving), "serving certificate loaded");
+                        failures.succeeded();
+                        tracing::info!(secret = %format_args!("{namespace}/{name}"), expires = expiry(&serving), "loaded the serving certificate");
                     }
                     Err(error) => tracing::error!(
                         secret = %format_args!("{namespace}/{name}"),
-                        "the Secret's certificate can't be served, the last good one stays: {error}; keys tls.crt and tls.key must hold a PEM chain and its key"
+                        "the Secret's certificate is invalid, the last valid one remains in use: {error}; keys tls.crt and tls.key must contain a PEM chain and its private key"
                     ),
                 }
             }
             Ok(Some(watcher::Event::Delete(_))) => {
-                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret was deleted, its last certificate stays");
+                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret was deleted, its last certificate remains in use");
             }
             Ok(Some(watcher::Event::Init)) => {}
             Ok(Some(watcher::Event::InitDone)) if !serving.ready() => {
-                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret is not there yet; not ready until it is");
+                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret does not exist; metrics-core is not ready until it does");
             }
-            Ok(Some(watcher::Event::InitDone)) => trouble.over(),
+            Ok(Some(watcher::Event::InitDone)) => failures.succeeded(),
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,
-            Err(error) if telemetry::is_routine(&error) => {}
+            Err(error) if telemetry::is_expired_watch(&error) => {}
             Err(error) => {
                 let text = error.to_string();
-                if trouble.failed(&text) {
+                if failures.failed(&text) {
                     tracing::warn!(secret = %format_args!("{namespace}/{name}"), "can't watch the serving Secret: {text}");
                 }
             }
@@ -119,7 +119,7 @@ pub async fn from_secret(
     }
 }
 
-fn take(secret: Secret, serving: &ServingCertificate) -> Result<(), Error> {
+fn load_secret(secret: Secret, serving: &ServingCertificate) -> Result<(), Error> {
     let mut data = secret.data.unwrap_or_default();
     let chain = data.remove("tls.crt").unwrap_or_default();
     let mut key = data.remove("tls.key").unwrap_or_default();
@@ -128,15 +128,15 @@ fn take(secret: Secret, serving: &ServingCertificate) -> Result<(), Error> {
     result
 }
 
-/// Follows two files. Never returns.
+/// Reads two files again when they change and loads them. Never returns.
 pub async fn from_files(certificate: PathBuf, key: PathBuf, serving: Arc<ServingCertificate>) -> Infallible {
     watched_file::follow([certificate, key], FILES_INTERVAL, |paths, contents| {
-        load(paths, contents, &serving);
+        load_files(paths, contents, &serving);
     })
     .await
 }
 
-fn load(
+fn load_files(
     paths: &[PathBuf; 2],
     contents: Result<[Vec<u8>; 2], watched_file::Error>,
     serving: &ServingCertificate,
@@ -150,17 +150,17 @@ fn load(
                 Ok(()) => tracing::info!(
                     file = certificate,
                     expires = expiry(serving),
-                    "serving certificate loaded"
+                    "loaded the serving certificate"
                 ),
                 Err(error) => tracing::error!(
                     file = certificate,
                     key,
-                    "the files' certificate can't be served, the last good one stays: {error}"
+                    "the certificate in the files is invalid, the last valid one remains in use: {error}"
                 ),
             }
         }
         Err(error) => {
-            tracing::error!("the serving certificate can't be read, the last good one stays: {error}");
+            tracing::error!("can't read the serving certificate, the last valid one remains in use: {error}");
         }
     }
 }

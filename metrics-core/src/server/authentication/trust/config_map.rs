@@ -1,4 +1,4 @@
-//! ConfigMap extension-apiserver-authentication: what its keys mean, and what looks wrong in them.
+//! ConfigMap extension-apiserver-authentication: the values of its keys, and what is wrong with them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crds::front_proxy::{CLIENT_CA, Finding, Names, PROXY_CA, ProxyCa};
 use super::FrontProxy;
 use crate::server::authentication::Anchors;
 
-/// The values of the ConfigMap; of a key that can't be read the last good value.
+/// The values of the ConfigMap. An invalid key keeps its last valid value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FromConfigMap {
     client_ca: Option<Anchors>,
@@ -16,7 +16,7 @@ pub struct FromConfigMap {
 }
 
 impl FromConfigMap {
-    /// The values of `data`, and what looks wrong. `self` has the last good ones.
+    /// Returns the values of `data` and the findings. `self` has the last valid values.
     #[must_use]
     pub fn read(&self, data: &BTreeMap<String, String>) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_one_has_no_findings() {
+    fn healthy_config_map_has_no_findings() {
         let (read, findings) = FromConfigMap::default().read(&healthy());
         assert_eq!(findings, []);
         let proxy = read.front_proxy().unwrap();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_key_keeps_its_last_good_value_alone() {
+    fn invalid_key_keeps_its_last_valid_value() {
         let (good, _) = FromConfigMap::default().read(&healthy());
         let mut broken = healthy();
         broken.insert("client-ca-file".into(), "-----BEGIN CERTIFICATE-----\n!".into());
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn swallowed_flags_are_named() {
-        let mut swallowed = healthy();
+    fn finds_malformed_request_header_flags() {
+        let mut malformed = healthy();
         let value = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
-        swallowed.insert("requestheader-extra-headers-prefix".into(), format!("[\"{value}\"]"));
-        swallowed.insert("requestheader-allowed-names".into(), "[]".into());
-        swallowed.insert("requestheader-username-headers".into(), "[]".into());
-        swallowed.insert("requestheader-group-headers".into(), "null".into());
-        let (_, findings) = FromConfigMap::default().read(&swallowed);
+        malformed.insert("requestheader-extra-headers-prefix".into(), format!("[\"{value}\"]"));
+        malformed.insert("requestheader-allowed-names".into(), "[]".into());
+        malformed.insert("requestheader-username-headers".into(), "[]".into());
+        malformed.insert("requestheader-group-headers".into(), "null".into());
+        let (_, findings) = FromConfigMap::default().read(&malformed);
         assert_eq!(
             findings,
             [
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_names_is_a_warning_only_with_a_shared_ca() {
+    fn empty_allowed_names_are_a_finding_only_with_a_shared_ca() {
         let mut empty = healthy();
         empty.remove("requestheader-allowed-names");
         assert_eq!(FromConfigMap::default().read(&empty).1, []);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_proxy_ca_there_is_no_front_proxy() {
+    fn no_front_proxy_without_its_ca() {
         let (read, findings) = FromConfigMap::default().read(&data(&[("client-ca-file", &ca().pem)]));
         assert!(read.front_proxy().is_none());
         assert_eq!(findings, [Finding::NoFrontProxy]);

@@ -1,7 +1,7 @@
-//! Which certificates and headers are trusted, live.
+//! The trusted certificates and headers, which change at run time.
 //!
-//! From the flags, or from ConfigMap kube-system/extension-apiserver-authentication, which every kube-apiserver
-//! merges its own settings into. [`config_map`] reads it (pure), [`source`] follows it and the files.
+//! They come from flags, or from ConfigMap kube-system/extension-apiserver-authentication, into which every
+//! kube-apiserver merges its own settings. [`config_map`] parses it, [`source`] watches it and the files.
 
 mod config_map;
 mod source;
@@ -18,23 +18,23 @@ pub use config_map::FromConfigMap;
 pub use crds::front_proxy::{CONFIG_MAP, Finding};
 pub use source::{follow_config_map, follow_file, read_file};
 
-/// What is trusted at one moment.
+/// The trusted certificates and headers at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// Grows with each change.
+    /// Incremented with each change.
     pub generation: u64,
-    /// The front proxies; `None` trusts no headers.
+    /// The front proxy; `None` ignores its headers.
     pub front_proxy: Option<FrontProxy>,
     /// The CAs of client certificates; `None` ignores client certificates.
     pub client_ca: Option<Anchors>,
 }
 
-/// Front proxies whose headers are trusted.
+/// The front proxy whose headers are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontProxy {
-    /// The CAs of their certificates.
+    /// The CAs of its certificate.
     pub anchors: Anchors,
-    /// The common names they may have; empty allows all.
+    /// The allowed common names; empty allows all.
     pub allowed_names: Vec<String>,
     /// Headers with the user's name.
     pub username_headers: Vec<String>,
@@ -46,60 +46,60 @@ pub struct FrontProxy {
     pub uid_headers: Vec<String>,
 }
 
-/// The trust of this moment, put together from its sources.
+/// The current [`Trust`], merged from its sources.
 pub struct LiveTrust {
     current: ArcSwap<Trust>,
-    parts: Mutex<Parts>,
-    /// Whether the ConfigMap was read, or need not be.
+    sources: Mutex<TrustSources>,
+    /// Whether the ConfigMap has been read or is not needed.
     looked_up: AtomicBool,
 }
 
-/// Files precede the ConfigMap, each for its own purpose, as in k8s.io/apiserver.
+/// The sources. Files take precedence over the ConfigMap, each for its purpose, as in k8s.io/apiserver.
 #[derive(Default)]
-struct Parts {
+struct TrustSources {
     front_proxy_flags: Option<FrontProxy>,
     client_ca_flags: Option<Anchors>,
     config_map: FromConfigMap,
 }
 
 impl LiveTrust {
-    /// Trusts nobody yet. `awaits_lookup`: [`Self::ready`] waits for the ConfigMap.
+    /// Returns a trust that is empty. With `awaits_lookup`, [`Self::ready`] is false until the ConfigMap has been read.
     #[must_use]
     pub fn new(awaits_lookup: bool) -> Arc<Self> {
         Arc::new(Self {
             current: ArcSwap::default(),
-            parts: Mutex::default(),
+            sources: Mutex::default(),
             looked_up: AtomicBool::new(!awaits_lookup),
         })
     }
 
-    /// Whether the configuration that is needed was read.
+    /// Returns whether the required configuration has been read.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.looked_up.load(Ordering::Acquire)
     }
 
-    /// The trust of this moment.
+    /// Returns the current trust.
     #[must_use]
     pub fn load(&self) -> Arc<Trust> {
         self.current.load_full()
     }
 
-    /// Trusts this front proxy, whatever the ConfigMap says.
+    /// Sets the front proxy, which overrides that of the ConfigMap.
     pub fn set_front_proxy(&self, front_proxy: FrontProxy) {
-        self.change(|parts| parts.front_proxy_flags = Some(front_proxy));
+        self.change(|sources| sources.front_proxy_flags = Some(front_proxy));
     }
 
-    /// Trusts these CAs for client certificates, whatever the ConfigMap says.
+    /// Sets the CAs of client certificates, which override those of the ConfigMap.
     pub fn set_client_ca(&self, anchors: Anchors) {
-        self.change(|parts| parts.client_ca_flags = Some(anchors));
+        self.change(|sources| sources.client_ca_flags = Some(anchors));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Parts)) {
-        let mut parts = self.parts.lock();
-        change(&mut parts);
-        let front_proxy = parts.front_proxy_flags.clone().or_else(|| parts.config_map.front_proxy());
-        let client_ca = parts.client_ca_flags.clone().or_else(|| parts.config_map.client_ca().cloned());
+    fn change(&self, change: impl FnOnce(&mut TrustSources)) {
+        let mut sources = self.sources.lock();
+        change(&mut sources);
+        let front_proxy = sources.front_proxy_flags.clone().or_else(|| sources.config_map.front_proxy());
+        let client_ca = sources.client_ca_flags.clone().or_else(|| sources.config_map.client_ca().cloned());
         let generation = self.current.load().generation + 1;
         self.current.store(Arc::new(Trust { generation, front_proxy, client_ca }));
     }

@@ -1,4 +1,4 @@
-//! What happened in the last five minutes, by cause, with examples; bounded however often it happens.
+//! The events of the last five minutes by cause, with a count and the latest examples, in bounded memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use crds::report::MAX_EXAMPLES;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// How long something counts.
+/// How long an event counts.
 const WINDOW: Duration = Duration::from_secs(300);
-/// Counts are kept apart for this long each, so that old ones can go.
+/// Counts are kept per slice, so that old ones can be dropped.
 const SLICE: Duration = Duration::from_secs(15);
-/// The window, and the slice that has begun.
+/// The slices of the window and the current one.
 const SLICES: usize = 21;
 
-/// Occurrences by cause. `C` must have few values. Clones share their content.
+/// Events by cause. `C` must have few values. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct Recent<C, E>(Arc<Mutex<BTreeMap<C, Kept<E>>>>, Instant);
+pub struct RecentEvents<C, E>(Arc<Mutex<BTreeMap<C, CauseHistory<E>>>>, Instant);
 
 #[derive(Debug)]
-struct Kept<E> {
+struct CauseHistory<E> {
     counts: [u64; SLICES],
-    /// The slice of time that was counted in last.
+    /// The latest slice with a count.
     slice: u64,
     last: Timestamp,
     /// Latest first.
@@ -36,32 +36,32 @@ struct Example<E> {
     last: Timestamp,
 }
 
-/// What happened for one cause.
+/// The events of one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Occurrences<C, E> {
     /// The cause.
     pub cause: C,
-    /// How often.
+    /// The number of events.
     pub count: u64,
-    /// When last.
+    /// The time of the latest event.
     pub last: Timestamp,
-    /// The last that differ, latest first, and when each was last seen.
+    /// The latest distinct examples, latest first, each with the time of its latest event.
     pub examples: Vec<(E, Timestamp)>,
 }
 
-impl<C, E> Default for Recent<C, E> {
+impl<C, E> Default for RecentEvents<C, E> {
     fn default() -> Self {
         Self(Arc::default(), Instant::now())
     }
 }
 
-impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
-    /// It happened.
-    pub fn note(&self, cause: C, example: E) {
-        self.note_at(cause, example, Instant::now(), Timestamp::now());
+impl<C: Copy + Ord, E: Clone + PartialEq> RecentEvents<C, E> {
+    /// Records an event.
+    pub fn record(&self, cause: C, example: E) {
+        self.record_at(cause, example, Instant::now(), Timestamp::now());
     }
 
-    /// What happened, the cause that struck last first.
+    /// Returns the events by cause, the cause of the latest event first.
     #[must_use]
     pub fn list(&self) -> Vec<Occurrences<C, E>> {
         self.list_at(Instant::now())
@@ -71,21 +71,21 @@ impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
         at.duration_since(self.1).as_secs() / SLICE.as_secs()
     }
 
-    fn note_at(&self, cause: C, example: E, at: Instant, last: Timestamp) {
+    fn record_at(&self, cause: C, example: E, at: Instant, last: Timestamp) {
         let slice = self.slice(at);
         let mut causes = self.0.lock();
-        let kept = causes.entry(cause).or_insert_with(|| Kept {
+        let history = causes.entry(cause).or_insert_with(|| CauseHistory {
             counts: [0; SLICES],
             slice,
             last,
             examples: Vec::new(),
         });
-        kept.advance(slice);
-        kept.counts[index(slice)] += 1;
-        kept.last = last;
-        kept.examples.retain(|other| other.of != example);
-        kept.examples.insert(0, Example { of: example, seen: at, last });
-        kept.examples.truncate(MAX_EXAMPLES);
+        history.advance(slice);
+        history.counts[index(slice)] += 1;
+        history.last = last;
+        history.examples.retain(|other| other.of != example);
+        history.examples.insert(0, Example { of: example, seen: at, last });
+        history.examples.truncate(MAX_EXAMPLES);
     }
 
     fn list_at(&self, at: Instant) -> Vec<Occurrences<C, E>> {
@@ -93,14 +93,18 @@ impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
         let mut causes = self.0.lock();
         let mut list: Vec<_> = causes
             .iter_mut()
-            .map(|(cause, kept)| {
-                kept.advance(slice);
-                kept.examples.retain(|example| at.duration_since(example.seen) < WINDOW);
+            .map(|(cause, history)| {
+                history.advance(slice);
+                history.examples.retain(|example| at.duration_since(example.seen) < WINDOW);
                 Occurrences {
                     cause: *cause,
-                    count: kept.counts.iter().sum(),
-                    last: kept.last,
-                    examples: kept.examples.iter().map(|kept| (kept.of.clone(), kept.last)).collect(),
+                    count: history.counts.iter().sum(),
+                    last: history.last,
+                    examples: history
+                        .examples
+                        .iter()
+                        .map(|example| (example.of.clone(), example.last))
+                        .collect(),
                 }
             })
             .filter(|occurrences| occurrences.count > 0)
@@ -110,8 +114,8 @@ impl<C: Copy + Ord, E: Clone + PartialEq> Recent<C, E> {
     }
 }
 
-impl<E> Kept<E> {
-    /// Forgets the counts of slices that are too old by now.
+impl<E> CauseHistory<E> {
+    /// Drops the counts of slices that left the window.
     fn advance(&mut self, slice: u64) {
         let passed = slice.saturating_sub(self.slice).min(SLICES as u64);
         for step in 1..=passed {
@@ -132,15 +136,15 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::{Recent, WINDOW};
+    use super::{RecentEvents, WINDOW};
 
     #[test]
-    fn counts_and_examples_of_the_window_are_kept_and_no_more() {
-        let recent = Recent::<u8, u8>::default();
+    fn drops_counts_and_examples_older_than_the_window() {
+        let recent = RecentEvents::<u8, u8>::default();
         let start = recent.1;
         let note = |cause, example, seconds: u64| {
             let time = Timestamp::from_second(i64::try_from(seconds).unwrap()).unwrap();
-            recent.note_at(cause, example, start + Duration::from_secs(seconds), time);
+            recent.record_at(cause, example, start + Duration::from_secs(seconds), time);
         };
         let list = |seconds| recent.list_at(start + Duration::from_secs(seconds));
         for seconds in 0..100 {
@@ -157,8 +161,8 @@ mod tests {
         assert_eq!(examples, [(4, 99), (3, 98), (2, 97)]);
         note(1, 4, 200);
         let later = list(65 + WINDOW.as_secs());
-        assert_eq!(later.len(), 1, "one cause is too old: {later:?}");
-        assert_eq!(later[0].count, 100 - 60 + 1, "slices of 15 s go as a whole");
+        assert_eq!(later.len(), 1, "one cause has expired: {later:?}");
+        assert_eq!(later[0].count, 100 - 60 + 1, "slices of 15 s expire as a whole");
         assert_eq!(later[0].examples.len(), 3);
         assert_eq!(list(199 + WINDOW.as_secs())[0].examples.len(), 1);
         assert!(list(10_000).is_empty());

@@ -1,4 +1,4 @@
-//! A port in this process, and clients for it.
+//! A server in this process, and clients for it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use metrics_core::ingest::store::{self, Directory, Store};
 use metrics_core::report;
 use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
 use metrics_core::server::authentication::{
-    self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
+    self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenStatus, UserInfo,
 };
 use metrics_core::server::authorization::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
-use metrics_core::server::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
+use metrics_core::server::listen::{self, ApiHandler, BoxedBody, Chain, Failure, Limits, health::Health};
 use metrics_core::server::request_info::RequestInfo;
 use metrics_core::server::reviews::cache::Hasher;
 use metrics_core::server::tls::{self, ServingCertificate};
@@ -61,7 +61,7 @@ impl Ca {
         self.client_but(common_name, |_| {})
     }
 
-    /// The same, but for a change.
+    /// Like [`Self::client`], with a change.
     pub fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -92,15 +92,15 @@ impl Ca {
     }
 }
 
-/// A serving pair, as PEM.
+/// Returns a serving certificate and its key in PEM.
 pub fn serving_pair() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["metrics-core".to_owned()]).unwrap().self_signed(&key).unwrap();
     (certificate.pem(), key.serialize_pem())
 }
 
-/// Stands in for the API server: `jane` and `reader` may all, `slow` may after a second, `whole` may if all that was told
-/// of them arrives; of tokens it knows `good`.
+/// A fake kube-apiserver. It allows `jane` and `reader` everything, `slow` after a second, and `whole` if UID, groups and
+/// extra arrive complete. Token `good` is valid.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -113,13 +113,13 @@ impl AccessReviewer for ApiServer {
                     let extra = spec.extra.unwrap_or_default();
                     let extra: Vec<_> =
                         extra.iter().map(|(key, values)| (key.as_str(), values.join("+"))).collect();
-                    let told = format!(
+                    let received = format!(
                         "{} {} {extra:?}",
                         spec.uid.unwrap_or_default(),
                         spec.groups.unwrap_or_default().join("+")
                     );
-                    let allowed = told == WHOLE;
-                    return Ok(Decision { allowed, reason: told });
+                    let allowed = received == WHOLE;
+                    return Ok(Decision { allowed, reason: received });
                 }
                 "broken" => return Err(ReviewError::Failed("no route to host".into())),
                 _ => {}
@@ -133,11 +133,11 @@ impl AccessReviewer for ApiServer {
 }
 
 impl TokenReviewer for ApiServer {
-    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenVerdict, ReviewError>> {
+    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenStatus, ReviewError>> {
         Box::pin(async move {
             Ok(match token.as_str() {
-                "good" => TokenVerdict::User(UserInfo { name: "reader".into(), ..UserInfo::default() }),
-                _ => TokenVerdict::Rejected(None),
+                "good" => TokenStatus::User(UserInfo { name: "reader".into(), ..UserInfo::default() }),
+                _ => TokenStatus::Rejected(None),
             })
         })
     }
@@ -146,10 +146,10 @@ impl TokenReviewer for ApiServer {
 /// UID, groups and extra of `whole`.
 pub const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
 
-/// Answers with the headers it got, so that tests see what went on.
+/// Responds with the headers of the request, so that tests see what reaches the API.
 struct Echo;
 
-impl Resources for Echo {
+impl ApiHandler for Echo {
     fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo {
         let is_resource_request = uri.path().starts_with("/apis/");
         let (resource, api_group) = if is_resource_request { ("nodes", "metrics.k8s.io") } else { ("", "") };
@@ -167,7 +167,7 @@ impl Resources for Echo {
         }
     }
 
-    fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<Body> {
+    fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<BoxedBody> {
         match request.uri.path() {
             "/apis/flood" => return Response::new(Endless(true).boxed_unsync()),
             "/apis/silence" => return Response::new(Endless(false).boxed_unsync()),
@@ -176,14 +176,14 @@ impl Resources for Echo {
         Response::new(Full::new(Bytes::from(format!("{:?}", request.headers))).boxed_unsync())
     }
 
-    fn failure(&self, _: &Parts, failure: Failure<'_>) -> Response<Body> {
+    fn failure(&self, _: &Parts, failure: Failure<'_>) -> Response<BoxedBody> {
         let mut response = Response::new(Full::new(Bytes::from(failure.message)).boxed_unsync());
         *response.status_mut() = failure.code.try_into().unwrap();
         response
     }
 }
 
-/// A body that always has more, or never has anything.
+/// A body that always has data, or never.
 struct Endless(bool);
 
 impl hyper::body::Body for Endless {
@@ -202,7 +202,7 @@ impl hyper::body::Body for Endless {
     }
 }
 
-/// A listening port.
+/// A running server.
 pub struct Port {
     pub address: SocketAddr,
     pub trust: Arc<LiveTrust>,
@@ -215,8 +215,11 @@ pub async fn port(limits: Limits) -> Port {
     let trust = LiveTrust::new(false);
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
-    let (requests, credentials, connections) =
-        (listen::RequestMetrics::default(), authentication::Metrics::default(), listen::Metrics::default());
+    let (requests, credentials, connections) = (
+        listen::RequestMetrics::default(),
+        authentication::CredentialMetrics::default(),
+        listen::ConnectionMetrics::default(),
+    );
     requests.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
@@ -233,13 +236,13 @@ pub async fn port(limits: Limits) -> Port {
         minute,
     );
     let directory = Arc::new(Directory::new());
-    let report = report::Sources {
+    let report = report::ReportSources {
         started: jiff::Timestamp::now(),
         store: Arc::new(Store::new(directory, store::Config::new(minute))),
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
-        credentials: authenticator.evidence().clone(),
+        credentials: authenticator.history().clone(),
     };
     let chain = Chain::new(
         authenticator,
@@ -247,12 +250,12 @@ pub async fn port(limits: Limits) -> Port {
         Health::new(),
         Arc::new(registry),
         requests,
-        Box::new(move || report.write()),
+        Box::new(move || report.report()),
         Arc::new(Echo),
         &limits,
         None,
     );
-    let policy = tls::Policy::from_flags("", &[], &[], &mut Vec::new()).unwrap();
+    let policy = tls::TlsPolicy::from_flags("", &[], &[], &mut Vec::new()).unwrap();
     let config = tls::server_config(&policy, serving.clone(), true).unwrap();
     let listener = listen::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -263,7 +266,7 @@ pub async fn port(limits: Limits) -> Port {
     Port { address, trust, serving, stop: Some(stop), ended }
 }
 
-/// How a client comes.
+/// The properties of a client.
 #[derive(Clone)]
 pub struct Client {
     pub certificate: Option<Arc<CertifiedKey>>,
@@ -290,7 +293,7 @@ impl Client {
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServer))
-            .with_client_cert_resolver(Arc::new(Shown(self.certificate.clone())));
+            .with_client_cert_resolver(Arc::new(PresentedCertificate(self.certificate.clone())));
         config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let stream = TcpStream::connect(port.address).await?;
         let name = ServerName::try_from("metrics-core").unwrap();
@@ -318,7 +321,7 @@ impl Client {
         }
     }
 
-    /// One request on a connection of its own: code and text.
+    /// Sends one request on a new connection; returns code and text.
     pub async fn get(&self, port: &Port, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         self.open(port).await.get(path, headers).await
     }
@@ -342,7 +345,7 @@ impl Connection {
         Ok((code, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    /// An answer whose body is yet to be read.
+    /// Sends a request; the body of the response is not read yet.
     pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
         let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
@@ -358,11 +361,11 @@ impl Connection {
     }
 }
 
-/// Shows a certificate whatever CAs the server names.
+/// Presents a certificate, whatever CAs the server lists.
 #[derive(Debug)]
-struct Shown(Option<Arc<CertifiedKey>>);
+struct PresentedCertificate(Option<Arc<CertifiedKey>>);
 
-impl rustls::client::ResolvesClientCert for Shown {
+impl rustls::client::ResolvesClientCert for PresentedCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.clone()
     }

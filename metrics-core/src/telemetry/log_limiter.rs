@@ -1,4 +1,4 @@
-//! One log line a cause and interval, however often the cause strikes.
+//! A rate limit for log lines: one per cause and interval.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,39 +9,40 @@ use parking_lot::Mutex;
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
-/// Remembers when a cause was last told. `C` must have few values.
+/// Remembers when each cause was logged last. `C` must have few values. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct Occasional<C>(Arc<Mutex<HashMap<C, Told>>>);
+pub struct LogLimiter<C>(Arc<Mutex<HashMap<C, LastLogged>>>);
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct LastLogged {
     at: Instant,
-    silent: u64,
+    suppressed: u64,
 }
 
-impl<C> Default for Occasional<C> {
+impl<C> Default for LogLimiter<C> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<C: Eq + Hash> Occasional<C> {
-    /// Whether the cause is due to be told: then how often it struck in silence since it was last told.
+impl<C: Eq + Hash> LogLimiter<C> {
+    /// Returns `Some` if the cause should be logged now: the number of occurrences since the last log line, which were
+    /// not logged.
     pub fn due(&self, cause: C) -> Option<u64> {
         self.due_at(cause, Instant::now())
     }
 
     fn due_at(&self, cause: C, now: Instant) -> Option<u64> {
-        let mut told = self.0.lock();
-        match told.get_mut(&cause) {
+        let mut logged = self.0.lock();
+        match logged.get_mut(&cause) {
             Some(last) if now.duration_since(last.at) < INTERVAL => {
-                last.silent += 1;
+                last.suppressed += 1;
                 None
             }
             last => {
-                let silent = last.map_or(0, |last| last.silent);
-                told.insert(cause, Told { at: now, silent: 0 });
-                Some(silent)
+                let suppressed = last.map_or(0, |last| last.suppressed);
+                logged.insert(cause, LastLogged { at: now, suppressed: 0 });
+                Some(suppressed)
             }
         }
     }
@@ -51,11 +52,11 @@ impl<C: Eq + Hash> Occasional<C> {
 mod tests {
     use std::time::Instant;
 
-    use super::{INTERVAL, Occasional};
+    use super::{INTERVAL, LogLimiter};
 
     #[test]
-    fn each_cause_is_told_once_an_interval_with_the_count_of_the_rest() {
-        let (log, start) = (Occasional::default(), Instant::now());
+    fn logs_each_cause_once_per_interval_with_the_count_of_the_suppressed() {
+        let (log, start) = (LogLimiter::default(), Instant::now());
         assert_eq!(log.due_at("eof", start), Some(0));
         assert_eq!(log.due_at("reset", start), Some(0));
         for _ in 0..7 {

@@ -1,4 +1,4 @@
-//! Who asks, whether they may, and the certificate that they see: made of the options.
+//! Creates the serving certificate, authentication and authorization from the options.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use super::error::Error;
 
-/// The serving certificate, followed.
-pub fn serving_certificate(
+/// Returns the serving certificate, and starts the task that keeps it current.
+pub(super) fn serving_certificate(
     options: &Options,
     client: &kube::Client,
     tasks: &mut JoinSet<()>,
@@ -30,20 +30,20 @@ pub fn serving_certificate(
             tasks.spawn(endless(tls::from_files(certificate, key, serving.clone())));
         }
         ServingSource::SelfSigned => tracing::warn!(
-            "serving a self-signed certificate: clients can't tell this server from another; give --tls-secret or --tls-cert-file"
+            "serving a self-signed certificate: clients can't authenticate this server; set --tls-secret or --tls-cert-file"
         ),
     }
     Ok(serving)
 }
 
-/// Whom to trust, followed.
-pub async fn trust(
+/// Returns the trust for authentication, and starts the tasks that keep it current.
+pub(super) async fn trust(
     options: &Options,
     client: &kube::Client,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<LiveTrust>, Error> {
-    let by_files = options.client_ca_file.is_some() && options.request_header.client_ca_file.is_some();
-    let lookup = !options.skip_lookup && !by_files;
+    let all_from_files = options.client_ca_file.is_some() && options.request_header.client_ca_file.is_some();
+    let lookup = !options.skip_lookup && !all_from_files;
     let trust = LiveTrust::new(lookup && !options.tolerate_lookup_failure);
     if let Some(path) = options.client_ca_file.clone() {
         trust.set_client_ca(anchors("client-ca-file", &path)?);
@@ -67,31 +67,31 @@ pub async fn trust(
         })));
     }
     if lookup {
-        let client = other_client(options.authentication_kubeconfig.as_ref(), client).await?;
+        let client = client_for(options.authentication_kubeconfig.as_ref(), client).await?;
         tasks.spawn(endless(trust::follow_config_map(client, trust.clone())));
     }
     Ok(trust)
 }
 
-/// Who asks.
-pub async fn authenticator(
+/// Returns the authenticator.
+pub(super) async fn authenticator(
     options: &Options,
     client: &kube::Client,
     trust: Arc<LiveTrust>,
-    metrics: authentication::Metrics,
+    metrics: authentication::CredentialMetrics,
 ) -> Result<Authenticator, Error> {
     let reviewer: Arc<dyn TokenReviewer> =
-        Arc::new(other_client(options.authentication_kubeconfig.as_ref(), client).await?);
+        Arc::new(client_for(options.authentication_kubeconfig.as_ref(), client).await?);
     Ok(Authenticator::new(trust, Some((reviewer, Hasher::new()?)), options.token_ttl, metrics))
 }
 
-/// Whether they may.
-pub async fn authorizer(
+/// Returns the authorizer.
+pub(super) async fn authorizer(
     options: &Options,
     always: AlwaysAllow,
     client: &kube::Client,
 ) -> Result<Authorizer, Error> {
-    let reviewer = other_client(options.authorization_kubeconfig.as_ref(), client).await?;
+    let reviewer = client_for(options.authorization_kubeconfig.as_ref(), client).await?;
     Ok(Authorizer::new(always, Arc::new(reviewer), Hasher::new()?, options.allowed_ttl, options.denied_ttl))
 }
 
@@ -99,7 +99,7 @@ async fn endless(run: impl Future<Output = Infallible>) {
     match run.await {}
 }
 
-async fn other_client(
+async fn client_for(
     kubeconfig: Option<&std::path::PathBuf>,
     client: &kube::Client,
 ) -> Result<kube::Client, Error> {

@@ -1,37 +1,36 @@
-//! The Metrics API behind the port.
+//! The Metrics API as handler of the HTTPS server.
 
 use crate::api::{self, Details, Status};
-use crate::server::listen::{Body, Failure, Resources};
+use crate::server::listen::{ApiHandler, BoxedBody, Failure};
 use crate::server::request_info::RequestInfo;
 use http::request::Parts;
 use http::{Method, Response, Uri};
 use http_body_util::BodyExt;
 
-/// Answers what is allowed.
-pub struct MetricsApi(api::Api);
+/// The handler.
+pub(super) struct MetricsApi(api::Api);
 
 impl MetricsApi {
-    /// Out of this API.
-    pub fn new(api: api::Api) -> Self {
+    pub(super) fn new(api: api::Api) -> Self {
         Self(api)
     }
 
     /// Ends all watches.
-    pub fn end_watches(&self) {
+    pub(super) fn end_watches(&self) {
         self.0.end_watches();
     }
 }
 
-impl Resources for MetricsApi {
+impl ApiHandler for MetricsApi {
     fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo {
         api::request_info(method, uri)
     }
 
-    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<Body> {
+    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<BoxedBody> {
         self.0.handle(request, info).map(BodyExt::boxed_unsync)
     }
 
-    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<Body> {
+    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<BoxedBody> {
         let details = failure.about.map(|info| {
             Box::new(Details {
                 name: info.name.clone(),

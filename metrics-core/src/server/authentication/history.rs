@@ -1,4 +1,4 @@
-//! What became of credentials of late, for the report: who was refused and why, and when kube-apiserver got in.
+//! Recent authentication results, for the report: refused credentials, and the last requests of the front proxy.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,68 +9,80 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::client_certificate::Subject;
-use super::{Method, Peer, Refusal, Trust};
-use crate::telemetry::{Recent, excerpt};
+use super::{ClientConnection, Method, Refusal, Trust};
+use crate::telemetry::{RecentEvents, excerpt};
 
-/// The path under which kube-apiserver asks for metrics, and whether they are available.
+/// The path of the Metrics API, which kube-apiserver proxies and whose availability it checks.
 const API: &str = "/apis/metrics.k8s.io";
-/// The longest texts.
+/// Maximum lengths of texts in characters.
 const COMMON_NAME: usize = 100;
 const ISSUER: usize = 200;
 const MESSAGE: usize = 300;
 
-/// The evidence; clones share it.
+/// The history; clones share it.
 #[derive(Clone, Default)]
-pub struct Evidence {
-    refused: Recent<CredentialCause, RefusedCredential>,
-    last: Arc<Mutex<Last>>,
+pub struct CredentialHistory {
+    refused: RecentEvents<CredentialCause, RefusedCredential>,
+    last: Arc<Mutex<LastRequests>>,
 }
 
 #[derive(Default)]
-struct Last {
+struct LastRequests {
     front_proxy: Option<(Timestamp, Arc<Subject>, IpAddr)>,
     anonymous: Option<(Timestamp, IpAddr)>,
 }
 
-impl Evidence {
-    /// A request of this user was let on to authorization.
-    pub(super) fn accepted(&self, method: Method, path: &str, peer: &Peer, trust: &Trust) {
+impl CredentialHistory {
+    /// Records an authenticated request.
+    pub(super) fn accepted(&self, method: Method, path: &str, connection: &ClientConnection, trust: &Trust) {
         match method {
             Method::FrontProxy => {
-                let Some(subject) = peer.subject(trust) else { return };
-                self.last.lock().front_proxy = Some((Timestamp::now(), subject, peer.address()));
+                let Some(subject) = connection.subject(trust) else { return };
+                self.last.lock().front_proxy = Some((Timestamp::now(), subject, connection.address()));
             }
-            Method::Anonymous if peer.is_bare() && is_for_api(path) => {
-                self.last.lock().anonymous = Some((Timestamp::now(), peer.address()));
+            Method::Anonymous if connection.has_no_certificate() && is_for_api(path) => {
+                self.last.lock().anonymous = Some((Timestamp::now(), connection.address()));
             }
             _ => {}
         }
     }
 
-    /// A credential was refused.
-    pub(super) fn refused(&self, refusal: &Refusal, path: &str, peer: &Peer, trust: &Trust) {
-        let shown = refusal.reason < CredentialCause::TokenRejected;
-        let subject = shown.then(|| peer.subject(trust)).flatten();
+    /// Records a refused credential.
+    pub(super) fn refused(
+        &self,
+        refusal: &Refusal,
+        path: &str,
+        connection: &ClientConnection,
+        trust: &Trust,
+    ) {
+        let from_certificate = refusal.reason < CredentialCause::TokenRejected;
+        let subject = from_certificate.then(|| connection.subject(trust)).flatten();
         let refused = RefusedCredential {
             common_name: subject.as_ref().map(|subject| excerpt(&subject.common_name, COMMON_NAME)),
             issuer: subject.as_ref().map(|subject| excerpt(&subject.issuer, ISSUER)),
-            client: Some(peer.address().to_string()),
+            client: Some(connection.address().to_string()),
             for_api: is_for_api(path),
             message: excerpt(&refusal.detail, MESSAGE),
             last: Timestamp::default(),
         };
-        self.refused.note(refusal.reason, refused);
+        self.refused.record(refusal.reason, refused);
     }
 
-    /// A front proxy's certificate came with headers that named no user, and the request went on as somebody else's.
-    /// For other paths than the API's that is how clients come whose CA is the front proxy's too.
-    pub(super) fn unread(&self, refusal: &Refusal, path: &str, peer: &Peer, trust: &Trust) {
+    /// Records a front proxy's certificate whose request had no username header and was authenticated otherwise. For
+    /// other paths this is normal: a client whose CA is also that of the front proxy.
+    pub(super) fn ignored(
+        &self,
+        refusal: &Refusal,
+        path: &str,
+        connection: &ClientConnection,
+        trust: &Trust,
+    ) {
         if is_for_api(path) {
-            self.refused(refusal, path, peer, trust);
+            self.refused(refusal, path, connection, trust);
         }
     }
 
-    /// The credentials that were refused in the last five minutes, by cause, latest first.
+    /// Returns the credentials refused in the last five minutes by cause, latest first.
     #[must_use]
     pub fn refusals(&self) -> Vec<RefusedCredentials> {
         let refusals = self.refused.list().into_iter().map(|refused| RefusedCredentials {
@@ -86,7 +98,7 @@ impl Evidence {
         refusals.collect()
     }
 
-    /// The last request of a front proxy that was accepted.
+    /// Returns the last accepted request of a front proxy.
     #[must_use]
     pub fn front_proxy(&self) -> Option<(Timestamp, FrontProxyClient)> {
         let (at, subject, address) = self.last.lock().front_proxy.clone()?;
@@ -99,7 +111,7 @@ impl Evidence {
         Some((at, client))
     }
 
-    /// The last request for the API of a client that showed nothing.
+    /// Returns the last API request of a client without a certificate and without other credentials.
     #[must_use]
     pub fn anonymous(&self) -> Option<(Timestamp, IpAddr)> {
         self.last.lock().anonymous
@@ -115,7 +127,7 @@ mod tests {
     use super::is_for_api;
 
     #[test]
-    fn the_api_is_its_groups_paths() {
+    fn recognizes_paths_of_the_api_group() {
         assert!(is_for_api("/apis/metrics.k8s.io") && is_for_api("/apis/metrics.k8s.io/v1beta1/nodes"));
         assert!(!is_for_api("/apis/metrics.k8s.ios") && !is_for_api("/metrics") && !is_for_api("/apis"));
     }
