@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
-use metrics_core::decode::{Context as Reading, Format, decode};
+use metrics_core::decode::{DecodeOptions, Format, decode};
 use metrics_core::discover::{Directory, Node};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{Pick, Rows};
@@ -24,7 +24,7 @@ use metrics_core::store::{self, Store, Ticket};
 const NODES: usize = 1000;
 const PODS: usize = 30;
 const NAMESPACES: usize = 100;
-const CONTEXT: Reading = Reading { format: Format::Text, default_timestamp_ns: 0 };
+const CONTEXT: DecodeOptions = DecodeOptions { format: Format::Text, default_timestamp_ns: 0 };
 const CONTAINERS: [&str; 2] = ["application", "service-mesh-proxy"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -84,8 +84,8 @@ impl Cluster {
     fn new() -> Self {
         let directory = Arc::new(Directory::new());
         let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(3600))));
-        directory.begin_nodes();
-        directory.begin_pods();
+        directory.begin_node_list();
+        directory.begin_pod_list();
         let mut tickets = Vec::new();
         for number in 0..NODES {
             let name = format!("node-{number:05}.example");
@@ -100,7 +100,7 @@ impl Cluster {
                 ready: true,
             };
             directory.apply_node(node);
-            tickets.push(store.admit(directory.nodes().get(&name).unwrap()));
+            tickets.push(store.insert_node(directory.nodes().get(&name).unwrap()));
             for row in 0..PODS {
                 let (namespace, name) = pod(number, row);
                 let app = name.split('-').take(2).collect::<Vec<_>>().join("-");
@@ -109,8 +109,8 @@ impl Cluster {
                 directory.apply_pod(&namespace, &name, &format!("{number}-{row}"), labels);
             }
         }
-        directory.end_nodes();
-        directory.end_pods();
+        directory.end_node_list();
+        directory.end_pod_list();
         let cluster = Self { store, tickets };
         for at in [0, 15] {
             for node in 0..NODES {
@@ -121,9 +121,9 @@ impl Cluster {
     }
 
     fn put(&self, node: usize, body: &[u8]) {
-        let mut intake = self.store.intake(self.tickets[node]).unwrap();
-        decode(body, CONTEXT, &mut intake);
-        self.store.put(self.tickets[node], intake, 1).unwrap();
+        let mut batch = self.store.begin_batch(self.tickets[node]).unwrap();
+        decode(body, CONTEXT, &mut batch);
+        self.store.put(self.tickets[node], batch, 1).unwrap();
     }
 }
 
@@ -168,8 +168,8 @@ fn ingest(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(bodies[0].len() as u64));
     group.bench_function("a body of 30 pods", |bencher| {
         bencher.iter(|| {
-            let mut intake = cluster.store.intake(cluster.tickets[500]).unwrap();
-            black_box(decode(bodies[0].as_bytes(), CONTEXT, &mut intake));
+            let mut batch = cluster.store.begin_batch(cluster.tickets[500]).unwrap();
+            black_box(decode(bodies[0].as_bytes(), CONTEXT, &mut batch));
         });
     });
     group.finish();

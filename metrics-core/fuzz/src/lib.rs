@@ -14,7 +14,7 @@ use std::time::Duration;
 use hyper::body::Body;
 use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
 use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
-use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
+use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, SampleSink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
@@ -45,7 +45,7 @@ impl Count {
     }
 }
 
-impl Sink for Count {
+impl SampleSink for Count {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         self.take(metric, sample);
         Ok(())
@@ -62,14 +62,14 @@ impl Sink for Count {
 pub fn decode(body: &[u8]) -> u64 {
     let reports = [Format::Text, Format::OpenMetrics].map(|format| {
         let mut count = Count::default();
-        let context = metrics_core::decode::Context { format, default_timestamp_ns: 1 };
+        let context = metrics_core::decode::DecodeOptions { format, default_timestamp_ns: 1 };
         let report = metrics_core::decode::decode(body, context, &mut count);
-        assert_eq!(report.taken, count.0);
+        assert_eq!(report.accepted, count.0);
         // Taking lines away takes no series away but those that stood in them.
         let lines = body.split(|byte| *byte == b'\n').count();
-        let found = report.taken as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
+        let found = report.accepted as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
         assert!(found <= lines);
-        (size(report.taken as usize), report.bad.map(|count| size(count as usize)))
+        (size(report.accepted as usize), report.bad.map(|count| size(count as usize)))
     });
     outcome(reports)
 }

@@ -8,13 +8,13 @@ use super::ContainerKey;
 
 /// The labels that identify a container, where present.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct ContainerLabels<'a> {
     namespace: Option<Cow<'a, [u8]>>,
     pod: Option<Cow<'a, [u8]>>,
     container: Option<Cow<'a, [u8]>>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> ContainerLabels<'a> {
     /// The key, if all three are there and none is empty.
     pub(super) fn into_key(self) -> Option<ContainerKey<'a>> {
         let key = ContainerKey { namespace: self.namespace?, pod: self.pod?, container: self.container? };
@@ -24,8 +24,8 @@ impl<'a> Found<'a> {
 
 /// Reads labels up to and with the closing brace; `rest` starts behind the opening one. `None` when
 /// malformed, or when one of the three is there twice.
-pub(super) fn scan(mut rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
-    let mut found = Found::default();
+pub(super) fn parse(mut rest: &[u8]) -> Option<(ContainerLabels<'_>, &[u8])> {
+    let mut found = ContainerLabels::default();
     loop {
         rest = skip_blanks(rest);
         if let Some(behind) = rest.strip_prefix(b"}") {
@@ -60,7 +60,10 @@ pub(super) fn scan(mut rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
 }
 
 /// What follows a label block that is just this, in the order and form of a kubelet's.
-pub(super) fn exactly<'a>(block: &'a [u8], [namespace, pod, container]: [&[u8]; 3]) -> Option<&'a [u8]> {
+pub(super) fn strip_expected<'a>(
+    block: &'a [u8],
+    [namespace, pod, container]: [&[u8]; 3],
+) -> Option<&'a [u8]> {
     let rest = block.strip_prefix(b"{container=\"")?.strip_prefix(container)?;
     let rest = rest.strip_prefix(b"\",namespace=\"")?.strip_prefix(namespace)?;
     rest.strip_prefix(b"\",pod=\"")?.strip_prefix(pod)?.strip_prefix(b"\"}")
@@ -106,7 +109,7 @@ fn trim_end(bytes: &[u8]) -> &[u8] {
 }
 
 /// The next word and what follows it.
-pub(super) fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn next_token(bytes: &[u8]) -> (&[u8], &[u8]) {
     let bytes = skip_blanks(bytes);
     bytes.split_at(bytes.iter().position(|byte| is_blank(*byte)).unwrap_or(bytes.len()))
 }

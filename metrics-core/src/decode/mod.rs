@@ -39,7 +39,7 @@ impl Metric {
 pub struct Sample {
     /// In the unit of its [`Metric`], truncated towards zero as the float `value × 1e9` (or `value`) is.
     pub value: u64,
-    /// Nanoseconds since the Unix epoch; [`Context::default_timestamp_ns`] where the line has none.
+    /// Nanoseconds since the Unix epoch; [`DecodeOptions::default_timestamp_ns`] where the line has none.
     pub timestamp_ns: i64,
 }
 
@@ -55,19 +55,19 @@ pub struct ContainerKey<'a> {
 }
 
 /// Takes what [`decode`] finds, in the order of the body.
-pub trait Sink {
+pub trait SampleSink {
     /// A value of the node.
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries>;
     /// A value of a container.
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries>;
     /// The namespace, pod and container whose value of this metric probably comes next, as the last body has it. None of
     /// the names holds a character that is escaped in a label.
-    fn expects(&self, metric: Metric) -> Option<[&[u8]; 3]> {
+    fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
         let _ = metric;
         None
     }
-    /// A value of the container that [`Sink::expects`] told; whoever implements one implements the other.
-    fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+    /// A value of the container that [`SampleSink::expected_names`] told; whoever implements one implements the other.
+    fn add_expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let _ = (metric, sample);
         Ok(())
     }
@@ -131,7 +131,7 @@ pub enum Format {
 
 /// What is known of a body besides its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct DecodeOptions {
     /// How timestamps are written.
     pub format: Format,
     /// The start of the request, nanoseconds since the Unix epoch.
@@ -140,23 +140,23 @@ pub struct Context {
 
 /// What became of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct DecodeReport {
     /// Series of interest that were taken.
-    pub taken: u32,
+    pub accepted: u32,
     /// Series of interest that were left out, in the order of [`BadSeries::ALL`].
     pub bad: [u32; BadSeries::ALL.len()],
 }
 
 /// Reads `body` and hands every series of interest to `sink`.
-pub fn decode(body: &[u8], context: Context, sink: &mut impl Sink) -> Report {
-    let mut report = Report::default();
+pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -> DecodeReport {
+    let mut report = DecodeReport::default();
     let mut start = 0;
     for end in memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
         let line = &body[start..end];
         start = end + 1;
-        let Some((family, rest)) = family(line) else { continue };
-        match series(family, rest, context, sink) {
-            Ok(()) => report.taken += 1,
+        let Some((family, rest)) = parse_family(line) else { continue };
+        match parse_series(family, rest, options, sink) {
+            Ok(()) => report.accepted += 1,
             Err(reason) => report.bad[reason as usize] += 1,
         }
     }
@@ -170,7 +170,7 @@ enum Family {
 }
 
 /// The family of a line and what follows its name; `None` for all other lines.
-fn family(line: &[u8]) -> Option<(Family, &[u8])> {
+fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
     const CONTAINER: [(&[u8], Metric); 4] = [
         (b"cpu_usage_seconds_total", Metric::Cpu),
         (b"memory_working_set_bytes", Metric::Memory),
@@ -194,32 +194,37 @@ fn family(line: &[u8]) -> Option<(Family, &[u8])> {
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
 }
 
-fn series(family: Family, rest: &[u8], context: Context, sink: &mut impl Sink) -> Result<(), BadSeries> {
+fn parse_series(
+    family: Family,
+    rest: &[u8],
+    options: DecodeOptions,
+    sink: &mut impl SampleSink,
+) -> Result<(), BadSeries> {
     if let Family::Container(metric) = family
-        && let Some(names) = sink.expects(metric)
-        && let Some(rest) = labels::exactly(rest, names)
+        && let Some(names) = sink.expected_names(metric)
+        && let Some(rest) = labels::strip_expected(rest, names)
     {
-        return sink.expected(metric, sample(metric, rest, context)?);
+        return sink.add_expected(metric, parse_sample(metric, rest, options)?);
     }
     let rest = labels::skip_blanks(rest);
     let (found, rest) = if rest.first() == Some(&b'{') {
-        labels::scan(&rest[1..]).ok_or(BadSeries::Labels)?
+        labels::parse(&rest[1..]).ok_or(BadSeries::Labels)?
     } else {
-        (labels::Found::default(), rest)
+        (labels::ContainerLabels::default(), rest)
     };
     match family {
-        Family::Node(metric) => sink.node(metric, sample(metric, rest, context)?),
+        Family::Node(metric) => sink.node(metric, parse_sample(metric, rest, options)?),
         Family::Container(metric) => {
             let key = found.into_key().ok_or(BadSeries::Labels)?;
-            sink.container(metric, &key, sample(metric, rest, context)?)
+            sink.container(metric, &key, parse_sample(metric, rest, options)?)
         }
     }
 }
 
 /// `VALUE [TIMESTAMP] [# exemplar]`.
-fn sample(metric: Metric, rest: &[u8], context: Context) -> Result<Sample, BadSeries> {
-    let (value, rest) = labels::word(rest);
-    let value = number::float(value).ok_or(BadSeries::Value)?;
+fn parse_sample(metric: Metric, rest: &[u8], options: DecodeOptions) -> Result<Sample, BadSeries> {
+    let (value, rest) = labels::next_token(rest);
+    let value = number::parse_float(value).ok_or(BadSeries::Value)?;
     let value = match metric {
         Metric::Cpu => number::truncate(value * 1e9),
         // A time, which may lie in the future but within what a time can be.
@@ -227,15 +232,15 @@ fn sample(metric: Metric, rest: &[u8], context: Context) -> Result<Sample, BadSe
         Metric::Memory | Metric::Swap => number::truncate(value),
     }
     .ok_or(BadSeries::Value)?;
-    let (time, rest) = labels::word(rest);
+    let (time, rest) = labels::next_token(rest);
     let (timestamp_ns, rest) = if time.is_empty() || time.starts_with(b"#") {
-        (context.default_timestamp_ns, time)
+        (options.default_timestamp_ns, time)
     } else {
-        let time = match context.format {
-            Format::Text => number::milliseconds(time),
-            Format::OpenMetrics => number::seconds(time),
+        let time = match options.format {
+            Format::Text => number::parse_milliseconds(time),
+            Format::OpenMetrics => number::parse_seconds(time),
         };
-        (time.ok_or(BadSeries::Timestamp)?, labels::word(rest).0)
+        (time.ok_or(BadSeries::Timestamp)?, labels::next_token(rest).0)
     };
     if !rest.is_empty() && !rest.starts_with(b"#") {
         return Err(BadSeries::Trailing);

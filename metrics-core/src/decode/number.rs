@@ -1,7 +1,7 @@
 //! Values and timestamps.
 
 /// A finite number that is not negative.
-pub(super) fn float(word: &[u8]) -> Option<f64> {
+pub(super) fn parse_float(word: &[u8]) -> Option<f64> {
     // Correctly rounded, as every Prometheus client's is, so that `u64(v × 1e9)` agrees to the nanosecond.
     if let Some(value) = short_float(word) {
         return Some(value);
@@ -58,17 +58,17 @@ pub(super) fn truncate(value: f64) -> Option<u64> {
 }
 
 /// Integer milliseconds → nanoseconds.
-pub(super) fn milliseconds(word: &[u8]) -> Option<i64> {
-    let (negative, digits) = sign(word);
-    let value = integer(digits)?.checked_mul(1_000_000)?;
+pub(super) fn parse_milliseconds(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = split_sign(word);
+    let value = parse_integer(digits)?.checked_mul(1_000_000)?;
     Some(if negative { -value } else { value })
 }
 
 /// Seconds with an optional fraction → nanoseconds; exact for up to nine decimals, truncated beyond.
-pub(super) fn seconds(word: &[u8]) -> Option<i64> {
-    let (negative, digits) = sign(word);
+pub(super) fn parse_seconds(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = split_sign(word);
     let value = if digits.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-        i64::try_from(truncate(float(digits)? * 1e9)?).ok()?
+        i64::try_from(truncate(parse_float(digits)? * 1e9)?).ok()?
     } else if let Some(dot) = digits.iter().position(|byte| *byte == b'.') {
         let (whole, fraction) = (&digits[..dot], &digits[dot + 1..]);
         if !fraction.iter().all(u8::is_ascii_digit) || (whole.is_empty() && fraction.is_empty()) {
@@ -77,15 +77,15 @@ pub(super) fn seconds(word: &[u8]) -> Option<i64> {
         let nanos = (0..9).fold(0i64, |sum, place| {
             sum * 10 + fraction.get(place).map_or(0, |digit| i64::from(digit - b'0'))
         });
-        let whole = if whole.is_empty() { 0 } else { integer(whole)? };
+        let whole = if whole.is_empty() { 0 } else { parse_integer(whole)? };
         whole.checked_mul(1_000_000_000)?.checked_add(nanos)?
     } else {
-        integer(digits)?.checked_mul(1_000_000_000)?
+        parse_integer(digits)?.checked_mul(1_000_000_000)?
     };
     Some(if negative { -value } else { value })
 }
 
-fn sign(word: &[u8]) -> (bool, &[u8]) {
+fn split_sign(word: &[u8]) -> (bool, &[u8]) {
     match word.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),
@@ -93,7 +93,7 @@ fn sign(word: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-fn integer(digits: &[u8]) -> Option<i64> {
+fn parse_integer(digits: &[u8]) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
@@ -107,7 +107,7 @@ fn integer(digits: &[u8]) -> Option<i64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{float, short_float};
+    use super::{parse_float, short_float};
 
     #[test]
     fn what_kubelets_write_is_read_at_once() {
@@ -133,7 +133,7 @@ mod tests {
             let long = format!("{word}e{sign}{:02}", exponent.abs());
             for word in [word, long] {
                 let right: f64 = word.parse().unwrap();
-                prop_assert_eq!(float(word.as_bytes()).map(f64::to_bits), Some(right.to_bits()), "{}", word);
+                prop_assert_eq!(parse_float(word.as_bytes()).map(f64::to_bits), Some(right.to_bits()), "{}", word);
             }
         }
     }

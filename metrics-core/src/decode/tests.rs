@@ -2,7 +2,9 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use super::{BadSeries, ContainerKey, Context, Format, Metric, Report, Sample, Sink, decode};
+use super::{
+    BadSeries, ContainerKey, DecodeOptions, DecodeReport, Format, Metric, Sample, SampleSink, decode,
+};
 
 /// As a kubelet 1.36 writes it.
 const KUBELET: &str = r#"# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds
@@ -44,7 +46,7 @@ enum Seen {
     Container(Metric, String, Sample),
 }
 
-impl Sink for Vec<Seen> {
+impl SampleSink for Vec<Seen> {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         self.push(Seen::Node(metric, sample));
         Ok(())
@@ -57,9 +59,9 @@ impl Sink for Vec<Seen> {
     }
 }
 
-fn read(body: impl AsRef<[u8]>, format: Format) -> (Vec<Seen>, Report) {
+fn read(body: impl AsRef<[u8]>, format: Format) -> (Vec<Seen>, DecodeReport) {
     let mut seen = Vec::new();
-    let report = decode(body.as_ref(), Context { format, default_timestamp_ns: START }, &mut seen);
+    let report = decode(body.as_ref(), DecodeOptions { format, default_timestamp_ns: START }, &mut seen);
     (seen, report)
 }
 
@@ -67,7 +69,7 @@ fn container(metric: Metric, key: &str, value: u64, timestamp_ns: i64) -> Seen {
     Seen::Container(metric, key.into(), Sample { value, timestamp_ns })
 }
 
-fn bad(report: &Report) -> Vec<(BadSeries, u32)> {
+fn bad(report: &DecodeReport) -> Vec<(BadSeries, u32)> {
     BadSeries::ALL.into_iter().zip(report.bad).filter(|(_, count)| *count > 0).collect()
 }
 
@@ -91,7 +93,7 @@ fn reads_what_a_kubelet_writes() {
             Seen::Node(Metric::Swap, Sample { value: 4096, timestamp_ns: b }),
         ]
     );
-    assert_eq!(report, Report { taken: 9, bad: [0; 7] });
+    assert_eq!(report, DecodeReport { accepted: 9, bad: [0; 7] });
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn skips_families_that_only_begin_alike() {
         "container_cpu_usage_seconds{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
         "node_start_time_seconds 1\nnode_\ncontainer_\nn\nc\n\n"
     );
-    assert_eq!(read(body, Format::Text), (vec![], Report::default()));
+    assert_eq!(read(body, Format::Text), (vec![], DecodeReport::default()));
 }
 
 /// The obvious model: character by character, on strings.
@@ -339,7 +341,7 @@ proptest! {
 #[test]
 fn keys_borrow_from_the_body() {
     struct Borrowed;
-    impl Sink for Borrowed {
+    impl SampleSink for Borrowed {
         fn node(&mut self, _: Metric, _: Sample) -> Result<(), BadSeries> {
             Ok(())
         }
@@ -351,6 +353,6 @@ fn keys_borrow_from_the_body() {
             Ok(())
         }
     }
-    let context = Context { format: Format::Text, default_timestamp_ns: 0 };
-    assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).taken, 9);
+    let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 0 };
+    assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).accepted, 9);
 }

@@ -1,4 +1,4 @@
-//! The order of changes: a counter, who was shown, and the last objects that left.
+//! The order of changes: a counter, who was visible, and the last objects that left.
 //!
 //! A change takes the next version. What is there carries the version of its last change, so whoever knows up to
 //! which version a client is can find what the client lacks, without a queue for each client. Only what is gone can't
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::labels::Labels;
 use crate::rows::{Expired, Kind};
 
-/// At most so many departures are kept …
+/// At most so many removals are kept …
 const MOST: usize = 4096;
 /// … and none for longer than this; the API server keeps its history for five minutes, too.
 const LONGEST_MS: u64 = 300_000;
@@ -23,24 +23,24 @@ const LONGEST_MS: u64 = 300_000;
 const COUNT_BITS: u32 = 40;
 const EPOCH_BITS: u32 = 23;
 
-/// Hands out versions and remembers departures.
+/// Hands out versions and remembers removals.
 #[derive(Debug)]
 pub struct Changes {
     first: u64,
     next: AtomicU64,
-    departures: Mutex<Departures>,
+    removals: Mutex<Removals>,
 }
 
 #[derive(Debug, Default)]
-struct Departures {
-    entries: VecDeque<Departure>,
-    /// Departures before this version may have been forgotten.
+struct Removals {
+    entries: VecDeque<Removal>,
+    /// Removals before this version may have been forgotten.
     complete_from: u64,
 }
 
 /// An object that was shown and is gone, or is no more what it was.
 #[derive(Clone, Debug)]
-pub struct Departure {
+pub struct Removal {
     /// When.
     pub version: u64,
     /// Of which kind.
@@ -57,7 +57,7 @@ pub struct Departure {
 impl Default for Changes {
     fn default() -> Self {
         let first = fastrand::u64(1..1 << EPOCH_BITS) << COUNT_BITS;
-        Self { first, next: AtomicU64::new(first), departures: Mutex::default() }
+        Self { first, next: AtomicU64::new(first), removals: Mutex::default() }
     }
 }
 
@@ -74,9 +74,9 @@ impl Changes {
     }
 
     /// Notes that an object that was shown left, or changed its labels.
-    pub fn depart(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
-        let mut departures = self.departures.lock();
-        let Departures { entries, complete_from } = &mut *departures;
+    pub fn record_removal(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
+        let mut removals = self.removals.lock();
+        let Removals { entries, complete_from } = &mut *removals;
         while let Some(oldest) = entries.front()
             && (entries.len() >= MOST || now_ms.saturating_sub(oldest.at_ms) > LONGEST_MS)
         {
@@ -84,7 +84,7 @@ impl Changes {
             entries.pop_front();
         }
         let version = self.take();
-        entries.push_back(Departure {
+        entries.push_back(Removal {
             version,
             kind,
             namespace: namespace.into(),
@@ -94,28 +94,28 @@ impl Changes {
         });
     }
 
-    /// The first departure at or behind `from`, and the version up to which there is no other (that of the upcoming
+    /// The first removal at or behind `from`, and the version up to which there is no other (that of the upcoming
     /// change).
-    pub fn departure(&self, kind: Kind, from: u64) -> Result<(Option<Departure>, u64), Expired> {
-        let departures = self.departures.lock();
-        // All departures before this version are in the queue, as both happen under the lock.
+    pub fn next_removal(&self, kind: Kind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
+        let removals = self.removals.lock();
+        // All removals before this version are in the queue, as both happen under the lock.
         let until = self.upcoming();
-        if from < self.first.max(departures.complete_from) || from > until {
+        if from < self.first.max(removals.complete_from) || from > until {
             return Err(Expired);
         }
-        let start = departures.entries.partition_point(|departure| departure.version < from);
-        let found = departures.entries.range(start..).find(|departure| departure.kind == kind);
+        let start = removals.entries.partition_point(|removal| removal.version < from);
+        let found = removals.entries.range(start..).find(|removal| removal.kind == kind);
         Ok((found.cloned(), until))
     }
 }
 
 /// Since which version an object has been shown to clients.
 #[derive(Debug, Default)]
-pub struct Shown(AtomicU64);
+pub struct VisibleSince(AtomicU64);
 
-impl Shown {
-    /// The object is shown, at this version; since which one it has been.
-    pub fn show(&self, version: u64) -> u64 {
+impl VisibleSince {
+    /// The object is visible, at this version; since which one it has been.
+    pub fn mark_visible(&self, version: u64) -> u64 {
         match self.0.load(Ordering::Relaxed) {
             0 => match self.0.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => version,
@@ -126,13 +126,13 @@ impl Shown {
     }
 
     /// The object is not shown any more; whether it was.
-    pub fn hide(&self) -> bool {
+    pub fn mark_hidden(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Whether it is shown.
     #[must_use]
-    pub fn is_shown(&self) -> bool {
+    pub fn is_visible(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 }
@@ -144,8 +144,8 @@ mod tests {
     use crate::rows::{Expired, Kind};
 
     fn next(changes: &Changes, from: u64) -> Option<String> {
-        let (found, _) = changes.departure(Kind::Pods, from).unwrap();
-        found.map(|departure| format!("{}/{}", departure.namespace, departure.name))
+        let (found, _) = changes.next_removal(Kind::Pods, from).unwrap();
+        found.map(|removal| format!("{}/{}", removal.namespace, removal.name))
     }
 
     #[test]
@@ -153,23 +153,23 @@ mod tests {
         let changes = Changes::default();
         let start = changes.upcoming();
         assert_eq!(next(&changes, start), None);
-        let depart = |name: &str, at| changes.depart(Kind::Pods, ("n", name), &Labels::default(), at);
+        let depart = |name: &str, at| changes.record_removal(Kind::Pods, ("n", name), &Labels::default(), at);
         depart("a", 1);
-        changes.depart(Kind::Nodes, ("", "x"), &Labels::default(), 2);
+        changes.record_removal(Kind::Nodes, ("", "x"), &Labels::default(), 2);
         changes.take();
         depart("b", 3);
         assert_eq!(next(&changes, start).as_deref(), Some("n/a"));
         assert_eq!(next(&changes, start + 1).as_deref(), Some("n/b"));
         assert_eq!(next(&changes, changes.upcoming()), None);
-        assert_eq!(changes.departure(Kind::Pods, start - 1).unwrap_err(), Expired);
-        assert_eq!(changes.departure(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, start - 1).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
         depart("c", 3 + LONGEST_MS);
-        assert_eq!(changes.departure(Kind::Pods, start).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, start).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 2).as_deref(), Some("n/b"));
         for _ in 0..MOST {
             depart("d", 3 + LONGEST_MS);
         }
-        assert_eq!(changes.departure(Kind::Pods, start + 3).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, start + 3).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 5).as_deref(), Some("n/d"));
     }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
-use super::changes::{Changes, Shown};
+use super::changes::{Changes, VisibleSince};
 use super::hint::Hint;
 use super::interner::Interner;
 use super::node::Node;
@@ -41,16 +41,16 @@ pub struct Directory {
 /// The nodes, ordered by name.
 #[derive(Debug, Default)]
 pub struct Nodes {
-    by_name: BTreeMap<Arc<str>, Listed>,
+    by_name: BTreeMap<Arc<str>, NodeEntry>,
     /// Counts the lists; what the last one did not bring is gone.
     list: u32,
 }
 
 #[derive(Debug)]
-struct Listed {
+struct NodeEntry {
     node: Arc<Node>,
     list: u32,
-    shown: Shown,
+    visible: VisibleSince,
 }
 
 /// The Running pods, ordered by namespace and name.
@@ -69,7 +69,7 @@ pub struct Pod {
     /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
     pub since_ms: u64,
     /// Since when clients have been shown its row.
-    pub shown: Shown,
+    pub visible: VisibleSince,
     /// Where its samples were last.
     pub hint: Hint,
     uid: Uid,
@@ -135,7 +135,7 @@ impl Directory {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Whether nodes and pods have been listed whole once.
+    /// Whether nodes and pods have been entry whole once.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
@@ -148,9 +148,9 @@ impl Directory {
     }
 
     /// Notes that an object's row is not shown any more, if it was.
-    pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, shown: &Shown) {
-        if shown.hide() {
-            self.changes.depart(kind, key, labels, self.now_ms());
+    pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, visible: &VisibleSince) {
+        if visible.mark_hidden() {
+            self.changes.record_removal(kind, key, labels, self.now_ms());
         }
     }
 
@@ -182,7 +182,7 @@ impl Directory {
     }
 
     /// A list of nodes begins.
-    pub fn begin_nodes(&self) {
+    pub fn begin_node_list(&self) {
         let mut nodes = self.nodes.write();
         nodes.list = nodes.list.wrapping_add(1);
     }
@@ -200,13 +200,13 @@ impl Directory {
             }
             let old = std::mem::replace(&mut known.node, Arc::new(node));
             if old.uid != known.node.uid {
-                self.hide(Kind::Nodes, ("", &name), &old.labels, &known.shown);
-            } else if old.labels != known.node.labels && known.shown.is_shown() {
-                self.changes.depart(Kind::Nodes, ("", &name), &old.labels, self.now_ms());
+                self.hide(Kind::Nodes, ("", &name), &old.labels, &known.visible);
+            } else if old.labels != known.node.labels && known.visible.is_visible() {
+                self.changes.record_removal(Kind::Nodes, ("", &name), &old.labels, self.now_ms());
             }
         } else {
-            let listed = Listed { node: Arc::new(node), list, shown: Shown::default() };
-            nodes.by_name.insert(name.clone(), listed);
+            let entry = NodeEntry { node: Arc::new(node), list, visible: VisibleSince::default() };
+            nodes.by_name.insert(name.clone(), entry);
         }
         drop(nodes);
         self.node_changed(name);
@@ -216,25 +216,25 @@ impl Directory {
     pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
-            self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
+            self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.visible);
             drop(nodes);
             self.node_changed(name);
         }
     }
 
     /// A list of nodes is whole: what it did not bring is gone.
-    pub fn end_nodes(&self) {
+    pub fn end_node_list(&self) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let gone: Vec<_> = nodes
             .by_name
             .iter()
-            .filter(|(_, listed)| listed.list != list)
+            .filter(|(_, entry)| entry.list != list)
             .map(|(name, _)| name.clone())
             .collect();
         for name in &gone {
             if let Some(gone) = nodes.by_name.remove(name) {
-                self.hide(Kind::Nodes, ("", name), &gone.node.labels, &gone.shown);
+                self.hide(Kind::Nodes, ("", name), &gone.node.labels, &gone.visible);
             }
         }
         drop(nodes);
@@ -245,7 +245,7 @@ impl Directory {
     }
 
     /// A list of pods begins.
-    pub fn begin_pods(&self) {
+    pub fn begin_pod_list(&self) {
         let mut pods = self.pods.write();
         pods.list = pods.list.wrapping_add(1);
     }
@@ -263,15 +263,15 @@ impl Directory {
             if pod.uid != uid {
                 (pod.uid, pod.since_ms) = (uid, self.now_ms());
             }
-            if !Arc::ptr_eq(&pod.labels, &labels) && pod.shown.is_shown() {
-                self.changes.depart(Kind::Pods, (namespace, name), &pod.labels, self.now_ms());
+            if !Arc::ptr_eq(&pod.labels, &labels) && pod.visible.is_visible() {
+                self.changes.record_removal(Kind::Pods, (namespace, name), &pod.labels, self.now_ms());
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
             pods.insert(
                 namespace,
                 name,
-                Pod { labels, since_ms, shown: Shown::default(), hint: Hint::default(), uid, list },
+                Pod { labels, since_ms, visible: VisibleSince::default(), hint: Hint::default(), uid, list },
             );
             None
         };
@@ -286,24 +286,24 @@ impl Directory {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {
-            self.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            self.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.visible);
             drop(pods);
             interner.release(pod.labels);
         }
     }
 
     /// A list of pods is whole: what it did not bring is gone.
-    pub fn end_pods(&self) {
+    pub fn end_pod_list(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
-        let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.shown));
+        let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.visible));
         drop(pods);
         for pod in gone {
             interner.release(pod.labels);
         }
         drop(interner);
         let mut packed = None;
-        while let Some(namespace) = self.pods.write().pack_behind(packed.as_deref()) {
+        while let Some(namespace) = self.pods.write().pack_after(packed.as_deref()) {
             packed = Some(namespace);
         }
         self.pods_synced.store(true, Ordering::Release);
@@ -326,21 +326,19 @@ impl Nodes {
     /// The node of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.by_name.get(name).map(|listed| &listed.node)
+        self.by_name.get(name).map(|entry| &entry.node)
     }
 
     /// The node of this name, and since when clients have been shown its row.
     #[must_use]
-    pub fn get_shown(&self, name: &str) -> Option<(&Arc<Node>, &Shown)> {
-        self.by_name.get(name).map(|listed| (&listed.node, &listed.shown))
+    pub fn get_with_visibility(&self, name: &str) -> Option<(&Arc<Node>, &VisibleSince)> {
+        self.by_name.get(name).map(|entry| (&entry.node, &entry.visible))
     }
 
     /// The nodes behind `after`, in order, each with when it was shown.
-    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &Shown)> {
+    pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &VisibleSince)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name
-            .range::<str, _>((from, Bound::Unbounded))
-            .map(|(_, listed)| (&listed.node, &listed.shown))
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, entry)| (&entry.node, &entry.visible))
     }
 }
 
@@ -364,7 +362,7 @@ impl Pods {
     }
 
     /// The pods of one namespace, or of all, behind the key `after`, in order: namespace, name, pod.
-    pub fn behind<'a>(
+    pub fn iter_after<'a>(
         &'a self,
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,
@@ -412,7 +410,7 @@ impl Pods {
 
     /// Packs the first namespace behind this one, if there is any. A tree that grew in order, as by a list, is half
     /// empty: its nodes are split when they are full, and only the last one goes on growing.
-    fn pack_behind(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
+    fn pack_after(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
         let from = namespace.map_or(Bound::Unbounded, Bound::Excluded);
         let (namespace, pods) = self.by_namespace.range_mut::<str, _>((from, Bound::Unbounded)).next()?;
         *pods = std::mem::take(pods).into_iter().collect();

@@ -2,23 +2,23 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the store found a pod's samples last. What is there may be another pod's by now, unless the stamp is the same.
+/// Where the store found a pod's samples last. What is there may be another pod's by now, unless the layout_version is the same.
 #[derive(Debug)]
 pub struct Hint(AtomicU64);
 
 /// A place in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastPlace {
+pub struct SampleLocation {
     /// The slot of a node.
     pub slot: usize,
     /// The row in its layout.
     pub row: usize,
     /// Which of the layouts that the slot had, by a count that begins anew after four billion.
-    pub stamp: u32,
+    pub layout_version: u32,
 }
 
-/// From the low bits: the stamp, the row, the slot.
-const STAMP_BITS: u32 = 32;
+/// From the low bits: the layout_version, the row, the slot.
+const VERSION_BITS: u32 = 32;
 const ROW_BITS: u32 = 12;
 const SLOT_BITS: u32 = 20;
 const NONE: u64 = u64::MAX;
@@ -32,23 +32,23 @@ impl Default for Hint {
 impl Hint {
     /// The place to look at first.
     #[must_use]
-    pub fn get(&self) -> Option<LastPlace> {
+    pub fn get(&self) -> Option<SampleLocation> {
         let hint = self.0.load(Ordering::Relaxed);
         if hint == NONE {
             return None;
         }
         let part = |from: u32, bits: u32| usize::try_from(hint >> from & ((1 << bits) - 1)).ok();
-        let (slot, row) = part(STAMP_BITS + ROW_BITS, SLOT_BITS).zip(part(STAMP_BITS, ROW_BITS))?;
+        let (slot, row) = part(VERSION_BITS + ROW_BITS, SLOT_BITS).zip(part(VERSION_BITS, ROW_BITS))?;
         let [.., a, b, c, d] = hint.to_be_bytes();
-        Some(LastPlace { slot, row, stamp: u32::from_be_bytes([a, b, c, d]) })
+        Some(SampleLocation { slot, row, layout_version: u32::from_be_bytes([a, b, c, d]) })
     }
 
     /// It was here. Not noted beyond a million slots and four thousand rows.
-    pub fn set(&self, place: LastPlace) {
-        let LastPlace { slot, row, stamp } = place;
+    pub fn set(&self, place: SampleLocation) {
+        let SampleLocation { slot, row, layout_version } = place;
         // The last slot is left out as well, for `NONE`.
         if slot < (1 << SLOT_BITS) - 1 && row < 1 << ROW_BITS {
-            let hint = ((slot as u64) << ROW_BITS | row as u64) << STAMP_BITS | u64::from(stamp);
+            let hint = ((slot as u64) << ROW_BITS | row as u64) << VERSION_BITS | u64::from(layout_version);
             self.0.store(hint, Ordering::Relaxed);
         }
     }
@@ -56,13 +56,13 @@ impl Hint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hint, LastPlace};
+    use super::{Hint, SampleLocation};
 
     #[test]
     fn keeps_the_last_place() {
         let hint = Hint::default();
         assert_eq!(hint.get(), None);
-        let place = |slot, row, stamp| LastPlace { slot, row, stamp };
+        let place = |slot, row, layout_version| SampleLocation { slot, row, layout_version };
         let last = place((1 << 20) - 2, 4095, u32::MAX);
         for place in [place(0, 0, 0), place(7, 3, 1), place(65_000, 4_000, u32::MAX), last] {
             hint.set(place);

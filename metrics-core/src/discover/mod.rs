@@ -25,9 +25,9 @@ use kube::runtime::{WatchStreamExt, watcher::Error};
 use crate::telemetry::{self, Trouble};
 
 pub use self::address::{Address, AddressType, UnknownAddressType};
-pub use self::changes::{Changes, Departure, Shown};
+pub use self::changes::{Changes, Removal, VisibleSince};
 pub use self::directory::{Directory, Nodes, Pod, Pods};
-pub use self::hint::LastPlace;
+pub use self::hint::SampleLocation;
 pub use self::node::Node;
 use self::node::NodeObject;
 use self::pod::PodObject;
@@ -54,16 +54,16 @@ pub struct Config {
 pub async fn run(client: kube::Client, config: Config, directory: Arc<Directory>) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
-    let nodes = objects(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
+    let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
-    let pods = objects(Api::<PodObject>::all(client), "pods", pods);
+    let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
     // Boxed, as they are large.
-    let (nodes, pods) = (follow_nodes(nodes, &config, &directory), follow_pods(pods, &directory));
+    let (nodes, pods) = (apply_nodes(nodes, &config, &directory), apply_pods(pods, &directory));
     future::join(Box::pin(nodes), Box::pin(pods)).await;
 }
 
 /// All objects and their changes: lists are streamed until the API server refuses that, and paged from then on.
-fn objects<K>(
+fn watch_all<K>(
     api: Api<K>,
     what: &'static str,
     config: watcher::Config,
@@ -73,9 +73,9 @@ where
 {
     let streamed = watcher(api.clone(), config.clone().streaming_lists());
     let streamed = streamed.take_while(move |event| {
-        let refused = event.as_ref().err().filter(|error| is_refusal(error));
+        let refused = event.as_ref().err().filter(|error| is_streaming_rejected(error));
         if let Some(error) = refused {
-            tracing::info!("the API server does not stream lists, so {what} are listed in pages: {error}");
+            tracing::info!("the API server does not stream lists, so {what} are entry in pages: {error}");
         }
         future::ready(refused.is_none())
     });
@@ -84,34 +84,34 @@ where
 
 /// Whether the API server understood the request for a streamed list and won't have it: before Kubernetes 1.34, or
 /// with the feature gate WatchList off.
-fn is_refusal(error: &Error) -> bool {
+fn is_streaming_rejected(error: &Error) -> bool {
     let Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
     [StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNPROCESSABLE_ENTITY]
         .iter()
         .any(|code| status.code == code.as_u16())
 }
 
-async fn follow_nodes(
+async fn apply_nodes(
     events: impl Stream<Item = Result<Event<NodeObject>, Error>>,
     config: &Config,
     directory: &Directory,
 ) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
-    let mut log = Log::new("nodes");
+    let mut log = WatchLog::new("nodes");
     loop {
         let event = events.try_next().await;
         if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
-            log.works();
+            log.succeeded();
         }
         match event {
-            Ok(Some(Event::Init)) => directory.begin_nodes(),
+            Ok(Some(Event::Init)) => directory.begin_node_list(),
             Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
-                if let Some(node) = node.trim(config) {
+                if let Some(node) = node.into_node(config) {
                     directory.apply_node(node);
                 }
             }
-            Ok(Some(Event::InitDone)) => directory.end_nodes(),
+            Ok(Some(Event::InitDone)) => directory.end_node_list(),
             Ok(Some(Event::Delete(node))) => directory.delete_node(node.name()),
             Ok(None) => return,
             Err(error) => log.failed(&error), // The stream goes on after its backoff.
@@ -119,17 +119,17 @@ async fn follow_nodes(
     }
 }
 
-async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>, directory: &Directory) {
+async fn apply_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>, directory: &Directory) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
-    let mut log = Log::new("pods");
+    let mut log = WatchLog::new("pods");
     loop {
         let event = events.try_next().await;
         if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
-            log.works();
+            log.succeeded();
         }
         match event {
-            Ok(Some(Event::Init)) => directory.begin_pods(),
+            Ok(Some(Event::Init)) => directory.begin_pod_list(),
             Ok(Some(Event::InitApply(pod) | Event::Apply(pod))) => {
                 let meta = pod.metadata;
                 if let (Some(namespace), Some(name), Some(uid)) = (meta.namespace, meta.name, meta.uid) {
@@ -137,7 +137,7 @@ async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>
                     directory.apply_pod(&namespace, &name, &uid, labels);
                 }
             }
-            Ok(Some(Event::InitDone)) => directory.end_pods(),
+            Ok(Some(Event::InitDone)) => directory.end_pod_list(),
             Ok(Some(Event::Delete(pod))) => {
                 if let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) {
                     directory.delete_pod(&namespace, &name);
@@ -150,18 +150,18 @@ async fn follow_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>
 }
 
 /// Tells of a watch that fails for long.
-struct Log {
+struct WatchLog {
     what: &'static str,
     trouble: Trouble,
 }
 
-impl Log {
+impl WatchLog {
     fn new(what: &'static str) -> Self {
         Self { what, trouble: Trouble::default() }
     }
 
     /// The watch works.
-    fn works(&mut self) {
+    fn succeeded(&mut self) {
         self.trouble.over();
     }
 
@@ -178,19 +178,19 @@ impl Log {
 mod tests {
     use kube::core::Status;
 
-    use super::{Error, is_refusal};
+    use super::{Error, is_streaming_rejected};
 
     #[test]
     fn only_the_refusal_of_a_streamed_list_makes_pages() {
         let of = |code| {
             let status = Status { code, ..Status::default() };
-            is_refusal(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
+            is_streaming_rejected(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
         };
         // What Kubernetes 1.33 says: sendInitialEvents is forbidden unless WatchList is enabled.
         assert!(of(422));
         for passing in [401, 403, 410, 429, 500, 503] {
             assert!(!of(passing), "{passing}");
         }
-        assert!(!is_refusal(&Error::NoResourceVersion));
+        assert!(!is_streaming_rejected(&Error::NoResourceVersion));
     }
 }

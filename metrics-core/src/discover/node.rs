@@ -109,7 +109,7 @@ impl NodeObject {
     }
 
     /// What is used of it; `None` without a name or UID.
-    pub(super) fn trim(self, config: &Config) -> Option<Node> {
+    pub(super) fn into_node(self, config: &Config) -> Option<Node> {
         let name: Arc<str> = self.metadata.name?.into();
         let status_addresses = self.status.addresses.unwrap_or_default();
         let of_type = |kind: &AddressType| {
@@ -161,8 +161,8 @@ mod tests {
     use super::{Node, NodeObject};
     use crate::discover::{Address, AddressType, Config};
 
-    fn trim(json: serde_json::Value, config: &Config) -> Option<Node> {
-        serde_json::from_value::<NodeObject>(json).unwrap().trim(config)
+    fn parse(json: serde_json::Value, config: &Config) -> Option<Node> {
+        serde_json::from_value::<NodeObject>(json).unwrap().into_node(config)
     }
 
     fn config() -> Config {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn keeps_what_is_used_in_the_configured_order() {
-        let node = trim(json(), &config()).unwrap();
+        let node = parse(json(), &config()).unwrap();
         let address = |kind, host: &str| Address { kind, host: host.into() };
         assert_eq!(
             *node.addresses,
@@ -221,10 +221,10 @@ mod tests {
 
     #[test]
     fn a_bare_node_gets_defaults() {
-        let node = trim(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
+        let node = parse(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
         assert_eq!((node.port, &*node.path, node.ready), (10250, "/metrics/resource", false));
         assert!(node.addresses.is_empty());
-        let own = trim(json(), &Config { use_node_status_port: false, ..config() }).unwrap();
+        let own = parse(json(), &Config { use_node_status_port: false, ..config() }).unwrap();
         assert_eq!(own.port, 10250);
     }
 
@@ -233,6 +233,6 @@ mod tests {
         let mut json = json();
         json["metadata"]["annotations"]["metrics.k8s.io/resource-metrics-path"] =
             "/x HTTP/1.1\r\nHost: evil".into();
-        assert_eq!(&*trim(json, &config()).unwrap().path, "/metrics/resource");
+        assert_eq!(&*parse(json, &config()).unwrap().path, "/metrics/resource");
     }
 }

@@ -1,21 +1,21 @@
-//! Buffers for the bodies that are being read, pooled and bounded.
+//! ReadBuffers for the bodies that are being read, pooled and bounded.
 
 use libdeflater::Decompressor;
 use parking_lot::Mutex;
 
 use super::error::Error;
 use super::inflate::inflate;
-use super::session::Records;
+use super::session::RecordBuffers;
 
-/// Buffers above this are not kept, nor more of them than [`KEEP`].
-const KEEP_SIZE: usize = 1024 * 1024;
-const KEEP: usize = 16;
+/// ReadBuffers above this are not kept, nor more of them than [`MAX_KEPT_BUFFERS`].
+const MAX_KEPT_BYTES: usize = 1024 * 1024;
+const MAX_KEPT_BUFFERS: usize = 16;
 
 /// What a body arrives in.
 #[derive(Default)]
-pub(super) struct Buffers {
+pub(super) struct ReadBuffers {
     /// TLS records.
-    pub(super) records: Records,
+    pub(super) records: RecordBuffers,
     /// What was in them: an HTTP response.
     pub(super) wire: Vec<u8>,
 }
@@ -27,27 +27,27 @@ struct Inflater {
     inflated: Vec<u8>,
 }
 
-/// Buffers that are not in use.
+/// ReadBuffers that are not in use.
 #[derive(Default)]
-pub(super) struct Pool {
-    buffers: Mutex<Vec<Buffers>>,
+pub(super) struct BufferPool {
+    buffers: Mutex<Vec<ReadBuffers>>,
     inflaters: Mutex<Vec<Inflater>>,
 }
 
-/// Buffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
-pub(super) struct Lease<'p> {
-    pool: &'p Pool,
-    buffers: Option<Buffers>,
+/// ReadBuffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
+pub(super) struct BufferLease<'p> {
+    pool: &'p BufferPool,
+    buffers: Option<ReadBuffers>,
     inflater: Option<Inflater>,
 }
 
-impl Lease<'_> {
-    pub(super) fn buffers(&mut self) -> &mut Buffers {
+impl BufferLease<'_> {
+    pub(super) fn buffers(&mut self) -> &mut ReadBuffers {
         self.buffers.get_or_insert_with(|| take(&self.pool.buffers).unwrap_or_default())
     }
 
     /// What arrived behind the first `skip` bytes.
-    pub(super) fn arrived(&mut self, skip: usize) -> &[u8] {
+    pub(super) fn plain(&mut self, skip: usize) -> &[u8] {
         self.buffers().wire.get(skip..).unwrap_or_default()
     }
 
@@ -62,7 +62,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for BufferLease<'_> {
     fn drop(&mut self) {
         if let Some(buffers) = self.buffers.take() {
             let size = buffers.wire.capacity() + buffers.records.capacity();
@@ -75,9 +75,9 @@ impl Drop for Lease<'_> {
     }
 }
 
-impl Pool {
-    pub(super) fn lease(&self) -> Lease<'_> {
-        Lease { pool: self, buffers: None, inflater: None }
+impl BufferPool {
+    pub(super) fn lease(&self) -> BufferLease<'_> {
+        BufferLease { pool: self, buffers: None, inflater: None }
     }
 }
 
@@ -87,7 +87,7 @@ fn take<T>(kept: &Mutex<Vec<T>>) -> Option<T> {
 
 fn give<T>(kept: &Mutex<Vec<T>>, unused: T, size: usize) {
     let mut kept = kept.lock();
-    if size <= KEEP_SIZE && kept.len() < KEEP {
+    if size <= MAX_KEPT_BYTES && kept.len() < MAX_KEPT_BUFFERS {
         kept.push(unused);
     }
 }

@@ -3,21 +3,21 @@
 use libdeflater::Decompressor;
 
 use super::inflate::{MAX_BODY, inflate as undo};
-use super::response::{Chunks, Framing, MAX_HEAD, head};
+use super::response::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
 
 /// Reads a response that arrives `step` bytes at a time; it must come out as if it had come at once. How it was framed,
 /// and whether it was whole; `None` for one whose head can't be read.
 #[must_use]
 pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
-    let Ok(Some((found, length))) = head(bytes) else { return None };
+    let Ok(Some((found, length))) = parse_head(bytes) else { return None };
     assert!(length <= bytes.len().min(MAX_HEAD));
-    if found.framing != Framing::Chunked {
+    if found.framing != BodyFraming::Chunked {
         return Some((false, true));
     }
     let mut whole = bytes.to_vec();
-    let at_once = Chunks::new(length).advance(&mut whole).map(|end| end.is_some());
+    let at_once = ChunkDecoder::new(length).advance(&mut whole).map(|end| end.is_some());
     let mut buffer = bytes[..length].to_vec();
-    let mut chunks = Chunks::new(length);
+    let mut chunks = ChunkDecoder::new(length);
     let mut outcome = Ok(false);
     for piece in bytes[length..].chunks(step) {
         buffer.extend_from_slice(piece);

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::error::Error;
-use crate::decode::{BadSeries, Report};
+use crate::decode::{BadSeries, DecodeReport};
 
 /// Prometheus' default buckets, as metrics-server has them, seconds.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -132,14 +132,14 @@ impl Metrics {
         );
     }
 
-    pub(super) fn asked(&self, node: &Arc<str>, took: Duration) {
+    pub(super) fn requested(&self, node: &Arc<str>, took: Duration) {
         let labels = ByNode { node: node.clone() };
         self.request_duration.get_or_create(&labels).observe(took.as_secs_f64());
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         self.last_request.get_or_create(&labels).set(now.as_secs_f64());
     }
 
-    pub(super) fn ended(&self, failure: Option<&Error>, took: Duration) {
+    pub(super) fn scrape_finished(&self, failure: Option<&Error>, took: Duration) {
         let success = if failure.is_none() { "true" } else { "false" };
         self.requests.get_or_create(&BySuccess { success }).inc();
         if let Some(failure) = failure {
@@ -148,7 +148,7 @@ impl Metrics {
         self.tick_duration.observe(took.as_secs_f64());
     }
 
-    pub(super) fn decoded(&self, report: &Report, wire_bytes: usize, body_bytes: usize) {
+    pub(super) fn decoded(&self, report: &DecodeReport, wire_bytes: usize, body_bytes: usize) {
         self.wire_bytes.inc_by(wire_bytes as u64);
         self.body_bytes.inc_by(body_bytes as u64);
         for (reason, count) in BadSeries::ALL.into_iter().zip(report.bad).filter(|(_, count)| *count > 0) {

@@ -13,7 +13,7 @@ mod failures;
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;
-mod log;
+mod log_limit;
 mod metrics;
 mod pins;
 mod reload;
@@ -36,24 +36,24 @@ use std::time::{Duration, Instant};
 use crds::cause::ScrapeCause;
 use tokio::task::JoinSet;
 
-use self::buffers::Pool;
+use self::buffers::BufferPool;
 pub use self::error::Error;
 pub use self::failures::Failures;
-use self::log::{Budget, Line};
+use self::log_limit::{LogDecision, LogLimit};
 pub use self::metrics::Metrics;
-pub use self::pins::{Mismatch, Pins};
-use self::reload::Reloaded;
+pub use self::pins::{PinMismatch, Pins};
+use self::reload::ReloadedFile;
 use self::schedule::{Id, Outcome, Schedule};
 use self::target::Target;
-use self::tls::Tls;
+use self::tls::TlsConfigs;
 use crate::discover::{Directory, Node};
-use crate::store::{Put, Store, Ticket};
+use crate::store::{PutSummary, Store, Ticket};
 
 /// How to scrape.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The time between two scrapes of a node.
-    pub resolution: Duration,
+    pub scrape_interval: Duration,
     /// The time a scrape may take, with connecting, at all addresses of a node together.
     pub timeout: Duration,
     /// Whom to take for a kubelet.
@@ -96,11 +96,11 @@ pub enum Credentials {
 }
 
 /// What all scrapes share.
-struct Shared {
+struct ScrapeContext {
     timeout: Duration,
-    tls: Tls,
-    token: Option<Reloaded<String>>,
-    pool: Pool,
+    tls: TlsConfigs,
+    token: Option<ReloadedFile<String>>,
+    pool: BufferPool,
     directory: Arc<Directory>,
     store: Arc<Store>,
     metrics: Metrics,
@@ -124,26 +124,26 @@ pub async fn run(
     metrics: Metrics,
     findings: Findings,
 ) {
-    let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
-    let shared = Arc::new(Shared {
+    let interval_ms = u64::try_from(config.scrape_interval.as_millis()).unwrap_or(u64::MAX);
+    let shared = Arc::new(ScrapeContext {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials, config.resolution, findings.pins.clone()),
+        tls: TlsConfigs::new(&config.tls, &config.credentials, config.scrape_interval, findings.pins.clone()),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,
         },
-        pool: Pool::default(),
+        pool: BufferPool::default(),
         directory: directory.clone(),
         store,
         metrics,
         findings,
     });
     let mut scraper = Scraper {
-        schedule: Schedule::new(resolution_ms, fastrand::u64(..)),
+        schedule: Schedule::new(interval_ms, fastrand::u64(..)),
         entries: HashMap::new(),
         names: HashMap::new(),
         next_id: 0,
-        log: Budget::default(),
+        log_limit: LogLimit::default(),
         running: JoinSet::new(),
         shared,
     };
@@ -154,11 +154,11 @@ pub async fn run(
         tokio::select! {
             changed = directory.changed_nodes() => {
                 for name in changed {
-                    scraper.look_at(&name);
+                    scraper.sync_node(&name);
                 }
             }
-            Some(ended) = scraper.running.join_next() => match ended {
-                Ok(ended) => scraper.end(ended),
+            Some(finished) = scraper.running.join_next() => match finished {
+                Ok(finished) => scraper.finish(finished),
                 // Cannot happen: nothing in a scrape panics, and only dropping this future cancels one.
                 Err(error) => tracing::error!(%error, "a scrape was lost"),
             },
@@ -169,15 +169,15 @@ pub async fn run(
 
 struct Scraper {
     schedule: Schedule,
-    entries: HashMap<Id, Entry>,
+    entries: HashMap<Id, ScrapedNode>,
     names: HashMap<Arc<str>, Id>,
     next_id: Id,
-    log: Budget,
-    running: JoinSet<Ended>,
-    shared: Arc<Shared>,
+    log_limit: LogLimit,
+    running: JoinSet<FinishedScrape>,
+    shared: Arc<ScrapeContext>,
 }
 
-struct Entry {
+struct ScrapedNode {
     node: Arc<Node>,
     ticket: Ticket,
     /// `None` while it is being asked. Apart, as it moves at each scrape, and as a table is half empty.
@@ -186,16 +186,16 @@ struct Entry {
     failure: Option<ScrapeCause>,
 }
 
-struct Ended {
+struct FinishedScrape {
     id: Id,
     target: Box<Target>,
     requested_ms: u64,
-    result: Result<Put, Error>,
+    result: Result<PutSummary, Error>,
 }
 
 impl Scraper {
     /// A node came, went or changed.
-    fn look_at(&mut self, name: &Arc<str>) {
+    fn sync_node(&mut self, name: &Arc<str>) {
         let now_ms = self.shared.directory.now_ms();
         let node = self.shared.directory.nodes().get(name).cloned();
         let known = self.names.get(name).copied();
@@ -214,15 +214,15 @@ impl Scraper {
                     return;
                 }
                 // Whatever may have been in the way may be gone: another address, or Ready again.
-                let elsewhere = entry.node.addresses != node.addresses
+                let endpoint_changed = entry.node.addresses != node.addresses
                     || entry.node.port != node.port
                     || entry.node.path != node.path;
-                let mended = entry.failure.is_some() && node.ready && !entry.node.ready;
+                let recovered = entry.failure.is_some() && node.ready && !entry.node.ready;
                 entry.node = node.clone();
                 if let Some(target) = &mut entry.target {
                     target.update(node);
                 }
-                if elsewhere || mended {
+                if endpoint_changed || recovered {
                     self.schedule.wake(id, now_ms);
                 }
             }
@@ -232,10 +232,10 @@ impl Scraper {
     fn admit(&mut self, node: Arc<Node>, now_ms: u64) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let ticket = self.shared.store.admit(&node);
+        let ticket = self.shared.store.insert_node(&node);
         self.names.insert(node.name.clone(), id);
         let target = Some(Box::new(Target::new(node.clone())));
-        self.entries.insert(id, Entry { node, ticket, target, failure: None });
+        self.entries.insert(id, ScrapedNode { node, ticket, target, failure: None });
         self.schedule.insert(id, now_ms);
     }
 
@@ -243,10 +243,10 @@ impl Scraper {
         self.schedule.remove(id);
         if let Some(entry) = self.entries.remove(&id) {
             self.names.remove(&entry.node.name);
-            self.shared.store.remove(entry.ticket);
+            self.shared.store.remove_node(entry.ticket);
             self.shared.findings.pins.forget(&entry.node.uid);
             if entry.failure.is_some() {
-                self.shared.findings.failures.over(&entry.node.name);
+                self.shared.findings.failures.resolved(&entry.node.name);
             }
         }
     }
@@ -259,16 +259,16 @@ impl Scraper {
             let (shared, ticket) = (self.shared.clone(), entry.ticket);
             self.running.spawn(async move {
                 let result = scrape(&shared, &mut target, ticket, requested_ms).await;
-                Ended { id, target, requested_ms, result }
+                FinishedScrape { id, target, requested_ms, result }
             });
         }
     }
 
-    fn end(&mut self, ended: Ended) {
-        let Ended { id, mut target, requested_ms, result } = ended;
+    fn finish(&mut self, finished: FinishedScrape) {
+        let FinishedScrape { id, mut target, requested_ms, result } = finished;
         let now_ms = self.shared.directory.now_ms();
         let took = Duration::from_millis(now_ms.saturating_sub(requested_ms));
-        self.shared.metrics.ended(result.as_ref().err(), took);
+        self.shared.metrics.scrape_finished(result.as_ref().err(), took);
         let Some(entry) = self.entries.get_mut(&id) else {
             // The node went; what was just counted for it goes too, unless it is back.
             if !self.names.contains_key(target.name()) {
@@ -277,32 +277,32 @@ impl Scraper {
             return;
         };
         let outcome = match &result {
-            Ok(put) => outcome_of(put),
+            Ok(put) => outcome(put),
             Err(_) => Outcome::Failed,
         };
         let failure = result.as_ref().err().map(Error::cause);
         if failure != entry.failure
-            && let Line::Write { withheld } = self.log.line(now_ms)
+            && let LogDecision::Write { suppressed } = self.log_limit.request(now_ms)
         {
-            tell(&entry.node, &result, withheld);
+            log_transition(&entry.node, &result, suppressed);
         }
         if let Err(error) = &result {
-            self.shared.store.failed(entry.ticket);
-            self.shared.findings.failures.failed(&entry.node.name, error, || target.asked());
+            self.shared.store.scrape_failed(entry.ticket);
+            self.shared.findings.failures.record(&entry.node.name, error, || target.last_address());
         } else if entry.failure.is_some() {
-            self.shared.findings.failures.over(&entry.node.name);
+            self.shared.findings.failures.resolved(&entry.node.name);
         }
         entry.failure = failure;
         target.update(entry.node.clone());
         entry.target = Some(target);
-        self.schedule.done(id, now_ms, outcome);
+        self.schedule.finish(id, now_ms, outcome);
     }
 }
 
 /// Logs how a node fares, once for each cause.
-fn tell(node: &Node, result: &Result<Put, Error>, withheld: u32) {
-    if withheld > 0 {
-        tracing::warn!("{withheld} further nodes changed between failing and working, not told one by one");
+fn log_transition(node: &Node, result: &Result<PutSummary, Error>, suppressed: u32) {
+    if suppressed > 0 {
+        tracing::warn!("{suppressed} further nodes changed between failing and working, not told one by one");
     }
     let (node, ready) = (&*node.name, node.ready);
     if let Err(error) = result {
@@ -312,7 +312,7 @@ fn tell(node: &Node, result: &Result<Put, Error>, withheld: u32) {
     }
 }
 
-fn outcome_of(put: &Put) -> Outcome {
+fn outcome(put: &PutSummary) -> Outcome {
     // Containers are sampled at the request, so the newest of them tells the node's time.
     let age_ns = put.newest_timestamp_ns.zip(put.node_timestamp_ns).map(|(newest, node)| newest - node);
     Outcome::Stored {
@@ -323,23 +323,23 @@ fn outcome_of(put: &Put) -> Outcome {
 }
 
 async fn scrape(
-    shared: &Shared,
+    shared: &ScrapeContext,
     target: &mut Target,
     ticket: Ticket,
     requested_ms: u64,
-) -> Result<Put, Error> {
+) -> Result<PutSummary, Error> {
     let started = Instant::now();
-    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms)).await;
-    let result = match asked {
+    let response = tokio::time::timeout(shared.timeout, target.scrape(shared, ticket, requested_ms)).await;
+    let result = match response {
         Ok(result) => result,
-        Err(_) => Err(target.late().await),
+        Err(_) => Err(target.timeout_error().await),
     };
-    shared.metrics.asked(target.name(), started.elapsed());
+    shared.metrics.requested(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {
-            token.expire();
+            token.recheck();
         }
-        shared.tls.expire();
+        shared.tls.recheck();
     }
     result
 }

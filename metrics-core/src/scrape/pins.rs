@@ -16,26 +16,26 @@ use crate::tls::certificate::sha256_hex;
 
 /// What is known of the kubelets. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Pins(Arc<Mutex<HashMap<Box<str>, Known>>>);
+pub struct Pins(Arc<Mutex<HashMap<Box<str>, KnownKubelet>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    /// A CA vouched for it: nothing less will do from then on.
-    Vouched,
+enum KnownKubelet {
+    /// A CA ca_signed for it: nothing less will do from then on.
+    CaSigned,
     /// The SHA-256 of its public key (SubjectPublicKeyInfo, DER).
     Key(Box<str>),
 }
 
 /// A kubelet that is not the one that was seen first.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Mismatch {
-    /// The pinned key; nothing when a CA vouched for the kubelet before.
+pub struct PinMismatch {
+    /// The pinned key; nothing when a CA ca_signed for the kubelet before.
     pub pinned: Option<Box<str>>,
     /// The key it shows.
     pub shown: Box<str>,
 }
 
-impl fmt::Display for Mismatch {
+impl fmt::Display for PinMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pinned {
             Some(pinned) => write!(
@@ -63,18 +63,18 @@ impl Pins {
         &self,
         uid: &str,
         certificate: &CertificateDer<'_>,
-        vouched: bool,
-    ) -> Result<(), Mismatch> {
-        if vouched {
+        ca_signed: bool,
+    ) -> Result<(), PinMismatch> {
+        if ca_signed {
             return Ok(());
         }
         let pinned = match self.0.lock().get(uid) {
             None => return Ok(()),
-            Some(Known::Vouched) => None,
-            Some(Known::Key(key)) => Some(key.clone()),
+            Some(KnownKubelet::CaSigned) => None,
+            Some(KnownKubelet::Key(key)) => Some(key.clone()),
         };
-        let shown = fingerprint(certificate);
-        if pinned.as_ref() == Some(&shown) { Ok(()) } else { Err(Mismatch { pinned, shown }) }
+        let shown = key_fingerprint(certificate);
+        if pinned.as_ref() == Some(&shown) { Ok(()) } else { Err(PinMismatch { pinned, shown }) }
     }
 
     /// Remembers how the kubelet of this Node showed itself, in a handshake in which it proved to hold the key.
@@ -82,10 +82,11 @@ impl Pins {
         &self,
         uid: &str,
         certificate: &CertificateDer<'_>,
-        vouched: bool,
-    ) -> Result<(), Mismatch> {
-        self.check(uid, certificate, vouched)?;
-        let known = if vouched { Known::Vouched } else { Known::Key(fingerprint(certificate)) };
+        ca_signed: bool,
+    ) -> Result<(), PinMismatch> {
+        self.check(uid, certificate, ca_signed)?;
+        let known =
+            if ca_signed { KnownKubelet::CaSigned } else { KnownKubelet::Key(key_fingerprint(certificate)) };
         self.0.lock().insert(uid.into(), known);
         Ok(())
     }
@@ -98,13 +99,13 @@ impl Pins {
     /// How many kubelets are told by a pinned key.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.lock().values().filter(|known| **known != Known::Vouched).count()
+        self.0.lock().values().filter(|known| **known != KnownKubelet::CaSigned).count()
     }
 }
 
 /// The SHA-256 of the certificate's public key, as `openssl x509 -pubkey | openssl pkey -pubin -outform DER` gives
 /// it to `sha256sum`; of the whole certificate if that can't be read.
-fn fingerprint(certificate: &CertificateDer<'_>) -> Box<str> {
+fn key_fingerprint(certificate: &CertificateDer<'_>) -> Box<str> {
     let parsed = X509Certificate::from_der(certificate);
     let key =
         parsed.as_ref().map_or(certificate.as_ref(), |(_, parsed)| parsed.tbs_certificate.subject_pki.raw);
@@ -116,7 +117,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
     use rustls::pki_types::CertificateDer;
 
-    use super::{Mismatch, Pins};
+    use super::{PinMismatch, Pins};
 
     fn certificate(key: &KeyPair, name: &str) -> CertificateDer<'static> {
         CertificateParams::new([name.to_owned()]).unwrap().self_signed(key).unwrap().der().clone()
@@ -130,7 +131,7 @@ mod tests {
         assert!(pins.check("1", &other, false).is_ok(), "nothing is pinned by a look");
         pins.remember("1", &first, false).unwrap();
         assert!(pins.remember("1", &renewed, false).is_ok(), "the same key in another certificate");
-        let Mismatch { pinned, shown } = pins.remember("1", &other, false).unwrap_err();
+        let PinMismatch { pinned, shown } = pins.remember("1", &other, false).unwrap_err();
         assert!(pinned.is_some_and(|pinned| pinned != shown && shown.len() == 64));
         assert!(pins.check("2", &other, false).is_ok(), "another Node is another matter");
         assert_eq!(pins.count(), 1);

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffers::Pool;
-use super::session::{Records, Session};
+use super::buffers::BufferPool;
+use super::session::{RecordBuffers, TlsSession};
 
 /// Configurations of a server and of a client that trusts it, or nobody.
 fn configs(
@@ -44,7 +44,7 @@ fn configs(
 }
 
 /// A server that answers each request of four bytes with `answer`, in records of `record` bytes.
-async fn serve(
+async fn start_server(
     config: Arc<ServerConfig>,
     answer: Vec<u8>,
     record: usize,
@@ -53,7 +53,7 @@ async fn serve(
     (listener, TlsAcceptor::from(config), answer, record)
 }
 
-async fn answer(
+async fn serve_requests(
     (listener, acceptor, answer, record): (TcpListener, TlsAcceptor, Vec<u8>, usize),
 ) -> std::io::Result<()> {
     let (tcp, _) = listener.accept().await?;
@@ -69,7 +69,7 @@ async fn answer(
 }
 
 /// Passes bytes on, so many at a time.
-async fn cut(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
+async fn split_proxy(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -94,19 +94,19 @@ async fn cut(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
     address
 }
 
-async fn read(session: &mut Session, length: usize, move_on: bool) -> Vec<u8> {
-    let (mut records, mut plain) = (Records::default(), Vec::new());
-    session.arrives().await.unwrap();
+async fn read(session: &mut TlsSession, length: usize, move_on: bool) -> Vec<u8> {
+    let (mut records, mut plain) = (RecordBuffers::default(), Vec::new());
+    session.wait_readable().await.unwrap();
     session.resume(&mut records).unwrap();
     while plain.len() < length {
         assert!(session.read(&mut records, &mut plain).await.unwrap() > 0, "{} of {length}", plain.len());
         if move_on {
-            session.rest(&records);
-            records = Records::default();
+            session.release(&records);
+            records = RecordBuffers::default();
             session.resume(&mut records).unwrap();
         }
     }
-    session.rest(&records);
+    session.release(&records);
     plain
 }
 
@@ -116,12 +116,12 @@ async fn answers_come_whole_however_they_are_cut() {
     for version in [&TLS12, &TLS13] {
         for (record, piece) in [(16_384, 1 << 20), (16_384, 1000), (700, 333), (1 << 20, 1 << 20)] {
             let (server, client) = configs(version, true);
-            let server = serve(server, body.clone(), record).await;
-            let address = cut(server.0.local_addr().unwrap(), piece).await;
-            let answering = tokio::spawn(answer(server));
+            let server = start_server(server, body.clone(), record).await;
+            let address = split_proxy(server.0.local_addr().unwrap(), piece).await;
+            let answering = tokio::spawn(serve_requests(server));
             let tcp = TcpStream::connect(address).await.unwrap();
-            let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-            let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
+            let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+            let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
             for round in 0..3 {
                 session.send(b"more").await.unwrap();
                 assert!(
@@ -139,33 +139,33 @@ async fn answers_come_whole_however_they_are_cut() {
 async fn a_server_that_is_not_trusted_is_told_so() {
     for version in [&TLS12, &TLS13] {
         let (server, client) = configs(version, false);
-        let server = serve(server, Vec::new(), 1).await;
+        let server = start_server(server, Vec::new(), 1).await;
         let address = server.0.local_addr().unwrap();
-        let answering = tokio::spawn(answer(server));
+        let answering = tokio::spawn(serve_requests(server));
         let tcp = TcpStream::connect(address).await.unwrap();
-        let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-        let opened = Session::open(tcp, client, name, &mut pool.lease()).await;
+        let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+        let opened = TlsSession::open(tcp, client, name, &mut pool.lease()).await;
         assert!(opened.err().unwrap().to_string().contains("UnknownIssuer"));
-        let told = answering.await.unwrap().unwrap_err().to_string();
-        assert!(told.contains("UnknownCA"), "{told}");
+        let alert = answering.await.unwrap().unwrap_err().to_string();
+        assert!(alert.contains("UnknownCA"), "{alert}");
     }
 }
 
 #[tokio::test]
 async fn the_end_is_seen() {
     let (server, client) = configs(&TLS13, true);
-    let server = serve(server, b"last".to_vec(), 16).await;
+    let server = start_server(server, b"last".to_vec(), 16).await;
     let address = server.0.local_addr().unwrap();
-    let answering = tokio::spawn(answer(server));
+    let answering = tokio::spawn(serve_requests(server));
     let tcp = TcpStream::connect(address).await.unwrap();
-    let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-    let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
+    let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+    let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
     session.send(b"more").await.unwrap();
     assert_eq!(read(&mut session, 4, false).await, b"last");
     answering.abort();
     let _ = answering.await;
-    let (mut records, mut plain) = (Records::default(), Vec::new());
-    session.arrives().await.unwrap();
+    let (mut records, mut plain) = (RecordBuffers::default(), Vec::new());
+    session.wait_readable().await.unwrap();
     let read = session.read(&mut records, &mut plain).await;
     assert!(matches!(read, Ok(0) | Err(_)) && plain.is_empty());
 }

@@ -19,28 +19,28 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::error::Error;
 use super::pins::Pins;
-use super::reload::Reloaded;
+use super::reload::ReloadedFile;
 use super::{Credentials, KubeletTls};
 use crate::discover::Node;
 
 /// Sessions kept for resumption …
-const SESSIONS: usize = 512;
+const MAX_SESSIONS: usize = 512;
 /// … where connections will not outlive the pause between two scrapes: a kubelet closes one that rested for 90 s. Else
 /// they are opened once, and tickets would be kept for nothing (2 to 3 kB each).
-const REST: Duration = Duration::from_secs(80);
+const KUBELET_IDLE_TIMEOUT: Duration = Duration::from_secs(80);
 
 /// Makes TLS configurations for nodes. Files are read again when they change.
-pub(super) struct Tls {
+pub(super) struct TlsConfigs {
     provider: Arc<CryptoProvider>,
-    trust: Option<Reloaded<RootCertStore>>,
+    trust: Option<ReloadedFile<RootCertStore>>,
     pins: Option<Pins>,
-    identity: Option<(Reloaded<Vec<CertificateDer<'static>>>, Reloaded<PrivateKeyDer<'static>>)>,
-    base: Mutex<Option<Arc<Base>>>,
+    identity: Option<(ReloadedFile<Vec<CertificateDer<'static>>>, ReloadedFile<PrivateKeyDer<'static>>)>,
+    material: Mutex<Option<Arc<TlsMaterial>>>,
     sessions: usize,
 }
 
 /// What the configurations of all nodes have in common, and what it was made of.
-pub(super) struct Base {
+pub(super) struct TlsMaterial {
     roots: Option<Arc<RootCertStore>>,
     identity: Option<(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     config: Arc<ClientConfig>,
@@ -49,44 +49,45 @@ pub(super) struct Base {
 /// The configuration of one node. Kept as long as the files and the node's names do not change: a session
 /// is resumed only by the verifier that saw its certificate.
 pub(super) struct NodeTls {
-    pub(super) base: Arc<Base>,
+    pub(super) material: Arc<TlsMaterial>,
     pub(super) config: Arc<ClientConfig>,
     /// Where keys are pinned, what settles them.
-    verifier: Option<Arc<Verifier>>,
+    verifier: Option<Arc<KubeletVerifier>>,
 }
 
 impl NodeTls {
     /// The handshake is done in which `host` showed this chain: pins its key, if it is one to be pinned. To be called
     /// before anything is sent.
-    pub(super) fn settle(&self, host: &str, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+    pub(super) fn pin_key(&self, host: &str, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let Some(verifier) = &self.verifier else { return Ok(()) };
         let (Some((leaf, intermediates)), Some(name)) = (chain.split_first(), server_name(host)) else {
             return Err(Error::TlsOther("the kubelet showed no certificate".into()));
         };
         let Some((pins, uid)) = &verifier.pins else { return Ok(()) };
-        let vouched = verifier.vouched(leaf, intermediates, &name, UnixTime::now());
-        pins.remember(uid, leaf, vouched.map_err(|error| Error::of_tls(&error))?)
+        let ca_signed = verifier.is_ca_signed(leaf, intermediates, &name, UnixTime::now());
+        pins.remember(uid, leaf, ca_signed.map_err(|error| Error::from_tls(&error))?)
             .map_err(Error::TlsPinMismatch)
     }
 }
 
-impl Tls {
+impl TlsConfigs {
     /// With `pins` kubelets that no CA vouches for are told by their keys, if `kubelet` says so.
     pub(super) fn new(
         kubelet: &KubeletTls,
         credentials: &Credentials,
-        resolution: Duration,
+        scrape_interval: Duration,
         pins: Pins,
     ) -> Self {
         let (trust, pins) = match kubelet {
-            KubeletTls::Verify { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), None),
-            KubeletTls::Pin { ca_file } => (Some(Reloaded::new(ca_file.clone(), roots)), Some(pins)),
+            KubeletTls::Verify { ca_file } => (Some(ReloadedFile::new(ca_file.clone(), roots)), None),
+            KubeletTls::Pin { ca_file } => (Some(ReloadedFile::new(ca_file.clone(), roots)), Some(pins)),
             KubeletTls::Insecure => (None, None),
         };
         let identity = match credentials {
-            Credentials::ClientCertificate { cert, key } => {
-                Some((Reloaded::new(cert.clone(), certificates), Reloaded::new(key.clone(), key_of)))
-            }
+            Credentials::ClientCertificate { cert, key } => Some((
+                ReloadedFile::new(cert.clone(), certificates),
+                ReloadedFile::new(key.clone(), private_key),
+            )),
             Credentials::TokenFile(_) => None,
         };
         Self {
@@ -94,24 +95,24 @@ impl Tls {
             trust,
             pins,
             identity,
-            base: Mutex::new(None),
-            sessions: if resolution > REST { SESSIONS } else { 0 },
+            material: Mutex::new(None),
+            sessions: if scrape_interval > KUBELET_IDLE_TIMEOUT { MAX_SESSIONS } else { 0 },
         }
     }
 
     /// The configuration for `node`: `known` if it still holds.
     pub(super) fn for_node(&self, node: &Node, known: Option<NodeTls>) -> Result<NodeTls, Error> {
-        let base = self.base()?;
+        let material = self.material()?;
         if let Some(known) = known
-            && Arc::ptr_eq(&known.base, &base)
+            && Arc::ptr_eq(&known.material, &material)
         {
             return Ok(known);
         }
-        let (config, verifier) = match &base.roots {
-            None => (base.config.clone(), None),
+        let (config, verifier) = match &material.roots {
+            None => (material.config.clone(), None),
             Some(roots) => {
-                let mut config = (*base.config).clone();
-                let verifier = Arc::new(Verifier {
+                let mut config = (*material.config).clone();
+                let verifier = Arc::new(KubeletVerifier {
                     provider: self.provider.clone(),
                     roots: Some(roots.clone()),
                     names: node.identities.iter().filter_map(|name| server_name(name)).collect(),
@@ -121,41 +122,41 @@ impl Tls {
                 (Arc::new(config), self.pins.is_some().then_some(verifier))
             }
         };
-        Ok(NodeTls { base, config, verifier })
+        Ok(NodeTls { material, config, verifier })
     }
 
     /// Whether a connection that was made with this would be made with the same now. While files can't be used, as one of
     /// a pair that is being replaced, it is.
-    pub(super) fn holds(&self, base: &Arc<Base>) -> bool {
-        self.base().map_or(true, |now| Arc::ptr_eq(&now, base))
+    pub(super) fn is_current(&self, material: &Arc<TlsMaterial>) -> bool {
+        self.material().map_or(true, |now| Arc::ptr_eq(&now, material))
     }
 
     /// Reads the client certificate again before the next scrape.
-    pub(super) fn expire(&self) {
+    pub(super) fn recheck(&self) {
         if let Some((cert, key)) = &self.identity {
-            cert.expire();
-            key.expire();
+            cert.recheck();
+            key.recheck();
         }
     }
 
-    fn base(&self) -> Result<Arc<Base>, Error> {
-        let roots = self.trust.as_ref().map(Reloaded::get).transpose()?;
+    fn material(&self) -> Result<Arc<TlsMaterial>, Error> {
+        let roots = self.trust.as_ref().map(ReloadedFile::get).transpose()?;
         let identity = match &self.identity {
             Some((cert, key)) => Some((cert.get()?, key.get()?)),
             None => None,
         };
-        let mut base = self.base.lock();
-        if let Some(base) = &*base
-            && same(base.roots.as_ref(), roots.as_ref())
-            && same(base.identity.as_ref().map(|(a, _)| a), identity.as_ref().map(|(a, _)| a))
-            && same(base.identity.as_ref().map(|(_, b)| b), identity.as_ref().map(|(_, b)| b))
+        let mut material = self.material.lock();
+        if let Some(material) = &*material
+            && is_same(material.roots.as_ref(), roots.as_ref())
+            && is_same(material.identity.as_ref().map(|(a, _)| a), identity.as_ref().map(|(a, _)| a))
+            && is_same(material.identity.as_ref().map(|(_, b)| b), identity.as_ref().map(|(_, b)| b))
         {
-            return Ok(base.clone());
+            return Ok(material.clone());
         }
         let config = self.config(identity.as_ref())?;
-        let fresh = Arc::new(Base { roots, identity, config: Arc::new(config) });
-        *base = Some(fresh.clone());
-        Ok(fresh)
+        let current = Arc::new(TlsMaterial { roots, identity, config: Arc::new(config) });
+        *material = Some(current.clone());
+        Ok(current)
     }
 
     fn config(
@@ -163,12 +164,13 @@ impl Tls {
         identity: Option<&(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     ) -> Result<ClientConfig, Error> {
         // Without roots this one accepts any certificate; with them it is replaced for each node.
-        let anyone = Verifier { provider: self.provider.clone(), roots: None, names: Vec::new(), pins: None };
+        let accept_all =
+            KubeletVerifier { provider: self.provider.clone(), roots: None, names: Vec::new(), pins: None };
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::TlsOther(error.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(anyone));
+            .with_custom_certificate_verifier(Arc::new(accept_all));
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => builder
@@ -183,7 +185,7 @@ impl Tls {
     }
 }
 
-fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -217,13 +219,13 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if certificates.is_empty() { Err("holds no PEM certificate".into()) } else { Ok(certificates) }
 }
 
-fn key_of(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())
 }
 
 /// A bearer token, fit for a header (RFC 6750).
-pub(super) fn token(path: PathBuf) -> Reloaded<String> {
-    Reloaded::new(path, |content| {
+pub(super) fn token(path: PathBuf) -> ReloadedFile<String> {
+    ReloadedFile::new(path, |content| {
         let token = content.trim_ascii();
         if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
             return Err("holds no bearer token".into());
@@ -235,7 +237,7 @@ pub(super) fn token(path: PathBuf) -> Reloaded<String> {
 /// Accepts a certificate that the roots vouch for and that bears the name dialled or any of the node's own;
 /// with pins, one for which nobody vouches and whose key is the node's; without roots, any certificate.
 #[derive(Debug)]
-struct Verifier {
+struct KubeletVerifier {
     provider: Arc<CryptoProvider>,
     roots: Option<Arc<RootCertStore>>,
     names: Vec<ServerName<'static>>,
@@ -243,10 +245,10 @@ struct Verifier {
     pins: Option<(Pins, Box<str>)>,
 }
 
-impl Verifier {
+impl KubeletVerifier {
     /// Whether a CA vouches for the certificate. An error if it must not be accepted whatever its key: no CA
     /// vouches for it and keys are not pinned, or one does and it is expired or another's.
-    fn vouched(
+    fn is_ca_signed(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -255,14 +257,14 @@ impl Verifier {
     ) -> Result<bool, rustls::Error> {
         let Some(roots) = &self.roots else { return Ok(false) };
         let verified = self.verify_chain(roots, leaf, intermediates, now);
-        let stranger = match &verified {
+        let untrusted = match &verified {
             // Time and purpose are looked at before the issuer: what matters more is that there is none.
             Err(rustls::Error::InvalidCertificate(error)) => match error {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
                 CertificateError::Expired
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. } => validity(leaf).is_some_and(|valid| {
+                | CertificateError::NotValidYetContext { .. } => not_after(leaf).is_some_and(|valid| {
                     let then = self.verify_chain(roots, leaf, intermediates, valid);
                     let unknown = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
                     matches!(then, Err(rustls::Error::InvalidCertificate(error)) if unknown.contains(&error))
@@ -273,7 +275,7 @@ impl Verifier {
             },
             _ => false,
         };
-        if stranger {
+        if untrusted {
             return match self.pins {
                 Some(_) => Ok(false),
                 None => Err(CertificateError::UnknownIssuer.into()),
@@ -302,7 +304,7 @@ impl Verifier {
 }
 
 /// A time at which the certificate is valid.
-fn validity(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
@@ -314,7 +316,7 @@ fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
         .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for KubeletVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -323,10 +325,10 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let vouched = self.vouched(end_entity, intermediates, dialled, now)?;
+        let ca_signed = self.is_ca_signed(end_entity, intermediates, dialled, now)?;
         if let Some((pins, uid)) = &self.pins {
             let other = |mismatch| CertificateError::Other(OtherError(Arc::new(mismatch)));
-            pins.check(uid, end_entity, vouched).map_err(other)?;
+            pins.check(uid, end_entity, ca_signed).map_err(other)?;
         }
         Ok(ServerCertVerified::assertion())
     }

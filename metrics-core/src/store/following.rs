@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::Bench;
+use super::tests::TestStore;
 use crate::rows::{Change, Expired, Kind, Pick, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
@@ -18,7 +18,7 @@ struct Follower {
     events: Vec<String>,
 }
 
-fn list(bench: &Bench) -> Known {
+fn list(bench: &TestStore) -> Known {
     let mut known = Known::new();
     bench.store.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
         let label = row.labels.get("l").map(str::to_owned);
@@ -29,12 +29,12 @@ fn list(bench: &Bench) -> Known {
 }
 
 impl Follower {
-    fn new(bench: &Bench) -> Self {
+    fn new(bench: &TestStore) -> Self {
         let version = bench.store.version();
         Self { known: list(bench), version, events: Vec::new() }
     }
 
-    fn follow(&mut self, bench: &Bench) -> Vec<String> {
+    fn follow(&mut self, bench: &TestStore) -> Vec<String> {
         loop {
             let mut left = Vec::new();
             let progress = bench.store.next_change(Kind::Pods, self.version, &mut |change| match change {
@@ -69,7 +69,7 @@ impl Follower {
 
 #[test]
 fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     for key in ["n/p", "n/q", "n/never-measured"] {
         bench.pod(key, "u");
@@ -96,7 +96,7 @@ fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
 
 #[test]
 fn what_left_is_told_as_it_was_last() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     for key in ["n/p", "n/fresh"] {
         bench.pod(key, "u");
@@ -125,7 +125,7 @@ fn what_left_is_told_as_it_was_last() {
     assert_eq!(pod("fresh"), None);
     assert_eq!(pod("none-such"), None);
     bench.directory.delete_node("a");
-    bench.store.remove(ticket);
+    bench.store.remove_node(ticket);
     assert_eq!(node(), Some(1000));
     assert_eq!(pod("p"), None, "forgotten with its node");
     bench.node("a", "2");
@@ -134,7 +134,7 @@ fn what_left_is_told_as_it_was_last() {
 
 #[test]
 fn a_sample_that_repeats_is_no_change() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     for key in ["n/p", "n/q"] {
         bench.pod(key, "u");
@@ -180,7 +180,7 @@ fn a_sample_that_repeats_is_no_change() {
 
 #[test]
 fn samples_that_grow_too_old_leave() {
-    let bench = Bench::lasting(Duration::from_millis(60));
+    let bench = TestStore::with_max_age(Duration::from_millis(60));
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();
@@ -189,14 +189,14 @@ fn samples_that_grow_too_old_leave() {
     let mut follower = Follower::new(&bench);
     assert_eq!(follower.known.len(), 1);
     std::thread::sleep(Duration::from_millis(100));
-    bench.store.failed(ticket);
-    bench.store.failed(ticket);
+    bench.store.scrape_failed(ticket);
+    bench.store.scrape_failed(ticket);
     assert_eq!(follower.follow(&bench), ["left n/p"]);
 }
 
 #[test]
 fn nodes_are_followed_too() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.synced();
     let mut from = bench.store.version();
@@ -225,7 +225,7 @@ fn nodes_are_followed_too() {
     bench.body(ticket, 20, &[]);
     follow(&["a false"]);
     bench.directory.delete_node("a");
-    bench.store.remove(ticket);
+    bench.store.remove_node(ticket);
     follow(&["a left"]);
     let ticket = bench.node("a", "2");
     bench.body(ticket, 30, &[]);
@@ -264,7 +264,7 @@ proptest! {
 
     #[test]
     fn a_follower_has_what_a_list_shows(before in acts(), after in acts()) {
-        let bench = Bench::new();
+        let bench = TestStore::new();
         let mut tickets: Vec<_> = (0..2).map(|node| bench.node(&format!("node{node}"), "1")).collect();
         for pod in 0..4 {
             bench.pod(&format!("n{}/p{pod}", pod % 2), "0");
@@ -292,7 +292,7 @@ proptest! {
                 Act::Replace(node) => tickets[node] = bench.node(&format!("node{node}"), &at.to_string()),
                 Act::Remove(node) => {
                     bench.directory.delete_node(&format!("node{node}"));
-                    bench.store.remove(tickets[node]);
+                    bench.store.remove_node(tickets[node]);
                 }
                 Act::Pod(pod, uid) => bench.pod(&format!("n{}/p{pod}", pod % 2), &uid.to_string()),
                 Act::Relabel(pod, label) => {

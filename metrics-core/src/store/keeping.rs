@@ -8,27 +8,27 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Store;
-use super::intake::Snapshot;
-use super::seek::{Found, Sought, TOGETHER};
+use super::scrape_batch::NodeSnapshot;
+use super::seek::{LOOKUP_BATCH, PodLookup, PodSamples};
 use crate::discover::Node;
 use crate::labels::Labels;
 use crate::rows::{Keeper, NodeRow, Pick, PodRow, Usage};
 
 /// Rows of a store that were read, to be read again.
-pub(super) struct Keeping {
+pub(super) struct StoreTwoPassReader {
     store: Arc<Store>,
-    nodes: Again<KeptNode>,
-    pods: Again<KeptPod>,
-    snapshots: Snapshots,
+    nodes: KeptRows<KeptNode>,
+    pods: KeptRows<KeptPod>,
+    snapshots: KeptSnapshots,
 }
 
 /// What is kept, and how much of it has been read again.
-struct Again<T> {
+struct KeptRows<T> {
     kept: Vec<T>,
     next: usize,
 }
 
-impl<T> Default for Again<T> {
+impl<T> Default for KeptRows<T> {
     fn default() -> Self {
         Self { kept: Vec::new(), next: 0 }
     }
@@ -53,48 +53,56 @@ struct KeptPod {
 /// The snapshots that rows were read of, each once, and the labels, which pods of one template share: they follow each
 /// other.
 #[derive(Default)]
-struct Snapshots {
-    held: Vec<(Arc<Snapshot>, u64)>,
-    /// For each slot the last that was held of it.
+struct KeptSnapshots {
+    snapshots: Vec<(Arc<NodeSnapshot>, u64)>,
+    /// For each slot the last that was snapshots of it.
     of_slot: Vec<Option<u32>>,
     labels: Vec<Arc<Labels>>,
 }
 
-impl Snapshots {
+impl KeptSnapshots {
     /// Holds the snapshot where a pod was found.
-    fn hold(&mut self, slot: usize, found: &Found<'_>) -> Option<u32> {
+    fn intern(&mut self, slot: usize, found: &PodSamples<'_>) -> Option<u32> {
         if slot >= self.of_slot.len() {
             self.of_slot.resize(slot + 1, None);
         }
         let known = self.of_slot[slot].filter(|at| {
-            let (snapshot, version) = &self.held[*at as usize];
+            let (snapshot, version) = &self.snapshots[*at as usize];
             Arc::ptr_eq(snapshot, found.snapshot) && *version == found.version
         });
         if known.is_none() {
-            self.of_slot[slot] = u32::try_from(self.held.len()).ok();
-            self.held.push((found.snapshot.clone(), found.version));
+            self.of_slot[slot] = u32::try_from(self.snapshots.len()).ok();
+            self.snapshots.push((found.snapshot.clone(), found.version));
         }
         self.of_slot[slot]
     }
 
     /// Rows that were kept.
-    fn rows(&self, pods: &[KeptPod]) -> [Option<Found<'_>>; TOGETHER] {
-        let held = std::array::from_fn(|at| self.held.get(pods.get(at)?.snapshot as usize));
+    fn rows(&self, pods: &[KeptPod]) -> [Option<PodSamples<'_>>; LOOKUP_BATCH] {
+        let snapshots = std::array::from_fn(|at| self.snapshots.get(pods.get(at)?.snapshot as usize));
         let rows = std::array::from_fn(|at| pods.get(at).map_or(0, |pod| pod.row as usize));
-        Found::all(held.map(|held| held.map(|(snapshot, version)| (snapshot, *version))), rows)
+        PodSamples::all(
+            snapshots.map(|snapshots| snapshots.map(|(snapshot, version)| (snapshot, *version))),
+            rows,
+        )
     }
 }
 
-impl Keeping {
+impl StoreTwoPassReader {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, nodes: Again::default(), pods: Again::default(), snapshots: Snapshots::default() }
+        Self {
+            store,
+            nodes: KeptRows::default(),
+            pods: KeptRows::default(),
+            snapshots: KeptSnapshots::default(),
+        }
     }
 }
 
-impl Snapshots {
-    fn keep(&mut self, one: &Sought<'_>) -> Option<KeptPod> {
-        let ((slot, row), found) = one.place.zip(one.found.as_ref())?;
-        let (snapshot, row) = self.hold(slot, found).zip(u32::try_from(row).ok())?;
+impl KeptSnapshots {
+    fn keep(&mut self, one: &PodLookup<'_>) -> Option<KeptPod> {
+        let ((slot, row), found) = one.location.zip(one.found.as_ref())?;
+        let (snapshot, row) = self.intern(slot, found).zip(u32::try_from(row).ok())?;
         if self.labels.last().is_none_or(|last| !Arc::ptr_eq(last, &one.pod.labels)) {
             self.labels.push(one.pod.labels.clone());
         }
@@ -103,7 +111,7 @@ impl Snapshots {
     }
 }
 
-impl Keeper for Keeping {
+impl Keeper for StoreTwoPassReader {
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -137,7 +145,7 @@ impl Keeper for Keeping {
     }
 
     fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        let Again { kept, next } = &mut self.nodes;
+        let KeptRows { kept, next } = &mut self.nodes;
         for KeptNode { node, version, timestamp_ns, window_ns, usage } in &kept[*next..] {
             *next += 1;
             let (version, timestamp_ns, window_ns, usage) = (*version, *timestamp_ns, *window_ns, *usage);
@@ -150,19 +158,19 @@ impl Keeper for Keeping {
     }
 
     fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
-        let Self { pods: Again { kept, next }, snapshots, .. } = self;
+        let Self { pods: KeptRows { kept, next }, snapshots, .. } = self;
         let mut containers = Vec::new();
-        for together in kept[*next..].chunks(TOGETHER) {
-            // The same as when they were sought: each loop is one read for all of them.
+        for together in kept[*next..].chunks(LOOKUP_BATCH) {
+            // The same as when they were lookups: each loop is one read for all of them.
             let found = snapshots.rows(together);
-            let times = found.each_ref().map(|found| found.as_ref().and_then(Found::times));
-            let keys: [_; TOGETHER] = std::array::from_fn(|at| {
+            let times = found.each_ref().map(|found| found.as_ref().and_then(PodSamples::times));
+            let keys: [_; LOOKUP_BATCH] = std::array::from_fn(|at| {
                 let (pod, found) = together.get(at).zip(found[at].as_ref())?;
                 Some((found.layout.pod(pod.row as usize), snapshots.labels.get(pod.labels as usize)?))
             });
             containers.clear();
             let of_one = found.each_ref().map(|found| {
-                containers.extend(found.iter().flat_map(Found::rows));
+                containers.extend(found.iter().flat_map(PodSamples::rows));
                 containers.len()
             });
             let mut start = 0;

@@ -7,8 +7,8 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     text: Box<str>,
-    pods: Box<[Pod]>,
-    containers: Box<[Container]>,
+    pods: Box<[PodNames]>,
+    containers: Box<[ContainerName]>,
     /// Containers in the order of the body, which is that of the next body too unless one comes or goes.
     order: Box<[u32]>,
     /// Whether no name holds a character that is escaped in a label of an exposition.
@@ -24,14 +24,14 @@ pub(super) const MAX_NAME: usize = 253;
 const LENGTH_BITS: u32 = 8;
 
 #[derive(Debug)]
-struct Pod {
+struct PodNames {
     namespace: Span,
     name: Span,
     first: u32,
 }
 
 #[derive(Debug)]
-struct Container {
+struct ContainerName {
     name: Span,
     pod: u32,
 }
@@ -48,7 +48,7 @@ impl Layout {
     /// The layout of containers ordered by name, each once; `body_order` are indices into them.
     pub(super) fn new(ordered: &[Names<'_>], body_order: Box<[u32]>) -> Self {
         let mut text = String::new();
-        let mut pods: Vec<Pod> = Vec::new();
+        let mut pods: Vec<PodNames> = Vec::new();
         let mut containers = Vec::with_capacity(ordered.len());
         // Pods of a kind have containers of the same names: each is written once.
         let mut written: HashMap<&str, Span> = HashMap::new();
@@ -61,10 +61,10 @@ impl Layout {
                     _ => append(&mut text, names.namespace),
                 };
                 let name = append(&mut text, names.pod);
-                pods.push(Pod { namespace, name, first: index(containers.len()) });
+                pods.push(PodNames { namespace, name, first: index(containers.len()) });
             }
             let name = *written.entry(names.container).or_insert_with(|| append(&mut text, names.container));
-            containers.push(Container { name, pod: index(pods.len() - 1) });
+            containers.push(ContainerName { name, pod: index(pods.len() - 1) });
             last = Some(*names);
         }
         Self {
@@ -124,7 +124,7 @@ impl Layout {
     }
 
     /// The container that a body like the last one has at the position `cursor`, if its names stand there as they are.
-    pub(super) fn expected(&self, cursor: usize) -> Option<usize> {
+    pub(super) fn expected_at(&self, cursor: usize) -> Option<usize> {
         if self.is_plain { self.order.get(cursor).map(|at| *at as usize) } else { None }
     }
 
@@ -132,9 +132,9 @@ impl Layout {
     /// is expected; a hit moves it on.
     pub(super) fn find(&self, names: [&[u8]; 3], cursor: &mut usize) -> Option<usize> {
         /// How many containers may have gone between two that stayed before a search is cheaper.
-        const AHEAD: usize = 4;
+        const LOOKAHEAD: usize = 4;
         let expected = self.order.get(*cursor..).unwrap_or_default();
-        for (ahead, at) in expected.iter().take(AHEAD).enumerate() {
+        for (ahead, at) in expected.iter().take(LOOKAHEAD).enumerate() {
             let at = *at as usize;
             if self.bytes(at) == names {
                 *cursor += ahead + 1;

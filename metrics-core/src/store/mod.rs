@@ -11,7 +11,6 @@
 #[allow(clippy::default_trait_access)]
 mod following;
 mod index;
-mod intake;
 mod keeping;
 mod layout;
 mod metrics;
@@ -20,6 +19,7 @@ mod rate;
 #[allow(clippy::cast_precision_loss)]
 mod rereading;
 mod rows;
+mod scrape_batch;
 mod seek;
 #[cfg(test)]
 #[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
@@ -41,25 +41,25 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use self::index::Index;
-pub use self::intake::Intake;
-use self::intake::{Room, Snapshot};
 use self::layout::Layout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
+pub use self::scrape_batch::ScrapeBatch;
+use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use crate::discover::{Directory, Node};
 
 /// So many nodes that went are remembered.
-const MOST_GONE: usize = 256;
+const MAX_REMOVED_NODES: usize = 256;
 
-/// Room for intakes that is kept: so many, none of more rows.
-const KEEP: usize = 4;
-const KEEP_ROWS: usize = 4096;
+/// BatchBuffer for intakes that is kept: so many, none of more rows.
+const MAX_SPARE_BUFFERS: usize = 4;
+const MAX_SPARE_POINTS: usize = 4096;
 
 /// How the store judges samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// A container younger than this, and at least 10 s old, is measured from its start.
-    pub resolution: Duration,
+    pub scrape_interval: Duration,
     /// The last good sample of a node is served, with its own timestamp, until its request is older.
     pub max_age: Duration,
 }
@@ -68,8 +68,8 @@ impl Config {
     /// The defaults for a resolution: samples are served for three rounds, at least for a minute, so that
     /// two failed scrapes in a row are not seen.
     #[must_use]
-    pub fn new(resolution: Duration) -> Self {
-        Self { resolution, max_age: (resolution * 3).max(Duration::from_secs(60)) }
+    pub fn new(scrape_interval: Duration) -> Self {
+        Self { scrape_interval, max_age: (scrape_interval * 3).max(Duration::from_secs(60)) }
     }
 }
 
@@ -77,20 +77,20 @@ impl Config {
 pub struct Store {
     config: Config,
     directory: Arc<Directory>,
-    state: RwLock<State>,
+    state: RwLock<StoreState>,
     was_ready: AtomicBool,
-    /// Room of intakes that are over.
-    spare: Mutex<Vec<Room>>,
+    /// BatchBuffer of intakes that are over.
+    spare_buffers: Mutex<Vec<BatchBuffer>>,
 }
 
 #[derive(Default)]
-struct State {
+struct StoreState {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
     /// What the last nodes that went were last, for those who watched them.
-    gone: VecDeque<(Arc<str>, Measured)>,
+    removed_nodes: VecDeque<(Arc<str>, Measured)>,
 }
 
 #[derive(Default)]
@@ -98,9 +98,9 @@ struct Slot {
     /// Counts the nodes that were here, so that a ticket of one that is gone opens nothing.
     generation: u32,
     node: Option<Arc<Node>>,
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<NodeSnapshot>,
     /// Counts the layouts that were here, so that a pod that was found in one needs no look at its names.
-    stamp: u32,
+    layout_version: u32,
     /// The change that brought the snapshot, or its end by age.
     version: u64,
     /// The change before that one.
@@ -111,7 +111,7 @@ struct Slot {
     expired: bool,
 }
 
-/// The right to put samples of one node; void once the node is gone.
+/// The right to put samples of one node; void once the node is removed_nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
@@ -120,7 +120,7 @@ pub struct Ticket {
 
 /// How a put went, for the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Put {
+pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
     pub node_timestamp_ns: Option<i64>,
     /// When the newest sample of a container was taken, by the same clock.
@@ -134,7 +134,7 @@ pub struct Put {
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Whether nodes and pods have been listed.
+    /// Whether nodes and pods have been entry.
     pub synced: bool,
     /// Nodes that exist.
     pub nodes: usize,
@@ -177,12 +177,12 @@ impl Store {
             directory,
             state: RwLock::default(),
             was_ready: AtomicBool::new(false),
-            spare: Mutex::default(),
+            spare_buffers: Mutex::default(),
         }
     }
 
-    /// Makes room for a node. Another one of the same name is removed first.
-    pub fn admit(&self, node: &Arc<Node>) -> Ticket {
+    /// Makes buffer for a node. Another one of the same name is removed first.
+    pub fn insert_node(&self, node: &Arc<Node>) -> Ticket {
         let mut state = self.state.write();
         let mut left = None;
         if let Some(slot) = state.by_name.get(&node.name).copied() {
@@ -198,37 +198,37 @@ impl Store {
         let ticket = Ticket { slot: at, generation: slot.generation };
         drop(state);
         if let Some(left) = left {
-            self.look_again((0..left.pods()).map(|row| left.pod(row)));
+            self.refresh_visibility((0..left.pods()).map(|row| left.pod(row)));
         }
         ticket
     }
 
     /// Forgets a node and its samples.
-    pub fn remove(&self, ticket: Ticket) {
+    pub fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
         if let Some(left) = left {
-            self.look_again((0..left.pods()).map(|row| left.pod(row)));
+            self.refresh_visibility((0..left.pods()).map(|row| left.pod(row)));
         }
     }
 
-    /// Begins to take a body; `None` when the node is gone.
+    /// Begins to take a body; `None` when the node is removed_nodes.
     #[must_use]
-    pub fn intake(&self, ticket: Ticket) -> Option<Intake> {
+    pub fn begin_batch(&self, ticket: Ticket) -> Option<ScrapeBatch> {
         let old = self.state.read().valid(ticket)?.snapshot.clone();
-        let room = self.spare.lock().pop().unwrap_or_default();
-        Some(Intake::new(old, room))
+        let buffer = self.spare_buffers.lock().pop().unwrap_or_default();
+        Some(ScrapeBatch::new(old, buffer))
     }
 
     /// Ends taking a body whose request began at `requested_ms` (of [`Directory::now_ms`]); `None` when the
-    /// node is gone. There is one scrape of a node at a time.
-    pub fn put(&self, ticket: Ticket, intake: Intake, requested_ms: u64) -> Option<Put> {
-        let newest_timestamp_ns = intake.newest_ns();
-        let resolution_ns = i64::try_from(self.config.resolution.as_nanos()).unwrap_or(i64::MAX);
-        let snapshot = Arc::new(intake.finish(resolution_ns, requested_ms));
-        self.spare(intake.into_room());
-        let put = Put {
+    /// node is removed_nodes. There is one scrape of a node at a time.
+    pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
+        let newest_timestamp_ns = batch.newest_ns();
+        let interval_ns = i64::try_from(self.config.scrape_interval.as_nanos()).unwrap_or(i64::MAX);
+        let snapshot = Arc::new(batch.finish(interval_ns, requested_ms));
+        self.recycle(batch.into_buffer());
+        let put = PutSummary {
             node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
             newest_timestamp_ns,
             node_measured: snapshot.node.is_measured(),
@@ -236,13 +236,13 @@ impl Store {
         };
         let mut state = self.state.write();
         state.valid(ticket)?;
-        let State { slots, index, .. } = &mut *state;
+        let StoreState { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
         let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
         if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
             index.insert(ticket.slot, &snapshot.layout);
-            slot.stamp = slot.stamp.wrapping_add(1);
+            slot.layout_version = slot.layout_version.wrapping_add(1);
         }
         (slot.failing, slot.expired) = (false, false);
         slot.changed(self.directory.changes().take());
@@ -250,22 +250,22 @@ impl Store {
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
         if !same_layout {
-            self.look_again(now.missing(&old.layout));
+            self.refresh_visibility(now.missing(&old.layout));
         }
         drop(old); // Freed outside the lock.
         Some(put)
     }
 
-    /// Keeps the room of an intake for another one.
-    fn spare(&self, room: Room) {
-        let mut spare = self.spare.lock();
-        if room.capacity() <= KEEP_ROWS && spare.len() < KEEP {
-            spare.push(room);
+    /// Keeps the buffer of an batch for another one.
+    fn recycle(&self, buffer: BatchBuffer) {
+        let mut spare = self.spare_buffers.lock();
+        if buffer.capacity() <= MAX_SPARE_POINTS && spare.len() < MAX_SPARE_BUFFERS {
+            spare.push(buffer);
         }
     }
 
     /// A scrape failed. The last good sample stays.
-    pub fn failed(&self, ticket: Ticket) {
+    pub fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
@@ -313,7 +313,7 @@ impl Store {
         ready
     }
 
-    fn fresh(&self, snapshot: &Snapshot, now_ms: u64) -> bool {
+    fn fresh(&self, snapshot: &NodeSnapshot, now_ms: u64) -> bool {
         u128::from(now_ms.saturating_sub(snapshot.requested_ms)) <= self.config.max_age.as_millis()
     }
 }
@@ -325,7 +325,7 @@ impl Slot {
     }
 }
 
-impl State {
+impl StoreState {
     fn valid(&self, ticket: Ticket) -> Option<&Slot> {
         let slot = self.slots.get(ticket.slot as usize)?;
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
@@ -338,15 +338,16 @@ impl State {
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);
             if slot.snapshot.node.was_measured() {
-                if self.gone.len() >= MOST_GONE {
-                    self.gone.pop_front();
+                if self.removed_nodes.len() >= MAX_REMOVED_NODES {
+                    self.removed_nodes.pop_front();
                 }
-                self.gone.push_back((node.name.clone(), slot.snapshot.node));
+                self.removed_nodes.push_back((node.name.clone(), slot.snapshot.node));
             }
         }
         let layout = slot.snapshot.layout.clone();
-        let (generation, stamp) = (slot.generation.wrapping_add(1), slot.stamp.wrapping_add(1));
-        *slot = Slot { generation, stamp, ..Slot::default() };
+        let (generation, layout_version) =
+            (slot.generation.wrapping_add(1), slot.layout_version.wrapping_add(1));
+        *slot = Slot { generation, layout_version, ..Slot::default() };
         self.free.push(at);
         layout
     }

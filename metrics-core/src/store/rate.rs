@@ -4,7 +4,7 @@ use crate::rows::Usage;
 
 /// A container younger than this at its sample is not yet measured from its start alone: the CPU time of
 /// its first seconds is its start-up.
-const FRESH_MIN_NS: i64 = 10_000_000_000;
+const MIN_AGE_NS: i64 = 10_000_000_000;
 
 /// By how much more than the time between two requests two timestamps may differ before the node's clock
 /// must have been set forward. A kubelet's samples are at most some 20 s old.
@@ -62,7 +62,7 @@ const NO_SWAP: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     /// A container younger than this is measured from its start, nanoseconds.
-    pub(super) resolution_ns: i64,
+    pub(super) interval_ns: i64,
     /// Time between the requests that the two bodies answered, by our own clock, nanoseconds.
     pub(super) elapsed_ns: i64,
 }
@@ -109,7 +109,7 @@ impl Measured {
             swap_bytes: point.swap_bytes.unwrap_or(NO_SWAP),
         };
         let age = if point.start_ns > 0 { point.timestamp_ns.saturating_sub(point.start_ns) } else { 0 };
-        if (FRESH_MIN_NS..timing.resolution_ns).contains(&age) {
+        if (MIN_AGE_NS..timing.interval_ns).contains(&age) {
             next.measure(point.cpu_ns, age);
         } else if self.timestamp_ns != 0 && !self.restarted(point) {
             let between = point.timestamp_ns.saturating_sub(self.timestamp_ns);
@@ -153,7 +153,7 @@ pub(super) mod tests {
 
     pub(in crate::store) const S: i64 = 1_000_000_000;
     pub(in crate::store) const T0: i64 = 1_700_000_000 * S;
-    const TIMING: Timing = Timing { resolution_ns: 60 * S, elapsed_ns: 15 * S };
+    const TIMING: Timing = Timing { interval_ns: 60 * S, elapsed_ns: 15 * S };
 
     fn point(at_s: i64, cpu_s: u64) -> Point {
         Point {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::Ticket;
-use super::seek::Sought;
-use super::tests::{Bench, Container};
+use super::seek::PodLookup;
+use super::tests::{Container, TestStore};
 use crate::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
 
 const NODES: usize = 3;
@@ -51,7 +51,7 @@ struct Read {
 }
 
 impl Read {
-    fn begin(bench: &Bench) -> Self {
+    fn begin(bench: &TestStore) -> Self {
         let mut keeper = bench.store.clone().keeper();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
@@ -86,14 +86,16 @@ impl Read {
 }
 
 /// Each pod is found where the index alone says.
-fn found_as_in_the_index(bench: &Bench) {
+fn assert_found_as_in_index(bench: &TestStore) {
     let pods = bench.directory.pods();
     let state = bench.store.state.read();
-    let mut sought: Vec<_> =
-        pods.behind(None, None).map(|(namespace, name, pod)| Sought::new(namespace, name, pod)).collect();
-    state.seek(&bench.store, &mut sought, bench.directory.now_ms());
-    for one in &sought {
-        assert_eq!(one.place, state.locate(one.namespace, one.name), "{}/{}", one.namespace, one.name);
+    let mut lookups: Vec<_> = pods
+        .iter_after(None, None)
+        .map(|(namespace, name, pod)| PodLookup::new(namespace, name, pod))
+        .collect();
+    state.look_up(&bench.store, &mut lookups, bench.directory.now_ms());
+    for one in &lookups {
+        assert_eq!(one.location, state.locate(one.namespace, one.name), "{}/{}", one.namespace, one.name);
     }
 }
 
@@ -102,7 +104,7 @@ proptest! {
 
     #[test]
     fn rows_are_found_and_read_again(steps in prop::collection::vec(step(), 1..40)) {
-        let bench = Bench::new();
+        let bench = TestStore::new();
         let admit = |node: usize| bench.node(["x", "y", "z"][node], "1");
         let mut tickets: [Ticket; NODES] = std::array::from_fn(admit);
         for key in PODS {
@@ -123,7 +125,7 @@ proptest! {
                     bench.body(tickets[*node], at_s, &containers);
                 }
                 Step::Remove(node) => {
-                    bench.store.remove(tickets[*node]);
+                    bench.store.remove_node(tickets[*node]);
                     tickets[*node] = admit(*node);
                 }
                 Step::Pod(pod) => bench.pod(PODS[*pod], "1"),
@@ -137,7 +139,7 @@ proptest! {
                     }
                 }
             }
-            found_as_in_the_index(&bench);
+            assert_found_as_in_index(&bench);
         }
         if let Some(last) = read {
             last.end(1);
@@ -147,7 +149,7 @@ proptest! {
 
 #[test]
 fn snapshots_are_held_once_and_let_go() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("x", "1");
     for key in PODS {
         bench.pod(key, "1");

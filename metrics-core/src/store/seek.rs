@@ -8,43 +8,43 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::index::Place;
-use super::intake::Snapshot;
+use super::index::IndexEntry;
 use super::layout::Layout;
-use super::{State, Store};
-use crate::discover::{LastPlace, Pod};
+use super::scrape_batch::NodeSnapshot;
+use super::{Store, StoreState};
+use crate::discover::{Pod, SampleLocation};
 use crate::labels::Labels;
 use crate::rows::{ContainerRow, PodRow};
 
 /// So many go together. More would be looked up in vain whenever a chunk of an answer is full.
-pub(super) const TOGETHER: usize = 16;
+pub(super) const LOOKUP_BATCH: usize = 16;
 
 /// A pod whose row is looked for.
-pub(super) struct Sought<'a> {
+pub(super) struct PodLookup<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
     pub(super) pod: &'a Pod,
     /// That of its names, if it is looked for in the index.
     hash: Option<u64>,
     /// Slot and row of its samples.
-    pub(super) place: Option<(usize, usize)>,
+    pub(super) location: Option<(usize, usize)>,
     /// Whether it needs no look at the names there.
-    certain: bool,
+    confirmed: bool,
     /// Whether there may be another place.
     ambiguous: bool,
-    pub(super) found: Option<Found<'a>>,
+    pub(super) found: Option<PodSamples<'a>>,
     /// What comes of it.
-    pub(super) times: Option<Times>,
+    pub(super) times: Option<RowTimes>,
 }
 
 /// Reads where a pod and its name stand, so that they are there once they are needed.
-pub(super) fn touch(name: &str, pod: &Pod) {
+pub(super) fn prefetch(name: &str, pod: &Pod) {
     std::hint::black_box((name.as_bytes().first().copied(), pod.since_ms));
 }
 
 /// Where its samples are.
-pub(super) struct Found<'a> {
-    pub(super) snapshot: &'a Arc<Snapshot>,
+pub(super) struct PodSamples<'a> {
+    pub(super) snapshot: &'a Arc<NodeSnapshot>,
     pub(super) layout: &'a Layout,
     containers: Range<usize>,
     /// That of the snapshot.
@@ -53,13 +53,13 @@ pub(super) struct Found<'a> {
 
 /// Timestamp, window and version of a pod's row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct RowTimes {
     pub(super) timestamp_ns: i64,
     pub(super) window_ns: i64,
     pub(super) version: u64,
 }
 
-impl Times {
+impl RowTimes {
     /// The row of these times.
     pub(super) fn row<'a>(
         self,
@@ -72,15 +72,15 @@ impl Times {
     }
 }
 
-impl<'a> Sought<'a> {
+impl<'a> PodLookup<'a> {
     pub(super) fn new(namespace: &'a str, name: &'a str, pod: &'a Pod) -> Self {
         Self {
             namespace,
             name,
             pod,
             hash: None,
-            place: None,
-            certain: false,
+            location: None,
+            confirmed: false,
             ambiguous: false,
             found: None,
             times: None,
@@ -95,12 +95,12 @@ impl<'a> Sought<'a> {
     }
 }
 
-impl<'a> Found<'a> {
+impl<'a> PodSamples<'a> {
     /// Rows of snapshots, where these have so many. Each step is one read for all of them.
     pub(super) fn all(
-        snapshots: [Option<(&'a Arc<Snapshot>, u64)>; TOGETHER],
-        rows: [usize; TOGETHER],
-    ) -> [Option<Self>; TOGETHER] {
+        snapshots: [Option<(&'a Arc<NodeSnapshot>, u64)>; LOOKUP_BATCH],
+        rows: [usize; LOOKUP_BATCH],
+    ) -> [Option<Self>; LOOKUP_BATCH] {
         let layouts = snapshots.map(|held| held.map(|(snapshot, _)| &*snapshot.layout));
         let pods = layouts.map(|layout| layout.map_or(0, Layout::pods));
         std::array::from_fn(|at| {
@@ -120,18 +120,18 @@ impl<'a> Found<'a> {
     }
 
     /// The times of its row: those of the earliest container.
-    pub(super) fn times(&self) -> Option<Times> {
+    pub(super) fn times(&self) -> Option<RowTimes> {
         let measured = &self.snapshot.containers[self.containers.clone()];
         let earliest = measured.iter().min_by_key(|measured| measured.timestamp_ns)?;
         let (timestamp_ns, window_ns) = (earliest.timestamp_ns, earliest.window_ns);
-        Some(Times { timestamp_ns, window_ns, version: self.version })
+        Some(RowTimes { timestamp_ns, window_ns, version: self.version })
     }
 }
 
-impl Sought<'_> {
+impl PodLookup<'_> {
     /// Whether what was found is of this pod.
-    fn is_it(&self) -> bool {
-        self.place.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
+    fn is_match(&self) -> bool {
+        self.location.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
             let (namespace, name) = found.layout.pod(row);
             // Names differ more than namespaces.
             name == self.name && namespace == self.namespace
@@ -139,82 +139,82 @@ impl Sought<'_> {
     }
 }
 
-impl State {
-    /// Finds the rows of all that are sought. Each loop is one read, or what follows from it, for all of them.
-    pub(super) fn seek<'a>(&'a self, store: &Store, sought: &mut [Sought<'a>], now_ms: u64) {
+impl StoreState {
+    /// Finds the rows of all that are lookups. Each loop is one read, or what follows from it, for all of them.
+    pub(super) fn look_up<'a>(&'a self, store: &Store, lookups: &mut [PodLookup<'a>], now_ms: u64) {
         if self.index.is_unambiguous() {
-            for one in &mut *sought {
+            for one in &mut *lookups {
                 if let Some(last) = one.pod.hint.get() {
-                    one.place = Some((last.slot, last.row));
-                    one.certain = self.stamp(last.slot) == Some(last.stamp);
+                    one.location = Some((last.slot, last.row));
+                    one.confirmed = self.layout_version(last.slot) == Some(last.layout_version);
                 }
             }
-            self.look(sought);
-            for one in sought.iter_mut().filter(|one| !one.certain) {
-                if one.is_it() {
-                    self.note(one);
+            self.resolve(lookups);
+            for one in lookups.iter_mut().filter(|one| !one.confirmed) {
+                if one.is_match() {
+                    self.remember(one);
                 } else {
-                    (one.place, one.found) = (None, None);
+                    (one.location, one.found) = (None, None);
                 }
             }
         }
-        if sought.iter().any(|one| one.found.is_none()) {
-            self.seek_in_index(sought);
+        if lookups.iter().any(|one| one.found.is_none()) {
+            self.look_up_in_index(lookups);
         }
-        for one in sought {
+        for one in lookups {
             one.times = one.found.as_ref().and_then(|found| times(store, one.pod, found, now_ms));
         }
     }
 
     /// Finds those that were not found where they were last.
-    fn seek_in_index<'a>(&'a self, sought: &mut [Sought<'a>]) {
-        for one in sought.iter_mut().filter(|one| one.found.is_none()) {
+    fn look_up_in_index<'a>(&'a self, lookups: &mut [PodLookup<'a>]) {
+        for one in lookups.iter_mut().filter(|one| one.found.is_none()) {
             one.hash = Some(self.index.hash(one.namespace, one.name));
         }
-        for one in &mut *sought {
+        for one in &mut *lookups {
             if let Some(hash) = one.hash {
                 let mut candidates = self.index.candidates_of(hash);
-                one.place = candidates.next().map(Place::at);
+                one.location = candidates.next().map(IndexEntry::location);
                 one.ambiguous = candidates.next().is_some();
             }
         }
-        self.look(sought);
-        for one in sought.iter_mut().filter(|one| one.hash.is_some()) {
-            if one.ambiguous || !one.is_it() {
-                one.place = self.locate(one.namespace, one.name);
+        self.resolve(lookups);
+        for one in lookups.iter_mut().filter(|one| one.hash.is_some()) {
+            if one.ambiguous || !one.is_match() {
+                one.location = self.locate(one.namespace, one.name);
                 one.found = None;
-                self.look(std::slice::from_mut(one));
+                self.resolve(std::slice::from_mut(one));
             }
-            self.note(one);
+            self.remember(one);
         }
     }
 
     /// Notes where a pod was found.
-    fn note(&self, one: &Sought<'_>) {
-        if let Some((slot, row)) = one.place
-            && let Some(stamp) = self.stamp(slot)
+    fn remember(&self, one: &PodLookup<'_>) {
+        if let Some((slot, row)) = one.location
+            && let Some(layout_version) = self.layout_version(slot)
         {
-            one.pod.hint.set(LastPlace { slot, row, stamp });
+            one.pod.hint.set(SampleLocation { slot, row, layout_version });
         }
     }
 
     /// The same for as long as a slot has the same names.
-    fn stamp(&self, slot: usize) -> Option<u32> {
-        self.slots.get(slot).map(|slot| slot.stamp)
+    fn layout_version(&self, slot: usize) -> Option<u32> {
+        self.slots.get(slot).map(|slot| slot.layout_version)
     }
 
     /// Goes to the places of those that are not found yet.
-    fn look<'a>(&'a self, sought: &mut [Sought<'a>]) {
-        for together in sought.chunks_mut(TOGETHER) {
-            let mut slots = [None; TOGETHER];
-            let mut rows = [0; TOGETHER];
+    fn resolve<'a>(&'a self, lookups: &mut [PodLookup<'a>]) {
+        for together in lookups.chunks_mut(LOOKUP_BATCH) {
+            let mut slots = [None; LOOKUP_BATCH];
+            let mut rows = [0; LOOKUP_BATCH];
             for ((one, slot), row) in together.iter().zip(&mut slots).zip(&mut rows) {
-                if let Some((at, of_layout)) = one.place.filter(|_| one.found.is_none()) {
+                if let Some((at, of_layout)) = one.location.filter(|_| one.found.is_none()) {
                     (*slot, *row) = (self.slots.get(at), of_layout);
                 }
             }
             let snapshots = slots.map(|slot| slot.map(|slot| (&slot.snapshot, slot.version)));
-            for (one, found) in together.iter_mut().zip(Found::all(snapshots, rows)) {
+            for (one, found) in together.iter_mut().zip(PodSamples::all(snapshots, rows)) {
                 if found.is_some() {
                     one.found = found;
                 }
@@ -224,7 +224,7 @@ impl State {
 }
 
 /// The times of a pod of which all containers have a rate: those of the earliest.
-fn times(store: &Store, pod: &Pod, found: &Found<'_>, now_ms: u64) -> Option<Times> {
+fn times(store: &Store, pod: &Pod, found: &PodSamples<'_>, now_ms: u64) -> Option<RowTimes> {
     let snapshot = found.snapshot;
     // What was asked for before this pod was seen Running may be of a namesake that is gone. So a pod has a row
     // only from a later sample on, never by being seen.

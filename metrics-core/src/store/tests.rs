@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Put, Store, Ticket};
-use crate::decode::{BadSeries, Context, Format, decode};
+use super::{Config, PutSummary, Store, Ticket};
+use crate::decode::{BadSeries, DecodeOptions, Format, decode};
 use crate::discover::{Directory, Node};
 use crate::labels::Labels;
 use crate::rows::{Lookup, Pick, Rows};
 
-const CONFIG: Config = Config { resolution: Duration::from_secs(15), max_age: Duration::from_secs(60) };
+const CONFIG: Config = Config { scrape_interval: Duration::from_secs(15), max_age: Duration::from_secs(60) };
 
-pub(super) struct Bench {
+pub(super) struct TestStore {
     pub(super) directory: Arc<Directory>,
     pub(super) store: Arc<Store>,
 }
@@ -20,24 +20,24 @@ pub(super) struct Bench {
 /// One container in a body: key, CPU seconds, bytes, start (Unix seconds).
 pub(super) type Container<'a> = (&'a str, f64, u64, Option<i64>);
 
-impl Bench {
+impl TestStore {
     pub(super) fn new() -> Self {
-        Self::lasting(CONFIG.max_age)
+        Self::with_max_age(CONFIG.max_age)
     }
 
-    pub(super) fn lasting(max_age: Duration) -> Self {
+    pub(super) fn with_max_age(max_age: Duration) -> Self {
         Self::with(Config { max_age, ..CONFIG })
     }
 
-    pub(super) fn resolving(resolution: Duration) -> Self {
-        Self::with(Config { resolution, ..CONFIG })
+    pub(super) fn with_interval(scrape_interval: Duration) -> Self {
+        Self::with(Config { scrape_interval, ..CONFIG })
     }
 
     fn with(config: Config) -> Self {
         let directory = Arc::new(Directory::new());
         let store = Arc::new(Store::new(directory.clone(), config));
-        directory.begin_nodes();
-        directory.begin_pods();
+        directory.begin_node_list();
+        directory.begin_pod_list();
         Self { directory, store }
     }
 
@@ -53,7 +53,7 @@ impl Bench {
             ready: true,
         };
         self.directory.apply_node(node.clone());
-        self.store.admit(&Arc::new(node))
+        self.store.insert_node(&Arc::new(node))
     }
 
     pub(super) fn pod(&self, key: &str, uid: &str) {
@@ -62,12 +62,12 @@ impl Bench {
     }
 
     pub(super) fn synced(&self) {
-        self.directory.end_nodes();
-        self.directory.end_pods();
+        self.directory.end_node_list();
+        self.directory.end_pod_list();
     }
 
     /// A body taken `at_s` seconds after some epoch.
-    pub(super) fn body(&self, ticket: Ticket, at_s: i64, containers: &[Container<'_>]) -> Option<Put> {
+    pub(super) fn body(&self, ticket: Ticket, at_s: i64, containers: &[Container<'_>]) -> Option<PutSummary> {
         let mut body = String::new();
         let ms = (1_700_000_000 + at_s) * 1000;
         for (metric, value) in
@@ -90,9 +90,9 @@ impl Bench {
         }
         body += &format!("node_cpu_usage_seconds_total {} {ms}\n", 1000 + at_s);
         body += &format!("node_memory_working_set_bytes 4096 {ms}\n");
-        let mut intake = self.store.intake(ticket)?;
-        decode(body.as_bytes(), Context { format: Format::Text, default_timestamp_ns: 1 }, &mut intake);
-        self.store.put(ticket, intake, self.directory.now_ms())
+        let mut batch = self.store.begin_batch(ticket)?;
+        decode(body.as_bytes(), DecodeOptions { format: Format::Text, default_timestamp_ns: 1 }, &mut batch);
+        self.store.put(ticket, batch, self.directory.now_ms())
     }
 
     /// `namespace/pod: container=millicores…`.
@@ -124,15 +124,15 @@ impl Bench {
 /// A line that is as expected is not taken apart; one that only looks so must be.
 #[test]
 fn a_name_with_quotes_is_no_excuse_for_a_malformed_line() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let node = bench.node("a", "1");
     bench.synced();
     let read = |line: &str| {
-        let mut intake = bench.store.intake(node).unwrap();
-        let context = Context { format: Format::Text, default_timestamp_ns: 1 };
-        let report = decode(line.as_bytes(), context, &mut intake);
-        bench.store.put(node, intake, bench.directory.now_ms()).unwrap();
-        (report.taken, report.bad[BadSeries::Labels as usize])
+        let mut batch = bench.store.begin_batch(node).unwrap();
+        let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 1 };
+        let report = decode(line.as_bytes(), context, &mut batch);
+        bench.store.put(node, batch, bench.directory.now_ms()).unwrap();
+        (report.accepted, report.bad[BadSeries::Labels as usize])
     };
     let line = |pod: &str| {
         format!("container_cpu_usage_seconds_total{{container=\"c\",namespace=\"n\",pod=\"{pod}\"}} 1 1\n")
@@ -150,7 +150,7 @@ fn a_name_with_quotes_is_no_excuse_for_a_malformed_line() {
 
 #[test]
 fn a_kubelet_that_repeats_a_crowded_pod_is_read_in_moments() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.synced();
     let names: Vec<String> = (0..20_000).map(|n| format!("n/p/c{n}")).collect();
@@ -166,16 +166,16 @@ fn a_kubelet_that_repeats_a_crowded_pod_is_read_in_moments() {
     let body: String = names.iter().rev().map(line).collect();
     let body = body.repeat(10);
     let started = std::time::Instant::now();
-    let mut intake = bench.store.intake(ticket).unwrap();
-    let context = Context { format: Format::Text, default_timestamp_ns: 1 };
-    let report = decode(body.as_bytes(), context, &mut intake);
-    assert_eq!((report.taken, report.bad[BadSeries::Duplicate as usize]), (20_000, 180_000));
+    let mut batch = bench.store.begin_batch(ticket).unwrap();
+    let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 1 };
+    let report = decode(body.as_bytes(), context, &mut batch);
+    assert_eq!((report.accepted, report.bad[BadSeries::Duplicate as usize]), (20_000, 180_000));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]
 fn two_bodies_make_rows_in_order() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let (b, a) = (bench.node("b", "1"), bench.node("a", "1"));
     for key in ["n/p1", "n/p2", "m/p9", "n/unknown-to-kubelets"] {
         bench.pod(key, "u");
@@ -217,7 +217,7 @@ fn two_bodies_make_rows_in_order() {
 
 #[test]
 fn a_pod_is_as_old_as_its_earliest_container() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();
@@ -229,9 +229,9 @@ fn a_pod_is_as_old_as_its_earliest_container() {
             body += &format!("container_memory_working_set_bytes{labels} 1 {ms}\n");
             body += &format!("container_swap_usage_bytes{labels} 7 {ms}\n");
         }
-        let mut intake = bench.store.intake(ticket).unwrap();
-        decode(body.as_bytes(), Context { format: Format::Text, default_timestamp_ns: 1 }, &mut intake);
-        bench.store.put(ticket, intake, bench.directory.now_ms());
+        let mut batch = bench.store.begin_batch(ticket).unwrap();
+        decode(body.as_bytes(), DecodeOptions { format: Format::Text, default_timestamp_ns: 1 }, &mut batch);
+        bench.store.put(ticket, batch, bench.directory.now_ms());
     };
     take(&[("x", 100_000, 1.0), ("y", 101_000, 1.0)]);
     take(&[("x", 110_000, 2.0), ("y", 109_000, 2.0)]);
@@ -244,7 +244,7 @@ fn a_pod_is_as_old_as_its_earliest_container() {
 
 #[test]
 fn one_incomplete_container_drops_the_pods_row_for_as_long() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();
@@ -264,13 +264,13 @@ fn one_incomplete_container_drops_the_pods_row_for_as_long() {
 
 #[test]
 fn a_failed_scrape_loses_nothing_until_the_bound() {
-    let bench = Bench::lasting(Duration::from_millis(80));
+    let bench = TestStore::with_max_age(Duration::from_millis(80));
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();
     bench.body(ticket, 0, &[("n/p/x", 1.0, 1, None)]);
     bench.body(ticket, 10, &[("n/p/x", 2.0, 1, None)]);
-    bench.store.failed(ticket);
+    bench.store.scrape_failed(ticket);
     assert_eq!(bench.all(), ["n/p: x=100"]);
     assert_eq!(bench.store.coverage().nodes_measured, 1);
     std::thread::sleep(Duration::from_millis(120));
@@ -283,7 +283,7 @@ fn a_failed_scrape_loses_nothing_until_the_bound() {
 
 #[test]
 fn a_namesake_gets_nothing_of_its_predecessor() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u1");
     bench.synced();
@@ -302,7 +302,7 @@ fn a_namesake_gets_nothing_of_its_predecessor() {
 
 #[test]
 fn without_starts_a_namesake_is_measured_from_samples_of_its_own() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u1");
     bench.synced();
@@ -316,7 +316,7 @@ fn without_starts_a_namesake_is_measured_from_samples_of_its_own() {
 
 #[test]
 fn a_node_replaced_under_its_name_starts_anew() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let old = bench.node("a", "1");
     bench.pod("n/p", "u1");
     bench.synced();
@@ -326,18 +326,18 @@ fn a_node_replaced_under_its_name_starts_anew() {
     assert_eq!(bench.store.node("a", &mut |_| {}), Lookup::Unmeasured);
     assert!(bench.all().is_empty());
     assert_eq!(bench.body(old, 20, &[("n/p/x", 30.0, 1, None)]), None, "the old node's ticket is void");
-    bench.store.remove(old);
+    bench.store.remove_node(old);
     bench.body(new, 0, &[("n/p/x", 1.0, 1, None)]);
     bench.body(new, 10, &[("n/p/x", 2.0, 1, None)]);
     assert_eq!(bench.all(), ["n/p: x=100"]);
-    bench.store.remove(new);
+    bench.store.remove_node(new);
     assert!(bench.all().is_empty());
     assert_eq!(bench.store.state.read().free.len(), 1);
 }
 
 #[test]
 fn a_pod_that_moves_is_read_where_it_started_last() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let (a, b) = (bench.node("a", "1"), bench.node("b", "1"));
     bench.pod("n/p", "u");
     bench.synced();
@@ -356,14 +356,14 @@ fn a_pod_that_moves_is_read_where_it_started_last() {
 
 #[test]
 fn readiness_waits_for_most_nodes_but_not_for_dead_ones_and_stays() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     assert!(!bench.store.ready());
     bench.synced();
     assert!(bench.store.coverage().is_ready(), "a cluster without nodes");
     let tickets: Vec<_> = (0..3).map(|n| bench.node(&format!("n{n}"), "1")).collect();
     assert!(!bench.store.ready());
     for ticket in &tickets[..2] {
-        bench.store.failed(*ticket);
+        bench.store.scrape_failed(*ticket);
     }
     assert!(!bench.store.ready());
     bench.body(tickets[2], 0, &[]);
@@ -376,16 +376,16 @@ fn readiness_waits_for_most_nodes_but_not_for_dead_ones_and_stays() {
 
 #[test]
 fn all_nodes_failing_is_not_ready() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.synced();
-    bench.store.failed(ticket);
+    bench.store.scrape_failed(ticket);
     assert!(!bench.store.ready());
 }
 
 #[test]
 fn long_lists_are_read_in_several_batches() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     let keys: Vec<String> = (0..1500).map(|n| format!("n{}/p{n:04}", n % 7)).collect();
     for key in &keys {
@@ -403,7 +403,7 @@ fn long_lists_are_read_in_several_batches() {
 
 #[test]
 fn the_metrics_are_under_the_peers_names() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.synced();
     bench.body(ticket, 0, &[]);
@@ -425,7 +425,7 @@ proptest! {
     fn agrees_with_the_model(rounds in prop::collection::vec(
         (0usize..3, prop::collection::btree_set((0u8..3, 0u8..3, 0u8..2), 0..8), any::<bool>()), 1..12,
     )) {
-        let bench = Bench::new();
+        let bench = TestStore::new();
         let mut tickets: Vec<_> = (0..3).map(|n| bench.node(&format!("node{n}"), "1")).collect();
         for namespace in 0..3 {
             for pod in 0..3 {
@@ -471,7 +471,7 @@ proptest! {
 
 #[test]
 fn labels_are_those_of_the_directory() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let ticket = bench.node("a", "1");
     bench.pod("n/p", "u");
     bench.synced();
@@ -483,7 +483,7 @@ fn labels_are_those_of_the_directory() {
 
 #[test]
 fn pods_are_found_again_when_others_come_and_go_beside_them() {
-    let bench = Bench::new();
+    let bench = TestStore::new();
     let (one, other) = (bench.node("one", "u1"), bench.node("other", "u2"));
     for pod in ["a/1", "a/2", "a/3", "a/4", "b/1"] {
         bench.pod(pod, pod);
@@ -512,6 +512,6 @@ fn pods_are_found_again_when_others_come_and_go_beside_them() {
     assert_eq!(both(&["a/1", "a/2", "a/4"], &["b/1"]), "a/1: c=10, a/2: c=20, a/4: c=40, b/1: c=10");
     assert_eq!(both(&["a/3", "a/4"], &["a/1", "b/1"]), "a/1: c=10, a/3: c=30, a/4: c=40, b/1: c=10");
     assert_eq!(both(&["b/1"], &["a/1", "a/4"]), "a/1: c=10, a/4: c=40, b/1: c=10");
-    bench.store.remove(other);
+    bench.store.remove_node(other);
     assert_eq!(bench.all(), ["b/1: c=10"]);
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::rate::Point;
 use super::rate::tests::{S, T0, model};
-use super::tests::Bench;
-use crate::decode::{Context, Format, decode};
+use super::tests::TestStore;
+use crate::decode::{DecodeOptions, Format, decode};
 use crate::rows::{Pick, Rows};
 
 /// What one body says of a container: half seconds since some epoch, and the series that are there.
@@ -135,7 +135,7 @@ proptest! {
 
     #[test]
     fn agrees_with_the_model(rounds in prop::collection::vec(([said(), said()], style()), 1..8)) {
-        let bench = Bench::resolving(Duration::from_secs(60));
+        let bench = TestStore::with_interval(Duration::from_secs(60));
         let ticket = bench.node("a", "1");
         bench.pod("n/p", "u");
         bench.synced();
@@ -144,9 +144,9 @@ proptest! {
         for round in &rounds {
             let (body, points) = write(round);
             let format = if round.1.openmetrics { Format::OpenMetrics } else { Format::Text };
-            let mut intake = bench.store.intake(ticket).unwrap();
-            decode(body.as_bytes(), Context { format, default_timestamp_ns: 1 }, &mut intake);
-            bench.store.put(ticket, intake, bench.directory.now_ms()).unwrap();
+            let mut batch = bench.store.begin_batch(ticket).unwrap();
+            decode(body.as_bytes(), DecodeOptions { format, default_timestamp_ns: 1 }, &mut batch);
+            bench.store.put(ticket, batch, bench.directory.now_ms()).unwrap();
 
             let mut expected = Some(Vec::new());
             let mut earliest: Option<(i64, i64)> = None;

@@ -20,7 +20,7 @@ fn node(name: &str, uid: &str) -> Node {
 fn pods(directory: &Directory, namespace: Option<&str>, after: Option<(&str, &str)>) -> Vec<String> {
     directory
         .pods()
-        .behind(namespace, after)
+        .iter_after(namespace, after)
         .map(|(namespace, name, _)| format!("{namespace}/{name}"))
         .collect()
 }
@@ -50,23 +50,23 @@ fn pods_are_visited_in_order_from_any_key() {
 #[test]
 fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
     let directory = Directory::new();
-    directory.begin_pods();
+    directory.begin_pod_list();
     apply(&directory, "a/1", "u1");
     apply(&directory, "a/2", "u2");
     assert!(!directory.pods_synced.load(std::sync::atomic::Ordering::Relaxed));
-    directory.end_pods();
+    directory.end_pod_list();
     assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
-    directory.begin_pods();
+    directory.begin_pod_list();
     apply(&directory, "a/2", "u2");
     assert_eq!(pods(&directory, None, None), ["a/1", "a/2"], "nothing is missing while the list runs");
     // The list is broken off and begun again.
-    directory.begin_pods();
+    directory.begin_pod_list();
     apply(&directory, "a/3", "u3");
-    directory.end_pods();
+    directory.end_pod_list();
     assert_eq!(pods(&directory, None, None), ["a/3"]);
     assert!(directory.pods().get("a", "3").unwrap().since_ms > 0);
-    directory.begin_pods();
-    directory.end_pods();
+    directory.begin_pod_list();
+    directory.end_pod_list();
     assert!(directory.pods().is_empty() && directory.pods().by_namespace.is_empty());
     assert_eq!(directory.interner.lock().len(), 0);
 }
@@ -115,10 +115,10 @@ fn a_uid_is_itself_whatever_its_form() {
 #[tokio::test]
 async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
     let directory = Directory::new();
-    directory.begin_nodes();
+    directory.begin_node_list();
     directory.apply_node(node("b", "1"));
     directory.apply_node(node("a", "1"));
-    directory.end_nodes();
+    directory.end_node_list();
     let changed = |names: &std::collections::BTreeSet<std::sync::Arc<str>>| {
         names.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -128,9 +128,9 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
     assert!(none.is_err());
     directory.apply_node(node("a", "2"));
     assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
-    directory.begin_nodes();
+    directory.begin_node_list();
     directory.apply_node(node("a", "2"));
-    directory.end_nodes();
+    directory.end_node_list();
     assert_eq!(changed(&directory.changed_nodes().await), ["b"]);
     directory.delete_node("a");
     assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
@@ -142,11 +142,11 @@ fn packing_what_was_listed_loses_nothing() {
     let directory = Directory::new();
     let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
     for list in 0..2 {
-        directory.begin_pods();
+        directory.begin_pod_list();
         for key in &all {
             apply(&directory, key, "u");
         }
-        directory.end_pods();
+        directory.end_pod_list();
         assert_eq!(pods(&directory, None, None), all, "{list}");
     }
     apply(&directory, "n1/105", "u");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::layout::{Layout, MAX_NAME, Names};
 use super::rate::{Measured, Point, Timing};
-use crate::decode::{BadSeries, ContainerKey, Metric, Sample, Sink};
+use crate::decode::{BadSeries, ContainerKey, Metric, Sample, SampleSink};
 
 /// More containers than this on one node are left out. Kubernetes supports 110 pods a node, some run 500. Their names are
 /// bounded by it, too: a layout has room for 16 MB of text.
@@ -14,7 +14,7 @@ const MAX_CONTAINERS: usize = 20_000;
 
 /// What is known of a node's usage. Replaced whole.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct NodeSnapshot {
     pub(super) layout: Arc<Layout>,
     /// One for each container of the layout.
     pub(super) containers: Box<[Measured]>,
@@ -29,7 +29,7 @@ pub(super) struct Snapshot {
     pub(super) node_repeated: bool,
 }
 
-impl Snapshot {
+impl NodeSnapshot {
     /// Whether the last body said nothing new of a pod, whose containers these are.
     pub(super) fn repeats(&self, mut containers: Range<usize>) -> bool {
         !self.repeated.is_empty()
@@ -46,21 +46,21 @@ impl Snapshot {
 /// The samples of one body, on top of the node's last snapshot. Given to [`crate::decode::decode`], then to
 /// [`super::Store::put`].
 #[derive(Debug)]
-pub struct Intake {
-    old: Arc<Snapshot>,
+pub struct ScrapeBatch {
+    old: Arc<NodeSnapshot>,
     /// One for each container of the old layout, then the new ones.
-    rows: Vec<Row>,
+    points: Vec<PointBuilder>,
     new: BTreeMap<[Box<str>; 3], usize>,
-    node: Row,
+    node: PointBuilder,
     cursors: [usize; Metric::COUNT],
-    touched: u32,
+    next_turn: u32,
 }
 
-/// Room for the values of a body.
+/// BatchBuffer for the values of a body.
 #[derive(Debug, Default)]
-pub(super) struct Room(Vec<Row>);
+pub(super) struct BatchBuffer(Vec<PointBuilder>);
 
-impl Room {
+impl BatchBuffer {
     /// How many there is room for.
     pub(super) fn capacity(&self) -> usize {
         self.0.capacity()
@@ -68,7 +68,7 @@ impl Room {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct PointBuilder {
     point: Point,
     /// A bit for each metric that was there.
     seen: u8,
@@ -76,7 +76,7 @@ struct Row {
     turn: u32,
 }
 
-impl Row {
+impl PointBuilder {
     fn take(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let bit = 1 << metric as u8;
         if self.seen & bit != 0 {
@@ -97,32 +97,32 @@ impl Row {
     }
 
     /// Whether the container exists. Swap alone does not make one, as the peer does not read it.
-    fn exists(&self) -> bool {
+    fn is_present(&self) -> bool {
         self.seen & !(1 << Metric::Swap as u8) != 0
     }
 }
 
-impl Intake {
-    /// On top of `old`; the room is that of an earlier intake.
-    pub(super) fn new(old: Arc<Snapshot>, Room(mut rows): Room) -> Self {
-        rows.clear();
-        rows.resize(old.layout.containers(), Row::default());
+impl ScrapeBatch {
+    /// On top of `old`; the room is that of an earlier batch.
+    pub(super) fn new(old: Arc<NodeSnapshot>, BatchBuffer(mut points): BatchBuffer) -> Self {
+        points.clear();
+        points.resize(old.layout.containers(), PointBuilder::default());
         Self {
-            rows,
+            points,
             old,
             new: BTreeMap::new(),
-            node: Row::default(),
+            node: PointBuilder::default(),
             cursors: [0; Metric::COUNT],
-            touched: 0,
+            next_turn: 0,
         }
     }
 
     /// When the newest container sample was taken, by the node's clock.
     pub(super) fn newest_ns(&self) -> Option<i64> {
-        self.rows.iter().map(|row| row.point.timestamp_ns).filter(|timestamp| *timestamp != 0).max()
+        self.points.iter().map(|row| row.point.timestamp_ns).filter(|timestamp| *timestamp != 0).max()
     }
 
-    fn row(&mut self, metric: Metric, key: &ContainerKey<'_>) -> Result<usize, BadSeries> {
+    fn index_of(&mut self, metric: Metric, key: &ContainerKey<'_>) -> Result<usize, BadSeries> {
         let names: [&[u8]; 3] = [&key.namespace, &key.pod, &key.container];
         if let Some(at) = self.old.layout.find(names, &mut self.cursors[metric as usize]) {
             return Ok(at);
@@ -137,59 +137,59 @@ impl Intake {
         if let Some(at) = self.new.get(&owned) {
             return Ok(*at);
         }
-        if self.rows.len() >= MAX_CONTAINERS {
+        if self.points.len() >= MAX_CONTAINERS {
             return Err(BadSeries::TooMany);
         }
-        let at = self.rows.len();
-        self.rows.push(Row::default());
+        let at = self.points.len();
+        self.points.push(PointBuilder::default());
         self.new.insert(owned, at);
         Ok(at)
     }
 
     fn take(&mut self, at: usize, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
-        let row = &mut self.rows[at];
+        let row = &mut self.points[at];
         if row.seen == 0 {
-            self.touched += 1;
-            row.turn = self.touched;
+            self.next_turn += 1;
+            row.turn = self.next_turn;
         }
         row.take(metric, sample)
     }
 
-    /// Its room, for the next intake.
-    pub(super) fn into_room(self) -> Room {
-        Room(self.rows)
+    /// Its room, for the next batch.
+    pub(super) fn into_buffer(self) -> BatchBuffer {
+        BatchBuffer(self.points)
     }
 
     /// The snapshot after this body.
-    pub(super) fn finish(&self, resolution_ns: i64, requested_ms: u64) -> Snapshot {
+    pub(super) fn finish(&self, interval_ns: i64, requested_ms: u64) -> NodeSnapshot {
         let since = requested_ms.saturating_sub(self.old.requested_ms);
         let elapsed_ns = i64::try_from(since.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        let timing = Timing { resolution_ns, elapsed_ns };
+        let timing = Timing { interval_ns, elapsed_ns };
         let node = self.old.node.advance(&self.node.point, timing);
         let node_repeated = node == self.old.node;
         let bodies = self.old.bodies.saturating_add(1);
-        if self.new.is_empty() && self.rows.iter().all(Row::exists) {
-            let rows = self.old.containers.iter().zip(&self.rows);
+        if self.new.is_empty() && self.points.iter().all(PointBuilder::is_present) {
+            let points = self.old.containers.iter().zip(&self.points);
             let containers: Box<[Measured]> =
-                rows.map(|(old, row)| old.advance(&row.point, timing)).collect();
+                points.map(|(old, row)| old.advance(&row.point, timing)).collect();
             let pairs = (0..).zip(containers.iter().zip(&self.old.containers));
             let repeated = pairs.filter(|(_, (new, old))| new == old).map(|(at, _)| at).collect();
             let layout = self.old.layout.clone();
-            return Snapshot { layout, containers, node, requested_ms, bodies, repeated, node_repeated };
+            return NodeSnapshot { layout, containers, node, requested_ms, bodies, repeated, node_repeated };
         }
-        let old = self.rows.iter().enumerate().take(self.old.containers.len());
+        let old = self.points.iter().enumerate().take(self.old.containers.len());
         let old = old.map(|(at, row)| (self.old.layout.names(at), row, self.old.containers[at]));
         let new = self.new.iter().map(|([namespace, pod, container], at)| {
-            (Names { namespace, pod, container }, &self.rows[*at], Measured::default())
+            (Names { namespace, pod, container }, &self.points[*at], Measured::default())
         });
-        let mut rows: Vec<_> = old.chain(new).filter(|(_, row, _)| row.exists()).collect();
-        rows.sort_unstable_by_key(|(names, ..)| *names);
-        let names: Vec<_> = rows.iter().map(|(names, ..)| *names).collect();
-        let mut order: Box<[u32]> = (0..).take(rows.len()).collect();
-        order.sort_unstable_by_key(|at| rows[*at as usize].1.turn);
-        Snapshot {
+        let mut points: Vec<_> = old.chain(new).filter(|(_, row, _)| row.is_present()).collect();
+        points.sort_unstable_by_key(|(names, ..)| *names);
+        let names: Vec<_> = points.iter().map(|(names, ..)| *names).collect();
+        let mut order: Box<[u32]> = (0..).take(points.len()).collect();
+        order.sort_unstable_by_key(|at| points[*at as usize].1.turn);
+        NodeSnapshot {
             layout: Arc::new(Layout::new(&names, order)),
-            containers: rows.iter().map(|(_, row, old)| old.advance(&row.point, timing)).collect(),
+            containers: points.iter().map(|(_, row, old)| old.advance(&row.point, timing)).collect(),
             node,
             requested_ms,
             bodies,
@@ -200,24 +200,24 @@ impl Intake {
     }
 }
 
-impl Sink for Intake {
+impl SampleSink for ScrapeBatch {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         self.node.take(metric, sample)
     }
 
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {
-        let at = self.row(metric, key)?;
+        let at = self.index_of(metric, key)?;
         self.take(at, metric, sample)
     }
 
-    fn expects(&self, metric: Metric) -> Option<[&[u8]; 3]> {
-        let at = self.old.layout.expected(self.cursors[metric as usize])?;
+    fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
+        let at = self.old.layout.expected_at(self.cursors[metric as usize])?;
         Some(self.old.layout.bytes(at))
     }
 
-    fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+    fn add_expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let cursor = &mut self.cursors[metric as usize];
-        let Some(at) = self.old.layout.expected(*cursor) else { return Ok(()) };
+        let Some(at) = self.old.layout.expected_at(*cursor) else { return Ok(()) };
         *cursor += 1;
         self.take(at, metric, sample)
     }
