@@ -6,7 +6,7 @@ use super::{
     BadSeries, ContainerKey, DecodeOptions, DecodeReport, Format, Metric, Sample, SampleSink, decode,
 };
 
-/// As a kubelet 1.36 writes it.
+/// A body as a kubelet of Kubernetes 1.36 writes it.
 const KUBELET: &str = r#"# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds
 # TYPE container_cpu_usage_seconds_total counter
 container_cpu_usage_seconds_total{container="coredns",namespace="kube-system",pod="coredns-558bd4d5db-4dpjz"} 4.710169 1633253812125
@@ -74,7 +74,7 @@ fn bad(report: &DecodeReport) -> Vec<(BadSeries, u32)> {
 }
 
 #[test]
-fn reads_what_a_kubelet_writes() {
+fn decodes_a_kubelets_body() {
     let (seen, report) = read(KUBELET, Format::Text);
     let dns = "kube-system/coredns-558bd4d5db-4dpjz/coredns";
     let server = "kube-system/metrics-server-7cf8b65d65-trtcj/metrics-server";
@@ -97,7 +97,7 @@ fn reads_what_a_kubelet_writes() {
 }
 
 #[test]
-fn reads_labels_in_any_order_with_others_and_escapes() {
+fn decodes_labels_in_any_order_with_others_and_escapes() {
     let (seen, report) = read(
         concat!(
             "container_memory_working_set_bytes{pod=\"p\",id=\"a,}\\\"b\\\\\",container=\"c\",namespace=\"n\",} 1 2\n",
@@ -120,7 +120,7 @@ fn reads_labels_in_any_order_with_others_and_escapes() {
 }
 
 #[test]
-fn reads_openmetrics_seconds_and_exemplars() {
+fn decodes_openmetrics_seconds_and_exemplars() {
     let body = concat!(
         "container_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1633253812.125 # {trace=\"x\"} 1 1\n",
         "container_memory_working_set_bytes{container=\"c\",namespace=\"n\",pod=\"p\"} 5 # {trace=\"x\"} 1\n",
@@ -139,7 +139,7 @@ fn reads_openmetrics_seconds_and_exemplars() {
 }
 
 #[test]
-fn a_bad_line_costs_that_series_alone_and_says_why() {
+fn rejects_only_the_malformed_series_and_counts_the_reason() {
     let good = r#"container="c",namespace="n",pod="p""#;
     for (line, reason) in [
         (
@@ -168,7 +168,7 @@ fn a_bad_line_costs_that_series_alone_and_says_why() {
 }
 
 #[test]
-fn values_go_as_far_as_what_holds_them() {
+fn accepts_values_up_to_the_range_of_their_type() {
     let value = |line: &str| {
         let (seen, report) = read(line, Format::Text);
         match seen.as_slice() {
@@ -187,7 +187,7 @@ fn values_go_as_far_as_what_holds_them() {
 }
 
 #[test]
-fn skips_families_that_only_begin_alike() {
+fn skips_families_with_a_similar_prefix() {
     let body = concat!(
         "container_cpu_usage_seconds_total_x{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
         "container_cpu_usage_seconds{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
@@ -196,7 +196,7 @@ fn skips_families_that_only_begin_alike() {
     assert_eq!(read(body, Format::Text), (vec![], DecodeReport::default()));
 }
 
-/// The obvious model: character by character, on strings.
+/// A simple model of the decoder, character by character on strings.
 fn model(line: &str) -> Option<Option<Seen>> {
     let (name, rest) = line.split_once(['{', ' '])?;
     let (name, node) = match (name.strip_prefix("container_"), name.strip_prefix("node_")) {
@@ -316,12 +316,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..400), open in any::<bool>()) {
+    fn never_panics_on_random_bytes(body in prop::collection::vec(any::<u8>(), 0..400), open in any::<bool>()) {
         read(&body, if open { Format::OpenMetrics } else { Format::Text });
     }
 
     #[test]
-    fn no_damage_makes_it_panic(at in 0..KUBELET.len(), byte in any::<u8>(), cut in 0..KUBELET.len(), open in any::<bool>()) {
+    fn never_panics_on_a_corrupted_body(at in 0..KUBELET.len(), byte in any::<u8>(), cut in 0..KUBELET.len(), open in any::<bool>()) {
         let mut body = KUBELET.as_bytes().to_vec();
         body[at] = byte;
         let format = if open { Format::OpenMetrics } else { Format::Text };
@@ -331,7 +331,7 @@ proptest! {
     }
 
     #[test]
-    fn seconds_are_exact(ms in 0i64..4_000_000_000_000) {
+    fn parses_openmetrics_seconds_exactly(ms in 0i64..4_000_000_000_000) {
         let text = format!("node_cpu_usage_seconds_total 1 {}.{:03}", ms / 1000, ms % 1000);
         let (seen, _) = read(text, Format::OpenMetrics);
         prop_assert_eq!(seen, vec![Seen::Node(Metric::Cpu, Sample { value: 1_000_000_000, timestamp_ns: ms * 1_000_000 })]);

@@ -1,10 +1,9 @@
-//! The order of changes: a counter, who was visible, and the last objects that left.
+//! Versions of changes, and a bounded history of removed objects.
 //!
-//! A change takes the next version. What is there carries the version of its last change, so whoever knows up to
-//! which version a client is can find what the client lacks, without a queue for each client. Only what is gone can't
-//! be found so: it is noted here, if it was ever shown to anybody. That costs some 300 bytes for each of the last
-//! objects that left, whatever the number of watchers; a set of known keys for each watcher would cost 100 bytes an
-//! object and watcher.
+//! Each change takes the next version. An existing object carries the version of its last change, so a watch finds
+//! what its client lacks by comparing versions; no queue per client is needed. A removed object carries no version,
+//! so its removal is recorded here if any client has seen the object. A record takes about 300 bytes, whatever the
+//! number of watches. A set of known keys per watch would take 100 bytes per object and watch.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +13,16 @@ use parking_lot::Mutex;
 use crate::labels::Labels;
 use crate::rows::{Expired, Kind};
 
-/// At most so many removals are kept …
-const MOST: usize = 4096;
-/// … and none for longer than this; the API server keeps its history for five minutes, too.
-const LONGEST_MS: u64 = 300_000;
-/// Versions are an epoch, which another replica does not share, and a count of changes (at a thousand a second,
-/// enough for 34 years); both fit the 63 bits that all clients can read.
+/// The maximum number of removals that are kept.
+const MAX_REMOVALS: usize = 4096;
+/// The maximum age of a removal that is kept; kube-apiserver keeps five minutes of history, too.
+const MAX_AGE_MS: u64 = 300_000;
+/// A version consists of a random epoch, which differs between replicas, and a count of changes (enough for 34
+/// years at a thousand a second). Both fit in 63 bits, which all clients can parse.
 const COUNT_BITS: u32 = 40;
 const EPOCH_BITS: u32 = 23;
 
-/// Hands out versions and remembers removals.
+/// Assigns versions and records removals.
 #[derive(Debug)]
 pub struct Changes {
     first: u64,
@@ -34,22 +33,22 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct Removals {
     entries: VecDeque<Removal>,
-    /// Removals before this version may have been forgotten.
+    /// Removals before this version may have been dropped.
     complete_from: u64,
 }
 
-/// An object that was shown and is gone, or is no more what it was.
+/// An object that clients have seen and that was removed or whose labels changed.
 #[derive(Clone, Debug)]
 pub struct Removal {
-    /// When.
+    /// The version of the removal.
     pub version: u64,
-    /// Of which kind.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Empty for nodes.
+    /// The namespace; empty for nodes.
     pub namespace: Box<str>,
     /// The name.
     pub name: Box<str>,
-    /// The labels that it had.
+    /// The labels before the removal.
     pub labels: Labels,
     at_ms: u64,
 }
@@ -62,23 +61,23 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// The version that the next change will have.
+    /// Returns the version that the next change will take.
     #[must_use]
     pub fn upcoming(&self) -> u64 {
         self.next.load(Ordering::Acquire)
     }
 
-    /// Takes the version of a change. To be called within the lock under which the change is made.
+    /// Takes the version of a change. Call it while holding the lock under which the change is made.
     pub fn take(&self) -> u64 {
         self.next.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// Notes that an object that was shown left, or changed its labels.
+    /// Records that a visible object was removed or that its labels changed.
     pub fn record_removal(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
         let mut removals = self.removals.lock();
         let Removals { entries, complete_from } = &mut *removals;
         while let Some(oldest) = entries.front()
-            && (entries.len() >= MOST || now_ms.saturating_sub(oldest.at_ms) > LONGEST_MS)
+            && (entries.len() >= MAX_REMOVALS || now_ms.saturating_sub(oldest.at_ms) > MAX_AGE_MS)
         {
             *complete_from = oldest.version + 1;
             entries.pop_front();
@@ -94,11 +93,11 @@ impl Changes {
         });
     }
 
-    /// The first removal at or behind `from`, and the version up to which there is no other (that of the upcoming
-    /// change).
+    /// Returns the first removal at or after version `from`, and the version before which there is no other one
+    /// (that of the upcoming change).
     pub fn next_removal(&self, kind: Kind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
         let removals = self.removals.lock();
-        // All removals before this version are in the queue, as both happen under the lock.
+        // Both happen under the lock, so all removals before this version are in the queue.
         let until = self.upcoming();
         if from < self.first.max(removals.complete_from) || from > until {
             return Err(Expired);
@@ -109,12 +108,12 @@ impl Changes {
     }
 }
 
-/// Since which version an object has been shown to clients.
+/// The version since which clients see an object; 0 while they do not.
 #[derive(Debug, Default)]
 pub struct VisibleSince(AtomicU64);
 
 impl VisibleSince {
-    /// The object is visible, at this version; since which one it has been.
+    /// Marks the object visible at this version. Returns the version since which it is visible.
     pub fn mark_visible(&self, version: u64) -> u64 {
         match self.0.load(Ordering::Relaxed) {
             0 => match self.0.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed) {
@@ -125,12 +124,12 @@ impl VisibleSince {
         }
     }
 
-    /// The object is not shown any more; whether it was.
+    /// Marks the object hidden. Returns whether it was visible.
     pub fn mark_hidden(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// Whether it is shown.
+    /// Returns whether clients see the object.
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
@@ -139,7 +138,7 @@ impl VisibleSince {
 
 #[cfg(test)]
 mod tests {
-    use super::{Changes, LONGEST_MS, MOST};
+    use super::{Changes, MAX_AGE_MS, MAX_REMOVALS};
     use crate::labels::Labels;
     use crate::rows::{Expired, Kind};
 
@@ -149,25 +148,25 @@ mod tests {
     }
 
     #[test]
-    fn departures_are_kept_in_order_for_a_while() {
+    fn keeps_removals_in_order_until_they_expire() {
         let changes = Changes::default();
         let start = changes.upcoming();
         assert_eq!(next(&changes, start), None);
-        let depart = |name: &str, at| changes.record_removal(Kind::Pods, ("n", name), &Labels::default(), at);
-        depart("a", 1);
+        let remove = |name: &str, at| changes.record_removal(Kind::Pods, ("n", name), &Labels::default(), at);
+        remove("a", 1);
         changes.record_removal(Kind::Nodes, ("", "x"), &Labels::default(), 2);
         changes.take();
-        depart("b", 3);
+        remove("b", 3);
         assert_eq!(next(&changes, start).as_deref(), Some("n/a"));
         assert_eq!(next(&changes, start + 1).as_deref(), Some("n/b"));
         assert_eq!(next(&changes, changes.upcoming()), None);
         assert_eq!(changes.next_removal(Kind::Pods, start - 1).unwrap_err(), Expired);
         assert_eq!(changes.next_removal(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
-        depart("c", 3 + LONGEST_MS);
+        remove("c", 3 + MAX_AGE_MS);
         assert_eq!(changes.next_removal(Kind::Pods, start).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 2).as_deref(), Some("n/b"));
-        for _ in 0..MOST {
-            depart("d", 3 + LONGEST_MS);
+        for _ in 0..MAX_REMOVALS {
+            remove("d", 3 + MAX_AGE_MS);
         }
         assert_eq!(changes.next_removal(Kind::Pods, start + 3).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 5).as_deref(), Some("n/d"));

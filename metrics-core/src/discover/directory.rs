@@ -1,4 +1,4 @@
-//! Who exists: nodes by name, Running pods by namespace and name.
+//! The directory of what exists: nodes by name, Running pods by namespace and name.
 
 #[cfg(test)]
 mod tests;
@@ -19,17 +19,17 @@ use super::node::Node;
 use crate::labels::Labels;
 use crate::rows::Kind;
 
-/// Shared by discovery, which writes, and the scraper and the store, which read.
+/// The nodes and Running pods. Discovery writes it; the scraper and the store read it.
 ///
-/// One read-write lock for nodes and one for pods: a write is one insertion in an ordered map, long reads
-/// let go of the lock every few hundred rows, and so neither waits for the other for more than a fraction of
-/// a millisecond. Who needs both this and the store's lock takes this one first.
+/// Nodes and pods have a read-write lock each. A write inserts one entry into an ordered map, and long reads
+/// release the lock every few hundred rows, so neither waits for more than a fraction of a millisecond. Lock order:
+/// code that needs this lock and the store's takes this one first.
 #[derive(Debug)]
 pub struct Directory {
     origin: Instant,
     nodes: RwLock<Nodes>,
     nodes_synced: AtomicBool,
-    /// Names of nodes that came, went or changed since the last look.
+    /// Names of nodes that were added, removed or changed since [`Directory::changed_nodes`] last returned.
     changed: Mutex<BTreeSet<Arc<str>>>,
     change: Notify,
     pods: RwLock<Pods>,
@@ -42,7 +42,7 @@ pub struct Directory {
 #[derive(Debug, Default)]
 pub struct Nodes {
     by_name: BTreeMap<Arc<str>, NodeEntry>,
-    /// Counts the lists; what the last one did not bring is gone.
+    /// Counts the lists. Entries that the last list did not contain are removed.
     list: u32,
 }
 
@@ -61,22 +61,22 @@ pub struct Pods {
     list: u32,
 }
 
-/// What is known of a Running pod besides namespace and name.
+/// What the directory stores of a Running pod besides namespace and name.
 #[derive(Debug)]
 pub struct Pod {
-    /// Its labels.
+    /// The pod's labels.
     pub labels: Arc<Labels>,
-    /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
+    /// When this pod (this UID) was first seen, in [`Directory::now_ms`]; 0 if it was in the initial list.
     pub since_ms: u64,
-    /// Since when clients have been shown its row.
+    /// Since when clients see the pod's row.
     pub visible: VisibleSince,
-    /// Where its samples were last.
+    /// Where the store last found the pod's samples.
     pub hint: Hint,
     uid: Uid,
     list: u32,
 }
 
-/// A UID, without an allocation where it is a UUID as all of Kubernetes' are.
+/// A UID. A UUID, which all UIDs of Kubernetes are, needs no allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Uid {
     Uuid([u8; 16]),
@@ -122,49 +122,49 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// An empty directory.
+    /// Returns an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Milliseconds since the directory was made, by a clock that is never set: the time base of
-    /// [`Pod::since_ms`] and of the store. Begins at 1, so that 0 means "always".
+    /// Returns the milliseconds since the directory was created, by a monotonic clock. It is the time base of
+    /// [`Pod::since_ms`] and of the store and starts at 1, so that 0 can mean "always".
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Whether nodes and pods have been entry whole once.
+    /// Returns whether the first lists of nodes and pods are complete.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
     }
 
-    /// The order of changes, of this directory and of the store.
+    /// Returns the versions of changes to this directory and to the store.
     #[must_use]
     pub fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// Notes that an object's row is not shown any more, if it was.
+    /// Marks an object's row hidden and records the removal if clients saw it.
     pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, visible: &VisibleSince) {
         if visible.mark_hidden() {
             self.changes.record_removal(kind, key, labels, self.now_ms());
         }
     }
 
-    /// The nodes. Hold it briefly.
+    /// Returns the nodes under a read lock; hold it briefly.
     pub fn nodes(&self) -> RwLockReadGuard<'_, Nodes> {
         self.nodes.read()
     }
 
-    /// The Running pods. Hold it briefly.
+    /// Returns the Running pods under a read lock; hold it briefly.
     pub fn pods(&self) -> RwLockReadGuard<'_, Pods> {
         self.pods.read()
     }
 
-    /// Waits until nodes came, went or changed, and names them. For one reader.
+    /// Waits until nodes were added, removed or changed and returns their names. Supports one caller.
     pub async fn changed_nodes(&self) -> BTreeSet<Arc<str>> {
         loop {
             let change = self.change.notified();
@@ -181,20 +181,20 @@ impl Directory {
         self.change.notify_one();
     }
 
-    /// A list of nodes begins.
+    /// Starts a list of nodes.
     pub fn begin_node_list(&self) {
         let mut nodes = self.nodes.write();
         nodes.list = nodes.list.wrapping_add(1);
     }
 
-    /// A node is there, new or changed or not.
+    /// Adds or updates a node.
     pub fn apply_node(&self, node: Node) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let name = node.name.clone();
         if let Some(known) = nodes.by_name.get_mut(&name) {
             known.list = list;
-            // Most updates of a Node are heartbeats.
+            // Most updates of a Node are heartbeats, which change nothing here.
             if *known.node == node {
                 return;
             }
@@ -212,7 +212,7 @@ impl Directory {
         self.node_changed(name);
     }
 
-    /// A node is gone.
+    /// Removes a node.
     pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
@@ -222,7 +222,7 @@ impl Directory {
         }
     }
 
-    /// A list of nodes is whole: what it did not bring is gone.
+    /// Completes a list of nodes: removes the nodes that it did not contain.
     pub fn end_node_list(&self) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
@@ -244,13 +244,13 @@ impl Directory {
         self.nodes_synced.store(true, Ordering::Release);
     }
 
-    /// A list of pods begins.
+    /// Starts a list of pods.
     pub fn begin_pod_list(&self) {
         let mut pods = self.pods.write();
         pods.list = pods.list.wrapping_add(1);
     }
 
-    /// A pod is Running.
+    /// Adds or updates a Running pod.
     pub fn apply_pod(&self, namespace: &str, name: &str, uid: &str, labels: Labels) {
         let uid = Uid::new(uid);
         let since_ms = if self.pods_synced.load(Ordering::Acquire) { self.now_ms() } else { 0 };
@@ -281,7 +281,7 @@ impl Directory {
         }
     }
 
-    /// A pod is no longer Running, or gone.
+    /// Removes a pod that was deleted or is no longer Running.
     pub fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
@@ -292,7 +292,7 @@ impl Directory {
         }
     }
 
-    /// A list of pods is whole: what it did not bring is gone.
+    /// Completes a list of pods: removes the pods that it did not contain.
     pub fn end_pod_list(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
@@ -311,31 +311,31 @@ impl Directory {
 }
 
 impl Nodes {
-    /// How many there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// The node of this name.
+    /// Returns the node with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
         self.by_name.get(name).map(|entry| &entry.node)
     }
 
-    /// The node of this name, and since when clients have been shown its row.
+    /// Returns the node with this name and since when clients see its row.
     #[must_use]
     pub fn get_with_visibility(&self, name: &str) -> Option<(&Arc<Node>, &VisibleSince)> {
         self.by_name.get(name).map(|entry| (&entry.node, &entry.visible))
     }
 
-    /// The nodes behind `after`, in order, each with when it was shown.
+    /// Iterates over the nodes after the name `after`, in order, with since when clients see their rows.
     pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &VisibleSince)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, entry)| (&entry.node, &entry.visible))
@@ -343,31 +343,31 @@ impl Nodes {
 }
 
 impl Pods {
-    /// How many there are.
+    /// Returns the number of pods.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no pods.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The pod of this namespace and name.
+    /// Returns the pod with this namespace and name.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.by_namespace.get(namespace)?.get(name)
     }
 
-    /// The pods of one namespace, or of all, behind the key `after`, in order: namespace, name, pod.
+    /// Iterates over the pods of one namespace, or of all, after the key `after`, in order: namespace, name, pod.
     pub fn iter_after<'a>(
         &'a self,
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = (&'a str, &'a str, &'a Pod)> {
-        // From the later of the two, so that a key of another namespace needs no case of its own.
+        // Starts at the later of the two, so that a key of another namespace needs no special case.
         let first = namespace.into_iter().chain(after.map(|(namespace, _)| namespace)).max();
         let from = first.map_or(Bound::Unbounded, Bound::Included);
         let last = namespace.map_or(Bound::Unbounded, Bound::Included);
@@ -408,8 +408,9 @@ impl Pods {
         Some(pod)
     }
 
-    /// Packs the first namespace behind this one, if there is any. A tree that grew in order, as by a list, is half
-    /// empty: its nodes are split when they are full, and only the last one goes on growing.
+    /// Rebuilds the map of the first namespace after this one, if any, and returns its name. A B-tree that was
+    /// filled in order, as by a list, is half empty: full nodes are split in halves and only the last one is filled
+    /// further.
     fn pack_after(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
         let from = namespace.map_or(Bound::Unbounded, Bound::Excluded);
         let (namespace, pods) = self.by_namespace.range_mut::<str, _>((from, Bound::Unbounded)).next()?;

@@ -1,23 +1,24 @@
-//! Where something was found last.
+//! A cached location of a pod's samples.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the store found a pod's samples last. What is there may be another pod's by now, unless the layout_version is the same.
+/// Where the store last found a pod's samples. The location may belong to another pod by now unless the layout
+/// version is the same.
 #[derive(Debug)]
 pub struct Hint(AtomicU64);
 
-/// A place in the store.
+/// A location in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleLocation {
-    /// The slot of a node.
+    /// The slot of the node.
     pub slot: usize,
-    /// The row in its layout.
+    /// The row in the node's layout.
     pub row: usize,
-    /// Which of the layouts that the slot had, by a count that begins anew after four billion.
+    /// The version of the slot's layout; wraps around after four billion layouts.
     pub layout_version: u32,
 }
 
-/// From the low bits: the layout_version, the row, the slot.
+/// The bits, from the lowest: layout version, row, slot.
 const VERSION_BITS: u32 = 32;
 const ROW_BITS: u32 = 12;
 const SLOT_BITS: u32 = 20;
@@ -30,7 +31,7 @@ impl Default for Hint {
 }
 
 impl Hint {
-    /// The place to look at first.
+    /// Returns the last location, if any.
     #[must_use]
     pub fn get(&self) -> Option<SampleLocation> {
         let hint = self.0.load(Ordering::Relaxed);
@@ -43,10 +44,10 @@ impl Hint {
         Some(SampleLocation { slot, row, layout_version: u32::from_be_bytes([a, b, c, d]) })
     }
 
-    /// It was here. Not noted beyond a million slots and four thousand rows.
-    pub fn set(&self, place: SampleLocation) {
-        let SampleLocation { slot, row, layout_version } = place;
-        // The last slot is left out as well, for `NONE`.
+    /// Stores the location. Slots beyond a million and rows beyond four thousand are not stored.
+    pub fn set(&self, location: SampleLocation) {
+        let SampleLocation { slot, row, layout_version } = location;
+        // The last slot is excluded too: all its bits set would be `NONE`.
         if slot < (1 << SLOT_BITS) - 1 && row < 1 << ROW_BITS {
             let hint = ((slot as u64) << ROW_BITS | row as u64) << VERSION_BITS | u64::from(layout_version);
             self.0.store(hint, Ordering::Relaxed);
@@ -59,16 +60,18 @@ mod tests {
     use super::{Hint, SampleLocation};
 
     #[test]
-    fn keeps_the_last_place() {
+    fn keeps_the_last_location_that_fits() {
         let hint = Hint::default();
         assert_eq!(hint.get(), None);
-        let place = |slot, row, layout_version| SampleLocation { slot, row, layout_version };
-        let last = place((1 << 20) - 2, 4095, u32::MAX);
-        for place in [place(0, 0, 0), place(7, 3, 1), place(65_000, 4_000, u32::MAX), last] {
-            hint.set(place);
-            assert_eq!(hint.get(), Some(place));
+        let location = |slot, row, layout_version| SampleLocation { slot, row, layout_version };
+        let last = location((1 << 20) - 2, 4095, u32::MAX);
+        for location in [location(0, 0, 0), location(7, 3, 1), location(65_000, 4_000, u32::MAX), last] {
+            hint.set(location);
+            assert_eq!(hint.get(), Some(location));
         }
-        for beyond in [place(1, 1 << 12, 0), place((1 << 20) - 1, 4095, u32::MAX), place(1 << 20, 0, 0)] {
+        for beyond in
+            [location(1, 1 << 12, 0), location((1 << 20) - 1, 4095, u32::MAX), location(1 << 20, 0, 0)]
+        {
             hint.set(beyond);
             assert_eq!(hint.get(), Some(last));
         }

@@ -1,9 +1,9 @@
-//! Watches Nodes and Running Pods: who exists, where, with which labels.
+//! Watches Nodes and Running Pods.
 //!
-//! Nodes are decoded to the few fields that are used, Pods are asked for as metadata alone. Lists are streamed
-//! (KEP-3157) one object at a time from the API server's cache, or paged where it does not stream, and watches
-//! resume from bookmarks, so a restart costs the API server no more than it must; what disappeared while a watch
-//! was broken is gone when the next list ends, and until then nothing is missing.
+//! Of a Node the few fields in use are decoded; of Pods only the metadata is requested. Lists are streamed
+//! (KEP-3157) one object at a time from kube-apiserver's watch cache, or paged where it does not support that.
+//! Watches resume from bookmarks, so a restart costs kube-apiserver little. Objects that were deleted while a watch
+//! was interrupted are removed when the next list is complete; until then no existing object is missing.
 
 mod address;
 mod changes;
@@ -32,37 +32,38 @@ pub use self::node::Node;
 use self::node::NodeObject;
 use self::pod::PodObject;
 
-/// How many objects a page of a list holds where lists are not streamed. Small, so that the first lists leave no
-/// mark on the process's size: a Node in JSON may have 20 kB, a Pod's metadata 3 kB.
+/// The page sizes of lists that are not streamed. They are small so that the first lists do not raise the process's
+/// memory: a Node can have 20 kB of JSON, a Pod's metadata 3 kB.
 const NODES_PAGE: u32 = 250;
 const PODS_PAGE: u32 = 500;
 
-/// What to watch and how to reach what is found.
+/// Which nodes to watch, and how to reach their kubelets.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Label selector of the nodes to scrape; all when `None`.
+    /// The label selector of the nodes to scrape; `None` selects all.
     pub node_selector: Option<String>,
-    /// The port to use where the Node's own is not.
+    /// The kubelet's port where the Node's own is not used.
     pub kubelet_port: u16,
-    /// Whether to use `status.daemonEndpoints.kubeletEndpoint.Port`.
+    /// Whether to use the port in `status.daemonEndpoints.kubeletEndpoint.Port`.
     pub use_node_status_port: bool,
-    /// Which addresses to use, in this order.
+    /// The address types to use, in order of preference.
     pub address_types: Vec<AddressType>,
 }
 
-/// Keeps `directory` up to date until dropped. Errors are retried with backoff and jitter and logged.
+/// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
 pub async fn run(client: kube::Client, config: Config, directory: Arc<Directory>) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
-    // Boxed, as they are large.
+    // Boxed because the futures are large.
     let (nodes, pods) = (apply_nodes(nodes, &config, &directory), apply_pods(pods, &directory));
     future::join(Box::pin(nodes), Box::pin(pods)).await;
 }
 
-/// All objects and their changes: lists are streamed until the API server refuses that, and paged from then on.
+/// Streams all objects and their changes. Lists are streamed until kube-apiserver rejects that, and paged from then
+/// on.
 fn watch_all<K>(
     api: Api<K>,
     what: &'static str,
@@ -75,15 +76,17 @@ where
     let streamed = streamed.take_while(move |event| {
         let refused = event.as_ref().err().filter(|error| is_streaming_rejected(error));
         if let Some(error) = refused {
-            tracing::info!("the API server does not stream lists, so {what} are entry in pages: {error}");
+            tracing::info!(
+                "kube-apiserver does not support streaming lists; listing {what} in pages: {error}"
+            );
         }
         future::ready(refused.is_none())
     });
     streamed.chain(watcher(api, config))
 }
 
-/// Whether the API server understood the request for a streamed list and won't have it: before Kubernetes 1.34, or
-/// with the feature gate WatchList off.
+/// Returns whether kube-apiserver rejected the request because it does not support streaming lists: before
+/// Kubernetes 1.34, or with the feature gate WatchList off.
 fn is_streaming_rejected(error: &Error) -> bool {
     let Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
     [StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNPROCESSABLE_ENTITY]
@@ -114,7 +117,7 @@ async fn apply_nodes(
             Ok(Some(Event::InitDone)) => directory.end_node_list(),
             Ok(Some(Event::Delete(node))) => directory.delete_node(node.name()),
             Ok(None) => return,
-            Err(error) => log.failed(&error), // The stream goes on after its backoff.
+            Err(error) => log.failed(&error), // The stream retries after its backoff.
         }
     }
 }
@@ -149,7 +152,7 @@ async fn apply_pods(events: impl Stream<Item = Result<Event<PodObject>, Error>>,
     }
 }
 
-/// Tells of a watch that fails for long.
+/// Logs a watch that keeps failing.
 struct WatchLog {
     what: &'static str,
     trouble: Trouble,
@@ -160,7 +163,7 @@ impl WatchLog {
         Self { what, trouble: Trouble::default() }
     }
 
-    /// The watch works.
+    /// Records that the watch works.
     fn succeeded(&mut self) {
         self.trouble.over();
     }
@@ -169,7 +172,9 @@ impl WatchLog {
         let text = error.to_string();
         if !telemetry::is_routine(error) && self.trouble.failed(&text) {
             let what = self.what;
-            tracing::warn!("can't watch {what}, what is known of them counts until it works: {text}");
+            tracing::warn!(
+                "cannot watch {what}; using the last known state until the watch recovers: {text}"
+            );
         }
     }
 }
@@ -181,12 +186,12 @@ mod tests {
     use super::{Error, is_streaming_rejected};
 
     #[test]
-    fn only_the_refusal_of_a_streamed_list_makes_pages() {
+    fn falls_back_to_pages_only_if_streaming_is_rejected() {
         let of = |code| {
             let status = Status { code, ..Status::default() };
             is_streaming_rejected(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
         };
-        // What Kubernetes 1.33 says: sendInitialEvents is forbidden unless WatchList is enabled.
+        // Kubernetes 1.33 returns 422: sendInitialEvents is forbidden unless WatchList is enabled.
         assert!(of(422));
         for passing in [401, 403, 410, 429, 500, 503] {
             assert!(!of(passing), "{passing}");

@@ -1,4 +1,4 @@
-//! ReadBuffers for the bodies that are being read, pooled and bounded.
+//! A bounded pool of buffers for reading response bodies.
 
 use libdeflater::Decompressor;
 use parking_lot::Mutex;
@@ -7,34 +7,35 @@ use super::error::Error;
 use super::inflate::inflate;
 use super::session::RecordBuffers;
 
-/// ReadBuffers above this are not kept, nor more of them than [`MAX_KEPT_BUFFERS`].
+/// Larger buffers are freed, and no more than [`MAX_KEPT_BUFFERS`] are kept.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
 const MAX_KEPT_BUFFERS: usize = 16;
 
-/// What a body arrives in.
+/// The buffers for one response.
 #[derive(Default)]
 pub(super) struct ReadBuffers {
     /// TLS records.
     pub(super) records: RecordBuffers,
-    /// What was in them: an HTTP response.
+    /// The decrypted HTTP response.
     pub(super) wire: Vec<u8>,
 }
 
-/// What a whole body is inflated with and into: ten times as much, and so it is not taken before, but then kept without
-/// a pause until the body is decoded. There are as many as threads.
+/// A decompressor and its output. The output is about ten times as large as the compressed body, so it is taken
+/// only once the body is complete and kept without an await until the body is decoded. There are at most as many in
+/// use as threads.
 struct Inflater {
     decompressor: Decompressor,
     inflated: Vec<u8>,
 }
 
-/// ReadBuffers that are not in use.
+/// The buffers that are not in use.
 #[derive(Default)]
 pub(super) struct BufferPool {
     buffers: Mutex<Vec<ReadBuffers>>,
     inflaters: Mutex<Vec<Inflater>>,
 }
 
-/// ReadBuffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
+/// A lease of buffers. They are taken only when data arrives: the scraper may be waiting for hundreds of kubelets.
 pub(super) struct BufferLease<'p> {
     pool: &'p BufferPool,
     buffers: Option<ReadBuffers>,
@@ -46,12 +47,12 @@ impl BufferLease<'_> {
         self.buffers.get_or_insert_with(|| take(&self.pool.buffers).unwrap_or_default())
     }
 
-    /// What arrived behind the first `skip` bytes.
+    /// Returns the bytes of the response after the first `skip`.
     pub(super) fn plain(&mut self, skip: usize) -> &[u8] {
         self.buffers().wire.get(skip..).unwrap_or_default()
     }
 
-    /// The same, inflated. Not to be held while something is waited for.
+    /// Returns the same, decompressed. Do not hold it across an await.
     pub(super) fn inflated(&mut self, skip: usize) -> Result<&[u8], Error> {
         let wire = self.buffers.as_ref().and_then(|buffers| buffers.wire.get(skip..)).unwrap_or_default();
         let inflater = self.inflater.get_or_insert_with(|| {

@@ -1,8 +1,8 @@
-//! One GET over one kept-alive TLS connection.
+//! An HTTP/1.1 client that sends one GET at a time over a kept-alive TLS connection.
 //!
-//! A client of our own because it is most of what a scrape costs: no allocation per header, one buffer for
-//! what came over the wire and one for what it inflates to, both pooled, and between two scrapes nothing is
-//! kept but the TLS session.
+//! It replaces a general client because the client is most of the cost of a scrape. It allocates nothing per
+//! header, uses pooled buffers for the response and for the decompressed body, and keeps only the TLS session
+//! between two scrapes.
 
 use std::io;
 use std::sync::Arc;
@@ -20,31 +20,31 @@ use super::tls::{NodeTls, TlsMaterial, server_name};
 use crate::decode::Format;
 use crate::discover::Node;
 
-/// No connection takes longer that will ever be good; SYNs are repeated after 1 and 3 s.
+/// The connect timeout. SYNs are repeated after 1 s and 3 s; a connection that takes longer rarely succeeds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection to where one stood before takes no longer.
+/// The timeout of a connection attempt to an address that accepted one before.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection on which requests were answered.
+/// An open connection to a kubelet.
 pub(super) struct Connection {
     session: TlsSession,
     host: Box<str>,
-    /// Whom was trusted and who we were when it was made.
+    /// The trusted roots and the client certificate with which it was opened.
     pub(super) tls: Arc<TlsMaterial>,
 }
 
-/// A body that was answered with 200.
+/// The body of a 200 response.
 #[derive(Clone, Copy)]
 pub(super) struct ResponseBody<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) format: Format,
-    /// Its size on the wire, without head and chunk sizes.
+    /// Its size on the wire, without headers and chunk sizes.
     pub(super) wire_bytes: usize,
 }
 
 impl Connection {
-    /// Connects to `host`, an address or a name, of `node`; `connected` is called when there is a connection, before
-    /// the TLS handshake.
+    /// Connects to `host`, an address or a name, of `node`. Calls `connected` once the TCP connection is open,
+    /// before the TLS handshake.
     pub(super) async fn open(
         node: &Node,
         host: &str,
@@ -52,18 +52,17 @@ impl Connection {
         connected: impl Fn(),
         pool: &BufferPool,
     ) -> Result<Self, Error> {
-        let unresolvable = || io::Error::new(io::ErrorKind::InvalidInput, "not a DNS name");
+        let invalid_name = || io::Error::new(io::ErrorKind::InvalidInput, "not a valid DNS name");
         let name =
-            server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: unresolvable() })?;
+            server_name(host).ok_or_else(|| Error::Dns { host: host.into(), source: invalid_name() })?;
         let authority = authority(host, node.port);
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let timed_out = |doing| {
             let address = authority.clone();
             move |_| Error::Timeout { address, doing }
         };
-        // A resolver that says nothing and one that says no are one cause: the name.
-        let resolver_timeout =
-            |_| io::Error::new(io::ErrorKind::TimedOut, "the resolver did not answer in time");
+        // A resolver that times out and one that returns an error have the same cause: the name.
+        let resolver_timeout = |_| io::Error::new(io::ErrorKind::TimedOut, "the DNS resolver timed out");
         let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
             .await
             .map_err(resolver_timeout)
@@ -74,7 +73,7 @@ impl Connection {
             match timeout_at(deadline, TcpStream::connect(address)).await.map_err(timed_out("connecting"))? {
                 Ok(tcp) => {
                     connected();
-                    // The request is one write; waiting for more to send would only delay it.
+                    // The request is one write, so Nagle's algorithm would only delay it.
                     let _ = tcp.set_nodelay(true);
                     let mut lease = pool.lease();
                     let session = TlsSession::open(tcp, tls.config.clone(), name, &mut lease).await;
@@ -86,13 +85,13 @@ impl Connection {
             }
         }
         Err(failed.unwrap_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::NotFound, "no address");
+            let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             Error::Dns { host: host.into(), source }
         }))
     }
 
-    /// Asks for `path`. The connection comes back when it can be used again. [`StaleConnection`] when the kubelet had
-    /// closed it before the first byte of an answer.
+    /// Requests `path`. Returns the connection if it can be reused. Fails with [`StaleConnection`] if the kubelet
+    /// closed it before the first byte of a response.
     pub(super) async fn get<'b>(
         mut self,
         path: &str,
@@ -154,7 +153,7 @@ impl Connection {
         }
     }
 
-    /// Reads the body behind the head. Whether nothing came after it.
+    /// Reads the body after the header section. Returns whether no bytes followed it.
     async fn read_body(
         &mut self,
         head: &ResponseHead,
@@ -200,23 +199,23 @@ impl Connection {
     }
 }
 
-/// Whether `host` can be connected to. Told of a kubelet whose connection fell resolver_timeout: if a new one comes about at once,
-/// the packets are not what is lost.
+/// Checks whether `host` accepts connections. Used after a kept connection timed out: if a new connection opens at
+/// once, packets are not being dropped.
 pub(super) async fn reach(host: &str, port: u16) -> Result<(), Error> {
     let address = authority(host, port);
     match timeout(PROBE_TIMEOUT, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Error::from_connect(&address, error)),
-        Err(_) => Err(Error::Timeout { address, doing: "connecting anew" }),
+        Err(_) => Err(Error::Timeout { address, doing: "reconnecting" }),
     }
 }
 
-/// `host:port`, as in a URL.
+/// Formats `host:port` as in a URL.
 pub(super) fn authority(host: &str, port: u16) -> Box<str> {
     if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
 }
 
-/// What an answer means that is not 200.
+/// Returns the error for a status other than 200.
 fn status_error(status: u16, path: &str, body: &[u8], token: Option<&str>) -> Error {
     match status {
         401 => Error::Unauthorized,
@@ -226,16 +225,16 @@ fn status_error(status: u16, path: &str, body: &[u8], token: Option<&str>) -> Er
     }
 }
 
-/// How much was read; nothing at the end.
+/// Returns the number of bytes read; 0 at the end of the stream.
 fn read_size(read: io::Result<usize>) -> Result<usize, Error> {
     match read {
-        // A close without close_notify: framing tells whether the body is whole.
+        // The peer closed without close_notify; the framing shows whether the body is complete.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
         read => read.map_err(Error::from_stream),
     }
 }
 
-/// A connection that had been closed before it answered: the request may be sent again on another.
+/// The kubelet closed the connection before it responded. The request may be sent again on a new connection.
 pub(super) struct StaleConnection(pub(super) Error);
 
 fn request(path: &str, host: &str, token: Option<&str>) -> String {
@@ -254,7 +253,7 @@ mod tests {
     use super::request;
 
     #[test]
-    fn the_request_is_one_head() {
+    fn formats_the_request() {
         let text = request("/metrics/resource", "[fd00::1]:10250", Some("abc"));
         assert!(text.starts_with(
             "GET /metrics/resource HTTP/1.1\r\nHost: [fd00::1]:10250\r\nAuthorization: Bearer abc\r\nAccept: "

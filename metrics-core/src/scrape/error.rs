@@ -1,4 +1,4 @@
-//! Why a scrape failed.
+//! The errors of a scrape.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,153 +9,159 @@ use rustls::pki_types::UnixTime;
 use super::pins::PinMismatch;
 use crate::telemetry::excerpt;
 
-/// What is response of a certificate that is for no server.
-const NO_SANS: &str = "it has no subject alternative names at all";
-/// How much of a kubelet's own words is told.
+/// Describes a certificate that has no subject alternative names.
+const NO_SANS: &str = "it has no subject alternative names";
+/// The maximum length of an excerpt of a kubelet's response.
 const MAX_EXCERPT_CHARS: usize = 160;
 
-/// Why a kubelet gave no samples. The message says what to do where that is known.
+/// Why a scrape returned no samples. Messages name the cause first and then the remedy where it is known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Node has no address of a configured type.
     #[error(
-        "the Node has no address of a type in --kubelet-preferred-address-types; add one that it has \
-         (kubectl get node -o jsonpath={{.status.addresses}})"
+        "the Node has no address of a type in --kubelet-preferred-address-types; add a type that the Node \
+         has (kubectl get node -o jsonpath={{.status.addresses}})"
     )]
     NoAddress,
-    /// The name does not resolve.
+    /// The address does not resolve in DNS.
     #[error("{host} does not resolve ({source}); put InternalIP first in --kubelet-preferred-address-types")]
     Dns {
         /// The name.
         host: Box<str>,
-        /// What the resolver response.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Nothing listens there.
-    #[error("{address} refuses connections; does the kubelet run, and is --kubelet-port right?")]
-    ConnectionRefused {
-        /// Where.
-        address: Box<str>,
-    },
-    /// There is no way there.
-    #[error("{address} cannot be reached: {source}")]
-    Unreachable {
-        /// Where.
-        address: Box<str>,
-        /// What the system response.
-        source: io::Error,
-    },
-    /// No connection came about in time.
+    /// Nothing listens at the address.
     #[error(
-        "{address} does not answer ({doing} timed out); a firewall or NetworkPolicy drops the packets, or \
-         the machine is down"
+        "{address} refused the connection; check that the kubelet is running and that --kubelet-port is correct"
+    )]
+    ConnectionRefused {
+        /// The address and port.
+        address: Box<str>,
+    },
+    /// There is no route to the address.
+    #[error("{address} is unreachable: {source}")]
+    Unreachable {
+        /// The address and port.
+        address: Box<str>,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The TCP connection timed out.
+    #[error(
+        "{address} does not respond ({doing} timed out); a firewall or NetworkPolicy drops the packets, or the \
+         machine is down"
     )]
     Timeout {
-        /// Where.
+        /// The address and port.
         address: Box<str>,
-        /// At what.
+        /// What the client was doing.
         doing: &'static str,
     },
-    /// The connection stands, and no answer came in time.
+    /// The connection is open, but no response arrived in time.
     #[error(
-        "the kubelet took the connection and gave no answer in time ({doing}); it may be overloaded: see \
-         its log, or raise --kubelet-request-timeout"
+        "the kubelet accepted the connection but did not respond in time ({doing}); it may be overloaded: check its \
+         log, or raise --kubelet-request-timeout"
     )]
     SlowResponse {
-        /// At what.
+        /// What the client was doing.
         doing: &'static str,
     },
     /// The kubelet closed the connection.
-    #[error("the connection broke: {0}")]
+    #[error("the connection was closed: {0}")]
     ConnectionClosed(io::Error),
-    /// The port speaks HTTP without TLS.
-    #[error("the port answers without TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
+    /// The port serves HTTP without TLS.
+    #[error("the port does not use TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
     PlainHttp,
-    /// The certificate's issuer is not trusted.
+    /// The certificate is not signed by a trusted CA.
     #[error(
-        "the kubelet's certificate is signed by itself or by an authority that is not in \
-         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin \
-         its key (--kubelet-tls-pin)"
+        "the kubelet's serving certificate is not signed by a trusted CA: it is self-signed, or its CA is not in \
+         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin its \
+         key (--kubelet-tls-pin)"
     )]
     TlsUnknownCa,
-    /// The certificate names another host.
+    /// The certificate is for another host.
     #[error(
-        "the kubelet's certificate bears none of the Node's names or addresses ({presented}); \
-         it must be issued with the Node's name or address"
+        "the kubelet's serving certificate contains none of the Node's names or addresses ({presented}); issue it \
+         with the Node's name or address"
     )]
     TlsNameMismatch {
-        /// Which it bears instead, in words.
+        /// The names in the certificate, as a phrase.
         presented: String,
     },
-    /// The certificate is outside its time of validity.
-    #[error("the kubelet's certificate {0}")]
+    /// The certificate has expired or is not valid yet.
+    #[error("the kubelet's serving certificate {0}")]
     TlsExpired(String),
-    /// The kubelet shows another key than the one that was pinned.
+    /// The key differs from the pinned one.
     #[error(transparent)]
     TlsPinMismatch(PinMismatch),
-    /// The handshake failed for another reason.
+    /// The TLS handshake failed for another reason.
     #[error("TLS handshake failed: {0}")]
     TlsOther(String),
-    /// The kubelet does not know us.
+    /// The kubelet does not accept the credentials of metrics-core.
     #[error(
-        "the kubelet answers 401: it does not accept our token; it needs authentication.webhook.enabled \
-         or our client certificate"
+        "the kubelet returned 401 Unauthorized: it does not accept the credentials of metrics-core; set \
+         authentication.webhook.enabled in the kubelet's configuration, or use a client certificate \
+         (--kubelet-client-certificate)"
     )]
     Unauthorized,
-    /// The kubelet does not let us.
+    /// The kubelet does not authorize metrics-core.
     #[error(
-        "the kubelet answers 403{}; grant our service account get on nodes/metrics",
+        "the kubelet returned 403 Forbidden{}; grant get on nodes/metrics to the ServiceAccount of metrics-core",
         in_parentheses(response)
     )]
     Forbidden {
-        /// The kubelet's words: they name the user and the right.
+        /// An excerpt of the response, which names the user and the missing permission.
         response: Box<str>,
     },
-    /// The kubelet has no such path.
-    #[error("the kubelet answers 404: it does not serve {path}")]
+    /// The kubelet does not serve the path.
+    #[error("the kubelet returned 404 Not Found: it does not serve {path}")]
     NotFound {
         /// The path.
         path: Box<str>,
     },
-    /// The kubelet answers something else than 200.
-    #[error("the kubelet answers HTTP status {code}{}", in_parentheses(response))]
+    /// The kubelet returned another status than 200.
+    #[error("the kubelet returned HTTP status {code}{}", in_parentheses(response))]
     HttpStatus {
         /// The code.
         code: u16,
-        /// The kubelet's words.
+        /// An excerpt of the response.
         response: Box<str>,
     },
-    /// The answer is beyond the limits.
-    #[error("the answer is too large ({0})")]
+    /// The response exceeds a limit.
+    #[error("the response is too large ({0})")]
     BodyTooLarge(&'static str),
-    /// The answer is no HTTP, no gzip, or has no resource metrics in it.
-    #[error("the answer makes no sense: {0}")]
+    /// The response is not valid HTTP or gzip.
+    #[error("the response is invalid: {0}")]
     InvalidBody(&'static str),
-    /// The answer is readable, and there are no resource metrics in it.
-    #[error("the answer has no resource metrics in it{}; is {path} the kubelet's path?", body_details(*bad, beginning))]
+    /// The response contains no resource metrics.
+    #[error(
+        "the response contains no resource metrics{}; check that {path} is the kubelet's resource metrics path",
+        body_details(*bad, beginning)
+    )]
     NoMetrics {
         /// The path.
         path: Box<str>,
-        /// How many series of interest are malformed.
+        /// The number of malformed series.
         bad: u32,
-        /// How it begins.
+        /// The beginning of the body.
         beginning: Box<str>,
     },
-    /// A file of ours cannot be used.
+    /// A credential or CA file cannot be used.
     #[error("{}: {reason}", path.display())]
     FileUnreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The node went while it was asked.
-    #[error("the node is gone")]
+    /// The Node was deleted during the scrape.
+    #[error("the Node was deleted during the scrape")]
     NodeDeleted,
 }
 
 impl Error {
-    /// The cause, for metrics and the report, and to tell whether it changed.
+    /// Returns the cause, for metrics, the report and the detection of changes.
     #[must_use]
     pub const fn cause(&self) -> ScrapeCause {
         match self {
@@ -183,9 +189,8 @@ impl Error {
         }
     }
 
-    /// How far it came. Causes are in that order, but none of those without a connection came further than
-    /// another, as long as the name resolved: where packets are dropped is no better known than where nothing
-    /// listens.
+    /// Returns how far the scrape got. [`ScrapeCause`] is in that order, but all failures to connect to a resolved
+    /// address rank the same: a dropped packet shows no more than a refused connection.
     fn progress(&self) -> ScrapeCause {
         match self.cause() {
             ScrapeCause::ConnectionRefused | ScrapeCause::Unreachable | ScrapeCause::Timeout => {
@@ -195,16 +200,16 @@ impl Error {
         }
     }
 
-    /// Whether this failure, at the address with the number `at`, says more than `other`: it came further, or as
-    /// far at an address that is preferred.
+    /// Returns whether this error, at the address with index `at`, explains more than `other`: its scrape got
+    /// further, or as far at a preferred address.
     pub(super) fn is_more_specific_than(&self, at: usize, other: &Self, other_at: usize) -> bool {
         (self.progress(), std::cmp::Reverse(at)) > (other.progress(), std::cmp::Reverse(other_at))
     }
 
-    /// A kubelet's words. Whatever it says, our `token` is not repeated.
+    /// Returns an excerpt of a kubelet's response, or nothing if it contains our `token`.
     pub(super) fn excerpt(body: &[u8], token: Option<&str>) -> Box<str> {
         let text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_EXCERPT_CHARS)]);
-        // A token that was cut off is one, too.
+        // Part of a token is secret, too.
         let secret = token.is_some_and(|token| text.contains(token.get(..16).unwrap_or(token)));
         if secret { Box::default() } else { excerpt(text.trim(), MAX_EXCERPT_CHARS).into() }
     }
@@ -217,7 +222,7 @@ impl Error {
         }
     }
 
-    /// The class of an error of the TLS stream.
+    /// Classifies an error of the TLS stream.
     pub(super) fn from_stream(error: io::Error) -> Self {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             return Self::ConnectionClosed(error);
@@ -233,9 +238,9 @@ impl Error {
                 Certificate::UnknownIssuer | Certificate::BadSignature => Self::TlsUnknownCa,
                 Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_SANS.into() },
                 Certificate::NotValidForNameContext { presented, .. } => {
-                    // Bounded: the certificate is someone else's.
-                    let bears = || format!("it bears {}", excerpt(&presented.join(", "), 200));
-                    let presented = if presented.is_empty() { NO_SANS.into() } else { bears() };
+                    // Bounded, because the certificate is not under our control.
+                    let names = || format!("its names are {}", excerpt(&presented.join(", "), 200));
+                    let presented = if presented.is_empty() { NO_SANS.into() } else { names() };
                     Self::TlsNameMismatch { presented }
                 }
                 Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<PinMismatch>() => {
@@ -247,7 +252,7 @@ impl Error {
                         _ => String::new(),
                     };
                     Self::TlsExpired(format!(
-                        "expired{at}; renew it on the node, or have it renewed (serverTLSBootstrap)"
+                        "expired{at}; renew it on the node, or set serverTLSBootstrap so that the kubelet renews it"
                     ))
                 }
                 Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
@@ -257,7 +262,7 @@ impl Error {
                         }
                         _ => " yet".to_owned(),
                     };
-                    Self::TlsExpired(format!("is not valid{until}; are the clocks of both machines right?"))
+                    Self::TlsExpired(format!("is not valid{until}; check the clocks of both machines"))
                 }
                 _ => Self::TlsOther(certificate.to_string()),
             },
@@ -279,7 +284,7 @@ fn body_details(bad: u32, beginning: &str) -> String {
     match (bad, beginning) {
         (0, "") => " (it is empty)".to_owned(),
         (0, _) => format!(" (it begins with {beginning:?})"),
-        _ => format!(" ({bad} series are malformed; it begins with {beginning:?})"),
+        _ => format!(" ({bad} malformed series; it begins with {beginning:?})"),
     }
 }
 
@@ -290,7 +295,7 @@ mod tests {
     use super::Error;
 
     #[test]
-    fn the_failure_that_came_further_is_told() {
+    fn prefers_the_error_of_the_attempt_that_got_further() {
         let dns = || Error::Dns { host: "a".into(), source: std::io::Error::other("x") };
         let refused = || Error::ConnectionRefused { address: "a:1".into() };
         let dropped = || Error::Timeout { address: "a:1".into(), doing: "connecting" };
@@ -301,7 +306,7 @@ mod tests {
         assert!(
             refused().is_more_specific_than(1, &dns(), 0) && dropped().is_more_specific_than(1, &dns(), 0)
         );
-        // A kubelet that is down behind an external address that a firewall guards, and the other way round.
+        // A kubelet that is down and also has an external address behind a firewall, and vice versa.
         assert!(
             refused().is_more_specific_than(0, &dropped(), 1)
                 && !dropped().is_more_specific_than(1, &refused(), 0)
@@ -313,13 +318,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kubelets_words_are_bounded_and_hold_no_token() {
+    fn excerpts_of_responses_are_bounded_and_contain_no_token() {
         let response =
             Error::excerpt(b"Forbidden (user=x, verb=get, resource=nodes)\n", Some("abcdefghijklmnopqrst"));
         assert_eq!(
             Error::Forbidden { response }.to_string(),
-            "the kubelet answers 403 (Forbidden (user=x, verb=get, resource=nodes)); grant our service account \
-             get on nodes/metrics"
+            "the kubelet returned 403 Forbidden (Forbidden (user=x, verb=get, resource=nodes)); grant get on \
+             nodes/metrics to the ServiceAccount of metrics-core"
         );
         assert_eq!(&*Error::excerpt(b"you sent abcdefghijklmnopqrst", Some("abcdefghijklmnopqrst")), "");
         assert_eq!(Error::excerpt(&[b'x'; 5000], None).chars().count(), super::MAX_EXCERPT_CHARS);

@@ -1,4 +1,4 @@
-//! Which nodes fail now, and why, for the report.
+//! The nodes whose scrapes currently fail, and why; for the report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use super::error::Error;
 use crate::telemetry::excerpt;
 
-/// The longest message.
+/// The maximum length of a message.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// The nodes whose last scrape failed. Only failures, and the first success after one, touch it; words are
-/// kept of [`MAX_EXAMPLES`] nodes a cause only. Clones share their content.
+/// The nodes whose last scrape failed. Only a failure, and the first success after one, updates it. Messages are
+/// kept for at most [`MAX_EXAMPLES`] nodes per cause. Clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Failures(Arc<Mutex<FailureState>>);
 
@@ -31,8 +31,8 @@ struct FailingNode {
     since: Timestamp,
 }
 
-/// A node stays an example of its cause as long as it fails for it, so that readers see no change where there
-/// is none.
+/// An example of a cause. The node stays the example while it fails for this cause, so that the report does not
+/// change without a reason.
 #[derive(Debug)]
 struct Example {
     node: Arc<str>,
@@ -41,7 +41,7 @@ struct Example {
 }
 
 impl Failures {
-    /// A scrape of `node` failed at `address`.
+    /// Records that a scrape of `node` failed at `address`.
     pub(super) fn record(&self, node: &Arc<str>, error: &Error, address: impl FnOnce() -> Option<Box<str>>) {
         let cause = error.cause();
         let mut state = self.0.lock();
@@ -62,7 +62,7 @@ impl Failures {
         }
     }
 
-    /// `node` fails no more, or is gone.
+    /// Removes `node`, which recovered or was deleted.
     pub(super) fn resolved(&self, node: &Arc<str>) {
         let mut state = self.0.lock();
         if let Some(failing) = state.nodes.remove(node) {
@@ -70,7 +70,7 @@ impl Failures {
         }
     }
 
-    /// The nodes that fail, by cause, the most frequent first; examples are ordered by name.
+    /// Returns the failing nodes by cause, the most frequent first; examples are ordered by name.
     #[must_use]
     pub fn list(&self) -> Vec<FailedScrapes> {
         let state = self.0.lock();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_counted_by_cause_with_few_examples() {
+    fn counts_nodes_by_cause_with_few_examples() {
         let failures = Failures::default();
         let names: Vec<Arc<str>> = (0..1000).map(|at| format!("n{at:03}").into()).collect();
         for name in names.iter().rev() {
@@ -143,8 +143,8 @@ mod tests {
         };
         assert_eq!(examples(0), ["n997", "n998", "n999"]);
         assert_eq!(list[0].examples[0].address.as_deref(), Some("10.0.0.1:10250"));
-        assert!(list[0].examples[0].message.contains("refuses connections"));
-        // One that works again makes room for the next that fails again.
+        assert!(list[0].examples[0].message.contains("refused the connection"));
+        // A node that recovers makes room for the next one that fails.
         failures.resolved(&names[998]);
         failures.record(&names[3], &refused(), || None);
         assert_eq!(examples(0), ["n003", "n997", "n999"]);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_the_first_failure_outlives_a_change_of_the_cause() {
+    fn keeps_the_time_of_the_first_failure_when_the_cause_changes() {
         let (failures, node) = (Failures::default(), Arc::from("n"));
         failures.record(&node, &refused(), || None);
         let since = failures.list()[0].examples[0].since;

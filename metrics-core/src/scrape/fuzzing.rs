@@ -1,12 +1,12 @@
-//! What the fuzz targets call; see `metrics-core/fuzz`. Not for others.
+//! Entry points for the fuzz targets in `metrics-core/fuzz`. Not part of the API.
 
 use libdeflater::Decompressor;
 
 use super::inflate::{MAX_BODY, inflate as undo};
 use super::response::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
 
-/// Reads a response that arrives `step` bytes at a time; it must come out as if it had come at once. How it was framed,
-/// and whether it was whole; `None` for one whose head can't be read.
+/// Parses a response that arrives `step` bytes at a time and asserts that the result is the same as when it arrives
+/// at once. Returns whether it is chunked and whether it is complete; `None` if the header section is invalid.
 #[must_use]
 pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
     let Ok(Some((found, length))) = parse_head(bytes) else { return None };
@@ -33,7 +33,7 @@ pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
     Some((true, at_once == Ok(true)))
 }
 
-/// Inflates a body, which must stay within its bounds. Whether it could be.
+/// Decompresses a body and asserts that the output stays within its limit. Returns whether it succeeded.
 #[must_use]
 pub fn inflate(wire: &[u8]) -> bool {
     let mut out = Vec::new();

@@ -1,35 +1,35 @@
-//! Lines about nodes, bounded: a cause that strikes thousands of nodes at once must not be told as often.
+//! Limits log lines about nodes: a cause that affects thousands of nodes at once must not write thousands of lines.
 
-/// Lines in one interval.
+/// The maximum number of lines per interval.
 const MAX_LINES: u32 = 20;
-/// The interval, milliseconds.
+/// The interval in milliseconds.
 const INTERVAL_MS: u64 = 10_000;
 
-/// How many lines may still be written.
+/// Counts the lines of the current interval.
 #[derive(Debug, Default)]
 pub(super) struct LogLimit {
-    began_ms: u64,
+    started_ms: u64,
     written: u32,
     suppressed: u32,
 }
 
-/// What to do with a line.
+/// Whether to write a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogDecision {
-    /// Write it, and say first how many were suppressed before it.
+    /// Write it, after reporting how many were suppressed before it.
     Write {
-        /// Lines suppressed since the last that was written.
+        /// Lines suppressed since the last one that was written.
         suppressed: u32,
     },
-    /// Do not.
+    /// Suppress it.
     Suppress,
 }
 
 impl LogLimit {
-    /// Asks for a line.
+    /// Requests a line.
     pub(super) fn request(&mut self, now_ms: u64) -> LogDecision {
-        if now_ms.saturating_sub(self.began_ms) >= INTERVAL_MS {
-            (self.began_ms, self.written) = (now_ms, 0);
+        if now_ms.saturating_sub(self.started_ms) >= INTERVAL_MS {
+            (self.started_ms, self.written) = (now_ms, 0);
         }
         if self.written >= MAX_LINES {
             self.suppressed += 1;
@@ -45,7 +45,7 @@ mod tests {
     use super::{INTERVAL_MS, LogDecision, LogLimit, MAX_LINES};
 
     #[test]
-    fn the_first_are_written_and_the_rest_counted() {
+    fn writes_the_first_lines_and_counts_the_rest() {
         let mut limit = LogLimit::default();
         let lines: Vec<LogDecision> = (0..MAX_LINES + 5).map(|_| limit.request(7)).collect();
         assert_eq!(

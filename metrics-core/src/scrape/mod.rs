@@ -1,9 +1,8 @@
-//! Asks every kubelet for its resource metrics and puts the answers into the store.
+//! Scrapes the resource metrics of every kubelet and writes them to the store.
 //!
-//! One task keeps the [`schedule`] and starts a short task for each node that is due; a node's connection
-//! rests in the task's entry between two scrapes and moves into the short task for one. A node that is slow
-//! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
-//! after a pause that grows with the number of those that fail.
+//! One task owns the [`schedule`] and spawns a short task for each scrape. A node's [`Target`], with its
+//! connection, moves into that task and back. A slow or dead node does not delay others: its scrape has a timeout,
+//! its failure is counted by reason, and it is retried after a pause that grows with the number of failing nodes.
 
 mod buffers;
 mod client;
@@ -49,44 +48,44 @@ use self::tls::TlsConfigs;
 use crate::discover::{Directory, Node};
 use crate::store::{PutSummary, Store, Ticket};
 
-/// How to scrape.
+/// Configures the scraper.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The time between two scrapes of a node.
     pub scrape_interval: Duration,
-    /// The time a scrape may take, with connecting, at all addresses of a node together.
+    /// The timeout of a scrape, including connecting, over all addresses of a node together.
     pub timeout: Duration,
-    /// Whom to take for a kubelet.
+    /// How kubelets' serving certificates are verified.
     pub tls: KubeletTls,
-    /// Who we are.
+    /// The credentials that kubelets receive.
     pub credentials: Credentials,
 }
 
-/// Whom to take for a kubelet.
+/// How kubelets' serving certificates are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KubeletTls {
-    /// Who has a certificate of these CAs (PEM; read again when it changes) with the address that is
-    /// dialled, or one of the Node's own names or addresses.
+    /// Accepts a certificate that is signed by one of these CAs (PEM; reloaded when the file changes) and contains
+    /// the address that was dialled, or one of the Node's own names or addresses.
     Verify {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
-    /// The same, and who has a certificate for which no CA vouches, if its key is the one that was first seen of this
-    /// Node.
+    /// Also accepts a certificate that is not signed by a trusted CA if its key is the first one seen for this Node
+    /// (trust on first use).
     Pin {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
-    /// Anyone. Whoever can take a kubelet's place gets our token.
+    /// Accepts any certificate. Whoever can impersonate a kubelet receives the token.
     Insecure,
 }
 
-/// Who we are.
+/// The credentials that kubelets receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// The bearer token in this file, read again when it changes.
+    /// The bearer token in this file, reloaded when it changes.
     TokenFile(PathBuf),
-    /// This client certificate, read again when it changes (PEM).
+    /// This client certificate (PEM), reloaded when it changes.
     ClientCertificate {
         /// The file with the certificate and its intermediates.
         cert: PathBuf,
@@ -107,16 +106,16 @@ struct ScrapeContext {
     findings: Findings,
 }
 
-/// What is found out of kubelets, for the report. Clones share it.
+/// What the scraper reports about kubelets. Clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The nodes that fail.
+    /// The nodes whose scrapes fail.
     pub failures: Failures,
     /// The kubelets whose keys are pinned.
     pub pins: Pins,
 }
 
-/// Scrapes the nodes of `directory` until dropped, and notes in `findings` how they fare.
+/// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
 pub async fn run(
     config: Config,
     directory: Arc<Directory>,
@@ -159,8 +158,8 @@ pub async fn run(
             }
             Some(finished) = scraper.running.join_next() => match finished {
                 Ok(finished) => scraper.finish(finished),
-                // Cannot happen: nothing in a scrape panics, and only dropping this future cancels one.
-                Err(error) => tracing::error!(%error, "a scrape was lost"),
+                // Unreachable: a scrape does not panic, and only dropping this future cancels one.
+                Err(error) => tracing::error!(%error, "a scrape task ended without a result"),
             },
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }
@@ -180,7 +179,7 @@ struct Scraper {
 struct ScrapedNode {
     node: Arc<Node>,
     ticket: Ticket,
-    /// `None` while it is being asked. Apart, as it moves at each scrape, and as a table is half empty.
+    /// `None` during a scrape. Boxed because it moves at each scrape and because hash tables are half empty.
     target: Option<Box<Target>>,
     /// Why the last scrape failed.
     failure: Option<ScrapeCause>,
@@ -194,7 +193,7 @@ struct FinishedScrape {
 }
 
 impl Scraper {
-    /// A node came, went or changed.
+    /// Handles a node that was added, removed or changed.
     fn sync_node(&mut self, name: &Arc<str>) {
         let now_ms = self.shared.directory.now_ms();
         let node = self.shared.directory.nodes().get(name).cloned();
@@ -213,7 +212,7 @@ impl Scraper {
                     self.admit(node, now_ms);
                     return;
                 }
-                // Whatever may have been in the way may be gone: another address, or Ready again.
+                // The cause of a failure may be gone: the endpoint changed, or the Node is Ready again.
                 let endpoint_changed = entry.node.addresses != node.addresses
                     || entry.node.port != node.port
                     || entry.node.path != node.path;
@@ -270,7 +269,8 @@ impl Scraper {
         let took = Duration::from_millis(now_ms.saturating_sub(requested_ms));
         self.shared.metrics.scrape_finished(result.as_ref().err(), took);
         let Some(entry) = self.entries.get_mut(&id) else {
-            // The node went; what was just counted for it goes too, unless it is back.
+            // The Node was deleted during the scrape. Remove its series, too, unless a Node of this name exists
+            // again.
             if !self.names.contains_key(target.name()) {
                 self.shared.metrics.forget(target.name());
             }
@@ -299,21 +299,21 @@ impl Scraper {
     }
 }
 
-/// Logs how a node fares, once for each cause.
+/// Logs that a node started or stopped failing, or fails for another cause.
 fn log_transition(node: &Node, result: &Result<PutSummary, Error>, suppressed: u32) {
     if suppressed > 0 {
-        tracing::warn!("{suppressed} further nodes changed between failing and working, not told one by one");
+        tracing::warn!("{suppressed} more nodes started or stopped failing; their log lines were suppressed");
     }
     let (node, ready) = (&*node.name, node.ready);
     if let Err(error) = result {
         tracing::warn!(node, ready, reason = error.cause().as_str(), "scraping failed: {error}");
     } else {
-        tracing::info!(node, ready, "scraping works again");
+        tracing::info!(node, ready, "scraping recovered");
     }
 }
 
 fn outcome(put: &PutSummary) -> Outcome {
-    // Containers are sampled at the request, so the newest of them tells the node's time.
+    // Containers are sampled at the request, so the newest sample shows the node's clock.
     let age_ns = put.newest_timestamp_ns.zip(put.node_timestamp_ns).map(|(newest, node)| newest - node);
     Outcome::Stored {
         pods_measured: put.pods_measured,

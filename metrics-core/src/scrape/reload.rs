@@ -1,4 +1,4 @@
-//! A file that is read again when it changes.
+//! A file that is reloaded when it changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::error::Error;
 use crate::telemetry::Occasional;
 use crate::watched_file::{self, read_one};
 
-/// How often the file is checked at. Tokens are replaced long before they expire.
+/// How often the file is checked. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often at most because kubelets refuse what was read: thousands may at once.
+/// How often it is checked at most because kubelets rejected the value: thousands may do so at once.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes a value of a file's content, or says what is wrong with it.
+/// Parses a file's content, or returns what is wrong with it.
 type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
-/// A value that follows a small file. It is read (not watched: mounted Secrets and ConfigMaps change by a
-/// renamed symbolic link) at most every 10 s; the value is made anew only when the content changed. A file
-/// that became unusable leaves the last good value.
+/// A value that is read from a small file. The file is polled at most every 10 s rather than watched, because
+/// mounted Secrets and ConfigMaps change by renaming a symbolic link. It is parsed only if its content changed. If
+/// it becomes unusable, the last good value stays.
 pub(super) struct ReloadedFile<T> {
     path: PathBuf,
     parse: Parse<T>,
@@ -30,16 +30,16 @@ pub(super) struct ReloadedFile<T> {
 
 struct ReloadState<T> {
     checked: Option<Instant>,
-    /// Whether the value was refused since.
+    /// Whether a kubelet rejected the value since the last check.
     rejected: bool,
-    /// When the file was last checked at for that.
+    /// When the file was last checked because of a rejection.
     checked_after_rejection: Option<Instant>,
     content: Vec<u8>,
     value: Option<Arc<T>>,
     problem: String,
 }
 
-/// What the log tells of a file.
+/// What is logged about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FileEvent {
     Changed,
@@ -61,7 +61,7 @@ impl<T> ReloadedFile<T> {
         Self { path, parse, state: Mutex::new(state), log: Occasional::default() }
     }
 
-    /// The value now.
+    /// Returns the current value.
     pub(super) fn get(&self) -> Result<Arc<T>, Error> {
         self.get_at(Instant::now())
     }
@@ -83,13 +83,13 @@ impl<T> ReloadedFile<T> {
             .ok_or_else(|| Error::FileUnreadable { path: self.path.clone(), reason: state.problem.clone() })
     }
 
-    /// Has the file checked at sooner, as its value was refused.
+    /// Requests a check soon because a kubelet rejected the value.
     pub(super) fn recheck(&self) {
         self.state.lock().rejected = true;
     }
 
     fn reload(&self, state: &mut ReloadState<T>) {
-        // Blocking, as the files are small and in memory (mounted by the kubelet).
+        // Blocking is acceptable: the files are small and in memory (mounted by the kubelet).
         let loaded = match read_one(&self.path) {
             Ok(content) if state.value.is_some() && content == state.content => {
                 state.problem.clear();
@@ -111,7 +111,7 @@ impl<T> ReloadedFile<T> {
                 if state.value.is_some()
                     && let Some(since_last) = self.log.due(FileEvent::Changed)
                 {
-                    tracing::info!(path = %self.path.display(), since_last, "file changed, read again");
+                    tracing::info!(path = %self.path.display(), since_last, "reloaded the changed file");
                 }
                 (state.content, state.value) = (content, Some(Arc::new(value)));
                 state.problem.clear();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_file_and_keeps_the_last_good_value() {
+    fn reloads_the_file_and_keeps_the_last_good_value() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("n");
         let file = number(path.clone());
@@ -148,10 +148,10 @@ mod tests {
         let error = file.get_at(start).unwrap_err().to_string();
         assert!(error.contains("cannot be read") && error.contains("/n:"), "{error}");
         std::fs::write(&path, "1").unwrap();
-        assert!(file.get_at(start).is_err(), "not checked at again yet");
+        assert!(file.get_at(start).is_err(), "not checked again yet");
         let first = file.get_at(start + INTERVAL).unwrap();
         let same = file.get_at(start + 2 * INTERVAL).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&first, &same), "the same value while nothing changed");
+        assert!(std::sync::Arc::ptr_eq(&first, &same), "the same value while the file is unchanged");
         std::fs::write(&path, "x").unwrap();
         assert_eq!(*file.get_at(start + 3 * INTERVAL).unwrap(), 1);
         std::fs::write(&path, "2").unwrap();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_value_is_looked_at_soon_but_not_for_each_refusal_and_told_once() {
+    fn rechecks_a_rejected_value_soon_but_not_per_rejection_and_logs_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("n");
         let file = number(path.clone());
@@ -177,11 +177,11 @@ mod tests {
                 assert_eq!(
                     *file.get_at(then + RECHECK_INTERVAL / 2).unwrap(),
                     round,
-                    "but not for each refusal"
+                    "but not for each rejection"
                 );
             }
         }
-        assert_eq!(file.log.due(FileEvent::Changed), None, "told within this interval");
+        assert_eq!(file.log.due(FileEvent::Changed), None, "logged within this interval");
         assert_eq!(file.log.due(FileEvent::Unreadable), Some(0));
     }
 }

@@ -1,16 +1,17 @@
-//! HTTP/1.1 responses (RFC 9112), as far as a kubelet's answer to one GET needs them. Pure and total.
+//! Parses HTTP/1.1 responses (RFC 9112) as far as one GET to a kubelet needs. Pure and total: it does no I/O and
+//! never panics.
 
 use crate::decode::Format;
 
-/// The longest head.
+/// The maximum size of the header section.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
-/// The most headers in it.
+/// The maximum number of headers.
 const MAX_HEADERS: usize = 64;
-/// The longest line between two chunks, and the longest trailer section.
+/// The maximum size of a chunk header, and of the trailer section.
 const MAX_CHUNK_LINE: usize = 256;
 const MAX_TRAILERS: usize = 8 * 1024;
 
-/// What the head of a response says.
+/// The status line and the headers in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
@@ -20,7 +21,7 @@ pub(super) struct ResponseHead {
     pub(super) keep_alive: bool,
 }
 
-/// Where the body ends (RFC 9112, 6.3).
+/// How the end of the body is determined (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
     Length(u64),
@@ -31,19 +32,21 @@ pub(super) enum BodyFraming {
 /// What is wrong with a response.
 pub(super) type MalformedResponse = &'static str;
 
-/// Reads a head: `None` as long as it is not whole, else it and its length.
+/// Parses the header section. Returns it and its length, or `None` while it is incomplete.
 pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, MalformedResponse> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(&bytes[..bytes.len().min(MAX_HEAD)]) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD => return Err("the HTTP head is too long"),
+        Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD => {
+            return Err("the HTTP header section is too long");
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err("not an HTTP response"),
     };
     let status = response.code.unwrap_or_default();
     if status < 200 {
-        return Err("an informational HTTP response that was not asked for");
+        return Err("an unexpected informational (1xx) HTTP response");
     }
     let mut head = ResponseHead {
         status,
@@ -57,20 +60,20 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, 
         let value = header.value.trim_ascii();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let length = parse_length(value).ok_or("the Content-Length is no number")?;
+            let length = parse_length(value).ok_or("the Content-Length is not a number")?;
             if content_length.replace(length).is_some_and(|other| other != length) {
-                return Err("two different Content-Lengths");
+                return Err("conflicting Content-Length headers");
             }
         } else if is("transfer-encoding") {
             if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("an unknown Transfer-Encoding");
+                return Err("an unsupported Transfer-Encoding");
             }
             chunked = true;
         } else if is("content-encoding") {
             head.gzip = match value {
                 value if value.eq_ignore_ascii_case(b"gzip") => true,
                 value if value.is_empty() || value.eq_ignore_ascii_case(b"identity") => head.gzip,
-                _ => return Err("an unknown Content-Encoding"),
+                _ => return Err("an unsupported Content-Encoding"),
             };
         } else if is("content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -86,7 +89,7 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, 
         }
     }
     head.framing = match (content_length, chunked) {
-        // Request smuggling begins with a message that has both.
+        // A message with both may be an attempt at request smuggling.
         (Some(_), true) => return Err("both a Content-Length and a Transfer-Encoding"),
         _ if matches!(status, 204 | 304) => BodyFraming::Length(0),
         (Some(length), false) => BodyFraming::Length(length),
@@ -102,12 +105,12 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     digits.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Takes the chunks of a body out of a buffer, in place.
+/// Decodes a chunked body in place.
 #[derive(Debug, Default)]
 pub(super) struct ChunkDecoder {
-    /// Where the next raw byte is.
+    /// The position of the next raw byte.
     read: usize,
-    /// Up to where the buffer holds the body.
+    /// The end of the decoded body.
     write: usize,
     state: ChunkState,
 }
@@ -123,20 +126,20 @@ enum ChunkState {
 }
 
 impl ChunkDecoder {
-    /// ChunkDecoder that begin at `at`; the body will begin there too.
+    /// Returns a decoder for chunks that start at `at`; the decoded body starts there, too.
     pub(super) fn new(at: usize) -> Self {
         Self { read: at, write: at, state: ChunkState::Size }
     }
 
-    /// Goes on with what has been appended to `buffer`. Whether the body is whole: then `buffer` ends with
-    /// it, and what followed, if anything, is counted.
+    /// Continues with what was appended to `buffer`. Once the body is complete, `buffer` ends with it, and the
+    /// number of bytes that followed is returned.
     pub(super) fn advance(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, MalformedResponse> {
         loop {
             let raw = buffer.get(self.read..).unwrap_or_default();
             match self.state {
                 ChunkState::Size => {
                     let Some((line, length)) = split_line(raw, MAX_CHUNK_LINE)? else { return Ok(None) };
-                    let size = parse_chunk_size(line).ok_or("a chunk size is no number")?;
+                    let size = parse_chunk_size(line).ok_or("a chunk size is not a number")?;
                     self.read += length;
                     self.state = if size == 0 { ChunkState::Trailers(0) } else { ChunkState::Data(size) };
                 }
@@ -157,7 +160,7 @@ impl ChunkDecoder {
                         self.state = ChunkState::Size;
                     }
                     [] | [b'\r'] => return Ok(None),
-                    _ => return Err("a chunk is longer than it says"),
+                    _ => return Err("a chunk is longer than its size"),
                 },
                 ChunkState::Trailers(seen) => {
                     let Some((line, length)) = split_line(raw, MAX_TRAILERS - seen)? else { return Ok(None) };
@@ -175,12 +178,12 @@ impl ChunkDecoder {
     }
 }
 
-/// The line that ends with CR LF, without these, and its length with them.
+/// Returns the line that ends with CR LF, without these, and its length including them.
 fn split_line(raw: &[u8], longest: usize) -> Result<Option<(&[u8], usize)>, MalformedResponse> {
     match memchr::memchr(b'\n', raw) {
         Some(at) if at < longest && at > 0 && raw[at - 1] == b'\r' => Ok(Some((&raw[..at - 1], at + 1))),
         None if raw.len() < longest => Ok(None),
-        _ => Err("a malformed line between chunks"),
+        _ => Err("a malformed chunk header or trailer"),
     }
 }
 
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_a_kubelet_answers() {
+    fn parses_a_kubelets_response() {
         let text = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/plain; version=0.0.4; \
                     charset=utf-8; escaping=underscores\r\nDate: Sun, 03 Oct 2021 09:36:52 GMT\r\n\
                     Transfer-Encoding: chunked\r\n\r\nrest";
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_ambiguous() {
+    fn rejects_ambiguous_responses() {
         for headers in [
             "Content-Length: 1\r\nContent-Length: 2\r\n",
             "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
@@ -263,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_make_the_body_however_they_arrive(
+        fn decodes_chunks_however_they_arrive(
             body in prop::collection::vec(any::<u8>(), 0..300),
             cuts in prop::collection::vec(1usize..50, 0..8),
             pieces in prop::collection::vec(1usize..40, 1..60),
@@ -289,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..4) {
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..4) {
             let _ = parse_head(&bytes);
             let mut buffer = bytes.clone();
             let _ = ChunkDecoder::new(at.min(bytes.len())).advance(&mut buffer);
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_malformed_chunks() {
+    fn rejects_malformed_chunks() {
         for raw in ["x\r\n", "\r\n", "5\nhello", "2\r\nhello\r\n", "fffffffff\r\n", &"1".repeat(300)] {
             assert!(ChunkDecoder::new(0).advance(&mut raw.into()).is_err(), "{raw}");
         }

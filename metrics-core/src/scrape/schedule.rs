@@ -1,56 +1,55 @@
-//! When to ask which node. Pure: time comes in as milliseconds, of any origin.
+//! Decides when to scrape which node. Pure: the caller passes the time in milliseconds from any origin.
 //!
-//! - Each node has a slot instant in the resolution. Home instants are few (one every 0.25 to 1 s), so that
-//!   nodes are woken in groups, and none has more than its fair share of the nodes.
-//! - A new node is asked at once, again a moment later (two samples make the first rates of its pods), and
-//!   then when its own sample is due to change, before it settles at its slot instant. Thousands of new
-//!   nodes are admitted evenly over half the resolution, a bounded number at a time.
-//! - A node that fails is asked again soon, as whoever mends it wants to see that it is mended; the more nodes
-//!   fail, the longer the pauses, with jitter, up to a bound. Failing nodes have places of their own, so that
-//!   they never hold up others.
+//! - Each node has a scrape slot within the scrape interval. There are few slots (one every 0.25 to 1 s), so that
+//!   nodes are woken in groups, and nodes are spread evenly over them.
+//! - A new node is scraped at once and again shortly after, as two samples make the first rates of its pods. It is
+//!   scraped once more when its own sample is due to change, and then moves to its slot. Thousands of new nodes are
+//!   started evenly over half the scrape interval, with a limit on concurrent scrapes.
+//! - A failing node is retried soon, so that a repair shows quickly. The more nodes fail, the longer the pauses,
+//!   with jitter, up to a maximum. Failing nodes have a concurrency limit of their own, so they never delay others.
 
 use std::collections::{BTreeSet, HashMap};
 
-/// Times outside the slot instants are rounded up to a multiple of this, to be woken in groups too.
+/// Times outside the slots are rounded up to a multiple of this, so that these nodes are woken in groups, too.
 const ROUNDING_MS: u64 = 250;
 /// The pause between the first two scrapes of a node.
 const SECOND_SCRAPE_MS: u64 = 1_250;
-/// How often a new node is asked again for its own first rate, at most.
+/// The maximum number of extra scrapes of a new node for its own first rate.
 const MAX_FAST_SCRAPES: u32 = 6;
 /// How often a kubelet samples its node.
 const NODE_SAMPLE_MS: u64 = 10_000;
-/// Nodes asked for the first time at a time, and admitted in one period at least.
+/// The maximum number of concurrent first scrapes, and the minimum number started per rounding period.
 const MAX_NEW_IN_FLIGHT: usize = 256;
 const MIN_NEW_PER_PERIOD: usize = 32;
-/// Failing nodes asked at a time.
+/// The maximum number of concurrent scrapes of failing nodes.
 const MAX_FAILING_IN_FLIGHT: usize = 64;
-/// Nodes in good standing asked at a time; reached only when very many stop answering at once.
+/// The maximum number of concurrent scrapes of other nodes; reached only if very many stop responding at once.
 const MAX_STEADY_IN_FLIGHT: usize = 4096;
-/// The pause for a failing node while few fail, jitter apart, unless the resolution is shorter. A kubelet that refuses
-/// remembers that for 30 s by default, and is asked no more by it: its answer costs it nothing.
+/// The minimum retry pause without jitter, unless the scrape interval is shorter. A kubelet that rejects a token
+/// caches that for 30 s by default, so a retry costs it little.
 const MIN_RETRY_MS: u64 = 5_000;
-/// The longest one, unless the resolution is longer: a fault that is mended is to be over within half a minute.
+/// The maximum retry pause, unless the scrape interval is longer: a repair should show within half a minute.
 const MAX_RETRY_MS: u64 = 15_000;
-/// Failing nodes asked in a second, all together, up to the longest pause: when a thousand certificates expire at once,
-/// a thousand vain handshakes must not cost more than the scrapes did.
+/// The maximum rate of retries over all failing nodes, up to the maximum pause: when a thousand certificates expire
+/// at once, a thousand failed handshakes must not cost more than the scrapes did.
 const RETRIES_PER_SECOND: u64 = 20;
 
-/// Names a node in the schedule; the caller's choice.
+/// Identifies a node in the schedule; assigned by the caller.
 pub(super) type Id = u32;
 
-/// How a scrape went.
+/// The result of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A body was stored.
+    /// Samples were stored.
     Stored {
         /// Whether pods have rates now.
         pods_measured: bool,
-        /// Whether the node itself has one.
+        /// Whether the node itself has a rate.
         node_measured: bool,
-        /// How old the node's own sample was, where known.
+        /// The age of the node's own sample, if known.
         node_age_ms: Option<u64>,
     },
-    /// Nothing was.
+    /// The scrape failed.
     Failed,
 }
 
@@ -65,11 +64,11 @@ enum NodePhase {
 struct ScheduledNode {
     slot: usize,
     phase: NodePhase,
-    /// When it was asked last, or came.
+    /// When the last scrape started, or when the node was added.
     started_ms: u64,
-    /// When it is due; `None` while it is being asked.
+    /// When the node is due; `None` during a scrape.
     due_ms: Option<u64>,
-    /// Asked to be woken while it was being asked.
+    /// Whether [`Schedule::wake`] was called during the scrape.
     woken: bool,
 }
 
@@ -77,24 +76,24 @@ struct ScheduledNode {
 #[derive(Debug)]
 pub(super) struct Schedule {
     interval_ms: u64,
-    /// How many nodes are at slot at each slot instant.
+    /// The number of nodes in each slot.
     nodes_per_slot: Vec<u32>,
     nodes: HashMap<Id, ScheduledNode>,
-    /// When, and of those that are due together the longest unasked first: where places are few, whoever is dead for
-    /// long must not keep out one that failed but once.
+    /// When each node is due. Of nodes that are due together, the one with the oldest scrape comes first: where
+    /// concurrency is limited, nodes that have been dead for long must not starve one that failed once.
     due: BTreeSet<(u64, u64, Id)>,
     in_flight: [usize; 3],
     new: usize,
     failing: usize,
-    /// The most new nodes there were since there last was none.
+    /// The maximum number of new nodes since there were none.
     peak: usize,
-    /// The period in which new nodes were admitted last, and how many.
+    /// The rounding period in which new nodes were last started, and how many were.
     admitted: (u64, usize),
     jitter: fastrand::Rng,
 }
 
 impl Schedule {
-    /// An empty schedule. `interval_ms` is at least 1.
+    /// Returns an empty schedule. `interval_ms` is at least 1.
     pub(super) fn new(interval_ms: u64, seed: u64) -> Self {
         let interval_ms = interval_ms.max(1);
         let slot_ms = (interval_ms / 15).clamp(250, 1000);
@@ -126,7 +125,7 @@ impl Schedule {
         self.due.insert((now_ms, now_ms, id));
     }
 
-    /// Forgets a node. If it is being asked, its [`Self::finish`] will be ignored.
+    /// Removes a node. If it is being scraped, its [`Self::finish`] is ignored.
     pub(super) fn remove(&mut self, id: Id) {
         let Some(node) = self.nodes.remove(&id) else { return };
         self.nodes_per_slot[node.slot] -= 1;
@@ -140,7 +139,7 @@ impl Schedule {
         }
     }
 
-    /// Makes a node due at once: something about it changed that may mend it.
+    /// Makes a node due at once, because a change may have fixed its failure.
     pub(super) fn wake(&mut self, id: Id, now_ms: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         match node.due_ms {
@@ -153,12 +152,12 @@ impl Schedule {
         }
     }
 
-    /// When [`Self::take`] next has something to give, unless a place must become free first.
+    /// Returns when [`Self::take`] next returns a node, unless a concurrency limit delays it.
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.due.first().map(|(due_ms, ..)| *due_ms)
     }
 
-    /// Takes the nodes to ask now. Each is in flight until [`Self::finish`] or [`Self::remove`].
+    /// Returns the nodes to scrape now. Each is in flight until [`Self::finish`] or [`Self::remove`].
     pub(super) fn take(&mut self, now_ms: u64) -> Vec<Id> {
         let period = now_ms / ROUNDING_MS;
         if self.admitted.0 != period {
@@ -196,7 +195,7 @@ impl Schedule {
         taken
     }
 
-    /// Tells how the scrape of a taken node went.
+    /// Records the result of a scrape.
     pub(super) fn finish(&mut self, id: Id, now_ms: u64, outcome: Outcome) {
         let emptiest = self.emptiest_slot();
         let fair_share = self.nodes.len().div_ceil(self.nodes_per_slot.len());
@@ -208,7 +207,7 @@ impl Schedule {
         self.in_flight[class(node.phase)] -= 1;
         self.new -= usize::from(matches!(node.phase, NodePhase::New { .. }));
         self.failing -= usize::from(node.phase == NodePhase::Failing);
-        // Nodes that went may have left others crowded.
+        // Removed nodes may have left the slots unbalanced.
         if self.nodes_per_slot[node.slot] as usize > fair_share {
             self.nodes_per_slot[node.slot] -= 1;
             self.nodes_per_slot[emptiest] += 1;
@@ -220,7 +219,7 @@ impl Schedule {
         let next_slot_ms = slot_from(node.started_ms + self.interval_ms / 2);
         let tries = match node.phase {
             NodePhase::New { tries } => tries,
-            // One that never answered before is as new as any.
+            // A node that never responded before counts as new.
             NodePhase::Failing => 0,
             NodePhase::Steady => MAX_FAST_SCRAPES,
         };
@@ -231,7 +230,7 @@ impl Schedule {
                 node.phase = NodePhase::New { tries: tries + 1 };
                 let pause_ms = match node_age_ms {
                     Some(age_ms) if pods_measured => {
-                        // The sampling itself takes a moment.
+                        // The kubelet needs a moment to sample.
                         (NODE_SAMPLE_MS + ROUNDING_MS)
                             .saturating_sub(age_ms)
                             .clamp(SECOND_SCRAPE_MS, NODE_SAMPLE_MS)
@@ -247,7 +246,8 @@ impl Schedule {
             }
             (_, Outcome::Failed) => {
                 node.phase = NodePhase::Failing;
-                // From its end: one that hangs until its time is over is not asked more often than it takes.
+                // Counted from the end of the scrape, so that a node that times out is not retried more often than
+                // it takes.
                 round_up(now_ms + pause_ms + self.jitter.u64(..=pause_ms / 4))
             }
         };
@@ -258,7 +258,7 @@ impl Schedule {
         self.due.insert((due_ms, node.started_ms, id));
     }
 
-    /// How long a failing node is left alone.
+    /// Returns the retry pause for a failing node.
     fn retry_ms(&self) -> u64 {
         let spread_ms = self.failing as u64 * 1000 / RETRIES_PER_SECOND;
         spread_ms.clamp(MIN_RETRY_MS.min(self.interval_ms), MAX_RETRY_MS.max(self.interval_ms))
@@ -276,13 +276,13 @@ impl Schedule {
 fn class(phase: NodePhase) -> usize {
     match phase {
         NodePhase::New { tries: 0 } => 0,
-        // It has answered once.
+        // It has responded at least once.
         NodePhase::New { .. } | NodePhase::Steady => 1,
         NodePhase::Failing => 2,
     }
 }
 
-/// The first instant from `from_ms` on that lies `offset_ms` behind a multiple of the resolution.
+/// Returns the first instant from `from_ms` on that lies `offset_ms` after a multiple of the interval.
 fn next_slot(from_ms: u64, interval_ms: u64, offset_ms: u64) -> u64 {
     let this = from_ms - from_ms % interval_ms + offset_ms;
     if this < from_ms { this + interval_ms } else { this }
@@ -302,7 +302,7 @@ mod tests {
 
     const START: u64 = 1_000_003;
 
-    /// Plays a schedule: each scrape takes `took_ms`, and a kubelet samples its node every 10 s.
+    /// Simulates a schedule: each scrape takes `took_ms`, and a kubelet samples its node every 10 s.
     struct Simulation {
         schedule: Schedule,
         now: u64,
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_few_and_fair() {
+    fn spreads_nodes_evenly_over_few_slots() {
         let mut simulation = Simulation::new(15_000, 1000);
         simulation.run(START + 60_000, |_| 20, |_| false);
         let mut groups: BTreeMap<u64, u32> = BTreeMap::new();
@@ -387,7 +387,7 @@ mod tests {
         }
         assert_eq!(groups.len(), 15);
         assert!(groups.values().all(|count| (66..=67).contains(count)), "{groups:?}");
-        // Most of the nodes of some slot instants go: the rest is spread anew.
+        // Most nodes of some slots are removed: the rest is spread evenly again.
         for id in (0..1000).filter(|id| id % 15 < 10) {
             simulation.schedule.remove(id);
         }
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mass_cold_start_is_spread_and_bounded() {
+    fn a_mass_start_is_spread_and_bounded() {
         let mut simulation = Simulation::new(15_000, 5000);
         simulation.run(START + 15_000, |_| 50, |_| false);
         let firsts: Vec<u64> = (0..5000).map(|id| simulation.times(id)[0]).collect();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_nodes_are_asked_rarely_and_never_hold_up_others() {
+    fn dead_nodes_are_retried_rarely_and_never_delay_others() {
         let dead = |id: Id| id.is_multiple_of(10);
         let mut simulation = Simulation::new(15_000, 1000);
         simulation.run(START + 600_000, |id| if dead(id) { 10_000 } else { 20 }, dead);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_failed_once_has_its_turn_among_hundreds_that_are_dead() {
+    fn retries_a_node_that_failed_once_among_hundreds_of_dead_ones() {
         const DEAD: Id = 500;
         let took = |id: Id| if id < DEAD { 10_000 } else { 20 };
         let mut simulation = Simulation::new(15_000, DEAD + 1);
@@ -444,7 +444,7 @@ mod tests {
         let fails = std::cell::Cell::new(true);
         simulation.run(START + 900_000, took, |id| id < DEAD || fails.replace(false));
         assert!(!fails.get());
-        // The pause, and then a turn of all that fail.
+        // The pause, and then one round over all failing nodes.
         let turns = u64::from(DEAD + 1).div_ceil(MAX_FAILING_IN_FLIGHT as u64);
         let bound = 15_000 * 5 / 4 + 250 + turns * (10_000 + 250);
         for id in 0..=DEAD {
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_answers_late_is_measured_as_quickly() {
+    fn a_node_that_recovers_gets_rates_as_quickly_as_a_new_one() {
         let mut schedule = Schedule::new(15_000, 1);
         schedule.insert(7, START);
         schedule.take(START);
@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(schedule.take(START), [7]);
         schedule.wake(7, START + 1);
         schedule.finish(7, START + 10, Outcome::Failed);
-        assert_eq!(schedule.next_ms(), Some(START + 10), "woken while it was being asked");
+        assert_eq!(schedule.next_ms(), Some(START + 10), "woken during a scrape");
         assert_eq!(schedule.take(START + 10), [7]);
         schedule.finish(7, START + 20, Outcome::Failed);
         assert!(schedule.next_ms().unwrap() >= START + 5_000);
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn few_that_fail_are_asked_again_soon_and_many_as_often_as_others() {
+    fn retries_few_failing_nodes_soon_and_many_once_per_interval() {
         let longest = |failing: u32, interval_ms: u64| {
             let mut simulation = Simulation::new(interval_ms, 1000);
             simulation.run(START + 300_000, |_| 20, |id| id < failing);
@@ -504,16 +504,13 @@ mod tests {
         let (least, most) = longest(1000, 15_000);
         assert!(least >= 15_000 && most <= 20_000, "{least} {most}");
         let (least, most) = longest(3, 60_000);
-        assert!(
-            least >= 5_000 && most <= 6_750,
-            "a long interval does not delay the good news: {least} {most}"
-        );
+        assert!(least >= 5_000 && most <= 6_750, "a long interval does not delay the retry: {least} {most}");
         let (least, _) = longest(3, 1_000);
         assert!(least >= 1_000, "{least}");
     }
 
     #[test]
-    fn a_resolution_of_one_second_works() {
+    fn supports_an_interval_of_one_second() {
         let mut simulation = Simulation::new(1_000, 100);
         simulation.run(START + 30_000, |_| 5, |_| false);
         for id in 0..100 {
@@ -525,7 +522,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_books_balance(
+        fn counters_stay_consistent(
             interval in 1u64..120_000,
             steps in prop::collection::vec((0u8..6, 0u32..8, 0u64..20_000, any::<bool>()), 0..200),
         ) {

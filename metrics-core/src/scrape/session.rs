@@ -1,8 +1,8 @@
-//! TLS towards one kubelet, without buffers of its own: between two scrapes thousands of connections rest, and what
-//! a usual TLS stream keeps for each (4 kB and more) would be most of what they cost.
+//! A TLS session with one kubelet that owns no read buffers. Thousands of connections are idle between scrapes, and
+//! the buffers of a usual TLS stream (4 kB and more) would be most of their memory.
 //!
-//! What arrives stands in [`RecordBuffers`] that are shared by whoever reads just then; only what is left of an unfinished
-//! record, mostly nothing, stays with the session.
+//! Data is read into [`RecordBuffers`] from a pool. Only the rest of an incomplete record, which is mostly empty,
+//! stays with the session.
 
 use std::io;
 use std::sync::Arc;
@@ -16,55 +16,55 @@ use tokio::net::TcpStream;
 
 use super::buffers::BufferLease;
 
-/// How much is asked for at a time: more than a body of 30 pods has, gzipped.
+/// How much to read at a time: more than a gzipped body of 30 pods.
 const READ_SIZE: usize = 8 * 1024;
-/// The longest handshake message (2¹⁶ bytes here) with the longest record (RFC 8446, 5.2) behind it.
+/// The longest handshake message (2¹⁶ bytes here) followed by the longest record (RFC 8446, 5.2).
 const MAX_BUFFERED: usize = 0xffff + 5 + (1 << 14) + 256;
 
-/// A connection on which the handshake is done.
+/// A connection whose handshake is complete.
 pub(super) struct TlsSession {
-    /// Apart, so that what is kept of a node moves cheaply.
+    /// Boxed, so that a target moves cheaply.
     tls: Box<UnbufferedClientConnection>,
     tcp: TcpStream,
-    /// What came of an unfinished record.
+    /// The received part of an incomplete record.
     unread: Vec<u8>,
 }
 
-/// Room for TLS records, those that came and those to send.
+/// Buffers for received TLS records and for records to send.
 #[derive(Default)]
 pub(super) struct RecordBuffers {
     incoming: Vec<u8>,
-    /// What is not yet processed of `incoming`.
+    /// The range of `incoming` that is not processed yet.
     start: usize,
     end: usize,
     outgoing: Vec<u8>,
 }
 
-/// What is to be done next.
+/// What the caller must do next.
 enum NextStep {
-    /// Send what is in `outgoing`.
+    /// Send the content of `outgoing`.
     Send,
-    /// Read more: nothing goes on before.
+    /// Read more data.
     Read,
-    /// Nothing: requests can be sent, and all that came has been decrypted.
+    /// Nothing: requests can be sent, and all received data is decrypted.
     Idle,
-    /// The kubelet will send nothing more.
+    /// The kubelet closed its side.
     Closed,
 }
 
 impl RecordBuffers {
-    /// Forgets what is in it, for another session.
+    /// Clears the buffers for another session.
     pub(super) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
         self.outgoing.clear();
     }
 
-    /// How much memory it holds.
+    /// Returns the allocated size in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.incoming.capacity() + self.outgoing.capacity()
     }
 
-    /// Room behind what is there.
+    /// Returns the free space after the received data.
     fn free_space(&mut self) -> io::Result<&mut [u8]> {
         if self.start > 0 {
             self.incoming.copy_within(self.start..self.end, 0);
@@ -92,7 +92,7 @@ impl RecordBuffers {
 }
 
 impl TlsSession {
-    /// Shakes hands. Buffers are taken once something came: many kubelets may be waited for.
+    /// Performs the TLS handshake. Buffers are leased only once data arrives, as many kubelets may be waited for.
     pub(super) async fn open(
         tcp: TcpStream,
         config: Arc<ClientConfig>,
@@ -120,7 +120,7 @@ impl TlsSession {
                 }
                 NextStep::Idle if early.is_empty() => break,
                 NextStep::Idle => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer before a request"));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a response before a request"));
                 }
                 NextStep::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
@@ -129,7 +129,7 @@ impl TlsSession {
         Ok(session)
     }
 
-    /// What the kubelet showed in the handshake, leaf first.
+    /// Returns the kubelet's certificate chain, leaf first.
     pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.tls.peer_certificates().unwrap_or_default()
     }
@@ -151,23 +151,23 @@ impl TlsSession {
         if unsolicited.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Waits until something came, or the end.
+    /// Waits until the socket is readable or closed.
     pub(super) async fn wait_readable(&self) -> io::Result<()> {
         self.tcp.readable().await
     }
 
-    /// Begins to read into `records`: what was left is taken up.
+    /// Starts reading into `records`: restores what was left of an incomplete record.
     pub(super) fn resume(&mut self, records: &mut RecordBuffers) -> io::Result<()> {
         records.clear();
         records.append(&std::mem::take(&mut self.unread))
     }
 
-    /// Ends reading into `records`, which may then be another session's.
+    /// Ends reading into `records`, which another session may use from now on.
     pub(super) fn release(&mut self, records: &RecordBuffers) {
         self.unread = records.incoming[records.start..records.end].to_vec();
     }
 
-    /// Appends what comes next to `plain`; how much it was, nothing at the end.
+    /// Appends received data to `plain`. Returns the number of bytes, 0 at the end of the stream.
     pub(super) async fn read(
         &mut self,
         records: &mut RecordBuffers,
@@ -190,7 +190,7 @@ impl TlsSession {
         }
     }
 
-    /// Processes what came until something is to be done. The request is encrypted as soon as it may be.
+    /// Processes received data until the caller must act. Encrypts the request as soon as the session allows.
     fn step(
         &mut self,
         records: &mut RecordBuffers,
@@ -245,7 +245,7 @@ impl TlsSession {
                     None => Some(NextStep::Idle),
                 },
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(NextStep::Closed),
-                Ok(_) => return Err(io::Error::other("a TLS state that was not asked for")),
+                Ok(_) => return Err(io::Error::other("an unexpected TLS state")),
                 Err(error) => {
                     *start = (*start + discard).min(*end);
                     return Err(invalid(error));
@@ -258,11 +258,11 @@ impl TlsSession {
         }
     }
 
-    /// Tells the kubelet why, if it can be told at once: its log is where the other half of the cause is looked for.
+    /// Sends the TLS alert if the socket accepts it at once, so that the kubelet's log shows the cause, too.
     fn alert(&mut self, records: &mut RecordBuffers) {
         let RecordBuffers { incoming, start, end, outgoing } = records;
         outgoing.clear();
-        // Once: what waits to be sent comes first, and behind it the same error would be met again.
+        // Only once: pending data comes first, and after it the same error would occur again.
         let status = self.tls.process_tls_records(&mut incoming[*start..*end]);
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state
             && append_handshake(outgoing, &mut data).is_ok()
@@ -291,7 +291,7 @@ impl TlsSession {
     }
 }
 
-/// Appends a record of the handshake, or an alert.
+/// Appends a handshake record or an alert.
 fn append_handshake(
     outgoing: &mut Vec<u8>,
     data: &mut EncodeTlsData<'_, ClientConnectionData>,
@@ -302,7 +302,7 @@ fn append_handshake(
     })
 }
 
-/// Appends what `write` writes into the room that it is given, or says how much it needs.
+/// Appends what `write` writes into the space it receives; `write` returns the size it needs if that is too small.
 fn append_encoded(
     outgoing: &mut Vec<u8>,
     mut write: impl FnMut(&mut [u8]) -> io::Result<Result<usize, usize>>,
@@ -319,7 +319,7 @@ fn append_encoded(
             Err(needed) => room = needed,
         }
     }
-    Err(io::Error::other("a TLS record that has no size"))
+    Err(io::Error::other("the size of a TLS record is unknown"))
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

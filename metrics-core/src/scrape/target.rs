@@ -1,4 +1,4 @@
-//! One node as it is scraped: its connection and the address that works.
+//! The scrape target for one node: its connection and the address that works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,35 +16,35 @@ use crate::discover::Node;
 use crate::store::{PutSummary, Ticket};
 use crate::telemetry::excerpt;
 
-/// How long an address is waited for before the next is tried beside it (as RFC 8305 does for families).
+/// How long to wait for an address before the next one is tried in parallel (as in RFC 8305).
 const STAGGER: Duration = Duration::from_millis(300);
 
-/// How much of a body without metrics is told.
+/// The maximum length of the excerpt of a body without metrics.
 const EXCERPT_CHARS: usize = 40;
 
-/// What is kept of a node between two scrapes.
+/// The state of a node that is kept between two scrapes.
 pub(super) struct Target {
     node: Arc<Node>,
     connection: Option<Connection>,
-    /// The address that worked last.
+    /// The index of the address that worked last.
     address: usize,
     tls: Option<NodeTls>,
-    /// Where the scrape that runs, or ran last, came to.
+    /// How far the current or last scrape got.
     progress: Progress,
 }
 
-/// Where a scrape came to, for when it is broken off for its time or fails.
+/// How far a scrape got, to explain a timeout or a failure.
 #[derive(Default)]
 struct Progress {
-    /// The address that this is about.
+    /// The index of the address that this is about.
     at: usize,
     /// Whether there was a connection.
     connected: bool,
-    /// Whether it was one of an earlier scrape.
+    /// Whether the connection was kept from an earlier scrape.
     reused: bool,
-    /// The last address whose TCP connection stood, counted from 1.
+    /// The index plus one of the last address that accepted a TCP connection; 0 if none did.
     reached: AtomicUsize,
-    /// What failed there.
+    /// The error at that address.
     failed: Option<Error>,
 }
 
@@ -57,16 +57,16 @@ impl Target {
         &self.node.name
     }
 
-    /// Where the last scrape asked, as `host:port`.
+    /// Returns the address of the last request as `host:port`.
     pub(super) fn last_address(&self) -> Option<Box<str>> {
         let address = self.node.addresses.get(self.progress.at)?;
         Some(authority(&address.host, self.node.port))
     }
 
-    /// Why a scrape failed that was broken off as its time was over.
+    /// Returns the error for a scrape that timed out.
     pub(super) async fn timeout_error(&mut self) -> Error {
         let doing = "connecting";
-        // On a connection that was kept a filter that drops packets looks like a kubelet that takes its time.
+        // On a kept connection, dropped packets look the same as a slow kubelet, so try to reconnect.
         if self.progress.reused
             && let Some(address) = self.node.addresses.get(self.progress.at)
             && let Err(error) = reach(&address.host, self.node.port).await
@@ -76,17 +76,17 @@ impl Target {
         let reached = self.progress.reached.get_mut().checked_sub(1);
         if let (false, Some(at)) = (self.progress.connected, reached) {
             self.progress.at = at;
-            return Error::SlowResponse { doing: "in the TLS handshake" };
+            return Error::SlowResponse { doing: "during the TLS handshake" };
         }
         match (self.progress.failed.take(), self.last_address()) {
-            _ if self.progress.connected => Error::SlowResponse { doing: "waiting for its metrics" },
+            _ if self.progress.connected => Error::SlowResponse { doing: "while waiting for metrics" },
             (Some(failed), _) => failed,
             (None, Some(address)) => Error::Timeout { address, doing },
             (None, None) => Error::NoAddress,
         }
     }
 
-    /// Takes the node as it is now. The connection stays unless it leads elsewhere.
+    /// Replaces the node. Keeps the connection unless addresses or port changed.
     pub(super) fn update(&mut self, node: Arc<Node>) {
         if Arc::ptr_eq(&self.node, &node) {
             return;
@@ -100,7 +100,7 @@ impl Target {
         self.node = node;
     }
 
-    /// Asks for the metrics and stores them.
+    /// Requests the metrics and stores them.
     pub(super) async fn scrape(
         &mut self,
         shared: &ScrapeContext,
@@ -113,7 +113,7 @@ impl Target {
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let node = self.node.clone();
         self.progress = Progress { at: self.address, ..Progress::default() };
-        // A certificate, theirs or ours, is shown once in the life of a connection.
+        // Certificates, the kubelet's and our own, are presented only when a connection opens.
         let kept = self.connection.take().filter(|kept| shared.tls.is_current(&kept.tls));
         let was_reused = kept.is_some();
         let connection = match kept {
@@ -128,7 +128,7 @@ impl Target {
                 self.keep(connection, token, &body);
                 store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
-            // Kept too long for the kubelet's taste, or the kubelet was restarted.
+            // The kubelet closed the idle connection or was restarted.
             Err(_) if was_reused => {
                 (self.progress.connected, self.progress.reused) = (false, false);
                 let connection = self.connect(shared).await?;
@@ -142,8 +142,8 @@ impl Target {
         }
     }
 
-    /// Keeps a connection for the next scrape, unless it is the connection that was refused: without a token it is by
-    /// our certificate that we are known, and another one is shown only to whom we connect anew.
+    /// Keeps a connection for the next scrape unless the kubelet returned 401 to a client certificate: a renewed
+    /// certificate is presented only on a new connection.
     fn keep(
         &mut self,
         connection: Option<Connection>,
@@ -154,8 +154,8 @@ impl Target {
         self.connection = connection.filter(|_| !refused);
     }
 
-    /// Connects to the address that worked last. When it fails, or does not answer soon, the next one is
-    /// tried beside it, and so on: a name that no resolver answers must not cost a first scrape seconds.
+    /// Connects to the address that worked last. If it fails, or takes longer than [`STAGGER`], the next one is
+    /// tried in parallel, and so on: a name that does not resolve must not delay a first scrape by seconds.
     async fn connect(&mut self, shared: &ScrapeContext) -> Result<Connection, Error> {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;

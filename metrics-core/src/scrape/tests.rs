@@ -1,4 +1,4 @@
-//! The client against a kubelet that is played: TLS, replayed bodies, delays, garbage.
+//! Tests the scraper against a fake kubelet: TLS, replayed bodies, delays, garbage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl TestCa {
     }
 }
 
-/// Serves this certificate, whether or not the key belongs to it.
+/// Presents this certificate, whether or not the key belongs to it.
 fn acceptor(certificate: &rcgen::Certificate, key: &KeyPair) -> TlsAcceptor {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -61,14 +61,14 @@ fn acceptor(certificate: &rcgen::Certificate, key: &KeyPair) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// What to answer to a request: bytes after a delay, and whether to close then.
+/// A response: its bytes, the delay before them, and whether to close the connection afterwards.
 struct FakeResponse(Vec<u8>, Duration, bool);
 
 fn ok(body: &str) -> FakeResponse {
-    whole("200 OK", "", body.as_bytes())
+    response("200 OK", "", body.as_bytes())
 }
 
-fn whole(status: &str, headers: &str, body: &[u8]) -> FakeResponse {
+fn response(status: &str, headers: &str, body: &[u8]) -> FakeResponse {
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     FakeResponse([head.as_bytes(), body].concat(), Duration::ZERO, false)
 }
@@ -114,7 +114,7 @@ impl FakeKubelet {
 
 async fn serve_connection(
     mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin,
-    answer: &(dyn Fn(&str) -> FakeResponse + Send + Sync),
+    respond: &(dyn Fn(&str) -> FakeResponse + Send + Sync),
 ) {
     let mut seen = Vec::new();
     loop {
@@ -123,11 +123,11 @@ async fn serve_connection(
             Ok(0) | Err(_) => return,
             Ok(size) => seen.extend(&piece[..size]),
         }
-        // A TLS hello sent to a plain port has no blank line.
+        // A TLS ClientHello sent to a plain-text port contains no blank line.
         if !seen.ends_with(b"\r\n\r\n") && seen.first() != Some(&0x16) {
             continue;
         }
-        let FakeResponse(bytes, delay, close) = answer(&String::from_utf8_lossy(&seen));
+        let FakeResponse(bytes, delay, close) = respond(&String::from_utf8_lossy(&seen));
         seen.clear();
         tokio::time::sleep(delay).await;
         let _ = stream.write_all(&bytes).await;
@@ -148,29 +148,29 @@ struct TestScraper {
 }
 
 impl TestScraper {
-    fn new(authority: &TestCa, port: u16, hosts: &[&str]) -> Self {
-        Self::with(authority, node(port, hosts), false)
+    fn new(ca: &TestCa, port: u16, hosts: &[&str]) -> Self {
+        Self::with(ca, node(port, hosts), false)
     }
 
-    fn with(authority: &TestCa, node: Node, insecure: bool) -> Self {
+    fn with(ca: &TestCa, node: Node, insecure: bool) -> Self {
         let tls = |ca_file| if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca_file } };
-        Self::trusting(authority, node, tls, Findings::default())
+        Self::with_tls(ca, node, tls, Findings::default())
     }
 
-    /// One that pins keys, among which may be some already.
-    fn pinning(authority: &TestCa, node: Node, findings: &Findings) -> Self {
-        Self::trusting(authority, node, |ca_file| KubeletTls::Pin { ca_file }, findings.clone())
+    /// Pins keys, with the pins in `findings`.
+    fn pinning(ca: &TestCa, node: Node, findings: &Findings) -> Self {
+        Self::with_tls(ca, node, |ca_file| KubeletTls::Pin { ca_file }, findings.clone())
     }
 
-    fn trusting(
-        authority: &TestCa,
+    fn with_tls(
+        ca: &TestCa,
         node: Node,
         tls: impl FnOnce(std::path::PathBuf) -> KubeletTls,
         findings: Findings,
     ) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
-        std::fs::write(&ca_file, &authority.pem).unwrap();
+        std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&token, "secret\n").unwrap();
         let kubelet = tls(ca_file);
         let directory = Arc::new(Directory::new());
@@ -221,15 +221,15 @@ fn node(port: u16, hosts: &[&str]) -> Node {
 }
 
 #[tokio::test]
-async fn one_connection_serves_many_scrapes_in_any_framing() {
-    let authority = TestCa::new();
+async fn reuses_one_connection_with_any_framing() {
+    let ca = TestCa::new();
     let turn = AtomicUsize::new(0);
-    let kubelet = FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), move |request| {
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), move |request| {
         assert!(request.starts_with("GET /metrics/resource HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
         assert!(request.contains("\r\nAuthorization: Bearer secret\r\n"), "{request}");
         match turn.fetch_add(1, Ordering::Relaxed) {
             0 => ok(BODY),
-            1 => whole("200 OK", "Content-Encoding: gzip\r\n", &gzip(BODY.as_bytes())),
+            1 => response("200 OK", "Content-Encoding: gzip\r\n", &gzip(BODY.as_bytes())),
             _ => {
                 let zipped = gzip(BODY.as_bytes());
                 let (a, b) = zipped.split_at(20);
@@ -247,100 +247,98 @@ async fn one_connection_serves_many_scrapes_in_any_framing() {
         }
     })
     .await;
-    let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
     for _ in 0..4 {
-        let put = bench.scrape().await.unwrap();
+        let put = scraper.scrape().await.unwrap();
         assert_eq!(put.node_timestamp_ns, Some(1_000_000_000));
     }
     assert_eq!(kubelet.connections(), 1);
 }
 
 #[tokio::test]
-async fn a_connection_closed_between_two_scrapes_is_replaced_without_a_failure() {
-    let authority = TestCa::new();
-    let kubelet = FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+async fn replaces_a_closed_connection_without_a_failure() {
+    let ca = TestCa::new();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| {
         FakeResponse(ok(BODY).0, Duration::ZERO, true)
     })
     .await;
-    let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
     for _ in 0..3 {
-        assert_eq!(bench.cause().await, "ok");
+        assert_eq!(scraper.cause().await, "ok");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(kubelet.connections(), 3);
 }
 
 #[tokio::test]
-async fn the_address_that_works_is_found_and_remembered() {
-    let authority = TestCa::new();
-    let kubelet = FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+async fn finds_and_remembers_the_address_that_works() {
+    let ca = TestCa::new();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| {
         FakeResponse(ok(BODY).0, Duration::ZERO, true)
     })
     .await;
     let hosts = ["not a name", "127.0.0.2", "127.0.0.1"];
-    let mut bench = TestScraper::new(&authority, kubelet.address.port(), &hosts);
-    assert_eq!(bench.cause().await, "ok");
-    assert_eq!(bench.cause().await, "ok");
-    // One that swallows packets is passed by quickly (TEST-NET-1, RFC 5737), or refused where there is no route.
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &hosts);
+    assert_eq!(scraper.cause().await, "ok");
+    assert_eq!(scraper.cause().await, "ok");
+    // An address that drops packets is skipped quickly (TEST-NET-1, RFC 5737), or refused where there is no route.
     let hosts = ["192.0.2.1", "127.0.0.1"];
     let started = Instant::now();
-    assert_eq!(TestScraper::new(&authority, kubelet.address.port(), &hosts).cause().await, "ok");
+    assert_eq!(TestScraper::new(&ca, kubelet.address.port(), &hosts).cause().await, "ok");
     assert!(started.elapsed() < Duration::from_secs(1));
-    let mut nowhere = TestScraper::new(&authority, kubelet.address.port(), &["not a name", "127.0.0.2"]);
+    let mut nowhere = TestScraper::new(&ca, kubelet.address.port(), &["not a name", "127.0.0.2"]);
     assert_eq!(nowhere.cause().await, "connection_refused");
-    assert_eq!(TestScraper::new(&authority, 1, &[]).cause().await, "no_address");
+    assert_eq!(TestScraper::new(&ca, 1, &[]).cause().await, "no_address");
 }
 
 #[tokio::test]
-async fn certificates_are_verified_against_the_ca_and_the_nodes_names() {
-    let authority = TestCa::new();
-    let own_name = FakeKubelet::start(Some(authority.acceptor(&["worker-1"], |_| {})), |_| ok(BODY)).await;
-    assert_eq!(TestScraper::new(&authority, own_name.address.port(), &["127.0.0.1"]).cause().await, "ok");
-    let own_address = FakeKubelet::start(Some(authority.acceptor(&["10.9.8.7"], |_| {})), |_| ok(BODY)).await;
-    assert_eq!(TestScraper::new(&authority, own_address.address.port(), &["127.0.0.1"]).cause().await, "ok");
-    let other = FakeKubelet::start(Some(authority.acceptor(&["worker-2"], |_| {})), |_| ok(BODY)).await;
+async fn verifies_certificates_against_the_ca_and_the_nodes_names() {
+    let ca = TestCa::new();
+    let own_name = FakeKubelet::start(Some(ca.acceptor(&["worker-1"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(TestScraper::new(&ca, own_name.address.port(), &["127.0.0.1"]).cause().await, "ok");
+    let own_address = FakeKubelet::start(Some(ca.acceptor(&["10.9.8.7"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(TestScraper::new(&ca, own_address.address.port(), &["127.0.0.1"]).cause().await, "ok");
+    let other = FakeKubelet::start(Some(ca.acceptor(&["worker-2"], |_| {})), |_| ok(BODY)).await;
     let port = other.address.port();
-    let error = TestScraper::new(&authority, port, &["127.0.0.1"]).scrape().await.unwrap_err();
+    let error = TestScraper::new(&ca, port, &["127.0.0.1"]).scrape().await.unwrap_err();
     assert_eq!(error.cause().as_str(), "tls_name_mismatch");
     assert!(error.to_string().contains("worker-2"), "{error}");
-    let stranger = TestCa::new();
-    assert_eq!(TestScraper::new(&stranger, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
-    assert_eq!(TestScraper::with(&stranger, node(port, &["127.0.0.1"]), true).cause().await, "ok");
-    let expired = authority.acceptor(&["127.0.0.1"], |params| {
+    let other_ca = TestCa::new();
+    assert_eq!(TestScraper::new(&other_ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
+    assert_eq!(TestScraper::with(&other_ca, node(port, &["127.0.0.1"]), true).cause().await, "ok");
+    let expired = ca.acceptor(&["127.0.0.1"], |params| {
         params.not_before = rcgen::date_time_ymd(2000, 1, 1);
         params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });
     let expired = FakeKubelet::start(Some(expired), |_| ok(BODY)).await;
-    let error =
-        TestScraper::new(&authority, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    let error = TestScraper::new(&ca, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
     assert_eq!(error.cause(), ScrapeCause::TlsExpired);
-    // Nothing in it may change from one scrape to the next.
+    // The message must not change from one scrape to the next.
     assert!(
-        error.to_string().starts_with("the kubelet's certificate expired at 2001-01-01T00:00:00Z; "),
+        error.to_string().starts_with("the kubelet's serving certificate expired at 2001-01-01T00:00:00Z; "),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn a_certificate_that_names_nobody_or_has_no_issuer_is_named_so() {
-    let authority = TestCa::new();
-    let nameless = FakeKubelet::start(Some(authority.acceptor(&[], |_| {})), |_| ok(BODY)).await;
-    let error =
-        TestScraper::new(&authority, nameless.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+async fn reports_certificates_without_names_or_trusted_issuer() {
+    let ca = TestCa::new();
+    let nameless = FakeKubelet::start(Some(ca.acceptor(&[], |_| {})), |_| ok(BODY)).await;
+    let error = TestScraper::new(&ca, nameless.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
     assert_eq!(error.cause(), ScrapeCause::TlsNameMismatch);
     assert!(error.to_string().contains("no subject alternative names"), "{error}");
-    // Of a certificate that signed itself and has expired, the first is what matters.
-    for adjust in [nothing, past, certificate_authority] {
+    // For a certificate that is self-signed and expired, the issuer matters more.
+    for adjust in [unchanged, expired, certificate_authority] {
         let kubelet =
             FakeKubelet::start(Some(self_signed(&KeyPair::generate().unwrap(), adjust)), |_| ok(BODY));
         let port = kubelet.await.address.port();
-        assert_eq!(TestScraper::new(&authority, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
+        assert_eq!(TestScraper::new(&ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
     }
 }
 
-fn nothing(_: &mut CertificateParams) {}
+fn unchanged(_: &mut CertificateParams) {}
 
-fn past(params: &mut CertificateParams) {
+fn expired(params: &mut CertificateParams) {
     params.not_before = rcgen::date_time_ymd(2000, 1, 1);
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
 }
@@ -357,8 +355,8 @@ fn self_signed(key: &KeyPair, adjust: fn(&mut CertificateParams)) -> TlsAcceptor
 }
 
 #[tokio::test]
-async fn a_key_is_pinned_at_first_sight_and_another_gets_no_token() {
-    let (authority, findings) = (TestCa::new(), Findings::default());
+async fn pins_the_first_key_and_sends_no_token_to_another() {
+    let (ca, findings) = (TestCa::new(), Findings::default());
     let (first, second) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let scrape = async |acceptor: TlsAcceptor, uid: &str| {
         let kubelet = FakeKubelet::start(Some(acceptor), |request| {
@@ -366,54 +364,63 @@ async fn a_key_is_pinned_at_first_sight_and_another_gets_no_token() {
             ok(BODY)
         });
         let node = Node { uid: uid.into(), ..node(kubelet.await.address.port(), &["127.0.0.1"]) };
-        TestScraper::pinning(&authority, node, &findings).scrape().await
+        TestScraper::pinning(&ca, node, &findings).scrape().await
     };
-    assert!(scrape(self_signed(&first, nothing), "1").await.is_ok());
-    assert!(scrape(self_signed(&first, past), "1").await.is_ok(), "its key counts, not its certificate");
+    assert!(scrape(self_signed(&first, unchanged), "1").await.is_ok());
+    assert!(
+        scrape(self_signed(&first, expired), "1").await.is_ok(),
+        "the key is pinned, not the certificate"
+    );
     assert!(scrape(self_signed(&first, certificate_authority), "1").await.is_ok());
     assert_eq!(findings.pins.count(), 1);
-    let error = scrape(self_signed(&second, nothing), "1").await.unwrap_err();
+    let error = scrape(self_signed(&second, unchanged), "1").await.unwrap_err();
     assert_eq!(error.cause(), ScrapeCause::TlsPinMismatch);
-    assert!(error.to_string().contains("another key") && error.to_string().len() < 600, "{error}");
-    assert!(scrape(self_signed(&second, nothing), "2").await.is_ok(), "another Node");
-    // What a CA signed is held to its names and its time as ever.
-    let signed = |names: &[&str], adjust: fn(&mut CertificateParams)| authority.acceptor(names, adjust);
+    assert!(
+        error.to_string().contains("differs from the pinned key") && error.to_string().len() < 600,
+        "{error}"
+    );
+    assert!(scrape(self_signed(&second, unchanged), "2").await.is_ok(), "another Node");
+    // CA-signed certificates are still verified for name and time.
+    let signed = |names: &[&str], adjust: fn(&mut CertificateParams)| ca.acceptor(names, adjust);
     let cause = |result: Result<PutSummary, Error>| result.unwrap_err().cause();
-    assert_eq!(cause(scrape(signed(&["worker-2"], nothing), "3").await), ScrapeCause::TlsNameMismatch);
-    assert_eq!(cause(scrape(signed(&["worker-1"], past), "3").await), ScrapeCause::TlsExpired);
-    assert!(scrape(signed(&["worker-1"], nothing), "1").await.is_ok(), "a pinned node that a CA vouches for");
-    assert_eq!(cause(scrape(self_signed(&first, nothing), "1").await), ScrapeCause::TlsPinMismatch);
+    assert_eq!(cause(scrape(signed(&["worker-2"], unchanged), "3").await), ScrapeCause::TlsNameMismatch);
+    assert_eq!(cause(scrape(signed(&["worker-1"], expired), "3").await), ScrapeCause::TlsExpired);
+    assert!(
+        scrape(signed(&["worker-1"], unchanged), "1").await.is_ok(),
+        "a pinned node with a CA-signed certificate"
+    );
+    assert_eq!(cause(scrape(self_signed(&first, unchanged), "1").await), ScrapeCause::TlsPinMismatch);
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_held_is_not_pinned() {
-    let (authority, findings) = (TestCa::new(), Findings::default());
+async fn does_not_pin_a_key_without_proof_of_possession() {
+    let (ca, findings) = (TestCa::new(), Findings::default());
     let (own, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let certificate = CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&stolen).unwrap();
     let kubelet = FakeKubelet::start(Some(acceptor(&certificate, &own)), |_| ok(BODY)).await;
     let node = node(kubelet.address.port(), &["127.0.0.1"]);
-    assert_eq!(TestScraper::pinning(&authority, node, &findings).cause().await, "tls_unknown_ca");
+    assert_eq!(TestScraper::pinning(&ca, node, &findings).cause().await, "tls_unknown_ca");
     assert_eq!(findings.pins.count(), 0);
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn reports_the_cause_of_each_failure() {
     type Play = Box<dyn Fn() -> FakeResponse + Send + Sync>;
-    let authority = TestCa::new();
+    let ca = TestCa::new();
     let bomb = gzip(&vec![0; 16 << 20]);
     let cases: Vec<(&str, Play)> = vec![
-        ("unauthorized", Box::new(|| whole("401 Unauthorized", "", b"Unauthorized"))),
-        ("forbidden", Box::new(|| whole("403 Forbidden", "", b"Forbidden (user=x, verb=get)"))),
-        ("not_found", Box::new(|| whole("404 Not Found", "", b""))),
-        ("http_status", Box::new(|| whole("503 Busy", "", b""))),
+        ("unauthorized", Box::new(|| response("401 Unauthorized", "", b"Unauthorized"))),
+        ("forbidden", Box::new(|| response("403 Forbidden", "", b"Forbidden (user=x, verb=get)"))),
+        ("not_found", Box::new(|| response("404 Not Found", "", b""))),
+        ("http_status", Box::new(|| response("503 Busy", "", b""))),
         ("invalid_body", Box::new(|| ok("<html>"))),
         ("invalid_body", Box::new(|| ok(""))),
         (
             "invalid_body",
             Box::new(|| FakeResponse(b"\x00\x01garbage\r\n\r\n".to_vec(), Duration::ZERO, false)),
         ),
-        ("invalid_body", Box::new(|| whole("200 OK", "Content-Encoding: gzip\r\n", b"no gzip at all"))),
-        ("body_too_large", Box::new(move || whole("200 OK", "Content-Encoding: gzip\r\n", &bomb))),
+        ("invalid_body", Box::new(|| response("200 OK", "Content-Encoding: gzip\r\n", b"no gzip at all"))),
+        ("body_too_large", Box::new(move || response("200 OK", "Content-Encoding: gzip\r\n", &bomb))),
         (
             "body_too_large",
             Box::new(|| {
@@ -438,51 +445,48 @@ async fn failures_are_told_apart() {
         ("slow_response", Box::new(|| FakeResponse(ok(BODY).0, Duration::from_secs(9), false))),
     ];
     for (class, answer) in cases {
-        let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
+        let acceptor = ca.acceptor(&["127.0.0.1"], |_| {});
         let kubelet = FakeKubelet::start(Some(acceptor), move |_| answer()).await;
-        let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
-        bench.shared.timeout = Duration::from_millis(500);
-        assert_eq!(bench.cause().await, class);
-        assert!(bench.scrape().await.is_err(), "{class}, again on what is left of the connection");
+        let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+        scraper.shared.timeout = Duration::from_millis(500);
+        assert_eq!(scraper.cause().await, class);
+        assert!(scraper.scrape().await.is_err(), "{class}, again on what is left of the connection");
     }
     let plain = FakeKubelet::start(None, |_| {
         FakeResponse(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Duration::ZERO, true)
     })
     .await;
-    assert_eq!(
-        TestScraper::new(&authority, plain.address.port(), &["127.0.0.1"]).cause().await,
-        "plain_http"
-    );
+    assert_eq!(TestScraper::new(&ca, plain.address.port(), &["127.0.0.1"]).cause().await, "plain_http");
 }
 
 #[tokio::test]
-async fn messages_say_what_the_kubelet_said() {
-    let authority = TestCa::new();
+async fn messages_quote_the_kubelets_response() {
+    let ca = TestCa::new();
     let cases = [
         (
-            whole("403 Forbidden", "", b"Forbidden (user=system:serviceaccount:a:b, verb=get, resource=nodes, subresource(s)=[metrics])"),
+            response("403 Forbidden", "", b"Forbidden (user=system:serviceaccount:a:b, verb=get, resource=nodes, subresource(s)=[metrics])"),
             "subresource(s)=[metrics])",
         ),
-        (whole("503 Busy", "", b"try later\n"), "503 (try later)"),
+        (response("503 Busy", "", b"try later\n"), "503 (try later)"),
         (ok("<html>\n"), "it begins with \"<html>\""),
         (ok(""), "it is empty"),
-        (ok("node_cpu_usage_seconds_total x\n"), "1 series are malformed"),
-        (whole("403 Forbidden", "", b"you sent secret"), "answers 403; grant"),
+        (ok("node_cpu_usage_seconds_total x\n"), "1 malformed series"),
+        (response("403 Forbidden", "", b"you sent secret"), "403 Forbidden; grant"),
     ];
     for (FakeResponse(bytes, ..), expected) in cases {
-        let acceptor = authority.acceptor(&["127.0.0.1"], |_| {});
+        let acceptor = ca.acceptor(&["127.0.0.1"], |_| {});
         let kubelet =
             FakeKubelet::start(Some(acceptor), move |_| FakeResponse(bytes.clone(), Duration::ZERO, false))
                 .await;
-        let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
-        let error = bench.scrape().await.unwrap_err().to_string();
+        let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+        let error = scraper.scrape().await.unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} in {error}");
     }
 }
 
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A kubelet that takes one connection; what others send is dropped.
+/// A kubelet that accepts one connection; packets of others are dropped.
 struct OneConnection;
 
 impl OneConnection {
@@ -507,38 +511,39 @@ impl OneConnection {
     }
 }
 
-/// Fills the queue of a listener that takes no connection: what is sent to it then is dropped.
+/// Fills the accept queue of a listener, so that packets of further connections are dropped.
 async fn fill(address: SocketAddr) -> Vec<tokio::net::TcpStream> {
     let mut waiting = Vec::new();
-    let patience = Duration::from_millis(200);
-    while let Ok(Ok(stream)) = tokio::time::timeout(patience, tokio::net::TcpStream::connect(address)).await {
+    let wait = Duration::from_millis(200);
+    while let Ok(Ok(stream)) = tokio::time::timeout(wait, tokio::net::TcpStream::connect(address)).await {
         waiting.push(stream);
     }
     waiting
 }
 
 #[tokio::test]
-async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
-    let authority = TestCa::new();
+async fn distinguishes_dropped_packets_from_a_slow_kubelet() {
+    let ca = TestCa::new();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
     let address = full.local_addr().unwrap();
     let _waiting = fill(address).await;
-    let mut dropped = TestScraper::new(&authority, address.port(), &["127.0.0.1"]);
+    let mut dropped = TestScraper::new(&ca, address.port(), &["127.0.0.1"]);
     dropped.shared.timeout = Duration::from_millis(300);
     let error = dropped.scrape().await.unwrap_err();
     assert_eq!(error.cause(), ScrapeCause::Timeout, "{error}");
     assert!(error.to_string().starts_with(&format!("127.0.0.1:{} ", address.port())), "{error}");
     assert_eq!(dropped.target.last_address().unwrap(), format!("127.0.0.1:{}", address.port()).into());
-    // Refused at the preferred address says more than packets lost at another, and what it is about is told.
-    let mut down = TestScraper::new(&authority, address.port(), &["127.0.0.2", "127.0.0.1"]);
+    // Refused at the preferred address explains more than dropped packets at another; the report names that
+    // address.
+    let mut down = TestScraper::new(&ca, address.port(), &["127.0.0.2", "127.0.0.1"]);
     down.shared.timeout = Duration::from_millis(600);
     assert_eq!(down.cause().await, "connection_refused");
     assert_eq!(down.target.last_address().unwrap(), format!("127.0.0.2:{}", address.port()).into());
-    // One that falls silent on a connection that stood, and takes no other: as where a filter comes between.
+    // A kubelet that stops responding on an open connection and accepts no other, as behind a new packet filter.
     let answer = AtomicUsize::new(0);
-    let one = OneConnection::start(authority.acceptor(&["127.0.0.1"], |_| {}), move || {
+    let one = OneConnection::start(ca.acceptor(&["127.0.0.1"], |_| {}), move || {
         if answer.fetch_add(1, Ordering::Relaxed) == 0 {
             ok(BODY)
         } else {
@@ -546,48 +551,52 @@ async fn packets_that_are_dropped_and_a_slow_kubelet_are_told_apart() {
         }
     });
     let (one, _full) = one;
-    let mut silent = TestScraper::new(&authority, one.port(), &["127.0.0.1"]);
+    let mut silent = TestScraper::new(&ca, one.port(), &["127.0.0.1"]);
     silent.shared.timeout = Duration::from_millis(500);
     assert_eq!(silent.cause().await, "ok");
     assert_eq!(silent.cause().await, "timeout");
-    // A port that takes connections and says nothing.
+    // A port that accepts connections and never responds.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut slow = TestScraper::new(&authority, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
+    let mut slow = TestScraper::new(&ca, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
     slow.shared.timeout = Duration::from_millis(300);
     assert_eq!(slow.cause().await, "slow_response");
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_read_again() {
-    let authority = TestCa::new();
-    let kubelet = FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |request| {
-        if request.contains("Bearer renewed\r\n") { ok(BODY) } else { whole("401 Unauthorized", "", b"no") }
+async fn reloads_a_rejected_token() {
+    let ca = TestCa::new();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |request| {
+        if request.contains("Bearer renewed\r\n") {
+            ok(BODY)
+        } else {
+            response("401 Unauthorized", "", b"no")
+        }
     })
     .await;
-    let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
-    assert_eq!(bench.cause().await, "unauthorized");
-    std::fs::write(&bench.token, "renewed").unwrap();
-    assert_eq!(bench.cause().await, "ok");
-    std::fs::write(&bench.token, "bad\r\nX-Header: 1").unwrap();
-    // It is looked at once a second at most.
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+    assert_eq!(scraper.cause().await, "unauthorized");
+    std::fs::write(&scraper.token, "renewed").unwrap();
+    assert_eq!(scraper.cause().await, "ok");
+    std::fs::write(&scraper.token, "bad\r\nX-Header: 1").unwrap();
+    // The file is checked once a second at most.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    bench.shared.token.as_ref().unwrap().recheck();
-    assert_eq!(bench.cause().await, "ok", "a damaged file leaves the last good token");
+    scraper.shared.token.as_ref().unwrap().recheck();
+    assert_eq!(scraper.cause().await, "ok", "an invalid file keeps the last good token");
     assert_eq!(kubelet.connections(), 1);
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_is_renewed_is_shown_on_another_connection() {
-    let authority = TestCa::new();
+async fn presents_a_renewed_client_certificate_on_a_new_connection() {
+    let ca = TestCa::new();
     let expired = Arc::new(AtomicBool::new(false));
     let refuses = expired.clone();
-    let kubelet = FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), move |request| {
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), move |request| {
         assert!(!request.contains("Authorization"), "{request}");
-        if refuses.load(Ordering::Relaxed) { whole("401 Unauthorized", "", b"no") } else { ok(BODY) }
+        if refuses.load(Ordering::Relaxed) { response("401 Unauthorized", "", b"no") } else { ok(BODY) }
     })
     .await;
-    let mut bench = TestScraper::new(&authority, kubelet.address.port(), &["127.0.0.1"]);
-    let file = |name| bench.token.with_file_name(name);
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+    let file = |name| scraper.token.with_file_name(name);
     let (cert, key, ca_file) = (file("client.crt"), file("client.key"), file("ca.crt"));
     let renew = {
         let (cert, key) = (cert.clone(), key.clone());
@@ -600,32 +609,32 @@ async fn a_client_certificate_that_is_renewed_is_shown_on_another_connection() {
     };
     renew();
     let credentials = Credentials::ClientCertificate { cert, key: key.clone() };
-    let pins = bench.shared.findings.pins.clone();
-    bench.shared.tls =
+    let pins = scraper.shared.findings.pins.clone();
+    scraper.shared.tls =
         TlsConfigs::new(&KubeletTls::Verify { ca_file }, &credentials, Duration::from_secs(15), pins);
-    bench.shared.token = None;
-    assert_eq!((bench.cause().await, bench.cause().await, kubelet.connections()), ("ok", "ok", 1));
-    // It was not renewed in time.
+    scraper.shared.token = None;
+    assert_eq!((scraper.cause().await, scraper.cause().await, kubelet.connections()), ("ok", "ok", 1));
+    // The certificate was not renewed in time.
     expired.store(true, Ordering::Relaxed);
-    assert_eq!((bench.cause().await, kubelet.connections()), ("unauthorized", 1));
+    assert_eq!((scraper.cause().await, kubelet.connections()), ("unauthorized", 1));
     renew();
     expired.store(false, Ordering::Relaxed);
-    assert_eq!((bench.cause().await, bench.cause().await, kubelet.connections()), ("ok", "ok", 2));
-    // It was. Files are looked at in doubt once a second at most.
+    assert_eq!((scraper.cause().await, scraper.cause().await, kubelet.connections()), ("ok", "ok", 2));
+    // It was renewed in time. After a rejection, files are checked once a second at most.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     renew();
-    bench.shared.tls.recheck();
-    assert_eq!((bench.cause().await, bench.cause().await, kubelet.connections()), ("ok", "ok", 3));
-    // Half of a pair is no reason to let go of what works.
+    scraper.shared.tls.recheck();
+    assert_eq!((scraper.cause().await, scraper.cause().await, kubelet.connections()), ("ok", "ok", 3));
+    // A key pair of which one file is replaced does not close a working connection.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     std::fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    bench.shared.tls.recheck();
-    assert_eq!((bench.cause().await, kubelet.connections()), ("ok", 3));
+    scraper.shared.tls.recheck();
+    assert_eq!((scraper.cause().await, kubelet.connections()), ("ok", 3));
 }
 
 /// A kubelet that samples its containers at each request, its node every 10 s.
-async fn live_kubelet(authority: &TestCa) -> FakeKubelet {
-    FakeKubelet::start(Some(authority.acceptor(&["127.0.0.1"], |_| {})), |_| {
+async fn live_kubelet(ca: &TestCa) -> FakeKubelet {
+    FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
         let node = now - now % 10_000;
         // 250 millicores.
@@ -640,12 +649,12 @@ async fn live_kubelet(authority: &TestCa) -> FakeKubelet {
 }
 
 #[tokio::test]
-async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
-    let authority = TestCa::new();
-    let kubelet = live_kubelet(&authority).await;
+async fn scrapes_from_the_addition_of_a_node_to_its_deletion() {
+    let ca = TestCa::new();
+    let kubelet = live_kubelet(&ca).await;
     let files = tempfile::tempdir().unwrap();
     let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
-    std::fs::write(&ca_file, &authority.pem).unwrap();
+    std::fs::write(&ca_file, &ca.pem).unwrap();
     std::fs::write(&token, "secret").unwrap();
     let directory = Arc::new(Directory::new());
     let scrape_interval = Duration::from_secs(15);
@@ -703,7 +712,7 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
         let line = text.lines().find_map(|line| line.strip_prefix(series));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     };
-    // The dead node is asked every 5 s, for some 10 s by now.
+    // The dead node is retried every 5 s, for about 10 s by now.
     let failed = count("metrics_server_scrape_failures_total{reason=\"connection_refused\"}");
     assert!((1..=3).contains(&failed), "{}", text());
     assert_eq!(count("metrics_server_kubelet_request_total{success=\"false\"}"), failed);
@@ -712,9 +721,9 @@ async fn the_whole_run_from_a_node_that_appears_to_one_that_goes() {
     directory.delete_node("worker-1");
     directory.delete_node("dead");
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!text().contains("node=\""), "series of nodes that went are pruned: {}", text());
+    assert!(!text().contains("node=\""), "series of deleted nodes are removed: {}", text());
     assert_eq!(store.pod("n", "p", &mut |_| {}), Lookup::Unmeasured);
     assert_eq!(store.coverage().nodes, 0);
-    assert!(failures.list().is_empty(), "a node that is gone fails no more");
+    assert!(failures.list().is_empty(), "a deleted node does not fail");
     running.abort();
 }

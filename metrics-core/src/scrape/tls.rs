@@ -1,4 +1,4 @@
-//! TLS towards kubelets: whom to trust, and who we are.
+//! TLS towards kubelets: verification of their serving certificates, and our client certificate.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,13 +23,13 @@ use super::reload::ReloadedFile;
 use super::{Credentials, KubeletTls};
 use crate::discover::Node;
 
-/// Sessions kept for resumption …
+/// The number of sessions that are kept for resumption where connections do not survive the scrape interval.
 const MAX_SESSIONS: usize = 512;
-/// … where connections will not outlive the pause between two scrapes: a kubelet closes one that rested for 90 s. Else
-/// they are opened once, and tickets would be kept for nothing (2 to 3 kB each).
-const KUBELET_IDLE_TIMEOUT: Duration = Duration::from_secs(80);
+/// The scrape interval above which connections do not survive until the next scrape: a kubelet closes a connection
+/// that was idle for 90 s. Below it, connections stay open and session tickets (2 to 3 kB each) would be useless.
+const MAX_KEPT_ALIVE_INTERVAL: Duration = Duration::from_secs(80);
 
-/// Makes TLS configurations for nodes. Files are read again when they change.
+/// Creates the TLS configurations of nodes. Files are reloaded when they change.
 pub(super) struct TlsConfigs {
     provider: Arc<CryptoProvider>,
     trust: Option<ReloadedFile<RootCertStore>>,
@@ -39,29 +39,29 @@ pub(super) struct TlsConfigs {
     sessions: usize,
 }
 
-/// What the configurations of all nodes have in common, and what it was made of.
+/// What the configurations of all nodes have in common, and the files' content it was built from.
 pub(super) struct TlsMaterial {
     roots: Option<Arc<RootCertStore>>,
     identity: Option<(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     config: Arc<ClientConfig>,
 }
 
-/// The configuration of one node. Kept as long as the files and the node's names do not change: a session
-/// is resumed only by the verifier that saw its certificate.
+/// The configuration of one node. It is kept while the files and the node's names are unchanged, because only the
+/// verifier that saw the certificate can resume its session.
 pub(super) struct NodeTls {
     pub(super) material: Arc<TlsMaterial>,
     pub(super) config: Arc<ClientConfig>,
-    /// Where keys are pinned, what settles them.
+    /// The verifier that pins keys, if keys are pinned.
     verifier: Option<Arc<KubeletVerifier>>,
 }
 
 impl NodeTls {
-    /// The handshake is done in which `host` showed this chain: pins its key, if it is one to be pinned. To be called
-    /// before anything is sent.
+    /// Pins the key of the chain that `host` presented, if needed. Call it after the handshake and before any data
+    /// is sent.
     pub(super) fn pin_key(&self, host: &str, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
         let Some(verifier) = &self.verifier else { return Ok(()) };
         let (Some((leaf, intermediates)), Some(name)) = (chain.split_first(), server_name(host)) else {
-            return Err(Error::TlsOther("the kubelet showed no certificate".into()));
+            return Err(Error::TlsOther("the kubelet presented no certificate".into()));
         };
         let Some((pins, uid)) = &verifier.pins else { return Ok(()) };
         let ca_signed = verifier.is_ca_signed(leaf, intermediates, &name, UnixTime::now());
@@ -71,7 +71,7 @@ impl NodeTls {
 }
 
 impl TlsConfigs {
-    /// With `pins` kubelets that no CA vouches for are told by their keys, if `kubelet` says so.
+    /// Returns the configurations for these settings. `pins` is used if `kubelet` says [`KubeletTls::Pin`].
     pub(super) fn new(
         kubelet: &KubeletTls,
         credentials: &Credentials,
@@ -96,11 +96,11 @@ impl TlsConfigs {
             pins,
             identity,
             material: Mutex::new(None),
-            sessions: if scrape_interval > KUBELET_IDLE_TIMEOUT { MAX_SESSIONS } else { 0 },
+            sessions: if scrape_interval > MAX_KEPT_ALIVE_INTERVAL { MAX_SESSIONS } else { 0 },
         }
     }
 
-    /// The configuration for `node`: `known` if it still holds.
+    /// Returns the configuration for `node`, which is `known` if that is still current.
     pub(super) fn for_node(&self, node: &Node, known: Option<NodeTls>) -> Result<NodeTls, Error> {
         let material = self.material()?;
         if let Some(known) = known
@@ -125,13 +125,13 @@ impl TlsConfigs {
         Ok(NodeTls { material, config, verifier })
     }
 
-    /// Whether a connection that was made with this would be made with the same now. While files can't be used, as one of
-    /// a pair that is being replaced, it is.
+    /// Returns whether a new connection would use the same files' content as one opened with `material`. If the
+    /// files cannot be used, such as while a key pair is being replaced, existing connections stay.
     pub(super) fn is_current(&self, material: &Arc<TlsMaterial>) -> bool {
         self.material().map_or(true, |now| Arc::ptr_eq(&now, material))
     }
 
-    /// Reads the client certificate again before the next scrape.
+    /// Requests that the client certificate is checked before the next scrape.
     pub(super) fn recheck(&self) {
         if let Some((cert, key)) = &self.identity {
             cert.recheck();
@@ -163,7 +163,7 @@ impl TlsConfigs {
         &self,
         identity: Option<&(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     ) -> Result<ClientConfig, Error> {
-        // Without roots this one accepts any certificate; with them it is replaced for each node.
+        // Without roots this verifier accepts any certificate; with roots it is replaced for each node.
         let accept_all =
             KubeletVerifier { provider: self.provider.clone(), roots: None, names: Vec::new(), pins: None };
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
@@ -173,9 +173,11 @@ impl TlsConfigs {
             .with_custom_certificate_verifier(Arc::new(accept_all));
         let mut config = match identity {
             None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder
-                .with_client_auth_cert(chain.to_vec(), key.clone_key())
-                .map_err(|error| Error::TlsOther(format!("our client certificate: {error}")))?,
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain.to_vec(), key.clone_key()).map_err(|error| {
+                    Error::TlsOther(format!("the client certificate of metrics-core cannot be used: {error}"))
+                })?
+            }
         };
         config.resumption = match self.sessions {
             0 => Resumption::disabled(),
@@ -193,7 +195,7 @@ fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
     }
 }
 
-/// The name to expect in a certificate: an address, with or without brackets, or a DNS name.
+/// Returns the name to expect in a certificate: an IP address or a DNS name.
 pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
     match host.parse::<IpAddr>() {
         Ok(address) => Some(ServerName::IpAddress(address.into())),
@@ -205,10 +207,10 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(certificates(pem)?);
     if added == 0 {
-        return Err("holds no usable CA certificate".into());
+        return Err("contains no usable CA certificate".into());
     }
     if ignored > 0 {
-        tracing::warn!(ignored, "some CA certificates cannot be used");
+        tracing::warn!(ignored, "ignored CA certificates that cannot be used");
     }
     Ok(roots)
 }
@@ -216,38 +218,39 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if certificates.is_empty() { Err("holds no PEM certificate".into()) } else { Ok(certificates) }
+    if certificates.is_empty() { Err("contains no PEM certificate".into()) } else { Ok(certificates) }
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())
 }
 
-/// A bearer token, fit for a header (RFC 6750).
+/// Reads a bearer token that is valid in a header (RFC 6750).
 pub(super) fn token(path: PathBuf) -> ReloadedFile<String> {
     ReloadedFile::new(path, |content| {
         let token = content.trim_ascii();
         if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
-            return Err("holds no bearer token".into());
+            return Err("contains no bearer token".into());
         }
         String::from_utf8(token.to_vec()).map_err(|error| error.to_string())
     })
 }
 
-/// Accepts a certificate that the roots vouch for and that bears the name dialled or any of the node's own;
-/// with pins, one for which nobody vouches and whose key is the node's; without roots, any certificate.
+/// Accepts a certificate that is signed by a trusted CA and contains the dialled name or any of the node's own.
+/// With pins, also accepts one that is not signed by a trusted CA if its key is the node's pinned one. Without
+/// roots, accepts any certificate.
 #[derive(Debug)]
 struct KubeletVerifier {
     provider: Arc<CryptoProvider>,
     roots: Option<Arc<RootCertStore>>,
     names: Vec<ServerName<'static>>,
-    /// The pins, and the UID of the node.
+    /// The pins and the node's UID.
     pins: Option<(Pins, Box<str>)>,
 }
 
 impl KubeletVerifier {
-    /// Whether a CA vouches for the certificate. An error if it must not be accepted whatever its key: no CA
-    /// vouches for it and keys are not pinned, or one does and it is expired or another's.
+    /// Returns whether a trusted CA signed the certificate. Fails if the certificate must be rejected whatever its
+    /// key: it is not CA-signed and keys are not pinned, or it is CA-signed but expired or for another host.
     fn is_ca_signed(
         &self,
         leaf: &CertificateDer<'_>,
@@ -258,7 +261,7 @@ impl KubeletVerifier {
         let Some(roots) = &self.roots else { return Ok(false) };
         let verified = self.verify_chain(roots, leaf, intermediates, now);
         let untrusted = match &verified {
-            // Time and purpose are looked at before the issuer: what matters more is that there is none.
+            // The library checks time and purpose before the issuer, but an unknown issuer matters more.
             Err(rustls::Error::InvalidCertificate(error)) => match error {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
                 CertificateError::Expired
@@ -269,7 +272,7 @@ impl KubeletVerifier {
                     let unknown = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
                     matches!(then, Err(rustls::Error::InvalidCertificate(error)) if unknown.contains(&error))
                 }),
-                // A CA's own certificate, as `openssl req -x509` makes them: nobody else vouches for it.
+                // A self-signed CA certificate as a serving certificate, as `openssl req -x509` creates it.
                 CertificateError::Other(_) => is_self_issued(leaf),
                 _ => false,
             },
@@ -303,14 +306,14 @@ impl KubeletVerifier {
     }
 }
 
-/// A time at which the certificate is valid.
+/// Returns a time at which the certificate is valid: its notAfter.
 fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
-/// Whether the certificate names itself as its issuer.
+/// Returns whether subject and issuer are the same.
 fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate)
         .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())

@@ -31,7 +31,7 @@ fn apply(directory: &Directory, key: &str, uid: &str) {
 }
 
 #[test]
-fn pods_are_visited_in_order_from_any_key() {
+fn iterates_over_pods_in_order_from_any_key() {
     let directory = Directory::new();
     for key in ["b/2", "a/9", "b/10", "c/1", "a-b/1"] {
         apply(&directory, key, "u");
@@ -48,7 +48,7 @@ fn pods_are_visited_in_order_from_any_key() {
 }
 
 #[test]
-fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
+fn a_relist_hides_no_pod_and_removes_deleted_ones() {
     let directory = Directory::new();
     directory.begin_pod_list();
     apply(&directory, "a/1", "u1");
@@ -59,7 +59,7 @@ fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
     directory.begin_pod_list();
     apply(&directory, "a/2", "u2");
     assert_eq!(pods(&directory, None, None), ["a/1", "a/2"], "nothing is missing while the list runs");
-    // The list is broken off and begun again.
+    // The list is interrupted and starts again.
     directory.begin_pod_list();
     apply(&directory, "a/3", "u3");
     directory.end_pod_list();
@@ -91,7 +91,7 @@ fn pods_of_one_template_share_their_labels() {
 }
 
 #[test]
-fn another_uid_is_another_pod() {
+fn a_new_uid_resets_since() {
     let directory = Directory::new();
     apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
     assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
@@ -103,7 +103,7 @@ fn another_uid_is_another_pod() {
 }
 
 #[test]
-fn a_uid_is_itself_whatever_its_form() {
+fn keeps_uids_that_are_not_uuids_as_text() {
     let uuid = "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001";
     assert!(matches!(Uid::new(uuid), Uid::Uuid(_)));
     assert_ne!(Uid::new(uuid), Uid::new(&uuid.replace('1', "2")));
@@ -113,7 +113,7 @@ fn a_uid_is_itself_whatever_its_form() {
 }
 
 #[tokio::test]
-async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
+async fn reports_node_changes_once_and_ignores_heartbeats() {
     let directory = Directory::new();
     directory.begin_node_list();
     directory.apply_node(node("b", "1"));
@@ -138,7 +138,7 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
 }
 
 #[test]
-fn packing_what_was_listed_loses_nothing() {
+fn rebuilding_maps_after_a_list_keeps_all_pods() {
     let directory = Directory::new();
     let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
     for list in 0..2 {
