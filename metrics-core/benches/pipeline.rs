@@ -1,6 +1,6 @@
-//! Decode, store and encode, each beside the physical limit that it could at best come near to.
+//! Benchmarks decode, store and encode, and the physical limits to compare them with.
 //!
-//! `limits/memcpy` is what the memory gives, `limits/aes-128-gcm` what TLS costs for the very bytes that are decoded.
+//! `limits/memcpy` measures memory bandwidth, `limits/aes-128-gcm` the TLS cost of the bytes that are decoded.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fmt::Write as _;
@@ -34,12 +34,12 @@ fn pod(node: usize, row: usize) -> (String, String) {
     (format!("team-{:04}", number % NAMESPACES), format!("service-{:05}-5d4f8c7b9-{number:05x}", number / 15))
 }
 
-/// A body as a kubelet of 30 pods writes it, at the second `at`.
+/// Returns the body of a kubelet with 30 pods at second `at`.
 fn body(node: usize, at: u64) -> String {
     let now = 1_782_909_296_000 + at * 1000;
     let mut text = String::new();
     let family = |text: &mut String, name: &str| {
-        let _ = write!(text, "# HELP {name} [STABLE] Said of {name}\n# TYPE {name} gauge\n");
+        let _ = write!(text, "# HELP {name} [STABLE] Help for {name}\n# TYPE {name} gauge\n");
     };
     for (name, unit) in [
         ("container_cpu_usage_seconds_total", 0.1),
@@ -74,7 +74,7 @@ fn body(node: usize, at: u64) -> String {
     text
 }
 
-/// A cluster in the store.
+/// A cluster with samples in the store.
 struct Cluster {
     store: Arc<Store>,
     tickets: Vec<Ticket>,
@@ -148,13 +148,13 @@ fn limits(criterion: &mut Criterion) {
             record
         })
         .collect();
-    let mut room = Vec::new();
+    let mut buffer = Vec::new();
     group.bench_function("aes-128-gcm, a body in records of 4 kB", |bencher| {
         bencher.iter(|| {
             for record in &records {
-                room.clear();
-                room.extend_from_slice(record);
-                black_box(key.open_in_place(nonce(), Aad::empty(), &mut room).unwrap());
+                buffer.clear();
+                buffer.extend_from_slice(record);
+                black_box(key.open_in_place(nonce(), Aad::empty(), &mut buffer).unwrap());
             }
         });
     });
@@ -192,8 +192,8 @@ fn ingest(criterion: &mut Criterion) {
                 let (mut seen, mut after) = (0, None::<(String, String)>);
                 loop {
                     let mut last = None;
-                    let behind = after.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-                    cluster.store.pods(namespace, behind, &mut |_, _| Pick::Take, &mut |row| {
+                    let key = after.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                    cluster.store.pods(namespace, key, &mut |_, _| Pick::Take, &mut |row| {
                         seen += 1;
                         last = Some((row.namespace.to_owned(), row.name.to_owned()));
                         if seen % 500 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -1,4 +1,4 @@
-//! Whoever follows the changes knows what a list shows.
+//! A client that follows the changes sees the same as a list.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,16 +11,16 @@ use crate::rows::{Change, Expired, Kind, Pick, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
 
-/// A client: what it knows, and up to which version.
+/// A watch client: the rows it knows, and the version up to which it has read.
 struct Follower {
     known: Known,
     version: u64,
     events: Vec<String>,
 }
 
-fn list(bench: &TestStore) -> Known {
+fn list(fixture: &TestStore) -> Known {
     let mut known = Known::new();
-    bench.store.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
+    fixture.store.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
         let label = row.labels.get("l").map(str::to_owned);
         known.insert(format!("{}/{}", row.namespace, row.name), (row.timestamp_ns, label));
         ControlFlow::Continue(())
@@ -29,15 +29,15 @@ fn list(bench: &TestStore) -> Known {
 }
 
 impl Follower {
-    fn new(bench: &TestStore) -> Self {
-        let version = bench.store.version();
-        Self { known: list(bench), version, events: Vec::new() }
+    fn new(fixture: &TestStore) -> Self {
+        let version = fixture.store.version();
+        Self { known: list(fixture), version, events: Vec::new() }
     }
 
-    fn follow(&mut self, bench: &TestStore) -> Vec<String> {
+    fn follow(&mut self, fixture: &TestStore) -> Vec<String> {
         loop {
             let mut left = Vec::new();
-            let progress = bench.store.next_change(Kind::Pods, self.version, &mut |change| match change {
+            let progress = fixture.store.next_change(Kind::Pods, self.version, &mut |change| match change {
                 Change::Pod { row, new } => {
                     let key = format!("{}/{}", row.namespace, row.name);
                     assert!(row.version >= self.version);
@@ -53,7 +53,7 @@ impl Follower {
                 let key = format!("{namespace}/{name}");
                 self.events.push(format!("left {key}"));
                 self.known.remove(&key);
-                bench.store.pod(&namespace, &name, &mut |row| {
+                fixture.store.pod(&namespace, &name, &mut |row| {
                     self.known
                         .insert(key.clone(), (row.timestamp_ns, row.labels.get("l").map(str::to_owned)));
                 });
@@ -68,142 +68,147 @@ impl Follower {
 }
 
 #[test]
-fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
-    let bench = TestStore::new();
-    let ticket = bench.node("a", "1");
+fn reports_each_sample_once_and_removals_of_visible_rows_only() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
     for key in ["n/p", "n/q", "n/never-measured"] {
-        bench.pod(key, "u");
+        fixture.pod(key, "u");
     }
-    bench.synced();
-    let mut follower = Follower::new(&bench);
-    bench.body(ticket, 0, &[("n/p/x", 1.0, 1, None), ("n/q/x", 1.0, 1, None)]);
-    assert!(follower.follow(&bench).is_empty(), "no rate yet");
-    bench.body(ticket, 10, &[("n/p/x", 2.0, 1, None), ("n/q/x", 2.0, 1, None)]);
-    assert_eq!(follower.follow(&bench), ["new n/p", "new n/q"]);
-    assert!(follower.follow(&bench).is_empty());
-    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 3.0, 0, None)]);
-    assert_eq!(follower.follow(&bench), ["changed n/p", "left n/q"], "incomplete");
-    bench.body(ticket, 30, &[("n/p/x", 4.0, 1, None), ("n/q/x", 4.0, 1, None)]);
-    bench.directory.delete_pod("n", "p");
-    bench.directory.delete_pod("n", "never-measured");
-    assert_eq!(follower.follow(&bench), ["new n/q", "left n/p"]);
-    bench.body(ticket, 40, &[]);
-    assert_eq!(follower.follow(&bench), ["left n/q"], "the kubelet says no more of it");
-    assert_eq!(follower.known, list(&bench));
-    let from_elsewhere = bench.store.next_change(Kind::Pods, 1, &mut |_| {});
+    fixture.synced();
+    let mut follower = Follower::new(&fixture);
+    fixture.body(ticket, 0, &[("n/p/x", 1.0, 1, None), ("n/q/x", 1.0, 1, None)]);
+    assert!(follower.follow(&fixture).is_empty(), "no rate yet");
+    fixture.body(ticket, 10, &[("n/p/x", 2.0, 1, None), ("n/q/x", 2.0, 1, None)]);
+    assert_eq!(follower.follow(&fixture), ["new n/p", "new n/q"]);
+    assert!(follower.follow(&fixture).is_empty());
+    fixture.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 3.0, 0, None)]);
+    assert_eq!(follower.follow(&fixture), ["changed n/p", "left n/q"], "incomplete");
+    fixture.body(ticket, 30, &[("n/p/x", 4.0, 1, None), ("n/q/x", 4.0, 1, None)]);
+    fixture.directory.delete_pod("n", "p");
+    fixture.directory.delete_pod("n", "never-measured");
+    assert_eq!(follower.follow(&fixture), ["new n/q", "left n/p"]);
+    fixture.body(ticket, 40, &[]);
+    assert_eq!(follower.follow(&fixture), ["left n/q"], "the kubelet no longer reports it");
+    assert_eq!(follower.known, list(&fixture));
+    let from_elsewhere = fixture.store.next_change(Kind::Pods, 1, &mut |_| {});
     assert_eq!(from_elsewhere, Err(Expired));
 }
 
 #[test]
-fn what_left_is_told_as_it_was_last() {
-    let bench = TestStore::new();
-    let ticket = bench.node("a", "1");
+fn returns_the_last_usage_of_removed_objects() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
     for key in ["n/p", "n/fresh"] {
-        bench.pod(key, "u");
+        fixture.pod(key, "u");
     }
-    bench.synced();
+    fixture.synced();
     let labels = [("l", "old")].into_iter().collect();
     let pod = |name: &str| {
-        let mut told = None;
-        bench.store.left_pod(("n", name), &labels, &mut |row| {
+        let mut found = None;
+        fixture.store.left_pod(("n", name), &labels, &mut |row| {
             assert_eq!(row.labels.get("l"), Some("old"));
             let usage = row.containers[0].usage;
-            told = Some((usage.cpu_nanocores / 1_000_000, usage.memory_bytes, row.window_ns / 1_000_000_000));
+            found =
+                Some((usage.cpu_nanocores / 1_000_000, usage.memory_bytes, row.window_ns / 1_000_000_000));
         });
-        told
+        found
     };
     let node = || {
-        let mut told = None;
-        bench.store.left_node("a", &labels, &mut |row| told = Some(row.usage.cpu_nanocores / 1_000_000));
-        told
+        let mut found = None;
+        fixture.store.left_node("a", &labels, &mut |row| found = Some(row.usage.cpu_nanocores / 1_000_000));
+        found
     };
-    bench.body(ticket, 0, &[("n/p/x", 1.0, 5, None)]);
+    fixture.body(ticket, 0, &[("n/p/x", 1.0, 5, None)]);
     assert_eq!((pod("p"), node()), (None, None), "never measured");
-    bench.body(ticket, 10, &[("n/p/x", 2.0, 5, None), ("n/fresh/x", 1.0, 5, None)]);
-    bench.directory.delete_pod("n", "p");
+    fixture.body(ticket, 10, &[("n/p/x", 2.0, 5, None), ("n/fresh/x", 1.0, 5, None)]);
+    fixture.directory.delete_pod("n", "p");
     assert_eq!(pod("p"), Some((100, 5, 10)));
     assert_eq!(pod("fresh"), None);
     assert_eq!(pod("none-such"), None);
-    bench.directory.delete_node("a");
-    bench.store.remove_node(ticket);
+    fixture.directory.delete_node("a");
+    fixture.store.remove_node(ticket);
     assert_eq!(node(), Some(1000));
-    assert_eq!(pod("p"), None, "forgotten with its node");
-    bench.node("a", "2");
-    assert_eq!(node(), Some(1000), "another of the name has no sample yet");
+    assert_eq!(pod("p"), None, "removed with its node");
+    fixture.node("a", "2");
+    assert_eq!(node(), Some(1000), "the new node of that name has no sample yet");
 }
 
 #[test]
-fn a_sample_that_repeats_is_no_change() {
-    let bench = TestStore::new();
-    let ticket = bench.node("a", "1");
+fn a_repeated_sample_is_not_a_change() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
     for key in ["n/p", "n/q"] {
-        bench.pod(key, "u");
+        fixture.pod(key, "u");
     }
-    bench.synced();
+    fixture.synced();
     let lines = |p: f64, q: f64| [("n/p/x", p, 1, None), ("n/p/y", p, 1, None), ("n/q/x", q, 1, None)];
     let nodes = |from: &mut u64| {
         let mut seen = 0;
         loop {
-            let progress = bench.store.next_change(Kind::Nodes, *from, &mut |_| seen += 1).unwrap();
+            let progress = fixture.store.next_change(Kind::Nodes, *from, &mut |_| seen += 1).unwrap();
             *from = progress.until;
             if !progress.more {
                 return seen;
             }
         }
     };
-    bench.body(ticket, 0, &lines(1.0, 1.0));
-    bench.body(ticket, 10, &lines(2.0, 2.0));
+    fixture.body(ticket, 0, &lines(1.0, 1.0));
+    fixture.body(ticket, 10, &lines(2.0, 2.0));
     let (mut follower, mut behind, mut from) =
-        (Follower::new(&bench), Follower::new(&bench), bench.store.version());
-    bench.store.nodes(None, &mut |_, _| Pick::Take, &mut |_| ControlFlow::Continue(()));
-    bench.body(ticket, 10, &lines(2.0, 2.0));
-    assert!(follower.follow(&bench).is_empty(), "of pods");
+        (Follower::new(&fixture), Follower::new(&fixture), fixture.store.version());
+    fixture.store.nodes(None, &mut |_, _| Pick::Take, &mut |_| ControlFlow::Continue(()));
+    fixture.body(ticket, 10, &lines(2.0, 2.0));
+    assert!(follower.follow(&fixture).is_empty(), "of pods");
     assert_eq!(nodes(&mut from), 0);
-    bench.body(ticket, 20, &lines(3.0, 3.0));
-    assert_eq!(follower.follow(&bench), ["changed n/p", "changed n/q"]);
+    fixture.body(ticket, 20, &lines(3.0, 3.0));
+    assert_eq!(follower.follow(&fixture), ["changed n/p", "changed n/q"]);
     assert_eq!(nodes(&mut from), 1);
-    bench.body(ticket, 20, &lines(3.0, 3.0));
-    assert!(follower.follow(&bench).is_empty());
-    assert_eq!(behind.follow(&bench), ["changed n/p", "changed n/q"], "who was behind is told all the same");
-    // Another amount at the same time is news, and so is a container that went.
-    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/p/y", 3.0, 2, None), ("n/q/x", 3.0, 1, None)]);
-    assert_eq!(follower.follow(&bench), ["changed n/p"]);
-    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 3.0, 1, None)]);
-    assert!(follower.follow(&bench).contains(&"changed n/p".to_owned()));
-    // What had no row for a while is there again, though its sample is an old one.
-    bench.body(ticket, 30, &[("n/p/x", 4.0, 0, None), ("n/q/x", 4.0, 1, None)]);
-    assert_eq!(follower.follow(&bench), ["changed n/q", "left n/p"]);
-    bench.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 4.0, 1, None)]);
-    assert_eq!(follower.follow(&bench), ["new n/p", "left n/q"]);
-    assert_eq!(follower.known, list(&bench));
+    fixture.body(ticket, 20, &lines(3.0, 3.0));
+    assert!(follower.follow(&fixture).is_empty());
+    assert_eq!(
+        behind.follow(&fixture),
+        ["changed n/p", "changed n/q"],
+        "a client that lagged behind still receives both"
+    );
+    // Another value with the same timestamp is a change, and so is a removed container.
+    fixture.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/p/y", 3.0, 2, None), ("n/q/x", 3.0, 1, None)]);
+    assert_eq!(follower.follow(&fixture), ["changed n/p"]);
+    fixture.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 3.0, 1, None)]);
+    assert!(follower.follow(&fixture).contains(&"changed n/p".to_owned()));
+    // A row that was hidden for a while is new again, although its sample is an old one.
+    fixture.body(ticket, 30, &[("n/p/x", 4.0, 0, None), ("n/q/x", 4.0, 1, None)]);
+    assert_eq!(follower.follow(&fixture), ["changed n/q", "left n/p"]);
+    fixture.body(ticket, 20, &[("n/p/x", 3.0, 1, None), ("n/q/x", 4.0, 1, None)]);
+    assert_eq!(follower.follow(&fixture), ["new n/p", "left n/q"]);
+    assert_eq!(follower.known, list(&fixture));
 }
 
 #[test]
-fn samples_that_grow_too_old_leave() {
-    let bench = TestStore::with_max_age(Duration::from_millis(60));
-    let ticket = bench.node("a", "1");
-    bench.pod("n/p", "u");
-    bench.synced();
-    bench.body(ticket, 0, &[("n/p/x", 1.0, 1, None)]);
-    bench.body(ticket, 10, &[("n/p/x", 2.0, 1, None)]);
-    let mut follower = Follower::new(&bench);
+fn reports_rows_that_expire_as_removed() {
+    let fixture = TestStore::with_max_age(Duration::from_millis(60));
+    let ticket = fixture.node("a", "1");
+    fixture.pod("n/p", "u");
+    fixture.synced();
+    fixture.body(ticket, 0, &[("n/p/x", 1.0, 1, None)]);
+    fixture.body(ticket, 10, &[("n/p/x", 2.0, 1, None)]);
+    let mut follower = Follower::new(&fixture);
     assert_eq!(follower.known.len(), 1);
     std::thread::sleep(Duration::from_millis(100));
-    bench.store.scrape_failed(ticket);
-    bench.store.scrape_failed(ticket);
-    assert_eq!(follower.follow(&bench), ["left n/p"]);
+    fixture.store.scrape_failed(ticket);
+    fixture.store.scrape_failed(ticket);
+    assert_eq!(follower.follow(&fixture), ["left n/p"]);
 }
 
 #[test]
-fn nodes_are_followed_too() {
-    let bench = TestStore::new();
-    let ticket = bench.node("a", "1");
-    bench.synced();
-    let mut from = bench.store.version();
+fn reports_changes_of_nodes() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
+    fixture.synced();
+    let mut from = fixture.store.version();
     let mut follow = |expected: &[&str]| {
         let mut seen = Vec::new();
         loop {
-            let progress = bench.store.next_change(Kind::Nodes, from, &mut |change| match change {
+            let progress = fixture.store.next_change(Kind::Nodes, from, &mut |change| match change {
                 Change::Node { row, new } => seen.push(format!("{} {new}", row.name)),
                 Change::Left { name, labels, .. } => {
                     assert_eq!(labels.get("node"), Some(name));
@@ -219,23 +224,23 @@ fn nodes_are_followed_too() {
         }
         assert_eq!(seen, expected);
     };
-    bench.body(ticket, 0, &[]);
-    bench.body(ticket, 10, &[]);
+    fixture.body(ticket, 0, &[]);
+    fixture.body(ticket, 10, &[]);
     follow(&["a true"]);
-    bench.body(ticket, 20, &[]);
+    fixture.body(ticket, 20, &[]);
     follow(&["a false"]);
-    bench.directory.delete_node("a");
-    bench.store.remove_node(ticket);
+    fixture.directory.delete_node("a");
+    fixture.store.remove_node(ticket);
     follow(&["a left"]);
-    let ticket = bench.node("a", "2");
-    bench.body(ticket, 30, &[]);
-    bench.body(ticket, 40, &[]);
+    let ticket = fixture.node("a", "2");
+    fixture.body(ticket, 30, &[]);
+    fixture.body(ticket, 40, &[]);
     follow(&["a true"]);
 }
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// Of a node; perhaps of the instant of the body before.
+    /// A body of a node, possibly with the timestamp of its previous body.
     Body(usize, std::collections::BTreeSet<(u8, u8)>, bool),
     Replace(usize),
     Remove(usize),
@@ -263,20 +268,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn a_follower_has_what_a_list_shows(before in acts(), after in acts()) {
-        let bench = TestStore::new();
-        let mut tickets: Vec<_> = (0..2).map(|node| bench.node(&format!("node{node}"), "1")).collect();
+    fn following_changes_agrees_with_a_list(before in acts(), after in acts()) {
+        let fixture = TestStore::new();
+        let mut tickets: Vec<_> = (0..2).map(|node| fixture.node(&format!("node{node}"), "1")).collect();
         for pod in 0..4 {
-            bench.pod(&format!("n{}/p{pod}", pod % 2), "0");
+            fixture.pod(&format!("n{}/p{pod}", pod % 2), "0");
         }
-        bench.synced();
+        fixture.synced();
         let mut at = 0;
         let mut last = [0; 2];
-        let mut follower = Follower::new(&bench);
+        let mut follower = Follower::new(&fixture);
         let begun = before.len();
         for (step, act) in before.into_iter().chain(after).enumerate() {
             if step == begun {
-                follower = Follower::new(&bench);
+                follower = Follower::new(&fixture);
             }
             at += 10;
             match act {
@@ -287,28 +292,28 @@ proptest! {
                     last[node] = at;
                     let cpu = f64::from(at) / 10.0;
                     let lines: Vec<_> = names.iter().map(|name| (&**name, cpu, 1, Some(start))).collect();
-                    bench.body(tickets[node], i64::from(at), &lines);
+                    fixture.body(tickets[node], i64::from(at), &lines);
                 }
-                Act::Replace(node) => tickets[node] = bench.node(&format!("node{node}"), &at.to_string()),
+                Act::Replace(node) => tickets[node] = fixture.node(&format!("node{node}"), &at.to_string()),
                 Act::Remove(node) => {
-                    bench.directory.delete_node(&format!("node{node}"));
-                    bench.store.remove_node(tickets[node]);
+                    fixture.directory.delete_node(&format!("node{node}"));
+                    fixture.store.remove_node(tickets[node]);
                 }
-                Act::Pod(pod, uid) => bench.pod(&format!("n{}/p{pod}", pod % 2), &uid.to_string()),
+                Act::Pod(pod, uid) => fixture.pod(&format!("n{}/p{pod}", pod % 2), &uid.to_string()),
                 Act::Relabel(pod, label) => {
                     let labels = [("l", label.to_string())].into_iter().collect();
                     let namespace = format!("n{}", pod % 2);
-                    if bench.directory.pods().get(&namespace, &format!("p{pod}")).is_some() {
-                        bench.directory.apply_pod(&namespace, &format!("p{pod}"), "0", labels);
+                    if fixture.directory.pods().get(&namespace, &format!("p{pod}")).is_some() {
+                        fixture.directory.apply_pod(&namespace, &format!("p{pod}"), "0", labels);
                     }
                 }
-                Act::Delete(pod) => bench.directory.delete_pod(&format!("n{}", pod % 2), &format!("p{pod}")),
-                Act::Follow => drop(follower.follow(&bench)),
+                Act::Delete(pod) => fixture.directory.delete_pod(&format!("n{}", pod % 2), &format!("p{pod}")),
+                Act::Follow => drop(follower.follow(&fixture)),
             }
         }
-        // A namesake's row leaves with the next body or list; a list is what a client compares with.
-        let shown = list(&bench);
-        follower.follow(&bench);
+        // The row of a replaced pod is removed with the next body or list; the client is compared with a list.
+        let shown = list(&fixture);
+        follower.follow(&fixture);
         prop_assert_eq!(follower.known, shown);
     }
 }

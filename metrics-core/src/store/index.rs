@@ -1,4 +1,4 @@
-//! Where the samples of a pod are.
+//! An index from a pod's name to the location of its samples.
 
 use std::hash::BuildHasher;
 
@@ -6,13 +6,14 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::layout::Layout;
 
-/// From the hash of (namespace, name) to where the pod is. Holds no names: the layouts do.
+/// Maps the hash of (namespace, name) to locations. It stores no names; the layouts do.
 ///
-/// A pod may be in several entries, as when one of a `StatefulSet` moves and its old node still reports it.
+/// A pod may have several entries, for example when a pod of a `StatefulSet` moves and its old node still reports
+/// it.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: HashTable<IndexEntry>,
-    /// How many entries have the hash of another one.
+    /// The number of entries whose hash another entry has, too.
     repeated: usize,
     hasher: DefaultHashBuilder,
 }
@@ -26,7 +27,7 @@ pub(super) struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// Slot and row.
+    /// Returns slot and row.
     pub(super) fn location(self) -> (usize, usize) {
         (self.slot as usize, self.row as usize)
     }
@@ -43,7 +44,7 @@ impl Index {
         }
     }
 
-    /// Takes out what [`Self::insert`] added.
+    /// Removes what [`Self::insert`] added.
     pub(super) fn remove(&mut self, slot: u32, layout: &Layout) {
         for row in 0..layout.pods() {
             let entry = self.entry(slot, row, layout);
@@ -55,22 +56,22 @@ impl Index {
         }
     }
 
-    /// Whether a pod that is in one entry is in no other, whichever it is.
+    /// Returns whether no two entries share a hash, so that no pod can have two locations.
     pub(super) fn is_unambiguous(&self) -> bool {
         self.repeated == 0
     }
 
-    /// Places where a pod of this name may be: the hash agrees, the name is for the caller to compare.
+    /// Returns the possible locations of a pod with this name. The hash matches; the caller compares the names.
     pub(super) fn candidates(&self, namespace: &str, name: &str) -> impl Iterator<Item = IndexEntry> {
         self.candidates_of(self.hash(namespace, name))
     }
 
-    /// The hash of a pod's names.
+    /// Returns the hash of a pod's namespace and name.
     pub(super) fn hash(&self, namespace: &str, name: &str) -> u64 {
         self.hasher.hash_one((namespace, name))
     }
 
-    /// The same as [`Self::candidates`], by the hash.
+    /// Returns the same as [`Self::candidates`], by the hash.
     pub(super) fn candidates_of(&self, hash: u64) -> impl Iterator<Item = IndexEntry> {
         self.entries.iter_hash(hash).copied().filter(move |entry| entry.hash == hash)
     }

@@ -1,8 +1,8 @@
-//! Reading twice: rows that are kept as they were.
+//! Reads rows twice: the second pass returns the same values as the first.
 //!
-//! A row's numbers and names lie in the snapshot of its node, which is replaced whole and never changed. So all that is
-//! kept of a row is which snapshot, which row of it, and which labels; a list of protobuf costs 12 bytes a pod instead
-//! of the encoded pod.
+//! The values and names of a row are in its node's snapshot, which is replaced as a whole and never modified. So a
+//! kept row consists of a snapshot number, a row number and a labels number: a protobuf list keeps 12 bytes per pod
+//! instead of the encoded pod.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::discover::Node;
 use crate::labels::Labels;
 use crate::rows::{Keeper, NodeRow, Pick, PodRow, Usage};
 
-/// Rows of a store that were read, to be read again.
+/// Keeps the rows that it read from a store, to read them again.
 pub(super) struct StoreTwoPassReader {
     store: Arc<Store>,
     nodes: KeptRows<KeptNode>,
@@ -22,7 +22,7 @@ pub(super) struct StoreTwoPassReader {
     snapshots: KeptSnapshots,
 }
 
-/// What is kept, and how much of it has been read again.
+/// The kept rows, and how many have been read again.
 struct KeptRows<T> {
     kept: Vec<T>,
     next: usize,
@@ -43,25 +43,25 @@ struct KeptNode {
 }
 
 struct KeptPod {
-    /// Which of the snapshots.
+    /// An index into [`KeptSnapshots::snapshots`].
     snapshot: u32,
     row: u32,
-    /// Which of the labels.
+    /// An index into [`KeptSnapshots::labels`].
     labels: u32,
 }
 
-/// The snapshots that rows were read of, each once, and the labels, which pods of one template share: they follow each
-/// other.
+/// The snapshots of the kept rows, each once, and their labels. Pods of one template share labels and mostly follow
+/// each other, so only a repeat of the last labels is detected.
 #[derive(Default)]
 struct KeptSnapshots {
     snapshots: Vec<(Arc<NodeSnapshot>, u64)>,
-    /// For each slot the last that was snapshots of it.
+    /// For each slot, the last snapshot that was kept of it.
     of_slot: Vec<Option<u32>>,
     labels: Vec<Arc<Labels>>,
 }
 
 impl KeptSnapshots {
-    /// Holds the snapshot where a pod was found.
+    /// Keeps the snapshot in which a pod was found.
     fn intern(&mut self, slot: usize, found: &PodSamples<'_>) -> Option<u32> {
         if slot >= self.of_slot.len() {
             self.of_slot.resize(slot + 1, None);
@@ -77,7 +77,7 @@ impl KeptSnapshots {
         self.of_slot[slot]
     }
 
-    /// Rows that were kept.
+    /// Returns the samples of kept pods.
     fn rows(&self, pods: &[KeptPod]) -> [Option<PodSamples<'_>>; LOOKUP_BATCH] {
         let snapshots = std::array::from_fn(|at| self.snapshots.get(pods.get(at)?.snapshot as usize));
         let rows = std::array::from_fn(|at| pods.get(at).map_or(0, |pod| pod.row as usize));
@@ -139,7 +139,7 @@ impl Keeper for StoreTwoPassReader {
                 pods.kept.push(kept);
                 visit(row)
             }
-            // Beyond four billion snapshots or rows of one: not read at all rather than once.
+            // Beyond four billion snapshots or rows: skipped in both passes, so that both agree.
             None => ControlFlow::Continue(()),
         });
     }
@@ -160,12 +160,12 @@ impl Keeper for StoreTwoPassReader {
     fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
         let Self { pods: KeptRows { kept, next }, snapshots, .. } = self;
         let mut containers = Vec::new();
-        for together in kept[*next..].chunks(LOOKUP_BATCH) {
-            // The same as when they were lookups: each loop is one read for all of them.
-            let found = snapshots.rows(together);
+        for batch in kept[*next..].chunks(LOOKUP_BATCH) {
+            // As in the first pass, each loop is one memory access for all pods of the batch.
+            let found = snapshots.rows(batch);
             let times = found.each_ref().map(|found| found.as_ref().and_then(PodSamples::times));
             let keys: [_; LOOKUP_BATCH] = std::array::from_fn(|at| {
-                let (pod, found) = together.get(at).zip(found[at].as_ref())?;
+                let (pod, found) = batch.get(at).zip(found[at].as_ref())?;
                 Some((found.layout.pod(pod.row as usize), snapshots.labels.get(pod.labels as usize)?))
             });
             containers.clear();
@@ -174,7 +174,7 @@ impl Keeper for StoreTwoPassReader {
                 containers.len()
             });
             let mut start = 0;
-            for ((key, times), end) in keys.into_iter().zip(times).zip(of_one).take(together.len()) {
+            for ((key, times), end) in keys.into_iter().zip(times).zip(of_one).take(batch.len()) {
                 *next += 1;
                 let containers = &containers[std::mem::replace(&mut start, end)..end];
                 if let Some(((key, labels), times)) = key.zip(times)

@@ -1,11 +1,11 @@
-//! Two samples make a rate; per-node snapshots swapped whole.
+//! The store: one snapshot of usage per node, and the rates from two samples.
 //!
-//! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and swaps it
-//! in. Reads go in the order of the [`Directory`], which alone says who exists and with which labels.
+//! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and then swaps it in.
+//! Reads follow the order of the [`Directory`], which alone decides what exists and with which labels.
 //!
-//! One read-write lock guards all slots: a write is one pointer swap (and, when containers came or went, an
-//! update of the index for that node's pods), of which there are nodes ÷ resolution a second; a long read
-//! lets go of the lock every few hundred rows.
+//! One read-write lock guards all slots. A write is one pointer swap, plus an update of the index for that node's
+//! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
+//! releases the lock every few hundred rows.
 
 #[cfg(test)]
 #[allow(clippy::default_trait_access)]
@@ -48,25 +48,26 @@ pub use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use crate::discover::{Directory, Node};
 
-/// So many nodes that went are remembered.
+/// The maximum number of removed nodes whose last usage is kept.
 const MAX_REMOVED_NODES: usize = 256;
 
-/// BatchBuffer for intakes that is kept: so many, none of more rows.
+/// The maximum number of spare batch buffers, and the maximum capacity of one in points.
 const MAX_SPARE_BUFFERS: usize = 4;
 const MAX_SPARE_POINTS: usize = 4096;
 
-/// How the store judges samples.
+/// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// A container younger than this, and at least 10 s old, is measured from its start.
+    /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
     pub scrape_interval: Duration,
-    /// The last good sample of a node is served, with its own timestamp, until its request is older.
+    /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
+    /// timestamp.
     pub max_age: Duration,
 }
 
 impl Config {
-    /// The defaults for a resolution: samples are served for three rounds, at least for a minute, so that
-    /// two failed scrapes in a row are not seen.
+    /// Returns the defaults for a scrape interval. Samples are served for three intervals, and at least for a
+    /// minute, so that two failed scrapes in a row have no effect.
     #[must_use]
     pub fn new(scrape_interval: Duration) -> Self {
         Self { scrape_interval, max_age: (scrape_interval * 3).max(Duration::from_secs(60)) }
@@ -79,7 +80,7 @@ pub struct Store {
     directory: Arc<Directory>,
     state: RwLock<StoreState>,
     was_ready: AtomicBool,
-    /// BatchBuffer of intakes that are over.
+    /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
 }
 
@@ -89,36 +90,36 @@ struct StoreState {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
-    /// What the last nodes that went were last, for those who watched them.
+    /// The last usage of recently removed nodes, for watches.
     removed_nodes: VecDeque<(Arc<str>, Measured)>,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// Counts the nodes that were here, so that a ticket of one that is gone opens nothing.
+    /// Counts the nodes that used this slot, so that tickets of removed nodes are invalid.
     generation: u32,
     node: Option<Arc<Node>>,
     snapshot: Arc<NodeSnapshot>,
-    /// Counts the layouts that were here, so that a pod that was found in one needs no look at its names.
+    /// Counts the layouts that this slot had. A pod that was found in this version needs no comparison of names.
     layout_version: u32,
-    /// The change that brought the snapshot, or its end by age.
+    /// The version of the change that set the snapshot or expired it.
     version: u64,
-    /// The change before that one.
+    /// The version of the change before that one.
     previous: u64,
     /// Whether the last scrape failed.
     failing: bool,
-    /// Whether it has been told that the snapshot is too old.
+    /// Whether the change has been recorded that the snapshot is too old.
     expired: bool,
 }
 
-/// The right to put samples of one node; void once the node is removed_nodes.
+/// Identifies a node's slot for writing samples; invalid once the node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
     generation: u32,
 }
 
-/// How a put went, for the schedule.
+/// Summarizes a write for the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
@@ -127,39 +128,39 @@ pub struct PutSummary {
     pub newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
     pub node_measured: bool,
-    /// Whether this was at least the second body of the node, so that its pods have rates.
+    /// Whether the node has sent at least two bodies, so that its pods have rates.
     pub pods_measured: bool,
 }
 
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Whether nodes and pods have been entry.
+    /// Whether the first lists of nodes and pods are complete.
     pub synced: bool,
-    /// Nodes that exist.
+    /// The number of nodes.
     pub nodes: usize,
-    /// Of these, nodes that have a rate of their own.
+    /// Of these, the nodes that have a rate of their own.
     pub nodes_measured: usize,
-    /// Of these, nodes from which two bodies came, so that their pods have rates.
+    /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
     pub nodes_covered: usize,
-    /// Of these, nodes whose own usage or whose pods' is served now.
+    /// Of these, the nodes for which own usage or pod usage is served now.
     pub nodes_served: usize,
-    /// Of these, nodes whose last scrape failed.
+    /// Of these, the nodes whose last scrape failed.
     pub nodes_failing: usize,
-    /// Of these, nodes that are covered or failing.
+    /// Of these, the nodes that are covered or failing.
     pub nodes_settled: usize,
-    /// Running pods.
+    /// The number of Running pods.
     pub pods: usize,
-    /// Containers that have a rate.
+    /// The number of containers that have a rate.
     pub containers_measured: usize,
 }
 
 impl Coverage {
-    /// Whether the samples cover enough for a first answer: all but a twentieth of the nodes are covered or
-    /// have failed, and if there are nodes, not all have failed.
+    /// Returns whether the samples cover enough to serve: at least 95 % of the nodes are covered or failing, and,
+    /// if there are nodes, at least one is covered.
     ///
-    /// Nodes' own rates are not waited for: a kubelet samples its node every 10 s, containers at each
-    /// request. Who wants to wait (a rollout) compares `nodes_measured`.
+    /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
+    /// each request. A rollout that needs them compares `nodes_measured`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.synced
@@ -169,7 +170,7 @@ impl Coverage {
 }
 
 impl Store {
-    /// An empty store.
+    /// Returns an empty store.
     #[must_use]
     pub fn new(directory: Arc<Directory>, config: Config) -> Self {
         Self {
@@ -181,7 +182,7 @@ impl Store {
         }
     }
 
-    /// Makes buffer for a node. Another one of the same name is removed first.
+    /// Adds a node; one with the same name is removed first.
     pub fn insert_node(&self, node: &Arc<Node>) -> Ticket {
         let mut state = self.state.write();
         let mut left = None;
@@ -203,7 +204,7 @@ impl Store {
         ticket
     }
 
-    /// Forgets a node and its samples.
+    /// Removes a node and its samples.
     pub fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
@@ -213,7 +214,7 @@ impl Store {
         }
     }
 
-    /// Begins to take a body; `None` when the node is removed_nodes.
+    /// Starts a batch for one body; `None` if the node was removed.
     #[must_use]
     pub fn begin_batch(&self, ticket: Ticket) -> Option<ScrapeBatch> {
         let old = self.state.read().valid(ticket)?.snapshot.clone();
@@ -221,8 +222,8 @@ impl Store {
         Some(ScrapeBatch::new(old, buffer))
     }
 
-    /// Ends taking a body whose request began at `requested_ms` (of [`Directory::now_ms`]); `None` when the
-    /// node is removed_nodes. There is one scrape of a node at a time.
+    /// Writes a batch whose request started at `requested_ms` (of [`Directory::now_ms`]); `None` if the node was
+    /// removed. Callers scrape a node once at a time.
     pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
         let newest_timestamp_ns = batch.newest_ns();
         let interval_ns = i64::try_from(self.config.scrape_interval.as_nanos()).unwrap_or(i64::MAX);
@@ -256,7 +257,7 @@ impl Store {
         Some(put)
     }
 
-    /// Keeps the buffer of an batch for another one.
+    /// Keeps the buffer of a batch for the next one.
     fn recycle(&self, buffer: BatchBuffer) {
         let mut spare = self.spare_buffers.lock();
         if buffer.capacity() <= MAX_SPARE_POINTS && spare.len() < MAX_SPARE_BUFFERS {
@@ -264,7 +265,7 @@ impl Store {
         }
     }
 
-    /// A scrape failed. The last good sample stays.
+    /// Records a failed scrape. The last good sample stays.
     pub fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
@@ -278,7 +279,7 @@ impl Store {
         }
     }
 
-    /// How much of the cluster the samples cover now.
+    /// Returns how much of the cluster the samples cover now.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage {
@@ -304,8 +305,8 @@ impl Store {
         coverage
     }
 
-    /// Whether the samples cover, or once covered, enough to answer ([`Coverage::is_ready`]). Never goes
-    /// back: nodes that join later do not take the server out of service.
+    /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
+    /// nodes that join later do not make the server unready.
     #[must_use]
     pub fn ready(&self) -> bool {
         let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
@@ -319,7 +320,7 @@ impl Store {
 }
 
 impl Slot {
-    /// There is another snapshot, or none any more, since this version.
+    /// Records that the snapshot was replaced or expired at this version.
     fn changed(&mut self, version: u64) {
         self.previous = std::mem::replace(&mut self.version, version);
     }
@@ -331,7 +332,7 @@ impl StoreState {
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
     }
 
-    /// Frees a slot; gives the names of what was there.
+    /// Frees a slot and returns the layout it had.
     fn vacate(&mut self, at: u32) -> Arc<Layout> {
         let slot = &mut self.slots[at as usize];
         self.index.remove(at, &slot.snapshot.layout);

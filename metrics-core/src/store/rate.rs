@@ -1,32 +1,32 @@
-//! Two samples of a counter make a rate.
+//! Computes a rate from two samples of a counter.
 
 use crate::rows::Usage;
 
-/// A container younger than this at its sample is not yet measured from its start alone: the CPU time of
-/// its first seconds is its start-up.
+/// The minimum age at which a container is measured from its start alone: the CPU time of its first seconds is
+/// startup work.
 const MIN_AGE_NS: i64 = 10_000_000_000;
 
-/// By how much more than the time between two requests two timestamps may differ before the node's clock
-/// must have been set forward. A kubelet's samples are at most some 20 s old.
+/// The maximum difference between the time between two timestamps and the time between their requests. Beyond it,
+/// the node's clock was set forward. A kubelet's samples are at most about 20 s old.
 const CLOCK_SLACK_NS: i64 = 60_000_000_000;
 
-/// Two starts closer than this are one: kubelets that derive the start from an age have jitter. A restart
-/// within it shows in the counter.
+/// Start times closer than this are considered equal: kubelets that derive the start from an age have jitter. A
+/// restart within it shows in the counter.
 const START_SLACK_NS: i64 = 1_000_000_000;
 
-/// What one body says of a container or node. Zero is "not said" for each field: the peer, too, takes a
-/// zero CPU or memory as missing.
+/// The values of a container or node in one body. Zero means "not reported" in each field: metrics-server, too,
+/// treats zero CPU or memory as missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Point {
-    /// When the CPU time was taken, nanoseconds since the Unix epoch.
+    /// When the CPU time was sampled, in nanoseconds since the Unix epoch.
     pub(super) timestamp_ns: i64,
-    /// CPU time since the start, nanoseconds.
+    /// CPU time since the start, in nanoseconds.
     pub(super) cpu_ns: u64,
-    /// Working set, bytes.
+    /// Working set in bytes.
     pub(super) memory_bytes: u64,
-    /// Swap in use, bytes.
+    /// Swap usage in bytes.
     pub(super) swap_bytes: Option<u64>,
-    /// When it started, nanoseconds since the Unix epoch.
+    /// When the container started, in nanoseconds since the Unix epoch.
     pub(super) start_ns: i64,
 }
 
@@ -36,49 +36,49 @@ impl Point {
     }
 }
 
-/// The newest complete sample of a container or node, and the rate that it and an earlier one make.
+/// The newest complete sample of a container or node, and the rate computed from it and an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Measured {
-    /// When the newest sample was taken, nanoseconds since the Unix epoch; 0 when there was none.
+    /// When the newest sample was taken, in nanoseconds since the Unix epoch; 0 if there is none.
     pub(super) timestamp_ns: i64,
-    /// CPU time at that sample, nanoseconds.
+    /// CPU time at that sample, in nanoseconds.
     cpu_ns: u64,
-    /// The start that was said with it, or 0.
+    /// The start time reported with it, or 0.
     pub(super) start_ns: i64,
-    /// Time between the two samples, nanoseconds; 0 when there is no rate, negative when there is one that
-    /// the newest body's incomplete point hides.
+    /// The time between the two samples in nanoseconds; 0 if there is no rate. Negative if there is a rate that is
+    /// not served because the newest body's point is incomplete.
     pub(super) window_ns: i64,
     /// The rate over the window.
     cpu_nanocores: u64,
-    /// Working set, bytes.
+    /// Working set in bytes.
     memory_bytes: u64,
-    /// Swap in use, bytes; [`NO_SWAP`] when not said.
+    /// Swap usage in bytes; [`NO_SWAP`] if not reported.
     swap_bytes: u64,
 }
 
 const NO_SWAP: u64 = u64::MAX;
 
-/// What besides the two samples decides on a rate.
+/// The durations that decide whether two samples make a rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// A container younger than this is measured from its start, nanoseconds.
+    /// The scrape interval in nanoseconds. A container younger than this is measured from its start.
     pub(super) interval_ns: i64,
-    /// Time between the requests that the two bodies answered, by our own clock, nanoseconds.
+    /// The time between the requests of the two bodies by our own clock, in nanoseconds.
     pub(super) elapsed_ns: i64,
 }
 
 impl Measured {
-    /// Whether there is a rate.
+    /// Returns whether there is a rate to serve.
     pub(super) fn is_measured(&self) -> bool {
         self.window_ns > 0
     }
 
-    /// Whether there is a rate, or was one that the newest body hides.
+    /// Returns whether there is a rate, even if the newest body's incomplete point hides it.
     pub(super) fn was_measured(&self) -> bool {
         self.window_ns != 0
     }
 
-    /// The usage, if there is a rate.
+    /// Returns the usage; valid only if there is a rate.
     pub(super) fn usage(&self) -> Usage {
         Usage {
             cpu_nanocores: self.cpu_nanocores,
@@ -87,13 +87,13 @@ impl Measured {
         }
     }
 
-    /// The state after `point`.
+    /// Returns the state after `point`.
     ///
-    /// - An incomplete point leaves the sample but no rate: the row is dropped until the next complete one.
-    /// - A container younger than the resolution, but at least 10 s old, is measured from its start.
-    /// - A restart (a newer start, a counter going down) needs a second sample.
+    /// - An incomplete point keeps the sample but hides the rate: there is no row until the next complete point.
+    /// - A container younger than the scrape interval, but at least 10 s old, is measured from its start.
+    /// - A restart (a newer start time, a decreasing counter) needs a second sample.
     /// - A repeated timestamp keeps the rate: the kubelet did not sample again.
-    /// - A clock set back or forward needs a second sample.
+    /// - A clock that was set back or forward needs a second sample.
     #[must_use]
     pub(super) fn advance(&self, point: &Point, timing: Timing) -> Self {
         if !point.complete() {
@@ -136,8 +136,8 @@ impl Measured {
     }
 }
 
-/// `trunc(spent / seconds)`, in the floating point of Go's `Duration.Seconds`, so that the same two samples
-/// make the same figure as metrics-server's. `window_ns` is positive.
+/// Returns `trunc(spent / seconds)` in the floating point of Go's `Duration.Seconds`, so that the same two samples
+/// result in the same value as in metrics-server. `window_ns` is positive.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn nanocores(spent_ns: u64, window_ns: i64) -> u64 {
     let seconds = (window_ns / 1_000_000_000) as f64 + (window_ns % 1_000_000_000) as f64 / 1e9;
@@ -173,21 +173,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn two_samples_make_a_rate_over_their_own_window() {
+    fn computes_a_rate_over_the_time_between_two_samples() {
         assert_eq!(rate(run(&[point(0, 1)])), None);
         assert_eq!(rate(run(&[point(0, 10), point(20, 20)])), Some((500_000_000, 20)));
         assert_eq!(rate(run(&[point(0, 10), point(20, 10)])), Some((0, 20)));
     }
 
     #[test]
-    fn the_figure_is_truncated_in_floating_point() {
+    fn truncates_the_rate_in_floating_point() {
         let second = Point { cpu_ns: 20_000_000_001, timestamp_ns: T0 + 15_012_000_000, ..point(0, 0) };
         let measured = run(&[point(0, 10), second]);
         assert_eq!(measured.cpu_nanocores, (10_000_000_001_f64 / (15.0 + 0.012)) as u64);
     }
 
     #[test]
-    fn a_fresh_container_is_measured_from_its_start() {
+    fn measures_a_young_container_from_its_start() {
         let young = |age: i64| Point { start_ns: T0 - age * S, ..point(0, 5) };
         assert_eq!(rate(run(&[young(9)])), None);
         assert_eq!(rate(run(&[young(10)])), Some((500_000_000, 10)));
@@ -218,7 +218,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_clock_step_needs_a_second_sample() {
+    fn a_clock_change_needs_a_second_sample() {
         let back = [point(0, 10), point(15, 20), point(5, 25)];
         assert_eq!(rate(run(&back)), None);
         assert_eq!(rate(run(&[&back[..], &[point(20, 40)]].concat())), Some((1_000_000_000, 15)));
@@ -228,14 +228,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_incomplete_point_drops_the_rate_but_not_the_sample() {
+    fn an_incomplete_point_hides_the_rate_but_keeps_the_sample() {
         let incomplete = Point { memory_bytes: 0, ..point(20, 20) };
         let state = run(&[point(0, 10), point(10, 15), incomplete]);
         assert_eq!(rate(state), None);
         assert_eq!(rate(state.advance(&point(30, 35), TIMING)), Some((1_000_000_000, 20)));
     }
 
-    /// The obvious model: all points are kept, and each pair is judged from scratch.
+    /// A simple model: keeps all points and evaluates each pair from scratch.
     pub(in crate::store) fn model(points: &[Point]) -> Option<(u64, i64)> {
         let complete = |p: &Point| p.cpu_ns > 0 && p.memory_bytes > 0;
         if !complete(points.last()?) {
@@ -243,7 +243,7 @@ pub(super) mod tests {
         }
         let points: Vec<&Point> = points.iter().filter(|p| complete(p)).collect();
         let last = points.len() - 1;
-        // Walk back over the points that repeat this one's timestamp to the one that brought it.
+        // Go back over the points that repeat this one's timestamp to the first of them.
         let mut first = last;
         while first > 0 {
             let (a, b) = (points[first - 1], points[first]);
@@ -269,7 +269,7 @@ pub(super) mod tests {
         p.start_ns > 0 && p.timestamp_ns - p.start_ns >= 10 * S && p.timestamp_ns - p.start_ns < 60 * S
     }
 
-    /// The counter that counts at `at`: of points that repeat a timestamp, the first one's.
+    /// Returns the counter that counts at `at`: of points with the same timestamp, the first one's.
     fn counter(points: &[&Point], at: usize) -> u64 {
         if at > 0
             && points[at - 1].timestamp_ns == points[at].timestamp_ns

@@ -1,4 +1,4 @@
-//! Reading: the rows of the API, in its order.
+//! Implements [`Rows`]: reads rows in the order of the API.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
 };
 
-/// Rows between two looks at who waits for the locks.
+/// The number of rows after which a read releases the locks, so that writers can take them.
 const LOCK_BATCH: usize = 512;
 
 impl Rows for Store {
@@ -121,8 +121,8 @@ impl Rows for Store {
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
-        // Versions are taken within the lock under which the change is made, so once the locks are ours all changes
-        // before `until` are there.
+        // Versions are taken under the lock under which the change is made. So once this thread has that lock, all
+        // changes before `until` are visible.
         let (removal, until) = self.directory.changes().next_removal(kind, from)?;
         let before = removal.as_ref().map_or(until, |removal| removal.version);
         let version = match kind {
@@ -143,7 +143,7 @@ impl Rows for Store {
 }
 
 impl PodLookup<'_> {
-    /// Its row, of these containers.
+    /// Returns the pod's row with these containers.
     fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
         let key = (self.namespace, self.name);
         self.times.map(|times| times.row(key, &self.pod.labels, containers))
@@ -151,7 +151,7 @@ impl PodLookup<'_> {
 }
 
 impl Store {
-    /// Visits nodes, each with what its row is made of.
+    /// Visits nodes, each with the Node of its row.
     pub(super) fn visit_nodes(
         &self,
         after: Option<&str>,
@@ -182,7 +182,7 @@ impl Store {
         }
     }
 
-    /// Visits pods, each with what its row is made of.
+    /// Visits pods, each with the lookup that found its row.
     pub(super) fn visit_pods(
         &self,
         namespace: Option<&str>,
@@ -246,7 +246,8 @@ impl Store {
         }
     }
 
-    /// The row of a node, and since which version it is shown; notes that it is shown from now on, or not any more.
+    /// Returns the row of a node and since which version clients see it, and records that they see it, or do not
+    /// any more.
     fn shown_node<'a>(
         &self,
         state: &StoreState,
@@ -261,7 +262,7 @@ impl Store {
         row.map(|row| (row, visible.mark_visible(row.version)))
     }
 
-    /// The same of a pod that was lookups: since which version it is visible, if it has a row.
+    /// Returns the same for a pod that was looked up: since which version clients see it, if it has a row.
     fn shown(&self, one: &PodLookup<'_>) -> Option<u64> {
         let PodLookup { namespace, name, pod, times, .. } = one;
         if times.is_none() {
@@ -270,7 +271,7 @@ impl Store {
         times.map(|times| pod.visible.mark_visible(times.version))
     }
 
-    /// Notes what became of pods that a node says no more of: they have no row any more, or that of another node.
+    /// Updates the visibility of pods that a node no longer reports: they have no row any more, or another node's.
     pub(super) fn refresh_visibility<'a>(&self, keys: impl Iterator<Item = (&'a str, &'a str)>) {
         let mut keys = keys.peekable();
         if keys.peek().is_none() {
@@ -289,7 +290,7 @@ impl Store {
         }
     }
 
-    /// Visits the node whose snapshot came first within `versions`.
+    /// Visits the node whose snapshot changed first within `versions`.
     fn changed_node(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
         let nodes = self.directory.nodes();
         let state = self.state.read();
@@ -306,7 +307,7 @@ impl Store {
         Some(slot.version)
     }
 
-    /// Visits the pods of the node whose snapshot came first within `versions`.
+    /// Visits the pods of the node whose snapshot changed first within `versions`.
     fn changed_pods(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
         let pods = self.directory.pods();
         let state = self.state.read();
@@ -320,12 +321,12 @@ impl Store {
             let mut lookups = [PodLookup::new(namespace, name, pod)];
             state.look_up(self, &mut lookups, now_ms);
             let [one] = &lookups;
-            // What is read at another node changes when that does.
+            // A pod that is read from another node changes with that node's snapshot.
             if let Some(since) = self.shown(one)
                 && one.location.is_some_and(|(place, _)| place == at)
             {
                 let new = since >= versions.start;
-                // To whom the snapshot before is known, a sample that repeats is no news.
+                // For a client that knows the previous snapshot, a repeated sample is not a change.
                 let repeats = slot.previous < versions.start
                     && slot.snapshot.repeats(layout.containers_of(row))
                     && state.index.candidates(namespace, name).count() == 1;
@@ -343,7 +344,7 @@ impl Store {
 }
 
 impl StoreState {
-    /// The row of a node that has a rate; `None` also for one whose samples are of a namesake.
+    /// Returns the row of a node that has a rate; `None` also if the samples belong to another node of that name.
     fn node_row<'a>(&self, store: &Store, node: &'a Node, now_ms: u64) -> Option<NodeRow<'a>> {
         let slot = &self.slots[*self.by_name.get(&node.name)? as usize];
         let NodeSnapshot { node: measured, .. } = &*slot.snapshot;
@@ -358,14 +359,14 @@ impl StoreState {
         })
     }
 
-    /// The slot whose last change is the first within `versions`.
+    /// Returns the slot whose last change is the first within `versions`.
     fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
         let slots = self.slots.iter().enumerate();
         slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
     }
 
-    /// Where a pod's samples are, slot and row. Of several places, as while a pod moves, the one whose container started
-    /// last, then the one asked last.
+    /// Returns slot and row of a pod's samples. If there are several, as while a pod moves, the one whose container
+    /// started last counts, then the one that was requested last.
     pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
         let mut found: Option<(usize, usize)> = None;
         for place in self.index.candidates(namespace, name) {

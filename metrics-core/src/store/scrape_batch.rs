@@ -1,4 +1,4 @@
-//! Collects the samples of one body and makes the node's next snapshot of them.
+//! Collects the samples of one body and computes the node's next snapshot.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,47 +8,47 @@ use super::layout::{Layout, MAX_NAME, Names};
 use super::rate::{Measured, Point, Timing};
 use crate::decode::{BadSeries, ContainerKey, Metric, Sample, SampleSink};
 
-/// More containers than this on one node are left out. Kubernetes supports 110 pods a node, some run 500. Their names are
-/// bounded by it, too: a layout has room for 16 MB of text.
+/// The maximum number of containers per node; more are rejected. Kubernetes supports 110 pods per node, some
+/// clusters run 500. The limit also bounds the names: a layout has room for 16 MB of text.
 const MAX_CONTAINERS: usize = 20_000;
 
-/// What is known of a node's usage. Replaced whole.
+/// A node's usage at its last scrape. Replaced as a whole, never modified.
 #[derive(Debug, Default)]
 pub(super) struct NodeSnapshot {
     pub(super) layout: Arc<Layout>,
-    /// One for each container of the layout.
+    /// One entry per container of the layout.
     pub(super) containers: Box<[Measured]>,
     pub(super) node: Measured,
-    /// When the request began that brought it, milliseconds since the directory's origin.
+    /// When the request of the last body started, in [`Directory::now_ms`](crate::discover::Directory::now_ms).
     pub(super) requested_ms: u64,
-    /// How many bodies went into it.
+    /// How many bodies the node has sent.
     pub(super) bodies: u32,
-    /// Containers of which the last body said what the one before had said, in order. Mostly none.
+    /// Containers whose values in the last body equal those of the body before, in order. Mostly none.
     repeated: Box<[u32]>,
-    /// Whether the same is true of the node itself.
+    /// The same for the node itself.
     pub(super) node_repeated: bool,
 }
 
 impl NodeSnapshot {
-    /// Whether the last body said nothing new of a pod, whose containers these are.
+    /// Returns whether the last body changed nothing for a pod with these containers.
     pub(super) fn repeats(&self, mut containers: Range<usize>) -> bool {
         !self.repeated.is_empty()
             && containers
                 .all(|at| self.repeated.binary_search_by(|repeated| (*repeated as usize).cmp(&at)).is_ok())
     }
 
-    /// Containers that have a rate.
+    /// Returns the number of containers that have a rate.
     pub(super) fn measured_containers(&self) -> usize {
         self.containers.iter().filter(|container| container.is_measured()).count()
     }
 }
 
-/// The samples of one body, on top of the node's last snapshot. Given to [`crate::decode::decode`], then to
+/// The samples of one body on top of the node's last snapshot. Filled by [`crate::decode::decode`] and passed to
 /// [`super::Store::put`].
 #[derive(Debug)]
 pub struct ScrapeBatch {
     old: Arc<NodeSnapshot>,
-    /// One for each container of the old layout, then the new ones.
+    /// One entry per container of the old layout, then the new containers.
     points: Vec<PointBuilder>,
     new: BTreeMap<[Box<str>; 3], usize>,
     node: PointBuilder,
@@ -56,12 +56,12 @@ pub struct ScrapeBatch {
     next_turn: u32,
 }
 
-/// BatchBuffer for the values of a body.
+/// A reusable buffer for the values of a body.
 #[derive(Debug, Default)]
 pub(super) struct BatchBuffer(Vec<PointBuilder>);
 
 impl BatchBuffer {
-    /// How many there is room for.
+    /// Returns the capacity in points.
     pub(super) fn capacity(&self) -> usize {
         self.0.capacity()
     }
@@ -70,9 +70,9 @@ impl BatchBuffer {
 #[derive(Clone, Copy, Debug, Default)]
 struct PointBuilder {
     point: Point,
-    /// A bit for each metric that was there.
+    /// A bit for each metric that the body contained.
     seen: u8,
-    /// When in the body it was first there.
+    /// The rank of its first sample in the body, from 1.
     turn: u32,
 }
 
@@ -90,20 +90,21 @@ impl PointBuilder {
             }
             Metric::Memory => self.point.memory_bytes = sample.value,
             Metric::Swap => self.point.swap_bytes = Some(sample.value),
-            // Bounded by decode.
+            // decode() bounds the value.
             Metric::StartTime => self.point.start_ns = i64::try_from(sample.value).unwrap_or(0),
         }
         Ok(())
     }
 
-    /// Whether the container exists. Swap alone does not make one, as the peer does not read it.
+    /// Returns whether the body reports the container. Swap alone does not count, as metrics-server does not read
+    /// it.
     fn is_present(&self) -> bool {
         self.seen & !(1 << Metric::Swap as u8) != 0
     }
 }
 
 impl ScrapeBatch {
-    /// On top of `old`; the room is that of an earlier batch.
+    /// Starts a batch on top of `old` in the buffer of an earlier batch.
     pub(super) fn new(old: Arc<NodeSnapshot>, BatchBuffer(mut points): BatchBuffer) -> Self {
         points.clear();
         points.resize(old.layout.containers(), PointBuilder::default());
@@ -117,7 +118,7 @@ impl ScrapeBatch {
         }
     }
 
-    /// When the newest container sample was taken, by the node's clock.
+    /// Returns when the newest container sample was taken, by the node's clock.
     pub(super) fn newest_ns(&self) -> Option<i64> {
         self.points.iter().map(|row| row.point.timestamp_ns).filter(|timestamp| *timestamp != 0).max()
     }
@@ -155,12 +156,12 @@ impl ScrapeBatch {
         row.take(metric, sample)
     }
 
-    /// Its room, for the next batch.
+    /// Returns the buffer for the next batch.
     pub(super) fn into_buffer(self) -> BatchBuffer {
         BatchBuffer(self.points)
     }
 
-    /// The snapshot after this body.
+    /// Returns the snapshot after this body.
     pub(super) fn finish(&self, interval_ns: i64, requested_ms: u64) -> NodeSnapshot {
         let since = requested_ms.saturating_sub(self.old.requested_ms);
         let elapsed_ns = i64::try_from(since.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
@@ -193,7 +194,7 @@ impl ScrapeBatch {
             node,
             requested_ms,
             bodies,
-            // A pod that lost a container is not what it was, though the others say nothing new.
+            // A pod that lost a container has changed even if its other containers did not.
             repeated: Box::default(),
             node_repeated,
         }

@@ -1,9 +1,9 @@
-//! Looking up many pods together.
+//! Looks up the samples of many pods at a time.
 //!
-//! A long list goes in the order of names, but samples lie by node, so each row begins with some seven reads from
-//! anywhere in memory, each of which needs what the one before brought. Row after row they were half the cost of a list
-//! of all pods. So some rows are taken together and each goes one read further in turn: what one waits for, the others
-//! wait for at the same time. And each is first looked for where it was last, which spares the index.
+//! A long list follows the order of names, but samples are stored by node. So each row starts with about seven
+//! random memory accesses, each of which depends on the one before; row by row these were half the cost of a list
+//! of all pods. Here a batch of rows takes each step together, so that their memory accesses overlap. Each pod is
+//! first looked up at its last location, which saves the access to the index.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,38 +16,38 @@ use crate::discover::{Pod, SampleLocation};
 use crate::labels::Labels;
 use crate::rows::{ContainerRow, PodRow};
 
-/// So many go together. More would be looked up in vain whenever a chunk of an answer is full.
+/// The number of pods per batch. Larger batches waste lookups whenever a chunk of a response is full.
 pub(super) const LOOKUP_BATCH: usize = 16;
 
-/// A pod whose row is looked for.
+/// The lookup of a pod's row.
 pub(super) struct PodLookup<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
     pub(super) pod: &'a Pod,
-    /// That of its names, if it is looked for in the index.
+    /// The hash of its names, if it is looked up in the index.
     hash: Option<u64>,
     /// Slot and row of its samples.
     pub(super) location: Option<(usize, usize)>,
-    /// Whether it needs no look at the names there.
+    /// Whether the layout is unchanged since the last lookup, so that names need no comparison.
     confirmed: bool,
-    /// Whether there may be another place.
+    /// Whether there may be several locations.
     ambiguous: bool,
     pub(super) found: Option<PodSamples<'a>>,
-    /// What comes of it.
+    /// The times of the row, if there is one.
     pub(super) times: Option<RowTimes>,
 }
 
-/// Reads where a pod and its name stand, so that they are there once they are needed.
+/// Reads a pod and its name, so that they are in the CPU cache when they are needed.
 pub(super) fn prefetch(name: &str, pod: &Pod) {
     std::hint::black_box((name.as_bytes().first().copied(), pod.since_ms));
 }
 
-/// Where its samples are.
+/// The samples of a pod.
 pub(super) struct PodSamples<'a> {
     pub(super) snapshot: &'a Arc<NodeSnapshot>,
     pub(super) layout: &'a Layout,
     containers: Range<usize>,
-    /// That of the snapshot.
+    /// The version of the snapshot.
     pub(super) version: u64,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct RowTimes {
 }
 
 impl RowTimes {
-    /// The row of these times.
+    /// Returns the row with these times.
     pub(super) fn row<'a>(
         self,
         (namespace, name): (&'a str, &'a str),
@@ -87,7 +87,7 @@ impl<'a> PodLookup<'a> {
         }
     }
 
-    /// Appends its containers, of which all have a rate if it has times.
+    /// Appends its containers. If it has times, all of them have a rate.
     pub(super) fn containers(&self, containers: &mut Vec<ContainerRow<'a>>) {
         if let Some(found) = &self.found {
             containers.extend(found.rows());
@@ -96,7 +96,8 @@ impl<'a> PodLookup<'a> {
 }
 
 impl<'a> PodSamples<'a> {
-    /// Rows of snapshots, where these have so many. Each step is one read for all of them.
+    /// Returns the samples in these rows of these snapshots, where they exist. Each step is one memory access for
+    /// all of them.
     pub(super) fn all(
         snapshots: [Option<(&'a Arc<NodeSnapshot>, u64)>; LOOKUP_BATCH],
         rows: [usize; LOOKUP_BATCH],
@@ -110,7 +111,7 @@ impl<'a> PodSamples<'a> {
         })
     }
 
-    /// The containers.
+    /// Returns the containers.
     pub(super) fn rows(&self) -> impl Iterator<Item = ContainerRow<'a>> {
         let Self { snapshot, layout, containers, .. } = self;
         let (snapshot, layout) = (*snapshot, *layout);
@@ -119,7 +120,7 @@ impl<'a> PodSamples<'a> {
             .map(|at| ContainerRow { name: layout.container(at), usage: snapshot.containers[at].usage() })
     }
 
-    /// The times of its row: those of the earliest container.
+    /// Returns the times of the row: those of the earliest container.
     pub(super) fn times(&self) -> Option<RowTimes> {
         let measured = &self.snapshot.containers[self.containers.clone()];
         let earliest = measured.iter().min_by_key(|measured| measured.timestamp_ns)?;
@@ -129,18 +130,18 @@ impl<'a> PodSamples<'a> {
 }
 
 impl PodLookup<'_> {
-    /// Whether what was found is of this pod.
+    /// Returns whether the samples found are of this pod.
     fn is_match(&self) -> bool {
         self.location.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
             let (namespace, name) = found.layout.pod(row);
-            // Names differ more than namespaces.
+            // Names first: they differ more often than namespaces.
             name == self.name && namespace == self.namespace
         })
     }
 }
 
 impl StoreState {
-    /// Finds the rows of all that are lookups. Each loop is one read, or what follows from it, for all of them.
+    /// Looks up the rows of all pods. Each loop is one memory access, or what follows from it, for all of them.
     pub(super) fn look_up<'a>(&'a self, store: &Store, lookups: &mut [PodLookup<'a>], now_ms: u64) {
         if self.index.is_unambiguous() {
             for one in &mut *lookups {
@@ -166,7 +167,7 @@ impl StoreState {
         }
     }
 
-    /// Finds those that were not found where they were last.
+    /// Looks up those in the index that were not at their last location.
     fn look_up_in_index<'a>(&'a self, lookups: &mut [PodLookup<'a>]) {
         for one in lookups.iter_mut().filter(|one| one.found.is_none()) {
             one.hash = Some(self.index.hash(one.namespace, one.name));
@@ -189,7 +190,7 @@ impl StoreState {
         }
     }
 
-    /// Notes where a pod was found.
+    /// Stores where a pod was found.
     fn remember(&self, one: &PodLookup<'_>) {
         if let Some((slot, row)) = one.location
             && let Some(layout_version) = self.layout_version(slot)
@@ -198,23 +199,23 @@ impl StoreState {
         }
     }
 
-    /// The same for as long as a slot has the same names.
+    /// Returns the version of a slot's layout.
     fn layout_version(&self, slot: usize) -> Option<u32> {
         self.slots.get(slot).map(|slot| slot.layout_version)
     }
 
-    /// Goes to the places of those that are not found yet.
+    /// Reads the samples at the locations of those that are not found yet.
     fn resolve<'a>(&'a self, lookups: &mut [PodLookup<'a>]) {
-        for together in lookups.chunks_mut(LOOKUP_BATCH) {
+        for batch in lookups.chunks_mut(LOOKUP_BATCH) {
             let mut slots = [None; LOOKUP_BATCH];
             let mut rows = [0; LOOKUP_BATCH];
-            for ((one, slot), row) in together.iter().zip(&mut slots).zip(&mut rows) {
+            for ((one, slot), row) in batch.iter().zip(&mut slots).zip(&mut rows) {
                 if let Some((at, of_layout)) = one.location.filter(|_| one.found.is_none()) {
                     (*slot, *row) = (self.slots.get(at), of_layout);
                 }
             }
             let snapshots = slots.map(|slot| slot.map(|slot| (&slot.snapshot, slot.version)));
-            for (one, found) in together.iter_mut().zip(PodSamples::all(snapshots, rows)) {
+            for (one, found) in batch.iter_mut().zip(PodSamples::all(snapshots, rows)) {
                 if found.is_some() {
                     one.found = found;
                 }
@@ -223,11 +224,11 @@ impl StoreState {
     }
 }
 
-/// The times of a pod of which all containers have a rate: those of the earliest.
+/// Returns the times of a pod of which all containers have a rate: those of the earliest container.
 fn times(store: &Store, pod: &Pod, found: &PodSamples<'_>, now_ms: u64) -> Option<RowTimes> {
     let snapshot = found.snapshot;
-    // What was asked for before this pod was seen Running may be of a namesake that is gone. So a pod has a row
-    // only from a later sample on, never by being seen.
+    // A sample requested before this pod was seen Running may be of a deleted pod with the same name. So a pod gets
+    // a row only by a later sample, never by being seen.
     if snapshot.requested_ms <= pod.since_ms || !store.fresh(snapshot, now_ms) {
         return None;
     }
@@ -235,7 +236,8 @@ fn times(store: &Store, pod: &Pod, found: &PodSamples<'_>, now_ms: u64) -> Optio
         if !measured.is_measured() {
             return None;
         }
-        // Without a start the counter alone would tell a namesake's first sample from this pod's.
+        // Without a start time, only the counter distinguishes the first sample of a deleted pod of that name from
+        // this one's.
         let began_ms = snapshot.requested_ms.saturating_sub(measured.window_ns.unsigned_abs() / 1_000_000);
         if measured.start_ns == 0 && pod.since_ms > 0 && began_ms < pod.since_ms {
             return None;
