@@ -13,14 +13,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
-use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, SampleSink};
-use metrics_core::labels::Labels;
-use metrics_core::rows::{
+use metrics_core::api::{Api, Config, request_info};
+use metrics_core::ingest::decode::{BadSeries, ContainerKey, Format, Metric, Sample, SampleSink};
+use metrics_core::model::labels::Labels;
+use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
 };
-use metrics_core::serve::{Api, Config, request_info};
+use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
+use metrics_core::server::authentication::{Anchors, Authenticator, Metrics, NoUser, Peer};
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -63,8 +63,8 @@ impl SampleSink for Count {
 pub fn decode(body: &[u8]) -> u64 {
     let reports = [Format::Text, Format::OpenMetrics].map(|format| {
         let mut count = Count::default();
-        let context = metrics_core::decode::DecodeOptions { format, default_timestamp_ns: 1 };
-        let report = metrics_core::decode::decode(body, context, &mut count);
+        let context = metrics_core::ingest::decode::DecodeOptions { format, default_timestamp_ns: 1 };
+        let report = metrics_core::ingest::decode::decode(body, context, &mut count);
         assert_eq!(report.accepted, count.0);
         // Each series needs a line of its own.
         let lines = body.split(|byte| *byte == b'\n').count();
@@ -79,12 +79,12 @@ pub fn decode(body: &[u8]) -> u64 {
 /// the size of a piece.
 pub fn response(input: &[u8]) -> u64 {
     let Some((step, bytes)) = input.split_first() else { return 0 };
-    outcome(metrics_core::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
+    outcome(metrics_core::ingest::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
 }
 
 /// A gzip body.
 pub fn inflate(wire: &[u8]) -> u64 {
-    outcome(metrics_core::scrape::fuzzing::inflate(wire))
+    outcome(metrics_core::ingest::scrape::fuzzing::inflate(wire))
 }
 
 /// Two nodes and four pods.

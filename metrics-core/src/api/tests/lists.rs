@@ -1,0 +1,275 @@
+//! Lists: in all encodings, in pages, in chunks, and while rows come and go.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use hyper::body::Body as _;
+use parking_lot::RwLock;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::memory::{Object, Shared};
+use super::protobuf::{comparable, read};
+use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
+use crate::api::{Api, Body, Config, request_info};
+use crate::model::rows::Usage;
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn long_lists_come_in_chunks_and_short_ones_whole() {
+    let long = api(Memory::many(20_000));
+    for accept in ["application/json", YAML, PROTOBUF, TABLE] {
+        let pods = get(&long, &format!("{BASE}/pods"), accept);
+        assert!(!pods.length_known, "{accept}");
+        assert!(pods.chunks.len() > 10);
+        // An indented or YAML chunk grows with what separates it; no chunk holds more than a batch.
+        assert!(pods.chunks.iter().all(|chunk| chunk.len() < 128 * 1024), "{accept}");
+        let one = get(&long, &format!("{BASE}/nodes?limit=100"), accept);
+        assert!(one.length_known, "{accept}");
+    }
+    let json = get(&long, &format!("{BASE}/pods"), "application/json").json();
+    let names = names(&json);
+    assert_eq!(names.len(), 20_000);
+    let protobuf = read(&get(&long, &format!("{BASE}/pods"), PROTOBUF).bytes());
+    assert!(protobuf == comparable(json.clone()));
+    let pretty = get(&long, &format!("{BASE}/pods?pretty=1"), "application/json");
+    assert!(pretty.text().starts_with("{\n  \"kind\": \"PodMetricsList\","));
+    assert!(pretty.json() == json);
+    let table = get(&long, &format!("{BASE}/pods?includeObject=None"), TABLE).json();
+    let cells: Vec<&str> =
+        table["rows"].as_array().unwrap().iter().map(|row| row["cells"][0].as_str().unwrap()).collect();
+    assert_eq!(cells, names);
+}
+
+#[test]
+fn yaml_agrees_with_json() {
+    let api = api(Memory::many(700));
+    let yaml: Value = serde_saphyr::from_str(&get(&api, &format!("{BASE}/pods"), YAML).text()).unwrap();
+    assert_eq!(yaml, get(&api, &format!("{BASE}/pods"), "application/json").json());
+}
+
+#[test]
+fn selects_before_it_limits() {
+    let api = api(Memory::many(10_000));
+    let list = |query: &str| get(&api, &format!("{BASE}{query}"), "application/json").json();
+    assert_eq!(names(&list("/pods?labelSelector=index%3D9999")), ["pod-009999"]);
+    assert_eq!(names(&list("/nodes?labelSelector=index%20in%20(3,1,x)")), ["node-000001", "node-000003"]);
+    assert_eq!(names(&list("/nodes?fieldSelector=metadata.name=node-000002")), ["node-000002"]);
+    assert!(names(&list("/nodes?fieldSelector=metadata.name=node-000002,metadata.namespace=x")).is_empty());
+    assert!(names(&list("/nodes?fieldSelector=metadata.name=node-000002&labelSelector=app=none")).is_empty());
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.name=pod-000002")), ["pod-000002"]);
+    assert_eq!(names(&list("/namespaces/ns-2/pods?fieldSelector=metadata.name=pod-000002")), ["pod-000002"]);
+    assert!(names(&list("/namespaces/ns-1/pods?fieldSelector=metadata.name=pod-000002")).is_empty());
+    let one_namespace = names(&list("/namespaces/ns-1/pods"));
+    assert_eq!(one_namespace.len(), 3333);
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.namespace=ns-1")), one_namespace);
+    assert!(names(&list("/namespaces/ns-1/pods?fieldSelector=metadata.namespace=ns-2")).is_empty());
+    assert_eq!(names(&list("/pods?fieldSelector=metadata.namespace!%3Dns-1")).len(), 6667);
+    assert_eq!(names(&list("/pods?labelSelector=app%3Da0&limit=2")), ["pod-000000", "pod-000021"]);
+}
+
+#[test]
+fn pages_make_up_the_list() {
+    let api = api(Memory::many(1000));
+    for (path, limit) in [("/pods", 7), ("/pods", 1000), ("/nodes", 333), ("/namespaces/ns-0/pods", 50)] {
+        for accept in ["application/json", PROTOBUF] {
+            let decode = |answer: super::Answer| match accept {
+                PROTOBUF => read(&answer.bytes()),
+                _ => answer.json(),
+            };
+            let whole = names(&decode(get(&api, &format!("{BASE}{path}"), accept)));
+            let mut paged = Vec::new();
+            let mut token = String::new();
+            loop {
+                let uri = format!("{BASE}{path}?limit={limit}&continue={token}");
+                let page = decode(get(&api, &uri, accept));
+                assert!(names(&page).len() <= limit);
+                paged.extend(names(&page));
+                match page["metadata"]["continue"].as_str() {
+                    Some(next) => next.clone_into(&mut token),
+                    None => break,
+                }
+                assert_eq!(names(&page).len(), limit);
+            }
+            assert_eq!(paged, whole, "{path} {limit} {accept}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_for_protobuf_is_what_was_measured() {
+    let rows = Arc::new(Memory::many(6_000));
+    // None at all: even one object is measured first.
+    for encoded_at_once in [1 << 16, 0] {
+        let config = Config { swap: false, encoded_at_once, ..Config::default() };
+        let api = Api::new(rows.clone(), config);
+        for query in [
+            "labelSelector=app!%3Da3",
+            "labelSelector=app%3Da3",
+            "limit=3000",
+            "labelSelector=app!%3Da3&limit=3000",
+            "fieldSelector=metadata.name!%3Dnode-005000",
+            "fieldSelector=metadata.name%3Dnode-000005",
+            "fieldSelector=metadata.name%3Dpod-000005,metadata.namespace%3Dns-2",
+        ] {
+            for path in ["/nodes", "/pods"] {
+                let uri = format!("{BASE}{path}?{query}");
+                let json = get(&api, &uri, "application/json").json();
+                let protobuf = read(&get(&api, &uri, PROTOBUF).bytes());
+                assert!(protobuf == comparable(json), "{uri} {encoded_at_once}");
+            }
+        }
+    }
+}
+
+/// A list whose client takes no more than its beginning.
+fn begun(api: &Api, uri: &str) -> (Bytes, Body) {
+    let request = request("GET", uri, &[("accept", PROTOBUF)]);
+    let info = request_info(&request.method, &request.uri);
+    let mut body = api.answer(&request, &info, super::NOW_NS).into_body();
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) {
+            return (frame.unwrap().unwrap().into_data().unwrap(), body);
+        }
+    }
+}
+
+#[test]
+fn lists_that_are_not_taken_hold_no_more_than_all_may() {
+    const IN_ALL: usize = 1 << 18;
+    let rows = Arc::new(Memory::many(6_000));
+    let config = Config { swap: false, encoded_in_all: IN_ALL, ..Config::default() };
+    let api = Api::new(rows.clone(), config);
+    let alone = Api::new(rows, Config { swap: false, ..Config::default() });
+    for path in ["/pods", "/nodes", "/pods?labelSelector=app!%3Da3", "/nodes?limit=5000"] {
+        let uri = format!("{BASE}{path}");
+        let whole = get(&alone, &uri, PROTOBUF).bytes();
+        assert!(whole.len() > 2 * IN_ALL, "{path}");
+        let slow: Vec<_> = (0..4).map(|_| begun(&api, &uri)).collect();
+        assert!(api.budget.left() < 1 << 16, "{path}");
+        assert!(get(&api, &uri, PROTOBUF).bytes() == whole, "{path}");
+        for (at, (first, body)) in slow.into_iter().enumerate() {
+            // One goes away.
+            if at != 1 {
+                assert!([vec![first], drain(body)].concat().concat() == whole, "{path} {at}");
+            }
+        }
+        assert_eq!(api.budget.left(), IN_ALL, "{path}");
+    }
+}
+
+#[test]
+fn what_is_given_back_while_a_list_keeps_rows_does_not_change_their_order() {
+    let rows = Arc::new(Memory::many(6_000));
+    let config = Config { swap: false, encoded_in_all: 1 << 18, ..Config::default() };
+    let api = Api::new(rows, config);
+    let uri = format!("{BASE}/pods");
+    let whole = get(&api, &uri, PROTOBUF).bytes();
+    let slow = begun(&api, &uri);
+    let request = request("GET", &uri, &[("accept", PROTOBUF)]);
+    let info = request_info(&request.method, &request.uri);
+    // It has made its first steps while all was held.
+    let body = api.answer(&request, &info, super::NOW_NS).into_body();
+    drop(slow);
+    assert!(drain(body).concat() == whole);
+}
+
+#[test]
+fn refuses_tokens_of_other_lists() {
+    let api = api(Memory::many(100));
+    let token = |path: &str| {
+        let list = get(&api, &format!("{BASE}{path}?limit=1"), "").json();
+        list["metadata"]["continue"].as_str().unwrap().to_owned()
+    };
+    let code = |path: &str, token: &str| {
+        answer(&api, "GET", &format!("{BASE}{path}?continue={token}"), &[]).status.as_u16()
+    };
+    assert_eq!(code("/pods", &token("/namespaces/ns-1/pods")), 200);
+    assert_eq!(code("/namespaces/ns-2/pods", &token("/namespaces/ns-1/pods")), 400);
+    assert_eq!(code("/pods", &token("/nodes")), 400);
+    assert_eq!(code("/nodes", &token("/pods")), 400);
+    assert_eq!(code("/nodes", "abc"), 400);
+}
+
+#[test]
+fn stays_well_formed_while_rows_change() {
+    for accept in ["application/json", YAML, PROTOBUF] {
+        let rows = Shared(Arc::new(RwLock::new(Memory::many(20_000))));
+        let config = Config { encoded_at_once: 1 << 16, ..Config::default() };
+        let api = Api::new(Arc::new(rows.clone()), config);
+        let request = request("GET", &format!("{BASE}/nodes"), &[("accept", accept)]);
+        let info = request_info(&request.method, &request.uri);
+        let response = api.answer(&request, &info, super::NOW_NS);
+        // All of what was behind the place goes, and others come.
+        rows.0.write().nodes.retain(|name, _| name.as_str() < "node-001000");
+        rows.0.write().nodes.insert("zz".to_owned(), Object::default());
+        let bytes = drain(response.into_body()).concat();
+        let list: Value = match accept {
+            PROTOBUF => read(&bytes),
+            YAML => serde_saphyr::from_str(std::str::from_utf8(&bytes).unwrap()).unwrap(),
+            _ => serde_json::from_slice(&bytes).unwrap(),
+        };
+        let names = names(&list);
+        assert_eq!(names.last().unwrap(), "zz");
+        assert!(names.is_sorted());
+    }
+}
+
+fn objects() -> impl Strategy<Value = Memory> {
+    let usage = (any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(
+        |(cpu_nanocores, memory_bytes, swap_bytes)| Usage { cpu_nanocores, memory_bytes, swap_bytes },
+    );
+    let containers = prop::collection::btree_map("[a-z]{1,3}", usage, 1..4);
+    let labels = prop::collection::btree_map("[a-z]{1,3}", "[a-z0-9]{0,3}|true|1e3", 0..4);
+    let object = (labels, any::<u32>(), 0_i64..3_000_000_000_000, containers).prop_map(
+        |(labels, at, window_ns, containers)| {
+            Object {
+                labels: labels.into_iter().collect(),
+                timestamp_ns: i64::from(at) * 1_000_000_000 + 5,
+                // Whole minutes and seconds, as `comparable` reads them.
+                window_ns: 1_000_000_000 + window_ns,
+                containers: containers.into_iter().collect(),
+                ..Object::default()
+            }
+        },
+    );
+    (
+        prop::collection::btree_map("[a-z]{1,3}", object.clone(), 0..6),
+        prop::collection::btree_map(("[ab]", "[a-z]{1,3}"), object, 0..6),
+    )
+        .prop_map(|(nodes, pods)| Memory { nodes, pods, ..Memory::default() })
+}
+
+proptest! {
+    #[test]
+    fn all_encodings_say_the_same(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
+        let api = Api::new(Arc::new(rows.clone()), Config { swap, encoded_at_once: 100, ..Config::default() });
+        for (path, expected) in [("/nodes", rows.nodes.len()), ("/pods", rows.pods.len())] {
+            let uri = format!("{BASE}{path}?limit={limit}");
+            let json = get(&api, &uri, "application/json").json();
+            let shown = if limit == 0 { expected } else { expected.min(limit) };
+            prop_assert_eq!(names(&json).len(), shown);
+            prop_assert_eq!(json["metadata"].get("continue").is_some(), shown < expected);
+            prop_assert_eq!(read(&get(&api, &uri, PROTOBUF).bytes()), comparable(json.clone()));
+            let yaml: Value = serde_saphyr::from_str(&get(&api, &uri, YAML).text()).unwrap();
+            prop_assert_eq!(&yaml, &json);
+            prop_assert_eq!(&get(&api, &format!("{uri}&pretty=1"), "").json(), &json);
+            let table = get(&api, &format!("{uri}&includeObject=Object"), TABLE).json();
+            for (row, item) in table["rows"].as_array().unwrap().iter().zip(json["items"].as_array().unwrap()) {
+                prop_assert_eq!(&row["cells"][0], &item["metadata"]["name"]);
+                prop_assert_eq!(row["cells"].as_array().unwrap().len(), table["columnDefinitions"].as_array().unwrap().len());
+                prop_assert_eq!(&row["object"]["metadata"], &item["metadata"]);
+                prop_assert_eq!(&row["cells"][3], &item["window"]);
+            }
+            let usage = if path == "/nodes" { &json["items"][0]["usage"] } else { &json["items"][0]["containers"][0]["usage"] };
+            prop_assert!(swap || usage.get("swap").is_none());
+        }
+    }
+}

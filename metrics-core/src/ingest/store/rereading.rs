@@ -1,0 +1,174 @@
+//! Lookups by last location and two-pass reads while nodes and pods are added, moved and removed.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::Ticket;
+use super::seek::PodLookup;
+use super::tests::{Container, TestStore};
+use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
+
+const NODES: usize = 3;
+const PODS: [&str; 4] = ["n/a", "n/b", "n/c", "o/a"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A node reports these pods.
+    Put(usize, [bool; PODS.len()]),
+    Remove(usize),
+    Pod(usize),
+    NoPod(usize),
+    /// Starts a two-pass read and finishes the previous one, this many rows at a time.
+    Keep(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (node, pod) = (0..NODES, 0..PODS.len());
+    prop_oneof![
+        6 => (node.clone(), any::<[bool; PODS.len()]>()).prop_map(|(node, pods)| Step::Put(node, pods)),
+        1 => node.prop_map(Step::Remove),
+        1 => pod.clone().prop_map(Step::Pod),
+        1 => pod.prop_map(Step::NoPod),
+        2 => (1_usize..6).prop_map(Step::Keep),
+    ]
+}
+
+fn pod_text(row: &PodRow<'_>) -> String {
+    format!("{row:?}")
+}
+
+fn node_text(row: &NodeRow<'_>) -> String {
+    format!("{row:?}")
+}
+
+/// A two-pass reader and what its first pass read.
+struct Read {
+    keeper: Box<dyn Keeper>,
+    pods: Vec<String>,
+    nodes: Vec<String>,
+}
+
+impl Read {
+    fn begin(fixture: &TestStore) -> Self {
+        let mut keeper = fixture.store.clone().keeper();
+        let (mut pods, mut nodes) = (Vec::new(), Vec::new());
+        keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
+            pods.push(pod_text(row));
+            ControlFlow::Continue(())
+        });
+        keeper.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
+            nodes.push(node_text(row));
+            ControlFlow::Continue(())
+        });
+        Self { keeper, pods, nodes }
+    }
+
+    fn end(mut self, at_once: usize) {
+        let flow = |seen: usize| {
+            if seen.is_multiple_of(at_once) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let (mut pods, mut nodes) = (Vec::new(), Vec::new());
+        // One call more than needed: the last one returns nothing.
+        for _ in 0..=self.pods.len().max(self.nodes.len()) {
+            self.keeper.pods_again(&mut |row| {
+                pods.push(pod_text(row));
+                flow(pods.len())
+            });
+            self.keeper.nodes_again(&mut |row| {
+                nodes.push(node_text(row));
+                flow(nodes.len())
+            });
+        }
+        assert_eq!((pods, nodes), (self.pods, self.nodes));
+    }
+}
+
+/// Asserts that each lookup returns the location that the index alone returns.
+fn assert_found_as_in_index(fixture: &TestStore) {
+    let pods = fixture.directory.pods();
+    let state = fixture.store.state.read();
+    let mut lookups: Vec<_> = pods
+        .iter_after(None, None)
+        .map(|(namespace, name, pod)| PodLookup::new(namespace, name, pod))
+        .collect();
+    state.look_up(&fixture.store, &mut lookups, fixture.directory.now_ms());
+    for one in &lookups {
+        assert_eq!(one.location, state.locate(one.namespace, one.name), "{}/{}", one.namespace, one.name);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_second_pass_returns_the_rows_of_the_first(steps in prop::collection::vec(step(), 1..40)) {
+        let fixture = TestStore::new();
+        let admit = |node: usize| fixture.node(["x", "y", "z"][node], "1");
+        let mut tickets: [Ticket; NODES] = std::array::from_fn(admit);
+        for key in PODS {
+            fixture.pod(key, "1");
+        }
+        fixture.synced();
+        let mut read: Option<Read> = None;
+        for (at, step) in steps.iter().enumerate() {
+            let at_s = 15 * i64::try_from(at).unwrap();
+            match step {
+                Step::Put(node, there) => {
+                    let keys: Vec<String> = PODS.iter().zip(there).filter(|(_, there)| **there)
+                        .flat_map(|(key, _)| [format!("{key}/main"), format!("{key}/side")]).collect();
+                    let cpu = 1.0 + at as f64 * 0.25;
+                    let started = -100 + i64::try_from(*node).unwrap();
+                    let containers: Vec<Container<'_>> =
+                        keys.iter().map(|key| (key.as_str(), cpu, 4096 + at as u64, Some(started))).collect();
+                    fixture.body(tickets[*node], at_s, &containers);
+                }
+                Step::Remove(node) => {
+                    fixture.store.remove_node(tickets[*node]);
+                    tickets[*node] = admit(*node);
+                }
+                Step::Pod(pod) => fixture.pod(PODS[*pod], "1"),
+                Step::NoPod(pod) => {
+                    let (namespace, name) = PODS[*pod].split_once('/').unwrap();
+                    fixture.directory.delete_pod(namespace, name);
+                }
+                Step::Keep(at_once) => {
+                    if let Some(earlier) = read.replace(Read::begin(&fixture)) {
+                        earlier.end(*at_once);
+                    }
+                }
+            }
+            assert_found_as_in_index(&fixture);
+        }
+        if let Some(last) = read {
+            last.end(1);
+        }
+    }
+}
+
+#[test]
+fn keeps_each_snapshot_once_and_releases_it() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("x", "1");
+    for key in PODS {
+        fixture.pod(key, "1");
+    }
+    fixture.synced();
+    let containers: Vec<String> = PODS.iter().map(|key| format!("{key}/main")).collect();
+    let put = |at: i64| {
+        let containers: Vec<Container<'_>> =
+            containers.iter().map(|key| (key.as_str(), at as f64, 4096, Some(-100))).collect();
+        fixture.body(ticket, at, &containers);
+    };
+    put(15);
+    put(30);
+    let snapshot = Arc::downgrade(&fixture.store.state.read().slots[0].snapshot);
+    let read = Read::begin(&fixture);
+    assert_eq!(read.pods.len(), PODS.len());
+    assert_eq!(snapshot.strong_count(), 2, "the store and the reader, once");
+    put(45);
+    assert_eq!(snapshot.strong_count(), 1);
+    read.end(3);
+    assert_eq!(snapshot.strong_count(), 0);
+}
