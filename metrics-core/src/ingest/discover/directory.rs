@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::interner::Interner;
 use super::node::Node;
+use super::uid::Uid;
 use crate::model::labels::Labels;
 
 /// The state that the owner of a [`Directory`] keeps beside each node and pod.
@@ -106,35 +107,6 @@ pub struct Pod<S> {
     pub state: S,
     uid: Uid,
     list: u32,
-}
-
-/// A UID. A UUID, which all UIDs of Kubernetes are, needs no allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Uid {
-    Uuid([u8; 16]),
-    Other(Box<str>),
-}
-
-impl Uid {
-    fn new(text: &str) -> Self {
-        let mut uuid = [0; 16];
-        let mut digits = text.bytes().filter(|byte| *byte != b'-');
-        for byte in &mut uuid {
-            let (Some(high), Some(low)) = (digits.next().and_then(hex), digits.next().and_then(hex)) else {
-                return Self::Other(text.into());
-            };
-            *byte = high << 4 | low;
-        }
-        if text.len() == 36 && digits.next().is_none() { Self::Uuid(uuid) } else { Self::Other(text.into()) }
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
 }
 
 impl<O: Observer + Default> Default for Directory<O> {

@@ -11,6 +11,7 @@ mod interner;
 mod meta;
 mod node;
 mod pod;
+mod uid;
 
 use std::sync::Arc;
 

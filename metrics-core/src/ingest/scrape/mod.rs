@@ -19,8 +19,6 @@ mod reload;
 mod response;
 mod schedule;
 mod session;
-#[cfg(test)]
-mod session_tests;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]

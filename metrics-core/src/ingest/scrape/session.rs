@@ -4,6 +4,9 @@
 //! Data is read into [`RecordBuffers`] from a pool. Only the rest of an incomplete record, which is mostly empty,
 //! stays with the session.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 

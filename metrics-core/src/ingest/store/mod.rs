@@ -8,32 +8,24 @@
 //! releases the lock every few hundred rows.
 
 mod directory;
-#[cfg(test)]
-#[allow(clippy::default_trait_access)]
-mod following;
 mod index;
-mod keeping;
 mod layout;
 mod location_hint;
 mod metrics;
+mod pod_lookup;
 mod rate;
-#[cfg(test)]
-#[allow(clippy::cast_precision_loss)]
-mod rereading;
 mod rows;
 mod scrape_batch;
-mod seek;
-#[cfg(test)]
-#[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
-mod tests;
 #[cfg(test)]
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    clippy::default_trait_access
+    clippy::default_trait_access,
+    clippy::format_push_string
 )]
-mod whole_way;
+mod tests;
+mod two_pass_reader;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

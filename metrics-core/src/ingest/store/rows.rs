@@ -3,10 +3,10 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use super::keeping::StoreTwoPassReader;
+use super::pod_lookup::{LOOKUP_BATCH, PodLookup, prefetch};
 use super::rate::Measured;
 use super::scrape_batch::NodeSnapshot;
-use super::seek::{LOOKUP_BATCH, PodLookup, prefetch};
+use super::two_pass_reader::StoreTwoPassReader;
 use super::{Slot, Store, StoreState};
 use crate::ingest::discover::Node;
 use crate::model::changes::{Removal, VisibleSince};
@@ -47,10 +47,10 @@ impl Rows for Store {
         let state = self.state.read();
         let mut lookups = [PodLookup::new(namespace, name, pod)];
         state.look_up(self, &mut lookups, self.directory.now_ms());
-        let [one] = &lookups;
+        let [lookup] = &lookups;
         let mut containers = Vec::new();
-        one.containers(&mut containers);
-        match self.shown(one).and_then(|_| one.row(&containers)) {
+        lookup.containers(&mut containers);
+        match self.shown(lookup).and_then(|_| lookup.row(&containers)) {
             Some(row) => {
                 visit(&row);
                 Lookup::Found
@@ -226,16 +226,16 @@ impl Store {
                 }
                 state.look_up(self, &mut lookups, now_ms);
                 containers.clear();
-                let mut of_one = [0; LOOKUP_BATCH];
-                for (one, end) in lookups.iter().zip(&mut of_one) {
-                    one.containers(&mut containers);
+                let mut ends = [0; LOOKUP_BATCH];
+                for (lookup, end) in lookups.iter().zip(&mut ends) {
+                    lookup.containers(&mut containers);
                     *end = containers.len();
                 }
                 let mut start = 0;
-                for (one, end) in lookups.iter().zip(of_one) {
+                for (lookup, end) in lookups.iter().zip(ends) {
                     let containers = &containers[std::mem::replace(&mut start, end)..end];
-                    if self.shown(one).is_some()
-                        && one.row(containers).is_some_and(|row| visit(one, &row).is_break())
+                    if self.shown(lookup).is_some()
+                        && lookup.row(containers).is_some_and(|row| visit(lookup, &row).is_break())
                     {
                         return;
                     }
@@ -265,8 +265,8 @@ impl Store {
     }
 
     /// Returns the same for a pod that was looked up: since which version clients see it, if it has a row.
-    fn shown(&self, one: &PodLookup<'_>) -> Option<u64> {
-        let PodLookup { namespace, name, pod, times, .. } = one;
+    fn shown(&self, lookup: &PodLookup<'_>) -> Option<u64> {
+        let PodLookup { namespace, name, pod, times, .. } = lookup;
         if times.is_none() {
             let now_ms = || self.directory.now_ms();
             let visible = &pod.state.visible;
@@ -323,10 +323,10 @@ impl Store {
             let Some(pod) = pods.get(namespace, name) else { continue };
             let mut lookups = [PodLookup::new(namespace, name, pod)];
             state.look_up(self, &mut lookups, now_ms);
-            let [one] = &lookups;
+            let [lookup] = &lookups;
             // A pod that is read from another node changes with that node's snapshot.
-            if let Some(since) = self.shown(one)
-                && one.location.is_some_and(|(place, _)| place == at)
+            if let Some(since) = self.shown(lookup)
+                && lookup.location.is_some_and(|(place, _)| place == at)
             {
                 let new = since >= versions.start;
                 // For a client that knows the previous snapshot, a repeated sample is not a change.
@@ -335,8 +335,8 @@ impl Store {
                     && state.index.candidates(namespace, name).count() == 1;
                 if new || !repeats {
                     containers.clear();
-                    one.containers(&mut containers);
-                    if let Some(row) = one.row(&containers) {
+                    lookup.containers(&mut containers);
+                    if let Some(row) = lookup.row(&containers) {
                         visit(Change::Pod { row: &row, new });
                     }
                 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Directory, Uid};
+use super::Directory;
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 
@@ -100,16 +100,6 @@ fn a_new_uid_resets_since() {
     apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a002");
     assert!(directory.pods().get("a", "1").unwrap().since_ms > 0);
     assert_eq!(directory.pods().len(), 1);
-}
-
-#[test]
-fn keeps_uids_that_are_not_uuids_as_text() {
-    let uuid = "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001";
-    assert!(matches!(Uid::new(uuid), Uid::Uuid(_)));
-    assert_ne!(Uid::new(uuid), Uid::new(&uuid.replace('1', "2")));
-    for odd in ["", "x", &uuid[1..], &uuid.replace('-', ""), &format!("{uuid}0"), &uuid.to_uppercase()] {
-        assert_eq!(Uid::new(odd), Uid::Other(odd.into()));
-    }
 }
 
 #[tokio::test]

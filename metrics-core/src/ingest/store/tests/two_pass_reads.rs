@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::Ticket;
-use super::seek::PodLookup;
-use super::tests::{Container, TestStore};
+use super::{Container, TestStore};
+use crate::ingest::store::Ticket;
+use crate::ingest::store::pod_lookup::PodLookup;
 use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
 
 const NODES: usize = 3;
@@ -94,8 +94,14 @@ fn assert_found_as_in_index(fixture: &TestStore) {
         .map(|(namespace, name, pod)| PodLookup::new(namespace, name, pod))
         .collect();
     state.look_up(&fixture.store, &mut lookups, fixture.directory.now_ms());
-    for one in &lookups {
-        assert_eq!(one.location, state.locate(one.namespace, one.name), "{}/{}", one.namespace, one.name);
+    for lookup in &lookups {
+        assert_eq!(
+            lookup.location,
+            state.locate(lookup.namespace, lookup.name),
+            "{}/{}",
+            lookup.namespace,
+            lookup.name
+        );
     }
 }
 

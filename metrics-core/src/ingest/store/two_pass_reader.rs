@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Store;
+use super::pod_lookup::{LOOKUP_BATCH, PodLookup, PodSamples};
 use super::scrape_batch::NodeSnapshot;
-use super::seek::{LOOKUP_BATCH, PodLookup, PodSamples};
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Usage};
@@ -100,11 +100,11 @@ impl StoreTwoPassReader {
 }
 
 impl KeptSnapshots {
-    fn keep(&mut self, one: &PodLookup<'_>) -> Option<KeptPod> {
-        let ((slot, row), found) = one.location.zip(one.found.as_ref())?;
+    fn keep(&mut self, lookup: &PodLookup<'_>) -> Option<KeptPod> {
+        let ((slot, row), found) = lookup.location.zip(lookup.found.as_ref())?;
         let (snapshot, row) = self.intern(slot, found).zip(u32::try_from(row).ok())?;
-        if self.labels.last().is_none_or(|last| !Arc::ptr_eq(last, &one.pod.labels)) {
-            self.labels.push(one.pod.labels.clone());
+        if self.labels.last().is_none_or(|last| !Arc::ptr_eq(last, &lookup.pod.labels)) {
+            self.labels.push(lookup.pod.labels.clone());
         }
         let labels = u32::try_from(self.labels.len() - 1).ok()?;
         Some(KeptPod { snapshot, row, labels })
@@ -134,7 +134,7 @@ impl Keeper for StoreTwoPassReader {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     ) {
         let Self { store, pods, snapshots, .. } = self;
-        store.visit_pods(namespace, after, pick, &mut |one, row| match snapshots.keep(one) {
+        store.visit_pods(namespace, after, pick, &mut |lookup, row| match snapshots.keep(lookup) {
             Some(kept) => {
                 pods.kept.push(kept);
                 visit(row)
@@ -169,12 +169,12 @@ impl Keeper for StoreTwoPassReader {
                 Some((found.layout.pod(pod.row as usize), snapshots.labels.get(pod.labels as usize)?))
             });
             containers.clear();
-            let of_one = found.each_ref().map(|found| {
+            let ends = found.each_ref().map(|found| {
                 containers.extend(found.iter().flat_map(PodSamples::rows));
                 containers.len()
             });
             let mut start = 0;
-            for ((key, times), end) in keys.into_iter().zip(times).zip(of_one).take(batch.len()) {
+            for ((key, times), end) in keys.into_iter().zip(times).zip(ends).take(batch.len()) {
                 *next += 1;
                 let containers = &containers[std::mem::replace(&mut start, end)..end];
                 if let Some(((key, labels), times)) = key.zip(times)

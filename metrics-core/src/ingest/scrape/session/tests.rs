@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffers::BufferPool;
-use super::session::{RecordBuffers, TlsSession};
+use super::{RecordBuffers, TlsSession};
+use crate::ingest::scrape::buffers::BufferPool;
 
 /// Returns the configurations of a server and of a client, which trusts the server if `trusted`.
 fn configs(

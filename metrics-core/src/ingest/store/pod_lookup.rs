@@ -145,58 +145,58 @@ impl StoreState {
     /// Looks up the rows of all pods. Each loop is one memory access, or what follows from it, for all of them.
     pub(super) fn look_up<'a>(&'a self, store: &Store, lookups: &mut [PodLookup<'a>], now_ms: u64) {
         if self.index.is_unambiguous() {
-            for one in &mut *lookups {
-                if let Some(last) = one.pod.state.location_hint.get() {
-                    one.location = Some((last.slot, last.row));
-                    one.confirmed = self.layout_version(last.slot) == Some(last.layout_version);
+            for lookup in &mut *lookups {
+                if let Some(last) = lookup.pod.state.location_hint.get() {
+                    lookup.location = Some((last.slot, last.row));
+                    lookup.confirmed = self.layout_version(last.slot) == Some(last.layout_version);
                 }
             }
             self.resolve(lookups);
-            for one in lookups.iter_mut().filter(|one| !one.confirmed) {
-                if one.is_match() {
-                    self.remember(one);
+            for lookup in lookups.iter_mut().filter(|lookup| !lookup.confirmed) {
+                if lookup.is_match() {
+                    self.remember(lookup);
                 } else {
-                    (one.location, one.found) = (None, None);
+                    (lookup.location, lookup.found) = (None, None);
                 }
             }
         }
-        if lookups.iter().any(|one| one.found.is_none()) {
+        if lookups.iter().any(|lookup| lookup.found.is_none()) {
             self.look_up_in_index(lookups);
         }
-        for one in lookups {
-            one.times = one.found.as_ref().and_then(|found| times(store, one.pod, found, now_ms));
+        for lookup in lookups {
+            lookup.times = lookup.found.as_ref().and_then(|found| times(store, lookup.pod, found, now_ms));
         }
     }
 
     /// Looks up those in the index that were not at their last location.
     fn look_up_in_index<'a>(&'a self, lookups: &mut [PodLookup<'a>]) {
-        for one in lookups.iter_mut().filter(|one| one.found.is_none()) {
-            one.hash = Some(self.index.hash(one.namespace, one.name));
+        for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
+            lookup.hash = Some(self.index.hash(lookup.namespace, lookup.name));
         }
-        for one in &mut *lookups {
-            if let Some(hash) = one.hash {
+        for lookup in &mut *lookups {
+            if let Some(hash) = lookup.hash {
                 let mut candidates = self.index.candidates_of(hash);
-                one.location = candidates.next().map(IndexEntry::location);
-                one.ambiguous = candidates.next().is_some();
+                lookup.location = candidates.next().map(IndexEntry::location);
+                lookup.ambiguous = candidates.next().is_some();
             }
         }
         self.resolve(lookups);
-        for one in lookups.iter_mut().filter(|one| one.hash.is_some()) {
-            if one.ambiguous || !one.is_match() {
-                one.location = self.locate(one.namespace, one.name);
-                one.found = None;
-                self.resolve(std::slice::from_mut(one));
+        for lookup in lookups.iter_mut().filter(|lookup| lookup.hash.is_some()) {
+            if lookup.ambiguous || !lookup.is_match() {
+                lookup.location = self.locate(lookup.namespace, lookup.name);
+                lookup.found = None;
+                self.resolve(std::slice::from_mut(lookup));
             }
-            self.remember(one);
+            self.remember(lookup);
         }
     }
 
     /// Stores where a pod was found.
-    fn remember(&self, one: &PodLookup<'_>) {
-        if let Some((slot, row)) = one.location
+    fn remember(&self, lookup: &PodLookup<'_>) {
+        if let Some((slot, row)) = lookup.location
             && let Some(layout_version) = self.layout_version(slot)
         {
-            one.pod.state.location_hint.set(SampleLocation { slot, row, layout_version });
+            lookup.pod.state.location_hint.set(SampleLocation { slot, row, layout_version });
         }
     }
 
@@ -210,15 +210,15 @@ impl StoreState {
         for batch in lookups.chunks_mut(LOOKUP_BATCH) {
             let mut slots = [None; LOOKUP_BATCH];
             let mut rows = [0; LOOKUP_BATCH];
-            for ((one, slot), row) in batch.iter().zip(&mut slots).zip(&mut rows) {
-                if let Some((at, of_layout)) = one.location.filter(|_| one.found.is_none()) {
+            for ((lookup, slot), row) in batch.iter().zip(&mut slots).zip(&mut rows) {
+                if let Some((at, of_layout)) = lookup.location.filter(|_| lookup.found.is_none()) {
                     (*slot, *row) = (self.slots.get(at), of_layout);
                 }
             }
             let snapshots = slots.map(|slot| slot.map(|slot| (&slot.snapshot, slot.version)));
-            for (one, found) in batch.iter_mut().zip(PodSamples::all(snapshots, rows)) {
+            for (lookup, found) in batch.iter_mut().zip(PodSamples::all(snapshots, rows)) {
                 if found.is_some() {
-                    one.found = found;
+                    lookup.found = found;
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::TestStore;
+use super::TestStore;
 use crate::model::rows::{Change, Expired, Kind, Pick, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::rate::Point;
-use super::rate::tests::{S, T0, model};
-use super::tests::TestStore;
+use super::TestStore;
 use crate::ingest::decode::{DecodeOptions, Format, decode};
+use crate::ingest::store::rate::Point;
+use crate::ingest::store::rate::tests::{S, T0, model};
 use crate::model::rows::{Pick, Rows};
 
 /// What one body reports of a container: half seconds since some epoch, and the series that are present.
