@@ -1,10 +1,9 @@
-//! The order of changes: a counter, who was shown, and the last objects that left.
+//! Versions of changes, and a bounded history of removed objects.
 //!
-//! A change takes the next version. What is there carries the version of its last change, so whoever knows up to
-//! which version a client is can find what the client lacks, without a queue for each client. Only what is gone can't
-//! be found so: it is noted here, if it was ever shown to anybody. That costs some 300 bytes for each of the last
-//! objects that left, whatever the number of watchers; a set of known keys for each watcher would cost 100 bytes an
-//! object and watcher.
+//! Each change takes the next version. An existing object carries the version of its last change, so a watch finds
+//! what its client lacks by comparing versions; no queue per client is needed. A removed object carries no version,
+//! so its removal is recorded here if any client has seen the object. A record takes about 300 bytes, whatever the
+//! number of watches. A set of known keys per watch would take 100 bytes per object and watch.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,42 +13,42 @@ use parking_lot::Mutex;
 use crate::model::labels::Labels;
 use crate::model::rows::{Expired, Kind};
 
-/// At most so many departures are kept …
-const MOST: usize = 4096;
-/// … and none for longer than this; the API server keeps its history for five minutes, too.
-const LONGEST_MS: u64 = 300_000;
-/// Versions are an epoch, which another replica does not share, and a count of changes (at a thousand a second,
-/// enough for 34 years); both fit the 63 bits that all clients can read.
+/// The maximum number of removals that are kept.
+const MAX_REMOVALS: usize = 4096;
+/// The maximum age of a removal that is kept; kube-apiserver keeps five minutes of history, too.
+const MAX_AGE_MS: u64 = 300_000;
+/// A version consists of a random epoch, which differs between replicas, and a count of changes (enough for 34
+/// years at a thousand a second). Both fit in 63 bits, which all clients can parse.
 const COUNT_BITS: u32 = 40;
 const EPOCH_BITS: u32 = 23;
 
-/// Hands out versions and remembers departures.
+/// Assigns versions and records removals.
 #[derive(Debug)]
 pub struct Changes {
     first: u64,
     next: AtomicU64,
-    departures: Mutex<Departures>,
+    removals: Mutex<Removals>,
 }
 
 #[derive(Debug, Default)]
-struct Departures {
-    entries: VecDeque<Departure>,
-    /// Departures before this version may have been forgotten.
+struct Removals {
+    entries: VecDeque<Removal>,
+    /// Removals before this version may have been dropped.
     complete_from: u64,
 }
 
-/// An object that was shown and is gone, or is no more what it was.
+/// An object that clients have seen and that was removed or whose labels changed.
 #[derive(Clone, Debug)]
-pub struct Departure {
-    /// When.
+pub struct Removal {
+    /// The version of the removal.
     pub version: u64,
-    /// Of which kind.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Empty for nodes.
+    /// The namespace; empty for nodes.
     pub namespace: Box<str>,
     /// The name.
     pub name: Box<str>,
-    /// The labels that it had.
+    /// The labels before the removal.
     pub labels: Labels,
     at_ms: u64,
 }
@@ -57,34 +56,34 @@ pub struct Departure {
 impl Default for Changes {
     fn default() -> Self {
         let first = fastrand::u64(1..1 << EPOCH_BITS) << COUNT_BITS;
-        Self { first, next: AtomicU64::new(first), departures: Mutex::default() }
+        Self { first, next: AtomicU64::new(first), removals: Mutex::default() }
     }
 }
 
 impl Changes {
-    /// The version that the next change will have.
+    /// Returns the version that the next change will take.
     #[must_use]
     pub fn upcoming(&self) -> u64 {
         self.next.load(Ordering::Acquire)
     }
 
-    /// Takes the version of a change. To be called within the lock under which the change is made.
+    /// Takes the version of a change. Call it while holding the lock under which the change is made.
     pub fn take(&self) -> u64 {
         self.next.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// Notes that an object that was shown left, or changed its labels.
-    pub fn depart(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
-        let mut departures = self.departures.lock();
-        let Departures { entries, complete_from } = &mut *departures;
+    /// Records that a visible object was removed or that its labels changed.
+    pub fn record_removal(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
+        let mut removals = self.removals.lock();
+        let Removals { entries, complete_from } = &mut *removals;
         while let Some(oldest) = entries.front()
-            && (entries.len() >= MOST || now_ms.saturating_sub(oldest.at_ms) > LONGEST_MS)
+            && (entries.len() >= MAX_REMOVALS || now_ms.saturating_sub(oldest.at_ms) > MAX_AGE_MS)
         {
             *complete_from = oldest.version + 1;
             entries.pop_front();
         }
         let version = self.take();
-        entries.push_back(Departure {
+        entries.push_back(Removal {
             version,
             kind,
             namespace: namespace.into(),
@@ -94,42 +93,42 @@ impl Changes {
         });
     }
 
-    /// Notes that an object is not shown any more, if it was, at `now_ms`.
+    /// Marks an object hidden and records the removal at `now_ms` if clients saw it.
     pub fn hide(
         &self,
         kind: Kind,
         key: (&str, &str),
         labels: &Labels,
-        shown: &Shown,
+        visible: &VisibleSince,
         now_ms: impl FnOnce() -> u64,
     ) {
-        if shown.hide() {
-            self.depart(kind, key, labels, now_ms());
+        if visible.mark_hidden() {
+            self.record_removal(kind, key, labels, now_ms());
         }
     }
 
-    /// The first departure at or behind `from`, and the version up to which there is no other (that of the upcoming
-    /// change).
-    pub fn departure(&self, kind: Kind, from: u64) -> Result<(Option<Departure>, u64), Expired> {
-        let departures = self.departures.lock();
-        // All departures before this version are in the queue, as both happen under the lock.
+    /// Returns the first removal at or after version `from`, and the version before which there is no other one
+    /// (that of the upcoming change).
+    pub fn next_removal(&self, kind: Kind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
+        let removals = self.removals.lock();
+        // Both happen under the lock, so all removals before this version are in the queue.
         let until = self.upcoming();
-        if from < self.first.max(departures.complete_from) || from > until {
+        if from < self.first.max(removals.complete_from) || from > until {
             return Err(Expired);
         }
-        let start = departures.entries.partition_point(|departure| departure.version < from);
-        let found = departures.entries.range(start..).find(|departure| departure.kind == kind);
+        let start = removals.entries.partition_point(|removal| removal.version < from);
+        let found = removals.entries.range(start..).find(|removal| removal.kind == kind);
         Ok((found.cloned(), until))
     }
 }
 
-/// Since which version an object has been shown to clients.
+/// The version since which clients see an object; 0 while they do not.
 #[derive(Debug, Default)]
-pub struct Shown(AtomicU64);
+pub struct VisibleSince(AtomicU64);
 
-impl Shown {
-    /// The object is shown, at this version; since which one it has been.
-    pub fn show(&self, version: u64) -> u64 {
+impl VisibleSince {
+    /// Marks the object visible at this version. Returns the version since which it is visible.
+    pub fn mark_visible(&self, version: u64) -> u64 {
         match self.0.load(Ordering::Relaxed) {
             0 => match self.0.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => version,
@@ -139,51 +138,51 @@ impl Shown {
         }
     }
 
-    /// The object is not shown any more; whether it was.
-    pub fn hide(&self) -> bool {
+    /// Marks the object hidden. Returns whether it was visible.
+    pub fn mark_hidden(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// Whether it is shown.
+    /// Returns whether clients see the object.
     #[must_use]
-    pub fn is_shown(&self) -> bool {
+    pub fn is_visible(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Changes, LONGEST_MS, MOST};
+    use super::{Changes, MAX_AGE_MS, MAX_REMOVALS};
     use crate::model::labels::Labels;
     use crate::model::rows::{Expired, Kind};
 
     fn next(changes: &Changes, from: u64) -> Option<String> {
-        let (found, _) = changes.departure(Kind::Pods, from).unwrap();
-        found.map(|departure| format!("{}/{}", departure.namespace, departure.name))
+        let (found, _) = changes.next_removal(Kind::Pods, from).unwrap();
+        found.map(|removal| format!("{}/{}", removal.namespace, removal.name))
     }
 
     #[test]
-    fn departures_are_kept_in_order_for_a_while() {
+    fn keeps_removals_in_order_until_they_expire() {
         let changes = Changes::default();
         let start = changes.upcoming();
         assert_eq!(next(&changes, start), None);
-        let depart = |name: &str, at| changes.depart(Kind::Pods, ("n", name), &Labels::default(), at);
-        depart("a", 1);
-        changes.depart(Kind::Nodes, ("", "x"), &Labels::default(), 2);
+        let remove = |name: &str, at| changes.record_removal(Kind::Pods, ("n", name), &Labels::default(), at);
+        remove("a", 1);
+        changes.record_removal(Kind::Nodes, ("", "x"), &Labels::default(), 2);
         changes.take();
-        depart("b", 3);
+        remove("b", 3);
         assert_eq!(next(&changes, start).as_deref(), Some("n/a"));
         assert_eq!(next(&changes, start + 1).as_deref(), Some("n/b"));
         assert_eq!(next(&changes, changes.upcoming()), None);
-        assert_eq!(changes.departure(Kind::Pods, start - 1).unwrap_err(), Expired);
-        assert_eq!(changes.departure(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
-        depart("c", 3 + LONGEST_MS);
-        assert_eq!(changes.departure(Kind::Pods, start).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, start - 1).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
+        remove("c", 3 + MAX_AGE_MS);
+        assert_eq!(changes.next_removal(Kind::Pods, start).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 2).as_deref(), Some("n/b"));
-        for _ in 0..MOST {
-            depart("d", 3 + LONGEST_MS);
+        for _ in 0..MAX_REMOVALS {
+            remove("d", 3 + MAX_AGE_MS);
         }
-        assert_eq!(changes.departure(Kind::Pods, start + 3).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(Kind::Pods, start + 3).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 5).as_deref(), Some("n/d"));
     }
 

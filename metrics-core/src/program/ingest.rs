@@ -49,7 +49,7 @@ pub(super) fn start(
     };
     let discovering = tasks.spawn(endless(discover::run(client.clone(), config, directory.clone())));
     let config = scrape::Config {
-        resolution: options.metric_resolution,
+        scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
         tls,
         credentials,

@@ -1,4 +1,4 @@
-//! The label block of a series, read in place.
+//! Parses the label block of a series in place.
 
 use std::borrow::Cow;
 
@@ -8,24 +8,24 @@ use super::ContainerKey;
 
 /// The labels that identify a container, where present.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct ContainerLabels<'a> {
     namespace: Option<Cow<'a, [u8]>>,
     pod: Option<Cow<'a, [u8]>>,
     container: Option<Cow<'a, [u8]>>,
 }
 
-impl<'a> Found<'a> {
-    /// The key, if all three are there and none is empty.
+impl<'a> ContainerLabels<'a> {
+    /// Returns the key if all three labels are present and not empty.
     pub(super) fn into_key(self) -> Option<ContainerKey<'a>> {
         let key = ContainerKey { namespace: self.namespace?, pod: self.pod?, container: self.container? };
         (!key.namespace.is_empty() && !key.pod.is_empty() && !key.container.is_empty()).then_some(key)
     }
 }
 
-/// Reads labels up to and with the closing brace; `rest` starts behind the opening one. `None` when
-/// malformed, or when one of the three is there twice.
-pub(super) fn scan(mut rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
-    let mut found = Found::default();
+/// Parses labels up to and including the closing brace; `rest` starts after the opening one. Returns `None` if they
+/// are malformed or one of the three labels occurs twice.
+pub(super) fn parse(mut rest: &[u8]) -> Option<(ContainerLabels<'_>, &[u8])> {
+    let mut found = ContainerLabels::default();
     loop {
         rest = skip_blanks(rest);
         if let Some(behind) = rest.strip_prefix(b"}") {
@@ -59,14 +59,18 @@ pub(super) fn scan(mut rest: &[u8]) -> Option<(Found<'_>, &[u8])> {
     }
 }
 
-/// What follows a label block that is just this, in the order and form of a kubelet's.
-pub(super) fn exactly<'a>(block: &'a [u8], [namespace, pod, container]: [&[u8]; 3]) -> Option<&'a [u8]> {
+/// Returns the rest after a label block that consists of exactly these labels, in the order and form that kubelets
+/// write.
+pub(super) fn strip_expected<'a>(
+    block: &'a [u8],
+    [namespace, pod, container]: [&[u8]; 3],
+) -> Option<&'a [u8]> {
     let rest = block.strip_prefix(b"{container=\"")?.strip_prefix(container)?;
     let rest = rest.strip_prefix(b"\",namespace=\"")?.strip_prefix(namespace)?;
     rest.strip_prefix(b"\",pod=\"")?.strip_prefix(pod)?.strip_prefix(b"\"}")
 }
 
-/// The raw value up to the closing quote, whether it holds an escape, and what follows the quote.
+/// Returns the raw value up to the closing quote, whether it contains an escape, and the rest after the quote.
 fn quoted(rest: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     let mut at = memchr2(b'"', b'\\', rest)?;
     let escaped = rest[at] == b'\\';
@@ -77,7 +81,8 @@ fn quoted(rest: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     Some((&rest[..at], escaped, &rest[at + 1..]))
 }
 
-/// Undoes `\\`, `\"` and `\n`, the only escapes there are.
+/// Replaces `\\`, `\"` and `
+/// `, the only escapes in the format.
 fn unescape(value: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(value.len());
     let mut bytes = value.iter();
@@ -105,13 +110,13 @@ fn trim_end(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.len() - blanks]
 }
 
-/// The next word and what follows it.
-pub(super) fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// Splits off the next token.
+pub(super) fn next_token(bytes: &[u8]) -> (&[u8], &[u8]) {
     let bytes = skip_blanks(bytes);
     bytes.split_at(bytes.iter().position(|byte| is_blank(*byte)).unwrap_or(bytes.len()))
 }
 
-/// Carriage returns count as blanks, for bodies that went through a careless proxy.
+/// Carriage returns count as blanks: a proxy may have changed the line endings.
 const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
 }

@@ -1,10 +1,9 @@
-//! One exposition body of a kubelet's `/metrics/resource`, read in place.
+//! Decodes one response body of a kubelet's `/metrics/resource` in place.
 //!
-//! Understands the Prometheus text format 0.0.4 and OpenMetrics 1.0 as far as the resource metrics need
-//! them (KEP-727, "Resource Metrics Endpoint"): the series named in [`Metric`], with any further labels in
-//! any order. Every other line is skipped by its first bytes. A line that cannot be understood costs that
-//! series alone and is counted by reason; no input makes [`decode`] fail or panic, and nothing is allocated
-//! for a line unless a label value is escaped.
+//! Supports the Prometheus text format 0.0.4 and OpenMetrics 1.0 as far as the resource metrics need them (KEP-727,
+//! "Resource Metrics Endpoint"): the series named in [`Metric`], with any further labels in any order. All other
+//! lines are skipped after their first bytes. A malformed line costs only that series and is counted by reason. No
+//! input makes [`decode`] fail or panic, and no line allocates unless a label value is escaped.
 
 mod labels;
 mod number;
@@ -16,34 +15,34 @@ use std::borrow::Cow;
 
 use memchr::memchr_iter;
 
-/// The series that are read.
+/// The series that are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
-    /// `*_cpu_usage_seconds_total`: [`Sample::value`] in nanoseconds.
+    /// `*_cpu_usage_seconds_total`, in nanoseconds.
     Cpu,
-    /// `*_memory_working_set_bytes`: bytes.
+    /// `*_memory_working_set_bytes`, in bytes.
     Memory,
-    /// `*_swap_usage_bytes`: bytes.
+    /// `*_swap_usage_bytes`, in bytes.
     Swap,
-    /// `container_start_time_seconds`: nanoseconds since the Unix epoch.
+    /// `container_start_time_seconds`, in nanoseconds since the Unix epoch.
     StartTime,
 }
 
 impl Metric {
-    /// How many there are.
+    /// The number of variants.
     pub const COUNT: usize = 4;
 }
 
-/// One value.
+/// One sample of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// In the unit of its [`Metric`], truncated towards zero as the float `value × 1e9` (or `value`) is.
+    /// The value in the unit of its [`Metric`]: the float `value × 1e9` (or `value`), truncated towards zero.
     pub value: u64,
-    /// Nanoseconds since the Unix epoch; [`Context::default_timestamp_ns`] where the line has none.
+    /// Nanoseconds since the Unix epoch; [`DecodeOptions::default_timestamp_ns`] where the line has none.
     pub timestamp_ns: i64,
 }
 
-/// Whose value it is. The bytes are as unescaped, not checked to be UTF-8, never empty.
+/// Identifies a container. The bytes are unescaped, not checked to be UTF-8, and never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerKey<'a> {
     /// The label `namespace`.
@@ -54,41 +53,42 @@ pub struct ContainerKey<'a> {
     pub container: Cow<'a, [u8]>,
 }
 
-/// Takes what [`decode`] finds, in the order of the body.
-pub trait Sink {
-    /// A value of the node.
+/// Receives the samples that [`decode`] finds, in the order of the body.
+pub trait SampleSink {
+    /// Adds a sample of the node.
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries>;
-    /// A value of a container.
+    /// Adds a sample of a container.
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries>;
-    /// The namespace, pod and container whose value of this metric probably comes next, as the last body has it. None of
-    /// the names holds a character that is escaped in a label.
-    fn expects(&self, metric: Metric) -> Option<[&[u8]; 3]> {
+    /// Returns the namespace, pod and container whose sample of this metric probably comes next, as in the last
+    /// body. None of the names contains a character that is escaped in a label value.
+    fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
         let _ = metric;
         None
     }
-    /// A value of the container that [`Sink::expects`] told; whoever implements one implements the other.
-    fn expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
+    /// Adds a sample of the container that [`SampleSink::expected_names`] returned. An implementation has both or
+    /// neither.
+    fn add_expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let _ = (metric, sample);
         Ok(())
     }
 }
 
-/// Why a series of interest was left out.
+/// Why a series was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BadSeries {
-    /// The label block is malformed, or namespace, pod or container is missing or empty.
+    /// The labels are malformed, or namespace, pod or container is missing or empty.
     Labels,
-    /// The value is no finite number that is not negative.
+    /// The value is not a finite number, or is negative.
     Value,
-    /// The timestamp is no time.
+    /// The timestamp is malformed or out of range.
     Timestamp,
-    /// There is something behind the timestamp.
+    /// The line continues after the timestamp.
     Trailing,
     /// A namespace, pod or container name is not UTF-8, or longer than Kubernetes allows.
     Name,
-    /// The series was there before in the same body; the first one counts.
+    /// The same series came before in this body; the first one counts.
     Duplicate,
-    /// There are more containers than a node may have.
+    /// The node has more containers than the limit.
     TooMany,
 }
 
@@ -104,7 +104,7 @@ impl BadSeries {
         Self::TooMany,
     ];
 
-    /// The reason as a metric label.
+    /// Returns the reason as a metric label value.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -119,7 +119,7 @@ impl BadSeries {
     }
 }
 
-/// How timestamps are written.
+/// The format of timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text: integer milliseconds.
@@ -129,34 +129,34 @@ pub enum Format {
     OpenMetrics,
 }
 
-/// What is known of a body besides its bytes.
+/// What the decoder needs to know of a body besides its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// How timestamps are written.
+pub struct DecodeOptions {
+    /// The format of timestamps.
     pub format: Format,
-    /// The start of the request, nanoseconds since the Unix epoch.
+    /// When the request started, in nanoseconds since the Unix epoch; for lines without a timestamp.
     pub default_timestamp_ns: i64,
 }
 
-/// What became of a body.
+/// How many series of a body were accepted and rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Series of interest that were taken.
-    pub taken: u32,
-    /// Series of interest that were left out, in the order of [`BadSeries::ALL`].
+pub struct DecodeReport {
+    /// Series that were accepted.
+    pub accepted: u32,
+    /// Series that were rejected, by reason, in the order of [`BadSeries::ALL`].
     pub bad: [u32; BadSeries::ALL.len()],
 }
 
-/// Reads `body` and hands every series of interest to `sink`.
-pub fn decode(body: &[u8], context: Context, sink: &mut impl Sink) -> Report {
-    let mut report = Report::default();
+/// Decodes `body` and passes every series named in [`Metric`] to `sink`.
+pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -> DecodeReport {
+    let mut report = DecodeReport::default();
     let mut start = 0;
     for end in memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
         let line = &body[start..end];
         start = end + 1;
-        let Some((family, rest)) = family(line) else { continue };
-        match series(family, rest, context, sink) {
-            Ok(()) => report.taken += 1,
+        let Some((family, rest)) = parse_family(line) else { continue };
+        match parse_series(family, rest, options, sink) {
+            Ok(()) => report.accepted += 1,
             Err(reason) => report.bad[reason as usize] += 1,
         }
     }
@@ -169,8 +169,8 @@ enum Family {
     Container(Metric),
 }
 
-/// The family of a line and what follows its name; `None` for all other lines.
-fn family(line: &[u8]) -> Option<(Family, &[u8])> {
+/// Returns the family of a line and the rest after its name; `None` for all other lines.
+fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
     const CONTAINER: [(&[u8], Metric); 4] = [
         (b"cpu_usage_seconds_total", Metric::Cpu),
         (b"memory_working_set_bytes", Metric::Memory),
@@ -194,48 +194,53 @@ fn family(line: &[u8]) -> Option<(Family, &[u8])> {
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
 }
 
-fn series(family: Family, rest: &[u8], context: Context, sink: &mut impl Sink) -> Result<(), BadSeries> {
+fn parse_series(
+    family: Family,
+    rest: &[u8],
+    options: DecodeOptions,
+    sink: &mut impl SampleSink,
+) -> Result<(), BadSeries> {
     if let Family::Container(metric) = family
-        && let Some(names) = sink.expects(metric)
-        && let Some(rest) = labels::exactly(rest, names)
+        && let Some(names) = sink.expected_names(metric)
+        && let Some(rest) = labels::strip_expected(rest, names)
     {
-        return sink.expected(metric, sample(metric, rest, context)?);
+        return sink.add_expected(metric, parse_sample(metric, rest, options)?);
     }
     let rest = labels::skip_blanks(rest);
     let (found, rest) = if rest.first() == Some(&b'{') {
-        labels::scan(&rest[1..]).ok_or(BadSeries::Labels)?
+        labels::parse(&rest[1..]).ok_or(BadSeries::Labels)?
     } else {
-        (labels::Found::default(), rest)
+        (labels::ContainerLabels::default(), rest)
     };
     match family {
-        Family::Node(metric) => sink.node(metric, sample(metric, rest, context)?),
+        Family::Node(metric) => sink.node(metric, parse_sample(metric, rest, options)?),
         Family::Container(metric) => {
             let key = found.into_key().ok_or(BadSeries::Labels)?;
-            sink.container(metric, &key, sample(metric, rest, context)?)
+            sink.container(metric, &key, parse_sample(metric, rest, options)?)
         }
     }
 }
 
-/// `VALUE [TIMESTAMP] [# exemplar]`.
-fn sample(metric: Metric, rest: &[u8], context: Context) -> Result<Sample, BadSeries> {
-    let (value, rest) = labels::word(rest);
-    let value = number::float(value).ok_or(BadSeries::Value)?;
+/// Parses `VALUE [TIMESTAMP] [# exemplar]`.
+fn parse_sample(metric: Metric, rest: &[u8], options: DecodeOptions) -> Result<Sample, BadSeries> {
+    let (value, rest) = labels::next_token(rest);
+    let value = number::parse_float(value).ok_or(BadSeries::Value)?;
     let value = match metric {
         Metric::Cpu => number::truncate(value * 1e9),
-        // A time, which may lie in the future but within what a time can be.
+        // A start time may be in the future, but must fit in a timestamp.
         Metric::StartTime => number::truncate(value * 1e9).filter(|at| i64::try_from(*at).is_ok()),
         Metric::Memory | Metric::Swap => number::truncate(value),
     }
     .ok_or(BadSeries::Value)?;
-    let (time, rest) = labels::word(rest);
+    let (time, rest) = labels::next_token(rest);
     let (timestamp_ns, rest) = if time.is_empty() || time.starts_with(b"#") {
-        (context.default_timestamp_ns, time)
+        (options.default_timestamp_ns, time)
     } else {
-        let time = match context.format {
-            Format::Text => number::milliseconds(time),
-            Format::OpenMetrics => number::seconds(time),
+        let time = match options.format {
+            Format::Text => number::parse_milliseconds(time),
+            Format::OpenMetrics => number::parse_seconds(time),
         };
-        (time.ok_or(BadSeries::Timestamp)?, labels::word(rest).0)
+        (time.ok_or(BadSeries::Timestamp)?, labels::next_token(rest).0)
     };
     if !rest.is_empty() && !rest.starts_with(b"#") {
         return Err(BadSeries::Trailing);

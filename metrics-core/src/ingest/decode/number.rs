@@ -1,8 +1,8 @@
-//! Values and timestamps.
+//! Parses values and timestamps.
 
-/// A finite number that is not negative.
-pub(super) fn float(word: &[u8]) -> Option<f64> {
-    // Correctly rounded, as every Prometheus client's is, so that `u64(v × 1e9)` agrees to the nanosecond.
+/// Parses a finite number that is not negative.
+pub(super) fn parse_float(word: &[u8]) -> Option<f64> {
+    // Correctly rounded, like every Prometheus client, so that `u64(v × 1e9)` agrees to the nanosecond.
     if let Some(value) = short_float(word) {
         return Some(value);
     }
@@ -10,14 +10,15 @@ pub(super) fn float(word: &[u8]) -> Option<f64> {
     (value.is_finite() && value >= 0.0).then_some(value)
 }
 
-/// What kubelets write, `4.710169` or `1.253376e+07`, if it is short: where digits and power of ten are both exact as
-/// floats, one division or multiplication rounds correctly (Clinger, "How to read floating point numbers accurately").
+/// Parses a short number as kubelets write it: `4.710169` or `1.253376e+07`. Where the digits and the power of ten
+/// are both exact as floats, one division or multiplication rounds correctly (Clinger, "How to read floating point
+/// numbers accurately").
 fn short_float(word: &[u8]) -> Option<f64> {
     const POWERS: [f64; 23] = [
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
         1e18, 1e19, 1e20, 1e21, 1e22,
     ];
-    /// So many digits are below 2⁵³ whatever they are.
+    /// Any number of this many digits is below 2⁵³.
     const DIGITS: usize = 15;
     let (mut digits, mut count, mut power) = (0u64, 0, 0i32);
     let (mut at, mut is_fraction) = (0, false);
@@ -51,24 +52,25 @@ fn short_float(word: &[u8]) -> Option<f64> {
     Some(if power < 0 { digits / scale } else { digits * scale })
 }
 
-/// Towards zero; `None` beyond `u64`, which as nanoseconds holds 584 years: what a node of 512 cores spends in one.
+/// Truncates towards zero; `None` beyond `u64`. As nanoseconds that is 584 years of CPU time: what a node with 512
+/// cores spends in little more than a year.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The range is checked before.
 pub(super) fn truncate(value: f64) -> Option<u64> {
     (0.0..18_446_744_073_709_551_616.0).contains(&value).then_some(value as u64)
 }
 
-/// Integer milliseconds → nanoseconds.
-pub(super) fn milliseconds(word: &[u8]) -> Option<i64> {
-    let (negative, digits) = sign(word);
-    let value = integer(digits)?.checked_mul(1_000_000)?;
+/// Parses integer milliseconds; returns nanoseconds.
+pub(super) fn parse_milliseconds(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = split_sign(word);
+    let value = parse_integer(digits)?.checked_mul(1_000_000)?;
     Some(if negative { -value } else { value })
 }
 
-/// Seconds with an optional fraction → nanoseconds; exact for up to nine decimals, truncated beyond.
-pub(super) fn seconds(word: &[u8]) -> Option<i64> {
-    let (negative, digits) = sign(word);
+/// Parses seconds with an optional fraction; returns nanoseconds, exact for nine decimals and truncated beyond.
+pub(super) fn parse_seconds(word: &[u8]) -> Option<i64> {
+    let (negative, digits) = split_sign(word);
     let value = if digits.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-        i64::try_from(truncate(float(digits)? * 1e9)?).ok()?
+        i64::try_from(truncate(parse_float(digits)? * 1e9)?).ok()?
     } else if let Some(dot) = digits.iter().position(|byte| *byte == b'.') {
         let (whole, fraction) = (&digits[..dot], &digits[dot + 1..]);
         if !fraction.iter().all(u8::is_ascii_digit) || (whole.is_empty() && fraction.is_empty()) {
@@ -77,15 +79,15 @@ pub(super) fn seconds(word: &[u8]) -> Option<i64> {
         let nanos = (0..9).fold(0i64, |sum, place| {
             sum * 10 + fraction.get(place).map_or(0, |digit| i64::from(digit - b'0'))
         });
-        let whole = if whole.is_empty() { 0 } else { integer(whole)? };
+        let whole = if whole.is_empty() { 0 } else { parse_integer(whole)? };
         whole.checked_mul(1_000_000_000)?.checked_add(nanos)?
     } else {
-        integer(digits)?.checked_mul(1_000_000_000)?
+        parse_integer(digits)?.checked_mul(1_000_000_000)?
     };
     Some(if negative { -value } else { value })
 }
 
-fn sign(word: &[u8]) -> (bool, &[u8]) {
+fn split_sign(word: &[u8]) -> (bool, &[u8]) {
     match word.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),
@@ -93,7 +95,7 @@ fn sign(word: &[u8]) -> (bool, &[u8]) {
     }
 }
 
-fn integer(digits: &[u8]) -> Option<i64> {
+fn parse_integer(digits: &[u8]) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
@@ -107,10 +109,10 @@ fn integer(digits: &[u8]) -> Option<i64> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{float, short_float};
+    use super::{parse_float, short_float};
 
     #[test]
-    fn what_kubelets_write_is_read_at_once() {
+    fn parses_what_kubelets_write_on_the_fast_path() {
         for word in ["0", "4.710169", "1.253376e+07", "357.35491", "1.616273408e+09", "5e-06", "12."] {
             assert_eq!(short_float(word.as_bytes()), word.parse().ok(), "{word}");
         }
@@ -124,7 +126,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn rounds_like_the_library(digits in 0u64..1_000_000_000_000_000, places in 0usize..17, exponent in -25i32..26) {
+        fn rounds_like_the_standard_library(digits in 0u64..1_000_000_000_000_000, places in 0usize..17, exponent in -25i32..26) {
             let mut word = digits.to_string();
             if places < word.len() {
                 word.insert(word.len() - places, '.');
@@ -133,7 +135,7 @@ mod tests {
             let long = format!("{word}e{sign}{:02}", exponent.abs());
             for word in [word, long] {
                 let right: f64 = word.parse().unwrap();
-                prop_assert_eq!(float(word.as_bytes()).map(f64::to_bits), Some(right.to_bits()), "{}", word);
+                prop_assert_eq!(parse_float(word.as_bytes()).map(f64::to_bits), Some(right.to_bits()), "{}", word);
             }
         }
     }

@@ -2,9 +2,11 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 
-use super::{BadSeries, ContainerKey, Context, Format, Metric, Report, Sample, Sink, decode};
+use super::{
+    BadSeries, ContainerKey, DecodeOptions, DecodeReport, Format, Metric, Sample, SampleSink, decode,
+};
 
-/// As a kubelet 1.36 writes it.
+/// A body as a kubelet of Kubernetes 1.36 writes it.
 const KUBELET: &str = r#"# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds
 # TYPE container_cpu_usage_seconds_total counter
 container_cpu_usage_seconds_total{container="coredns",namespace="kube-system",pod="coredns-558bd4d5db-4dpjz"} 4.710169 1633253812125
@@ -44,7 +46,7 @@ enum Seen {
     Container(Metric, String, Sample),
 }
 
-impl Sink for Vec<Seen> {
+impl SampleSink for Vec<Seen> {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         self.push(Seen::Node(metric, sample));
         Ok(())
@@ -57,9 +59,9 @@ impl Sink for Vec<Seen> {
     }
 }
 
-fn read(body: impl AsRef<[u8]>, format: Format) -> (Vec<Seen>, Report) {
+fn read(body: impl AsRef<[u8]>, format: Format) -> (Vec<Seen>, DecodeReport) {
     let mut seen = Vec::new();
-    let report = decode(body.as_ref(), Context { format, default_timestamp_ns: START }, &mut seen);
+    let report = decode(body.as_ref(), DecodeOptions { format, default_timestamp_ns: START }, &mut seen);
     (seen, report)
 }
 
@@ -67,12 +69,12 @@ fn container(metric: Metric, key: &str, value: u64, timestamp_ns: i64) -> Seen {
     Seen::Container(metric, key.into(), Sample { value, timestamp_ns })
 }
 
-fn bad(report: &Report) -> Vec<(BadSeries, u32)> {
+fn bad(report: &DecodeReport) -> Vec<(BadSeries, u32)> {
     BadSeries::ALL.into_iter().zip(report.bad).filter(|(_, count)| *count > 0).collect()
 }
 
 #[test]
-fn reads_what_a_kubelet_writes() {
+fn decodes_a_kubelets_body() {
     let (seen, report) = read(KUBELET, Format::Text);
     let dns = "kube-system/coredns-558bd4d5db-4dpjz/coredns";
     let server = "kube-system/metrics-server-7cf8b65d65-trtcj/metrics-server";
@@ -91,11 +93,11 @@ fn reads_what_a_kubelet_writes() {
             Seen::Node(Metric::Swap, Sample { value: 4096, timestamp_ns: b }),
         ]
     );
-    assert_eq!(report, Report { taken: 9, bad: [0; 7] });
+    assert_eq!(report, DecodeReport { accepted: 9, bad: [0; 7] });
 }
 
 #[test]
-fn reads_labels_in_any_order_with_others_and_escapes() {
+fn decodes_labels_in_any_order_with_others_and_escapes() {
     let (seen, report) = read(
         concat!(
             "container_memory_working_set_bytes{pod=\"p\",id=\"a,}\\\"b\\\\\",container=\"c\",namespace=\"n\",} 1 2\n",
@@ -118,7 +120,7 @@ fn reads_labels_in_any_order_with_others_and_escapes() {
 }
 
 #[test]
-fn reads_openmetrics_seconds_and_exemplars() {
+fn decodes_openmetrics_seconds_and_exemplars() {
     let body = concat!(
         "container_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1633253812.125 # {trace=\"x\"} 1 1\n",
         "container_memory_working_set_bytes{container=\"c\",namespace=\"n\",pod=\"p\"} 5 # {trace=\"x\"} 1\n",
@@ -137,7 +139,7 @@ fn reads_openmetrics_seconds_and_exemplars() {
 }
 
 #[test]
-fn a_bad_line_costs_that_series_alone_and_says_why() {
+fn rejects_only_the_malformed_series_and_counts_the_reason() {
     let good = r#"container="c",namespace="n",pod="p""#;
     for (line, reason) in [
         (
@@ -166,7 +168,7 @@ fn a_bad_line_costs_that_series_alone_and_says_why() {
 }
 
 #[test]
-fn values_go_as_far_as_what_holds_them() {
+fn accepts_values_up_to_the_range_of_their_type() {
     let value = |line: &str| {
         let (seen, report) = read(line, Format::Text);
         match seen.as_slice() {
@@ -185,16 +187,16 @@ fn values_go_as_far_as_what_holds_them() {
 }
 
 #[test]
-fn skips_families_that_only_begin_alike() {
+fn skips_families_with_a_similar_prefix() {
     let body = concat!(
         "container_cpu_usage_seconds_total_x{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
         "container_cpu_usage_seconds{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
         "node_start_time_seconds 1\nnode_\ncontainer_\nn\nc\n\n"
     );
-    assert_eq!(read(body, Format::Text), (vec![], Report::default()));
+    assert_eq!(read(body, Format::Text), (vec![], DecodeReport::default()));
 }
 
-/// The obvious model: character by character, on strings.
+/// A simple model of the decoder, character by character on strings.
 fn model(line: &str) -> Option<Option<Seen>> {
     let (name, rest) = line.split_once(['{', ' '])?;
     let (name, node) = match (name.strip_prefix("container_"), name.strip_prefix("node_")) {
@@ -314,12 +316,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..400), open in any::<bool>()) {
+    fn never_panics_on_random_bytes(body in prop::collection::vec(any::<u8>(), 0..400), open in any::<bool>()) {
         read(&body, if open { Format::OpenMetrics } else { Format::Text });
     }
 
     #[test]
-    fn no_damage_makes_it_panic(at in 0..KUBELET.len(), byte in any::<u8>(), cut in 0..KUBELET.len(), open in any::<bool>()) {
+    fn never_panics_on_a_corrupted_body(at in 0..KUBELET.len(), byte in any::<u8>(), cut in 0..KUBELET.len(), open in any::<bool>()) {
         let mut body = KUBELET.as_bytes().to_vec();
         body[at] = byte;
         let format = if open { Format::OpenMetrics } else { Format::Text };
@@ -329,7 +331,7 @@ proptest! {
     }
 
     #[test]
-    fn seconds_are_exact(ms in 0i64..4_000_000_000_000) {
+    fn parses_openmetrics_seconds_exactly(ms in 0i64..4_000_000_000_000) {
         let text = format!("node_cpu_usage_seconds_total 1 {}.{:03}", ms / 1000, ms % 1000);
         let (seen, _) = read(text, Format::OpenMetrics);
         prop_assert_eq!(seen, vec![Seen::Node(Metric::Cpu, Sample { value: 1_000_000_000, timestamp_ns: ms * 1_000_000 })]);
@@ -339,7 +341,7 @@ proptest! {
 #[test]
 fn keys_borrow_from_the_body() {
     struct Borrowed;
-    impl Sink for Borrowed {
+    impl SampleSink for Borrowed {
         fn node(&mut self, _: Metric, _: Sample) -> Result<(), BadSeries> {
             Ok(())
         }
@@ -351,6 +353,6 @@ fn keys_borrow_from_the_body() {
             Ok(())
         }
     }
-    let context = Context { format: Format::Text, default_timestamp_ns: 0 };
-    assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).taken, 9);
+    let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 0 };
+    assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).accepted, 9);
 }

@@ -1,9 +1,9 @@
-//! A node's addresses and the order in which they are tried.
+//! The types of node addresses.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The types of `status.addresses[].type` (core/v1 `NodeAddressType`).
+/// A type of `status.addresses[].type` (core/v1 `NodeAddressType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressType {
     /// The node's hostname.
@@ -19,11 +19,11 @@ pub enum AddressType {
 }
 
 impl AddressType {
-    /// All of them, in metrics-server's default order.
+    /// All types, in metrics-server's default order.
     pub const ALL: [Self; 5] =
         [Self::Hostname, Self::InternalDNS, Self::InternalIP, Self::ExternalDNS, Self::ExternalIP];
 
-    /// The type as Kubernetes writes it.
+    /// Returns the type as the Kubernetes API writes it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,11 +42,11 @@ impl fmt::Display for AddressType {
     }
 }
 
-/// An address type that Kubernetes does not have.
+/// An address type that the Kubernetes API does not define.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown address type {0:?}; known are Hostname, InternalDNS, InternalIP, ExternalDNS and ExternalIP, \
-     spelled so"
+    "unknown address type {0:?}; allowed are Hostname, InternalDNS, InternalIP, ExternalDNS and ExternalIP \
+     (case-sensitive)"
 )]
 pub struct UnknownAddressType(String);
 
@@ -64,7 +64,7 @@ impl FromStr for AddressType {
 /// One address of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// What it is.
+    /// The type of the address.
     pub kind: AddressType,
     /// A host name, an IPv4 or an IPv6 address (without brackets).
     pub host: Box<str>,
@@ -75,7 +75,7 @@ mod tests {
     use super::AddressType;
 
     #[test]
-    fn names_are_those_of_kubernetes() {
+    fn parses_the_names_that_it_writes() {
         for kind in AddressType::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }

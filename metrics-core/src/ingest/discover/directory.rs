@@ -1,4 +1,4 @@
-//! Who exists: nodes by name, Running pods by namespace and name.
+//! The directory of what exists: nodes by name, Running pods by namespace and name.
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::interner::Interner;
 use super::node::Node;
+use super::uid::Uid;
 use crate::model::labels::Labels;
 
 /// The state that the owner of a [`Directory`] keeps beside each node and pod.
@@ -26,16 +27,16 @@ pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
     /// The state beside a pod.
     type Pod: std::fmt::Debug + Default + Send + Sync;
 
-    /// A node was deleted, or replaced by another one of the same name, at `now_ms` of [`Directory::now_ms`].
+    /// Called when a node was deleted or recreated under its name, at `now_ms` of [`Directory::now_ms`].
     fn node_removed(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
 
-    /// A node got other labels; these are the old ones.
+    /// Called when the labels of a node changed; `labels` are the old ones.
     fn node_relabeled(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
 
-    /// A pod was deleted or is no longer Running; `key` is its namespace and name.
+    /// Called when a pod was deleted or is no longer Running; `key` is its namespace and name.
     fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
 
-    /// A pod got other labels; these are the old ones.
+    /// Called when the labels of a pod changed; `labels` are the old ones.
     fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
 }
 
@@ -53,17 +54,17 @@ impl Observer for () {
     fn pod_relabeled(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
 }
 
-/// Shared by discovery, which writes, and the scraper and the store, which read.
+/// The nodes and Running pods. Discovery writes it; the scraper and the store read it.
 ///
-/// One read-write lock for nodes and one for pods: a write is one insertion in an ordered map, long reads
-/// let go of the lock every few hundred rows, and so neither waits for the other for more than a fraction of
-/// a millisecond. Who needs both this and the store's lock takes this one first.
+/// Nodes and pods have a read-write lock each. A write inserts one entry into an ordered map, and long reads
+/// release the lock every few hundred rows, so neither waits for more than a fraction of a millisecond. Lock order:
+/// code that needs this lock and the store's takes this one first.
 #[derive(Debug)]
 pub struct Directory<O: Observer> {
     origin: Instant,
     nodes: RwLock<Nodes<O::Node>>,
     nodes_synced: AtomicBool,
-    /// Names of nodes that came, went or changed since the last look.
+    /// Names of nodes that were added, removed or changed since [`Directory::changed_nodes`] last returned.
     changed: Mutex<BTreeSet<Arc<str>>>,
     change: Notify,
     pods: RwLock<Pods<O::Pod>>,
@@ -75,13 +76,13 @@ pub struct Directory<O: Observer> {
 /// The nodes, ordered by name.
 #[derive(Debug)]
 pub struct Nodes<S> {
-    by_name: BTreeMap<Arc<str>, Listed<S>>,
-    /// Counts the lists; what the last one did not bring is gone.
+    by_name: BTreeMap<Arc<str>, NodeEntry<S>>,
+    /// Counts the lists. Entries that the last list did not contain are removed.
     list: u32,
 }
 
 #[derive(Debug)]
-struct Listed<S> {
+struct NodeEntry<S> {
     node: Arc<Node>,
     list: u32,
     state: S,
@@ -95,46 +96,17 @@ pub struct Pods<S> {
     list: u32,
 }
 
-/// What is known of a Running pod besides namespace and name.
+/// What the directory stores of a Running pod besides namespace and name.
 #[derive(Debug)]
 pub struct Pod<S> {
-    /// Its labels.
+    /// The pod's labels.
     pub labels: Arc<Labels>,
-    /// Since when this very pod (this UID) is known, [`Directory::now_ms`]; 0 when it was there at start.
+    /// When this pod (this UID) was first seen, in [`Directory::now_ms`]; 0 if it was in the initial list.
     pub since_ms: u64,
-    /// The observer's state of it.
+    /// The observer's state of the pod.
     pub state: S,
     uid: Uid,
     list: u32,
-}
-
-/// A UID, without an allocation where it is a UUID as all of Kubernetes' are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Uid {
-    Uuid([u8; 16]),
-    Other(Box<str>),
-}
-
-impl Uid {
-    fn new(text: &str) -> Self {
-        let mut uuid = [0; 16];
-        let mut digits = text.bytes().filter(|byte| *byte != b'-');
-        for byte in &mut uuid {
-            let (Some(high), Some(low)) = (digits.next().and_then(hex), digits.next().and_then(hex)) else {
-                return Self::Other(text.into());
-            };
-            *byte = high << 4 | low;
-        }
-        if text.len() == 36 && digits.next().is_none() { Self::Uuid(uuid) } else { Self::Other(text.into()) }
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
 }
 
 impl<O: Observer + Default> Default for Directory<O> {
@@ -154,7 +126,7 @@ impl<O: Observer + Default> Default for Directory<O> {
 }
 
 impl<O: Observer + Default> Directory<O> {
-    /// An empty directory.
+    /// Returns an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -162,36 +134,36 @@ impl<O: Observer + Default> Directory<O> {
 }
 
 impl<O: Observer> Directory<O> {
-    /// Milliseconds since the directory was made, by a clock that is never set: the time base of
-    /// [`Pod::since_ms`] and of the store. Begins at 1, so that 0 means "always".
+    /// Returns the milliseconds since the directory was created, by a monotonic clock. It is the time base of
+    /// [`Pod::since_ms`] and of the store and starts at 1, so that 0 can mean "always".
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// Whether nodes and pods have been listed whole once.
+    /// Returns whether the first lists of nodes and pods are complete.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
     }
 
-    /// Who is informed of changes.
+    /// Returns the observer.
     #[must_use]
     pub fn observer(&self) -> &O {
         &self.observer
     }
 
-    /// The nodes. Hold it briefly.
+    /// Returns the nodes under a read lock; hold it briefly.
     pub fn nodes(&self) -> RwLockReadGuard<'_, Nodes<O::Node>> {
         self.nodes.read()
     }
 
-    /// The Running pods. Hold it briefly.
+    /// Returns the Running pods under a read lock; hold it briefly.
     pub fn pods(&self) -> RwLockReadGuard<'_, Pods<O::Pod>> {
         self.pods.read()
     }
 
-    /// Waits until nodes came, went or changed, and names them. For one reader.
+    /// Waits until nodes were added, removed or changed and returns their names. Supports one caller.
     pub async fn changed_nodes(&self) -> BTreeSet<Arc<str>> {
         loop {
             let change = self.change.notified();
@@ -208,20 +180,20 @@ impl<O: Observer> Directory<O> {
         self.change.notify_one();
     }
 
-    /// A list of nodes begins.
-    pub fn begin_nodes(&self) {
+    /// Starts a list of nodes.
+    pub fn begin_node_list(&self) {
         let mut nodes = self.nodes.write();
         nodes.list = nodes.list.wrapping_add(1);
     }
 
-    /// A node is there, new or changed or not.
+    /// Adds or updates a node.
     pub fn apply_node(&self, node: Node) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let name = node.name.clone();
         if let Some(known) = nodes.by_name.get_mut(&name) {
             known.list = list;
-            // Most updates of a Node are heartbeats.
+            // Most updates of a Node are heartbeats, which change nothing here.
             if *known.node == node {
                 return;
             }
@@ -232,14 +204,14 @@ impl<O: Observer> Directory<O> {
                 self.observer.node_relabeled(&name, &old.labels, &known.state, self.now_ms());
             }
         } else {
-            let listed = Listed { node: Arc::new(node), list, state: O::Node::default() };
-            nodes.by_name.insert(name.clone(), listed);
+            let entry = NodeEntry { node: Arc::new(node), list, state: O::Node::default() };
+            nodes.by_name.insert(name.clone(), entry);
         }
         drop(nodes);
         self.node_changed(name);
     }
 
-    /// A node is gone.
+    /// Removes a node.
     pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
@@ -249,14 +221,14 @@ impl<O: Observer> Directory<O> {
         }
     }
 
-    /// A list of nodes is whole: what it did not bring is gone.
-    pub fn end_nodes(&self) {
+    /// Completes a list of nodes: removes the nodes that it did not contain.
+    pub fn end_node_list(&self) {
         let mut nodes = self.nodes.write();
         let list = nodes.list;
         let gone: Vec<_> = nodes
             .by_name
             .iter()
-            .filter(|(_, listed)| listed.list != list)
+            .filter(|(_, entry)| entry.list != list)
             .map(|(name, _)| name.clone())
             .collect();
         for name in &gone {
@@ -271,13 +243,13 @@ impl<O: Observer> Directory<O> {
         self.nodes_synced.store(true, Ordering::Release);
     }
 
-    /// A list of pods begins.
-    pub fn begin_pods(&self) {
+    /// Starts a list of pods.
+    pub fn begin_pod_list(&self) {
         let mut pods = self.pods.write();
         pods.list = pods.list.wrapping_add(1);
     }
 
-    /// A pod is Running.
+    /// Adds or updates a Running pod.
     pub fn apply_pod(&self, namespace: &str, name: &str, uid: &str, labels: Labels) {
         let uid = Uid::new(uid);
         let since_ms = if self.pods_synced.load(Ordering::Acquire) { self.now_ms() } else { 0 };
@@ -304,7 +276,7 @@ impl<O: Observer> Directory<O> {
         }
     }
 
-    /// A pod is no longer Running, or gone.
+    /// Removes a pod that was deleted or is no longer Running.
     pub fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
@@ -315,8 +287,8 @@ impl<O: Observer> Directory<O> {
         }
     }
 
-    /// A list of pods is whole: what it did not bring is gone.
-    pub fn end_pods(&self) {
+    /// Completes a list of pods: removes the pods that it did not contain.
+    pub fn end_pod_list(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         let gone = pods.remove_unlisted(|key, pod| {
@@ -328,7 +300,7 @@ impl<O: Observer> Directory<O> {
         }
         drop(interner);
         let mut packed = None;
-        while let Some(namespace) = self.pods.write().pack_behind(packed.as_deref()) {
+        while let Some(namespace) = self.pods.write().pack_after(packed.as_deref()) {
             packed = Some(namespace);
         }
         self.pods_synced.store(true, Ordering::Release);
@@ -336,65 +308,63 @@ impl<O: Observer> Directory<O> {
 }
 
 impl<S> Nodes<S> {
-    /// How many there are.
+    /// Returns the number of nodes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
 
-    /// The node of this name.
+    /// Returns the node with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
-        self.by_name.get(name).map(|listed| &listed.node)
+        self.by_name.get(name).map(|entry| &entry.node)
     }
 
-    /// The node of this name, and the observer's state of it.
+    /// Returns the node with this name and the observer's state of it.
     #[must_use]
     pub fn get_with_state(&self, name: &str) -> Option<(&Arc<Node>, &S)> {
-        self.by_name.get(name).map(|listed| (&listed.node, &listed.state))
+        self.by_name.get(name).map(|entry| (&entry.node, &entry.state))
     }
 
-    /// The nodes behind `after`, in order, each with the observer's state of it.
-    pub fn behind(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &S)> {
+    /// Iterates over the nodes after the name `after`, in order, with the observer's state of them.
+    pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &S)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_name
-            .range::<str, _>((from, Bound::Unbounded))
-            .map(|(_, listed)| (&listed.node, &listed.state))
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, entry)| (&entry.node, &entry.state))
     }
 }
 
 impl<S> Pods<S> {
-    /// How many there are.
+    /// Returns the number of pods.
     #[must_use]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no pods.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The pod of this namespace and name.
+    /// Returns the pod with this namespace and name.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod<S>> {
         self.by_namespace.get(namespace)?.get(name)
     }
 
-    /// The pods of one namespace, or of all, behind the key `after`, in order: namespace, name, pod.
-    pub fn behind<'a>(
+    /// Iterates over the pods of one namespace, or of all, after the key `after`, in order: namespace, name, pod.
+    pub fn iter_after<'a>(
         &'a self,
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,
     ) -> impl Iterator<Item = (&'a str, &'a str, &'a Pod<S>)> {
-        // From the later of the two, so that a key of another namespace needs no case of its own.
+        // Starts at the later of the two, so that a key of another namespace needs no special case.
         let first = namespace.into_iter().chain(after.map(|(namespace, _)| namespace)).max();
         let from = first.map_or(Bound::Unbounded, Bound::Included);
         let last = namespace.map_or(Bound::Unbounded, Bound::Included);
@@ -435,9 +405,10 @@ impl<S> Pods<S> {
         Some(pod)
     }
 
-    /// Packs the first namespace behind this one, if there is any. A tree that grew in order, as by a list, is half
-    /// empty: its nodes are split when they are full, and only the last one goes on growing.
-    fn pack_behind(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
+    /// Rebuilds the map of the first namespace after this one, if any, and returns its name. A B-tree that was
+    /// filled in order, as by a list, is half empty: full nodes are split in halves and only the last one is filled
+    /// further.
+    fn pack_after(&mut self, namespace: Option<&str>) -> Option<Arc<str>> {
         let from = namespace.map_or(Bound::Unbounded, Bound::Excluded);
         let (namespace, pods) = self.by_namespace.range_mut::<str, _>((from, Bound::Unbounded)).next()?;
         *pods = std::mem::take(pods).into_iter().collect();

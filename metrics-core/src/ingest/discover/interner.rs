@@ -1,4 +1,4 @@
-//! One allocation for all equal label sets.
+//! Interns label sets: equal sets share one allocation.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use crate::model::labels::Labels;
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     shared: HashSet<Arc<Labels>>,
-    /// From so many on it is looked for what nobody has any more.
+    /// The size from which [`Self::share`] removes unused sets before it adds one.
     sweep_at: usize,
 }
 
-/// Below this it is not worth looking.
-const FEW: usize = 1024;
+/// The minimum size for a sweep.
+const MIN_SWEEP: usize = 1024;
 
 impl Interner {
-    /// The shared value equal to `labels`.
+    /// Returns the shared value equal to `labels`.
     pub(super) fn share(&mut self, labels: Labels) -> Arc<Labels> {
         if let Some(shared) = self.shared.get(&labels) {
             return shared.clone();
         }
-        if self.shared.len() >= self.sweep_at.max(FEW) {
+        if self.shared.len() >= self.sweep_at.max(MIN_SWEEP) {
             self.shared.retain(|shared| Arc::strong_count(shared) > 1);
             self.sweep_at = self.shared.len() * 2;
         }
@@ -31,10 +31,10 @@ impl Interner {
         shared
     }
 
-    /// Gives a value back; forgotten when nobody else has it. A list on its way to a client may have it a while longer:
-    /// then it is forgotten some day by [`Self::share`].
+    /// Releases a value and removes it if it has no other user. A list that is being sent may still use it; then a
+    /// later [`Self::share`] removes it.
     pub(super) fn release(&mut self, labels: Arc<Labels>) {
-        // Ours and the one given back.
+        // The interner's reference and the released one.
         if Arc::strong_count(&labels) == 2 {
             self.shared.remove(&labels);
         }
@@ -49,19 +49,19 @@ impl Interner {
 
 #[cfg(test)]
 mod tests {
-    use super::{FEW, Interner};
+    use super::{Interner, MIN_SWEEP};
     use crate::model::labels::Labels;
 
     #[test]
-    fn forgets_what_was_still_in_use_when_it_was_released() {
+    fn removes_sets_that_were_in_use_when_released() {
         let mut interner = Interner::default();
         let labels = |number: usize| [("n", number.to_string())].into_iter().collect::<Labels>();
-        for number in 0..FEW * 10 {
+        for number in 0..MIN_SWEEP * 10 {
             let shared = interner.share(labels(number));
             let elsewhere = shared.clone();
             interner.release(shared);
             drop(elsewhere);
-            assert!(interner.len() <= FEW);
+            assert!(interner.len() <= MIN_SWEEP);
         }
         let kept = interner.share(labels(0));
         assert!(std::sync::Arc::ptr_eq(&kept, &interner.share(labels(0))));

@@ -1,4 +1,4 @@
-//! The metadata of an object, trimmed while it is decoded.
+//! Object metadata, trimmed while it is decoded.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::node::PATH_ANNOTATION;
 
-/// The metadata that a watch and discovery need. Managed fields, most of an object's metadata, are skipped
+/// Decodes the metadata that discovery needs. Managed fields, which are most of an object's metadata, are skipped
 /// without an allocation.
 pub(super) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let meta = Meta::deserialize(deserializer)?;

@@ -1,9 +1,9 @@
-//! Watches Nodes and Running Pods: who exists, where, with which labels.
+//! Watches Nodes and Running Pods.
 //!
-//! Nodes are decoded to the few fields that are used, Pods are asked for as metadata alone. Lists are streamed
-//! (KEP-3157) one object at a time from the API server's cache, or paged where it does not stream, and watches
-//! resume from bookmarks, so a restart costs the API server no more than it must; what disappeared while a watch
-//! was broken is gone when the next list ends, and until then nothing is missing.
+//! Of a Node the few fields in use are decoded; of Pods only the metadata is requested. Lists are streamed
+//! (KEP-3157) one object at a time from kube-apiserver's watch cache, or paged where it does not support that.
+//! Watches resume from bookmarks, so a restart costs kube-apiserver little. Objects that were deleted while a watch
+//! was interrupted are removed when the next list is complete; until then no existing object is missing.
 
 mod address;
 mod directory;
@@ -11,6 +11,7 @@ mod interner;
 mod meta;
 mod node;
 mod pod;
+mod uid;
 
 use std::sync::Arc;
 
@@ -28,38 +29,39 @@ pub use self::node::Node;
 use self::node::NodeObject;
 use self::pod::PodObject;
 
-/// How many objects a page of a list holds where lists are not streamed. Small, so that the first lists leave no
-/// mark on the process's size: a Node in JSON may have 20 kB, a Pod's metadata 3 kB.
+/// The page sizes of lists that are not streamed. They are small so that the first lists do not raise the process's
+/// memory: a Node can have 20 kB of JSON, a Pod's metadata 3 kB.
 const NODES_PAGE: u32 = 250;
 const PODS_PAGE: u32 = 500;
 
-/// What to watch and how to reach what is found.
+/// Which nodes to watch, and how to reach their kubelets.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Label selector of the nodes to scrape; all when `None`.
+    /// The label selector of the nodes to scrape; `None` selects all.
     pub node_selector: Option<String>,
-    /// The port to use where the Node's own is not.
+    /// The kubelet's port where the Node's own is not used.
     pub kubelet_port: u16,
-    /// Whether to use `status.daemonEndpoints.kubeletEndpoint.Port`.
+    /// Whether to use the port in `status.daemonEndpoints.kubeletEndpoint.Port`.
     pub use_node_status_port: bool,
-    /// Which addresses to use, in this order.
+    /// The address types to use, in order of preference.
     pub address_types: Vec<AddressType>,
 }
 
-/// Keeps `directory` up to date until dropped. Errors are retried with backoff and jitter and logged.
+/// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
 pub async fn run<O: Observer>(client: kube::Client, config: Config, directory: Arc<Directory<O>>) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
-    let nodes = objects(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
+    let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
-    let pods = objects(Api::<PodObject>::all(client), "pods", pods);
-    // Boxed, as they are large.
-    let (nodes, pods) = (follow_nodes(nodes, &config, &directory), follow_pods(pods, &directory));
+    let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
+    // Boxed because the futures are large.
+    let (nodes, pods) = (apply_nodes(nodes, &config, &directory), apply_pods(pods, &directory));
     future::join(Box::pin(nodes), Box::pin(pods)).await;
 }
 
-/// All objects and their changes: lists are streamed until the API server refuses that, and paged from then on.
-fn objects<K>(
+/// Streams all objects and their changes. Lists are streamed until kube-apiserver rejects that, and paged from then
+/// on.
+fn watch_all<K>(
     api: Api<K>,
     what: &'static str,
     config: watcher::Config,
@@ -69,66 +71,68 @@ where
 {
     let streamed = watcher(api.clone(), config.clone().streaming_lists());
     let streamed = streamed.take_while(move |event| {
-        let refused = event.as_ref().err().filter(|error| is_refusal(error));
+        let refused = event.as_ref().err().filter(|error| is_streaming_rejected(error));
         if let Some(error) = refused {
-            tracing::info!("the API server does not stream lists, so {what} are listed in pages: {error}");
+            tracing::info!(
+                "kube-apiserver does not support streaming lists; listing {what} in pages: {error}"
+            );
         }
         future::ready(refused.is_none())
     });
     streamed.chain(watcher(api, config))
 }
 
-/// Whether the API server understood the request for a streamed list and won't have it: before Kubernetes 1.34, or
-/// with the feature gate WatchList off.
-fn is_refusal(error: &Error) -> bool {
+/// Returns whether kube-apiserver rejected the request because it does not support streaming lists: before
+/// Kubernetes 1.34, or with the feature gate WatchList off.
+fn is_streaming_rejected(error: &Error) -> bool {
     let Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
     [StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNPROCESSABLE_ENTITY]
         .iter()
         .any(|code| status.code == code.as_u16())
 }
 
-async fn follow_nodes(
+async fn apply_nodes(
     events: impl Stream<Item = Result<Event<NodeObject>, Error>>,
     config: &Config,
     directory: &Directory<impl Observer>,
 ) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
-    let mut log = Log::new("nodes");
+    let mut log = WatchLog::new("nodes");
     loop {
         let event = events.try_next().await;
         if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
-            log.works();
+            log.succeeded();
         }
         match event {
-            Ok(Some(Event::Init)) => directory.begin_nodes(),
+            Ok(Some(Event::Init)) => directory.begin_node_list(),
             Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
-                if let Some(node) = node.trim(config) {
+                if let Some(node) = node.into_node(config) {
                     directory.apply_node(node);
                 }
             }
-            Ok(Some(Event::InitDone)) => directory.end_nodes(),
+            Ok(Some(Event::InitDone)) => directory.end_node_list(),
             Ok(Some(Event::Delete(node))) => directory.delete_node(node.name()),
             Ok(None) => return,
-            Err(error) => log.failed(&error), // The stream goes on after its backoff.
+            Err(error) => log.failed(&error), // The stream retries after its backoff.
         }
     }
 }
 
-async fn follow_pods(
+async fn apply_pods(
     events: impl Stream<Item = Result<Event<PodObject>, Error>>,
     directory: &Directory<impl Observer>,
 ) {
     let events = events.default_backoff();
     futures::pin_mut!(events);
-    let mut log = Log::new("pods");
+    let mut log = WatchLog::new("pods");
     loop {
         let event = events.try_next().await;
         if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
-            log.works();
+            log.succeeded();
         }
         match event {
-            Ok(Some(Event::Init)) => directory.begin_pods(),
+            Ok(Some(Event::Init)) => directory.begin_pod_list(),
             Ok(Some(Event::InitApply(pod) | Event::Apply(pod))) => {
                 let meta = pod.metadata;
                 if let (Some(namespace), Some(name), Some(uid)) = (meta.namespace, meta.name, meta.uid) {
@@ -136,7 +140,7 @@ async fn follow_pods(
                     directory.apply_pod(&namespace, &name, &uid, labels);
                 }
             }
-            Ok(Some(Event::InitDone)) => directory.end_pods(),
+            Ok(Some(Event::InitDone)) => directory.end_pod_list(),
             Ok(Some(Event::Delete(pod))) => {
                 if let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) {
                     directory.delete_pod(&namespace, &name);
@@ -148,19 +152,19 @@ async fn follow_pods(
     }
 }
 
-/// Tells of a watch that fails for long.
-struct Log {
+/// Logs a watch that keeps failing.
+struct WatchLog {
     what: &'static str,
     failures: WatchFailures,
 }
 
-impl Log {
+impl WatchLog {
     fn new(what: &'static str) -> Self {
         Self { what, failures: WatchFailures::default() }
     }
 
-    /// The watch works.
-    fn works(&mut self) {
+    /// Records that the watch works.
+    fn succeeded(&mut self) {
         self.failures.succeeded();
     }
 
@@ -168,7 +172,9 @@ impl Log {
         let text = error.to_string();
         if !telemetry::is_expired_watch(error) && self.failures.failed(&text) {
             let what = self.what;
-            tracing::warn!("can't watch {what}, what is known of them counts until it works: {text}");
+            tracing::warn!(
+                "cannot watch {what}; using the last known state until the watch recovers: {text}"
+            );
         }
     }
 }
@@ -177,19 +183,19 @@ impl Log {
 mod tests {
     use kube::core::Status;
 
-    use super::{Error, is_refusal};
+    use super::{Error, is_streaming_rejected};
 
     #[test]
-    fn only_the_refusal_of_a_streamed_list_makes_pages() {
+    fn falls_back_to_pages_only_if_streaming_is_rejected() {
         let of = |code| {
             let status = Status { code, ..Status::default() };
-            is_refusal(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
+            is_streaming_rejected(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
         };
-        // What Kubernetes 1.33 says: sendInitialEvents is forbidden unless WatchList is enabled.
+        // Kubernetes 1.33 returns 422: sendInitialEvents is forbidden unless WatchList is enabled.
         assert!(of(422));
         for passing in [401, 403, 410, 429, 500, 503] {
             assert!(!of(passing), "{passing}");
         }
-        assert!(!is_refusal(&Error::NoResourceVersion));
+        assert!(!is_streaming_rejected(&Error::NoResourceVersion));
     }
 }

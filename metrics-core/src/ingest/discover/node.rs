@@ -1,4 +1,4 @@
-//! A Node, trimmed to what is used of it.
+//! A Node, reduced to the fields in use.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use super::{Address, AddressType, Config, meta};
 use crate::model::labels::Labels;
 
-/// The path where a kubelet serves the resource metrics.
+/// The default path of the kubelet's resource metrics.
 const DEFAULT_PATH: &str = "/metrics/resource";
 
-/// The annotation of a Node that names another path (metrics-server's).
+/// The Node annotation that overrides the path, as in metrics-server.
 pub(super) const PATH_ANNOTATION: &str = "metrics.k8s.io/resource-metrics-path";
 
 /// A node to scrape.
@@ -21,23 +21,23 @@ pub(super) const PATH_ANNOTATION: &str = "metrics.k8s.io/resource-metrics-path";
 pub struct Node {
     /// The Node's name.
     pub name: Arc<str>,
-    /// The Node's UID: another one under the same name is another node.
+    /// The Node's UID, which tells a recreated Node from its predecessor.
     pub uid: Box<str>,
     /// The Node's labels.
     pub labels: Labels,
     /// Addresses of the configured types, in the configured order.
     pub addresses: Box<[Address]>,
-    /// All names and addresses of the Node, of any type, and its own name: those its certificate may bear.
+    /// All names and addresses of the Node, of any type: those that its serving certificate may contain.
     pub identities: Box<[Box<str>]>,
-    /// Where the kubelet listens.
+    /// The kubelet's port.
     pub port: u16,
-    /// The path of the resource metrics; begins with a slash and is safe in a request line.
+    /// The path of the resource metrics; starts with a slash and is safe in a request line.
     pub path: Box<str>,
     /// Whether the Node's Ready condition is True.
     pub ready: bool,
 }
 
-/// A Node as the API server sends it: all that is not used is skipped while it is decoded.
+/// A Node as kube-apiserver sends it. Unused fields are skipped while decoding.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct NodeObject {
     #[serde(deserialize_with = "meta::trimmed")]
@@ -103,13 +103,13 @@ impl Resource for NodeObject {
 }
 
 impl NodeObject {
-    /// The Node's name, or nothing.
+    /// Returns the Node's name, or an empty string.
     pub(super) fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// What is used of it; `None` without a name or UID.
-    pub(super) fn trim(self, config: &Config) -> Option<Node> {
+    /// Returns the fields in use; `None` without a name or UID.
+    pub(super) fn into_node(self, config: &Config) -> Option<Node> {
         let name: Arc<str> = self.metadata.name?.into();
         let status_addresses = self.status.addresses.unwrap_or_default();
         let of_type = |kind: &AddressType| {
@@ -148,8 +148,8 @@ impl NodeObject {
     }
 }
 
-/// The annotation's path, if it can stand in a request line (RFC 9112): it comes from whoever may write the
-/// Node, and must not be able to add a header.
+/// Returns the annotation's path if it is safe in a request line (RFC 9112). Anyone who may write the Node controls
+/// it, so it must not be able to add a header.
 fn request_path(path: &str) -> Option<Box<str>> {
     let path = path.trim();
     let safe = !path.is_empty() && path.len() <= 1024 && path.bytes().all(|byte| byte.is_ascii_graphic());
@@ -161,8 +161,8 @@ mod tests {
     use super::{Node, NodeObject};
     use crate::ingest::discover::{Address, AddressType, Config};
 
-    fn trim(json: serde_json::Value, config: &Config) -> Option<Node> {
-        serde_json::from_value::<NodeObject>(json).unwrap().trim(config)
+    fn parse(json: serde_json::Value, config: &Config) -> Option<Node> {
+        serde_json::from_value::<NodeObject>(json).unwrap().into_node(config)
     }
 
     fn config() -> Config {
@@ -200,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_used_in_the_configured_order() {
-        let node = trim(json(), &config()).unwrap();
+    fn keeps_addresses_in_the_configured_order() {
+        let node = parse(json(), &config()).unwrap();
         let address = |kind, host: &str| Address { kind, host: host.into() };
         assert_eq!(
             *node.addresses,
@@ -220,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_node_gets_defaults() {
-        let node = trim(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
+    fn uses_defaults_for_a_node_without_status() {
+        let node = parse(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
         assert_eq!((node.port, &*node.path, node.ready), (10250, "/metrics/resource", false));
         assert!(node.addresses.is_empty());
-        let own = trim(json(), &Config { use_node_status_port: false, ..config() }).unwrap();
+        let own = parse(json(), &Config { use_node_status_port: false, ..config() }).unwrap();
         assert_eq!(own.port, 10250);
     }
 
     #[test]
-    fn a_path_that_would_break_out_of_the_request_line_is_not_used() {
+    fn ignores_a_path_that_is_unsafe_in_a_request_line() {
         let mut json = json();
         json["metadata"]["annotations"]["metrics.k8s.io/resource-metrics-path"] =
             "/x HTTP/1.1\r\nHost: evil".into();
-        assert_eq!(&*trim(json, &config()).unwrap().path, "/metrics/resource");
+        assert_eq!(&*parse(json, &config()).unwrap().path, "/metrics/resource");
     }
 }

@@ -1,4 +1,4 @@
-//! A Pod's metadata, all that is asked for of it.
+//! A Pod's metadata; discovery requests nothing else.
 
 use std::borrow::Cow;
 

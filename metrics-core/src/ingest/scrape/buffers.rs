@@ -1,57 +1,58 @@
-//! Buffers for the bodies that are being read, pooled and bounded.
+//! A bounded pool of buffers for reading response bodies.
 
 use libdeflater::Decompressor;
 use parking_lot::Mutex;
 
 use super::error::Error;
 use super::inflate::inflate;
-use super::session::Records;
+use super::session::RecordBuffers;
 
-/// Buffers above this are not kept, nor more of them than [`KEEP`].
-const KEEP_SIZE: usize = 1024 * 1024;
-const KEEP: usize = 16;
+/// Larger buffers are freed, and no more than [`MAX_KEPT_BUFFERS`] are kept.
+const MAX_KEPT_BYTES: usize = 1024 * 1024;
+const MAX_KEPT_BUFFERS: usize = 16;
 
-/// What a body arrives in.
+/// The buffers for one response.
 #[derive(Default)]
-pub(super) struct Buffers {
+pub(super) struct ReadBuffers {
     /// TLS records.
-    pub(super) records: Records,
-    /// What was in them: an HTTP response.
+    pub(super) records: RecordBuffers,
+    /// The decrypted HTTP response.
     pub(super) wire: Vec<u8>,
 }
 
-/// What a whole body is inflated with and into: ten times as much, and so it is not taken before, but then kept without
-/// a pause until the body is decoded. There are as many as threads.
+/// A decompressor and its output. The output is about ten times as large as the compressed body, so it is taken
+/// only once the body is complete and kept without an await until the body is decoded. There are at most as many in
+/// use as threads.
 struct Inflater {
     decompressor: Decompressor,
     inflated: Vec<u8>,
 }
 
-/// Buffers that are not in use.
+/// The buffers that are not in use.
 #[derive(Default)]
-pub(super) struct Pool {
-    buffers: Mutex<Vec<Buffers>>,
+pub(super) struct BufferPool {
+    buffers: Mutex<Vec<ReadBuffers>>,
     inflaters: Mutex<Vec<Inflater>>,
 }
 
-/// Buffers of the pool from the moment in which they are needed: hundreds of kubelets may be waited for.
-pub(super) struct Lease<'p> {
-    pool: &'p Pool,
-    buffers: Option<Buffers>,
+/// A lease of buffers. They are taken only when data arrives: the scraper may be waiting for hundreds of kubelets.
+pub(super) struct BufferLease<'p> {
+    pool: &'p BufferPool,
+    buffers: Option<ReadBuffers>,
     inflater: Option<Inflater>,
 }
 
-impl Lease<'_> {
-    pub(super) fn buffers(&mut self) -> &mut Buffers {
+impl BufferLease<'_> {
+    pub(super) fn buffers(&mut self) -> &mut ReadBuffers {
         self.buffers.get_or_insert_with(|| take(&self.pool.buffers).unwrap_or_default())
     }
 
-    /// What arrived behind the first `skip` bytes.
-    pub(super) fn arrived(&mut self, skip: usize) -> &[u8] {
+    /// Returns the bytes of the response after the first `skip`.
+    pub(super) fn plain(&mut self, skip: usize) -> &[u8] {
         self.buffers().wire.get(skip..).unwrap_or_default()
     }
 
-    /// The same, inflated. Not to be held while something is waited for.
+    /// Returns the same, decompressed. Do not hold it across an await.
     pub(super) fn inflated(&mut self, skip: usize) -> Result<&[u8], Error> {
         let wire = self.buffers.as_ref().and_then(|buffers| buffers.wire.get(skip..)).unwrap_or_default();
         let inflater = self.inflater.get_or_insert_with(|| {
@@ -62,7 +63,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for BufferLease<'_> {
     fn drop(&mut self) {
         if let Some(buffers) = self.buffers.take() {
             let size = buffers.wire.capacity() + buffers.records.capacity();
@@ -75,9 +76,9 @@ impl Drop for Lease<'_> {
     }
 }
 
-impl Pool {
-    pub(super) fn lease(&self) -> Lease<'_> {
-        Lease { pool: self, buffers: None, inflater: None }
+impl BufferPool {
+    pub(super) fn lease(&self) -> BufferLease<'_> {
+        BufferLease { pool: self, buffers: None, inflater: None }
     }
 }
 
@@ -87,7 +88,7 @@ fn take<T>(kept: &Mutex<Vec<T>>) -> Option<T> {
 
 fn give<T>(kept: &Mutex<Vec<T>>, unused: T, size: usize) {
     let mut kept = kept.lock();
-    if size <= KEEP_SIZE && kept.len() < KEEP {
+    if size <= MAX_KEPT_BYTES && kept.len() < MAX_KEPT_BUFFERS {
         kept.push(unused);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a scrape failed.
+//! The errors of a scrape.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,162 +6,171 @@ use std::path::PathBuf;
 use crds::cause::ScrapeCause;
 use rustls::pki_types::UnixTime;
 
-use super::pins::Mismatch;
+use super::pins::PinMismatch;
 use crate::telemetry::excerpt;
 
-/// What is said of a certificate that is for no server.
-const NO_NAMES: &str = "it has no subject alternative names at all";
-/// How much of a kubelet's own words is told.
-const WORDS: usize = 160;
+/// Describes a certificate that has no subject alternative names.
+const NO_SANS: &str = "it has no subject alternative names";
+/// The maximum length of an excerpt of a kubelet's response.
+const MAX_EXCERPT_CHARS: usize = 160;
 
-/// Why a kubelet gave no samples. The message says what to do where that is known.
+/// Why a scrape returned no samples. Messages name the cause first and then the remedy where it is known.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The Node has no address of a configured type.
     #[error(
-        "the Node has no address of a type in --kubelet-preferred-address-types; add one that it has \
-         (kubectl get node -o jsonpath={{.status.addresses}})"
+        "the Node has no address of a type in --kubelet-preferred-address-types; add a type that the Node \
+         has (kubectl get node -o jsonpath={{.status.addresses}})"
     )]
     NoAddress,
-    /// The name does not resolve.
+    /// The address does not resolve in DNS.
     #[error("{host} does not resolve ({source}); put InternalIP first in --kubelet-preferred-address-types")]
     Dns {
         /// The name.
         host: Box<str>,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Nothing listens there.
-    #[error("{address} refuses connections; does the kubelet run, and is --kubelet-port right?")]
-    Refused {
-        /// Where.
-        address: Box<str>,
-    },
-    /// There is no way there.
-    #[error("{address} cannot be reached: {source}")]
-    Unreachable {
-        /// Where.
-        address: Box<str>,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No connection came about in time.
+    /// Nothing listens at the address.
     #[error(
-        "{address} does not answer ({doing} timed out); a firewall or NetworkPolicy drops the packets, or \
-         the machine is down"
+        "{address} refused the connection; check that the kubelet is running and that --kubelet-port is correct"
+    )]
+    ConnectionRefused {
+        /// The address and port.
+        address: Box<str>,
+    },
+    /// There is no route to the address.
+    #[error("{address} is unreachable: {source}")]
+    Unreachable {
+        /// The address and port.
+        address: Box<str>,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The TCP connection timed out.
+    #[error(
+        "{address} does not respond ({doing} timed out); a firewall or NetworkPolicy drops the packets, or the \
+         machine is down"
     )]
     Timeout {
-        /// Where.
+        /// The address and port.
         address: Box<str>,
-        /// At what.
+        /// What the client was doing.
         doing: &'static str,
     },
-    /// The connection stands, and no answer came in time.
+    /// The connection is open, but no response arrived in time.
     #[error(
-        "the kubelet took the connection and gave no answer in time ({doing}); it may be overloaded: see \
-         its log, or raise --kubelet-request-timeout"
+        "the kubelet accepted the connection but did not respond in time ({doing}); it may be overloaded: check its \
+         log, or raise --kubelet-request-timeout"
     )]
     SlowResponse {
-        /// At what.
+        /// What the client was doing.
         doing: &'static str,
     },
     /// The kubelet closed the connection.
-    #[error("the connection broke: {0}")]
-    Broken(io::Error),
-    /// The port speaks HTTP without TLS.
-    #[error("the port answers without TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
+    #[error("the connection was closed: {0}")]
+    ConnectionClosed(io::Error),
+    /// The port serves HTTP without TLS.
+    #[error("the port does not use TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
     PlainHttp,
-    /// The certificate's issuer is not trusted.
+    /// The certificate is not signed by a trusted CA.
     #[error(
-        "the kubelet's certificate is signed by itself or by an authority that is not in \
-         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin \
-         its key (--kubelet-tls-pin)"
+        "the kubelet's serving certificate is not signed by a trusted CA: it is self-signed, or its CA is not in \
+         --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin its \
+         key (--kubelet-tls-pin)"
     )]
     TlsUnknownCa,
-    /// The certificate names another host.
+    /// The certificate is for another host.
     #[error(
-        "the kubelet's certificate bears none of the Node's names or addresses ({presented}); \
-         it must be issued with the Node's name or address"
+        "the kubelet's serving certificate contains none of the Node's names or addresses ({presented}); issue it \
+         with the Node's name or address"
     )]
     TlsNameMismatch {
-        /// Which it bears instead, in words.
+        /// The names in the certificate, as a phrase.
         presented: String,
     },
-    /// The certificate is outside its time of validity.
-    #[error("the kubelet's certificate {0}")]
+    /// The certificate has expired or is not valid yet.
+    #[error("the kubelet's serving certificate {0}")]
     TlsExpired(String),
-    /// The kubelet shows another key than the one that was pinned.
+    /// The key differs from the pinned one.
     #[error(transparent)]
-    TlsPinMismatch(Mismatch),
-    /// The handshake failed for another reason.
+    TlsPinMismatch(PinMismatch),
+    /// The TLS handshake failed for another reason.
     #[error("TLS handshake failed: {0}")]
     TlsOther(String),
-    /// The kubelet does not know us.
+    /// The kubelet does not accept the credentials of metrics-core.
     #[error(
-        "the kubelet answers 401: it does not accept our token; it needs authentication.webhook.enabled \
-         or our client certificate"
+        "the kubelet returned 401 Unauthorized: it does not accept the credentials of metrics-core; set \
+         authentication.webhook.enabled in the kubelet's configuration, or use a client certificate \
+         (--kubelet-client-certificate)"
     )]
     Unauthorized,
-    /// The kubelet does not let us.
-    #[error("the kubelet answers 403{}; grant our service account get on nodes/metrics", words(said))]
+    /// The kubelet does not authorize metrics-core.
+    #[error(
+        "the kubelet returned 403 Forbidden{}; grant get on nodes/metrics to the ServiceAccount of metrics-core",
+        in_parentheses(response)
+    )]
     Forbidden {
-        /// The kubelet's words: they name the user and the right.
-        said: Box<str>,
+        /// An excerpt of the response, which names the user and the missing permission.
+        response: Box<str>,
     },
-    /// The kubelet has no such path.
-    #[error("the kubelet answers 404: it does not serve {path}")]
+    /// The kubelet does not serve the path.
+    #[error("the kubelet returned 404 Not Found: it does not serve {path}")]
     NotFound {
         /// The path.
         path: Box<str>,
     },
-    /// The kubelet answers something else than 200.
-    #[error("the kubelet answers HTTP status {code}{}", words(said))]
+    /// The kubelet returned another status than 200.
+    #[error("the kubelet returned HTTP status {code}{}", in_parentheses(response))]
     HttpStatus {
         /// The code.
         code: u16,
-        /// The kubelet's words.
-        said: Box<str>,
+        /// An excerpt of the response.
+        response: Box<str>,
     },
-    /// The answer is beyond the limits.
-    #[error("the answer is too large ({0})")]
+    /// The response exceeds a limit.
+    #[error("the response is too large ({0})")]
     BodyTooLarge(&'static str),
-    /// The answer is no HTTP, no gzip, or has no resource metrics in it.
-    #[error("the answer makes no sense: {0}")]
+    /// The response is not valid HTTP or gzip.
+    #[error("the response is invalid: {0}")]
     InvalidBody(&'static str),
-    /// The answer is readable, and there are no resource metrics in it.
-    #[error("the answer has no resource metrics in it{}; is {path} the kubelet's path?", told(*bad, began))]
+    /// The response contains no resource metrics.
+    #[error(
+        "the response contains no resource metrics{}; check that {path} is the kubelet's resource metrics path",
+        body_details(*bad, beginning)
+    )]
     NoMetrics {
         /// The path.
         path: Box<str>,
-        /// How many series of interest are malformed.
+        /// The number of malformed series.
         bad: u32,
-        /// How it begins.
-        began: Box<str>,
+        /// The beginning of the body.
+        beginning: Box<str>,
     },
-    /// A file of ours cannot be used.
+    /// A credential or CA file cannot be used.
     #[error("{}: {reason}", path.display())]
-    File {
-        /// Which.
+    FileUnreadable {
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The node went while it was asked.
-    #[error("the node is gone")]
-    Gone,
+    /// The Node was deleted during the scrape.
+    #[error("the Node was deleted during the scrape")]
+    NodeDeleted,
 }
 
 impl Error {
-    /// The cause, for metrics and the report, and to tell whether it changed.
+    /// Returns the cause, for metrics, the report and the detection of changes.
     #[must_use]
     pub const fn cause(&self) -> ScrapeCause {
         match self {
             Self::NoAddress => ScrapeCause::NoAddress,
             Self::Dns { .. } => ScrapeCause::Dns,
-            Self::Refused { .. } => ScrapeCause::ConnectionRefused,
+            Self::ConnectionRefused { .. } => ScrapeCause::ConnectionRefused,
             Self::Unreachable { .. } => ScrapeCause::Unreachable,
             Self::Timeout { .. } => ScrapeCause::Timeout,
-            Self::Broken(_) => ScrapeCause::ConnectionClosed,
+            Self::ConnectionClosed(_) => ScrapeCause::ConnectionClosed,
             Self::SlowResponse { .. } => ScrapeCause::SlowResponse,
             Self::PlainHttp => ScrapeCause::PlainHttp,
             Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
@@ -175,15 +184,14 @@ impl Error {
             Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
             Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
             Self::InvalidBody(_) | Self::NoMetrics { .. } => ScrapeCause::InvalidBody,
-            Self::File { .. } => ScrapeCause::FileUnreadable,
-            Self::Gone => ScrapeCause::NodeDeleted,
+            Self::FileUnreadable { .. } => ScrapeCause::FileUnreadable,
+            Self::NodeDeleted => ScrapeCause::NodeDeleted,
         }
     }
 
-    /// How far it came. Causes are in that order, but none of those without a connection came further than
-    /// another, as long as the name resolved: where packets are dropped is no better known than where nothing
-    /// listens.
-    fn came(&self) -> ScrapeCause {
+    /// Returns how far the scrape got. [`ScrapeCause`] is in that order, but all failures to connect to a resolved
+    /// address rank the same: a dropped packet shows no more than a refused connection.
+    fn progress(&self) -> ScrapeCause {
         match self.cause() {
             ScrapeCause::ConnectionRefused | ScrapeCause::Unreachable | ScrapeCause::Timeout => {
                 ScrapeCause::ConnectionRefused
@@ -192,67 +200,69 @@ impl Error {
         }
     }
 
-    /// Whether this failure, at the address with the number `at`, says more than `other`: it came further, or as
-    /// far at an address that is preferred.
-    pub(super) fn says_more(&self, at: usize, other: &Self, other_at: usize) -> bool {
-        (self.came(), std::cmp::Reverse(at)) > (other.came(), std::cmp::Reverse(other_at))
+    /// Returns whether this error, at the address with index `at`, explains more than `other`: its scrape got
+    /// further, or as far at a preferred address.
+    pub(super) fn is_more_specific_than(&self, at: usize, other: &Self, other_at: usize) -> bool {
+        (self.progress(), std::cmp::Reverse(at)) > (other.progress(), std::cmp::Reverse(other_at))
     }
 
-    /// A kubelet's words. Whatever it says, our `token` is not repeated.
-    pub(super) fn said(body: &[u8], token: Option<&str>) -> Box<str> {
-        let text = String::from_utf8_lossy(&body[..body.len().min(4 * WORDS)]);
-        // A token that was cut off is one, too.
+    /// Returns an excerpt of a kubelet's response, or nothing if it contains our `token`.
+    pub(super) fn excerpt(body: &[u8], token: Option<&str>) -> Box<str> {
+        let text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_EXCERPT_CHARS)]);
+        // Part of a token is secret, too.
         let secret = token.is_some_and(|token| text.contains(token.get(..16).unwrap_or(token)));
-        if secret { Box::default() } else { excerpt(text.trim(), WORDS).into() }
+        if secret { Box::default() } else { excerpt(text.trim(), MAX_EXCERPT_CHARS).into() }
     }
 
-    pub(super) fn of_connect(address: &str, source: io::Error) -> Self {
+    pub(super) fn from_connect(address: &str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused { address: address.into() },
+            io::ErrorKind::ConnectionRefused => Self::ConnectionRefused { address: address.into() },
             io::ErrorKind::TimedOut => Self::Timeout { address: address.into(), doing: "connecting" },
             _ => Self::Unreachable { address: address.into(), source },
         }
     }
 
-    /// The class of an error of the TLS stream.
-    pub(super) fn of_stream(error: io::Error) -> Self {
+    /// Classifies an error of the TLS stream.
+    pub(super) fn from_stream(error: io::Error) -> Self {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-            return Self::Broken(error);
+            return Self::ConnectionClosed(error);
         };
-        Self::of_tls(tls)
+        Self::from_tls(tls)
     }
 
-    pub(super) fn of_tls(error: &rustls::Error) -> Self {
+    pub(super) fn from_tls(error: &rustls::Error) -> Self {
         use rustls::{CertificateError as Certificate, Error as Tls, InvalidMessage};
         match error {
             Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainHttp,
             Tls::InvalidCertificate(certificate) => match certificate {
                 Certificate::UnknownIssuer | Certificate::BadSignature => Self::TlsUnknownCa,
-                Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_NAMES.into() },
+                Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_SANS.into() },
                 Certificate::NotValidForNameContext { presented, .. } => {
-                    // Bounded: the certificate is someone else's.
-                    let bears = || format!("it bears {}", excerpt(&presented.join(", "), 200));
-                    let presented = if presented.is_empty() { NO_NAMES.into() } else { bears() };
+                    // Bounded, because the certificate is not under our control.
+                    let names = || format!("its names are {}", excerpt(&presented.join(", "), 200));
+                    let presented = if presented.is_empty() { NO_SANS.into() } else { names() };
                     Self::TlsNameMismatch { presented }
                 }
-                Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<Mismatch>() => {
+                Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<PinMismatch>() => {
                     Self::TlsPinMismatch(mismatch.clone())
                 }
                 Certificate::Expired | Certificate::ExpiredContext { .. } => {
                     let at = match certificate {
-                        Certificate::ExpiredContext { not_after, .. } => moment(" at ", *not_after),
+                        Certificate::ExpiredContext { not_after, .. } => format_time(" at ", *not_after),
                         _ => String::new(),
                     };
                     Self::TlsExpired(format!(
-                        "expired{at}; renew it on the node, or have it renewed (serverTLSBootstrap)"
+                        "expired{at}; renew it on the node, or set serverTLSBootstrap so that the kubelet renews it"
                     ))
                 }
                 Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
                     let until = match certificate {
-                        Certificate::NotValidYetContext { not_before, .. } => moment(" before ", *not_before),
+                        Certificate::NotValidYetContext { not_before, .. } => {
+                            format_time(" before ", *not_before)
+                        }
                         _ => " yet".to_owned(),
                     };
-                    Self::TlsExpired(format!("is not valid{until}; are the clocks of both machines right?"))
+                    Self::TlsExpired(format!("is not valid{until}; check the clocks of both machines"))
                 }
                 _ => Self::TlsOther(certificate.to_string()),
             },
@@ -261,20 +271,20 @@ impl Error {
     }
 }
 
-fn moment(before: &str, time: UnixTime) -> String {
+fn format_time(before: &str, time: UnixTime) -> String {
     let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |time| format!("{before}{time}"))
 }
 
-fn words(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(" ({said})") }
+fn in_parentheses(response: &str) -> String {
+    if response.is_empty() { String::new() } else { format!(" ({response})") }
 }
 
-fn told(bad: u32, began: &str) -> String {
-    match (bad, began) {
+fn body_details(bad: u32, beginning: &str) -> String {
+    match (bad, beginning) {
         (0, "") => " (it is empty)".to_owned(),
-        (0, _) => format!(" (it begins with {began:?})"),
-        _ => format!(" ({bad} series are malformed; it begins with {began:?})"),
+        (0, _) => format!(" (it begins with {beginning:?})"),
+        _ => format!(" ({bad} malformed series; it begins with {beginning:?})"),
     }
 }
 
@@ -285,29 +295,40 @@ mod tests {
     use super::Error;
 
     #[test]
-    fn the_failure_that_came_further_is_told() {
+    fn prefers_the_error_of_the_attempt_that_got_further() {
         let dns = || Error::Dns { host: "a".into(), source: std::io::Error::other("x") };
-        let refused = || Error::Refused { address: "a:1".into() };
+        let refused = || Error::ConnectionRefused { address: "a:1".into() };
         let dropped = || Error::Timeout { address: "a:1".into(), doing: "connecting" };
-        assert!(Error::TlsUnknownCa.says_more(1, &dns(), 0) && !dns().says_more(0, &Error::TlsUnknownCa, 1));
-        assert!(refused().says_more(1, &dns(), 0) && dropped().says_more(1, &dns(), 0));
-        // A kubelet that is down behind an external address that a firewall guards, and the other way round.
-        assert!(refused().says_more(0, &dropped(), 1) && !dropped().says_more(1, &refused(), 0));
-        assert!(dropped().says_more(0, &refused(), 1) && !refused().says_more(1, &dropped(), 0));
+        assert!(
+            Error::TlsUnknownCa.is_more_specific_than(1, &dns(), 0)
+                && !dns().is_more_specific_than(0, &Error::TlsUnknownCa, 1)
+        );
+        assert!(
+            refused().is_more_specific_than(1, &dns(), 0) && dropped().is_more_specific_than(1, &dns(), 0)
+        );
+        // A kubelet that is down and also has an external address behind a firewall, and vice versa.
+        assert!(
+            refused().is_more_specific_than(0, &dropped(), 1)
+                && !dropped().is_more_specific_than(1, &refused(), 0)
+        );
+        assert!(
+            dropped().is_more_specific_than(0, &refused(), 1)
+                && !refused().is_more_specific_than(1, &dropped(), 0)
+        );
     }
 
     #[test]
-    fn a_kubelets_words_are_bounded_and_hold_no_token() {
-        let said =
-            Error::said(b"Forbidden (user=x, verb=get, resource=nodes)\n", Some("abcdefghijklmnopqrst"));
+    fn excerpts_of_responses_are_bounded_and_contain_no_token() {
+        let response =
+            Error::excerpt(b"Forbidden (user=x, verb=get, resource=nodes)\n", Some("abcdefghijklmnopqrst"));
         assert_eq!(
-            Error::Forbidden { said }.to_string(),
-            "the kubelet answers 403 (Forbidden (user=x, verb=get, resource=nodes)); grant our service account \
-             get on nodes/metrics"
+            Error::Forbidden { response }.to_string(),
+            "the kubelet returned 403 Forbidden (Forbidden (user=x, verb=get, resource=nodes)); grant get on \
+             nodes/metrics to the ServiceAccount of metrics-core"
         );
-        assert_eq!(&*Error::said(b"you sent abcdefghijklmnopqrst", Some("abcdefghijklmnopqrst")), "");
-        assert_eq!(Error::said(&[b'x'; 5000], None).chars().count(), super::WORDS);
-        let error = Error::NoMetrics { path: "/p".into(), bad: 0, began: "<html>".into() };
+        assert_eq!(&*Error::excerpt(b"you sent abcdefghijklmnopqrst", Some("abcdefghijklmnopqrst")), "");
+        assert_eq!(Error::excerpt(&[b'x'; 5000], None).chars().count(), super::MAX_EXCERPT_CHARS);
+        let error = Error::NoMetrics { path: "/p".into(), bad: 0, beginning: "<html>".into() };
         assert_eq!(error.cause(), ScrapeCause::InvalidBody);
         assert!(error.to_string().contains(r#"begins with "<html>""#), "{error}");
     }

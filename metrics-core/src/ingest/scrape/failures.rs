@@ -1,4 +1,4 @@
-//! Which nodes fail now, and why, for the report.
+//! The nodes whose scrapes currently fail, and why; for the report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,28 +11,28 @@ use parking_lot::Mutex;
 use super::error::Error;
 use crate::telemetry::excerpt;
 
-/// The longest message.
-const MESSAGE: usize = 300;
+/// The maximum length of a message.
+const MAX_MESSAGE_CHARS: usize = 300;
 
-/// The nodes whose last scrape failed. Only failures, and the first success after one, touch it; words are
-/// kept of [`MAX_EXAMPLES`] nodes a cause only. Clones share their content.
+/// The nodes whose last scrape failed. Only a failure, and the first success after one, updates it. Messages are
+/// kept for at most [`MAX_EXAMPLES`] nodes per cause. Clones share their content.
 #[derive(Clone, Debug, Default)]
-pub struct Failures(Arc<Mutex<State>>);
+pub struct Failures(Arc<Mutex<FailureState>>);
 
 #[derive(Debug, Default)]
-struct State {
-    nodes: HashMap<Arc<str>, Failing>,
+struct FailureState {
+    nodes: HashMap<Arc<str>, FailingNode>,
     examples: BTreeMap<ScrapeCause, Vec<Example>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Failing {
+struct FailingNode {
     cause: ScrapeCause,
     since: Timestamp,
 }
 
-/// A node stays an example of its cause as long as it fails for it, so that readers see no change where there
-/// is none.
+/// An example of a cause. The node stays the example while it fails for this cause, so that the report does not
+/// change without a reason.
 #[derive(Debug)]
 struct Example {
     node: Arc<str>,
@@ -41,19 +41,20 @@ struct Example {
 }
 
 impl Failures {
-    /// A scrape of `node` failed at `address`.
-    pub(super) fn failed(&self, node: &Arc<str>, error: &Error, address: impl FnOnce() -> Option<Box<str>>) {
+    /// Records that a scrape of `node` failed at `address`.
+    pub(super) fn record(&self, node: &Arc<str>, error: &Error, address: impl FnOnce() -> Option<Box<str>>) {
         let cause = error.cause();
         let mut state = self.0.lock();
-        let State { nodes, examples } = &mut *state;
-        let failing = nodes.entry(node.clone()).or_insert_with(|| Failing { cause, since: Timestamp::now() });
+        let FailureState { nodes, examples } = &mut *state;
+        let failing =
+            nodes.entry(node.clone()).or_insert_with(|| FailingNode { cause, since: Timestamp::now() });
         if failing.cause != cause {
             forget(examples, failing.cause, node);
             failing.cause = cause;
         }
         let examples = examples.entry(cause).or_default();
         let known = examples.iter_mut().find(|example| example.node == *node);
-        let message = || excerpt(&error.to_string(), MESSAGE);
+        let message = || excerpt(&error.to_string(), MAX_MESSAGE_CHARS);
         if let Some(known) = known {
             (known.address, known.message) = (address(), message());
         } else if examples.len() < MAX_EXAMPLES {
@@ -61,15 +62,15 @@ impl Failures {
         }
     }
 
-    /// `node` fails no more, or is gone.
-    pub(super) fn over(&self, node: &Arc<str>) {
+    /// Removes `node`, which recovered or was deleted.
+    pub(super) fn resolved(&self, node: &Arc<str>) {
         let mut state = self.0.lock();
         if let Some(failing) = state.nodes.remove(node) {
             forget(&mut state.examples, failing.cause, node);
         }
     }
 
-    /// The nodes that fail, by cause, the most frequent first; examples are ordered by name.
+    /// Returns the failing nodes by cause, the most frequent first; examples are ordered by name.
     #[must_use]
     pub fn list(&self) -> Vec<FailedScrapes> {
         let state = self.0.lock();
@@ -87,7 +88,7 @@ impl Failures {
     }
 }
 
-impl State {
+impl FailureState {
     fn examples_of(&self, cause: ScrapeCause) -> Vec<FailedScrape> {
         let kept = self.examples.get(&cause).map(Vec::as_slice).unwrap_or_default();
         let mut examples: Vec<FailedScrape> = kept
@@ -123,17 +124,17 @@ mod tests {
     use crate::ingest::scrape::Error;
 
     fn refused() -> Error {
-        Error::Refused { address: "10.0.0.1:10250".into() }
+        Error::ConnectionRefused { address: "10.0.0.1:10250".into() }
     }
 
     #[test]
-    fn nodes_are_counted_by_cause_with_few_examples() {
+    fn counts_nodes_by_cause_with_few_examples() {
         let failures = Failures::default();
         let names: Vec<Arc<str>> = (0..1000).map(|at| format!("n{at:03}").into()).collect();
         for name in names.iter().rev() {
-            failures.failed(name, &refused(), || Some("10.0.0.1:10250".into()));
+            failures.record(name, &refused(), || Some("10.0.0.1:10250".into()));
         }
-        failures.failed(&names[5], &Error::PlainHttp, || None);
+        failures.record(&names[5], &Error::PlainHttp, || None);
         let list = failures.list();
         let counts: Vec<_> = list.iter().map(|failed| (failed.cause, failed.nodes)).collect();
         assert_eq!(counts, [(ScrapeCause::ConnectionRefused, 999), (ScrapeCause::PlainHttp, 1)]);
@@ -142,23 +143,23 @@ mod tests {
         };
         assert_eq!(examples(0), ["n997", "n998", "n999"]);
         assert_eq!(list[0].examples[0].address.as_deref(), Some("10.0.0.1:10250"));
-        assert!(list[0].examples[0].message.contains("refuses connections"));
-        // One that works again makes room for the next that fails again.
-        failures.over(&names[998]);
-        failures.failed(&names[3], &refused(), || None);
+        assert!(list[0].examples[0].message.contains("refused the connection"));
+        // A node that recovers makes room for the next one that fails.
+        failures.resolved(&names[998]);
+        failures.record(&names[3], &refused(), || None);
         assert_eq!(examples(0), ["n003", "n997", "n999"]);
         for name in &names {
-            failures.over(name);
+            failures.resolved(name);
         }
         assert!(failures.list().is_empty());
     }
 
     #[test]
-    fn the_time_of_the_first_failure_outlives_a_change_of_the_cause() {
+    fn keeps_the_time_of_the_first_failure_when_the_cause_changes() {
         let (failures, node) = (Failures::default(), Arc::from("n"));
-        failures.failed(&node, &refused(), || None);
+        failures.record(&node, &refused(), || None);
         let since = failures.list()[0].examples[0].since;
-        failures.failed(&node, &Error::PlainHttp, || None);
+        failures.record(&node, &Error::PlainHttp, || None);
         let list = failures.list();
         assert_eq!(
             (list.len(), list[0].cause, list[0].examples[0].since),

@@ -1,23 +1,23 @@
-//! What the fuzz targets call; see `metrics-core/fuzz`. Not for others.
+//! Entry points for the fuzz targets in `metrics-core/fuzz`. Not part of the API.
 
 use libdeflater::Decompressor;
 
 use super::inflate::{MAX_BODY, inflate as undo};
-use super::response::{Chunks, Framing, MAX_HEAD, head};
+use super::response::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
 
-/// Reads a response that arrives `step` bytes at a time; it must come out as if it had come at once. How it was framed,
-/// and whether it was whole; `None` for one whose head can't be read.
+/// Parses a response that arrives `step` bytes at a time and asserts that the result is the same as when it arrives
+/// at once. Returns whether it is chunked and whether it is complete; `None` if the header section is invalid.
 #[must_use]
 pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
-    let Ok(Some((found, length))) = head(bytes) else { return None };
+    let Ok(Some((found, length))) = parse_head(bytes) else { return None };
     assert!(length <= bytes.len().min(MAX_HEAD));
-    if found.framing != Framing::Chunked {
+    if found.framing != BodyFraming::Chunked {
         return Some((false, true));
     }
     let mut whole = bytes.to_vec();
-    let at_once = Chunks::new(length).advance(&mut whole).map(|end| end.is_some());
+    let at_once = ChunkDecoder::new(length).advance(&mut whole).map(|end| end.is_some());
     let mut buffer = bytes[..length].to_vec();
-    let mut chunks = Chunks::new(length);
+    let mut chunks = ChunkDecoder::new(length);
     let mut outcome = Ok(false);
     for piece in bytes[length..].chunks(step) {
         buffer.extend_from_slice(piece);
@@ -33,7 +33,7 @@ pub fn response(bytes: &[u8], step: usize) -> Option<(bool, bool)> {
     Some((true, at_once == Ok(true)))
 }
 
-/// Inflates a body, which must stay within its bounds. Whether it could be.
+/// Decompresses a body and asserts that the output stays within its limit. Returns whether it succeeded.
 #[must_use]
 pub fn inflate(wire: &[u8]) -> bool {
     let mut out = Vec::new();

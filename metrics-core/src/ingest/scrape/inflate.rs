@@ -1,42 +1,44 @@
-//! Undoes gzip (RFC 1952), the whole body at once.
+//! Decompresses gzip bodies (RFC 1952), the whole body at once.
 
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::error::Error;
 
-/// The largest body, inflated or not.
+/// The maximum size of a body, before and after decompression.
 pub(super) const MAX_BODY: usize = 32 * 1024 * 1024;
-/// Beyond this size a body may not be larger than so many times what came over the wire.
-const FREE: usize = 1024 * 1024;
+/// A body larger than [`RATIO_FREE_SIZE`] after decompression may be at most [`MAX_RATIO`] times its compressed
+/// size.
+const RATIO_FREE_SIZE: usize = 1024 * 1024;
 const MAX_RATIO: usize = 200;
 
-/// Inflates `wire` into `out`, whose length stays what it grew to; gives the part that was filled.
+/// Decompresses `wire` into `out`, which never shrinks, and returns the part that was filled.
 pub(super) fn inflate<'a>(
     decompressor: &mut Decompressor,
     wire: &[u8],
     out: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], Error> {
     if !wire.starts_with(&[0x1f, 0x8b]) {
-        return Err(Error::InvalidBody("no gzip, though it says so"));
+        return Err(Error::InvalidBody("Content-Encoding is gzip, but the body is not"));
     }
-    // The last four bytes are the size modulo 2³²: a hint, as the sender may say anything.
+    // The last four bytes are the size modulo 2³². It is only a hint, as the sender controls it.
     let Some(claimed) = wire.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) else {
-        return Err(Error::InvalidBody("gzip that is cut off"));
+        return Err(Error::InvalidBody("the gzip body is truncated"));
     };
-    let limit = wire.len().saturating_mul(MAX_RATIO).clamp(FREE, MAX_BODY);
+    let limit = wire.len().saturating_mul(MAX_RATIO).clamp(RATIO_FREE_SIZE, MAX_BODY);
     if claimed > limit {
-        return Err(Error::BodyTooLarge("inflated"));
+        return Err(Error::BodyTooLarge("decompressed"));
     }
     if out.len() < claimed {
         out.resize(claimed, 0);
     }
     match decompressor.gzip_decompress(wire, out) {
-        // A shorter one: several members, of which only the first was inflated, or a lie.
+        // The output is shorter if the body has several gzip members, of which only the first was decompressed, or
+        // if the size in the trailer is wrong.
         Ok(size) if size == claimed => Ok(&out[..size]),
         Ok(_) | Err(DecompressionError::InsufficientSpace) => {
-            Err(Error::InvalidBody("gzip whose size is not what it says"))
+            Err(Error::InvalidBody("the size of the gzip body differs from its trailer"))
         }
-        Err(DecompressionError::BadData) => Err(Error::InvalidBody("damaged gzip")),
+        Err(DecompressionError::BadData) => Err(Error::InvalidBody("the gzip body is corrupt")),
     }
 }
 
@@ -57,7 +59,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bombs_are_refused_before_they_are_inflated() {
+    fn rejects_decompression_bombs_without_inflating_them() {
         let mut out = Vec::new();
         let bomb = gzip(&vec![0; MAX_BODY + 1]);
         assert!(matches!(inflate(&mut Decompressor::new(), &bomb, &mut out), Err(Error::BodyTooLarge(_))));

@@ -1,4 +1,4 @@
-//! What scraping tells of itself. The first four carry metrics-server's names.
+//! Prometheus metrics of the scraper. The first four have metrics-server's names.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,9 +12,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::error::Error;
-use crate::ingest::decode::{BadSeries, Report};
+use crate::ingest::decode::{BadSeries, DecodeReport};
 
-/// Prometheus' default buckets, as metrics-server has them, seconds.
+/// The default buckets of Prometheus in seconds, as in metrics-server.
 const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,7 +41,7 @@ impl MetricConstructor<Histogram> for Seconds {
     }
 }
 
-/// Metrics of all scrapes. Clones share their values.
+/// The metrics of all scrapes. Clones share their values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     request_duration: Family<ByNode, Histogram, Seconds>,
@@ -68,7 +68,7 @@ impl Default for Metrics {
             wire_bytes: Counter::default(),
             body_bytes: Counter::default(),
         };
-        // There from the start, so that a rate sees the first failure.
+        // Created at the start, so that `rate()` includes the first failure.
         for cause in ScrapeCause::ALL.iter().filter(|cause| **cause != ScrapeCause::Other) {
             drop(metrics.failures.get_or_create(&ByReason { reason: cause.as_str() }));
         }
@@ -83,7 +83,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "metrics_server_kubelet_request_duration_seconds",
@@ -102,44 +102,44 @@ impl Metrics {
         );
         registry.register(
             "metrics_server_manager_tick_duration_seconds",
-            "Time from waking for a node to its metrics being stored, in seconds",
+            "Time spent scraping a node and storing its samples in seconds",
             self.tick_duration.clone(),
         );
         registry.register(
             "metrics_server_scrape_failures",
-            "Scrapes that gave no samples, by reason",
+            "Number of scrapes that returned no samples, by reason",
             self.failures.clone(),
         );
         registry.register(
             "metrics_server_bad_series",
-            "Series of kubelets that were left out, by reason",
+            "Number of series from kubelets that were rejected, by reason",
             self.bad_series.clone(),
         );
         registry.register(
             "metrics_server_kubelet_connections",
-            "Connections opened to kubelets",
+            "Number of connections opened to kubelets",
             self.connections.clone(),
         );
         registry.register(
             "metrics_server_kubelet_wire_bytes",
-            "Bytes of bodies received from kubelets, as compressed by them",
+            "Number of body bytes received from kubelets, before decompression",
             self.wire_bytes.clone(),
         );
         registry.register(
             "metrics_server_kubelet_body_bytes",
-            "Bytes of bodies received from kubelets, inflated",
+            "Number of body bytes received from kubelets, after decompression",
             self.body_bytes.clone(),
         );
     }
 
-    pub(super) fn asked(&self, node: &Arc<str>, took: Duration) {
+    pub(super) fn requested(&self, node: &Arc<str>, took: Duration) {
         let labels = ByNode { node: node.clone() };
         self.request_duration.get_or_create(&labels).observe(took.as_secs_f64());
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         self.last_request.get_or_create(&labels).set(now.as_secs_f64());
     }
 
-    pub(super) fn ended(&self, failure: Option<&Error>, took: Duration) {
+    pub(super) fn scrape_finished(&self, failure: Option<&Error>, took: Duration) {
         let success = if failure.is_none() { "true" } else { "false" };
         self.requests.get_or_create(&BySuccess { success }).inc();
         if let Some(failure) = failure {
@@ -148,7 +148,7 @@ impl Metrics {
         self.tick_duration.observe(took.as_secs_f64());
     }
 
-    pub(super) fn decoded(&self, report: &Report, wire_bytes: usize, body_bytes: usize) {
+    pub(super) fn decoded(&self, report: &DecodeReport, wire_bytes: usize, body_bytes: usize) {
         self.wire_bytes.inc_by(wire_bytes as u64);
         self.body_bytes.inc_by(body_bytes as u64);
         for (reason, count) in BadSeries::ALL.into_iter().zip(report.bad).filter(|(_, count)| *count > 0) {
@@ -160,7 +160,7 @@ impl Metrics {
         self.connections.inc();
     }
 
-    /// Drops the series of a node that is gone.
+    /// Removes the series of a deleted node.
     pub(super) fn forget(&self, node: &Arc<str>) {
         let labels = ByNode { node: node.clone() };
         self.request_duration.remove(&labels);

@@ -1,9 +1,8 @@
-//! Asks every kubelet for its resource metrics and puts the answers into the store.
+//! Scrapes the resource metrics of every kubelet and writes them to the store.
 //!
-//! One task keeps the [`schedule`] and starts a short task for each node that is due; a node's connection
-//! rests in the task's entry between two scrapes and moves into the short task for one. A node that is slow
-//! or dead holds up nobody: its time is bounded, its failure is counted by reason, and it is asked again
-//! after a pause that grows with the number of those that fail.
+//! One task owns the [`schedule`] and spawns a short task for each scrape. A node's [`Target`], with its
+//! connection, moves into that task and back. A slow or dead node does not delay others: its scrape has a timeout,
+//! its failure is counted by reason, and it is retried after a pause that grows with the number of failing nodes.
 
 mod buffers;
 mod client;
@@ -13,15 +12,13 @@ mod failures;
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;
-mod log;
+mod log_limit;
 mod metrics;
 mod pins;
 mod reload;
 mod response;
 mod schedule;
 mod session;
-#[cfg(test)]
-mod session_tests;
 mod target;
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
@@ -36,57 +33,57 @@ use std::time::{Duration, Instant};
 use crds::cause::ScrapeCause;
 use tokio::task::JoinSet;
 
-use self::buffers::Pool;
+use self::buffers::BufferPool;
 pub use self::error::Error;
 pub use self::failures::Failures;
-use self::log::{Budget, Line};
+use self::log_limit::{LogDecision, LogLimit};
 pub use self::metrics::Metrics;
-pub use self::pins::{Mismatch, Pins};
-use self::reload::Reloaded;
+pub use self::pins::{PinMismatch, Pins};
+use self::reload::ReloadedFile;
 use self::schedule::{Id, Outcome, Schedule};
 use self::target::Target;
-use self::tls::Tls;
+use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
-use crate::ingest::store::{Directory, Put, Store, Ticket};
+use crate::ingest::store::{Directory, PutSummary, Store, Ticket};
 
-/// How to scrape.
+/// Configures the scraper.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The time between two scrapes of a node.
-    pub resolution: Duration,
-    /// The time a scrape may take, with connecting, at all addresses of a node together.
+    pub scrape_interval: Duration,
+    /// The timeout of a scrape, including connecting, over all addresses of a node together.
     pub timeout: Duration,
-    /// Whom to take for a kubelet.
+    /// How kubelets' serving certificates are verified.
     pub tls: KubeletTls,
-    /// Who we are.
+    /// The credentials that kubelets receive.
     pub credentials: Credentials,
 }
 
-/// Whom to take for a kubelet.
+/// How kubelets' serving certificates are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KubeletTls {
-    /// Who has a certificate of these CAs (PEM; read again when it changes) with the address that is
-    /// dialled, or one of the Node's own names or addresses.
+    /// Accepts a certificate that is signed by one of these CAs (PEM; reloaded when the file changes) and contains
+    /// the address that was dialled, or one of the Node's own names or addresses.
     Verify {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
-    /// The same, and who has a certificate for which no CA vouches, if its key is the one that was first seen of this
-    /// Node.
+    /// Also accepts a certificate that is not signed by a trusted CA if its key is the first one seen for this Node
+    /// (trust on first use).
     Pin {
         /// The file with the CA certificates.
         ca_file: PathBuf,
     },
-    /// Anyone. Whoever can take a kubelet's place gets our token.
+    /// Accepts any certificate. Whoever can impersonate a kubelet receives the token.
     Insecure,
 }
 
-/// Who we are.
+/// The credentials that kubelets receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// The bearer token in this file, read again when it changes.
+    /// The bearer token in this file, reloaded when it changes.
     TokenFile(PathBuf),
-    /// This client certificate, read again when it changes (PEM).
+    /// This client certificate (PEM), reloaded when it changes.
     ClientCertificate {
         /// The file with the certificate and its intermediates.
         cert: PathBuf,
@@ -96,27 +93,27 @@ pub enum Credentials {
 }
 
 /// What all scrapes share.
-struct Shared {
+struct ScrapeContext {
     timeout: Duration,
-    tls: Tls,
-    token: Option<Reloaded<String>>,
-    pool: Pool,
+    tls: TlsConfigs,
+    token: Option<ReloadedFile<String>>,
+    pool: BufferPool,
     directory: Arc<Directory>,
     store: Arc<Store>,
     metrics: Metrics,
     findings: Findings,
 }
 
-/// What is found out of kubelets, for the report. Clones share it.
+/// What the scraper reports about kubelets. Clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The nodes that fail.
+    /// The nodes whose scrapes fail.
     pub failures: Failures,
     /// The kubelets whose keys are pinned.
     pub pins: Pins,
 }
 
-/// Scrapes the nodes of `directory` until dropped, and notes in `findings` how they fare.
+/// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
 pub async fn run(
     config: Config,
     directory: Arc<Directory>,
@@ -124,26 +121,26 @@ pub async fn run(
     metrics: Metrics,
     findings: Findings,
 ) {
-    let resolution_ms = u64::try_from(config.resolution.as_millis()).unwrap_or(u64::MAX);
-    let shared = Arc::new(Shared {
+    let interval_ms = u64::try_from(config.scrape_interval.as_millis()).unwrap_or(u64::MAX);
+    let shared = Arc::new(ScrapeContext {
         timeout: config.timeout,
-        tls: Tls::new(&config.tls, &config.credentials, config.resolution, findings.pins.clone()),
+        tls: TlsConfigs::new(&config.tls, &config.credentials, config.scrape_interval, findings.pins.clone()),
         token: match config.credentials {
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,
         },
-        pool: Pool::default(),
+        pool: BufferPool::default(),
         directory: directory.clone(),
         store,
         metrics,
         findings,
     });
     let mut scraper = Scraper {
-        schedule: Schedule::new(resolution_ms, fastrand::u64(..)),
+        schedule: Schedule::new(interval_ms, fastrand::u64(..)),
         entries: HashMap::new(),
         names: HashMap::new(),
         next_id: 0,
-        log: Budget::default(),
+        log_limit: LogLimit::default(),
         running: JoinSet::new(),
         shared,
     };
@@ -154,13 +151,13 @@ pub async fn run(
         tokio::select! {
             changed = directory.changed_nodes() => {
                 for name in changed {
-                    scraper.look_at(&name);
+                    scraper.sync_node(&name);
                 }
             }
-            Some(ended) = scraper.running.join_next() => match ended {
-                Ok(ended) => scraper.end(ended),
-                // Cannot happen: nothing in a scrape panics, and only dropping this future cancels one.
-                Err(error) => tracing::error!(%error, "a scrape was lost"),
+            Some(finished) = scraper.running.join_next() => match finished {
+                Ok(finished) => scraper.finish(finished),
+                // Unreachable: a scrape does not panic, and only dropping this future cancels one.
+                Err(error) => tracing::error!(%error, "a scrape task ended without a result"),
             },
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }
@@ -169,33 +166,33 @@ pub async fn run(
 
 struct Scraper {
     schedule: Schedule,
-    entries: HashMap<Id, Entry>,
+    entries: HashMap<Id, ScrapedNode>,
     names: HashMap<Arc<str>, Id>,
     next_id: Id,
-    log: Budget,
-    running: JoinSet<Ended>,
-    shared: Arc<Shared>,
+    log_limit: LogLimit,
+    running: JoinSet<FinishedScrape>,
+    shared: Arc<ScrapeContext>,
 }
 
-struct Entry {
+struct ScrapedNode {
     node: Arc<Node>,
     ticket: Ticket,
-    /// `None` while it is being asked. Apart, as it moves at each scrape, and as a table is half empty.
+    /// `None` during a scrape. Boxed because it moves at each scrape and because hash tables are half empty.
     target: Option<Box<Target>>,
     /// Why the last scrape failed.
     failure: Option<ScrapeCause>,
 }
 
-struct Ended {
+struct FinishedScrape {
     id: Id,
     target: Box<Target>,
     requested_ms: u64,
-    result: Result<Put, Error>,
+    result: Result<PutSummary, Error>,
 }
 
 impl Scraper {
-    /// A node came, went or changed.
-    fn look_at(&mut self, name: &Arc<str>) {
+    /// Handles a node that was added, removed or changed.
+    fn sync_node(&mut self, name: &Arc<str>) {
         let now_ms = self.shared.directory.now_ms();
         let node = self.shared.directory.nodes().get(name).cloned();
         let known = self.names.get(name).copied();
@@ -213,16 +210,16 @@ impl Scraper {
                     self.admit(node, now_ms);
                     return;
                 }
-                // Whatever may have been in the way may be gone: another address, or Ready again.
-                let elsewhere = entry.node.addresses != node.addresses
+                // The cause of a failure may be gone: the endpoint changed, or the Node is Ready again.
+                let endpoint_changed = entry.node.addresses != node.addresses
                     || entry.node.port != node.port
                     || entry.node.path != node.path;
-                let mended = entry.failure.is_some() && node.ready && !entry.node.ready;
+                let recovered = entry.failure.is_some() && node.ready && !entry.node.ready;
                 entry.node = node.clone();
                 if let Some(target) = &mut entry.target {
                     target.update(node);
                 }
-                if elsewhere || mended {
+                if endpoint_changed || recovered {
                     self.schedule.wake(id, now_ms);
                 }
             }
@@ -232,10 +229,10 @@ impl Scraper {
     fn admit(&mut self, node: Arc<Node>, now_ms: u64) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let ticket = self.shared.store.admit(&node);
+        let ticket = self.shared.store.insert_node(&node);
         self.names.insert(node.name.clone(), id);
         let target = Some(Box::new(Target::new(node.clone())));
-        self.entries.insert(id, Entry { node, ticket, target, failure: None });
+        self.entries.insert(id, ScrapedNode { node, ticket, target, failure: None });
         self.schedule.insert(id, now_ms);
     }
 
@@ -243,10 +240,10 @@ impl Scraper {
         self.schedule.remove(id);
         if let Some(entry) = self.entries.remove(&id) {
             self.names.remove(&entry.node.name);
-            self.shared.store.remove(entry.ticket);
+            self.shared.store.remove_node(entry.ticket);
             self.shared.findings.pins.forget(&entry.node.uid);
             if entry.failure.is_some() {
-                self.shared.findings.failures.over(&entry.node.name);
+                self.shared.findings.failures.resolved(&entry.node.name);
             }
         }
     }
@@ -259,61 +256,62 @@ impl Scraper {
             let (shared, ticket) = (self.shared.clone(), entry.ticket);
             self.running.spawn(async move {
                 let result = scrape(&shared, &mut target, ticket, requested_ms).await;
-                Ended { id, target, requested_ms, result }
+                FinishedScrape { id, target, requested_ms, result }
             });
         }
     }
 
-    fn end(&mut self, ended: Ended) {
-        let Ended { id, mut target, requested_ms, result } = ended;
+    fn finish(&mut self, finished: FinishedScrape) {
+        let FinishedScrape { id, mut target, requested_ms, result } = finished;
         let now_ms = self.shared.directory.now_ms();
         let took = Duration::from_millis(now_ms.saturating_sub(requested_ms));
-        self.shared.metrics.ended(result.as_ref().err(), took);
+        self.shared.metrics.scrape_finished(result.as_ref().err(), took);
         let Some(entry) = self.entries.get_mut(&id) else {
-            // The node went; what was just counted for it goes too, unless it is back.
+            // The Node was deleted during the scrape. Remove its series, too, unless a Node of this name exists
+            // again.
             if !self.names.contains_key(target.name()) {
                 self.shared.metrics.forget(target.name());
             }
             return;
         };
         let outcome = match &result {
-            Ok(put) => outcome_of(put),
+            Ok(put) => outcome(put),
             Err(_) => Outcome::Failed,
         };
         let failure = result.as_ref().err().map(Error::cause);
         if failure != entry.failure
-            && let Line::Write { withheld } = self.log.line(now_ms)
+            && let LogDecision::Write { suppressed } = self.log_limit.request(now_ms)
         {
-            tell(&entry.node, &result, withheld);
+            log_transition(&entry.node, &result, suppressed);
         }
         if let Err(error) = &result {
-            self.shared.store.failed(entry.ticket);
-            self.shared.findings.failures.failed(&entry.node.name, error, || target.asked());
+            self.shared.store.scrape_failed(entry.ticket);
+            self.shared.findings.failures.record(&entry.node.name, error, || target.last_address());
         } else if entry.failure.is_some() {
-            self.shared.findings.failures.over(&entry.node.name);
+            self.shared.findings.failures.resolved(&entry.node.name);
         }
         entry.failure = failure;
         target.update(entry.node.clone());
         entry.target = Some(target);
-        self.schedule.done(id, now_ms, outcome);
+        self.schedule.finish(id, now_ms, outcome);
     }
 }
 
-/// Logs how a node fares, once for each cause.
-fn tell(node: &Node, result: &Result<Put, Error>, withheld: u32) {
-    if withheld > 0 {
-        tracing::warn!("{withheld} further nodes changed between failing and working, not told one by one");
+/// Logs that a node started or stopped failing, or fails for another cause.
+fn log_transition(node: &Node, result: &Result<PutSummary, Error>, suppressed: u32) {
+    if suppressed > 0 {
+        tracing::warn!("{suppressed} more nodes started or stopped failing; their log lines were suppressed");
     }
     let (node, ready) = (&*node.name, node.ready);
     if let Err(error) = result {
         tracing::warn!(node, ready, reason = error.cause().as_str(), "scraping failed: {error}");
     } else {
-        tracing::info!(node, ready, "scraping works again");
+        tracing::info!(node, ready, "scraping recovered");
     }
 }
 
-fn outcome_of(put: &Put) -> Outcome {
-    // Containers are sampled at the request, so the newest of them tells the node's time.
+fn outcome(put: &PutSummary) -> Outcome {
+    // Containers are sampled at the request, so the newest sample shows the node's clock.
     let age_ns = put.newest_timestamp_ns.zip(put.node_timestamp_ns).map(|(newest, node)| newest - node);
     Outcome::Stored {
         pods_measured: put.pods_measured,
@@ -323,23 +321,23 @@ fn outcome_of(put: &Put) -> Outcome {
 }
 
 async fn scrape(
-    shared: &Shared,
+    shared: &ScrapeContext,
     target: &mut Target,
     ticket: Ticket,
     requested_ms: u64,
-) -> Result<Put, Error> {
+) -> Result<PutSummary, Error> {
     let started = Instant::now();
-    let asked = tokio::time::timeout(shared.timeout, target.ask(shared, ticket, requested_ms)).await;
-    let result = match asked {
+    let response = tokio::time::timeout(shared.timeout, target.scrape(shared, ticket, requested_ms)).await;
+    let result = match response {
         Ok(result) => result,
-        Err(_) => Err(target.late().await),
+        Err(_) => Err(target.timeout_error().await),
     };
-    shared.metrics.asked(target.name(), started.elapsed());
+    shared.metrics.requested(target.name(), started.elapsed());
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {
-            token.expire();
+            token.recheck();
         }
-        shared.tls.expire();
+        shared.tls.recheck();
     }
     result
 }

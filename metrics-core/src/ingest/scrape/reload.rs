@@ -1,4 +1,4 @@
-//! A file that is read again when it changes.
+//! A file that is reloaded when it changes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,116 +10,118 @@ use super::error::Error;
 use crate::telemetry::LogLimiter;
 use crate::watched_file::{self, read_one};
 
-/// How often the file is looked at. Tokens are replaced long before they expire.
+/// How often the file is checked. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often at most because kubelets refuse what was read: thousands may at once.
-const IN_DOUBT: Duration = Duration::from_secs(1);
+/// How often it is checked at most because kubelets rejected the value: thousands may do so at once.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes a value of a file's content, or says what is wrong with it.
+/// Parses a file's content, or returns what is wrong with it.
 type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
-/// A value that follows a small file. It is read (not watched: mounted Secrets and ConfigMaps change by a
-/// renamed symbolic link) at most every 10 s; the value is made anew only when the content changed. A file
-/// that became unusable leaves the last good value.
-pub(super) struct Reloaded<T> {
+/// A value that is read from a small file. The file is polled at most every 10 s rather than watched, because
+/// mounted Secrets and ConfigMaps change by renaming a symbolic link. It is parsed only if its content changed. If
+/// it becomes unusable, the last good value stays.
+pub(super) struct ReloadedFile<T> {
     path: PathBuf,
     parse: Parse<T>,
-    state: Mutex<State<T>>,
-    log: LogLimiter<News>,
+    state: Mutex<ReloadState<T>>,
+    log: LogLimiter<FileEvent>,
 }
 
-struct State<T> {
-    looked: Option<Instant>,
-    /// Whether the value was refused since.
-    doubted: bool,
-    /// When the file was last looked at for that.
-    looked_in_doubt: Option<Instant>,
+struct ReloadState<T> {
+    checked: Option<Instant>,
+    /// Whether a kubelet rejected the value since the last check.
+    rejected: bool,
+    /// When the file was last checked because of a rejection.
+    checked_after_rejection: Option<Instant>,
     content: Vec<u8>,
     value: Option<Arc<T>>,
-    complaint: String,
+    problem: String,
 }
 
-/// What the log tells of a file.
+/// What is logged about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum News {
+enum FileEvent {
     Changed,
     Unreadable,
     TooLarge,
     Unusable,
 }
 
-impl<T> Reloaded<T> {
+impl<T> ReloadedFile<T> {
     pub(super) fn new(path: PathBuf, parse: Parse<T>) -> Self {
-        let state = State {
-            looked: None,
-            doubted: false,
-            looked_in_doubt: None,
+        let state = ReloadState {
+            checked: None,
+            rejected: false,
+            checked_after_rejection: None,
             content: Vec::new(),
             value: None,
-            complaint: String::new(),
+            problem: String::new(),
         };
         Self { path, parse, state: Mutex::new(state), log: LogLimiter::default() }
     }
 
-    /// The value now.
+    /// Returns the current value.
     pub(super) fn get(&self) -> Result<Arc<T>, Error> {
         self.get_at(Instant::now())
     }
 
     fn get_at(&self, now: Instant) -> Result<Arc<T>, Error> {
         let mut state = self.state.lock();
-        let rested = |last: Option<Instant>, rest| last.is_none_or(|last| now.duration_since(last) >= rest);
-        let in_doubt = state.doubted && rested(state.looked_in_doubt, IN_DOUBT);
-        if in_doubt || rested(state.looked, INTERVAL) {
-            state.looked = Some(now);
-            if std::mem::take(&mut state.doubted) {
-                state.looked_in_doubt = Some(now);
+        let elapsed = |last: Option<Instant>, rest| last.is_none_or(|last| now.duration_since(last) >= rest);
+        let recheck = state.rejected && elapsed(state.checked_after_rejection, RECHECK_INTERVAL);
+        if recheck || elapsed(state.checked, INTERVAL) {
+            state.checked = Some(now);
+            if std::mem::take(&mut state.rejected) {
+                state.checked_after_rejection = Some(now);
             }
-            self.look(&mut state);
+            self.reload(&mut state);
         }
         state
             .value
             .clone()
-            .ok_or_else(|| Error::File { path: self.path.clone(), reason: state.complaint.clone() })
+            .ok_or_else(|| Error::FileUnreadable { path: self.path.clone(), reason: state.problem.clone() })
     }
 
-    /// Has the file looked at sooner, as its value was refused.
-    pub(super) fn expire(&self) {
-        self.state.lock().doubted = true;
+    /// Requests a check soon because a kubelet rejected the value.
+    pub(super) fn recheck(&self) {
+        self.state.lock().rejected = true;
     }
 
-    fn look(&self, state: &mut State<T>) {
-        // Blocking, as the files are small and in memory (mounted by the kubelet).
-        let made = match read_one(&self.path) {
+    fn reload(&self, state: &mut ReloadState<T>) {
+        // Blocking is acceptable: the files are small and in memory (mounted by the kubelet).
+        let loaded = match read_one(&self.path) {
             Ok(content) if state.value.is_some() && content == state.content => {
-                state.complaint.clear();
+                state.problem.clear();
                 return;
             }
             Ok(content) => match (self.parse)(&content) {
                 Ok(value) => Ok((content, value)),
-                Err(complaint) => Err((News::Unusable, complaint)),
+                Err(problem) => Err((FileEvent::Unusable, problem)),
             },
             Err(watched_file::Error::Read { source, .. }) => {
-                Err((News::Unreadable, format!("cannot be read: {source}")))
+                Err((FileEvent::Unreadable, format!("cannot be read: {source}")))
             }
-            Err(watched_file::Error::TooLarge { .. }) => Err((News::TooLarge, "is too large".to_owned())),
+            Err(watched_file::Error::TooLarge { .. }) => {
+                Err((FileEvent::TooLarge, "is too large".to_owned()))
+            }
         };
-        match made {
+        match loaded {
             Ok((content, value)) => {
                 if state.value.is_some()
-                    && let Some(since_last) = self.log.due(News::Changed)
+                    && let Some(since_last) = self.log.due(FileEvent::Changed)
                 {
-                    tracing::info!(path = %self.path.display(), since_last, "file changed, read again");
+                    tracing::info!(path = %self.path.display(), since_last, "reloaded the changed file");
                 }
                 (state.content, state.value) = (content, Some(Arc::new(value)));
-                state.complaint.clear();
+                state.problem.clear();
             }
-            Err((news, complaint)) => {
-                if let Some(since_last) = self.log.due(news) {
+            Err((event, problem)) => {
+                if let Some(since_last) = self.log.due(event) {
                     let kept = state.value.is_some();
-                    tracing::warn!(path = %self.path.display(), kept_last_good = kept, since_last, "{complaint}");
+                    tracing::warn!(path = %self.path.display(), kept_last_good = kept, since_last, "{problem}");
                 }
-                state.complaint = complaint;
+                state.problem = problem;
             }
         }
     }
@@ -129,16 +131,16 @@ impl<T> Reloaded<T> {
 mod tests {
     use std::time::Instant;
 
-    use super::{IN_DOUBT, INTERVAL, News, Reloaded};
+    use super::{FileEvent, INTERVAL, RECHECK_INTERVAL, ReloadedFile};
 
-    fn number(path: std::path::PathBuf) -> Reloaded<u32> {
-        Reloaded::new(path, |content| {
+    fn number(path: std::path::PathBuf) -> ReloadedFile<u32> {
+        ReloadedFile::new(path, |content| {
             String::from_utf8_lossy(content).parse().map_err(|_| "not a number".to_owned())
         })
     }
 
     #[test]
-    fn follows_the_file_and_keeps_the_last_good_value() {
+    fn reloads_the_file_and_keeps_the_last_good_value() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("n");
         let file = number(path.clone());
@@ -146,10 +148,10 @@ mod tests {
         let error = file.get_at(start).unwrap_err().to_string();
         assert!(error.contains("cannot be read") && error.contains("/n:"), "{error}");
         std::fs::write(&path, "1").unwrap();
-        assert!(file.get_at(start).is_err(), "not looked at again yet");
+        assert!(file.get_at(start).is_err(), "not checked again yet");
         let first = file.get_at(start + INTERVAL).unwrap();
         let same = file.get_at(start + 2 * INTERVAL).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&first, &same), "the same value while nothing changed");
+        assert!(std::sync::Arc::ptr_eq(&first, &same), "the same value while the file is unchanged");
         std::fs::write(&path, "x").unwrap();
         assert_eq!(*file.get_at(start + 3 * INTERVAL).unwrap(), 1);
         std::fs::write(&path, "2").unwrap();
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_value_is_looked_at_soon_but_not_for_each_refusal_and_told_once() {
+    fn rechecks_a_rejected_value_soon_but_not_per_rejection_and_logs_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("n");
         let file = number(path.clone());
@@ -166,16 +168,20 @@ mod tests {
         assert_eq!(*file.get_at(start).unwrap(), 0);
         for round in 1..=5u32 {
             std::fs::write(&path, round.to_string()).unwrap();
-            let then = start + (round - 1) * IN_DOUBT;
-            file.expire();
+            let then = start + (round - 1) * RECHECK_INTERVAL;
+            file.recheck();
             assert_eq!(*file.get_at(then).unwrap(), round, "at once");
             std::fs::write(&path, "100").unwrap();
             for _ in 0..100 {
-                file.expire();
-                assert_eq!(*file.get_at(then + IN_DOUBT / 2).unwrap(), round, "but not for each refusal");
+                file.recheck();
+                assert_eq!(
+                    *file.get_at(then + RECHECK_INTERVAL / 2).unwrap(),
+                    round,
+                    "but not for each rejection"
+                );
             }
         }
-        assert_eq!(file.log.due(News::Changed), None, "told within this interval");
-        assert_eq!(file.log.due(News::Unreadable), Some(0));
+        assert_eq!(file.log.due(FileEvent::Changed), None, "logged within this interval");
+        assert_eq!(file.log.due(FileEvent::Unreadable), Some(0));
     }
 }

@@ -1,53 +1,56 @@
-//! HTTP/1.1 responses (RFC 9112), as far as a kubelet's answer to one GET needs them. Pure and total.
+//! Parses HTTP/1.1 responses (RFC 9112) as far as one GET to a kubelet needs. Pure and total: it does no I/O and
+//! never panics.
 
 use crate::ingest::decode::Format;
 
-/// The longest head.
+/// The maximum size of the header section.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
-/// The most headers in it.
+/// The maximum number of headers.
 const MAX_HEADERS: usize = 64;
-/// The longest line between two chunks, and the longest trailer section.
+/// The maximum size of a chunk header, and of the trailer section.
 const MAX_CHUNK_LINE: usize = 256;
 const MAX_TRAILERS: usize = 8 * 1024;
 
-/// What the head of a response says.
+/// The status line and the headers in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
-    pub(super) framing: Framing,
+    pub(super) framing: BodyFraming,
     pub(super) gzip: bool,
     pub(super) format: Format,
     pub(super) keep_alive: bool,
 }
 
-/// Where the body ends (RFC 9112, 6.3).
+/// How the end of the body is determined (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(super) enum BodyFraming {
     Length(u64),
     Chunked,
     UntilClose,
 }
 
 /// What is wrong with a response.
-pub(super) type Malformed = &'static str;
+pub(super) type MalformedResponse = &'static str;
 
-/// Reads a head: `None` as long as it is not whole, else it and its length.
-pub(super) fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
+/// Parses the header section. Returns it and its length, or `None` while it is incomplete.
+pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, MalformedResponse> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(&bytes[..bytes.len().min(MAX_HEAD)]) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD => return Err("the HTTP head is too long"),
+        Ok(httparse::Status::Partial) if bytes.len() >= MAX_HEAD => {
+            return Err("the HTTP header section is too long");
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err("not an HTTP response"),
     };
     let status = response.code.unwrap_or_default();
     if status < 200 {
-        return Err("an informational HTTP response that was not asked for");
+        return Err("an unexpected informational (1xx) HTTP response");
     }
-    let mut head = Head {
+    let mut head = ResponseHead {
         status,
-        framing: Framing::UntilClose,
+        framing: BodyFraming::UntilClose,
         gzip: false,
         format: Format::Text,
         keep_alive: response.version == Some(1),
@@ -57,20 +60,20 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
         let value = header.value.trim_ascii();
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is("content-length") {
-            let length = digits(value).ok_or("the Content-Length is no number")?;
+            let length = parse_length(value).ok_or("the Content-Length is not a number")?;
             if content_length.replace(length).is_some_and(|other| other != length) {
-                return Err("two different Content-Lengths");
+                return Err("conflicting Content-Length headers");
             }
         } else if is("transfer-encoding") {
             if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("an unknown Transfer-Encoding");
+                return Err("an unsupported Transfer-Encoding");
             }
             chunked = true;
         } else if is("content-encoding") {
             head.gzip = match value {
                 value if value.eq_ignore_ascii_case(b"gzip") => true,
                 value if value.is_empty() || value.eq_ignore_ascii_case(b"identity") => head.gzip,
-                _ => return Err("an unknown Content-Encoding"),
+                _ => return Err("an unsupported Content-Encoding"),
             };
         } else if is("content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -86,34 +89,34 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
         }
     }
     head.framing = match (content_length, chunked) {
-        // Request smuggling begins with a message that has both.
+        // A message with both may be an attempt at request smuggling.
         (Some(_), true) => return Err("both a Content-Length and a Transfer-Encoding"),
-        _ if matches!(status, 204 | 304) => Framing::Length(0),
-        (Some(length), false) => Framing::Length(length),
-        (None, true) => Framing::Chunked,
-        (None, false) => Framing::UntilClose,
+        _ if matches!(status, 204 | 304) => BodyFraming::Length(0),
+        (Some(length), false) => BodyFraming::Length(length),
+        (None, true) => BodyFraming::Chunked,
+        (None, false) => BodyFraming::UntilClose,
     };
-    head.keep_alive &= head.framing != Framing::UntilClose;
+    head.keep_alive &= head.framing != BodyFraming::UntilClose;
     Ok(Some((head, length)))
 }
 
-fn digits(value: &[u8]) -> Option<u64> {
+fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.len() <= 19 && value.iter().all(u8::is_ascii_digit);
     digits.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Takes the chunks of a body out of a buffer, in place.
+/// Decodes a chunked body in place.
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
-    /// Where the next raw byte is.
+pub(super) struct ChunkDecoder {
+    /// The position of the next raw byte.
     read: usize,
-    /// Up to where the buffer holds the body.
+    /// The end of the decoded body.
     write: usize,
-    state: State,
+    state: ChunkState,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum State {
+enum ChunkState {
     #[default]
     Size,
     Data(usize),
@@ -122,48 +125,50 @@ enum State {
     Done,
 }
 
-impl Chunks {
-    /// Chunks that begin at `at`; the body will begin there too.
+impl ChunkDecoder {
+    /// Returns a decoder for chunks that start at `at`; the decoded body starts there, too.
     pub(super) fn new(at: usize) -> Self {
-        Self { read: at, write: at, state: State::Size }
+        Self { read: at, write: at, state: ChunkState::Size }
     }
 
-    /// Goes on with what has been appended to `buffer`. Whether the body is whole: then `buffer` ends with
-    /// it, and what followed, if anything, is counted.
-    pub(super) fn advance(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Malformed> {
+    /// Continues with what was appended to `buffer`. Once the body is complete, `buffer` ends with it, and the
+    /// number of bytes that followed is returned.
+    pub(super) fn advance(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, MalformedResponse> {
         loop {
             let raw = buffer.get(self.read..).unwrap_or_default();
             match self.state {
-                State::Size => {
-                    let Some((line, length)) = line(raw, MAX_CHUNK_LINE)? else { return Ok(None) };
-                    let size = chunk_size(line).ok_or("a chunk size is no number")?;
+                ChunkState::Size => {
+                    let Some((line, length)) = split_line(raw, MAX_CHUNK_LINE)? else { return Ok(None) };
+                    let size = parse_chunk_size(line).ok_or("a chunk size is not a number")?;
                     self.read += length;
-                    self.state = if size == 0 { State::Trailers(0) } else { State::Data(size) };
+                    self.state = if size == 0 { ChunkState::Trailers(0) } else { ChunkState::Data(size) };
                 }
-                State::Data(left) => {
+                ChunkState::Data(left) => {
                     let here = left.min(raw.len());
                     buffer.copy_within(self.read..self.read + here, self.write);
                     self.read += here;
                     self.write += here;
-                    self.state = if here == left { State::DataEnd } else { State::Data(left - here) };
+                    self.state =
+                        if here == left { ChunkState::DataEnd } else { ChunkState::Data(left - here) };
                     if here < left {
                         return Ok(None);
                     }
                 }
-                State::DataEnd => match raw {
+                ChunkState::DataEnd => match raw {
                     [b'\r', b'\n', ..] => {
                         self.read += 2;
-                        self.state = State::Size;
+                        self.state = ChunkState::Size;
                     }
                     [] | [b'\r'] => return Ok(None),
-                    _ => return Err("a chunk is longer than it says"),
+                    _ => return Err("a chunk is longer than its size"),
                 },
-                State::Trailers(seen) => {
-                    let Some((line, length)) = line(raw, MAX_TRAILERS - seen)? else { return Ok(None) };
+                ChunkState::Trailers(seen) => {
+                    let Some((line, length)) = split_line(raw, MAX_TRAILERS - seen)? else { return Ok(None) };
                     self.read += length;
-                    self.state = if line.is_empty() { State::Done } else { State::Trailers(seen + length) };
+                    self.state =
+                        if line.is_empty() { ChunkState::Done } else { ChunkState::Trailers(seen + length) };
                 }
-                State::Done => {
+                ChunkState::Done => {
                     let more = buffer.len().saturating_sub(self.read);
                     buffer.truncate(self.write);
                     return Ok(Some(more));
@@ -173,16 +178,16 @@ impl Chunks {
     }
 }
 
-/// The line that ends with CR LF, without these, and its length with them.
-fn line(raw: &[u8], longest: usize) -> Result<Option<(&[u8], usize)>, Malformed> {
+/// Returns the line that ends with CR LF, without these, and its length including them.
+fn split_line(raw: &[u8], longest: usize) -> Result<Option<(&[u8], usize)>, MalformedResponse> {
     match memchr::memchr(b'\n', raw) {
         Some(at) if at < longest && at > 0 && raw[at - 1] == b'\r' => Ok(Some((&raw[..at - 1], at + 1))),
         None if raw.len() < longest => Ok(None),
-        _ => Err("a malformed line between chunks"),
+        _ => Err("a malformed chunk header or trailer"),
     }
 }
 
-fn chunk_size(line: &[u8]) -> Option<usize> {
+fn parse_chunk_size(line: &[u8]) -> Option<usize> {
     let size = line.split(|byte| *byte == b';').next()?.trim_ascii();
     let hex = (1..=8).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
     hex.then(|| usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok())?
@@ -192,35 +197,35 @@ fn chunk_size(line: &[u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Chunks, Framing, MAX_HEAD, head};
+    use super::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
     use crate::ingest::decode::Format;
 
-    fn parse(text: &str) -> Result<Option<super::Head>, super::Malformed> {
-        head(text.as_bytes()).map(|found| found.map(|(head, _)| head))
+    fn parse(text: &str) -> Result<Option<super::ResponseHead>, super::MalformedResponse> {
+        parse_head(text.as_bytes()).map(|found| found.map(|(head, _)| head))
     }
 
     #[test]
-    fn reads_what_a_kubelet_answers() {
+    fn parses_a_kubelets_response() {
         let text = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/plain; version=0.0.4; \
                     charset=utf-8; escaping=underscores\r\nDate: Sun, 03 Oct 2021 09:36:52 GMT\r\n\
                     Transfer-Encoding: chunked\r\n\r\nrest";
-        let (found, length) = head(text.as_bytes()).unwrap().unwrap();
+        let (found, length) = parse_head(text.as_bytes()).unwrap().unwrap();
         assert_eq!(&text[length..], "rest");
-        assert_eq!((found.status, found.framing, found.gzip), (200, Framing::Chunked, true));
+        assert_eq!((found.status, found.framing, found.gzip), (200, BodyFraming::Chunked, true));
         assert_eq!((found.format, found.keep_alive), (Format::Text, true));
         let found = parse(
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\nConnection: keep-alive, Close\r\n\
              Content-Type: application/openmetrics-text; version=1.0.0\r\n\r\n",
         );
         let found = found.unwrap().unwrap();
-        assert_eq!((found.status, found.framing, found.gzip), (403, Framing::Length(12), false));
+        assert_eq!((found.status, found.framing, found.gzip), (403, BodyFraming::Length(12), false));
         assert_eq!((found.format, found.keep_alive), (Format::OpenMetrics, false));
         let found = parse("HTTP/1.0 200 OK\r\n\r\n").unwrap().unwrap();
-        assert_eq!((found.framing, found.keep_alive), (Framing::UntilClose, false));
+        assert_eq!((found.framing, found.keep_alive), (BodyFraming::UntilClose, false));
     }
 
     #[test]
-    fn refuses_what_is_ambiguous() {
+    fn rejects_ambiguous_responses() {
         for headers in [
             "Content-Length: 1\r\nContent-Length: 2\r\n",
             "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
@@ -261,7 +266,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_make_the_body_however_they_arrive(
+        fn decodes_chunks_however_they_arrive(
             body in prop::collection::vec(any::<u8>(), 0..300),
             cuts in prop::collection::vec(1usize..50, 0..8),
             pieces in prop::collection::vec(1usize..40, 1..60),
@@ -270,7 +275,7 @@ mod tests {
             let mut raw = chunked(&body, &cuts);
             raw.extend(std::iter::repeat_n(b'!', extra));
             let mut buffer = b"head".to_vec();
-            let mut chunks = Chunks::new(4);
+            let mut chunks = ChunkDecoder::new(4);
             let mut left = &raw[..];
             let mut pieces = pieces.iter().cycle();
             let more = loop {
@@ -287,20 +292,20 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..4) {
-            let _ = head(&bytes);
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..4) {
+            let _ = parse_head(&bytes);
             let mut buffer = bytes.clone();
-            let _ = Chunks::new(at.min(bytes.len())).advance(&mut buffer);
+            let _ = ChunkDecoder::new(at.min(bytes.len())).advance(&mut buffer);
             let mut buffer = [b"5\r\nhello\r\n", &bytes[..]].concat();
-            let _ = Chunks::new(0).advance(&mut buffer);
-            let _ = head(&[b"HTTP/1.1 200 OK\r\n", &bytes[..]].concat());
+            let _ = ChunkDecoder::new(0).advance(&mut buffer);
+            let _ = parse_head(&[b"HTTP/1.1 200 OK\r\n", &bytes[..]].concat());
         }
     }
 
     #[test]
-    fn refuses_malformed_chunks() {
+    fn rejects_malformed_chunks() {
         for raw in ["x\r\n", "\r\n", "5\nhello", "2\r\nhello\r\n", "fffffffff\r\n", &"1".repeat(300)] {
-            assert!(Chunks::new(0).advance(&mut raw.into()).is_err(), "{raw}");
+            assert!(ChunkDecoder::new(0).advance(&mut raw.into()).is_err(), "{raw}");
         }
     }
 }

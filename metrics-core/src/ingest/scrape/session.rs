@@ -1,8 +1,11 @@
-//! TLS towards one kubelet, without buffers of its own: between two scrapes thousands of connections rest, and what
-//! a usual TLS stream keeps for each (4 kB and more) would be most of what they cost.
+//! A TLS session with one kubelet that owns no read buffers. Thousands of connections are idle between scrapes, and
+//! the buffers of a usual TLS stream (4 kB and more) would be most of their memory.
 //!
-//! What arrives stands in [`Records`] that are shared by whoever reads just then; only what is left of an unfinished
-//! record, mostly nothing, stays with the session.
+//! Data is read into [`RecordBuffers`] from a pool. Only the rest of an incomplete record, which is mostly empty,
+//! stays with the session.
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -14,165 +17,171 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::buffers::Lease;
+use super::buffers::BufferLease;
 
-/// How much is asked for at a time: more than a body of 30 pods has, gzipped.
-const READ: usize = 8 * 1024;
-/// The longest handshake message (2¹⁶ bytes here) with the longest record (RFC 8446, 5.2) behind it.
-const MOST: usize = 0xffff + 5 + (1 << 14) + 256;
+/// How much to read at a time: more than a gzipped body of 30 pods.
+const READ_SIZE: usize = 8 * 1024;
+/// The longest handshake message (2¹⁶ bytes here) followed by the longest record (RFC 8446, 5.2).
+const MAX_BUFFERED: usize = 0xffff + 5 + (1 << 14) + 256;
 
-/// A connection on which the handshake is done.
-pub(super) struct Session {
-    /// Apart, so that what is kept of a node moves cheaply.
+/// A connection whose handshake is complete.
+pub(super) struct TlsSession {
+    /// Boxed, so that a target moves cheaply.
     tls: Box<UnbufferedClientConnection>,
     tcp: TcpStream,
-    /// What came of an unfinished record.
-    left: Vec<u8>,
+    /// The received part of an incomplete record.
+    unread: Vec<u8>,
 }
 
-/// Room for TLS records, those that came and those to send.
+/// Buffers for received TLS records and for records to send.
 #[derive(Default)]
-pub(super) struct Records {
+pub(super) struct RecordBuffers {
     incoming: Vec<u8>,
-    /// What is not yet processed of `incoming`.
+    /// The range of `incoming` that is not processed yet.
     start: usize,
     end: usize,
     outgoing: Vec<u8>,
 }
 
-/// What is to be done next.
-enum Step {
-    /// Send what is in `outgoing`.
+/// What the caller must do next.
+enum NextStep {
+    /// Send the content of `outgoing`.
     Send,
-    /// Read more: nothing goes on before.
+    /// Read more data.
     Read,
-    /// Nothing: requests can be sent, and all that came has been decrypted.
-    Rest,
-    /// The kubelet will send nothing more.
+    /// Nothing: requests can be sent, and all received data is decrypted.
+    Idle,
+    /// The kubelet closed its side.
     Closed,
 }
 
-impl Records {
-    /// Forgets what is in it, for another session.
+impl RecordBuffers {
+    /// Clears the buffers for another session.
     pub(super) fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
         self.outgoing.clear();
     }
 
-    /// How much memory it holds.
+    /// Returns the allocated size in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.incoming.capacity() + self.outgoing.capacity()
     }
 
-    /// Room behind what is there.
-    fn room(&mut self) -> io::Result<&mut [u8]> {
+    /// Returns the free space after the received data.
+    fn free_space(&mut self) -> io::Result<&mut [u8]> {
         if self.start > 0 {
             self.incoming.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        if self.end >= MOST {
+        if self.end >= MAX_BUFFERED {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS message is too long"));
         }
-        if self.incoming.len() < self.end + READ {
-            self.incoming.resize(self.end + READ, 0);
+        if self.incoming.len() < self.end + READ_SIZE {
+            self.incoming.resize(self.end + READ_SIZE, 0);
         }
         Ok(&mut self.incoming[self.end..])
     }
 
-    fn take_in(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !bytes.is_empty() {
-            while self.room()?.len() < bytes.len() {
-                self.incoming.resize(self.incoming.len() + READ, 0);
+            while self.free_space()?.len() < bytes.len() {
+                self.incoming.resize(self.incoming.len() + READ_SIZE, 0);
             }
-            self.room()?[..bytes.len()].copy_from_slice(bytes);
+            self.free_space()?[..bytes.len()].copy_from_slice(bytes);
             self.end += bytes.len();
         }
         Ok(())
     }
 }
 
-impl Session {
-    /// Shakes hands. Buffers are taken once something came: many kubelets may be waited for.
+impl TlsSession {
+    /// Performs the TLS handshake. Buffers are leased only once data arrives, as many kubelets may be waited for.
     pub(super) async fn open(
         tcp: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-        lease: &mut Lease<'_>,
+        lease: &mut BufferLease<'_>,
     ) -> io::Result<Self> {
         let tls = UnbufferedClientConnection::new(config, name).map_err(invalid)?;
-        let mut session = Self { tls: Box::new(tls), tcp, left: Vec::new() };
-        let mut hello = Records::default();
-        while let Step::Send = session.step(&mut hello, &mut Vec::new(), &mut None)? {
+        let mut session = Self { tls: Box::new(tls), tcp, unread: Vec::new() };
+        let mut hello = RecordBuffers::default();
+        while let NextStep::Send = session.step(&mut hello, &mut Vec::new(), &mut None)? {
             session.write(&mut hello).await?;
         }
         drop(hello);
-        session.arrives().await?;
+        session.wait_readable().await?;
         let records = &mut lease.buffers().records;
         records.clear();
         let mut early = Vec::new();
         loop {
             match session.step(records, &mut early, &mut None)? {
-                Step::Send => session.write(records).await?,
-                Step::Read => {
+                NextStep::Send => session.write(records).await?,
+                NextStep::Read => {
                     if session.fill(records).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Step::Rest if early.is_empty() => break,
-                Step::Rest => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer before a request"));
+                NextStep::Idle if early.is_empty() => break,
+                NextStep::Idle => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a response before a request"));
                 }
-                Step::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+                NextStep::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
-        session.rest(records);
+        session.release(records);
         Ok(session)
     }
 
-    /// What the kubelet showed in the handshake, leaf first.
+    /// Returns the kubelet's certificate chain, leaf first.
     pub(super) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.tls.peer_certificates().unwrap_or_default()
     }
 
     /// Sends a request.
     pub(super) async fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let (mut records, mut unasked) = (Records::default(), Vec::new());
+        let (mut records, mut unsolicited) = (RecordBuffers::default(), Vec::new());
         let mut request = Some(request);
-        records.take_in(&std::mem::take(&mut self.left))?;
+        records.append(&std::mem::take(&mut self.unread))?;
         while request.is_some() {
-            match self.step(&mut records, &mut unasked, &mut request)? {
-                Step::Send => self.write(&mut records).await?,
-                Step::Read | Step::Rest | Step::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+            match self.step(&mut records, &mut unsolicited, &mut request)? {
+                NextStep::Send => self.write(&mut records).await?,
+                NextStep::Read | NextStep::Idle | NextStep::Closed => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
             }
         }
-        self.rest(&records);
-        if unasked.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        self.release(&records);
+        if unsolicited.is_empty() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// Waits until something came, or the end.
-    pub(super) async fn arrives(&self) -> io::Result<()> {
+    /// Waits until the socket is readable or closed.
+    pub(super) async fn wait_readable(&self) -> io::Result<()> {
         self.tcp.readable().await
     }
 
-    /// Begins to read into `records`: what was left is taken up.
-    pub(super) fn resume(&mut self, records: &mut Records) -> io::Result<()> {
+    /// Starts reading into `records`: restores what was left of an incomplete record.
+    pub(super) fn resume(&mut self, records: &mut RecordBuffers) -> io::Result<()> {
         records.clear();
-        records.take_in(&std::mem::take(&mut self.left))
+        records.append(&std::mem::take(&mut self.unread))
     }
 
-    /// Ends reading into `records`, which may then be another session's.
-    pub(super) fn rest(&mut self, records: &Records) {
-        self.left = records.incoming[records.start..records.end].to_vec();
+    /// Ends reading into `records`, which another session may use from now on.
+    pub(super) fn release(&mut self, records: &RecordBuffers) {
+        self.unread = records.incoming[records.start..records.end].to_vec();
     }
 
-    /// Appends what comes next to `plain`; how much it was, nothing at the end.
-    pub(super) async fn read(&mut self, records: &mut Records, plain: &mut Vec<u8>) -> io::Result<usize> {
+    /// Appends received data to `plain`. Returns the number of bytes, 0 at the end of the stream.
+    pub(super) async fn read(
+        &mut self,
+        records: &mut RecordBuffers,
+        plain: &mut Vec<u8>,
+    ) -> io::Result<usize> {
         let before = plain.len();
         loop {
             match self.step(records, plain, &mut None)? {
-                Step::Send => self.write(records).await?,
-                Step::Closed => return Ok(plain.len() - before),
-                Step::Read | Step::Rest => {
+                NextStep::Send => self.write(records).await?,
+                NextStep::Closed => return Ok(plain.len() - before),
+                NextStep::Read | NextStep::Idle => {
                     if plain.len() > before {
                         return Ok(plain.len() - before);
                     }
@@ -184,13 +193,13 @@ impl Session {
         }
     }
 
-    /// Processes what came until something is to be done. The request is encrypted as soon as it may be.
+    /// Processes received data until the caller must act. Encrypts the request as soon as the session allows.
     fn step(
         &mut self,
-        records: &mut Records,
+        records: &mut RecordBuffers,
         plain: &mut Vec<u8>,
         request: &mut Option<&[u8]>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<NextStep> {
         let done = self.advance(records, plain, request);
         if done.is_err() {
             self.alert(records);
@@ -200,12 +209,12 @@ impl Session {
 
     fn advance(
         &mut self,
-        records: &mut Records,
+        records: &mut RecordBuffers,
         plain: &mut Vec<u8>,
         request: &mut Option<&[u8]>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<NextStep> {
         loop {
-            let Records { incoming, start, end, outgoing } = &mut *records;
+            let RecordBuffers { incoming, start, end, outgoing } = &mut *records;
             let UnbufferedStatus { discard, state } =
                 self.tls.process_tls_records(&mut incoming[*start..*end]);
             let next = match state {
@@ -220,26 +229,26 @@ impl Session {
                     None
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    handshake(outgoing, &mut data)?;
+                    append_handshake(outgoing, &mut data)?;
                     None
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
-                    Some(Step::Send)
+                    Some(NextStep::Send)
                 }
-                Ok(ConnectionState::BlockedHandshake) => Some(Step::Read),
+                Ok(ConnectionState::BlockedHandshake) => Some(NextStep::Read),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => match request.take() {
                     Some(request) => {
-                        encode(outgoing, |room| match traffic.encrypt(request, room) {
+                        append_encoded(outgoing, |room| match traffic.encrypt(request, room) {
                             Err(EncryptError::InsufficientSize(size)) => Ok(Err(size.required_size)),
                             done => done.map(Ok).map_err(invalid),
                         })?;
-                        Some(Step::Send)
+                        Some(NextStep::Send)
                     }
-                    None => Some(Step::Rest),
+                    None => Some(NextStep::Idle),
                 },
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(Step::Closed),
-                Ok(_) => return Err(io::Error::other("a TLS state that was not asked for")),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(NextStep::Closed),
+                Ok(_) => return Err(io::Error::other("an unexpected TLS state")),
                 Err(error) => {
                     *start = (*start + discard).min(*end);
                     return Err(invalid(error));
@@ -252,28 +261,28 @@ impl Session {
         }
     }
 
-    /// Tells the kubelet why, if it can be told at once: its log is where the other half of the cause is looked for.
-    fn alert(&mut self, records: &mut Records) {
-        let Records { incoming, start, end, outgoing } = records;
+    /// Sends the TLS alert if the socket accepts it at once, so that the kubelet's log shows the cause, too.
+    fn alert(&mut self, records: &mut RecordBuffers) {
+        let RecordBuffers { incoming, start, end, outgoing } = records;
         outgoing.clear();
-        // Once: what waits to be sent comes first, and behind it the same error would be met again.
+        // Only once: pending data comes first, and after it the same error would occur again.
         let status = self.tls.process_tls_records(&mut incoming[*start..*end]);
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = status.state
-            && handshake(outgoing, &mut data).is_ok()
+            && append_handshake(outgoing, &mut data).is_ok()
         {
             let _ = self.tcp.try_write(outgoing);
         }
     }
 
-    async fn write(&mut self, records: &mut Records) -> io::Result<()> {
+    async fn write(&mut self, records: &mut RecordBuffers) -> io::Result<()> {
         self.tcp.write_all(&records.outgoing).await?;
         records.outgoing.clear();
         Ok(())
     }
 
-    async fn fill(&mut self, records: &mut Records) -> io::Result<usize> {
+    async fn fill(&mut self, records: &mut RecordBuffers) -> io::Result<usize> {
         loop {
-            match self.tcp.try_read(records.room()?) {
+            match self.tcp.try_read(records.free_space()?) {
                 Ok(size) => {
                     records.end += size;
                     return Ok(size);
@@ -285,16 +294,19 @@ impl Session {
     }
 }
 
-/// Appends a record of the handshake, or an alert.
-fn handshake(outgoing: &mut Vec<u8>, data: &mut EncodeTlsData<'_, ClientConnectionData>) -> io::Result<()> {
-    encode(outgoing, |room| match data.encode(room) {
+/// Appends a handshake record or an alert.
+fn append_handshake(
+    outgoing: &mut Vec<u8>,
+    data: &mut EncodeTlsData<'_, ClientConnectionData>,
+) -> io::Result<()> {
+    append_encoded(outgoing, |room| match data.encode(room) {
         Err(EncodeError::InsufficientSize(size)) => Ok(Err(size.required_size)),
         done => done.map(Ok).map_err(invalid),
     })
 }
 
-/// Appends what `write` writes into the room that it is given, or says how much it needs.
-fn encode(
+/// Appends what `write` writes into the space it receives; `write` returns the size it needs if that is too small.
+fn append_encoded(
     outgoing: &mut Vec<u8>,
     mut write: impl FnMut(&mut [u8]) -> io::Result<Result<usize, usize>>,
 ) -> io::Result<()> {
@@ -310,7 +322,7 @@ fn encode(
             Err(needed) => room = needed,
         }
     }
-    Err(io::Error::other("a TLS record that has no size"))
+    Err(io::Error::other("the size of a TLS record is unknown"))
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -1,4 +1,4 @@
-//! One node as it is scraped: its connection and the address that works.
+//! The scrape target for one node: its connection and the address that works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,86 +7,86 @@ use std::time::{Duration, SystemTime};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::timeout;
 
-use super::Shared;
-use super::client::{Body, Connection, authority, reach};
+use super::ScrapeContext;
+use super::client::{Connection, ResponseBody, authority, reach};
 use super::error::Error;
 use super::tls::NodeTls;
-use crate::ingest::decode::{Context, decode};
+use crate::ingest::decode::{DecodeOptions, decode};
 use crate::ingest::discover::Node;
-use crate::ingest::store::{Put, Ticket};
+use crate::ingest::store::{PutSummary, Ticket};
 use crate::telemetry::excerpt;
 
-/// How long an address is waited for before the next is tried beside it (as RFC 8305 does for families).
+/// How long to wait for an address before the next one is tried in parallel (as in RFC 8305).
 const STAGGER: Duration = Duration::from_millis(300);
 
-/// How much of a body without metrics is told.
-const BEGINNING: usize = 40;
+/// The maximum length of the excerpt of a body without metrics.
+const EXCERPT_CHARS: usize = 40;
 
-/// What is kept of a node between two scrapes.
+/// The state of a node that is kept between two scrapes.
 pub(super) struct Target {
     node: Arc<Node>,
     connection: Option<Connection>,
-    /// The address that worked last.
+    /// The index of the address that worked last.
     address: usize,
     tls: Option<NodeTls>,
-    /// Where the scrape that runs, or ran last, came to.
-    came: Came,
+    /// How far the current or last scrape got.
+    progress: Progress,
 }
 
-/// Where a scrape came to, for when it is broken off for its time or fails.
+/// How far a scrape got, to explain a timeout or a failure.
 #[derive(Default)]
-struct Came {
-    /// The address that this is about.
+struct Progress {
+    /// The index of the address that this is about.
     at: usize,
     /// Whether there was a connection.
     connected: bool,
-    /// Whether it was one of an earlier scrape.
-    kept: bool,
-    /// The last address whose TCP connection stood, counted from 1.
+    /// Whether the connection was kept from an earlier scrape.
+    reused: bool,
+    /// The index plus one of the last address that accepted a TCP connection; 0 if none did.
     reached: AtomicUsize,
-    /// What failed there.
+    /// The error at that address.
     failed: Option<Error>,
 }
 
 impl Target {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, connection: None, address: 0, tls: None, came: Came::default() }
+        Self { node, connection: None, address: 0, tls: None, progress: Progress::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.node.name
     }
 
-    /// Where the last scrape asked, as `host:port`.
-    pub(super) fn asked(&self) -> Option<Box<str>> {
-        let address = self.node.addresses.get(self.came.at)?;
+    /// Returns the address of the last request as `host:port`.
+    pub(super) fn last_address(&self) -> Option<Box<str>> {
+        let address = self.node.addresses.get(self.progress.at)?;
         Some(authority(&address.host, self.node.port))
     }
 
-    /// Why a scrape failed that was broken off as its time was over.
-    pub(super) async fn late(&mut self) -> Error {
+    /// Returns the error for a scrape that timed out.
+    pub(super) async fn timeout_error(&mut self) -> Error {
         let doing = "connecting";
-        // On a connection that was kept a filter that drops packets looks like a kubelet that takes its time.
-        if self.came.kept
-            && let Some(address) = self.node.addresses.get(self.came.at)
+        // On a kept connection, dropped packets look the same as a slow kubelet, so try to reconnect.
+        if self.progress.reused
+            && let Some(address) = self.node.addresses.get(self.progress.at)
             && let Err(error) = reach(&address.host, self.node.port).await
         {
             return error;
         }
-        let reached = self.came.reached.get_mut().checked_sub(1);
-        if let (false, Some(at)) = (self.came.connected, reached) {
-            self.came.at = at;
-            return Error::SlowResponse { doing: "in the TLS handshake" };
+        let reached = self.progress.reached.get_mut().checked_sub(1);
+        if let (false, Some(at)) = (self.progress.connected, reached) {
+            self.progress.at = at;
+            return Error::SlowResponse { doing: "during the TLS handshake" };
         }
-        match (self.came.failed.take(), self.asked()) {
-            _ if self.came.connected => Error::SlowResponse { doing: "waiting for its metrics" },
+        match (self.progress.failed.take(), self.last_address()) {
+            _ if self.progress.connected => Error::SlowResponse { doing: "while waiting for metrics" },
             (Some(failed), _) => failed,
             (None, Some(address)) => Error::Timeout { address, doing },
             (None, None) => Error::NoAddress,
         }
     }
 
-    /// Takes the node as it is now. The connection stays unless it leads elsewhere.
+    /// Replaces the node. Keeps the connection unless addresses or port changed.
     pub(super) fn update(&mut self, node: Arc<Node>) {
         if Arc::ptr_eq(&self.node, &node) {
             return;
@@ -100,38 +100,39 @@ impl Target {
         self.node = node;
     }
 
-    /// Asks for the metrics and stores them.
-    pub(super) async fn ask(
+    /// Requests the metrics and stores them.
+    pub(super) async fn scrape(
         &mut self,
-        shared: &Shared,
+        shared: &ScrapeContext,
         ticket: Ticket,
         requested_ms: u64,
-    ) -> Result<Put, Error> {
-        let token = shared.token.as_ref().map(super::Reloaded::get).transpose()?;
+    ) -> Result<PutSummary, Error> {
+        let token = shared.token.as_ref().map(super::ReloadedFile::get).transpose()?;
         let token = token.as_ref().map(|token| token.as_str());
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let node = self.node.clone();
-        self.came = Came { at: self.address, ..Came::default() };
-        // A certificate, theirs or ours, is shown once in the life of a connection.
-        let kept = self.connection.take().filter(|kept| shared.tls.holds(&kept.base));
-        let was_kept = kept.is_some();
+        self.progress = Progress { at: self.address, ..Progress::default() };
+        // Certificates, the kubelet's and our own, are presented only when a connection opens.
+        let kept = self.connection.take().filter(|kept| shared.tls.is_current(&kept.tls));
+        let was_reused = kept.is_some();
         let connection = match kept {
             Some(connection) => connection,
             None => self.connect(shared).await?,
         };
-        self.came = Came { at: self.address, connected: true, kept: was_kept, ..Came::default() };
+        self.progress =
+            Progress { at: self.address, connected: true, reused: was_reused, ..Progress::default() };
         let mut lease = shared.pool.lease();
         match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
                 self.keep(connection, token, &body);
                 store(shared, &node, ticket, (requested_ms, now_ns), token, body?)
             }
-            // Kept too long for the kubelet's taste, or the kubelet was restarted.
-            Err(_) if was_kept => {
-                (self.came.connected, self.came.kept) = (false, false);
+            // The kubelet closed the idle connection or was restarted.
+            Err(_) if was_reused => {
+                (self.progress.connected, self.progress.reused) = (false, false);
                 let connection = self.connect(shared).await?;
-                self.came = Came { at: self.address, connected: true, ..Came::default() };
+                self.progress = Progress { at: self.address, connected: true, ..Progress::default() };
                 let (connection, body) =
                     connection.get(&node.path, token, &mut lease).await.map_err(|stale| stale.0)?;
                 self.keep(connection, token, &body);
@@ -141,25 +142,25 @@ impl Target {
         }
     }
 
-    /// Keeps a connection for the next scrape, unless it is the connection that was refused: without a token it is by
-    /// our certificate that we are known, and another one is shown only to whom we connect anew.
+    /// Keeps a connection for the next scrape unless the kubelet returned 401 to a client certificate: a renewed
+    /// certificate is presented only on a new connection.
     fn keep(
         &mut self,
         connection: Option<Connection>,
         token: Option<&str>,
-        answer: &Result<Body<'_>, Error>,
+        answer: &Result<ResponseBody<'_>, Error>,
     ) {
         let refused = token.is_none() && matches!(answer, Err(Error::Unauthorized));
         self.connection = connection.filter(|_| !refused);
     }
 
-    /// Connects to the address that worked last. When it fails, or does not answer soon, the next one is
-    /// tried beside it, and so on: a name that no resolver answers must not cost a first scrape seconds.
-    async fn connect(&mut self, shared: &Shared) -> Result<Connection, Error> {
+    /// Connects to the address that worked last. If it fails, or takes longer than [`STAGGER`], the next one is
+    /// tried in parallel, and so on: a name that does not resolve must not delay a first scrape by seconds.
+    async fn connect(&mut self, shared: &ScrapeContext) -> Result<Connection, Error> {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
         let tls = &*self.tls.insert(tls);
-        let Came { at: about, failed, reached, .. } = &mut self.came;
+        let Progress { at: failed_at, failed, reached, .. } = &mut self.progress;
         let reached = &*reached;
         let count = node.addresses.len();
         let mut untried = (0..count).map(|step| (self.address + step) % count);
@@ -167,21 +168,22 @@ impl Target {
         loop {
             let next = untried.next();
             if let Some(at) = next {
-                let stands = move || reached.store(at + 1, Ordering::Relaxed);
+                let connected = move || reached.store(at + 1, Ordering::Relaxed);
                 let host = &node.addresses[at].host;
-                let open = Connection::open(&node, host, tls, stands, &shared.pool);
+                let open = Connection::open(&node, host, tls, connected, &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
-            let patience = if next.is_some() { STAGGER } else { shared.timeout };
-            match timeout(patience, trying.next()).await {
+            let wait = if next.is_some() { STAGGER } else { shared.timeout };
+            match timeout(wait, trying.next()).await {
                 Ok(Some((at, Ok(connection)))) => {
                     shared.metrics.connected();
                     self.address = at;
                     return Ok(connection);
                 }
                 Ok(Some((at, Err(error)))) => {
-                    if failed.as_ref().is_none_or(|other| error.says_more(at, other, *about)) {
-                        (*about, *failed) = (at, Some(error));
+                    if failed.as_ref().is_none_or(|other| error.is_more_specific_than(at, other, *failed_at))
+                    {
+                        (*failed_at, *failed) = (at, Some(error));
                     }
                 }
                 Ok(None) => return Err(failed.take().unwrap_or(Error::NoAddress)),
@@ -192,23 +194,23 @@ impl Target {
 }
 
 fn store(
-    shared: &Shared,
+    shared: &ScrapeContext,
     node: &Node,
     ticket: Ticket,
     (requested_ms, now_ns): (u64, i64),
     token: Option<&str>,
-    body: Body<'_>,
-) -> Result<Put, Error> {
-    let mut intake = shared.store.intake(ticket).ok_or(Error::Gone)?;
-    let context = Context { format: body.format, default_timestamp_ns: now_ns };
-    let report = decode(body.bytes, context, &mut intake);
+    body: ResponseBody<'_>,
+) -> Result<PutSummary, Error> {
+    let mut batch = shared.store.begin_batch(ticket).ok_or(Error::NodeDeleted)?;
+    let context = DecodeOptions { format: body.format, default_timestamp_ns: now_ns };
+    let report = decode(body.bytes, context, &mut batch);
     shared.metrics.decoded(&report, body.wire_bytes, body.bytes.len());
-    if report.taken == 0 {
+    if report.accepted == 0 {
         return Err(Error::NoMetrics {
             path: node.path.clone(),
             bad: report.bad.iter().sum(),
-            began: excerpt(&Error::said(body.bytes, token), BEGINNING).into(),
+            beginning: excerpt(&Error::excerpt(body.bytes, token), EXCERPT_CHARS).into(),
         });
     }
-    shared.store.put(ticket, intake, requested_ms).ok_or(Error::Gone)
+    shared.store.put(ticket, batch, requested_ms).ok_or(Error::NodeDeleted)
 }

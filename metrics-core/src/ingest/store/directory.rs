@@ -1,12 +1,12 @@
-//! The store's state beside each node and pod of the directory.
+//! The store's state of each node and pod in the directory.
 
-use super::last_place::LastPlaceCell;
+use super::location_hint::LocationHint;
 use crate::ingest::discover::{self, Observer};
-use crate::model::changes::{Changes, Shown};
+use crate::model::changes::{Changes, VisibleSince};
 use crate::model::labels::Labels;
 use crate::model::rows::Kind;
 
-/// The directory with the store's state. The order of changes is that of the directory and of the store.
+/// The directory with the store's state. Its observer assigns the versions of changes to the directory and the store.
 pub type Directory = discover::Directory<Changes>;
 
 /// A pod with the store's state.
@@ -15,33 +15,33 @@ pub(super) type Pod = discover::Pod<PodState>;
 /// The store's state of a pod.
 #[derive(Debug, Default)]
 pub struct PodState {
-    /// Since which change clients have been shown its row.
-    pub(super) shown: Shown,
-    /// Where its samples were found last.
-    pub(super) last_place: LastPlaceCell,
+    /// The version since which clients see the pod's row.
+    pub(super) visible: VisibleSince,
+    /// Where the pod's samples were last found.
+    pub(super) location_hint: LocationHint,
 }
 
 impl Observer for Changes {
-    type Node = Shown;
+    type Node = VisibleSince;
     type Pod = PodState;
 
-    fn node_removed(&self, name: &str, labels: &Labels, shown: &Shown, now_ms: u64) {
-        self.hide(Kind::Nodes, ("", name), labels, shown, || now_ms);
+    fn node_removed(&self, name: &str, labels: &Labels, visible: &VisibleSince, now_ms: u64) {
+        self.hide(Kind::Nodes, ("", name), labels, visible, || now_ms);
     }
 
-    fn node_relabeled(&self, name: &str, labels: &Labels, shown: &Shown, now_ms: u64) {
-        if shown.is_shown() {
-            self.depart(Kind::Nodes, ("", name), labels, now_ms);
+    fn node_relabeled(&self, name: &str, labels: &Labels, visible: &VisibleSince, now_ms: u64) {
+        if visible.is_visible() {
+            self.record_removal(Kind::Nodes, ("", name), labels, now_ms);
         }
     }
 
     fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &PodState, now_ms: u64) {
-        self.hide(Kind::Pods, key, labels, &state.shown, || now_ms);
+        self.hide(Kind::Pods, key, labels, &state.visible, || now_ms);
     }
 
     fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &PodState, now_ms: u64) {
-        if state.shown.is_shown() {
-            self.depart(Kind::Pods, key, labels, now_ms);
+        if state.visible.is_visible() {
+            self.record_removal(Kind::Pods, key, labels, now_ms);
         }
     }
 }

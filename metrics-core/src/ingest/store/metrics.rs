@@ -1,4 +1,4 @@
-//! What the store tells of itself, under metrics-server's names.
+//! Prometheus metrics of the store, under metrics-server's names.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use prometheus_client::registry::Registry;
 
 use super::Store;
 
-/// Gauges read from the store whenever they are asked for.
+/// Gauges that are computed from the store at each scrape of `/metrics`.
 pub struct Metrics(Arc<Store>);
 
 impl Metrics {
-    /// The metrics of `store`.
+    /// Returns the metrics of `store`.
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
         Self(store)
@@ -44,7 +44,7 @@ impl Collector for Metrics {
             ),
             (
                 "metrics_server_nodes",
-                "Number of nodes known, and of those with a rate, covered by two scrapes, and failing.",
+                "Number of nodes by state: known, measured (with a rate), covered (scraped twice) and failing.",
                 "state",
                 &[
                     ("known", coverage.nodes),

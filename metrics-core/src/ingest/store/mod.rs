@@ -1,39 +1,31 @@
-//! Two samples make a rate; per-node snapshots swapped whole.
+//! The store: one snapshot of usage per node, and the rates from two samples.
 //!
-//! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and swaps it
-//! in. Reads go in the order of the [`Directory`], which alone says who exists and with which labels.
+//! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and then swaps it in.
+//! Reads follow the order of the [`Directory`], which alone decides what exists and with which labels.
 //!
-//! One read-write lock guards all slots: a write is one pointer swap (and, when containers came or went, an
-//! update of the index for that node's pods), of which there are nodes ÷ resolution a second; a long read
-//! lets go of the lock every few hundred rows.
+//! One read-write lock guards all slots. A write is one pointer swap, plus an update of the index for that node's
+//! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
+//! releases the lock every few hundred rows.
 
 mod directory;
-#[cfg(test)]
-#[allow(clippy::default_trait_access)]
-mod following;
 mod index;
-mod intake;
-mod keeping;
-mod last_place;
 mod layout;
+mod location_hint;
 mod metrics;
+mod pod_lookup;
 mod rate;
-#[cfg(test)]
-#[allow(clippy::cast_precision_loss)]
-mod rereading;
 mod rows;
-mod seek;
-#[cfg(test)]
-#[allow(clippy::format_push_string, clippy::cast_precision_loss, clippy::default_trait_access)]
-mod tests;
+mod scrape_batch;
 #[cfg(test)]
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    clippy::default_trait_access
+    clippy::default_trait_access,
+    clippy::format_push_string
 )]
-mod whole_way;
+mod tests;
+mod two_pass_reader;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -44,35 +36,36 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::directory::Directory;
 use self::index::Index;
-pub use self::intake::Intake;
-use self::intake::{Room, Snapshot};
 use self::layout::Layout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
+pub use self::scrape_batch::ScrapeBatch;
+use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use crate::ingest::discover::Node;
 
-/// So many nodes that went are remembered.
-const MOST_GONE: usize = 256;
+/// The maximum number of removed nodes whose last usage is kept.
+const MAX_REMOVED_NODES: usize = 256;
 
-/// Room for intakes that is kept: so many, none of more rows.
-const KEEP: usize = 4;
-const KEEP_ROWS: usize = 4096;
+/// The maximum number of spare batch buffers, and the maximum capacity of one in points.
+const MAX_SPARE_BUFFERS: usize = 4;
+const MAX_SPARE_POINTS: usize = 4096;
 
-/// How the store judges samples.
+/// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// A container younger than this, and at least 10 s old, is measured from its start.
-    pub resolution: Duration,
-    /// The last good sample of a node is served, with its own timestamp, until its request is older.
+    /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
+    pub scrape_interval: Duration,
+    /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
+    /// timestamp.
     pub max_age: Duration,
 }
 
 impl Config {
-    /// The defaults for a resolution: samples are served for three rounds, at least for a minute, so that
-    /// two failed scrapes in a row are not seen.
+    /// Returns the defaults for a scrape interval. Samples are served for three intervals, and at least for a
+    /// minute, so that two failed scrapes in a row have no effect.
     #[must_use]
-    pub fn new(resolution: Duration) -> Self {
-        Self { resolution, max_age: (resolution * 3).max(Duration::from_secs(60)) }
+    pub fn new(scrape_interval: Duration) -> Self {
+        Self { scrape_interval, max_age: (scrape_interval * 3).max(Duration::from_secs(60)) }
     }
 }
 
@@ -80,89 +73,89 @@ impl Config {
 pub struct Store {
     config: Config,
     directory: Arc<Directory>,
-    state: RwLock<State>,
+    state: RwLock<StoreState>,
     was_ready: AtomicBool,
-    /// Room of intakes that are over.
-    spare: Mutex<Vec<Room>>,
+    /// Buffers of finished batches.
+    spare_buffers: Mutex<Vec<BatchBuffer>>,
 }
 
 #[derive(Default)]
-struct State {
+struct StoreState {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
-    /// What the last nodes that went were last, for those who watched them.
-    gone: VecDeque<(Arc<str>, Measured)>,
+    /// The last usage of recently removed nodes, for watches.
+    removed_nodes: VecDeque<(Arc<str>, Measured)>,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// Counts the nodes that were here, so that a ticket of one that is gone opens nothing.
+    /// Counts the nodes that used this slot, so that tickets of removed nodes are invalid.
     generation: u32,
     node: Option<Arc<Node>>,
-    snapshot: Arc<Snapshot>,
-    /// Counts the layouts that were here, so that a pod that was found in one needs no look at its names.
-    stamp: u32,
-    /// The change that brought the snapshot, or its end by age.
+    snapshot: Arc<NodeSnapshot>,
+    /// Counts the layouts that this slot had. A pod that was found in this version needs no comparison of names.
+    layout_version: u32,
+    /// The version of the change that set the snapshot or expired it.
     version: u64,
-    /// The change before that one.
+    /// The version of the change before that one.
     previous: u64,
     /// Whether the last scrape failed.
     failing: bool,
-    /// Whether it has been told that the snapshot is too old.
+    /// Whether the change has been recorded that the snapshot is too old.
     expired: bool,
 }
 
-/// The right to put samples of one node; void once the node is gone.
+/// Identifies a node's slot for writing samples; invalid once the node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     slot: u32,
     generation: u32,
 }
 
-/// How a put went, for the schedule.
+/// Summarizes a write for the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Put {
+pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
     pub node_timestamp_ns: Option<i64>,
     /// When the newest sample of a container was taken, by the same clock.
     pub newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
     pub node_measured: bool,
-    /// Whether this was at least the second body of the node, so that its pods have rates.
+    /// Whether the node has sent at least two bodies, so that its pods have rates.
     pub pods_measured: bool,
 }
 
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Whether nodes and pods have been listed.
+    /// Whether the first lists of nodes and pods are complete.
     pub synced: bool,
-    /// Nodes that exist.
+    /// The number of nodes.
     pub nodes: usize,
-    /// Of these, nodes that have a rate of their own.
+    /// Of these, the nodes that have a rate of their own.
     pub nodes_measured: usize,
-    /// Of these, nodes from which two bodies came, so that their pods have rates.
+    /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
     pub nodes_covered: usize,
-    /// Of these, nodes whose own usage or whose pods' is served now.
+    /// Of these, the nodes for which own usage or pod usage is served now.
     pub nodes_served: usize,
-    /// Of these, nodes whose last scrape failed.
+    /// Of these, the nodes whose last scrape failed.
     pub nodes_failing: usize,
-    /// Of these, nodes that are covered or failing.
+    /// Of these, the nodes that are covered or failing.
     pub nodes_settled: usize,
-    /// Running pods.
+    /// The number of Running pods.
     pub pods: usize,
-    /// Containers that have a rate.
+    /// The number of containers that have a rate.
     pub containers_measured: usize,
 }
 
 impl Coverage {
-    /// Whether the samples cover enough for a first answer: all but a twentieth of the nodes are covered or
-    /// have failed, and if there are nodes, not all have failed.
+    /// Returns whether the samples cover enough to serve: at least 95 % of the nodes are covered or failing, and,
+    /// if there are nodes, at least one is covered.
     ///
-    /// Nodes' own rates are not waited for: a kubelet samples its node every 10 s, containers at each
-    /// request. Who wants to wait (a rollout) compares `nodes_measured`.
+    /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
+    /// each request. A rollout that needs them compares `nodes_measured`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.synced
@@ -172,7 +165,7 @@ impl Coverage {
 }
 
 impl Store {
-    /// An empty store.
+    /// Returns an empty store.
     #[must_use]
     pub fn new(directory: Arc<Directory>, config: Config) -> Self {
         Self {
@@ -180,12 +173,12 @@ impl Store {
             directory,
             state: RwLock::default(),
             was_ready: AtomicBool::new(false),
-            spare: Mutex::default(),
+            spare_buffers: Mutex::default(),
         }
     }
 
-    /// Makes room for a node. Another one of the same name is removed first.
-    pub fn admit(&self, node: &Arc<Node>) -> Ticket {
+    /// Adds a node; one with the same name is removed first.
+    pub fn insert_node(&self, node: &Arc<Node>) -> Ticket {
         let mut state = self.state.write();
         let mut left = None;
         if let Some(slot) = state.by_name.get(&node.name).copied() {
@@ -201,37 +194,37 @@ impl Store {
         let ticket = Ticket { slot: at, generation: slot.generation };
         drop(state);
         if let Some(left) = left {
-            self.look_again((0..left.pods()).map(|row| left.pod(row)));
+            self.refresh_visibility((0..left.pods()).map(|row| left.pod(row)));
         }
         ticket
     }
 
-    /// Forgets a node and its samples.
-    pub fn remove(&self, ticket: Ticket) {
+    /// Removes a node and its samples.
+    pub fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
         if let Some(left) = left {
-            self.look_again((0..left.pods()).map(|row| left.pod(row)));
+            self.refresh_visibility((0..left.pods()).map(|row| left.pod(row)));
         }
     }
 
-    /// Begins to take a body; `None` when the node is gone.
+    /// Starts a batch for one body; `None` if the node was removed.
     #[must_use]
-    pub fn intake(&self, ticket: Ticket) -> Option<Intake> {
+    pub fn begin_batch(&self, ticket: Ticket) -> Option<ScrapeBatch> {
         let old = self.state.read().valid(ticket)?.snapshot.clone();
-        let room = self.spare.lock().pop().unwrap_or_default();
-        Some(Intake::new(old, room))
+        let buffer = self.spare_buffers.lock().pop().unwrap_or_default();
+        Some(ScrapeBatch::new(old, buffer))
     }
 
-    /// Ends taking a body whose request began at `requested_ms` (of [`Directory::now_ms`]); `None` when the
-    /// node is gone. There is one scrape of a node at a time.
-    pub fn put(&self, ticket: Ticket, intake: Intake, requested_ms: u64) -> Option<Put> {
-        let newest_timestamp_ns = intake.newest_ns();
-        let resolution_ns = i64::try_from(self.config.resolution.as_nanos()).unwrap_or(i64::MAX);
-        let snapshot = Arc::new(intake.finish(resolution_ns, requested_ms));
-        self.spare(intake.into_room());
-        let put = Put {
+    /// Writes a batch whose request started at `requested_ms` (of [`Directory::now_ms`]); `None` if the node was
+    /// removed. Callers scrape a node once at a time.
+    pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
+        let newest_timestamp_ns = batch.newest_ns();
+        let interval_ns = i64::try_from(self.config.scrape_interval.as_nanos()).unwrap_or(i64::MAX);
+        let snapshot = Arc::new(batch.finish(interval_ns, requested_ms));
+        self.recycle(batch.into_buffer());
+        let put = PutSummary {
             node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
             newest_timestamp_ns,
             node_measured: snapshot.node.is_measured(),
@@ -239,13 +232,13 @@ impl Store {
         };
         let mut state = self.state.write();
         state.valid(ticket)?;
-        let State { slots, index, .. } = &mut *state;
+        let StoreState { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
         let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
         if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
             index.insert(ticket.slot, &snapshot.layout);
-            slot.stamp = slot.stamp.wrapping_add(1);
+            slot.layout_version = slot.layout_version.wrapping_add(1);
         }
         (slot.failing, slot.expired) = (false, false);
         slot.changed(self.directory.observer().take());
@@ -253,22 +246,22 @@ impl Store {
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
         if !same_layout {
-            self.look_again(now.missing(&old.layout));
+            self.refresh_visibility(now.missing(&old.layout));
         }
         drop(old); // Freed outside the lock.
         Some(put)
     }
 
-    /// Keeps the room of an intake for another one.
-    fn spare(&self, room: Room) {
-        let mut spare = self.spare.lock();
-        if room.capacity() <= KEEP_ROWS && spare.len() < KEEP {
-            spare.push(room);
+    /// Keeps the buffer of a batch for the next one.
+    fn recycle(&self, buffer: BatchBuffer) {
+        let mut spare = self.spare_buffers.lock();
+        if buffer.capacity() <= MAX_SPARE_POINTS && spare.len() < MAX_SPARE_BUFFERS {
+            spare.push(buffer);
         }
     }
 
-    /// A scrape failed. The last good sample stays.
-    pub fn failed(&self, ticket: Ticket) {
+    /// Records a failed scrape. The last good sample stays.
+    pub fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
@@ -281,7 +274,7 @@ impl Store {
         }
     }
 
-    /// How much of the cluster the samples cover now.
+    /// Returns how much of the cluster the samples cover now.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage {
@@ -307,8 +300,8 @@ impl Store {
         coverage
     }
 
-    /// Whether the samples cover, or once covered, enough to answer ([`Coverage::is_ready`]). Never goes
-    /// back: nodes that join later do not take the server out of service.
+    /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
+    /// nodes that join later do not make the server unready.
     #[must_use]
     pub fn ready(&self) -> bool {
         let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
@@ -316,40 +309,41 @@ impl Store {
         ready
     }
 
-    fn fresh(&self, snapshot: &Snapshot, now_ms: u64) -> bool {
+    fn fresh(&self, snapshot: &NodeSnapshot, now_ms: u64) -> bool {
         u128::from(now_ms.saturating_sub(snapshot.requested_ms)) <= self.config.max_age.as_millis()
     }
 }
 
 impl Slot {
-    /// There is another snapshot, or none any more, since this version.
+    /// Records that the snapshot was replaced or expired at this version.
     fn changed(&mut self, version: u64) {
         self.previous = std::mem::replace(&mut self.version, version);
     }
 }
 
-impl State {
+impl StoreState {
     fn valid(&self, ticket: Ticket) -> Option<&Slot> {
         let slot = self.slots.get(ticket.slot as usize)?;
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
     }
 
-    /// Frees a slot; gives the names of what was there.
+    /// Frees a slot and returns the layout it had.
     fn vacate(&mut self, at: u32) -> Arc<Layout> {
         let slot = &mut self.slots[at as usize];
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);
             if slot.snapshot.node.was_measured() {
-                if self.gone.len() >= MOST_GONE {
-                    self.gone.pop_front();
+                if self.removed_nodes.len() >= MAX_REMOVED_NODES {
+                    self.removed_nodes.pop_front();
                 }
-                self.gone.push_back((node.name.clone(), slot.snapshot.node));
+                self.removed_nodes.push_back((node.name.clone(), slot.snapshot.node));
             }
         }
         let layout = slot.snapshot.layout.clone();
-        let (generation, stamp) = (slot.generation.wrapping_add(1), slot.stamp.wrapping_add(1));
-        *slot = Slot { generation, stamp, ..Slot::default() };
+        let (generation, layout_version) =
+            (slot.generation.wrapping_add(1), slot.layout_version.wrapping_add(1));
+        *slot = Slot { generation, layout_version, ..Slot::default() };
         self.free.push(at);
         layout
     }

@@ -1,29 +1,29 @@
-//! Reading: the rows of the API, in its order.
+//! Implements [`Rows`]: reads rows in the order of the API.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use super::intake::Snapshot;
-use super::keeping::Keeping;
+use super::pod_lookup::{LOOKUP_BATCH, PodLookup, prefetch};
 use super::rate::Measured;
-use super::seek::{Sought, TOGETHER, touch};
-use super::{Slot, State, Store};
+use super::scrape_batch::NodeSnapshot;
+use super::two_pass_reader::StoreTwoPassReader;
+use super::{Slot, Store, StoreState};
 use crate::ingest::discover::Node;
-use crate::model::changes::{Departure, Shown};
+use crate::model::changes::{Removal, VisibleSince};
 use crate::model::labels::Labels;
 use crate::model::rows::{
     Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
 };
 
-/// Rows between two looks at who waits for the locks.
-const BATCH: usize = 512;
+/// The number of rows after which a read releases the locks, so that writers can take them.
+const LOCK_BATCH: usize = 512;
 
 impl Rows for Store {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
         let nodes = self.directory.nodes();
-        let Some((node, shown)) = nodes.get_with_state(name) else { return Lookup::Absent };
+        let Some((node, visible)) = nodes.get_with_state(name) else { return Lookup::Absent };
         let state = self.state.read();
-        match self.shown_node(&state, node, shown, self.directory.now_ms()) {
+        match self.shown_node(&state, node, visible, self.directory.now_ms()) {
             Some((row, _)) => {
                 visit(&row);
                 Lookup::Found
@@ -45,12 +45,12 @@ impl Rows for Store {
         let pods = self.directory.pods();
         let Some(pod) = pods.get(namespace, name) else { return Lookup::Absent };
         let state = self.state.read();
-        let mut sought = [Sought::new(namespace, name, pod)];
-        state.seek(self, &mut sought, self.directory.now_ms());
-        let [one] = &sought;
+        let mut lookups = [PodLookup::new(namespace, name, pod)];
+        state.look_up(self, &mut lookups, self.directory.now_ms());
+        let [lookup] = &lookups;
         let mut containers = Vec::new();
-        one.containers(&mut containers);
-        match self.shown(one).and_then(|_| one.row(&containers)) {
+        lookup.containers(&mut containers);
+        match self.shown(lookup).and_then(|_| lookup.row(&containers)) {
             Some(row) => {
                 visit(&row);
                 Lookup::Found
@@ -70,13 +70,14 @@ impl Rows for Store {
     }
 
     fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
-        Box::new(Keeping::new(self))
+        Box::new(StoreTwoPassReader::new(self))
     }
 
     fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
         let state = self.state.read();
         let here = state.by_name.get(name).map(|at| state.slots[*at as usize].snapshot.node);
-        let gone = || state.gone.iter().rev().find(|(gone, _)| **gone == *name).map(|(_, last)| *last);
+        let gone =
+            || state.removed_nodes.iter().rev().find(|(gone, _)| **gone == *name).map(|(_, last)| *last);
         if let Some(last) = here.filter(Measured::was_measured).or_else(gone) {
             visit(&NodeRow {
                 name,
@@ -121,10 +122,10 @@ impl Rows for Store {
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
-        // Versions are taken within the lock under which the change is made, so once the locks are ours all changes
-        // before `until` are there.
-        let (departure, until) = self.directory.observer().departure(kind, from)?;
-        let before = departure.as_ref().map_or(until, |departure| departure.version);
+        // Versions are taken under the lock under which the change is made. So once this thread has that lock, all
+        // changes before `until` are visible.
+        let (removal, until) = self.directory.observer().next_removal(kind, from)?;
+        let before = removal.as_ref().map_or(until, |removal| removal.version);
         let version = match kind {
             Kind::Nodes => self.changed_node(from..before, visit),
             Kind::Pods => self.changed_pods(from..before, visit),
@@ -132,8 +133,8 @@ impl Rows for Store {
         if let Some(version) = version {
             return Ok(Progress { until: version + 1, more: true });
         }
-        Ok(match departure {
-            Some(Departure { version, namespace, name, labels, .. }) => {
+        Ok(match removal {
+            Some(Removal { version, namespace, name, labels, .. }) => {
                 visit(Change::Left { namespace: &namespace, name: &name, labels: &labels });
                 Progress { until: version + 1, more: true }
             }
@@ -142,8 +143,8 @@ impl Rows for Store {
     }
 }
 
-impl Sought<'_> {
-    /// Its row, of these containers.
+impl PodLookup<'_> {
+    /// Returns the pod's row with these containers.
     fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
         let key = (self.namespace, self.name);
         self.times.map(|times| times.row(key, &self.pod.labels, containers))
@@ -151,7 +152,7 @@ impl Sought<'_> {
 }
 
 impl Store {
-    /// Visits nodes, each with what its row is made of.
+    /// Visits nodes, each with the Node of its row.
     pub(super) fn visit_nodes(
         &self,
         after: Option<&str>,
@@ -164,14 +165,14 @@ impl Store {
             let state = self.state.read();
             let now_ms = self.directory.now_ms();
             let mut last = None;
-            for (node, shown) in nodes.behind(after.as_deref()).take(BATCH) {
+            for (node, visible) in nodes.iter_after(after.as_deref()).take(LOCK_BATCH) {
                 last = Some(&*node.name);
                 match pick(&node.name, &node.labels) {
                     Pick::Take => {}
                     Pick::Skip => continue,
                     Pick::End => return,
                 }
-                if let Some((row, _)) = self.shown_node(&state, node, shown, now_ms)
+                if let Some((row, _)) = self.shown_node(&state, node, visible, now_ms)
                     && visit(node, &row).is_break()
                 {
                     return;
@@ -182,13 +183,13 @@ impl Store {
         }
     }
 
-    /// Visits pods, each with what its row is made of.
+    /// Visits pods, each with the lookup that found its row.
     pub(super) fn visit_pods(
         &self,
         namespace: Option<&str>,
         after: Option<(&str, &str)>,
         pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
-        visit: &mut dyn FnMut(&Sought<'_>, &PodRow<'_>) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(&PodLookup<'_>, &PodRow<'_>) -> ControlFlow<()>,
     ) {
         let mut after: Option<(Box<str>, Box<str>)> = after.map(|(a, b)| (a.into(), b.into()));
         let mut ended = false;
@@ -199,21 +200,21 @@ impl Store {
             let mut containers = Vec::new();
             let mut last = None;
             let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
-            let mut behind = pods.behind(namespace, key).take(BATCH);
-            let mut sought = Vec::with_capacity(TOGETHER);
+            let mut behind = pods.iter_after(namespace, key).take(LOCK_BATCH);
+            let mut lookups = Vec::with_capacity(LOOKUP_BATCH);
             let mut more = true;
             while more {
-                sought.clear();
-                while more && sought.len() < TOGETHER {
-                    let mut ahead = [None; TOGETHER];
-                    for place in &mut ahead[sought.len()..] {
+                lookups.clear();
+                while more && lookups.len() < LOOKUP_BATCH {
+                    let mut ahead = [None; LOOKUP_BATCH];
+                    for place in &mut ahead[lookups.len()..] {
                         *place = behind.next();
                     }
-                    more = ahead[TOGETHER - 1].is_some();
-                    ahead.iter().flatten().for_each(|(_, name, pod)| touch(name, pod));
+                    more = ahead[LOOKUP_BATCH - 1].is_some();
+                    ahead.iter().flatten().for_each(|(_, name, pod)| prefetch(name, pod));
                     for (namespace, name, pod) in ahead.into_iter().flatten() {
                         match pick((namespace, name), &pod.labels) {
-                            Pick::Take => sought.push(Sought::new(namespace, name, pod)),
+                            Pick::Take => lookups.push(PodLookup::new(namespace, name, pod)),
                             Pick::Skip => {}
                             Pick::End => {
                                 (ended, more) = (true, false);
@@ -223,18 +224,18 @@ impl Store {
                         last = Some((namespace, name));
                     }
                 }
-                state.seek(self, &mut sought, now_ms);
+                state.look_up(self, &mut lookups, now_ms);
                 containers.clear();
-                let mut of_one = [0; TOGETHER];
-                for (one, end) in sought.iter().zip(&mut of_one) {
-                    one.containers(&mut containers);
+                let mut ends = [0; LOOKUP_BATCH];
+                for (lookup, end) in lookups.iter().zip(&mut ends) {
+                    lookup.containers(&mut containers);
                     *end = containers.len();
                 }
                 let mut start = 0;
-                for (one, end) in sought.iter().zip(of_one) {
+                for (lookup, end) in lookups.iter().zip(ends) {
                     let containers = &containers[std::mem::replace(&mut start, end)..end];
-                    if self.shown(one).is_some()
-                        && one.row(containers).is_some_and(|row| visit(one, &row).is_break())
+                    if self.shown(lookup).is_some()
+                        && lookup.row(containers).is_some_and(|row| visit(lookup, &row).is_break())
                     {
                         return;
                     }
@@ -246,35 +247,36 @@ impl Store {
         }
     }
 
-    /// The row of a node, and since which version it is shown; notes that it is shown from now on, or not any more.
+    /// Returns the row of a node and since which version clients see it, and records that they see it, or do not
+    /// any more.
     fn shown_node<'a>(
         &self,
-        state: &State,
+        state: &StoreState,
         node: &'a Node,
-        shown: &Shown,
+        visible: &VisibleSince,
         now_ms: u64,
     ) -> Option<(NodeRow<'a>, u64)> {
         let row = state.node_row(self, node, now_ms);
         if row.is_none() {
             let now = || now_ms;
-            self.directory.observer().hide(Kind::Nodes, ("", &node.name), &node.labels, shown, now);
+            self.directory.observer().hide(Kind::Nodes, ("", &node.name), &node.labels, visible, now);
         }
-        row.map(|row| (row, shown.show(row.version)))
+        row.map(|row| (row, visible.mark_visible(row.version)))
     }
 
-    /// The same of a pod that was sought: since which version it is shown, if it has a row.
-    fn shown(&self, one: &Sought<'_>) -> Option<u64> {
-        let Sought { namespace, name, pod, times, .. } = one;
+    /// Returns the same for a pod that was looked up: since which version clients see it, if it has a row.
+    fn shown(&self, lookup: &PodLookup<'_>) -> Option<u64> {
+        let PodLookup { namespace, name, pod, times, .. } = lookup;
         if times.is_none() {
             let now_ms = || self.directory.now_ms();
-            let shown = &pod.state.shown;
-            self.directory.observer().hide(Kind::Pods, (namespace, name), &pod.labels, shown, now_ms);
+            let visible = &pod.state.visible;
+            self.directory.observer().hide(Kind::Pods, (namespace, name), &pod.labels, visible, now_ms);
         }
-        times.map(|times| pod.state.shown.show(times.version))
+        times.map(|times| pod.state.visible.mark_visible(times.version))
     }
 
-    /// Notes what became of pods that a node says no more of: they have no row any more, or that of another node.
-    pub(super) fn look_again<'a>(&self, keys: impl Iterator<Item = (&'a str, &'a str)>) {
+    /// Updates the visibility of pods that a node no longer reports: they have no row any more, or another node's.
+    pub(super) fn refresh_visibility<'a>(&self, keys: impl Iterator<Item = (&'a str, &'a str)>) {
         let mut keys = keys.peekable();
         if keys.peek().is_none() {
             return;
@@ -284,21 +286,21 @@ impl Store {
         let now_ms = self.directory.now_ms();
         for key in keys {
             let Some(pod) = pods.get(key.0, key.1) else { continue };
-            let mut sought = [Sought::new(key.0, key.1, pod)];
-            state.seek(self, &mut sought, now_ms);
-            if self.shown(&sought[0]).is_some() {
-                self.directory.observer().depart(Kind::Pods, key, &pod.labels, now_ms);
+            let mut lookups = [PodLookup::new(key.0, key.1, pod)];
+            state.look_up(self, &mut lookups, now_ms);
+            if self.shown(&lookups[0]).is_some() {
+                self.directory.observer().record_removal(Kind::Pods, key, &pod.labels, now_ms);
             }
         }
     }
 
-    /// Visits the node whose snapshot came first within `versions`.
+    /// Visits the node whose snapshot changed first within `versions`.
     fn changed_node(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
         let nodes = self.directory.nodes();
         let state = self.state.read();
         let (_, slot) = state.first_changed(&versions)?;
-        if let Some((node, shown)) = slot.node.as_ref().and_then(|node| nodes.get_with_state(&node.name))
-            && let Some((row, since)) = self.shown_node(&state, node, shown, self.directory.now_ms())
+        if let Some((node, visible)) = slot.node.as_ref().and_then(|node| nodes.get_with_state(&node.name))
+            && let Some((row, since)) = self.shown_node(&state, node, visible, self.directory.now_ms())
         {
             let new = since >= versions.start;
             if new || !(slot.snapshot.node_repeated && slot.previous < versions.start) {
@@ -308,7 +310,7 @@ impl Store {
         Some(slot.version)
     }
 
-    /// Visits the pods of the node whose snapshot came first within `versions`.
+    /// Visits the pods of the node whose snapshot changed first within `versions`.
     fn changed_pods(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
         let pods = self.directory.pods();
         let state = self.state.read();
@@ -319,22 +321,22 @@ impl Store {
         for row in 0..layout.pods() {
             let (namespace, name) = layout.pod(row);
             let Some(pod) = pods.get(namespace, name) else { continue };
-            let mut sought = [Sought::new(namespace, name, pod)];
-            state.seek(self, &mut sought, now_ms);
-            let [one] = &sought;
-            // What is read at another node changes when that does.
-            if let Some(since) = self.shown(one)
-                && one.place.is_some_and(|(place, _)| place == at)
+            let mut lookups = [PodLookup::new(namespace, name, pod)];
+            state.look_up(self, &mut lookups, now_ms);
+            let [lookup] = &lookups;
+            // A pod that is read from another node changes with that node's snapshot.
+            if let Some(since) = self.shown(lookup)
+                && lookup.location.is_some_and(|(place, _)| place == at)
             {
                 let new = since >= versions.start;
-                // To whom the snapshot before is known, a sample that repeats is no news.
+                // For a client that knows the previous snapshot, a repeated sample is not a change.
                 let repeats = slot.previous < versions.start
                     && slot.snapshot.repeats(layout.containers_of(row))
                     && state.index.candidates(namespace, name).count() == 1;
                 if new || !repeats {
                     containers.clear();
-                    one.containers(&mut containers);
-                    if let Some(row) = one.row(&containers) {
+                    lookup.containers(&mut containers);
+                    if let Some(row) = lookup.row(&containers) {
                         visit(Change::Pod { row: &row, new });
                     }
                 }
@@ -344,11 +346,11 @@ impl Store {
     }
 }
 
-impl State {
-    /// The row of a node that has a rate; `None` also for one whose samples are of a namesake.
+impl StoreState {
+    /// Returns the row of a node that has a rate; `None` also if the samples belong to another node of that name.
     fn node_row<'a>(&self, store: &Store, node: &'a Node, now_ms: u64) -> Option<NodeRow<'a>> {
         let slot = &self.slots[*self.by_name.get(&node.name)? as usize];
-        let Snapshot { node: measured, .. } = &*slot.snapshot;
+        let NodeSnapshot { node: measured, .. } = &*slot.snapshot;
         let same = slot.node.as_ref().is_some_and(|scraped| scraped.uid == node.uid);
         (same && measured.is_measured() && store.fresh(&slot.snapshot, now_ms)).then(|| NodeRow {
             name: &node.name,
@@ -360,18 +362,18 @@ impl State {
         })
     }
 
-    /// The slot whose last change is the first within `versions`.
+    /// Returns the slot whose last change is the first within `versions`.
     fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
         let slots = self.slots.iter().enumerate();
         slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
     }
 
-    /// Where a pod's samples are, slot and row. Of several places, as while a pod moves, the one whose container started
-    /// last, then the one asked last.
+    /// Returns slot and row of a pod's samples. If there are several, as while a pod moves, the one whose container
+    /// started last counts, then the one that was requested last.
     pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
         let mut found: Option<(usize, usize)> = None;
         for place in self.index.candidates(namespace, name) {
-            let candidate = place.at();
+            let candidate = place.location();
             if self.slots[candidate.0].snapshot.layout.pod(candidate.1) != (namespace, name) {
                 continue;
             }
@@ -388,7 +390,7 @@ impl State {
     }
 }
 
-fn age_key((snapshot, row): (&Snapshot, usize)) -> (i64, u64) {
+fn age_key((snapshot, row): (&NodeSnapshot, usize)) -> (i64, u64) {
     let starts = snapshot.layout.containers_of(row).map(|at| snapshot.containers[at].start_ns);
     (starts.max().unwrap_or(0), snapshot.requested_ms)
 }

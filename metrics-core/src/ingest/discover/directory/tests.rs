@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Directory, Uid};
+use super::Directory;
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 
@@ -20,7 +20,7 @@ fn node(name: &str, uid: &str) -> Node {
 fn pods(directory: &Directory<()>, namespace: Option<&str>, after: Option<(&str, &str)>) -> Vec<String> {
     directory
         .pods()
-        .behind(namespace, after)
+        .iter_after(namespace, after)
         .map(|(namespace, name, _)| format!("{namespace}/{name}"))
         .collect()
 }
@@ -31,7 +31,7 @@ fn apply(directory: &Directory<()>, key: &str, uid: &str) {
 }
 
 #[test]
-fn pods_are_visited_in_order_from_any_key() {
+fn iterates_over_pods_in_order_from_any_key() {
     let directory = Directory::<()>::new();
     for key in ["b/2", "a/9", "b/10", "c/1", "a-b/1"] {
         apply(&directory, key, "u");
@@ -48,25 +48,25 @@ fn pods_are_visited_in_order_from_any_key() {
 }
 
 #[test]
-fn a_relist_leaves_no_gap_and_keeps_no_ghost() {
+fn a_relist_hides_no_pod_and_removes_deleted_ones() {
     let directory = Directory::<()>::new();
-    directory.begin_pods();
+    directory.begin_pod_list();
     apply(&directory, "a/1", "u1");
     apply(&directory, "a/2", "u2");
     assert!(!directory.pods_synced.load(std::sync::atomic::Ordering::Relaxed));
-    directory.end_pods();
+    directory.end_pod_list();
     assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
-    directory.begin_pods();
+    directory.begin_pod_list();
     apply(&directory, "a/2", "u2");
     assert_eq!(pods(&directory, None, None), ["a/1", "a/2"], "nothing is missing while the list runs");
-    // The list is broken off and begun again.
-    directory.begin_pods();
+    // The list is interrupted and starts again.
+    directory.begin_pod_list();
     apply(&directory, "a/3", "u3");
-    directory.end_pods();
+    directory.end_pod_list();
     assert_eq!(pods(&directory, None, None), ["a/3"]);
     assert!(directory.pods().get("a", "3").unwrap().since_ms > 0);
-    directory.begin_pods();
-    directory.end_pods();
+    directory.begin_pod_list();
+    directory.end_pod_list();
     assert!(directory.pods().is_empty() && directory.pods().by_namespace.is_empty());
     assert_eq!(directory.interner.lock().len(), 0);
 }
@@ -91,7 +91,7 @@ fn pods_of_one_template_share_their_labels() {
 }
 
 #[test]
-fn another_uid_is_another_pod() {
+fn a_new_uid_resets_since() {
     let directory = Directory::<()>::new();
     apply(&directory, "a/1", "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001");
     assert_eq!(directory.pods().get("a", "1").unwrap().since_ms, 0);
@@ -102,23 +102,13 @@ fn another_uid_is_another_pod() {
     assert_eq!(directory.pods().len(), 1);
 }
 
-#[test]
-fn a_uid_is_itself_whatever_its_form() {
-    let uuid = "0c4f3a7e-9d5b-4b6e-8a44-d1b0f1d1a001";
-    assert!(matches!(Uid::new(uuid), Uid::Uuid(_)));
-    assert_ne!(Uid::new(uuid), Uid::new(&uuid.replace('1', "2")));
-    for odd in ["", "x", &uuid[1..], &uuid.replace('-', ""), &format!("{uuid}0"), &uuid.to_uppercase()] {
-        assert_eq!(Uid::new(odd), Uid::Other(odd.into()));
-    }
-}
-
 #[tokio::test]
-async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
+async fn reports_node_changes_once_and_ignores_heartbeats() {
     let directory = Directory::<()>::new();
-    directory.begin_nodes();
+    directory.begin_node_list();
     directory.apply_node(node("b", "1"));
     directory.apply_node(node("a", "1"));
-    directory.end_nodes();
+    directory.end_node_list();
     let changed = |names: &std::collections::BTreeSet<std::sync::Arc<str>>| {
         names.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -128,9 +118,9 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
     assert!(none.is_err());
     directory.apply_node(node("a", "2"));
     assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
-    directory.begin_nodes();
+    directory.begin_node_list();
     directory.apply_node(node("a", "2"));
-    directory.end_nodes();
+    directory.end_node_list();
     assert_eq!(changed(&directory.changed_nodes().await), ["b"]);
     directory.delete_node("a");
     assert_eq!(changed(&directory.changed_nodes().await), ["a"]);
@@ -138,15 +128,15 @@ async fn changes_of_nodes_are_told_once_and_heartbeats_never() {
 }
 
 #[test]
-fn packing_what_was_listed_loses_nothing() {
+fn rebuilding_maps_after_a_list_keeps_all_pods() {
     let directory = Directory::<()>::new();
     let all: Vec<_> = (0..3).flat_map(|of| (10..60).map(move |name| format!("n{of}/{name}"))).collect();
     for list in 0..2 {
-        directory.begin_pods();
+        directory.begin_pod_list();
         for key in &all {
             apply(&directory, key, "u");
         }
-        directory.end_pods();
+        directory.end_pod_list();
         assert_eq!(pods(&directory, None, None), all, "{list}");
     }
     apply(&directory, "n1/105", "u");

@@ -1,13 +1,13 @@
-//! What is found where it was last, and what is read twice, while nodes and pods come, move and go.
+//! Lookups by last location and two-pass reads while nodes and pods are added, moved and removed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::Ticket;
-use super::seek::Sought;
-use super::tests::{Bench, Container};
+use super::{Container, TestStore};
+use crate::ingest::store::Ticket;
+use crate::ingest::store::pod_lookup::PodLookup;
 use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
 
 const NODES: usize = 3;
@@ -20,7 +20,7 @@ enum Step {
     Remove(usize),
     Pod(usize),
     NoPod(usize),
-    /// A list in protobuf begins, and another one that began earlier is read to its end, so many rows at a time.
+    /// Starts a two-pass read and finishes the previous one, this many rows at a time.
     Keep(usize),
 }
 
@@ -43,7 +43,7 @@ fn node_text(row: &NodeRow<'_>) -> String {
     format!("{row:?}")
 }
 
-/// A keeper, and what it read.
+/// A two-pass reader and what its first pass read.
 struct Read {
     keeper: Box<dyn Keeper>,
     pods: Vec<String>,
@@ -51,8 +51,8 @@ struct Read {
 }
 
 impl Read {
-    fn begin(bench: &Bench) -> Self {
-        let mut keeper = bench.store.clone().keeper();
+    fn begin(fixture: &TestStore) -> Self {
+        let mut keeper = fixture.store.clone().keeper();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
             pods.push(pod_text(row));
@@ -70,7 +70,7 @@ impl Read {
             if seen.is_multiple_of(at_once) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
-        // Once more than it takes: at the end there is nothing.
+        // One call more than needed: the last one returns nothing.
         for _ in 0..=self.pods.len().max(self.nodes.len()) {
             self.keeper.pods_again(&mut |row| {
                 pods.push(pod_text(row));
@@ -85,15 +85,23 @@ impl Read {
     }
 }
 
-/// Each pod is found where the index alone says.
-fn found_as_in_the_index(bench: &Bench) {
-    let pods = bench.directory.pods();
-    let state = bench.store.state.read();
-    let mut sought: Vec<_> =
-        pods.behind(None, None).map(|(namespace, name, pod)| Sought::new(namespace, name, pod)).collect();
-    state.seek(&bench.store, &mut sought, bench.directory.now_ms());
-    for one in &sought {
-        assert_eq!(one.place, state.locate(one.namespace, one.name), "{}/{}", one.namespace, one.name);
+/// Asserts that each lookup returns the location that the index alone returns.
+fn assert_found_as_in_index(fixture: &TestStore) {
+    let pods = fixture.directory.pods();
+    let state = fixture.store.state.read();
+    let mut lookups: Vec<_> = pods
+        .iter_after(None, None)
+        .map(|(namespace, name, pod)| PodLookup::new(namespace, name, pod))
+        .collect();
+    state.look_up(&fixture.store, &mut lookups, fixture.directory.now_ms());
+    for lookup in &lookups {
+        assert_eq!(
+            lookup.location,
+            state.locate(lookup.namespace, lookup.name),
+            "{}/{}",
+            lookup.namespace,
+            lookup.name
+        );
     }
 }
 
@@ -101,14 +109,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn rows_are_found_and_read_again(steps in prop::collection::vec(step(), 1..40)) {
-        let bench = Bench::new();
-        let admit = |node: usize| bench.node(["x", "y", "z"][node], "1");
+    fn the_second_pass_returns_the_rows_of_the_first(steps in prop::collection::vec(step(), 1..40)) {
+        let fixture = TestStore::new();
+        let admit = |node: usize| fixture.node(["x", "y", "z"][node], "1");
         let mut tickets: [Ticket; NODES] = std::array::from_fn(admit);
         for key in PODS {
-        bench.pod(key, "1");
-    }
-        bench.synced();
+            fixture.pod(key, "1");
+        }
+        fixture.synced();
         let mut read: Option<Read> = None;
         for (at, step) in steps.iter().enumerate() {
             let at_s = 15 * i64::try_from(at).unwrap();
@@ -120,24 +128,24 @@ proptest! {
                     let started = -100 + i64::try_from(*node).unwrap();
                     let containers: Vec<Container<'_>> =
                         keys.iter().map(|key| (key.as_str(), cpu, 4096 + at as u64, Some(started))).collect();
-                    bench.body(tickets[*node], at_s, &containers);
+                    fixture.body(tickets[*node], at_s, &containers);
                 }
                 Step::Remove(node) => {
-                    bench.store.remove(tickets[*node]);
+                    fixture.store.remove_node(tickets[*node]);
                     tickets[*node] = admit(*node);
                 }
-                Step::Pod(pod) => bench.pod(PODS[*pod], "1"),
+                Step::Pod(pod) => fixture.pod(PODS[*pod], "1"),
                 Step::NoPod(pod) => {
                     let (namespace, name) = PODS[*pod].split_once('/').unwrap();
-                    bench.directory.delete_pod(namespace, name);
+                    fixture.directory.delete_pod(namespace, name);
                 }
                 Step::Keep(at_once) => {
-                    if let Some(earlier) = read.replace(Read::begin(&bench)) {
+                    if let Some(earlier) = read.replace(Read::begin(&fixture)) {
                         earlier.end(*at_once);
                     }
                 }
             }
-            found_as_in_the_index(&bench);
+            assert_found_as_in_index(&fixture);
         }
         if let Some(last) = read {
             last.end(1);
@@ -146,25 +154,25 @@ proptest! {
 }
 
 #[test]
-fn snapshots_are_held_once_and_let_go() {
-    let bench = Bench::new();
-    let ticket = bench.node("x", "1");
+fn keeps_each_snapshot_once_and_releases_it() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("x", "1");
     for key in PODS {
-        bench.pod(key, "1");
+        fixture.pod(key, "1");
     }
-    bench.synced();
+    fixture.synced();
     let containers: Vec<String> = PODS.iter().map(|key| format!("{key}/main")).collect();
     let put = |at: i64| {
         let containers: Vec<Container<'_>> =
             containers.iter().map(|key| (key.as_str(), at as f64, 4096, Some(-100))).collect();
-        bench.body(ticket, at, &containers);
+        fixture.body(ticket, at, &containers);
     };
     put(15);
     put(30);
-    let snapshot = Arc::downgrade(&bench.store.state.read().slots[0].snapshot);
-    let read = Read::begin(&bench);
+    let snapshot = Arc::downgrade(&fixture.store.state.read().slots[0].snapshot);
+    let read = Read::begin(&fixture);
     assert_eq!(read.pods.len(), PODS.len());
-    assert_eq!(snapshot.strong_count(), 2, "the store and the keeper, once");
+    assert_eq!(snapshot.strong_count(), 2, "the store and the reader, once");
     put(45);
     assert_eq!(snapshot.strong_count(), 1);
     read.end(3);

@@ -1,4 +1,4 @@
-//! A session against a server of the TLS library's usual kind, with the bytes between them cut up.
+//! Tests a session against a rustls server, with the bytes between them split into pieces.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::buffers::Pool;
-use super::session::{Records, Session};
+use super::{RecordBuffers, TlsSession};
+use crate::ingest::scrape::buffers::BufferPool;
 
-/// Configurations of a server and of a client that trusts it, or nobody.
+/// Returns the configurations of a server and of a client, which trusts the server if `trusted`.
 fn configs(
     version: &'static SupportedProtocolVersion,
     trusted: bool,
@@ -43,24 +43,24 @@ fn configs(
     (Arc::new(server), Arc::new(client))
 }
 
-/// A server that answers each request of four bytes with `answer`, in records of `record` bytes.
-async fn serve(
+/// A server that responds to each request of four bytes with `response`, in records of `record` bytes.
+async fn start_server(
     config: Arc<ServerConfig>,
-    answer: Vec<u8>,
+    response: Vec<u8>,
     record: usize,
 ) -> (TcpListener, TlsAcceptor, Vec<u8>, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    (listener, TlsAcceptor::from(config), answer, record)
+    (listener, TlsAcceptor::from(config), response, record)
 }
 
-async fn answer(
-    (listener, acceptor, answer, record): (TcpListener, TlsAcceptor, Vec<u8>, usize),
+async fn serve_requests(
+    (listener, acceptor, response, record): (TcpListener, TlsAcceptor, Vec<u8>, usize),
 ) -> std::io::Result<()> {
     let (tcp, _) = listener.accept().await?;
     let mut stream = acceptor.accept(tcp).await?;
     let mut request = [0; 4];
     while stream.read_exact(&mut request).await.is_ok() {
-        for piece in answer.chunks(record) {
+        for piece in response.chunks(record) {
             stream.write_all(piece).await?;
             stream.flush().await?;
         }
@@ -68,8 +68,8 @@ async fn answer(
     stream.shutdown().await
 }
 
-/// Passes bytes on, so many at a time.
-async fn cut(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
+/// Forwards a connection in pieces of `size` bytes.
+async fn split_proxy(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -94,34 +94,34 @@ async fn cut(to: std::net::SocketAddr, size: usize) -> std::net::SocketAddr {
     address
 }
 
-async fn read(session: &mut Session, length: usize, move_on: bool) -> Vec<u8> {
-    let (mut records, mut plain) = (Records::default(), Vec::new());
-    session.arrives().await.unwrap();
+async fn read(session: &mut TlsSession, length: usize, swap_buffers: bool) -> Vec<u8> {
+    let (mut records, mut plain) = (RecordBuffers::default(), Vec::new());
+    session.wait_readable().await.unwrap();
     session.resume(&mut records).unwrap();
     while plain.len() < length {
         assert!(session.read(&mut records, &mut plain).await.unwrap() > 0, "{} of {length}", plain.len());
-        if move_on {
-            session.rest(&records);
-            records = Records::default();
+        if swap_buffers {
+            session.release(&records);
+            records = RecordBuffers::default();
             session.resume(&mut records).unwrap();
         }
     }
-    session.rest(&records);
+    session.release(&records);
     plain
 }
 
 #[tokio::test]
-async fn answers_come_whole_however_they_are_cut() {
+async fn reads_whole_responses_however_they_are_split() {
     let body: Vec<u8> = (0..60_000u32).map(|at| at.to_le_bytes()[0]).collect();
     for version in [&TLS12, &TLS13] {
         for (record, piece) in [(16_384, 1 << 20), (16_384, 1000), (700, 333), (1 << 20, 1 << 20)] {
             let (server, client) = configs(version, true);
-            let server = serve(server, body.clone(), record).await;
-            let address = cut(server.0.local_addr().unwrap(), piece).await;
-            let answering = tokio::spawn(answer(server));
+            let server = start_server(server, body.clone(), record).await;
+            let address = split_proxy(server.0.local_addr().unwrap(), piece).await;
+            let server_task = tokio::spawn(serve_requests(server));
             let tcp = TcpStream::connect(address).await.unwrap();
-            let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-            let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
+            let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+            let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
             for round in 0..3 {
                 session.send(b"more").await.unwrap();
                 assert!(
@@ -130,42 +130,42 @@ async fn answers_come_whole_however_they_are_cut() {
                 );
             }
             drop(session);
-            let _ = answering.await.unwrap();
+            let _ = server_task.await.unwrap();
         }
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_trusted_is_told_so() {
+async fn sends_an_alert_to_an_untrusted_server() {
     for version in [&TLS12, &TLS13] {
         let (server, client) = configs(version, false);
-        let server = serve(server, Vec::new(), 1).await;
+        let server = start_server(server, Vec::new(), 1).await;
         let address = server.0.local_addr().unwrap();
-        let answering = tokio::spawn(answer(server));
+        let server_task = tokio::spawn(serve_requests(server));
         let tcp = TcpStream::connect(address).await.unwrap();
-        let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-        let opened = Session::open(tcp, client, name, &mut pool.lease()).await;
+        let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+        let opened = TlsSession::open(tcp, client, name, &mut pool.lease()).await;
         assert!(opened.err().unwrap().to_string().contains("UnknownIssuer"));
-        let told = answering.await.unwrap().unwrap_err().to_string();
-        assert!(told.contains("UnknownCA"), "{told}");
+        let alert = server_task.await.unwrap().unwrap_err().to_string();
+        assert!(alert.contains("UnknownCA"), "{alert}");
     }
 }
 
 #[tokio::test]
-async fn the_end_is_seen() {
+async fn returns_the_end_of_the_stream() {
     let (server, client) = configs(&TLS13, true);
-    let server = serve(server, b"last".to_vec(), 16).await;
+    let server = start_server(server, b"last".to_vec(), 16).await;
     let address = server.0.local_addr().unwrap();
-    let answering = tokio::spawn(answer(server));
+    let server_task = tokio::spawn(serve_requests(server));
     let tcp = TcpStream::connect(address).await.unwrap();
-    let (pool, name) = (Pool::default(), ServerName::try_from("kubelet").unwrap());
-    let mut session = Session::open(tcp, client, name, &mut pool.lease()).await.unwrap();
+    let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+    let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
     session.send(b"more").await.unwrap();
     assert_eq!(read(&mut session, 4, false).await, b"last");
-    answering.abort();
-    let _ = answering.await;
-    let (mut records, mut plain) = (Records::default(), Vec::new());
-    session.arrives().await.unwrap();
+    server_task.abort();
+    let _ = server_task.await;
+    let (mut records, mut plain) = (RecordBuffers::default(), Vec::new());
+    session.wait_readable().await.unwrap();
     let read = session.read(&mut records, &mut plain).await;
     assert!(matches!(read, Ok(0) | Err(_)) && plain.is_empty());
 }
