@@ -18,7 +18,7 @@ use metrics_core::decode::{Context as Reading, Format, decode};
 use metrics_core::discover::{Directory, Node};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{Pick, Rows};
-use metrics_core::serve::{Api, Config, request_info};
+use metrics_core::serve::{Api, ApiConfig, request_info};
 use metrics_core::store::{self, Store, Ticket};
 
 const NODES: usize = 1000;
@@ -223,7 +223,7 @@ fn get(api: &Api, path: &str, accept: &str) -> usize {
 }
 
 fn encode(criterion: &mut Criterion) {
-    let api = Api::new(Cluster::new().store, Config::default());
+    let api = Api::new(Cluster::new().store, ApiConfig::default());
     let base = "/apis/metrics.k8s.io/v1beta1";
     let mut group = criterion.benchmark_group("encode");
     for (what, path) in [

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
 use crate::labels::Labels;
-use crate::rows::{Change, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows};
+use crate::rows::{Change, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader};
 
 /// Rows that note their age whenever they are read.
 pub struct Observed {
@@ -153,16 +153,19 @@ impl Rows for Observed {
         });
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
-        Box::new(ObservedKeeper { keeper: self.rows.clone().keeper(), ages: self.ages.clone() })
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
+        Box::new(ObservedTwoPassReader {
+            keeper: self.rows.clone().two_pass_reader(),
+            ages: self.ages.clone(),
+        })
     }
 
-    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
-        self.rows.left_node(name, labels, visit);
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        self.rows.last_known_node(name, labels, visit);
     }
 
-    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
-        self.rows.left_pod(key, labels, visit);
+    fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        self.rows.last_known_pod(key, labels, visit);
     }
 
     fn version(&self) -> u64 {
@@ -172,7 +175,7 @@ impl Rows for Observed {
     // A watcher has each sample as soon as it is there: only what is asked for has an age worth telling.
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
@@ -181,12 +184,12 @@ impl Rows for Observed {
 }
 
 /// Of rows that are read twice, the first time is told.
-struct ObservedKeeper {
-    keeper: Box<dyn Keeper>,
+struct ObservedTwoPassReader {
+    keeper: Box<dyn TwoPassReader>,
     ages: Ages,
 }
 
-impl Keeper for ObservedKeeper {
+impl TwoPassReader for ObservedTwoPassReader {
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -214,12 +217,12 @@ impl Keeper for ObservedKeeper {
         });
     }
 
-    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
-        self.keeper.nodes_again(visit);
+    fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+        self.keeper.replay_nodes(visit);
     }
 
-    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
-        self.keeper.pods_again(visit);
+    fn replay_pods(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
+        self.keeper.replay_pods(visit);
     }
 }
 

@@ -17,9 +17,10 @@ use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
 use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
 use metrics_core::labels::Labels;
 use metrics_core::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Usage,
 };
-use metrics_core::serve::{Api, Config, request_info};
+use metrics_core::serve::{Api, ApiConfig, request_info};
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -177,19 +178,19 @@ impl Rows for Few {
         }
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
         Box::new(Unused)
     }
 
-    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+    fn last_known_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
-    fn left_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
+    fn last_known_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
 
     fn version(&self) -> u64 {
         VERSION
     }
 
-    fn next_change(&self, _: Kind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
+    fn next_change(&self, _: RowKind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
         if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
 }
@@ -197,7 +198,7 @@ impl Rows for Few {
 /// Rows so few are never read twice.
 struct Unused;
 
-impl Keeper for Unused {
+impl TwoPassReader for Unused {
     fn nodes(
         &mut self,
         _: Option<&str>,
@@ -217,14 +218,14 @@ impl Keeper for Unused {
         unreachable!();
     }
 
-    fn nodes_again(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
+    fn replay_nodes(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
 
-    fn pods_again(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
+    fn replay_pods(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
 }
 
 static API: LazyLock<Api> = LazyLock::new(|| {
     let labels = [("app", "web"), ("n", "7")].into_iter().collect();
-    Api::new(Arc::new(Few(labels)), Config::default())
+    Api::new(Arc::new(Few(labels)), ApiConfig::default())
 });
 
 /// A watch sleeps.

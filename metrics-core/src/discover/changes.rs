@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::labels::Labels;
-use crate::rows::{Expired, Kind};
+use crate::rows::{Expired, RowKind};
 
 /// At most so many departures are kept …
 const MOST: usize = 4096;
@@ -44,7 +44,7 @@ pub struct Departure {
     /// When.
     pub version: u64,
     /// Of which kind.
-    pub kind: Kind,
+    pub kind: RowKind,
     /// Empty for nodes.
     pub namespace: Box<str>,
     /// The name.
@@ -74,7 +74,7 @@ impl Changes {
     }
 
     /// Notes that an object that was shown left, or changed its labels.
-    pub fn depart(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
+    pub fn depart(&self, kind: RowKind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
         let mut departures = self.departures.lock();
         let Departures { entries, complete_from } = &mut *departures;
         while let Some(oldest) = entries.front()
@@ -96,7 +96,7 @@ impl Changes {
 
     /// The first departure at or behind `from`, and the version up to which there is no other (that of the upcoming
     /// change).
-    pub fn departure(&self, kind: Kind, from: u64) -> Result<(Option<Departure>, u64), Expired> {
+    pub fn departure(&self, kind: RowKind, from: u64) -> Result<(Option<Departure>, u64), Expired> {
         let departures = self.departures.lock();
         // All departures before this version are in the queue, as both happen under the lock.
         let until = self.upcoming();
@@ -141,10 +141,10 @@ impl Shown {
 mod tests {
     use super::{Changes, LONGEST_MS, MOST};
     use crate::labels::Labels;
-    use crate::rows::{Expired, Kind};
+    use crate::rows::{Expired, RowKind};
 
     fn next(changes: &Changes, from: u64) -> Option<String> {
-        let (found, _) = changes.departure(Kind::Pods, from).unwrap();
+        let (found, _) = changes.departure(RowKind::Pods, from).unwrap();
         found.map(|departure| format!("{}/{}", departure.namespace, departure.name))
     }
 
@@ -153,23 +153,23 @@ mod tests {
         let changes = Changes::default();
         let start = changes.upcoming();
         assert_eq!(next(&changes, start), None);
-        let depart = |name: &str, at| changes.depart(Kind::Pods, ("n", name), &Labels::default(), at);
+        let depart = |name: &str, at| changes.depart(RowKind::Pods, ("n", name), &Labels::default(), at);
         depart("a", 1);
-        changes.depart(Kind::Nodes, ("", "x"), &Labels::default(), 2);
+        changes.depart(RowKind::Nodes, ("", "x"), &Labels::default(), 2);
         changes.take();
         depart("b", 3);
         assert_eq!(next(&changes, start).as_deref(), Some("n/a"));
         assert_eq!(next(&changes, start + 1).as_deref(), Some("n/b"));
         assert_eq!(next(&changes, changes.upcoming()), None);
-        assert_eq!(changes.departure(Kind::Pods, start - 1).unwrap_err(), Expired);
-        assert_eq!(changes.departure(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
+        assert_eq!(changes.departure(RowKind::Pods, start - 1).unwrap_err(), Expired);
+        assert_eq!(changes.departure(RowKind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
         depart("c", 3 + LONGEST_MS);
-        assert_eq!(changes.departure(Kind::Pods, start).unwrap_err(), Expired);
+        assert_eq!(changes.departure(RowKind::Pods, start).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 2).as_deref(), Some("n/b"));
         for _ in 0..MOST {
             depart("d", 3 + LONGEST_MS);
         }
-        assert_eq!(changes.departure(Kind::Pods, start + 3).unwrap_err(), Expired);
+        assert_eq!(changes.departure(RowKind::Pods, start + 3).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 5).as_deref(), Some("n/d"));
     }
 

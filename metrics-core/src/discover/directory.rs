@@ -17,7 +17,7 @@ use super::hint::Hint;
 use super::interner::Interner;
 use super::node::Node;
 use crate::labels::Labels;
-use crate::rows::Kind;
+use crate::rows::RowKind;
 
 /// Shared by discovery, which writes, and the scraper and the store, which read.
 ///
@@ -148,7 +148,7 @@ impl Directory {
     }
 
     /// Notes that an object's row is not shown any more, if it was.
-    pub fn hide(&self, kind: Kind, key: (&str, &str), labels: &Labels, shown: &Shown) {
+    pub fn hide(&self, kind: RowKind, key: (&str, &str), labels: &Labels, shown: &Shown) {
         if shown.hide() {
             self.changes.depart(kind, key, labels, self.now_ms());
         }
@@ -200,9 +200,9 @@ impl Directory {
             }
             let old = std::mem::replace(&mut known.node, Arc::new(node));
             if old.uid != known.node.uid {
-                self.hide(Kind::Nodes, ("", &name), &old.labels, &known.shown);
+                self.hide(RowKind::Nodes, ("", &name), &old.labels, &known.shown);
             } else if old.labels != known.node.labels && known.shown.is_shown() {
-                self.changes.depart(Kind::Nodes, ("", &name), &old.labels, self.now_ms());
+                self.changes.depart(RowKind::Nodes, ("", &name), &old.labels, self.now_ms());
             }
         } else {
             let listed = Listed { node: Arc::new(node), list, shown: Shown::default() };
@@ -216,7 +216,7 @@ impl Directory {
     pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
-            self.hide(Kind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
+            self.hide(RowKind::Nodes, ("", &name), &gone.node.labels, &gone.shown);
             drop(nodes);
             self.node_changed(name);
         }
@@ -234,7 +234,7 @@ impl Directory {
             .collect();
         for name in &gone {
             if let Some(gone) = nodes.by_name.remove(name) {
-                self.hide(Kind::Nodes, ("", name), &gone.node.labels, &gone.shown);
+                self.hide(RowKind::Nodes, ("", name), &gone.node.labels, &gone.shown);
             }
         }
         drop(nodes);
@@ -264,7 +264,7 @@ impl Directory {
                 (pod.uid, pod.since_ms) = (uid, self.now_ms());
             }
             if !Arc::ptr_eq(&pod.labels, &labels) && pod.shown.is_shown() {
-                self.changes.depart(Kind::Pods, (namespace, name), &pod.labels, self.now_ms());
+                self.changes.depart(RowKind::Pods, (namespace, name), &pod.labels, self.now_ms());
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {
@@ -286,7 +286,7 @@ impl Directory {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {
-            self.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            self.hide(RowKind::Pods, (namespace, name), &pod.labels, &pod.shown);
             drop(pods);
             interner.release(pod.labels);
         }
@@ -296,7 +296,7 @@ impl Directory {
     pub fn end_pods(&self) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
-        let gone = pods.remove_unlisted(|key, pod| self.hide(Kind::Pods, key, &pod.labels, &pod.shown));
+        let gone = pods.remove_unlisted(|key, pod| self.hide(RowKind::Pods, key, &pod.labels, &pod.shown));
         drop(pods);
         for pod in gone {
             interner.release(pod.labels);

@@ -115,7 +115,7 @@ pub struct Options {
     /// `--request-timeout`.
     pub request_timeout: Duration,
     /// `--serve-swap`, `--max-watches` and `--min-request-timeout`.
-    pub api: crate::serve::Config,
+    pub api: crate::serve::ApiConfig,
     /// `--shutdown-delay-duration`.
     pub shutdown_delay: Duration,
     /// The Strict-Transport-Security header's value.
@@ -209,16 +209,16 @@ impl Options {
                 most => Some(most),
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
-            api: crate::serve::Config {
+            api: crate::serve::ApiConfig {
                 swap: value::boolean(arguments, "serve-swap")?,
-                watches: value::number(arguments, "max-watches", 0, 100_000)?,
-                shortest_watch: Duration::from_secs(
+                max_watches: value::number(arguments, "max-watches", 0, 100_000)?,
+                min_watch_duration: Duration::from_secs(
                     match value::number(arguments, "min-request-timeout", 0, 86_400)? {
                         0 => 86_400,
                         seconds => seconds,
                     },
                 ),
-                ..crate::serve::Config::default()
+                ..crate::serve::ApiConfig::default()
             },
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),

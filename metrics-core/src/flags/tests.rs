@@ -103,11 +103,11 @@ fn errors_name_flag_value_and_remedy() {
 #[test]
 fn the_api_is_told_what_to_show_and_how_many_may_watch() {
     let api = run("").api;
-    assert_eq!((api.swap, api.watches, api.shortest_watch), (true, 256, Duration::from_secs(1800)));
+    assert_eq!((api.swap, api.max_watches, api.min_watch_duration), (true, 256, Duration::from_secs(1800)));
     let api = run("--serve-swap=false --max-watches=3 --min-request-timeout=60").api;
-    assert_eq!((api.swap, api.watches, api.shortest_watch), (false, 3, Duration::from_secs(60)));
+    assert_eq!((api.swap, api.max_watches, api.min_watch_duration), (false, 3, Duration::from_secs(60)));
     assert!(refused("--max-watches=-1").contains("from 0 to 100000"));
-    assert_eq!(run("--min-request-timeout=0").api.shortest_watch, Duration::from_secs(86_400));
+    assert_eq!(run("--min-request-timeout=0").api.min_watch_duration, Duration::from_secs(86_400));
     assert!(refused("--min-request-timeout=1s").contains("from 0 to 86400"));
 }
 

@@ -5,7 +5,7 @@ use http::{Method, Response, Uri};
 use http_body_util::BodyExt;
 use metrics_core::listen::{Body, Failure, Resources};
 use metrics_core::request_info::RequestInfo;
-use metrics_core::serve::{self, Details, Status};
+use metrics_core::serve::{self, Status, StatusDetails};
 
 /// Answers what is allowed.
 pub struct MetricsApi(serve::Api);
@@ -33,11 +33,11 @@ impl Resources for MetricsApi {
 
     fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<Body> {
         let details = failure.about.map(|info| {
-            Box::new(Details {
+            Box::new(StatusDetails {
                 name: info.name.clone(),
                 group: info.api_group.clone(),
                 kind: info.resource.clone(),
-                ..Details::default()
+                ..StatusDetails::default()
             })
         });
         let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };

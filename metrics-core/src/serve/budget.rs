@@ -1,87 +1,87 @@
-//! What all lists together may hold, encoded.
+//! The memory that all list responses together may hold, encoded and not yet sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes.
+/// A number of bytes that lists reserve from.
 #[derive(Debug)]
-pub(super) struct Budget {
-    left: AtomicUsize,
+pub(super) struct ListMemoryBudget {
+    available: AtomicUsize,
 }
 
-/// What one list holds of it; given back at the latest when this is dropped.
+/// The bytes that one list has reserved. Dropping it releases them.
 #[derive(Debug)]
-pub(super) struct Share {
-    budget: Arc<Budget>,
-    held: usize,
+pub(super) struct Reservation {
+    budget: Arc<ListMemoryBudget>,
+    reserved: usize,
 }
 
-impl Budget {
-    /// So many bytes.
+impl ListMemoryBudget {
+    /// Creates a budget of `bytes`.
     pub(super) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(bytes) })
+        Arc::new(Self { available: AtomicUsize::new(bytes) })
     }
 
-    /// A share that holds nothing yet.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
-        Share { budget: self.clone(), held: 0 }
+    /// Returns an empty reservation.
+    pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: self.clone(), reserved: 0 }
     }
 
-    /// How much nobody holds.
+    /// Returns the number of bytes that are not reserved.
     #[cfg(test)]
-    pub(super) fn left(&self) -> usize {
-        self.left.load(Ordering::Relaxed)
+    pub(super) fn available(&self) -> usize {
+        self.available.load(Ordering::Relaxed)
     }
 }
 
-impl Share {
-    /// Takes so many bytes more, or none if there are not as many.
-    pub(super) fn take(&mut self, bytes: usize) -> bool {
-        let less = |left: usize| left.checked_sub(bytes);
-        let taken = self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-        self.held += if taken { bytes } else { 0 };
-        taken
+impl Reservation {
+    /// Reserves `bytes` more. Returns false, and reserves nothing, if fewer are available.
+    pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
+        let less = |available: usize| available.checked_sub(bytes);
+        let grown = self.budget.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        self.reserved += if grown { bytes } else { 0 };
+        grown
     }
 
-    /// Parts with so many, or all that it holds if that is less: they are given back with what is returned.
+    /// Moves `bytes`, or all if fewer are reserved, to a reservation of their own.
     pub(super) fn split(&mut self, bytes: usize) -> Self {
-        let held = bytes.min(self.held);
-        self.held -= held;
-        Self { budget: self.budget.clone(), held }
+        let reserved = bytes.min(self.reserved);
+        self.reserved -= reserved;
+        Self { budget: self.budget.clone(), reserved }
     }
 
-    /// Gives so many back, or all that it holds if that is less.
-    pub(super) fn give_back(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.held);
-        self.held -= bytes;
-        self.budget.left.fetch_add(bytes, Ordering::Relaxed);
+    /// Releases `bytes`, or all if fewer are reserved.
+    pub(super) fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.reserved);
+        self.reserved -= bytes;
+        self.budget.available.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.give_back(self.held);
+        self.release(self.reserved);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Budget;
+    use super::ListMemoryBudget;
 
     #[test]
-    fn what_is_taken_is_given_back_once() {
-        let budget = Budget::new(10);
-        let (mut one, mut other) = (budget.share(), budget.share());
-        assert!(one.take(7));
-        assert!(!other.take(4));
-        assert!(other.take(3));
-        one.give_back(5);
-        other.give_back(100);
-        assert_eq!(budget.left(), 8);
+    fn reserved_bytes_are_released_once() {
+        let budget = ListMemoryBudget::new(10);
+        let (mut one, mut other) = (budget.reservation(), budget.reservation());
+        assert!(one.try_grow(7));
+        assert!(!other.try_grow(4));
+        assert!(other.try_grow(3));
+        one.release(5);
+        other.release(100);
+        assert_eq!(budget.available(), 8);
         let part = one.split(1);
         drop(one);
-        assert_eq!(budget.left(), 9);
+        assert_eq!(budget.available(), 9);
         drop((part, other));
-        assert_eq!(budget.left(), 10);
+        assert_eq!(budget.available(), 10);
     }
 }

@@ -1,8 +1,8 @@
-//! Digests for entity tags.
+//! Digests for ETags.
 
 use std::fmt::Write;
 
-/// SHA-512 in hexadecimal, upper case, as the API server's entity tags are.
+/// Returns the SHA-512 digest in upper-case hexadecimal, the form of kube-apiserver's ETags.
 pub(super) fn sha512_hex(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, bytes);
     digest.as_ref().iter().fold(String::with_capacity(128), |mut text, byte| {

@@ -1,73 +1,74 @@
-//! What of a list in protobuf is encoded before it is sent.
+//! The chunks of a protobuf list that are encoded before they are sent.
 //!
-//! Such an answer has megabytes for a while, of memory that is given back when it is sent. Allocated in pieces, its page
-//! faults were a sixth of what the whole list cost. So what is not small lies in blocks that are huge pages where the
-//! system has them, one fault each instead of hundreds.
+//! A list holds megabytes for a short time, and returns that memory when it is sent. When every chunk was an allocation of
+//! its own, page faults took a sixth of the time of the whole list. Lists that are not small therefore use blocks the size
+//! of a huge page, where the system has huge pages: one page fault each instead of hundreds.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
 
-use super::budget::Share;
+use super::budget::Reservation;
 
-/// A huge page, on x86-64 and on most of aarch64.
+/// The size of a huge page on x86-64 and on most of aarch64.
 const BLOCK: usize = 2 << 20;
 
-/// Up to here pieces are allocated one by one: most lists are short, and the system fills a huge page with zeros first.
+/// Up to this length a list allocates its chunks one by one: most lists are short, and the system fills a huge page with
+/// zeros before it can be used.
 const SMALL: usize = 512 << 10;
 
-/// Encoded pieces of a list, in order, within what the list may hold.
-pub(super) struct Held {
-    share: Share,
-    pieces: VecDeque<Piece>,
-    /// How many bytes have been added.
+/// The encoded chunks of a list, in order, within the memory that the list may reserve.
+pub(super) struct ChunkQueue {
+    reservation: Reservation,
+    chunks: VecDeque<QueuedChunk>,
+    /// The number of bytes added so far.
     length: usize,
-    /// What is being filled.
+    /// The block that is being filled.
     block: Option<Block>,
-    /// Where a piece is encoded that goes into a block.
+    /// The buffer in which a chunk is encoded before it is copied into a block.
     scratch: Vec<u8>,
 }
 
-struct Piece {
+struct QueuedChunk {
     bytes: Bytes,
-    /// What may be given back once it is sent, beside what a block gives back.
-    taken: usize,
+    /// The bytes to release once the chunk is sent, besides those that a block releases.
+    reserved: usize,
 }
 
-/// Memory for pieces.
+/// Memory for several chunks.
 struct Block {
     map: MmapMut,
-    /// Where in it a huge page may begin.
+    /// The offset in `map` that is aligned to a huge page.
     start: usize,
-    /// Where its pieces end, from there on.
+    /// Where each chunk ends, relative to `start`.
     ends: Vec<usize>,
-    share: Share,
+    reservation: Reservation,
 }
 
-/// The part of a block that is filled. The block is there until the last of its pieces is sent, and only then given back.
-struct Filled {
+/// The filled part of a block. Its memory is released when the last of its chunks is sent.
+struct FilledBlock {
     map: MmapMut,
     start: usize,
     end: usize,
-    _share: Share,
+    _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Filled {
+impl AsRef<[u8]> for FilledBlock {
     fn as_ref(&self) -> &[u8] {
         self.map.get(self.start..self.end).unwrap_or_default()
     }
 }
 
 impl Block {
-    /// `None` if the system has no such memory.
-    fn new(share: Share) -> Option<Self> {
-        // Twice as much is reserved as is used, so that there is a whole huge page in it.
+    /// Returns `None` if the system can't map the memory.
+    fn new(reservation: Reservation) -> Option<Self> {
+        // Maps twice the size, so that it contains an aligned huge page. Unused pages take no memory.
         let map = MmapMut::map_anon(2 * BLOCK).ok()?;
         let start = map.as_ptr().align_offset(BLOCK);
-        // Without huge pages it is memory all the same.
+        // Without huge pages the block still works.
         let _ = map.advise_range(Advice::HugePage, start, BLOCK);
-        (start <= BLOCK).then(|| Self { map, start, ends: Vec::new(), share })
+        (start <= BLOCK).then(|| Self { map, start, ends: Vec::new(), reservation })
     }
 
     fn length(&self) -> usize {
@@ -78,60 +79,59 @@ impl Block {
         BLOCK - self.length()
     }
 
-    /// Whether there was room.
-    fn add(&mut self, piece: &[u8]) -> bool {
+    /// Adds a chunk. Returns false if it does not fit.
+    fn add(&mut self, chunk: &[u8]) -> bool {
         let at = self.length();
         let room = self.map.get_mut(self.start + at..self.start + BLOCK);
-        let Some(room) = room.and_then(|room| room.get_mut(..piece.len())) else { return false };
-        room.copy_from_slice(piece);
-        if !piece.is_empty() {
-            self.ends.push(at + piece.len());
+        let Some(room) = room.and_then(|room| room.get_mut(..chunk.len())) else { return false };
+        room.copy_from_slice(chunk);
+        if !chunk.is_empty() {
+            self.ends.push(at + chunk.len());
         }
         true
     }
 
-    /// Its pieces.
-    fn pieces(self) -> impl Iterator<Item = Piece> {
-        let Self { map, start, ends, share } = self;
+    fn into_chunks(self) -> impl Iterator<Item = QueuedChunk> {
+        let Self { map, start, ends, reservation } = self;
         let end = start + ends.last().copied().unwrap_or(0);
-        let mut rest = Bytes::from_owner(Filled { map, start, end, _share: share });
+        let mut rest = Bytes::from_owner(FilledBlock { map, start, end, _reservation: reservation });
         let lengths = ends.into_iter().scan(0, |before, end| Some(end - std::mem::replace(before, end)));
-        lengths.map(move |length| Piece { bytes: rest.split_to(length.min(rest.len())), taken: 0 })
+        lengths.map(move |length| QueuedChunk { bytes: rest.split_to(length.min(rest.len())), reserved: 0 })
     }
 }
 
-impl Held {
-    /// Nothing, but of `share` there may be more.
-    pub(super) fn new(share: Share) -> Self {
-        Self { share, pieces: VecDeque::new(), length: 0, block: None, scratch: Vec::new() }
+impl ChunkQueue {
+    /// Creates an empty queue that grows `reservation` as it needs.
+    pub(super) fn new(reservation: Reservation) -> Self {
+        Self { reservation, chunks: VecDeque::new(), length: 0, block: None, scratch: Vec::new() }
     }
 
-    /// How many bytes have been added.
+    /// Returns the number of bytes added so far.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Whether a piece of about `most` bytes may be added; the first one always may.
-    pub(super) fn has_room(&mut self, most: usize) -> bool {
+    /// Returns whether a chunk of about `expected` bytes may be added. The first chunk always may.
+    pub(super) fn has_room(&mut self, expected: usize) -> bool {
         if self.length < SMALL {
-            return self.share.take(most) || self.length == 0;
+            return self.reservation.try_grow(expected) || self.length == 0;
         }
-        if self.block.as_ref().is_some_and(|block| block.room() >= most) {
+        if self.block.as_ref().is_some_and(|block| block.room() >= expected) {
             return true;
         }
-        self.close();
-        if !self.share.take(BLOCK) {
+        self.close_block();
+        if !self.reservation.try_grow(BLOCK) {
             return false;
         }
-        self.block = Block::new(self.share.split(BLOCK));
+        self.block = Block::new(self.reservation.split(BLOCK));
         self.block.is_some()
     }
 
-    /// Adds what `encode` appends, for which there is room, about `most` bytes.
-    pub(super) fn add(&mut self, most: usize, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds the chunk that `encode` appends, of about `expected` bytes. The caller must have checked that there is room.
+    pub(super) fn add(&mut self, expected: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
-        out.reserve(most);
+        out.reserve(expected);
         encode(&mut out);
         self.length += out.len();
         if let Some(block) = &mut self.block
@@ -140,94 +140,94 @@ impl Held {
             self.scratch = out;
             return;
         }
-        // Beside a block only what is much longer than was expected, which nothing was taken for.
-        let taken = if self.block.is_some() { 0 } else { most };
-        self.close();
-        // The last piece, or one cut short by a batch without matches, may be far from full.
-        if out.len() < most / 2 {
+        // A chunk that does not fit the block is much longer than expected. Nothing was reserved for it.
+        let reserved = if self.block.is_some() { 0 } else { expected };
+        self.close_block();
+        // The last chunk, or that of a batch that selected few rows, may be much shorter than its buffer.
+        if out.len() < expected / 2 {
             out.shrink_to_fit();
         }
-        self.share.give_back(taken.saturating_sub(out.len()));
+        self.reservation.release(reserved.saturating_sub(out.len()));
         if !out.is_empty() {
-            self.pieces.push_back(Piece { taken: taken.min(out.len()), bytes: out.into() });
+            self.chunks.push_back(QueuedChunk { reserved: reserved.min(out.len()), bytes: out.into() });
         }
     }
 
-    /// Takes the next piece to send it.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
-        if self.pieces.is_empty() {
-            self.close();
+    /// Removes the next chunk, to be sent.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        if self.chunks.is_empty() {
+            self.close_block();
         }
-        let Piece { bytes, taken } = self.pieces.pop_front()?;
-        self.share.give_back(taken);
+        let QueuedChunk { bytes, reserved } = self.chunks.pop_front()?;
+        self.reservation.release(reserved);
         Some(bytes)
     }
 
-    /// Nothing more goes into the block.
-    fn close(&mut self) {
-        self.pieces.extend(self.block.take().into_iter().flat_map(Block::pieces));
+    /// Queues the chunks of the current block.
+    fn close_block(&mut self) {
+        self.chunks.extend(self.block.take().into_iter().flat_map(Block::into_chunks));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Held, SMALL};
-    use crate::serve::budget::Budget;
+    use super::{BLOCK, ChunkQueue, SMALL};
+    use crate::serve::budget::ListMemoryBudget;
 
-    /// What a long list encodes at a time.
-    const PIECE: usize = 100_000;
-    const IN_ALL: usize = 8 << 20;
+    /// The length of the chunks of a long list.
+    const CHUNK: usize = 100_000;
+    const BUDGET: usize = 8 << 20;
 
-    fn drained(held: &mut Held) -> Vec<u8> {
-        std::iter::from_fn(|| held.take()).flatten().collect()
+    fn drain(queue: &mut ChunkQueue) -> Vec<u8> {
+        std::iter::from_fn(|| queue.pop()).flatten().collect()
     }
 
     #[test]
-    fn what_is_added_comes_out_in_order_and_all_is_given_back() {
-        let budget = Budget::new(IN_ALL);
-        // The last is far longer than was expected.
+    fn chunks_come_out_in_order_and_release_their_memory() {
+        let budget = ListMemoryBudget::new(BUDGET);
+        // The last chunk of the last case is much longer than expected.
         for lengths in
-            [vec![], vec![0], vec![10, 0, PIECE], vec![PIECE; 60], [vec![PIECE; 30], vec![3 << 20]].concat()]
+            [vec![], vec![0], vec![10, 0, CHUNK], vec![CHUNK; 60], [vec![CHUNK; 30], vec![3 << 20]].concat()]
         {
-            let mut held = Held::new(budget.share());
+            let mut queue = ChunkQueue::new(budget.reservation());
             let mut expected = Vec::new();
             for (number, length) in (0_u8..).zip(lengths) {
-                assert!(held.has_room(PIECE));
-                held.add(PIECE, |out| out.resize(length, number));
+                assert!(queue.has_room(CHUNK));
+                queue.add(CHUNK, |out| out.resize(length, number));
                 expected.resize(expected.len() + length, number);
-                assert_eq!(held.length(), expected.len());
+                assert_eq!(queue.length(), expected.len());
             }
-            assert!(drained(&mut held) == expected, "{}", expected.len());
-            assert_eq!(budget.left(), IN_ALL, "{}", expected.len());
+            assert!(drain(&mut queue) == expected, "{}", expected.len());
+            assert_eq!(budget.available(), BUDGET, "{}", expected.len());
         }
     }
 
     #[test]
-    fn a_list_holds_no_more_than_all_may() {
-        let budget = Budget::new(IN_ALL);
+    fn queues_together_stay_within_the_budget() {
+        let budget = ListMemoryBudget::new(BUDGET);
         let fill = || {
-            let mut held = Held::new(budget.share());
-            while held.has_room(PIECE) {
-                held.add(PIECE, |out| out.resize(PIECE, 1));
+            let mut queue = ChunkQueue::new(budget.reservation());
+            while queue.has_room(CHUNK) {
+                queue.add(CHUNK, |out| out.resize(CHUNK, 1));
             }
-            held
+            queue
         };
         let mut first = fill();
-        assert!(first.length() > IN_ALL - SMALL - BLOCK && first.length() <= IN_ALL, "{}", first.length());
-        let mut second = Held::new(budget.share());
-        assert!(second.has_room(PIECE), "one piece always");
-        second.add(PIECE, |out| out.resize(PIECE, 2));
-        assert_eq!(drained(&mut first).len(), first.length());
+        assert!(first.length() > BUDGET - SMALL - BLOCK && first.length() <= BUDGET, "{}", first.length());
+        let mut second = ChunkQueue::new(budget.reservation());
+        assert!(second.has_room(CHUNK), "the first chunk is always allowed");
+        second.add(CHUNK, |out| out.resize(CHUNK, 2));
+        assert_eq!(drain(&mut first).len(), first.length());
         drop((first, second));
-        assert_eq!(budget.left(), IN_ALL);
+        assert_eq!(budget.available(), BUDGET);
         let mut slow = fill();
-        let last: Vec<_> = std::iter::from_fn(|| slow.take()).last().into_iter().collect();
+        let last: Vec<_> = std::iter::from_fn(|| slow.pop()).last().into_iter().collect();
         drop(slow);
-        assert_eq!(budget.left(), IN_ALL - BLOCK, "as long as one piece is being sent, its block is there");
+        assert_eq!(budget.available(), BUDGET - BLOCK, "a block is kept until its last chunk is sent");
         drop(last);
-        assert_eq!(budget.left(), IN_ALL);
+        assert_eq!(budget.available(), BUDGET);
         let unfinished = fill();
         drop(unfinished);
-        assert_eq!(budget.left(), IN_ALL);
+        assert_eq!(budget.available(), BUDGET);
     }
 }

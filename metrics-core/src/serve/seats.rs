@@ -1,66 +1,66 @@
-//! The places for watches, a bounded number.
+//! The maximum number of concurrent watches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// All places.
+/// Counts the open watches and ends them on shutdown.
 #[derive(Debug)]
-pub(super) struct Seats {
-    most: usize,
-    taken: AtomicUsize,
-    closing: AtomicBool,
+pub(super) struct WatchLimit {
+    limit: usize,
+    open: AtomicUsize,
+    closed: AtomicBool,
 }
 
-/// A place that is taken until this is dropped.
+/// Permission for one watch. Dropping it allows another.
 #[derive(Debug)]
-pub(super) struct Taken(Arc<Seats>);
+pub(super) struct WatchPermit(Arc<WatchLimit>);
 
-impl Seats {
-    /// So many places.
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicUsize::new(0), closing: AtomicBool::new(false) })
+impl WatchLimit {
+    /// Allows up to `limit` concurrent watches.
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, open: AtomicUsize::new(0), closed: AtomicBool::new(false) })
     }
 
-    /// Takes a place; `None` if all are taken.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Taken> {
-        let one_more = |taken| (taken < self.most).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Taken(self.clone()))
+    /// Returns a permit, or `None` if the maximum number of watches is open.
+    pub(super) fn try_acquire(self: &Arc<Self>) -> Option<WatchPermit> {
+        let one_more = |open| (open < self.limit).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(WatchPermit(self.clone()))
     }
 
-    /// Has all watches end.
+    /// Makes all watches end.
     pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::Relaxed);
     }
 }
 
-impl Taken {
-    /// Whether all watches are to end.
-    pub(super) fn is_closing(&self) -> bool {
-        self.0.closing.load(Ordering::Relaxed)
+impl WatchPermit {
+    /// Returns whether the watch must end.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Taken {
+impl Drop for WatchPermit {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Seats;
+    use super::WatchLimit;
 
     #[test]
-    fn a_place_is_free_again_when_it_is_left() {
-        let seats = Seats::new(2);
-        let (a, b) = (seats.take().unwrap(), seats.take().unwrap());
-        assert!(seats.take().is_none());
+    fn dropping_a_permit_allows_another_watch() {
+        let limit = WatchLimit::new(2);
+        let (a, b) = (limit.try_acquire().unwrap(), limit.try_acquire().unwrap());
+        assert!(limit.try_acquire().is_none());
         drop(a);
-        assert!(seats.take().is_some());
-        assert!(seats.take().is_some(), "a place that is dropped at once is free at once");
-        seats.close();
-        assert!(b.is_closing());
-        assert!(Seats::new(0).take().is_none());
+        assert!(limit.try_acquire().is_some());
+        assert!(limit.try_acquire().is_some(), "the previous permit was dropped at once");
+        limit.close();
+        assert!(b.is_closed());
+        assert!(WatchLimit::new(0).try_acquire().is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::tests::Bench;
-use crate::rows::{Change, Expired, Kind, Pick, Rows};
+use crate::rows::{Change, Expired, Pick, RowKind, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
 
@@ -37,7 +37,7 @@ impl Follower {
     fn follow(&mut self, bench: &Bench) -> Vec<String> {
         loop {
             let mut left = Vec::new();
-            let progress = bench.store.next_change(Kind::Pods, self.version, &mut |change| match change {
+            let progress = bench.store.next_change(RowKind::Pods, self.version, &mut |change| match change {
                 Change::Pod { row, new } => {
                     let key = format!("{}/{}", row.namespace, row.name);
                     assert!(row.version >= self.version);
@@ -45,7 +45,7 @@ impl Follower {
                     let label = row.labels.get("l").map(str::to_owned);
                     self.known.insert(key, (row.timestamp_ns, label));
                 }
-                Change::Left { namespace, name, .. } => left.push((namespace.to_owned(), name.to_owned())),
+                Change::Removed { namespace, name, .. } => left.push((namespace.to_owned(), name.to_owned())),
                 Change::Node { .. } => panic!("a node among pods"),
             });
             let progress = progress.unwrap();
@@ -90,7 +90,7 @@ fn a_sample_is_one_change_and_a_departure_is_told_to_whom_it_was_shown() {
     bench.body(ticket, 40, &[]);
     assert_eq!(follower.follow(&bench), ["left n/q"], "the kubelet says no more of it");
     assert_eq!(follower.known, list(&bench));
-    let from_elsewhere = bench.store.next_change(Kind::Pods, 1, &mut |_| {});
+    let from_elsewhere = bench.store.next_change(RowKind::Pods, 1, &mut |_| {});
     assert_eq!(from_elsewhere, Err(Expired));
 }
 
@@ -105,7 +105,7 @@ fn what_left_is_told_as_it_was_last() {
     let labels = [("l", "old")].into_iter().collect();
     let pod = |name: &str| {
         let mut told = None;
-        bench.store.left_pod(("n", name), &labels, &mut |row| {
+        bench.store.last_known_pod(("n", name), &labels, &mut |row| {
             assert_eq!(row.labels.get("l"), Some("old"));
             let usage = row.containers[0].usage;
             told = Some((usage.cpu_nanocores / 1_000_000, usage.memory_bytes, row.window_ns / 1_000_000_000));
@@ -114,7 +114,9 @@ fn what_left_is_told_as_it_was_last() {
     };
     let node = || {
         let mut told = None;
-        bench.store.left_node("a", &labels, &mut |row| told = Some(row.usage.cpu_nanocores / 1_000_000));
+        bench
+            .store
+            .last_known_node("a", &labels, &mut |row| told = Some(row.usage.cpu_nanocores / 1_000_000));
         told
     };
     bench.body(ticket, 0, &[("n/p/x", 1.0, 5, None)]);
@@ -144,7 +146,7 @@ fn a_sample_that_repeats_is_no_change() {
     let nodes = |from: &mut u64| {
         let mut seen = 0;
         loop {
-            let progress = bench.store.next_change(Kind::Nodes, *from, &mut |_| seen += 1).unwrap();
+            let progress = bench.store.next_change(RowKind::Nodes, *from, &mut |_| seen += 1).unwrap();
             *from = progress.until;
             if !progress.more {
                 return seen;
@@ -203,9 +205,9 @@ fn nodes_are_followed_too() {
     let mut follow = |expected: &[&str]| {
         let mut seen = Vec::new();
         loop {
-            let progress = bench.store.next_change(Kind::Nodes, from, &mut |change| match change {
+            let progress = bench.store.next_change(RowKind::Nodes, from, &mut |change| match change {
                 Change::Node { row, new } => seen.push(format!("{} {new}", row.name)),
-                Change::Left { name, labels, .. } => {
+                Change::Removed { name, labels, .. } => {
                     assert_eq!(labels.get("node"), Some(name));
                     seen.push(format!("{name} left"));
                 }

@@ -12,7 +12,7 @@ use super::intake::Snapshot;
 use super::seek::{Found, Sought, TOGETHER};
 use crate::discover::Node;
 use crate::labels::Labels;
-use crate::rows::{Keeper, NodeRow, Pick, PodRow, Usage};
+use crate::rows::{NodeRow, Pick, PodRow, TwoPassReader, Usage};
 
 /// Rows of a store that were read, to be read again.
 pub(super) struct Keeping {
@@ -103,7 +103,7 @@ impl Snapshots {
     }
 }
 
-impl Keeper for Keeping {
+impl TwoPassReader for Keeping {
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -136,7 +136,7 @@ impl Keeper for Keeping {
         });
     }
 
-    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
         let Again { kept, next } = &mut self.nodes;
         for KeptNode { node, version, timestamp_ns, window_ns, usage } in &kept[*next..] {
             *next += 1;
@@ -149,7 +149,7 @@ impl Keeper for Keeping {
         }
     }
 
-    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
+    fn replay_pods(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
         let Self { pods: Again { kept, next }, snapshots, .. } = self;
         let mut containers = Vec::new();
         for together in kept[*next..].chunks(TOGETHER) {

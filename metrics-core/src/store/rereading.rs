@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::Ticket;
 use super::seek::Sought;
 use super::tests::{Bench, Container};
-use crate::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
+use crate::rows::{NodeRow, Pick, PodRow, Rows, TwoPassReader};
 
 const NODES: usize = 3;
 const PODS: [&str; 4] = ["n/a", "n/b", "n/c", "o/a"];
@@ -45,14 +45,14 @@ fn node_text(row: &NodeRow<'_>) -> String {
 
 /// A keeper, and what it read.
 struct Read {
-    keeper: Box<dyn Keeper>,
+    keeper: Box<dyn TwoPassReader>,
     pods: Vec<String>,
     nodes: Vec<String>,
 }
 
 impl Read {
     fn begin(bench: &Bench) -> Self {
-        let mut keeper = bench.store.clone().keeper();
+        let mut keeper = bench.store.clone().two_pass_reader();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
             pods.push(pod_text(row));
@@ -72,11 +72,11 @@ impl Read {
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         // Once more than it takes: at the end there is nothing.
         for _ in 0..=self.pods.len().max(self.nodes.len()) {
-            self.keeper.pods_again(&mut |row| {
+            self.keeper.replay_pods(&mut |row| {
                 pods.push(pod_text(row));
                 flow(pods.len())
             });
-            self.keeper.nodes_again(&mut |row| {
+            self.keeper.replay_nodes(&mut |row| {
                 nodes.push(node_text(row));
                 flow(nodes.len())
             });

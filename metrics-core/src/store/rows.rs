@@ -11,7 +11,7 @@ use super::{Slot, State, Store};
 use crate::discover::{Departure, Node, Shown};
 use crate::labels::Labels;
 use crate::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
 };
 
 /// Rows between two looks at who waits for the locks.
@@ -68,11 +68,11 @@ impl Rows for Store {
         self.visit_pods(namespace, after, pick, &mut |_, row| visit(row));
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
         Box::new(Keeping::new(self))
     }
 
-    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
         let state = self.state.read();
         let here = state.by_name.get(name).map(|at| state.slots[*at as usize].snapshot.node);
         let gone = || state.gone.iter().rev().find(|(gone, _)| **gone == *name).map(|(_, last)| *last);
@@ -88,7 +88,12 @@ impl Rows for Store {
         }
     }
 
-    fn left_pod(&self, (namespace, name): (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+    fn last_known_pod(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &Labels,
+        visit: &mut dyn FnMut(&PodRow<'_>),
+    ) {
         let state = self.state.read();
         let Some((at, row)) = state.locate(namespace, name) else { return };
         let snapshot = &state.slots[at].snapshot;
@@ -116,7 +121,7 @@ impl Rows for Store {
 
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
@@ -125,15 +130,15 @@ impl Rows for Store {
         let (departure, until) = self.directory.changes().departure(kind, from)?;
         let before = departure.as_ref().map_or(until, |departure| departure.version);
         let version = match kind {
-            Kind::Nodes => self.changed_node(from..before, visit),
-            Kind::Pods => self.changed_pods(from..before, visit),
+            RowKind::Nodes => self.changed_node(from..before, visit),
+            RowKind::Pods => self.changed_pods(from..before, visit),
         };
         if let Some(version) = version {
             return Ok(Progress { until: version + 1, more: true });
         }
         Ok(match departure {
             Some(Departure { version, namespace, name, labels, .. }) => {
-                visit(Change::Left { namespace: &namespace, name: &name, labels: &labels });
+                visit(Change::Removed { namespace: &namespace, name: &name, labels: &labels });
                 Progress { until: version + 1, more: true }
             }
             None => Progress { until, more: false },
@@ -255,7 +260,7 @@ impl Store {
     ) -> Option<(NodeRow<'a>, u64)> {
         let row = state.node_row(self, node, now_ms);
         if row.is_none() {
-            self.directory.hide(Kind::Nodes, ("", &node.name), &node.labels, shown);
+            self.directory.hide(RowKind::Nodes, ("", &node.name), &node.labels, shown);
         }
         row.map(|row| (row, shown.show(row.version)))
     }
@@ -264,7 +269,7 @@ impl Store {
     fn shown(&self, one: &Sought<'_>) -> Option<u64> {
         let Sought { namespace, name, pod, times, .. } = one;
         if times.is_none() {
-            self.directory.hide(Kind::Pods, (namespace, name), &pod.labels, &pod.shown);
+            self.directory.hide(RowKind::Pods, (namespace, name), &pod.labels, &pod.shown);
         }
         times.map(|times| pod.shown.show(times.version))
     }
@@ -283,7 +288,7 @@ impl Store {
             let mut sought = [Sought::new(key.0, key.1, pod)];
             state.seek(self, &mut sought, now_ms);
             if self.shown(&sought[0]).is_some() {
-                self.directory.changes().depart(Kind::Pods, key, &pod.labels, now_ms);
+                self.directory.changes().depart(RowKind::Pods, key, &pod.labels, now_ms);
             }
         }
     }

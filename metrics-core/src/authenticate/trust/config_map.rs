@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(
             findings,
             [
-                Finding::RequestHeaderFlagsMalformed { key: "requestheader-extra-headers-prefix", value: value.into() },
+                Finding::RequestHeaderFlagsMalformed {
+                    key: "requestheader-extra-headers-prefix",
+                    value: value.into()
+                },
                 Finding::UsernameHeadersMissing,
                 Finding::GroupHeadersMissing
             ]

@@ -1,16 +1,16 @@
 //! Our answers beside those of metrics-server v0.9.0.
 //!
-//! The files in `peer/` are what its API package (on k8s.io/apiserver v0.36.2, started by itself) answered: its
-//! storage was given the rows of [`Memory::as_peer`], and each file is one response body.
+//! The files in `peer/` are what its API package (on k8s.io/apiserver v0.36.2, started by itself) response: its
+//! storage was given the rows of [`InMemoryRows::metrics_server_rows`], and each file is one response body.
 
 use serde_json::Value;
 
 use super::protobuf::{comparable, read};
-use super::{BASE, Memory, PROTOBUF, TABLE, YAML, api, get};
+use super::{BASE, InMemoryRows, PROTOBUF, TABLE, YAML, api, get};
 
 #[test]
 fn json_is_the_same_bytes() {
-    let api = api(Memory::as_peer());
+    let api = api(InMemoryRows::metrics_server_rows());
     let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     for (path, accept, expected) in [
         ("/namespaces/default/pods", "application/json", include_str!("peer/pods.json")),
@@ -28,7 +28,7 @@ fn json_is_the_same_bytes() {
 
 #[test]
 fn protobuf_reads_the_same() {
-    let api = api(Memory::as_peer());
+    let api = api(InMemoryRows::metrics_server_rows());
     let metadata = format!("{PROTOBUF};as=PartialObjectMetadataList;v=v1;g=meta.k8s.io");
     for (path, accept, expected) in [
         ("/namespaces/default/pods", PROTOBUF, include_bytes!("peer/pods.pb").as_slice()),
@@ -47,7 +47,7 @@ fn protobuf_reads_the_same() {
 
 #[test]
 fn yaml_reads_the_same() {
-    let api = api(Memory::as_peer());
+    let api = api(InMemoryRows::metrics_server_rows());
     let ours = get(&api, &format!("{BASE}/nodes/node-1"), YAML);
     let read = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
     assert_eq!(read(&ours.text()), read(include_str!("peer/node.yaml")));

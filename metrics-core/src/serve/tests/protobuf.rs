@@ -40,20 +40,20 @@ fn fields(mut bytes: &[u8]) -> Vec<Field<'_>> {
 }
 
 /// What a message's fields are.
-enum Shape {
+enum FieldType {
     Text,
     Integer,
-    /// Members by field number, name and shape; a repeated member has its name in brackets.
-    Message(&'static [(u64, &'static str, Shape)]),
-    Map(&'static Shape),
+    /// Members by field number, name and field_type; a repeated member has its name in brackets.
+    Message(&'static [(u64, &'static str, FieldType)]),
+    Map(&'static FieldType),
     Quantity,
     Time,
     Duration,
 }
 
-use Shape::{Duration, Integer, Map as MapOf, Message, Quantity, Text, Time};
+use FieldType::{Duration, Integer, Map as MapOf, Message, Quantity, Text, Time};
 
-const OBJECT_META: Shape = Message(&[
+const OBJECT_META: FieldType = Message(&[
     (1, "name", Text),
     (3, "namespace", Text),
     (6, "resourceVersion", Text),
@@ -61,18 +61,18 @@ const OBJECT_META: Shape = Message(&[
     (11, "labels", MapOf(&Text)),
     (12, "annotations", MapOf(&Text)),
 ]);
-const LIST_META: Shape = Message(&[(2, "resourceVersion", Text), (3, "continue", Text)]);
-const USAGE: Shape = MapOf(&Quantity);
-const NODE: &[(u64, &str, Shape)] =
+const LIST_META: FieldType = Message(&[(2, "resourceVersion", Text), (3, "continue", Text)]);
+const USAGE: FieldType = MapOf(&Quantity);
+const NODE: &[(u64, &str, FieldType)] =
     &[(1, "metadata", OBJECT_META), (2, "timestamp", Time), (3, "window", Duration), (4, "usage", USAGE)];
-const POD: &[(u64, &str, Shape)] = &[
+const POD: &[(u64, &str, FieldType)] = &[
     (1, "metadata", OBJECT_META),
     (2, "timestamp", Time),
     (3, "window", Duration),
     (4, "[containers]", Message(&[(1, "name", Text), (2, "usage", USAGE)])),
 ];
-const PARTIAL: &[(u64, &str, Shape)] = &[(1, "metadata", OBJECT_META)];
-const STATUS: &[(u64, &str, Shape)] = &[
+const PARTIAL: &[(u64, &str, FieldType)] = &[(1, "metadata", OBJECT_META)];
+const STATUS: &[(u64, &str, FieldType)] = &[
     (1, "metadata", LIST_META),
     (2, "status", Text),
     (3, "message", Text),
@@ -90,10 +90,10 @@ const STATUS: &[(u64, &str, Shape)] = &[
     ),
     (6, "code", Integer),
 ];
-const GROUP_VERSION: Shape = Message(&[(1, "groupVersion", Text), (2, "version", Text)]);
-const GROUP: &[(u64, &str, Shape)] =
+const GROUP_VERSION: FieldType = Message(&[(1, "groupVersion", Text), (2, "version", Text)]);
+const GROUP: &[(u64, &str, FieldType)] =
     &[(1, "name", Text), (2, "[versions]", GROUP_VERSION), (3, "preferredVersion", GROUP_VERSION)];
-const RESOURCES: &[(u64, &str, Shape)] = &[
+const RESOURCES: &[(u64, &str, FieldType)] = &[
     (1, "groupVersion", Text),
     (
         2,
@@ -106,7 +106,7 @@ const RESOURCES: &[(u64, &str, Shape)] = &[
         ]),
     ),
 ];
-const AGGREGATED: &[(u64, &str, Shape)] = &[
+const AGGREGATED: &[(u64, &str, FieldType)] = &[
     (1, "metadata", LIST_META),
     (
         2,
@@ -139,7 +139,7 @@ const AGGREGATED: &[(u64, &str, Shape)] = &[
     ),
 ];
 
-fn body(kind: &str) -> Shape {
+fn body(kind: &str) -> FieldType {
     match kind {
         "NodeMetrics" => Message(NODE),
         "PodMetrics" => Message(POD),
@@ -182,8 +182,8 @@ fn content(bytes: &[u8], wanted: u64) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn value(shape: &Shape, bytes: &[u8]) -> Value {
-    match shape {
+fn value(field_type: &FieldType, bytes: &[u8]) -> Value {
+    match field_type {
         Text => text(bytes).into(),
         Integer => panic!("an integer in bytes"),
         Quantity => text(content(bytes, 1)).into(),
@@ -195,17 +195,17 @@ fn value(shape: &Shape, bytes: &[u8]) -> Value {
     }
 }
 
-fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Map<String, Value> {
+fn message(members: &[(u64, &str, FieldType)], bytes: &[u8]) -> Map<String, Value> {
     let mut found = Map::new();
     for field in fields(bytes) {
         let (Field::Number(number, _) | Field::Bytes(number, _)) = field;
-        let Some((_, name, shape)) = members.iter().find(|(member, ..)| *member == number) else {
+        let Some((_, name, field_type)) = members.iter().find(|(member, ..)| *member == number) else {
             // The peer writes fields that are empty; nothing else may be unknown.
             assert!(matches!(field, Field::Number(_, 0) | Field::Bytes(_, [])), "field {number}");
             continue;
         };
         let bare = name.trim_matches(['[', ']']);
-        match (field, shape) {
+        match (field, field_type) {
             (Field::Number(_, 0), _) | (Field::Bytes(_, []), Text) => {}
             (Field::Number(_, number), Integer) => {
                 found.insert(bare.into(), number.into());
@@ -214,12 +214,12 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Map<String, Value> {
                 let entry = found.entry(bare).or_insert_with(|| json!({}));
                 entry[text(content(content_bytes, 1))] = value(of, content(content_bytes, 2));
             }
-            (Field::Bytes(_, content), shape) if bare != *name => {
+            (Field::Bytes(_, content), field_type) if bare != *name => {
                 let items = found.entry(bare).or_insert_with(|| json!([]));
-                items.as_array_mut().unwrap().push(value(shape, content));
+                items.as_array_mut().unwrap().push(value(field_type, content));
             }
-            (Field::Bytes(_, content), shape) => {
-                assert!(found.insert(bare.into(), value(shape, content)).is_none(), "{name} twice");
+            (Field::Bytes(_, content), field_type) => {
+                assert!(found.insert(bare.into(), value(field_type, content)).is_none(), "{name} twice");
             }
             (Field::Number(..), _) => panic!("{name} is a number"),
         }
