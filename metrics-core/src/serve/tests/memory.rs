@@ -12,7 +12,7 @@ use crate::rows::{
     Usage,
 };
 
-/// An object with its containers; a node has one without a name.
+/// An object with its containers. A node has one container without a name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Object {
     pub(super) labels: Labels,
@@ -28,12 +28,12 @@ pub(super) struct Object {
 pub(super) struct InMemoryRows {
     pub(super) nodes: BTreeMap<String, Object>,
     pub(super) pods: BTreeMap<(String, String), Object>,
-    /// The version of the next change; 0 where nothing changes.
+    /// The version of the next change; 0 if rows do not change.
     pub(super) version: u64,
-    /// Version, kind, namespace, name and labels of what left.
-    pub(super) left: Vec<(u64, RowKind, String, String, Labels)>,
-    /// Pods as they were last.
-    pub(super) gone: BTreeMap<(String, String), Object>,
+    /// Version, kind, namespace, name and labels of removed objects.
+    pub(super) removed: Vec<(u64, RowKind, String, String, Labels)>,
+    /// The last known rows of removed pods.
+    pub(super) last_known: BTreeMap<(String, String), Object>,
 }
 
 fn usage(cpu_nanocores: u64, memory_bytes: u64) -> Usage {
@@ -41,7 +41,7 @@ fn usage(cpu_nanocores: u64, memory_bytes: u64) -> Usage {
 }
 
 impl InMemoryRows {
-    /// What the peer was given when its answers in `peer/` were taken.
+    /// The rows that metrics-server had when its responses in `metrics_server/` were recorded.
     pub(super) fn metrics_server_rows() -> Self {
         let mut rows = Self::default();
         for name in ["node-1", "node-2", "unmeasured"] {
@@ -74,7 +74,7 @@ impl InMemoryRows {
         rows
     }
 
-    /// Many pods in some namespaces, and as many nodes.
+    /// `count` pods in three namespaces, and as many nodes.
     pub(super) fn many(count: usize) -> Self {
         let mut rows = Self::default();
         for index in 0..count {
@@ -183,8 +183,8 @@ impl Rows for InMemoryRows {
 
     fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
         let key = (key.0.to_owned(), key.1.to_owned());
-        if let Some(gone) = self.pods.get(&key).or_else(|| self.gone.get(&key)) {
-            visit_pod(&key, &Object { labels: labels.clone(), ..gone.clone() }, visit);
+        if let Some(pod) = self.pods.get(&key).or_else(|| self.last_known.get(&key)) {
+            visit_pod(&key, &Object { labels: labels.clone(), ..pod.clone() }, visit);
         }
     }
 
@@ -206,12 +206,12 @@ impl Rows for InMemoryRows {
             RowKind::Nodes => self.nodes.values().filter(measured).map(|object| object.version).collect(),
             RowKind::Pods => self.pods.values().filter(measured).map(|object| object.version).collect(),
         };
-        versions.extend(self.left.iter().filter(|left| left.1 == kind).map(|left| left.0));
+        versions.extend(self.removed.iter().filter(|removed| removed.1 == kind).map(|removed| removed.0));
         let Some(version) = versions.into_iter().filter(|version| *version >= from).min() else {
             return Ok(Progress { until: self.version, more: false });
         };
         for (_, _, namespace, name, labels) in
-            self.left.iter().filter(|left| (left.0, left.1) == (version, kind))
+            self.removed.iter().filter(|removed| (removed.0, removed.1) == (version, kind))
         {
             visit(Change::Removed { namespace, name, labels });
         }
@@ -287,7 +287,7 @@ impl Rows for SharedRows {
     }
 }
 
-/// CopyingReader of rows that were read.
+/// Copies rows in the first pass, and replays the copies.
 struct CopyingReader {
     rows: Arc<dyn Rows>,
     nodes: VecDeque<(String, Object)>,

@@ -1,10 +1,10 @@
-//! The whole of `serve`: requests in, bytes out.
+//! Tests of the whole API: from request to response bytes.
 
-mod answers;
 mod lists;
 mod memory;
-mod peer;
+mod metrics_server;
 mod protobuf;
+mod responses;
 mod watch;
 
 use bytes::Bytes;
@@ -57,12 +57,12 @@ fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
     builder.body(()).unwrap().into_parts().0
 }
 
-/// Takes all chunks, of a watch those that are there; fails if a list never comes to its end.
+/// Returns all chunks of a list, or the currently available ones of a watch. Panics if a list does not end.
 fn drain(mut body: ResponseBody) -> Vec<Bytes> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut chunks = Vec::new();
     if let Some(watch) = body.as_watch() {
-        return watch::now(watch);
+        return watch::read(watch);
     }
     for _ in 0..1_000_000 {
         match std::pin::Pin::new(&mut body).poll_frame(&mut context) {
@@ -87,9 +87,9 @@ fn get(api: &Api, uri: &str, accept: &str) -> TestResponse {
     send(api, "GET", uri, &[("accept", accept)])
 }
 
-/// Without swap, as metrics-server is.
+/// Returns an API without swap, like metrics-server.
 fn api(rows: InMemoryRows) -> Api {
-    // A bound that lists of a test can exceed.
+    // Small enough that lists in tests exceed it.
     let config = ApiConfig { swap: false, max_encoded_list_bytes: 1 << 16, ..ApiConfig::default() };
     Api::new(std::sync::Arc::new(rows), config)
 }

@@ -1,4 +1,4 @@
-//! Watches, over rows that change.
+//! Watches of rows that change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::serve::step::Step;
 use crate::serve::watch::WatchStream;
 use crate::serve::{Api, ApiConfig, ResponseBody, request_info};
 
-/// What a watch sends now.
-pub(super) fn now(watch: &mut WatchStream) -> Vec<Bytes> {
-    at(watch, Instant::now())
+/// Reads the chunks that a watch currently has.
+pub(super) fn read(watch: &mut WatchStream) -> Vec<Bytes> {
+    read_at(watch, Instant::now())
 }
 
-fn at(watch: &mut WatchStream, now: Instant) -> Vec<Bytes> {
+fn read_at(watch: &mut WatchStream, now: Instant) -> Vec<Bytes> {
     let mut chunks = Vec::new();
     for _ in 0..100_000 {
         match watch.step(now, NOW_NS) {
@@ -32,7 +32,7 @@ fn at(watch: &mut WatchStream, now: Instant) -> Vec<Bytes> {
             Step::Wait(_) | Step::End => return chunks,
         }
     }
-    panic!("the watch is never done");
+    panic!("the watch does not end");
 }
 
 struct WatchFixture {
@@ -51,7 +51,7 @@ impl WatchFixture {
         Self { api: Api::new(Arc::new(rows.clone()), config), rows }
     }
 
-    /// A pod has a new sample.
+    /// Stores a new sample of a pod.
     fn sample(&self, key: &str, labels: &[(&str, &str)], cpu: u64) {
         let mut rows = self.rows.0.write();
         let version = rows.version;
@@ -73,25 +73,25 @@ impl WatchFixture {
         };
     }
 
-    fn leaves(&self, key: &str, labels: &Labels) {
+    fn mark_removed(&self, key: &str, labels: &Labels) {
         let mut rows = self.rows.0.write();
         let version = rows.version;
         rows.version += 1;
         let (namespace, name) = key.split_once('/').unwrap();
-        rows.left.push((version, RowKind::Pods, namespace.to_owned(), name.to_owned(), labels.clone()));
+        rows.removed.push((version, RowKind::Pods, namespace.to_owned(), name.to_owned(), labels.clone()));
     }
 
-    /// A pod is gone.
+    /// Deletes a pod.
     fn delete(&self, key: &str) {
         let (namespace, name) = key.split_once('/').unwrap();
-        let gone = self.rows.0.write().pods.remove(&(namespace.to_owned(), name.to_owned()));
-        if let Some(gone) = gone {
-            self.leaves(key, &gone.labels);
-            self.rows.0.write().gone.insert((namespace.to_owned(), name.to_owned()), gone);
+        let deleted = self.rows.0.write().pods.remove(&(namespace.to_owned(), name.to_owned()));
+        if let Some(deleted) = deleted {
+            self.mark_removed(key, &deleted.labels);
+            self.rows.0.write().last_known.insert((namespace.to_owned(), name.to_owned()), deleted);
         }
     }
 
-    /// A pod has other labels.
+    /// Changes the labels of a pod.
     fn relabel(&self, key: &str, labels: &[(&str, &str)]) {
         let (namespace, name) = key.split_once('/').unwrap();
         let key_parts = (namespace.to_owned(), name.to_owned());
@@ -99,7 +99,7 @@ impl WatchFixture {
         let old =
             self.rows.0.write().pods.get_mut(&key_parts).map(|pod| std::mem::replace(&mut pod.labels, new));
         if let Some(old) = old {
-            self.leaves(key, &old);
+            self.mark_removed(key, &old);
         }
     }
 
@@ -120,14 +120,14 @@ impl WatchFixture {
 }
 
 fn events(body: &mut ResponseBody) -> Vec<Value> {
-    let text = now(body.as_watch().unwrap()).concat();
+    let text = read(body.as_watch().unwrap()).concat();
     text.split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_slice(line).unwrap())
         .collect()
 }
 
-/// Type, name and CPU of each event, in the order of names.
+/// Returns type, name and CPU of each event, sorted by name.
 fn brief(body: &mut ResponseBody) -> Vec<String> {
     let mut brief: Vec<String> = events(body)
         .iter()
@@ -143,7 +143,7 @@ fn brief(body: &mut ResponseBody) -> Vec<String> {
 }
 
 #[test]
-fn begins_with_what_is_there_and_goes_on_with_changes() {
+fn sends_initial_events_and_then_changes() {
     let fixture = WatchFixture::new();
     fixture.sample("n/a", &[], 1);
     fixture.sample("n/b", &[], 2);
@@ -169,7 +169,7 @@ fn begins_with_what_is_there_and_goes_on_with_changes() {
 }
 
 #[test]
-fn goes_on_from_a_list_and_from_any_event() {
+fn resumes_from_a_list_and_from_any_event() {
     let fixture = WatchFixture::new();
     fixture.sample("n/a", &[], 1);
     let version = fixture.version();
@@ -183,7 +183,7 @@ fn goes_on_from_a_list_and_from_any_event() {
     let again = sent[0]["object"]["metadata"]["resourceVersion"].as_str().unwrap();
     let mut resumed = fixture.watch(&format!("/pods?watch=1&resourceVersion={again}"), "");
     assert_eq!(brief(&mut resumed), ["MODIFIED a 3n", "DELETED b 2n"]);
-    // All pages of a list have the version at which it began.
+    // All pages of a list have the resource version of the first page.
     fixture.sample("n/c", &[], 4);
     let first = get(&fixture.api, &format!("{BASE}/pods?limit=1"), "").json();
     fixture.sample("n/d", &[], 4);
@@ -193,7 +193,7 @@ fn goes_on_from_a_list_and_from_any_event() {
 }
 
 #[test]
-fn an_unknown_version_is_gone() {
+fn returns_410_for_an_unknown_version() {
     let fixture = WatchFixture::new();
     for version in ["1", "5000", "99999999999999999999999"] {
         let mut watch = fixture.watch(&format!("/pods?watch=1&resourceVersion={version}"), "");
@@ -203,18 +203,18 @@ fn an_unknown_version_is_gone() {
         assert_eq!(watch.as_watch().unwrap().step(Instant::now(), NOW_NS), Step::End);
     }
     let mut watch = fixture.watch("/pods?watch=1&resourceVersion=1", PROTOBUF);
-    let sent = read_events(&now(watch.as_watch().unwrap()).concat());
+    let sent = read_events(&read(watch.as_watch().unwrap()).concat());
     assert_eq!((sent[0].0.as_str(), &sent[0].1["reason"]), ("ERROR", &json!("Expired")));
 }
 
 #[test]
-fn tells_where_the_beginning_ends_and_sends_bookmarks() {
+fn sends_bookmarks_and_marks_the_end_of_initial_events() {
     let fixture = WatchFixture::new();
     fixture.sample("n/a", &[], 1);
     let query = "/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=600";
     for accept in ["application/json", PROTOBUF] {
         let mut watch = fixture.watch(query, accept);
-        let chunks = now(watch.as_watch().unwrap()).concat();
+        let chunks = read(watch.as_watch().unwrap()).concat();
         let sent: Vec<(String, Value)> = if accept == PROTOBUF {
             read_events(&chunks)
         } else {
@@ -235,15 +235,15 @@ fn tells_where_the_beginning_ends_and_sends_bookmarks() {
     assert_eq!(events(&mut watch).len(), 2);
     fixture.rows.0.write().version += 5;
     let text = |chunks: Vec<Bytes>| String::from_utf8(chunks.concat()).unwrap();
-    let late = text(at(watch.as_watch().unwrap(), Instant::now() + Duration::from_secs(70)));
+    let late = text(read_at(watch.as_watch().unwrap(), Instant::now() + Duration::from_secs(70)));
     assert!(late.contains("BOOKMARK") && late.contains(&fixture.version()) && !late.contains("annotations"));
     let over = Instant::now() + Duration::from_secs(601);
-    assert!(text(at(watch.as_watch().unwrap(), over)).contains("BOOKMARK"));
+    assert!(text(read_at(watch.as_watch().unwrap(), over)).contains("BOOKMARK"));
     assert_eq!(watch.as_watch().unwrap().step(over, NOW_NS), Step::End);
 }
 
 #[test]
-fn objects_come_and_go_with_their_labels() {
+fn label_changes_add_and_delete_objects() {
     let fixture = WatchFixture::new();
     fixture.sample("n/a", &[("app", "x")], 1);
     fixture.sample("n/b", &[("app", "y")], 2);
@@ -260,7 +260,7 @@ fn objects_come_and_go_with_their_labels() {
 }
 
 #[test]
-fn events_have_the_views_and_encodings_of_lists() {
+fn events_support_the_views_and_encodings_of_lists() {
     let fixture = WatchFixture::with(InMemoryRows::metrics_server_rows(), ApiConfig::default());
     let metadata = "as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
     for (json, protobuf) in [
@@ -295,7 +295,7 @@ fn events_have_the_views_and_encodings_of_lists() {
 }
 
 #[test]
-fn places_are_limited_and_all_end_when_told() {
+fn returns_429_above_the_watch_limit_and_ends_all_watches() {
     let fixture = WatchFixture::with(
         InMemoryRows::metrics_server_rows(),
         ApiConfig { max_watches: 1, ..ApiConfig::default() },
@@ -311,7 +311,7 @@ fn places_are_limited_and_all_end_when_told() {
 }
 
 #[test]
-fn much_comes_in_chunks() {
+fn sends_many_events_in_chunks() {
     let fixture = WatchFixture::with(InMemoryRows::many(3000), ApiConfig::default());
     let response = get(&fixture.api, &format!("{BASE}/pods?watch=1"), "");
     assert_eq!(response.text().lines().count(), 3000);
@@ -338,9 +338,9 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    /// Whoever lists at any time and applies events, however it reads and reconnects, has what a list shows.
+    /// A client that lists and then applies watch events has the same objects as a new list, however it reads and reconnects.
     #[test]
-    fn a_reflector_has_what_a_list_shows(
+    fn a_reflector_has_the_objects_of_a_list(
         before in prop::collection::vec(action(), 0..12),
         after in prop::collection::vec(action(), 0..24),
         query in prop::sample::select(vec!["", "labelSelector=l%3D1", "fieldSelector=metadata.namespace%3Dn1", "fieldSelector=metadata.name%3Dp2"]),
@@ -391,7 +391,7 @@ proptest! {
                 _ => {}
             }
         }
-        // Whose labels changed to be selected comes with its next sample.
+        // An object that becomes selected by a label change is sent with its next sample.
         let pods: Vec<_> = fixture.rows.0.read().pods.keys().cloned().collect();
         for pod in pods {
             let label = fixture.rows.0.read().pods[&pod].labels.get("l").unwrap().to_owned();

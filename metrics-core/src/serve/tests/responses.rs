@@ -1,4 +1,4 @@
-//! Everything but lists: documents, errors, headers, negotiation.
+//! Documents, errors, headers and content negotiation.
 
 use http::{Method, Uri};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn aggregated(version: &str) -> String {
 }
 
 #[test]
-fn says_what_it_offers() {
+fn discovery_lists_group_versions_and_resources() {
     let api = api(InMemoryRows::default());
     let groups = get(&api, "/apis", "application/json").json();
     assert_eq!(groups["kind"], "APIGroupList");
@@ -21,7 +21,7 @@ fn says_what_it_offers() {
     assert_eq!(get(&api, "/apis/metrics.k8s.io", "").json()["preferredVersion"]["version"], "v1");
     for version in ["v1", "v1beta1"] {
         let resources = get(&api, &format!("/apis/metrics.k8s.io/{version}"), "").json();
-        // As the peer has it for v1beta1.
+        // As metrics-server returns it for v1beta1.
         let expected = json!({"kind":"APIResourceList","apiVersion":"v1","groupVersion":format!("metrics.k8s.io/{version}"),
             "resources":[
                 {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list","watch"]},
@@ -34,26 +34,26 @@ fn says_what_it_offers() {
 }
 
 #[test]
-fn discovery_is_negotiated() {
+fn negotiates_discovery() {
     let api = api(InMemoryRows::default());
     for version in ["v2", "v2beta1"] {
-        let answer = get(&api, "/apis", &format!("{},application/json", aggregated(version)));
-        assert_eq!(answer.header("content-type"), aggregated(version));
-        assert_eq!(answer.header("vary"), "Accept");
-        assert_eq!(answer.header("cache-control"), "public");
-        let document = answer.json();
+        let response = get(&api, "/apis", &format!("{},application/json", aggregated(version)));
+        assert_eq!(response.header("content-type"), aggregated(version));
+        assert_eq!(response.header("vary"), "Accept");
+        assert_eq!(response.header("cache-control"), "public");
+        let document = response.json();
         assert_eq!(document["apiVersion"], format!("apidiscovery.k8s.io/{version}"));
         assert_eq!(document["items"][0]["versions"][1]["resources"][1]["scope"], "Namespaced");
         let again = send(
             &api,
             "GET",
             "/apis",
-            &[("accept", &aggregated(version)), ("if-none-match", answer.header("etag"))],
+            &[("accept", &aggregated(version)), ("if-none-match", response.header("etag"))],
         );
         assert_eq!((again.status.as_u16(), again.chunks.len()), (304, 0));
     }
     assert_eq!(get(&api, "/apis", &aggregated("v3")).status, 406);
-    // What protobuf leaves out is what JSON writes as empty.
+    // Protobuf omits what JSON has as empty values.
     for (path, accept) in [
         ("/apis", PROTOBUF),
         ("/apis/metrics.k8s.io", PROTOBUF),
@@ -68,7 +68,7 @@ fn discovery_is_negotiated() {
     assert_eq!(yaml, get(&api, "/apis", "").json());
 }
 
-/// Drops what is empty or false, and makes `verbs` of the one form that of the other.
+/// Removes empty and false members, and converts `verbs` and `namespaced` from their protobuf form.
 fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -89,7 +89,7 @@ fn without_empty(value: Value) -> Value {
 }
 
 #[test]
-fn openapi_is_cached_by_digest() {
+fn openapi_documents_are_cached_by_digest() {
     let api = api(InMemoryRows::default());
     let v2 = get(&api, "/openapi/v2", "application/json");
     assert_eq!(v2.json()["swagger"], "2.0");
@@ -118,7 +118,7 @@ fn openapi_is_cached_by_digest() {
 }
 
 #[test]
-fn failures_are_statuses() {
+fn failures_are_returned_as_status() {
     let api = api(InMemoryRows::metrics_server_rows());
     for (method, path, code, reason, message) in [
         ("GET", "/nodes/absent", 404, "NotFound", "node \"absent\" not found"),
@@ -174,7 +174,7 @@ fn failures_are_statuses() {
             (&body["reason"], &body["code"], &body["message"]),
             (&json!(reason), &json!(code), &json!(message))
         );
-        // kubectl top asks for protobuf and must be able to read why not.
+        // kubectl top requests protobuf and must be able to read the failure.
         let protobuf = send(&api, method, &uri, &[("accept", PROTOBUF)]);
         assert_eq!(protobuf.header("content-type"), PROTOBUF);
         assert_eq!(without_empty(read(&protobuf.bytes())), without_empty(body));
@@ -182,7 +182,7 @@ fn failures_are_statuses() {
 }
 
 #[test]
-fn what_is_not_acceptable_is_said_in_json() {
+fn returns_406_as_json_for_unsupported_media_types() {
     let api = api(InMemoryRows::metrics_server_rows());
     for (path, accept) in [
         ("/nodes", "text/html"),
@@ -205,7 +205,7 @@ fn what_is_not_acceptable_is_said_in_json() {
 }
 
 #[test]
-fn empty_lists_have_items() {
+fn empty_lists_have_an_items_member() {
     let api = api(InMemoryRows::default());
     let pods = get(&api, &format!("{BASE}/pods"), "");
     let expected = "{\"kind\":\"PodMetricsList\",\"apiVersion\":\"metrics.k8s.io/v1beta1\",\"metadata\":{},\"items\":[]}\n";
@@ -216,7 +216,7 @@ fn empty_lists_have_items() {
 }
 
 #[test]
-fn both_versions_show_the_same() {
+fn both_api_versions_return_the_same_objects() {
     let api = api(InMemoryRows::metrics_server_rows());
     for path in ["/nodes", "/nodes/node-1", "/pods", "/namespaces/default/pods/one"] {
         let beta = get(&api, &format!("{BASE}{path}"), "").text();
@@ -226,7 +226,7 @@ fn both_versions_show_the_same() {
 }
 
 #[test]
-fn unknown_paths_say_which_there_are() {
+fn unknown_paths_list_the_supported_ones() {
     let api = api(InMemoryRows::default());
     for path in ["/nope", "/apis/apps", "/api", "/apis//metrics.k8s.io/v1beta1/nodes"] {
         let response = get(&api, path, "");
@@ -236,7 +236,7 @@ fn unknown_paths_say_which_there_are() {
 }
 
 #[test]
-fn words_the_failures_of_others() {
+fn encodes_failures_of_other_modules() {
     let uri = format!("{BASE}/namespaces/ns/pods/p");
     let info = request_info(&Method::GET, &uri.parse::<Uri>().unwrap());
     let forbidden = Status::new(403, "Forbidden", "no").about(&info);
@@ -251,7 +251,7 @@ fn words_the_failures_of_others() {
 
 proptest! {
     #[test]
-    fn answers_any_request(
+    fn responds_to_any_request(
         path in "(/|apis|/apis/metrics.k8s.io|/v1beta1|/v1|/nodes|/pods|/namespaces/default|/one|[a-z?&=%]|limit=|continue=|watch=1|fieldSelector=metadata.name=){0,12}",
         method in prop::sample::select(vec!["GET", "HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "BREW"]),
         accept in prop::sample::select(vec!["", "*/*", YAML, PROTOBUF, TABLE, "text/html"]),
