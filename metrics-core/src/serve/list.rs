@@ -157,22 +157,22 @@ impl ListStream {
         else {
             return Step::End;
         };
-        let mut list = Vec::with_capacity(FIRST_CHUNK + ROW);
+        let mut document = Vec::with_capacity(FIRST_CHUNK + ROW);
         if *started {
-            json::bare_list_head(&mut list, context);
+            json::bare_list_head(&mut document, context);
         } else {
-            json::list_head(&mut list, context, continue_token);
+            json::list_head(&mut document, context, continue_token);
         }
-        let head = list.len();
-        append_items(cursor, context, &mut list, FIRST_CHUNK);
-        let (is_empty, last) = (list.len() == head, cursor.is_finished());
+        let head = document.len();
+        append_items(cursor, context, &mut document, FIRST_CHUNK);
+        let (is_empty, last) = (document.len() == head, cursor.is_finished());
         if is_empty && !last {
             return Step::Yield;
         }
-        list.extend_from_slice(json::LIST_TAIL);
+        document.extend_from_slice(json::LIST_TAIL);
         let part = ListPart { first: !std::mem::replace(started, true), last, is_empty };
         *ended = last;
-        let text = printer.print_part(&list, json::items_member(context), part);
+        let text = printer.print_part(&document, json::items_member(context), part);
         if text.is_empty() { Step::Yield } else { Step::Chunk(text.into()) }
     }
 

@@ -11,7 +11,7 @@ use super::negotiate::{MediaType, Representation};
 /// The Cache-Control of everything but aggregated discovery and immutable OpenAPI documents.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
-/// Returns a response with this body, which must not be cached.
+/// Returns a response with this body and `Cache-Control: no-cache, private`.
 pub(super) fn with_body(code: u16, content_type: &str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -23,7 +23,7 @@ pub(super) fn with_body(code: u16, content_type: &str, body: ResponseBody) -> Re
     response
 }
 
-/// Returns a response with these bytes, which must not be cached.
+/// Returns a response with these bytes and `Cache-Control: no-cache, private`.
 pub(super) fn with_bytes(
     code: u16,
     content_type: &str,

@@ -5,10 +5,12 @@
 //!
 //! Descriptions follow those of k8s.io/metrics and k8s.io/apimachinery, as far as they apply.
 
+mod parameters;
 mod schemas;
 
 use serde_json::{Map, Value, json};
 
+use self::parameters::parameters;
 use self::schemas::{api_version, container_metrics, kind, list_meta, object_meta, usage};
 use super::digest::sha512_hex;
 use super::resource::{ApiVersion, GROUP, Resource};
@@ -245,103 +247,7 @@ impl Names {
                 json!({ "200": { "description": "OK", "content": content } })
             }
         };
-        json!({ "get": operation, "parameters": self.parameters(path, resource, action) })
-    }
-
-    fn parameters(self, path: &str, resource: Resource, action: &str) -> Vec<Value> {
-        let mut parameters = Vec::new();
-        let mut parameter = |name: &str, place: &str, kind: &str, description: &str| {
-            let mut parameter = json!({ "name": name, "in": place, "description": description });
-            match self.document {
-                OpenApiVersion::V2 => parameter["type"] = kind.into(),
-                OpenApiVersion::V3 => parameter["schema"] = json!({ "type": kind }),
-            }
-            if place == "path" {
-                parameter["required"] = true.into();
-            }
-            parameters.push(parameter);
-        };
-        if path.contains("{namespace}") {
-            parameter(
-                "namespace",
-                "path",
-                "string",
-                "object name and auth scope, such as for teams and projects",
-            );
-        }
-        if path.contains("{name}") {
-            let description = format!("name of the {}", resource.kind());
-            parameter("name", "path", "string", &description);
-        }
-        if action == "list" {
-            parameter(
-                "labelSelector",
-                "query",
-                "string",
-                "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
-            );
-            parameter(
-                "fieldSelector",
-                "query",
-                "string",
-                "A selector to restrict the list of returned objects by their fields. Defaults to everything. Supported fields are metadata.name and metadata.namespace, with =, == and !=.",
-            );
-            parameter(
-                "limit",
-                "query",
-                "integer",
-                "limit is a maximum number of responses to return for a list call. If more items exist, the server will set the `continue` field on the list metadata to a value that can be used with the same initial query to retrieve the next set of results.",
-            );
-            parameter(
-                "continue",
-                "query",
-                "string",
-                "The continue option should be set when retrieving more results from the server. It is the `continue` field of the previous list's metadata.",
-            );
-            parameter(
-                "watch",
-                "query",
-                "boolean",
-                "Watch for changes to the described resources and return them as a stream of add, update, and remove notifications. Specify resourceVersion.",
-            );
-            parameter(
-                "resourceVersion",
-                "query",
-                "string",
-                "For a watch, the resource version after which changes are sent: metadata.resourceVersion of a list, object or bookmark. Defaults to unset: the watch begins with synthetic added events for all objects.",
-            );
-            parameter(
-                "timeoutSeconds",
-                "query",
-                "integer",
-                "Timeout for the watch call. This limits the duration of the call, regardless of any activity or inactivity.",
-            );
-            parameter(
-                "allowWatchBookmarks",
-                "query",
-                "boolean",
-                "allowWatchBookmarks requests watch events with type \"BOOKMARK\". They are sent every minute. If this is not a watch, this field is ignored.",
-            );
-            parameter(
-                "sendInitialEvents",
-                "query",
-                "boolean",
-                "`sendInitialEvents=true` may be set together with `watch=true`. In that case, the watch stream will begin with synthetic events to produce the current state of objects in the collection. Once all such events have been sent, a synthetic \"BOOKMARK\" event with the annotation k8s.io/initial-events-end will be sent, if allowWatchBookmarks is set.",
-            );
-            parameter(
-                "resourceVersionMatch",
-                "query",
-                "string",
-                "resourceVersionMatch determines how resourceVersion is applied. A watch with sendInitialEvents requires NotOlderThan.",
-            );
-        }
-        parameter(
-            "pretty",
-            "query",
-            "string",
-            "If 'true', then the output is pretty printed. Defaults to 'false' unless the user-agent indicates a browser or command-line HTTP tool (curl and wget).",
-        );
-        parameters
+        json!({ "get": operation, "parameters": parameters(self.document, path, resource, action) })
     }
 }
 
