@@ -14,12 +14,12 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
-use metrics_core::decode::{Context as Reading, Format, decode};
-use metrics_core::discover::{Directory, Node};
-use metrics_core::labels::Labels;
-use metrics_core::rows::{Pick, Rows};
-use metrics_core::serve::{Api, ApiConfig, request_info};
-use metrics_core::store::{self, Store, Ticket};
+use metrics_core::api::{Api, ApiConfig, request_info};
+use metrics_core::ingest::decode::{Context as Reading, Format, decode};
+use metrics_core::ingest::discover::Node;
+use metrics_core::ingest::store::{self, Directory, Store, Ticket};
+use metrics_core::model::labels::Labels;
+use metrics_core::model::rows::{Pick, Rows};
 
 const NODES: usize = 1000;
 const PODS: usize = 30;

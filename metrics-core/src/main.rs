@@ -1,11 +1,10 @@
 //! metrics-core: the wiring of its parts.
 
-mod program;
-
 use std::io::Write;
 use std::process::ExitCode;
 
 use metrics_core::flags::{self, Request};
+use metrics_core::program::Program;
 use metrics_core::telemetry;
 
 /// The exit code for a command line that can't be used, as flag libraries have it.
@@ -23,13 +22,17 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(USAGE, &error),
     };
-    if let Err(error) = telemetry::start_log(options.logging) {
+    let program = match Program::new(options) {
+        Ok(program) => program,
+        Err(error) => return fail(USAGE, &error),
+    };
+    if let Err(error) = telemetry::start_log(program.logging()) {
         return fail(1, &error);
     }
     // Two workers: one may encode a long list while the other scrapes.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(program::run(options)),
+        Ok(runtime) => runtime.block_on(program.run()),
         Err(error) => return fail(1, &error),
     };
     match ended {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crds::report::{NodeCounts, Report};
 use jiff::Timestamp;
 
-use crate::authenticate::Evidence;
-use crate::listen;
-use crate::scrape::Findings;
-use crate::store::Store;
-use crate::tls::ServingCertificate;
+use crate::ingest::scrape::Findings;
+use crate::ingest::store::Store;
+use crate::server::authentication::Evidence;
+use crate::server::listen;
+use crate::server::tls::ServingCertificate;
 
 /// What the report is made of.
 pub struct Sources {
@@ -21,6 +21,8 @@ pub struct Sources {
     pub kubelets: Findings,
     /// Connections.
     pub connections: listen::Metrics,
+    /// What became of credentials.
+    pub credentials: Evidence,
     /// The certificate that is served.
     pub serving: Arc<ServingCertificate>,
 }
@@ -28,7 +30,8 @@ pub struct Sources {
 impl Sources {
     /// The report of this moment; bounded, and without a secret.
     #[must_use]
-    pub fn write(&self, credentials: &Evidence) -> Report {
+    pub fn write(&self) -> Report {
+        let credentials = &self.credentials;
         let coverage = self.store.coverage();
         let scrapes = self.kubelets.failures.list();
         let (front_proxy, anonymous) = (credentials.front_proxy(), credentials.anonymous());

@@ -12,15 +12,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
-use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
-use metrics_core::labels::Labels;
-use metrics_core::rows::{
+use metrics_core::api::{Api, ApiConfig, request_info};
+use metrics_core::ingest::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
+use metrics_core::model::labels::Labels;
+use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
     Usage,
 };
-use metrics_core::serve::{Api, ApiConfig, request_info};
+use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
+use metrics_core::server::authentication::{Anchors, Authenticator, Metrics, NoUser, Peer};
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -63,8 +63,8 @@ impl Sink for Count {
 pub fn decode(body: &[u8]) -> u64 {
     let reports = [Format::Text, Format::OpenMetrics].map(|format| {
         let mut count = Count::default();
-        let context = metrics_core::decode::Context { format, default_timestamp_ns: 1 };
-        let report = metrics_core::decode::decode(body, context, &mut count);
+        let context = metrics_core::ingest::decode::Context { format, default_timestamp_ns: 1 };
+        let report = metrics_core::ingest::decode::decode(body, context, &mut count);
         assert_eq!(report.taken, count.0);
         // Taking lines away takes no series away but those that stood in them.
         let lines = body.split(|byte| *byte == b'\n').count();
@@ -79,12 +79,12 @@ pub fn decode(body: &[u8]) -> u64 {
 /// piece is.
 pub fn response(input: &[u8]) -> u64 {
     let Some((step, bytes)) = input.split_first() else { return 0 };
-    outcome(metrics_core::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
+    outcome(metrics_core::ingest::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
 }
 
 /// A body in gzip.
 pub fn inflate(wire: &[u8]) -> u64 {
-    outcome(metrics_core::scrape::fuzzing::inflate(wire))
+    outcome(metrics_core::ingest::scrape::fuzzing::inflate(wire))
 }
 
 /// Two nodes and four pods.

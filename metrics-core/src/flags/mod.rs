@@ -12,7 +12,7 @@ mod tests;
 mod value;
 
 pub use arguments::{Arguments, parse};
-pub use options::{KubeletTrust, LogFormat, Logging, Options, RequestHeaderOptions, ServingSource};
+pub use options::{KubeletTrust, Options, RequestHeaderOptions, ServingSource, TlsOptions};
 
 /// Why the command line was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -43,6 +43,14 @@ pub enum Error {
     /// Flags that exclude or need each other.
     #[error("{0}")]
     Conflict(String),
+}
+
+impl Error {
+    /// Returns the error for a value that its flag can't have.
+    #[must_use]
+    pub fn value(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Self {
+        Self::Value { flag, value: value.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() }
+    }
 }
 
 /// What the command line asks for.

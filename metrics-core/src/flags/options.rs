@@ -6,24 +6,7 @@ use std::time::Duration;
 
 use super::table::{Fate, flags};
 use super::{Arguments, Error, Request, value};
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The log's settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Logging {
-    /// How lines are written.
-    pub format: LogFormat,
-    /// The least severe level that is written.
-    pub level: tracing::Level,
-}
+use crate::telemetry::{LogFormat, Logging};
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +57,18 @@ pub struct RequestHeaderOptions {
     pub uid_headers: Vec<String>,
 }
 
-/// All options, valid together.
+/// TLS settings as they are given; `server::tls` knows which values it supports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// `--tls-min-version`.
+    pub min_version: String,
+    /// `--tls-cipher-suites`.
+    pub cipher_suites: Vec<String>,
+    /// `--tls-curve-preferences`.
+    pub curve_preferences: Vec<String>,
+}
+
+/// All options.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag of its own.
 pub struct Options {
@@ -104,8 +98,8 @@ pub struct Options {
     pub secure_port: u16,
     /// The serving certificate.
     pub serving: ServingSource,
-    /// TLS versions, suites and groups.
-    pub tls: crate::tls::Policy,
+    /// TLS versions, cipher suites and key exchange groups, as given.
+    pub tls: TlsOptions,
     /// `--disable-http2-serving`, inverted.
     pub http2: bool,
     /// `--http2-max-streams-per-connection`.
@@ -114,8 +108,12 @@ pub struct Options {
     pub max_in_flight: Option<usize>,
     /// `--request-timeout`.
     pub request_timeout: Duration,
-    /// `--serve-swap`, `--max-watches` and `--min-request-timeout`.
-    pub api: crate::serve::ApiConfig,
+    /// `--serve-swap`.
+    pub serve_swap: bool,
+    /// `--max-watches`.
+    pub max_watches: usize,
+    /// `--min-request-timeout`.
+    pub min_watch_timeout: Duration,
     /// `--shutdown-delay-duration`.
     pub shutdown_delay: Duration,
     /// The Strict-Transport-Security header's value.
@@ -134,8 +132,8 @@ pub struct Options {
     pub request_header: RequestHeaderOptions,
     /// `--authorization-kubeconfig`.
     pub authorization_kubeconfig: Option<PathBuf>,
-    /// `--authorization-always-allow-paths`.
-    pub always_allow: crate::authorize::AlwaysAllow,
+    /// `--authorization-always-allow-paths`, as given.
+    pub always_allow_paths: Vec<String>,
     /// `--authorization-webhook-cache-authorized-ttl`.
     pub allowed_ttl: Duration,
     /// `--authorization-webhook-cache-unauthorized-ttl`.
@@ -165,22 +163,6 @@ impl Options {
             arguments.without_effect().map(|(flag, why)| format!("--{flag} has no effect: {why}")).collect();
         let metric_resolution = value::duration(arguments, "metric-resolution", Duration::from_secs(1))?;
         let kubelet_timeout = kubelet_timeout(arguments, metric_resolution, &mut notes)?;
-        let tls = crate::tls::Policy::from_flags(
-            &value::text(arguments, "tls-min-version").unwrap_or_default(),
-            &value::list(arguments, "tls-cipher-suites"),
-            &value::list(arguments, "tls-curve-preferences"),
-            &mut notes,
-        )
-        .map_err(|error| value::refuse(error.flag, &error.value, &error.problem, &error.remedy))?;
-        let always_allow = value::list(arguments, "authorization-always-allow-paths");
-        let always_allow = crate::authorize::AlwaysAllow::new(&always_allow).map_err(|pattern| {
-            value::refuse(
-                "authorization-always-allow-paths",
-                &pattern,
-                "has a * before its end",
-                "a * may stand at the end of a path only",
-            )
-        })?;
         let path = |name| value::text(arguments, name).map(PathBuf::from);
         let hsts = value::list(arguments, "strict-transport-security-directives").join("; ");
         Ok(Request::Run(Box::new(Self {
@@ -197,7 +179,11 @@ impl Options {
             bind_address: bind_address(arguments)?,
             secure_port: value::number(arguments, "secure-port", 1, u16::MAX)?,
             serving: serving(arguments)?,
-            tls,
+            tls: TlsOptions {
+                min_version: value::text(arguments, "tls-min-version").unwrap_or_default(),
+                cipher_suites: value::list(arguments, "tls-cipher-suites"),
+                curve_preferences: value::list(arguments, "tls-curve-preferences"),
+            },
             http2: !value::boolean(arguments, "disable-http2-serving")?,
             http2_max_streams: match value::number(arguments, "http2-max-streams-per-connection", 0, 100_000)?
             {
@@ -209,17 +195,14 @@ impl Options {
                 most => Some(most),
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
-            api: crate::serve::ApiConfig {
-                swap: value::boolean(arguments, "serve-swap")?,
-                max_watches: value::number(arguments, "max-watches", 0, 100_000)?,
-                min_watch_duration: Duration::from_secs(
-                    match value::number(arguments, "min-request-timeout", 0, 86_400)? {
-                        0 => 86_400,
-                        seconds => seconds,
-                    },
-                ),
-                ..crate::serve::ApiConfig::default()
-            },
+            serve_swap: value::boolean(arguments, "serve-swap")?,
+            max_watches: value::number(arguments, "max-watches", 0, 100_000)?,
+            min_watch_timeout: Duration::from_secs(
+                match value::number(arguments, "min-request-timeout", 0, 86_400)? {
+                    0 => 86_400,
+                    seconds => seconds,
+                },
+            ),
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),
             authentication_kubeconfig: path("authentication-kubeconfig"),
@@ -229,7 +212,7 @@ impl Options {
             client_ca_file: path("client-ca-file"),
             request_header: request_header(arguments, &mut notes)?,
             authorization_kubeconfig: path("authorization-kubeconfig"),
-            always_allow,
+            always_allow_paths: value::list(arguments, "authorization-always-allow-paths"),
             allowed_ttl: value::duration(
                 arguments,
                 "authorization-webhook-cache-authorized-ttl",
@@ -300,7 +283,7 @@ fn bind_address(arguments: &Arguments) -> Result<IpAddr, Error> {
     let text = value::text(arguments, "bind-address").unwrap_or_default();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
     bare.parse().map_err(|_| {
-        value::refuse("bind-address", &text, "is no IP address", "give one such as 0.0.0.0, :: or 10.0.0.7")
+        Error::value("bind-address", &text, "is no IP address", "give one such as 0.0.0.0, :: or 10.0.0.7")
     })
 }
 
@@ -314,7 +297,7 @@ fn serving(arguments: &Arguments) -> Result<ServingSource, Error> {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
                 Ok(ServingSource::Secret { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err(value::refuse("tls-secret", &secret, "names no Secret", "give NAMESPACE/NAME")),
+            _ => Err(Error::value("tls-secret", &secret, "names no Secret", "give NAMESPACE/NAME")),
         },
         (None, Some((certificate, key))) => Ok(ServingSource::Files { certificate, key }),
         (None, None) => Ok(ServingSource::SelfSigned),
@@ -325,7 +308,7 @@ fn request_header(arguments: &Arguments, notes: &mut Vec<String>) -> Result<Requ
     let headers = |name: &'static str| {
         let list = value::list(arguments, name);
         match list.iter().find(|item| item.trim().is_empty()) {
-            Some(blank) => Err(value::refuse(name, blank, "holds a blank item", "remove it")),
+            Some(blank) => Err(Error::value(name, blank, "holds a blank item", "remove it")),
             None => Ok(list.into_iter().map(|item| item.trim().to_owned()).collect::<Vec<_>>()),
         }
     };
@@ -356,7 +339,7 @@ fn logging(arguments: &Arguments) -> Result<Logging, Error> {
         None | Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
         Some(other) => {
-            return Err(value::refuse("logging-format", other, "is no format", "give text or json"));
+            return Err(Error::value("logging-format", other, "is no format", "give text or json"));
         }
     };
     let verbosity = value::number(arguments, "v", 0_u32, 100)?;
@@ -366,7 +349,7 @@ fn logging(arguments: &Arguments) -> Result<Logging, Error> {
         _ => {
             let text = value::text(arguments, "log-level").unwrap_or_default();
             text.parse().map_err(|_| {
-                value::refuse("log-level", &text, "is no level", "give error, warn, info, debug or trace")
+                Error::value("log-level", &text, "is no level", "give error, warn, info, debug or trace")
             })?
         }
     };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Error, KubeletTrust, LogFormat, Options, Request, ServingSource, parse};
+use super::{Error, KubeletTrust, Options, Request, ServingSource, parse};
+use crate::telemetry::LogFormat;
 
 fn run(line: &str) -> Options {
     match parse(line.split_whitespace().map(str::to_owned)) {
@@ -102,12 +103,17 @@ fn errors_name_flag_value_and_remedy() {
 
 #[test]
 fn the_api_is_told_what_to_show_and_how_many_may_watch() {
-    let api = run("").api;
-    assert_eq!((api.swap, api.max_watches, api.min_watch_duration), (true, 256, Duration::from_secs(1800)));
-    let api = run("--serve-swap=false --max-watches=3 --min-request-timeout=60").api;
-    assert_eq!((api.swap, api.max_watches, api.min_watch_duration), (false, 3, Duration::from_secs(60)));
+    let api = |line: &str| {
+        let options = run(line);
+        (options.serve_swap, options.max_watches, options.min_watch_timeout)
+    };
+    assert_eq!(api(""), (true, 256, Duration::from_secs(1800)));
+    assert_eq!(
+        api("--serve-swap=false --max-watches=3 --min-request-timeout=60"),
+        (false, 3, Duration::from_secs(60))
+    );
     assert!(refused("--max-watches=-1").contains("from 0 to 100000"));
-    assert_eq!(run("--min-request-timeout=0").api.min_watch_duration, Duration::from_secs(86_400));
+    assert_eq!(run("--min-request-timeout=0").min_watch_timeout, Duration::from_secs(86_400));
     assert!(refused("--min-request-timeout=1s").contains("from 0 to 86400"));
 }
 

@@ -26,7 +26,7 @@ pub(super) fn boolean(arguments: &Arguments, name: &'static str) -> Result<bool,
     match text(arguments, name).as_deref() {
         None | Some("false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(false),
         Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(true),
-        Some(value) => Err(refuse(
+        Some(value) => Err(Error::value(
             name,
             value,
             "is neither true nor false",
@@ -43,7 +43,7 @@ where
     let value = text(arguments, name).unwrap_or_default();
     match value.parse::<N>() {
         Ok(number) if number >= least && number <= most => Ok(number),
-        _ => Err(refuse(
+        _ => Err(Error::value(
             name,
             &value,
             "is out of range or no number",
@@ -63,14 +63,9 @@ pub(super) fn duration(
         || format!("give a duration with a unit, such as 15s, 1m30s or 500ms, not less than {least:?}");
     match parse_duration(&value) {
         Some(duration) if duration >= least => Ok(duration),
-        Some(_) => Err(refuse(name, &value, "is too short", &remedy())),
-        None => Err(refuse(name, &value, "is no duration", &remedy())),
+        Some(_) => Err(Error::value(name, &value, "is too short", &remedy())),
+        None => Err(Error::value(name, &value, "is no duration", &remedy())),
     }
-}
-
-/// The error for a value that its flag can't have.
-pub(super) fn refuse(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Error {
-    Error::Value { flag, value: value.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() }
 }
 
 fn named(name: &str) -> Option<&'static Flag> {

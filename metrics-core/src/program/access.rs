@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use metrics_core::authenticate::trust::{self, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{self, Anchors, Authenticator, TokenReviewer};
-use metrics_core::authorize::Authorizer;
-use metrics_core::cluster;
-use metrics_core::flags::{Options, ServingSource};
-use metrics_core::review_cache::Hasher;
-use metrics_core::tls::{self, ServingCertificate};
+use crate::cluster;
+use crate::flags::{Options, ServingSource};
+use crate::server::authentication::trust::{self, FrontProxy, LiveTrust};
+use crate::server::authentication::{self, Anchors, Authenticator, TokenReviewer};
+use crate::server::authorization::{AlwaysAllow, Authorizer};
+use crate::server::reviews::cache::Hasher;
+use crate::server::tls::{self, ServingCertificate};
 use tokio::task::JoinSet;
 
 use super::error::Error;
@@ -78,7 +78,7 @@ pub async fn authenticator(
     options: &Options,
     client: &kube::Client,
     trust: Arc<LiveTrust>,
-    metrics: authenticate::Metrics,
+    metrics: authentication::Metrics,
 ) -> Result<Authenticator, Error> {
     let reviewer: Arc<dyn TokenReviewer> =
         Arc::new(other_client(options.authentication_kubeconfig.as_ref(), client).await?);
@@ -86,9 +86,12 @@ pub async fn authenticator(
 }
 
 /// Whether they may.
-pub async fn authorizer(options: &Options, client: &kube::Client) -> Result<Authorizer, Error> {
+pub async fn authorizer(
+    options: &Options,
+    always: AlwaysAllow,
+    client: &kube::Client,
+) -> Result<Authorizer, Error> {
     let reviewer = other_client(options.authorization_kubeconfig.as_ref(), client).await?;
-    let always = options.always_allow.clone();
     Ok(Authorizer::new(always, Arc::new(reviewer), Hasher::new()?, options.allowed_ttl, options.denied_ttl))
 }
 

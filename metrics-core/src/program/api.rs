@@ -1,18 +1,18 @@
 //! The Metrics API behind the port.
 
+use crate::api::{self, Status, StatusDetails};
+use crate::server::listen::{Body, Failure, Resources};
+use crate::server::request_info::RequestInfo;
 use http::request::Parts;
 use http::{Method, Response, Uri};
 use http_body_util::BodyExt;
-use metrics_core::listen::{Body, Failure, Resources};
-use metrics_core::request_info::RequestInfo;
-use metrics_core::serve::{self, Status, StatusDetails};
 
 /// Answers what is allowed.
-pub struct MetricsApi(serve::Api);
+pub struct MetricsApi(api::Api);
 
 impl MetricsApi {
     /// Out of this API.
-    pub fn new(api: serve::Api) -> Self {
+    pub fn new(api: api::Api) -> Self {
         Self(api)
     }
 
@@ -24,7 +24,7 @@ impl MetricsApi {
 
 impl Resources for MetricsApi {
     fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo {
-        serve::request_info(method, uri)
+        api::request_info(method, uri)
     }
 
     fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<Body> {
@@ -41,6 +41,6 @@ impl Resources for MetricsApi {
             })
         });
         let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };
-        serve::status(request, &status).map(BodyExt::boxed_unsync)
+        api::status(request, &status).map(BodyExt::boxed_unsync)
     }
 }

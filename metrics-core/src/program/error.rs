@@ -1,6 +1,7 @@
 //! Why the program can't start.
 
-use metrics_core::{cluster, listen};
+use crate::cluster;
+use crate::server::listen;
 
 /// Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +19,7 @@ pub enum Error {
     },
     /// No serving certificate can be made.
     #[error("serving certificate: {0}")]
-    Certificate(#[from] metrics_core::tls::certificate::Error),
+    Certificate(#[from] crate::server::tls::certificate::Error),
     /// TLS can't be configured so.
     #[error("TLS can't be configured so: {0}; check the --tls flags")]
     Tls(#[from] rustls::Error),

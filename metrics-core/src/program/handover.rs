@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::ingest::store::Coverage;
 use http::Request;
-use metrics_core::store::Coverage;
 use tokio::time::{sleep, timeout};
 
 /// A kubelet's sample of its node is older than this only if something is wrong with it.

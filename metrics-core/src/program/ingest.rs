@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics_core::cluster;
-use metrics_core::discover::{self, AddressType, Directory};
-use metrics_core::flags::{KubeletTrust, Options};
-use metrics_core::scrape::{self, Credentials, KubeletTls};
-use metrics_core::store::{self, Store};
+use crate::cluster;
+use crate::flags::{KubeletTrust, Options};
+use crate::ingest::discover::{self, AddressType};
+use crate::ingest::scrape::{self, Credentials, KubeletTls};
+use crate::ingest::store::{self, Directory, Store};
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 

@@ -5,24 +5,56 @@ mod api;
 mod error;
 mod handover;
 mod ingest;
+mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::api as metrics_api;
+use crate::flags;
+use crate::flags::Options;
+use crate::server::authorization::AlwaysAllow;
+use crate::server::listen::health::Health;
+use crate::server::listen::{self, Chain, Limits};
+use crate::server::{authentication, tls};
+use crate::{cluster, report, telemetry};
 use http::HeaderValue;
-use metrics_core::flags::Options;
-use metrics_core::listen::health::Health;
-use metrics_core::listen::{self, Chain, Limits};
-use metrics_core::{authenticate, cluster, freshness, report, serve, telemetry, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use self::error::Error;
 use self::handover::Handover;
 
-/// Runs until SIGTERM or SIGINT, and then until open requests are answered.
-pub async fn run(options: Options) -> Result<(), Error> {
+/// The program, configured and not yet started.
+#[derive(Debug)]
+pub struct Program {
+    options: Options,
+    tls_policy: tls::Policy,
+    always_allow: AlwaysAllow,
+}
+
+impl Program {
+    /// Validates the options that the flags' table alone can't judge.
+    pub fn new(mut options: Options) -> Result<Self, flags::Error> {
+        let tls_policy = settings::tls_policy(&options.tls, &mut options.notes)?;
+        let always_allow = settings::always_allow(&options.always_allow_paths)?;
+        Ok(Self { options, tls_policy, always_allow })
+    }
+
+    /// Returns the log's settings.
+    #[must_use]
+    pub fn logging(&self) -> telemetry::Logging {
+        self.options.logging
+    }
+
+    /// Runs until SIGTERM or SIGINT, and then until open requests are answered.
+    pub async fn run(self) -> Result<(), Error> {
+        run(self).await
+    }
+}
+
+async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(), Error> {
     let started = jiff::Timestamp::now();
     for note in &options.notes {
         tracing::warn!("{note}");
@@ -38,7 +70,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
 
     let (requests, credentials, connections) =
-        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
+        (listen::RequestMetrics::default(), authentication::Metrics::default(), listen::Metrics::default());
     requests.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
@@ -54,27 +86,30 @@ pub async fn run(options: Options) -> Result<(), Error> {
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
-    let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, options.api)));
+    let metrics_api = metrics_api::Api::new(ingest.store.clone(), settings::api_config(&options));
+    metrics_api.register(&mut registry);
+    let resources = Arc::new(api::MetricsApi::new(metrics_api));
+    let authenticator = access::authenticator(&options, &client, trust, credentials).await?;
     let report = report::Sources {
         started,
         store: ingest.store.clone(),
         kubelets: ingest.findings.clone(),
         connections: connections.clone(),
         serving: serving.clone(),
+        credentials: authenticator.evidence().clone(),
     };
     let chain = Chain::new(
-        access::authenticator(&options, &client, trust, credentials).await?,
-        access::authorizer(&options, &client).await?,
+        authenticator,
+        access::authorizer(&options, always_allow, &client).await?,
         health,
         Arc::new(registry),
         requests,
-        report,
+        Box::new(move || report.write()),
         resources.clone(),
         &limits,
         hsts,
     );
-    let config = tls::server_config(&options.tls, serving, options.http2)?;
+    let config = tls::server_config(&tls_policy, serving, options.http2)?;
     let listener = listen::bind(options.bind_address, options.secure_port).await?;
     let told = stop(options.shutdown_delay, ending)?;
     let stop = async {
@@ -90,7 +125,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 fn health(
     ingest: &ingest::Ingest,
     serving: &Arc<tls::ServingCertificate>,
-    trust: &Arc<authenticate::trust::LiveTrust>,
+    trust: &Arc<authentication::trust::LiveTrust>,
     ending: &Arc<AtomicBool>,
     handover: Arc<Handover>,
 ) -> Health {

@@ -6,7 +6,6 @@ mod log;
 mod occasional;
 mod process;
 mod recent;
-mod requests;
 mod trouble;
 
 use std::sync::Arc;
@@ -16,10 +15,9 @@ use prometheus_client::registry::Registry;
 
 pub use excerpt::excerpt;
 pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
-pub use log::start as start_log;
+pub use log::{LogFormat, Logging, start as start_log};
 pub use occasional::Occasional;
 pub use recent::{Occurrences, Recent};
-pub use requests::{Labels as RequestLabels, Requests};
 pub use trouble::{Trouble, is_routine};
 
 /// A registry with the build's and the process's metrics.

@@ -1,7 +1,7 @@
 //! Attempts to get in, which must all fail, and the narrow ways that are open.
 
-use metrics_core::authenticate::Anchors;
-use metrics_core::listen::Limits;
+use metrics_core::server::authentication::Anchors;
+use metrics_core::server::listen::Limits;
 use rcgen::{DnType, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::sign::CertifiedKey;
 

@@ -15,19 +15,18 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
-use metrics_core::authenticate::trust::{FrontProxy, LiveTrust};
-use metrics_core::authenticate::{
+use metrics_core::ingest::scrape::Findings;
+use metrics_core::ingest::store::{self, Directory, Store};
+use metrics_core::report;
+use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
+use metrics_core::server::authentication::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenVerdict, UserInfo,
 };
-use metrics_core::authorize::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
-use metrics_core::discover::Directory;
-use metrics_core::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
-use metrics_core::request_info::RequestInfo;
-use metrics_core::review_cache::Hasher;
-use metrics_core::scrape::Findings;
-use metrics_core::store::{self, Store};
-use metrics_core::tls::{self, ServingCertificate};
-use metrics_core::{report, telemetry};
+use metrics_core::server::authorization::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
+use metrics_core::server::listen::{self, Body, Chain, Failure, Limits, Resources, health::Health};
+use metrics_core::server::request_info::RequestInfo;
+use metrics_core::server::reviews::cache::Hasher;
+use metrics_core::server::tls::{self, ServingCertificate};
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -217,7 +216,7 @@ pub async fn port(limits: Limits) -> Port {
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
     let (requests, credentials, connections) =
-        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
+        (listen::RequestMetrics::default(), authentication::Metrics::default(), listen::Metrics::default());
     requests.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
@@ -240,6 +239,7 @@ pub async fn port(limits: Limits) -> Port {
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
+        credentials: authenticator.evidence().clone(),
     };
     let chain = Chain::new(
         authenticator,
@@ -247,7 +247,7 @@ pub async fn port(limits: Limits) -> Port {
         Health::new(),
         Arc::new(registry),
         requests,
-        report,
+        Box::new(move || report.write()),
         Arc::new(Echo),
         &limits,
         None,

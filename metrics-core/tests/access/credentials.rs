@@ -1,6 +1,6 @@
 //! Who gets in, and who does not.
 
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 use rustls::sign::CertifiedKey;
 
 use crate::bench::{Ca, Client, port};

@@ -2,7 +2,7 @@
 
 use crds::cause::{CredentialCause, HandshakeCause};
 use crds::report::{PATH, RefusedCredentials, Report};
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -33,7 +33,7 @@ async fn only_who_may_reads_it() {
     assert_eq!((report.nodes.known, report.scrapes.len()), (0, 0));
     let shown = Client::default().connect(&port).await.unwrap();
     let leaf = shown.get_ref().1.peer_certificates().unwrap()[0].clone();
-    assert_eq!(report.serving_certificate, Some(metrics_core::tls::certificate::sha256_hex(&leaf)));
+    assert_eq!(report.serving_certificate, Some(metrics_core::digest::sha256_hex(&leaf)));
 }
 
 #[tokio::test]
@@ -93,8 +93,10 @@ async fn a_proxy_whose_headers_are_not_read_is_shown_whoever_it_then_is() {
     // The seed's fault: the flags are swallowed, no header is read, and the CA is the clients' too.
     let ca = Ca::named("kubernetes-ca");
     let port = port(Limits::default()).await;
-    let unread =
-        metrics_core::authenticate::trust::FrontProxy { username_headers: Vec::new(), ..ca.front_proxy(&[]) };
+    let unread = metrics_core::server::authentication::trust::FrontProxy {
+        username_headers: Vec::new(),
+        ..ca.front_proxy(&[])
+    };
     port.trust.set_front_proxy(unread);
     let proxy = Client::with(ca.client("aggregator"));
     assert_eq!(proxy.get(&port, NODES, JANE).await.0, 403, "anonymous");

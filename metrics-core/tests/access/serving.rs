@@ -1,6 +1,6 @@
 //! The serving certificate, renewed.
 
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 
 use crate::bench::{Client, port, serving_pair};
 

@@ -1,0 +1,156 @@
+//! ConfigMap extension-apiserver-authentication: what its keys mean, and what looks wrong in them.
+
+use std::collections::BTreeMap;
+
+use crds::front_proxy::{CLIENT_CA, Finding, Names, PROXY_CA, ProxyCa};
+
+use super::FrontProxy;
+use crate::server::authentication::Anchors;
+
+/// The values of the ConfigMap; of a key that can't be read the last good value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FromConfigMap {
+    client_ca: Option<Anchors>,
+    proxy_ca: Option<Anchors>,
+    names: Names,
+}
+
+impl FromConfigMap {
+    /// The values of `data`, and what looks wrong. `self` has the last good ones.
+    #[must_use]
+    pub fn read(&self, data: &BTreeMap<String, String>) -> (Self, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut next = self.clone();
+        for (key, anchors) in [(CLIENT_CA, &mut next.client_ca), (PROXY_CA, &mut next.proxy_ca)] {
+            match data
+                .get(key)
+                .filter(|pem| !pem.trim().is_empty())
+                .map(|pem| Anchors::from_pem(pem.as_bytes()))
+            {
+                None => *anchors = None,
+                Some(Ok(read)) => *anchors = Some(read),
+                Some(Err(why)) => findings.push(Finding::Unreadable { key, why }),
+            }
+        }
+        findings.extend(next.names.read(data));
+        let shared = |proxy_ca: &Anchors| {
+            next.client_ca.as_ref().is_some_and(|client_ca| client_ca.intersects(proxy_ca))
+        };
+        let proxy_ca = match &next.proxy_ca {
+            None => ProxyCa::Absent,
+            Some(proxy_ca) if shared(proxy_ca) => ProxyCa::SharedWithClients,
+            Some(_) => ProxyCa::Own,
+        };
+        findings.extend(next.names.together(proxy_ca));
+        (next, findings)
+    }
+
+    pub(super) fn front_proxy(&self) -> Option<FrontProxy> {
+        let Names { allowed_names, username_headers, group_headers, extra_prefixes, uid_headers } =
+            self.names.clone();
+        Some(FrontProxy {
+            anchors: self.proxy_ca.clone()?,
+            allowed_names,
+            username_headers,
+            group_headers,
+            extra_prefixes: extra_prefixes.iter().map(|prefix| prefix.to_ascii_lowercase()).collect(),
+            uid_headers,
+        })
+    }
+
+    pub(super) fn client_ca(&self) -> Option<&Anchors> {
+        self.client_ca.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Finding, FromConfigMap};
+    use crate::server::authentication::client_certificate::tests::ca;
+
+    fn data(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+        list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn healthy() -> BTreeMap<String, String> {
+        data(&[
+            ("client-ca-file", &ca().pem),
+            ("requestheader-client-ca-file", &ca().pem),
+            ("requestheader-allowed-names", r#"["aggregator"]"#),
+            ("requestheader-username-headers", r#"["X-Remote-User"]"#),
+            ("requestheader-group-headers", r#"["X-Remote-Group"]"#),
+            ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+            ("requestheader-uid-headers", r#"["X-Remote-Uid"]"#),
+        ])
+    }
+
+    #[test]
+    fn a_healthy_one_has_no_findings() {
+        let (read, findings) = FromConfigMap::default().read(&healthy());
+        assert_eq!(findings, []);
+        let proxy = read.front_proxy().unwrap();
+        assert_eq!(proxy.allowed_names, ["aggregator"]);
+        assert_eq!(proxy.extra_prefixes, ["x-remote-extra-"]);
+        assert_eq!(proxy.uid_headers, ["X-Remote-Uid"]);
+        assert!(read.client_ca().is_some());
+    }
+
+    #[test]
+    fn a_broken_key_keeps_its_last_good_value_alone() {
+        let (good, _) = FromConfigMap::default().read(&healthy());
+        let mut broken = healthy();
+        broken.insert("client-ca-file".into(), "-----BEGIN CERTIFICATE-----\n!".into());
+        broken.insert("requestheader-allowed-names".into(), "aggregator".into());
+        broken.insert("requestheader-uid-headers".into(), "null".into());
+        let (read, findings) = good.read(&broken);
+        assert_eq!(read.client_ca(), good.client_ca());
+        let proxy = read.front_proxy().unwrap();
+        assert_eq!(proxy.allowed_names, ["aggregator"]);
+        assert!(proxy.uid_headers.is_empty());
+        let keys: Vec<_> = findings
+            .iter()
+            .filter_map(|f| if let Finding::Unreadable { key, .. } = f { Some(*key) } else { None })
+            .collect();
+        assert_eq!(keys, ["client-ca-file", "requestheader-allowed-names"]);
+    }
+
+    #[test]
+    fn swallowed_flags_are_named() {
+        let mut swallowed = healthy();
+        let value = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
+        swallowed.insert("requestheader-extra-headers-prefix".into(), format!("[\"{value}\"]"));
+        swallowed.insert("requestheader-allowed-names".into(), "[]".into());
+        swallowed.insert("requestheader-username-headers".into(), "[]".into());
+        swallowed.insert("requestheader-group-headers".into(), "null".into());
+        let (_, findings) = FromConfigMap::default().read(&swallowed);
+        assert_eq!(
+            findings,
+            [
+                Finding::RequestHeaderFlagsMalformed {
+                    key: "requestheader-extra-headers-prefix",
+                    value: value.into()
+                },
+                Finding::UsernameHeadersMissing,
+                Finding::GroupHeadersMissing
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_list_of_names_is_a_warning_only_with_a_shared_ca() {
+        let mut empty = healthy();
+        empty.remove("requestheader-allowed-names");
+        assert_eq!(FromConfigMap::default().read(&empty).1, []);
+        empty.insert("requestheader-client-ca-file".into(), empty["client-ca-file"].clone());
+        assert_eq!(FromConfigMap::default().read(&empty).1, [Finding::AnyClientMayImpersonate]);
+    }
+
+    #[test]
+    fn without_a_proxy_ca_there_is_no_front_proxy() {
+        let (read, findings) = FromConfigMap::default().read(&data(&[("client-ca-file", &ca().pem)]));
+        assert!(read.front_proxy().is_none());
+        assert_eq!(findings, [Finding::NoFrontProxy]);
+    }
+}

@@ -1,0 +1,87 @@
+//! The API server's SubjectAccessReview.
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+
+use crate::server::authentication::UserInfo;
+use crate::server::request_info::RequestInfo;
+use crate::server::reviews::{self, ReviewError};
+
+/// What the API server decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether they may.
+    pub allowed: bool,
+    /// Why (not), or empty.
+    pub reason: String,
+}
+
+/// One who can tell whether a user may do something.
+pub trait AccessReviewer: Send + Sync + 'static {
+    /// Asks.
+    fn review(&self, spec: SubjectAccessReviewSpec) -> BoxFuture<'static, Result<Decision, ReviewError>>;
+}
+
+impl AccessReviewer for kube::Client {
+    fn review(&self, spec: SubjectAccessReviewSpec) -> BoxFuture<'static, Result<Decision, ReviewError>> {
+        let api = kube::Api::<SubjectAccessReview>::all(self.clone());
+        Box::pin(async move {
+            let question = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+            let answer =
+                reviews::ask(|| async { api.create(&PostParams::default(), &question).await }).await?;
+            let status = answer.status.unwrap_or_default();
+            if status.allowed && status.denied == Some(true) {
+                return Err(ReviewError::Failed(
+                    "the SubjectAccessReview was both allowed and denied".to_owned(),
+                ));
+            }
+            Ok(Decision { allowed: status.allowed, reason: status.reason.unwrap_or_default() })
+        })
+    }
+}
+
+/// The question.
+pub(super) fn spec(user: &UserInfo, request: &RequestInfo) -> SubjectAccessReviewSpec {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let (resource_attributes, non_resource_attributes) = if request.is_resource_request {
+        let attributes = ResourceAttributes {
+            namespace: some(&request.namespace),
+            verb: some(request.verb),
+            group: some(&request.api_group),
+            version: some(&request.api_version),
+            resource: some(&request.resource),
+            subresource: some(&request.subresource),
+            name: some(&request.name),
+            ..ResourceAttributes::default()
+        };
+        (Some(attributes), None)
+    } else {
+        (None, Some(NonResourceAttributes { path: some(&request.path), verb: some(request.verb) }))
+    };
+    SubjectAccessReviewSpec {
+        user: some(&user.name),
+        uid: some(&user.uid),
+        groups: Some(user.groups.clone()).filter(|groups| !groups.is_empty()),
+        extra: Some(user.extra.clone()).filter(|extra| !extra.is_empty()),
+        resource_attributes,
+        non_resource_attributes,
+    }
+}
+
+/// How long the parts are that the requester chooses.
+pub(super) fn controlled_length(request: &RequestInfo) -> usize {
+    [
+        request.path.len(),
+        request.api_group.len(),
+        request.api_version.len(),
+        request.resource.len(),
+        request.subresource.len(),
+        request.namespace.len(),
+        request.name.len(),
+    ]
+    .iter()
+    .sum()
+}
