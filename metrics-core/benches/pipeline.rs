@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
-use metrics_core::api::{Api, Config, request_info};
+use metrics_core::api::{Api, ApiConfig, request_info};
 use metrics_core::ingest::decode::{DecodeOptions, Format, decode};
 use metrics_core::ingest::discover::Node;
 use metrics_core::ingest::store::{self, Directory, Store, Ticket};
@@ -223,7 +223,7 @@ fn get(api: &Api, path: &str, accept: &str) -> usize {
 }
 
 fn encode(criterion: &mut Criterion) {
-    let api = Api::new(Cluster::new().store, Config::default());
+    let api = Api::new(Cluster::new().store, ApiConfig::default());
     let base = "/apis/metrics.k8s.io/v1beta1";
     let mut group = criterion.benchmark_group("encode");
     for (what, path) in [

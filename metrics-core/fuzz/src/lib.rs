@@ -13,11 +13,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use metrics_core::api::{Api, Config, request_info};
+use metrics_core::api::{Api, ApiConfig, request_info};
 use metrics_core::ingest::decode::{BadSeries, ContainerKey, Format, Metric, Sample, SampleSink};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Usage,
 };
 use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
 use metrics_core::server::authentication::{
@@ -180,19 +181,19 @@ impl Rows for Few {
         }
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
         Box::new(Unused)
     }
 
-    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+    fn last_known_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
-    fn left_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
+    fn last_known_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
 
     fn version(&self) -> u64 {
         VERSION
     }
 
-    fn next_change(&self, _: Kind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
+    fn next_change(&self, _: RowKind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
         if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
 }
@@ -200,7 +201,7 @@ impl Rows for Few {
 /// The lists are too short to be read twice.
 struct Unused;
 
-impl Keeper for Unused {
+impl TwoPassReader for Unused {
     fn nodes(
         &mut self,
         _: Option<&str>,
@@ -220,14 +221,14 @@ impl Keeper for Unused {
         unreachable!();
     }
 
-    fn nodes_again(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
+    fn replay_nodes(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
 
-    fn pods_again(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
+    fn replay_pods(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
 }
 
 static API: LazyLock<Api> = LazyLock::new(|| {
     let labels = [("app", "web"), ("n", "7")].into_iter().collect();
-    Api::new(Arc::new(Few(labels)), Config::default())
+    Api::new(Arc::new(Few(labels)), ApiConfig::default())
 });
 
 /// A watch sets a timer.

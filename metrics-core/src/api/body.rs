@@ -9,85 +9,84 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::list::{List, Step};
+use super::list::ListStream;
 use super::now_ns;
-use super::watch::{self, Watch};
+use super::step::Step;
+use super::watch::WatchStream;
 
-/// A response body: nothing, bytes that are there, a list that is encoded as it is read, or a watch.
-pub struct Body(State);
+/// A response body: empty, complete, a list that is encoded while the client reads it, or a watch.
+pub struct ResponseBody(Content);
 
-enum State {
-    End,
-    Whole(Bytes),
-    List { first: Vec<Bytes>, list: Box<List> },
-    Watch { watch: Box<Watch>, pause: Option<Pin<Box<Sleep>>> },
+enum Content {
+    Empty,
+    Complete(Bytes),
+    List { first_chunks: Vec<Bytes>, list: Box<ListStream> },
+    Watch { watch: Box<WatchStream>, pause: Option<Pin<Box<Sleep>>> },
 }
 
-/// So many steps of a list are taken, or so many bytes encoded, before the response begins: short answers
-/// are then whole, and carry their length.
+/// The maximum number of list steps, and of bytes, that are encoded before the response starts. Shorter lists are sent
+/// complete, with a Content-Length.
 const EAGER_STEPS: usize = 6;
 const EAGER_BYTES: usize = 64 * 1024;
 
-impl Body {
-    /// No bytes.
+impl ResponseBody {
+    /// Returns a body without bytes.
     #[must_use]
     pub fn empty() -> Self {
-        Self(State::End)
+        Self(Content::Empty)
     }
 
-    /// These bytes.
+    /// Returns a body of these bytes.
     #[must_use]
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub fn complete(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        if bytes.is_empty() { Self::empty() } else { Self(State::Whole(bytes)) }
+        if bytes.is_empty() { Self::empty() } else { Self(Content::Complete(bytes)) }
     }
 
-    /// A list; short ones are encoded at once.
-    pub(super) fn list(mut list: List) -> Self {
-        let mut first: Vec<Bytes> = Vec::new();
+    /// Returns the body of a list. Encodes short lists at once.
+    pub(super) fn list(mut list: ListStream) -> Self {
+        let mut first_chunks: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
         for _ in 0..EAGER_STEPS {
             match list.step() {
                 Step::Chunk(chunk) => {
                     bytes += chunk.len();
-                    first.push(chunk);
+                    first_chunks.push(chunk);
                     if bytes > EAGER_BYTES {
                         break;
                     }
                 }
-                Step::Again => {}
+                Step::Yield | Step::Wait(_) => {}
                 Step::End => {
-                    return match first.as_slice() {
-                        [one] => Self::whole(one.clone()),
-                        chunks => Self::whole(chunks.concat()),
+                    return match first_chunks.as_slice() {
+                        [one] => Self::complete(one.clone()),
+                        chunks => Self::complete(chunks.concat()),
                     };
                 }
             }
         }
-        // Taken from the back.
-        first.reverse();
-        Self(State::List { first, list: Box::new(list) })
-    }
-}
-
-impl Body {
-    /// The events of a watch. To be polled within a Tokio runtime.
-    pub(super) fn watch(watch: Watch) -> Self {
-        Self(State::Watch { watch: Box::new(watch), pause: None })
+        // They are popped from the back.
+        first_chunks.reverse();
+        Self(Content::List { first_chunks, list: Box::new(list) })
     }
 
-    /// The watch, for tests.
+    /// Returns the body of a watch. It must be polled within a Tokio runtime.
+    pub(super) fn watch(watch: WatchStream) -> Self {
+        Self(Content::Watch { watch: Box::new(watch), pause: None })
+    }
+
+    /// Returns the watch, for tests.
     #[cfg(test)]
-    pub(super) fn as_watch(&mut self) -> Option<&mut Watch> {
+    pub(super) fn as_watch(&mut self) -> Option<&mut WatchStream> {
         match &mut self.0 {
-            State::Watch { watch, .. } => Some(watch),
+            Content::Watch { watch, .. } => Some(watch),
             _ => None,
         }
     }
 
-    /// Goes on with a watch, once its pause is over.
+    /// Takes the next step of a watch, after its pause if it has one.
     fn poll_watch(
-        watch: &mut Watch,
+        watch: &mut WatchStream,
         pause: &mut Option<Pin<Box<Sleep>>>,
         context: &mut Context<'_>,
     ) -> Poll<Step> {
@@ -97,16 +96,14 @@ impl Body {
                 *pause = None;
             }
             match watch.step(Instant::now(), now_ns()) {
-                watch::Step::Chunk(bytes) => return Poll::Ready(Step::Chunk(bytes)),
-                watch::Step::Again => return Poll::Ready(Step::Again),
-                watch::Step::End => return Poll::Ready(Step::End),
-                watch::Step::Wait(time) => *pause = Some(Box::pin(sleep(time))),
+                Step::Wait(time) => *pause = Some(Box::pin(sleep(time))),
+                step => return Poll::Ready(step),
             }
         }
     }
 }
 
-impl hyper::body::Body for Body {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -115,17 +112,19 @@ impl hyper::body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let step = match &mut self.0 {
-            State::End => Step::End,
-            State::Whole(bytes) => Step::Chunk(std::mem::take(bytes)),
-            State::List { first, list } => first.pop().map_or_else(|| list.step(), Step::Chunk),
-            State::Watch { watch, pause } => ready!(Self::poll_watch(watch, pause, context)),
+            Content::Empty => Step::End,
+            Content::Complete(bytes) => Step::Chunk(std::mem::take(bytes)),
+            Content::List { first_chunks, list } => {
+                first_chunks.pop().map_or_else(|| list.step(), Step::Chunk)
+            }
+            Content::Watch { watch, pause } => ready!(Self::poll_watch(watch, pause, context)),
         };
-        if matches!(self.0, State::Whole(_)) || step == Step::End {
-            self.0 = State::End;
+        if matches!(self.0, Content::Complete(_)) || step == Step::End {
+            self.0 = Content::Empty;
         }
         match step {
             Step::Chunk(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Step::Again => {
+            Step::Yield | Step::Wait(_) => {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -134,26 +133,26 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, State::End)
+        matches!(self.0, Content::Empty)
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            State::End => SizeHint::with_exact(0),
-            State::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            State::List { .. } | State::Watch { .. } => SizeHint::default(),
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::List { .. } | Content::Watch { .. } => SizeHint::default(),
         }
     }
 }
 
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for ResponseBody {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = match &self.0 {
-            State::End => "End",
-            State::Whole(_) => "Whole",
-            State::List { .. } => "List",
-            State::Watch { .. } => "Watch",
+        let content = match &self.0 {
+            Content::Empty => "Empty",
+            Content::Complete(_) => "Complete",
+            Content::List { .. } => "List",
+            Content::Watch { .. } => "Watch",
         };
-        formatter.debug_tuple("Body").field(&state).finish_non_exhaustive()
+        formatter.debug_tuple("ResponseBody").field(&content).finish_non_exhaustive()
     }
 }

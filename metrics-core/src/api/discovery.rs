@@ -1,21 +1,21 @@
-//! What the server offers: the plain discovery documents and the aggregated one.
+//! The discovery documents, plain and aggregated.
 
 use serde_json::{Value, json};
 
 use super::encode::protobuf::{integer, message, string};
 use super::negotiate::DiscoveryVersion;
-use super::resource::{GROUP, Resource, Version};
+use super::resource::{ApiVersion, GROUP, Resource};
 use crate::digest::sha512_hex_upper;
 
-/// What can be done with either resource.
+/// The verbs of both resources.
 const VERBS: [&str; 3] = ["get", "list", "watch"];
 
-/// A document in compact JSON and as the body of a protobuf envelope.
+/// A document as compact JSON, and as the body of a protobuf envelope.
 #[derive(Debug)]
-pub(super) struct Document {
-    /// For the envelope.
+pub(super) struct DiscoveryDocument {
+    /// `apiVersion`, for the envelope.
     pub(super) api_version: &'static str,
-    /// For the envelope.
+    /// `kind`, for the envelope.
     pub(super) kind: &'static str,
     /// Compact JSON.
     pub(super) json: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) struct Document {
     pub(super) protobuf: Vec<u8>,
 }
 
-impl Document {
+impl DiscoveryDocument {
     fn new(
         api_version: &'static str,
         kind: &'static str,
@@ -37,49 +37,49 @@ impl Document {
         Self { api_version, kind, json: json.to_string().into_bytes(), protobuf: message }
     }
 
-    /// An entity tag.
+    /// Returns the document's ETag.
     pub(super) fn tag(&self) -> String {
         sha512_hex_upper(&self.json)
     }
 }
 
 /// `/apis`: `APIGroupList` (groups 1).
-pub(super) fn groups() -> Document {
-    Document::new("v1", "APIGroupList", json!({ "groups": [group_json()] }), |out| {
+pub(super) fn groups() -> DiscoveryDocument {
+    DiscoveryDocument::new("v1", "APIGroupList", json!({ "groups": [group_json()] }), |out| {
         message(out, 1, group_protobuf);
     })
 }
 
 /// `/apis/metrics.k8s.io`: `APIGroup`.
-pub(super) fn group() -> Document {
-    Document::new("v1", "APIGroup", group_json(), group_protobuf)
+pub(super) fn group() -> DiscoveryDocument {
+    DiscoveryDocument::new("v1", "APIGroup", group_json(), group_protobuf)
 }
 
 fn group_json() -> Value {
     let version =
-        |version: Version| json!({ "groupVersion": version.group_version(), "version": version.name() });
+        |version: ApiVersion| json!({ "groupVersion": version.group_version(), "version": version.name() });
     json!({
         "name": GROUP,
-        "versions": Version::ALL.map(version),
-        "preferredVersion": version(Version::ALL[0]),
+        "versions": ApiVersion::ALL.map(version),
+        "preferredVersion": version(ApiVersion::ALL[0]),
     })
 }
 
 /// `APIGroup`: name 1, versions 2, preferredVersion 3; `GroupVersionForDiscovery`: groupVersion 1, version 2.
 fn group_protobuf(out: &mut Vec<u8>) {
-    let version = |out: &mut Vec<u8>, version: Version| {
+    let version = |out: &mut Vec<u8>, version: ApiVersion| {
         string(out, 1, version.group_version());
         string(out, 2, version.name());
     };
     string(out, 1, GROUP);
-    for each in Version::ALL {
+    for each in ApiVersion::ALL {
         message(out, 2, |out| version(out, each));
     }
-    message(out, 3, |out| version(out, Version::ALL[0]));
+    message(out, 3, |out| version(out, ApiVersion::ALL[0]));
 }
 
 /// `/apis/metrics.k8s.io/VERSION`: `APIResourceList` (groupVersion 1, resources 2).
-pub(super) fn resources(version: Version) -> Document {
+pub(super) fn resources(version: ApiVersion) -> DiscoveryDocument {
     let resource = |resource: Resource| {
         json!({
             "name": resource.name(),
@@ -90,7 +90,7 @@ pub(super) fn resources(version: Version) -> Document {
         })
     };
     let json = json!({ "groupVersion": version.group_version(), "resources": Resource::ALL.map(resource) });
-    Document::new("v1", "APIResourceList", json, |out| {
+    DiscoveryDocument::new("v1", "APIResourceList", json, |out| {
         string(out, 1, version.group_version());
         for resource in Resource::ALL {
             // `APIResource`: name 1, namespaced 2, kind 3, verbs 4 (items 1).
@@ -104,13 +104,13 @@ pub(super) fn resources(version: Version) -> Document {
     })
 }
 
-/// `/apis` for clients that ask for all at once: `APIGroupDiscoveryList` (KEP-3352).
-pub(super) fn aggregated(version: DiscoveryVersion) -> Document {
+/// `/apis`, aggregated: `APIGroupDiscoveryList` (KEP-3352).
+pub(super) fn aggregated(version: DiscoveryVersion) -> DiscoveryDocument {
     let api_version = match version {
         DiscoveryVersion::V2 => "apidiscovery.k8s.io/v2",
         DiscoveryVersion::V2beta1 => "apidiscovery.k8s.io/v2beta1",
     };
-    let resource = |version: Version, resource: Resource| {
+    let resource = |version: ApiVersion, resource: Resource| {
         json!({
             "resource": resource.name(),
             "responseKind": { "group": GROUP, "version": version.name(), "kind": resource.kind() },
@@ -119,20 +119,20 @@ pub(super) fn aggregated(version: DiscoveryVersion) -> Document {
             "verbs": VERBS,
         })
     };
-    let version = |version: Version| {
+    let version = |version: ApiVersion| {
         json!({
             "version": version.name(),
             "resources": Resource::ALL.map(|each| resource(version, each)),
             "freshness": "Current",
         })
     };
-    let group = json!({ "metadata": { "name": GROUP }, "versions": Version::ALL.map(version) });
+    let group = json!({ "metadata": { "name": GROUP }, "versions": ApiVersion::ALL.map(version) });
     let json = json!({ "metadata": {}, "items": [group] });
     // `APIGroupDiscoveryList`: items 2; `APIGroupDiscovery`: metadata 1 (name 1), versions 2.
-    Document::new(api_version, "APIGroupDiscoveryList", json, |out| {
+    DiscoveryDocument::new(api_version, "APIGroupDiscoveryList", json, |out| {
         message(out, 2, |out| {
             message(out, 1, |out| string(out, 1, GROUP));
-            for version in Version::ALL {
+            for version in ApiVersion::ALL {
                 message(out, 2, |out| version_protobuf(out, version));
             }
         });
@@ -144,7 +144,7 @@ fn scope(resource: Resource) -> &'static str {
 }
 
 /// `APIVersionDiscovery`: version 1, resources 2, freshness 3.
-fn version_protobuf(out: &mut Vec<u8>, version: Version) {
+fn version_protobuf(out: &mut Vec<u8>, version: ApiVersion) {
     string(out, 1, version.name());
     for resource in Resource::ALL {
         // `APIResourceDiscovery`: resource 1, responseKind 2 (group 1, version 2, kind 3), scope 3, verbs 5.
@@ -164,10 +164,10 @@ fn version_protobuf(out: &mut Vec<u8>, version: Version) {
     string(out, 3, "Current");
 }
 
-/// All paths that are answered, as `/` and an unknown path list them.
+/// `/`, and the body for unknown paths: all supported paths.
 pub(super) fn paths() -> Vec<u8> {
     let mut paths = vec!["/apis".to_owned(), format!("/apis/{GROUP}")];
-    paths.extend(Version::ALL.map(|version| format!("/apis/{}", version.group_version())));
+    paths.extend(ApiVersion::ALL.map(|version| format!("/apis/{}", version.group_version())));
     paths.extend(
         ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned),
@@ -175,7 +175,7 @@ pub(super) fn paths() -> Vec<u8> {
     json!({ "paths": paths }).to_string().into_bytes()
 }
 
-/// `/version`: this program's version. Clients read no API level out of an extension server's.
+/// `/version`: the version of metrics-core. Clients do not derive the Kubernetes version from an extension API server.
 pub(super) fn version() -> Vec<u8> {
     let part = |text: &str| if text.is_empty() { "0".to_owned() } else { text.to_owned() };
     json!({
@@ -193,7 +193,7 @@ pub(super) fn version() -> Vec<u8> {
     .into_bytes()
 }
 
-/// The architecture as Kubernetes names it.
+/// Returns Kubernetes' name of the CPU architecture.
 fn go_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,9 +1,9 @@
-//! All answers that never change, made once.
+//! The documents that never change, built once at startup.
 
 use super::discovery;
 use super::negotiate::DiscoveryVersion;
 use super::openapi;
-use super::resource::Version;
+use super::resource::ApiVersion;
 
 /// Discovery and OpenAPI.
 #[derive(Debug)]
@@ -13,22 +13,22 @@ pub(super) struct Documents {
     /// `/version`.
     pub(super) version: Vec<u8>,
     /// `/apis`.
-    pub(super) groups: discovery::Document,
+    pub(super) groups: discovery::DiscoveryDocument,
     /// `/apis/metrics.k8s.io`.
-    pub(super) group: discovery::Document,
-    resources: [discovery::Document; 2],
-    aggregated: [(discovery::Document, String); 2],
+    pub(super) group: discovery::DiscoveryDocument,
+    resources: [discovery::DiscoveryDocument; 2],
+    aggregated: [(discovery::DiscoveryDocument, String); 2],
     /// `/openapi/v2`.
-    pub(super) openapi_v2: openapi::Document,
+    pub(super) openapi_v2: openapi::OpenApiDocument,
     /// `/openapi/v3`.
-    pub(super) openapi_v3_index: openapi::Document,
-    openapi_v3: [openapi::Document; 2],
+    pub(super) openapi_v3_index: openapi::OpenApiDocument,
+    openapi_v3: [openapi::OpenApiDocument; 2],
 }
 
 impl Documents {
-    /// Makes them.
+    /// Builds all documents.
     pub(super) fn new() -> Self {
-        let openapi_v3 = [openapi::v3(Version::V1), openapi::v3(Version::V1beta1)];
+        let openapi_v3 = [openapi::v3(ApiVersion::V1), openapi::v3(ApiVersion::V1beta1)];
         let aggregated = |version| {
             let document = discovery::aggregated(version);
             let tag = document.tag();
@@ -39,27 +39,27 @@ impl Documents {
             version: discovery::version(),
             groups: discovery::groups(),
             group: discovery::group(),
-            resources: [discovery::resources(Version::V1), discovery::resources(Version::V1beta1)],
+            resources: [discovery::resources(ApiVersion::V1), discovery::resources(ApiVersion::V1beta1)],
             aggregated: [aggregated(DiscoveryVersion::V2), aggregated(DiscoveryVersion::V2beta1)],
             openapi_v2: openapi::v2(),
             openapi_v3_index: openapi::v3_index([
-                (Version::V1, &openapi_v3[0]),
-                (Version::V1beta1, &openapi_v3[1]),
+                (ApiVersion::V1, &openapi_v3[0]),
+                (ApiVersion::V1beta1, &openapi_v3[1]),
             ]),
             openapi_v3,
         }
     }
 
-    /// `/apis/metrics.k8s.io/VERSION`.
-    pub(super) fn resources(&self, version: Version) -> &discovery::Document {
+    /// Returns `/apis/metrics.k8s.io/VERSION`.
+    pub(super) fn resources(&self, version: ApiVersion) -> &discovery::DiscoveryDocument {
         match version {
-            Version::V1 => &self.resources[0],
-            Version::V1beta1 => &self.resources[1],
+            ApiVersion::V1 => &self.resources[0],
+            ApiVersion::V1beta1 => &self.resources[1],
         }
     }
 
-    /// `/apis`, aggregated, with its entity tag.
-    pub(super) fn aggregated(&self, version: DiscoveryVersion) -> (&discovery::Document, &str) {
+    /// Returns aggregated discovery (`/apis`), with its ETag.
+    pub(super) fn aggregated(&self, version: DiscoveryVersion) -> (&discovery::DiscoveryDocument, &str) {
         let (document, tag) = match version {
             DiscoveryVersion::V2 => &self.aggregated[0],
             DiscoveryVersion::V2beta1 => &self.aggregated[1],
@@ -67,11 +67,11 @@ impl Documents {
         (document, tag)
     }
 
-    /// `/openapi/v3/apis/metrics.k8s.io/VERSION`.
-    pub(super) fn openapi_v3(&self, version: Version) -> &openapi::Document {
+    /// Returns `/openapi/v3/apis/metrics.k8s.io/VERSION`.
+    pub(super) fn openapi_v3(&self, version: ApiVersion) -> &openapi::OpenApiDocument {
         match version {
-            Version::V1 => &self.openapi_v3[0],
-            Version::V1beta1 => &self.openapi_v3[1],
+            ApiVersion::V1 => &self.openapi_v3[0],
+            ApiVersion::V1beta1 => &self.openapi_v3[1],
         }
     }
 }

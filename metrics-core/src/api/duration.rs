@@ -1,4 +1,4 @@
-//! Durations as Go writes them (`time.Duration.String`): `15.012s`, `1m0s`, `1h0m0.5s`, `900ms`.
+//! Durations in the format of Go's `time.Duration.String`: `15.012s`, `1m0s`, `1h0m0.5s`, `900ms`.
 
 use super::quantity::push_decimal;
 
@@ -36,14 +36,14 @@ pub(super) fn push(out: &mut Vec<u8>, nanoseconds: i64) {
     }
 }
 
-/// Appends `value / unit` with as many decimals as it takes; `unit` is a power of ten, at most a second.
+/// Appends `value / unit` with all significant decimals. `unit` is a power of ten, at most a second.
 fn push_fraction(out: &mut Vec<u8>, value: u64, unit: u64) {
     push_decimal(out, value / unit);
     let rest = value % unit;
     if rest == 0 {
         return;
     }
-    // Nine decimals, whatever the unit; a one before them keeps their zeros.
+    // Always nine decimals; the leading 1 keeps their leading zeros and is cut off below.
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(SECOND + rest * (SECOND / unit)).trim_end_matches('0');
     out.push(b'.');
@@ -60,7 +60,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// `time.ParseDuration`, the slow way.
+    /// A simple `time.ParseDuration`.
     fn parse(text: &str) -> i128 {
         let (sign, mut rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
         let mut total = 0;
@@ -69,7 +69,7 @@ mod tests {
             rest = &rest[number.len()..];
             let unit = &rest[..rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len())];
             rest = &rest[unit.len()..];
-            let worth: i128 = match unit {
+            let factor: i128 = match unit {
                 "ns" => 1,
                 "µs" => 1_000,
                 "ms" => 1_000_000,
@@ -80,17 +80,17 @@ mod tests {
             };
             let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
             assert!(!decimals.ends_with('0'));
-            total += whole.parse::<i128>().unwrap() * worth;
+            total += whole.parse::<i128>().unwrap() * factor;
             if !decimals.is_empty() {
                 let places = u32::try_from(decimals.len()).unwrap();
-                total += decimals.parse::<i128>().unwrap() * worth / 10_i128.pow(places);
+                total += decimals.parse::<i128>().unwrap() * factor / 10_i128.pow(places);
             }
         }
         sign * total
     }
 
     #[test]
-    fn writes_what_go_writes() {
+    fn writes_durations_as_go_does() {
         // From the examples and tests of Go's package time.
         for (nanoseconds, expected) in [
             (0, "0s"),
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_back_as_the_same_duration(nanoseconds in any::<i64>(), shift in 0_u32..60) {
+        fn durations_parse_back(nanoseconds in any::<i64>(), shift in 0_u32..60) {
             let nanoseconds = nanoseconds >> shift;
             prop_assert_eq!(parse(&text(nanoseconds)), i128::from(nanoseconds));
         }

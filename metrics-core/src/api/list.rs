@@ -1,223 +1,245 @@
-//! A list as a stream of chunks.
+//! A list response, encoded in chunks while the client reads it.
 //!
-//! Rows are pulled in batches as the client takes chunks, so a list of any length costs one chunk of memory, and no lock
-//! is held in between. Protobuf is different: `runtime.Unknown.raw` states its length before its content. So it is encoded
-//! first and then sent, up to a bound, of its own and of all lists together; what is beyond is measured, and kept as rows,
-//! which are some bytes each and do not change, and is encoded from there as the client takes it. Two turns cost a sixth
-//! more, and so the bound is larger than what most clusters have. Both yield between batches, so other requests go on.
+//! JSON and YAML: each step reads a batch of rows and encodes one chunk. A list of any length holds one chunk in memory,
+//! and no lock is held between batches.
+//!
+//! Protobuf: `runtime.Unknown.raw` states its length before its content, so all items must be measured before the first
+//! byte is sent. The list is encoded first and then sent, up to a maximum size for this list and a memory budget for all
+//! lists together. Beyond either, items are only measured in a first pass, and their rows are recorded (a few bytes each,
+//! immutable); the second pass encodes the recorded rows while the client reads. Two passes take a sixth more time, so the
+//! maximum size is larger than the lists of most clusters.
+//!
+//! Every step ends after one batch, so that other requests are served in between.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::budget::Share;
-use super::cursor::{Cursor, PageEnd};
-use super::encode::{Indent, Shape, Yaml, json, protobuf};
-use super::held::Held;
-use super::negotiate::{Format, Layout};
+use super::chunk_queue::ChunkQueue;
+use super::cursor::{Cursor, PageEndSearch};
+use super::encode::{EncodeContext, ListPart, Printer, json, protobuf};
+use super::list_memory_budget::Reservation;
+use super::negotiate::{MediaType, Representation};
 use super::resource::Row;
+use super::step::Step;
 
-/// A chunk is sent once it is this long: with a last row and what HTTP adds still two times what rustls takes at once
-/// (64 kB), for what is beyond would be a record and a system call of its own.
+/// The length at which a chunk is sent. With a last row and the HTTP framing, it still fits two TLS writes of rustls
+/// (64 KiB each); more would cost a further record and system call.
 const CHUNK: usize = 124 * 1024;
 
-/// The first one is shorter: most lists are, and their memory is not to come from the system and go back each time.
+/// The length of the first chunk. Most lists are shorter than this, and a larger buffer would be requested from and
+/// returned to the system for each of them.
 const FIRST_CHUNK: usize = 32 * 1024;
 
-/// Room for one more row behind the mark, so that the chunk rarely grows.
+/// Spare capacity for the row that crosses the chunk length, so that the buffer rarely grows.
 const ROW: usize = 2048;
 
-/// So many rows are measured before others have their turn, some tenths of a millisecond.
-const MEASURED_AT_ONCE: usize = 1024;
+/// The maximum number of rows that one step measures: some tenths of a millisecond.
+const MAX_ROWS_MEASURED: usize = 1024;
 
-/// A list on its way to the client.
-pub(super) struct List {
+/// A list response in progress.
+pub(super) struct ListStream {
     cursor: Cursor,
-    shape: Shape,
-    /// Still looking for the end of the page.
-    page_end: Option<PageEnd>,
+    context: EncodeContext,
+    /// Set until the end of the page is known.
+    page_end: Option<PageEndSearch>,
     /// The `continue` token, or empty.
-    continuation: String,
-    encoding: Encoding,
+    continue_token: String,
+    encoder: Encoder,
 }
 
-enum Encoding {
-    Text {
-        filter: Filter,
-        begun: bool,
+enum Encoder {
+    Json {
+        started: bool,
         ended: bool,
     },
-    /// What is encoded already and how much may be, the length of the rows that are kept, and whether the head was sent.
+    /// Indented JSON, or YAML.
+    Printed {
+        printer: Printer,
+        started: bool,
+        ended: bool,
+    },
     Protobuf {
-        held: Held,
-        at_once: usize,
-        kept: usize,
-        headed: bool,
+        /// What is encoded but not yet sent.
+        chunks: ChunkQueue,
+        max_encoded_bytes: usize,
+        /// The encoded length of the rows that are recorded for the second pass.
+        recorded_bytes: usize,
+        head_sent: bool,
     },
 }
 
-/// What compact JSON goes through.
-enum Filter {
-    None,
-    Indent(Indent),
-    Yaml(Yaml),
-}
-
-/// What one step of a list brings.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// A piece of the answer.
-    Chunk(Bytes),
-    /// Work was done, but there is nothing to send yet: call again after others had their turn.
-    Again,
-    /// The answer is complete.
-    End,
-}
-
-impl List {
-    /// A list of what the cursor selects; at most `limit` objects, or all for `None`. Of protobuf, about `at_once`
-    /// bytes may be encoded before they are sent, if there is as much for `allowed` to take, but always one chunk.
+impl ListStream {
+    /// Creates a list of what the cursor selects: at most `limit` objects, or all if `None`.
+    ///
+    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can grow, but
+    /// always at least one chunk.
     pub(super) fn new(
         cursor: Cursor,
-        shape: Shape,
-        layout: Layout,
+        context: EncodeContext,
+        representation: Representation,
         limit: Option<usize>,
-        (at_once, allowed): (usize, Share),
+        (max_encoded_bytes, reservation): (usize, Reservation),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
-        let text = |filter| Encoding::Text { filter, begun: false, ended: false };
-        let encoding = match layout {
-            Layout { format: Format::Protobuf, .. } => {
-                Encoding::Protobuf { held: Held::new(allowed), at_once, kept: 0, headed: false }
-            }
-            Layout { format: Format::Yaml, .. } => text(Filter::Yaml(Yaml::default())),
-            Layout { pretty: true, .. } => text(Filter::Indent(Indent::default())),
-            Layout { .. } => text(Filter::None),
+        let encoder = match (representation.media_type, Printer::of(representation)) {
+            (MediaType::Protobuf, _) => Encoder::Protobuf {
+                chunks: ChunkQueue::new(reservation),
+                max_encoded_bytes,
+                recorded_bytes: 0,
+                head_sent: false,
+            },
+            (_, Some(printer)) => Encoder::Printed { printer, started: false, ended: false },
+            (_, None) => Encoder::Json { started: false, ended: false },
         };
-        Self { cursor, shape, page_end, continuation: String::new(), encoding }
+        Self { cursor, context, page_end, continue_token: String::new(), encoder }
     }
 
-    /// Goes one step further.
+    /// Takes the next step.
     pub(super) fn step(&mut self) -> Step {
         if let Some(page_end) = &mut self.page_end {
             if let ControlFlow::Break(end) = page_end.advance() {
                 self.page_end = None;
                 if let Some(key) = end {
-                    self.continuation = key.token(self.shape.version_of_list);
+                    self.continue_token = key.token(self.context.list_resource_version);
                     self.cursor.end_at(key);
                 }
             }
-            return Step::Again;
+            return Step::Yield;
         }
-        match self.encoding {
-            Encoding::Text { ended: true, .. } => Step::End,
-            Encoding::Text { .. } => self.text_step(),
-            Encoding::Protobuf { .. } => self.protobuf_step(),
+        match self.encoder {
+            Encoder::Json { ended: true, .. } | Encoder::Printed { ended: true, .. } => Step::End,
+            Encoder::Json { .. } => self.json_step(),
+            Encoder::Printed { .. } => self.printed_step(),
+            Encoder::Protobuf { .. } => self.protobuf_step(),
         }
     }
 
-    fn text_step(&mut self) -> Step {
-        let Self { cursor, shape, continuation, encoding: Encoding::Text { filter, begun, ended }, .. } =
-            self
+    fn json_step(&mut self) -> Step {
+        let Self { cursor, context, continue_token, encoder: Encoder::Json { started, ended }, .. } = self
         else {
             return Step::End;
         };
-        // What goes through a filter grows.
-        let most = if *begun && matches!(filter, Filter::None) { CHUNK } else { FIRST_CHUNK };
-        let mut out = Vec::with_capacity(most + ROW);
+        let length = if *started { CHUNK } else { FIRST_CHUNK };
+        let mut out = Vec::with_capacity(length + ROW);
         let mut skip = 0;
-        if std::mem::replace(begun, true) {
-            // Stands for the item before, so that a comma follows; it is not sent twice.
+        if std::mem::replace(started, true) {
+            // The end of the previous item, so that a comma follows. It is cut off below.
             out.push(b'}');
             skip = 1;
         } else {
-            json::list_head(&mut out, shape, continuation);
+            json::list_head(&mut out, context, continue_token);
         }
-        let first = out.len();
-        cursor.advance(&mut |row| {
-            json::item(&mut out, shape, row);
-            if out.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        // A batch that brought nothing must not make the next one believe that an item went before.
-        if skip == 0 && out.len() == first && !cursor.is_finished() {
-            *begun = false;
-            return Step::Again;
+        let head = out.len();
+        append_items(cursor, context, &mut out, length);
+        // If the first batch selected nothing, the next one must start the list again, without a comma.
+        if skip == 0 && out.len() == head && !cursor.is_finished() {
+            *started = false;
+            return Step::Yield;
         }
         if cursor.is_finished() {
             *ended = true;
             out.extend_from_slice(json::LIST_TAIL);
-            if matches!(filter, Filter::None) {
-                out.push(b'\n');
-            }
+            out.push(b'\n');
         }
-        if out.len() == skip {
-            return Step::Again;
+        if out.len() == skip { Step::Yield } else { Step::Chunk(Bytes::from(out).slice(skip..)) }
+    }
+
+    /// Encodes the next batch as a complete list in compact JSON, and prints the part of it that continues the response.
+    fn printed_step(&mut self) -> Step {
+        let Self {
+            cursor,
+            context,
+            continue_token,
+            encoder: Encoder::Printed { printer, started, ended },
+            ..
+        } = self
+        else {
+            return Step::End;
+        };
+        let mut document = Vec::with_capacity(FIRST_CHUNK + ROW);
+        if *started {
+            json::bare_list_head(&mut document, context);
+        } else {
+            json::list_head(&mut document, context, continue_token);
         }
-        Step::Chunk(match filter {
-            Filter::None => Bytes::from(out).slice(skip..),
-            Filter::Indent(indent) => filtered(&out[skip..], |text, json| indent.push(text, json)),
-            Filter::Yaml(yaml) => filtered(&out[skip..], |text, json| yaml.push(text, json)),
-        })
+        let head = document.len();
+        append_items(cursor, context, &mut document, FIRST_CHUNK);
+        let (is_empty, last) = (document.len() == head, cursor.is_finished());
+        if is_empty && !last {
+            return Step::Yield;
+        }
+        document.extend_from_slice(json::LIST_TAIL);
+        let part = ListPart { first: !std::mem::replace(started, true), last, is_empty };
+        *ended = last;
+        let text = printer.print_part(&document, json::items_member(context), part);
+        if text.is_empty() { Step::Yield } else { Step::Chunk(text.into()) }
     }
 
     fn protobuf_step(&mut self) -> Step {
         let Self {
             cursor,
-            shape,
-            continuation,
-            encoding: Encoding::Protobuf { held, at_once, kept, headed },
+            context,
+            continue_token,
+            encoder: Encoder::Protobuf { chunks, max_encoded_bytes, recorded_bytes, head_sent },
             ..
         } = self
         else {
             return Step::End;
         };
         if !cursor.is_finished() {
-            let most = if held.length() == 0 { FIRST_CHUNK } else { CHUNK };
-            // Whatever is given back meanwhile, what follows rows that are kept must be kept too.
-            if !cursor.keeps() && held.length() < *at_once && held.has_room(most + ROW) {
-                held.add(most + ROW, |out| encode(out, most, shape, |visit| cursor.advance(visit)));
+            let length = if chunks.length() == 0 { FIRST_CHUNK } else { CHUNK };
+            // Once rows are recorded, all rows after them must be recorded too, even if memory was released meanwhile.
+            if !cursor.is_recording() && chunks.length() < *max_encoded_bytes && chunks.has_room(length + ROW)
+            {
+                chunks.add(length + ROW, |out| {
+                    encode_items(out, length, context, |visit| cursor.advance(visit));
+                });
             } else {
-                cursor.keep();
+                cursor.record();
                 let mut measured = 0;
                 cursor.advance(&mut |row| {
-                    *kept += protobuf::item_length(shape, row);
+                    *recorded_bytes += protobuf::item_length(context, row);
                     measured += 1;
-                    if measured < MEASURED_AT_ONCE {
+                    if measured < MAX_ROWS_MEASURED {
                         ControlFlow::Continue(())
                     } else {
                         ControlFlow::Break(())
                     }
                 });
             }
-            return Step::Again;
+            return Step::Yield;
         }
-        if !std::mem::replace(headed, true) {
-            return Step::Chunk(protobuf::list_head(shape, continuation, held.length() + *kept).into());
+        if !std::mem::replace(head_sent, true) {
+            let length = chunks.length() + *recorded_bytes;
+            return Step::Chunk(protobuf::list_head(context, continue_token, length).into());
         }
-        if let Some(chunk) = held.take() {
+        if let Some(chunk) = chunks.pop() {
             return Step::Chunk(chunk);
         }
-        let mut out = Vec::with_capacity((CHUNK + ROW).min(*kept));
-        encode(&mut out, CHUNK, shape, |visit| cursor.again(visit));
+        let mut out = Vec::with_capacity((CHUNK + ROW).min(*recorded_bytes));
+        encode_items(&mut out, CHUNK, context, |visit| cursor.replay(visit));
         if out.is_empty() { Step::End } else { Step::Chunk(out.into()) }
     }
 }
 
-/// Appends items of a list in protobuf, about `most` bytes of them, out of the rows that `rows` lets visit.
-fn encode(
-    out: &mut Vec<u8>,
-    most: usize,
-    shape: &Shape,
-    rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>),
-) {
-    rows(&mut |row| {
-        protobuf::item(out, shape, row);
-        if out.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+/// Appends the next batch of items as compact JSON, until `out` is `length` bytes long.
+fn append_items(cursor: &mut Cursor, context: &EncodeContext, out: &mut Vec<u8>, length: usize) {
+    cursor.advance(&mut |row| {
+        json::item(out, context, row);
+        if out.len() < length { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
 }
 
-fn filtered(json: &[u8], filter: impl FnOnce(&mut Vec<u8>, &[u8])) -> Bytes {
-    let mut text = Vec::with_capacity(json.len() * 2);
-    filter(&mut text, json);
-    text.into()
+/// Appends list items as protobuf, about `length` bytes of them, from the rows that `rows` visits.
+fn encode_items(
+    out: &mut Vec<u8>,
+    length: usize,
+    context: &EncodeContext,
+    rows: impl FnOnce(&mut dyn FnMut(Row<'_>) -> ControlFlow<()>),
+) {
+    rows(&mut |row| {
+        protobuf::item(out, context, row);
+        if out.len() < length { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
 }

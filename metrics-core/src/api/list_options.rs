@@ -1,75 +1,76 @@
-//! The query parameters of a list (`metav1.ListOptions`).
+//! The query parameters of a list or watch (`metav1.ListOptions`).
 
 use std::time::Duration;
 
 use super::query::Query;
 use super::selector::{self, FieldSelector, LabelSelector};
-use super::status::{Cause, Details, Status};
+use super::status::{Status, StatusCause, StatusDetails};
 
-const LONGEST_WATCH: Duration = Duration::from_secs(24 * 3600);
+/// A longer `timeoutSeconds` is treated as unset.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// What a list or watch asks for.
+/// The options of a list or watch.
 #[derive(Debug, Default)]
 pub(super) struct ListOptions {
-    /// Which labels.
+    /// The label selector.
     pub(super) labels: LabelSelector,
-    /// Which names and namespaces.
+    /// The field selector.
     pub(super) fields: FieldSelector,
-    /// Events rather than a list.
+    /// Set if the request is a watch.
     pub(super) watch: Option<WatchOptions>,
-    /// At most so many objects; zero or less means all.
+    /// The maximum number of objects; zero or less means no limit.
     pub(super) limit: i64,
-    /// Where to go on, from the list before.
-    pub(super) continuation: Option<String>,
+    /// The `continue` token of the previous page.
+    pub(super) continue_token: Option<String>,
 }
 
-/// What a watch asks for besides.
+/// The further options of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WatchOptions {
-    /// Where to begin.
+    /// The first event to send.
     pub(super) start: Start,
-    /// Whether the end of the initial events is to be told, if bookmarks are wanted.
-    pub(super) announces_end: bool,
-    /// Whether bookmarks are wanted.
+    /// `sendInitialEvents=true`: a bookmark must follow the initial events, if bookmarks are enabled.
+    pub(super) send_initial_events: bool,
+    /// Whether to send bookmarks.
     pub(super) bookmarks: bool,
-    /// When to end.
+    /// The requested duration.
     pub(super) timeout: Option<Duration>,
 }
 
 impl WatchOptions {
-    /// How long the watch lasts. One that names no end, or one beyond a day, lasts `shortest` at least and twice as long
-    /// at most, so that clients spread; as the API server has it.
-    pub(super) fn lasts(&self, shortest: Duration) -> Duration {
-        let named = self.timeout.filter(|timeout| *timeout <= LONGEST_WATCH);
-        named.unwrap_or_else(|| shortest.mul_f64(1.0 + fastrand::f64()))
+    /// Returns how long the watch lasts. Without a timeout, or with one over a day, it lasts between `min` and twice `min`,
+    /// at random, so that clients do not reconnect all at once. This is what kube-apiserver does.
+    pub(super) fn duration(&self, min: Duration) -> Duration {
+        let requested = self.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT);
+        requested.unwrap_or_else(|| min.mul_f64(1.0 + fastrand::f64()))
     }
 }
 
-/// Where a watch begins.
+/// The first event of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// With what is there, as initial events.
+    /// All current objects, as initial events.
     Initial,
-    /// With the next change.
+    /// The next change.
     Now,
-    /// With the change of this version.
+    /// The change of this version.
     At(u64),
-    /// At a version that nobody here can have given.
+    /// A version that metrics-core can't have issued.
     Unknown,
 }
 
-/// A parameter that can't be used.
+/// Why a query parameter is rejected. The text is the message of the Status.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
-    /// A selector with a fault.
-    #[error("{fault}")]
+pub(super) enum ListOptionsError {
+    /// An invalid selector.
+    #[error("{error}")]
     Selector {
         /// The parameter.
         parameter: &'static str,
-        /// The fault.
-        fault: selector::Error,
+        /// The error.
+        error: selector::SelectorError,
     },
-    /// No integer where one is due.
+    /// Not an integer.
     #[error("{parameter}: {value:?} is not an integer")]
     Integer {
         /// The parameter.
@@ -77,17 +78,17 @@ pub(super) enum Error {
         /// Its value.
         value: String,
     },
-    /// A value that the API does not know.
+    /// An unsupported value.
     #[error("{parameter}: Unsupported value: {value:?}: supported values: {supported}")]
     Unsupported {
         /// The parameter.
         parameter: &'static str,
         /// Its value.
         value: String,
-        /// The values that there are.
+        /// The supported values.
         supported: &'static str,
     },
-    /// A combination that the API forbids.
+    /// A combination of parameters that the API forbids.
     #[error("{parameter}: Forbidden: {rule}")]
     Forbidden {
         /// The parameter.
@@ -98,18 +99,18 @@ pub(super) enum Error {
 }
 
 impl ListOptions {
-    /// Reads the parameters. `resourceVersion` and `timeoutSeconds` have no effect on a list.
-    pub(super) fn read(query: &Query) -> Result<Self, Error> {
+    /// Parses the parameters. `resourceVersion` and `timeoutSeconds` have no effect on a list.
+    pub(super) fn parse(query: &Query) -> Result<Self, ListOptionsError> {
         let timeout = integer(query, "timeoutSeconds")?;
         let watch = query.flag("watch").then(|| watch_options(query, timeout)).transpose()?;
         let options = Self {
             labels: LabelSelector::parse(query.get("labelSelector").unwrap_or_default())
-                .map_err(|fault| Error::Selector { parameter: "labelSelector", fault })?,
+                .map_err(|error| ListOptionsError::Selector { parameter: "labelSelector", error })?,
             fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
-                .map_err(|fault| Error::Selector { parameter: "fieldSelector", fault })?,
+                .map_err(|error| ListOptionsError::Selector { parameter: "fieldSelector", error })?,
             watch,
             limit: integer(query, "limit")?,
-            continuation: query.get("continue").filter(|token| !token.is_empty()).map(str::to_owned),
+            continue_token: query.get("continue").filter(|token| !token.is_empty()).map(str::to_owned),
         };
         if options.watch.is_none() {
             check_combinations(query)?;
@@ -118,14 +119,16 @@ impl ListOptions {
     }
 }
 
-fn integer(query: &Query, parameter: &'static str) -> Result<i64, Error> {
+fn integer(query: &Query, parameter: &'static str) -> Result<i64, ListOptionsError> {
     match query.get(parameter) {
         None => Ok(0),
-        Some(value) => value.parse().map_err(|_| Error::Integer { parameter, value: value.to_owned() }),
+        Some(value) => {
+            value.parse().map_err(|_| ListOptionsError::Integer { parameter, value: value.to_owned() })
+        }
     }
 }
 
-fn watch_options(query: &Query, timeout: i64) -> Result<WatchOptions, Error> {
+fn watch_options(query: &Query, timeout: i64) -> Result<WatchOptions, ListOptionsError> {
     let given = |parameter| query.get(parameter).is_some_and(|value| !value.is_empty());
     let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
@@ -139,28 +142,28 @@ fn watch_options(query: &Query, timeout: i64) -> Result<WatchOptions, Error> {
         None
     };
     if let Some(rule) = rule {
-        return Err(Error::Forbidden { parameter: "resourceVersionMatch", rule });
+        return Err(ListOptionsError::Forbidden { parameter: "resourceVersionMatch", rule });
     }
     let parameter = "resourceVersion";
     let start = match (query.get(parameter).unwrap_or_default(), initial) {
-        // Initial events are the newest there are, whichever version is asked for at least.
+        // Initial events always have the newest rows, so any minimum version is satisfied.
         (_, Some(true)) | ("" | "0", None) => Start::Initial,
         ("" | "0", Some(false)) => Start::Now,
         (version, _) if version.bytes().all(|byte| byte.is_ascii_digit()) => {
             version.parse().map_or(Start::Unknown, Start::At)
         }
-        (value, _) => return Err(Error::Integer { parameter, value: value.to_owned() }),
+        (value, _) => return Err(ListOptionsError::Integer { parameter, value: value.to_owned() }),
     };
     Ok(WatchOptions {
         start,
-        announces_end: initial == Some(true),
+        send_initial_events: initial == Some(true),
         bookmarks: query.flag("allowWatchBookmarks"),
         timeout: u64::try_from(timeout).ok().filter(|timeout| *timeout > 0).map(Duration::from_secs),
     })
 }
 
-/// The API's rules for lists (API concepts, "Resource versions").
-fn check_combinations(query: &Query) -> Result<(), Error> {
+/// Checks the API's rules for lists (API concepts, "Resource versions").
+fn check_combinations(query: &Query) -> Result<(), ListOptionsError> {
     let given = |parameter| query.get(parameter).is_some_and(|value| !value.is_empty());
     let parameter = "resourceVersionMatch";
     let rule = match query.get(parameter).unwrap_or_default() {
@@ -175,41 +178,45 @@ fn check_combinations(query: &Query) -> Result<(), Error> {
         "Exact" | "NotOlderThan" => None,
         other => {
             let supported = "\"Exact\", \"NotOlderThan\", \"\"";
-            return Err(Error::Unsupported { parameter, value: other.to_owned(), supported });
+            return Err(ListOptionsError::Unsupported { parameter, value: other.to_owned(), supported });
         }
     };
     if let Some(rule) = rule {
-        return Err(Error::Forbidden { parameter, rule });
+        return Err(ListOptionsError::Forbidden { parameter, rule });
     }
     if query.get("sendInitialEvents").is_some() {
         let rule = "sendInitialEvents is forbidden for list";
-        return Err(Error::Forbidden { parameter: "sendInitialEvents", rule });
+        return Err(ListOptionsError::Forbidden { parameter: "sendInitialEvents", rule });
     }
     Ok(())
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
+impl From<ListOptionsError> for Status {
+    fn from(error: ListOptionsError) -> Self {
         let message = error.to_string();
         match error {
-            Error::Selector { parameter, .. } | Error::Integer { parameter, .. } => {
+            ListOptionsError::Selector { parameter, .. } | ListOptionsError::Integer { parameter, .. } => {
                 Self::bad_parameter(parameter, message)
             }
-            Error::Forbidden { parameter, .. } => invalid("FieldValueForbidden", parameter, &message),
-            Error::Unsupported { parameter, .. } => invalid("FieldValueNotSupported", parameter, &message),
+            ListOptionsError::Forbidden { parameter, .. } => {
+                invalid("FieldValueForbidden", parameter, &message)
+            }
+            ListOptionsError::Unsupported { parameter, .. } => {
+                invalid("FieldValueNotSupported", parameter, &message)
+            }
         }
     }
 }
 
-/// What the API server's validation says; `message` begins with the parameter's name.
+/// Returns a Status like that of kube-apiserver's validation. `message` starts with the parameter's name.
 fn invalid(reason: &'static str, parameter: &'static str, message: &str) -> Status {
     let problem = message.strip_prefix(parameter).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message);
     Status {
-        details: Some(Box::new(Details {
+        details: Some(Box::new(StatusDetails {
             group: "meta.k8s.io".into(),
             kind: "ListOptions".into(),
-            causes: vec![Cause { reason, message: problem.to_owned(), field: parameter.into() }],
-            ..Details::default()
+            causes: vec![StatusCause { reason, message: problem.to_owned(), field: parameter.into() }],
+            ..StatusDetails::default()
         })),
         ..Status::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
     }
@@ -219,12 +226,12 @@ fn invalid(reason: &'static str, parameter: &'static str, message: &str) -> Stat
 mod tests {
     use super::{ListOptions, Query, Start, Status};
 
-    fn fault(query: &str) -> Status {
-        Status::from(ListOptions::read(&Query::parse(Some(query))).unwrap_err())
+    fn rejection(query: &str) -> Status {
+        Status::from(ListOptions::parse(&Query::parse(Some(query))).unwrap_err())
     }
 
     #[test]
-    fn names_the_parameter_at_fault() {
+    fn rejects_invalid_parameters_by_name() {
         for (query, code, parameter) in [
             ("labelSelector=!", 400, "labelSelector"),
             ("fieldSelector=x", 400, "fieldSelector"),
@@ -240,22 +247,22 @@ mod tests {
             ("watch=1&resourceVersionMatch=NotOlderThan", 422, "resourceVersionMatch"),
             ("watch=1&resourceVersion=x", 400, "resourceVersion"),
         ] {
-            let status = fault(query);
+            let status = rejection(query);
             assert_eq!(status.code, code, "{query}");
             assert_eq!(status.details.unwrap().causes[0].field, parameter, "{query}");
         }
     }
 
     #[test]
-    fn takes_what_clients_send() {
+    fn accepts_parameters_that_clients_send() {
         let query =
             "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
-        let options = ListOptions::read(&Query::parse(Some(query))).unwrap();
-        assert_eq!((options.limit, options.watch, options.continuation), (500, None, None));
+        let options = ListOptions::parse(&Query::parse(Some(query))).unwrap();
+        assert_eq!((options.limit, options.watch, options.continue_token), (500, None, None));
     }
 
     #[test]
-    fn tells_where_a_watch_begins() {
+    fn determines_the_start_of_a_watch() {
         for (query, start) in [
             ("", Start::Initial),
             ("&resourceVersion=0", Start::Initial),
@@ -265,7 +272,7 @@ mod tests {
             ("&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", Start::Now),
             ("&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=17", Start::At(17)),
         ] {
-            let options = ListOptions::read(&Query::parse(Some(&format!("watch=1{query}")))).unwrap();
+            let options = ListOptions::parse(&Query::parse(Some(&format!("watch=1{query}")))).unwrap();
             assert_eq!(options.watch.unwrap().start, start, "{query}");
         }
     }

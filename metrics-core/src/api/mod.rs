@@ -1,25 +1,29 @@
-//! The Metrics API: a request and the newest rows make a response. Pure: no network, no clock but the one
-//! that stamps an answer.
+//! The Metrics API: turns a request and the newest rows into a response. No network access; the clock is read only for the
+//! time of a response.
 //!
 //! ```text
-//! request_info   method, path, query → attributes (authorization sees the same)
-//! route          attributes → what is asked for
-//! negotiate      Accept → encoding and view        list_options, selector  query → what is selected
-//! cursor         rows, in batches by key           encode  rows → bytes
-//! list, watch, body  chunks as the client takes them   held    what is encoded before it is sent
-//! status  failures
+//! request_info             method, path, query → attributes, which authorization uses too
+//! route                    attributes → what the request addresses
+//! negotiate                Accept → media type and view
+//! list_options, selector   query → what is selected
+//! cursor                   visits the selected rows, in batches by key
+//! encode                   rows → bytes
+//! list, watch              chunks of a response, as the client reads them
+//! chunk_queue, list_memory_budget   what a protobuf list holds in memory before it is sent
+//! body                     the response body
+//! status                   failures
 //! ```
 
 mod body;
-mod budget;
-mod continuation;
+mod chunk_queue;
+mod continue_token;
 mod cursor;
 mod discovery;
 mod documents;
 mod duration;
 mod encode;
-mod held;
 mod list;
+mod list_memory_budget;
 mod list_options;
 mod negotiate;
 mod objects;
@@ -31,13 +35,14 @@ mod resource;
 mod respond;
 mod route;
 mod sample_age;
-mod seats;
 mod selector;
 mod status;
+mod step;
 #[cfg(test)]
 mod tests;
 mod timestamp;
 mod watch;
+mod watch_limit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,64 +52,73 @@ use http::header::{ALLOW, CACHE_CONTROL, HeaderValue, LOCATION, VARY};
 use http::request::Parts;
 use prometheus_client::registry::Registry;
 
-use self::budget::Budget;
 use self::documents::Documents;
-use self::resource::Version;
+use self::list_memory_budget::ListMemoryBudget;
+use self::resource::ApiVersion;
 use self::route::Route;
 use self::sample_age::SampleAge;
-use self::seats::Seats;
+use self::watch_limit::WatchLimit;
 use crate::model::rows::Rows;
 
-pub use self::body::Body;
+pub use self::body::ResponseBody;
 pub use self::request_info::request_info;
-pub use self::status::{Cause, Details, Status, status};
+pub use self::status::{Status, StatusCause, StatusDetails, status};
 use crate::server::request_info::RequestInfo;
 
-/// What the API shows.
+/// The configuration of the Metrics API.
 #[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Whether usage has `swap` where the kubelet reports it.
+pub struct ApiConfig {
+    /// Whether usage includes `swap`, where the kubelet reports it.
     pub swap: bool,
-    /// Of one list of protobuf so many bytes may be in memory, encoded, until they are sent.
-    pub encoded_at_once: usize,
-    /// Of all lists of protobuf together; what is beyond costs more time, but hardly any memory.
-    pub encoded_in_all: usize,
-    /// Watches at once; more get 429.
-    pub watches: usize,
-    /// A watch whose client names no end lasts this long at least and twice as long at most.
-    pub shortest_watch: Duration,
+    /// The maximum number of bytes of one protobuf list that are encoded before they are sent.
+    pub max_encoded_list_bytes: usize,
+    /// The maximum number of bytes of all protobuf lists together that are encoded before they are sent. Lists beyond it take
+    /// more time, but little memory.
+    pub list_memory_budget: usize,
+    /// The maximum number of concurrent watches. Further ones get 429.
+    pub max_watches: usize,
+    /// The minimum duration of a watch without `timeoutSeconds`. The maximum is twice this.
+    pub min_watch_duration: Duration,
 }
 
-impl Default for Config {
+impl Default for ApiConfig {
     fn default() -> Self {
         Self {
             swap: true,
-            // A list of 1,000 nodes with 30 pods each has 11 MB.
-            encoded_at_once: 16 << 20,
-            // Two such lists at once: clients that take theirs slowly must not add up to what kills the process.
-            encoded_in_all: 32 << 20,
-            watches: 256,
-            shortest_watch: Duration::from_secs(1800),
+            // A list of 1,000 nodes with 30 pods each is 11 MB.
+            max_encoded_list_bytes: 16 << 20,
+            // Two such lists: clients that read slowly must not add up to an OOM kill.
+            list_memory_budget: 32 << 20,
+            max_watches: 256,
+            min_watch_duration: Duration::from_secs(1800),
         }
     }
 }
 
-/// The Metrics API over some rows.
+/// The Metrics API.
 pub struct Api {
     rows: Arc<dyn Rows>,
-    config: Config,
+    config: ApiConfig,
     documents: Documents,
     sample_age: SampleAge,
-    seats: Arc<Seats>,
-    budget: Arc<Budget>,
+    watch_limit: Arc<WatchLimit>,
+    list_memory_budget: Arc<ListMemoryBudget>,
 }
 
 impl Api {
-    /// An API that answers out of `rows`.
+    /// Creates an API that serves `rows`.
     #[must_use]
-    pub fn new(rows: Arc<dyn Rows>, config: Config) -> Self {
-        let (seats, budget) = (Seats::new(config.watches), Budget::new(config.encoded_in_all));
-        Self { rows, config, documents: Documents::new(), sample_age: SampleAge::default(), seats, budget }
+    pub fn new(rows: Arc<dyn Rows>, config: ApiConfig) -> Self {
+        let watch_limit = WatchLimit::new(config.max_watches);
+        let list_memory_budget = ListMemoryBudget::new(config.list_memory_budget);
+        Self {
+            rows,
+            config,
+            documents: Documents::new(),
+            sample_age: SampleAge::default(),
+            watch_limit,
+            list_memory_budget,
+        }
     }
 
     /// Adds the API's metrics to `registry`.
@@ -112,36 +126,36 @@ impl Api {
         self.sample_age.register(registry);
     }
 
-    /// Ends all watches within a second or so; their clients come again, elsewhere.
+    /// Ends all watches within about a second. Their clients reconnect to another replica.
     pub fn end_watches(&self) {
-        self.seats.close();
+        self.watch_limit.close();
     }
 
-    /// Answers a request that is allowed. `info` must be the request's own [`request_info()`].
+    /// Handles an authorized request. `info` must be the request's own [`request_info()`].
     ///
-    /// Returns at once; a long list is encoded as its body is polled.
+    /// Returns at once: a long list is encoded when its body is polled.
     #[must_use]
-    pub fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<Body> {
-        self.answer(request, info, now_ns())
+    pub fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<ResponseBody> {
+        self.handle_at(request, info, now_ns())
     }
 
-    /// Answers as of `now_ns`, nanoseconds since the Unix epoch.
-    fn answer(&self, request: &Parts, info: &RequestInfo, now_ns: i64) -> Response<Body> {
+    /// Handles a request at `now_ns`, in nanoseconds since the Unix epoch.
+    fn handle_at(&self, request: &Parts, info: &RequestInfo, now_ns: i64) -> Response<ResponseBody> {
         let documents = &self.documents;
         match route::find(&request.method, info) {
-            Route::Objects { resource, version } => objects::Request {
+            Route::Objects { resource, version } => objects::ObjectsRequest {
                 rows: &self.rows,
-                sample_age: &self.sample_age,
                 config: self.config,
-                seats: &self.seats,
-                budget: &self.budget,
+                sample_age: &self.sample_age,
+                watch_limit: &self.watch_limit,
+                list_memory_budget: &self.list_memory_budget,
                 parts: request,
                 info,
                 resource,
                 version,
                 now_ns,
             }
-            .answer()
+            .handle()
             .unwrap_or_else(|failure| status(request, &failure)),
             Route::Groups => self.groups(request),
             Route::Group => discovery_document(request, &documents.group),
@@ -162,30 +176,38 @@ impl Api {
         }
     }
 
-    /// `/apis`, plain or aggregated.
-    fn groups(&self, request: &Parts) -> Response<Body> {
-        let Some((layout, version)) = negotiate::discovery(request) else {
+    /// Returns `/apis`, plain or aggregated.
+    fn groups(&self, request: &Parts) -> Response<ResponseBody> {
+        let Some((representation, version)) = negotiate::discovery(request) else {
             return status(request, &Status::not_acceptable());
         };
         let Some(version) = version else {
-            return respond::discovery(layout, layout.format.media_type(), &self.documents.groups);
+            return respond::discovery(
+                representation,
+                representation.media_type.as_str(),
+                &self.documents.groups,
+            );
         };
         let (document, tag) = self.documents.aggregated(version);
         let version = document.api_version.trim_start_matches("apidiscovery.k8s.io/");
-        let content_type =
-            format!("{};g=apidiscovery.k8s.io;v={version};as={}", layout.format.media_type(), document.kind);
-        let mut response = respond::tagged(request, tag, respond::discovery(layout, &content_type, document));
+        let content_type = format!(
+            "{};g=apidiscovery.k8s.io;v={version};as={}",
+            representation.media_type.as_str(),
+            document.kind
+        );
+        let mut response =
+            respond::with_etag(request, tag, respond::discovery(representation, &content_type, document));
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
         response
     }
 
-    /// A document of OpenAPI 3; with the digest of its content in the address it may be kept for ever.
-    fn openapi_v3(&self, request: &Parts, version: Version) -> Response<Body> {
+    /// Returns an OpenAPI 3 document. If the URL contains the digest of the document, the response can be cached forever.
+    fn openapi_v3(&self, request: &Parts, version: ApiVersion) -> Response<ResponseBody> {
         let document = self.documents.openapi_v3(version);
         let query = query::Query::parse(request.uri.query());
         let hash = query.get("hash").filter(|hash| !hash.is_empty());
         if hash.is_some_and(|hash| hash != document.tag) {
-            let mut response = respond::with_body(301, "application/json", Body::empty());
+            let mut response = respond::with_body(301, "application/json", ResponseBody::empty());
             if let Ok(address) = HeaderValue::from_str(&openapi::v3_address(version, &document.tag)) {
                 response.headers_mut().insert(LOCATION, address);
             }
@@ -193,8 +215,8 @@ impl Api {
         }
         let mut response = openapi_document(request, document);
         if hash.is_some() && response.status() != http::StatusCode::NOT_ACCEPTABLE {
-            let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
-            response.headers_mut().insert(CACHE_CONTROL, forever);
+            let immutable = HeaderValue::from_static("public, immutable, max-age=31536000");
+            response.headers_mut().insert(CACHE_CONTROL, immutable);
         }
         response
     }
@@ -206,17 +228,19 @@ impl std::fmt::Debug for Api {
     }
 }
 
-fn discovery_document(request: &Parts, document: &discovery::Document) -> Response<Body> {
+fn discovery_document(request: &Parts, document: &discovery::DiscoveryDocument) -> Response<ResponseBody> {
     match negotiate::document(request) {
-        Some(layout) => respond::discovery(layout, layout.format.media_type(), document),
+        Some(representation) => {
+            respond::discovery(representation, representation.media_type.as_str(), document)
+        }
         None => status(request, &Status::not_acceptable()),
     }
 }
 
-fn openapi_document(request: &Parts, document: &openapi::Document) -> Response<Body> {
+fn openapi_document(request: &Parts, document: &openapi::OpenApiDocument) -> Response<ResponseBody> {
     if negotiate::accepts_json(request) {
-        let response = respond::whole(200, "application/json", document.json.clone());
-        respond::tagged(request, &document.tag, response)
+        let response = respond::with_bytes(200, "application/json", document.json.clone());
+        respond::with_etag(request, &document.tag, response)
     } else {
         let mut response = status(request, &Status::not_acceptable());
         response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
@@ -224,9 +248,13 @@ fn openapi_document(request: &Parts, document: &openapi::Document) -> Response<B
     }
 }
 
-/// Documents that are shown to people in the first place are indented whoever asks.
-fn pretty_json(code: u16, json: &[u8]) -> Response<Body> {
-    respond::whole(code, "application/json", respond::laid_out(negotiate::Layout::FALLBACK, json))
+/// Returns a document that is always indented, as people read it more often than programs.
+fn pretty_json(code: u16, json: &[u8]) -> Response<ResponseBody> {
+    respond::with_bytes(
+        code,
+        "application/json",
+        respond::serialize(negotiate::Representation::FALLBACK, json),
+    )
 }
 
 fn now_ns() -> i64 {

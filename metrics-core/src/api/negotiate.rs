@@ -1,5 +1,5 @@
-//! Which encoding and which view of an object a client accepts (RFC 9110 section 12.5.1; Kubernetes API
-//! concepts, "Resource representations").
+//! Content negotiation: which media type and which view of an object a client accepts (RFC 9110 section 12.5.1; Kubernetes
+//! API concepts, "Resource representations").
 
 use http::HeaderMap;
 use http::header::{ACCEPT, USER_AGENT};
@@ -8,9 +8,9 @@ use http::request::Parts;
 use super::query::Query;
 use super::status::Status;
 
-/// An encoding.
+/// A media type that metrics-core serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum MediaType {
     /// `application/json`.
     Json,
     /// `application/yaml`.
@@ -19,12 +19,12 @@ pub(super) enum Format {
     Protobuf,
 }
 
-impl Format {
-    /// In the server's order of preference.
+impl MediaType {
+    /// All media types, the preferred one first.
     const ALL: [Self; 3] = [Self::Json, Self::Yaml, Self::Protobuf];
 
-    /// The media type, without parameters.
-    pub(super) fn media_type(self) -> &'static str {
+    /// Returns the media type without parameters.
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
@@ -35,25 +35,25 @@ impl Format {
     fn satisfies(self, clause: &Clause<'_>) -> bool {
         clause.range == "*/*"
             || clause.range == "application/*"
-            || clause.range.eq_ignore_ascii_case(self.media_type())
+            || clause.range.eq_ignore_ascii_case(self.as_str())
     }
 }
 
-/// How a document is laid out.
+/// The representation of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
-    /// The encoding.
-    pub(super) format: Format,
-    /// JSON with line breaks and indentation.
+pub(super) struct Representation {
+    /// The media type.
+    pub(super) media_type: MediaType,
+    /// Whether JSON is indented.
     pub(super) pretty: bool,
 }
 
-impl Layout {
-    /// What errors fall back to where a client accepts nothing that we have.
-    pub(super) const FALLBACK: Self = Self { format: Format::Json, pretty: true };
+impl Representation {
+    /// The representation of errors for clients that accept no supported media type.
+    pub(super) const FALLBACK: Self = Self { media_type: MediaType::Json, pretty: true };
 }
 
-/// The version of `meta.k8s.io` that a view is asked for in.
+/// The requested version of `meta.k8s.io`, for views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetaVersion {
     /// `v1`.
@@ -62,25 +62,25 @@ pub(super) enum MetaVersion {
     V1beta1,
 }
 
-/// What is shown of an object or list.
+/// What a response contains of an object or list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
-    /// The object itself.
-    Whole,
+    /// All of the object.
+    Full,
     /// `PartialObjectMetadata`: the metadata of one object.
     Metadata(MetaVersion),
     /// `PartialObjectMetadataList`: the metadata of a list's objects.
     MetadataList(MetaVersion),
-    /// `Table`: rows for people to read.
+    /// `Table`: rows and columns, as `kubectl get` prints them.
     Table(MetaVersion),
 }
 
-/// The version of aggregated discovery that is asked for.
+/// The requested version of aggregated discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiscoveryVersion {
     /// `v2`.
     V2,
-    /// `v2beta1`, which Kubernetes before 1.30 asks for.
+    /// `v2beta1`, which Kubernetes before 1.30 requests.
     V2beta1,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Clause<'a> {
                 None => {}
             }
         }
-        // Not a number is not more than zero either.
+        // Also false for NaN.
         (clause.quality > 0.0).then_some(clause)
     }
 
@@ -118,13 +118,13 @@ impl<'a> Clause<'a> {
         self.parameters.iter().rev().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
 
-    /// The transformation asked for: group, version and kind.
+    /// Returns the requested transformation: group, version and kind.
     fn transformation(&self) -> Option<(&'a str, &'a str, &'a str)> {
-        let asked = self.parameters.iter().any(|(name, _)| matches!(*name, "as" | "g" | "v"));
-        asked.then(|| (self.parameter("g"), self.parameter("v"), self.parameter("as")))
+        let requested = self.parameters.iter().any(|(name, _)| matches!(*name, "as" | "g" | "v"));
+        requested.then(|| (self.parameter("g"), self.parameter("v"), self.parameter("as")))
     }
 
-    /// Named types before ranges of types, at equal quality.
+    /// Ranks named types before ranges of types of equal quality.
     fn specificity(&self) -> u8 {
         match self.range {
             "*/*" => 0,
@@ -134,11 +134,12 @@ impl<'a> Clause<'a> {
     }
 }
 
-/// The first pair of clause and format, in the client's order, that `choose` takes.
+/// Returns the first media type, in the client's order of preference, for which `choose` returns a value. Also returns
+/// whether the clause requests indented JSON.
 fn first<T>(
     headers: &HeaderMap,
-    choose: impl Fn(&Clause<'_>, Format) -> Option<T>,
-) -> Option<(Format, bool, T)> {
+    choose: impl Fn(&Clause<'_>, MediaType) -> Option<T>,
+) -> Option<(MediaType, bool, T)> {
     let texts: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let mut accept = texts.join(",");
     if accept.trim().is_empty() {
@@ -147,47 +148,48 @@ fn first<T>(
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(b.specificity().cmp(&a.specificity())));
     clauses.iter().find_map(|clause| {
-        let formats = Format::ALL.into_iter().filter(|format| format.satisfies(clause));
-        let streamable = |format: &Format| match clause.parameter("stream") {
+        let formats = MediaType::ALL.into_iter().filter(|media_type| media_type.satisfies(clause));
+        let streamable = |media_type: &MediaType| match clause.parameter("stream") {
             "" => true,
-            stream => stream == "watch" && *format != Format::Yaml,
+            stream => stream == "watch" && *media_type != MediaType::Yaml,
         };
-        formats.filter(streamable).find_map(|format| {
-            choose(clause, format).map(|chosen| (format, clause.parameter("pretty") == "1", chosen))
+        formats.filter(streamable).find_map(|media_type| {
+            choose(clause, media_type).map(|chosen| (media_type, clause.parameter("pretty") == "1", chosen))
         })
     })
 }
 
-/// Chooses the layout of a document that has one view only: discovery, a Status.
-pub(super) fn document(request: &Parts) -> Option<Layout> {
-    let (format, pretty, ()) =
+/// Chooses the representation of a document that has only one view: discovery, or a Status.
+pub(super) fn document(request: &Parts) -> Option<Representation> {
+    let (media_type, pretty, ()) =
         first(&request.headers, |clause, _| clause.transformation().is_none().then_some(()))?;
-    Some(Layout { format, pretty: pretty || wants_pretty(request) })
+    Some(Representation { media_type, pretty: pretty || wants_pretty(request) })
 }
 
-/// Chooses the layout and view of objects.
-pub(super) fn objects(request: &Parts) -> Result<(Layout, View), Status> {
-    let (format, pretty, view) = first(&request.headers, view).ok_or_else(Status::not_acceptable)?;
-    Ok((Layout { format, pretty: pretty || wants_pretty(request) }, view))
+/// Chooses the representation and view of objects.
+pub(super) fn objects(request: &Parts) -> Result<(Representation, View), Status> {
+    let (media_type, pretty, view) = first(&request.headers, view).ok_or_else(Status::not_acceptable)?;
+    Ok((Representation { media_type, pretty: pretty || wants_pretty(request) }, view))
 }
 
-/// Chooses the encoding and view of the events of a watch. They can't be streamed as YAML.
-pub(super) fn events(request: &Parts) -> Result<(Format, View), Status> {
-    let streamed =
-        |clause: &Clause<'_>, format| if format == Format::Yaml { None } else { view(clause, format) };
+/// Chooses the media type and view of watch events, which can't be YAML.
+pub(super) fn events(request: &Parts) -> Result<(MediaType, View), Status> {
+    let streamed = |clause: &Clause<'_>, media_type| {
+        if media_type == MediaType::Yaml { None } else { view(clause, media_type) }
+    };
     match first(&request.headers, streamed) {
         Some((_, _, View::MetadataList(_))) => {
             let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
             Err(Status::new(406, "NotAcceptable", message))
         }
-        Some((format, _, view)) => Ok((format, view)),
+        Some((media_type, _, view)) => Ok((media_type, view)),
         None => Err(Status::not_streamable()),
     }
 }
 
-fn view(clause: &Clause<'_>, format: Format) -> Option<View> {
+fn view(clause: &Clause<'_>, media_type: MediaType) -> Option<View> {
     let Some((group, version, kind)) = clause.transformation() else {
-        return Some(View::Whole);
+        return Some(View::Full);
     };
     let version = match (group, version) {
         ("meta.k8s.io", "v1") => MetaVersion::V1,
@@ -195,7 +197,7 @@ fn view(clause: &Clause<'_>, format: Format) -> Option<View> {
         _ => return None,
     };
     match kind {
-        "Table" if format != Format::Protobuf => Some(View::Table(version)),
+        "Table" if media_type != MediaType::Protobuf => Some(View::Table(version)),
         "PartialObjectMetadata" => Some(View::Metadata(version)),
         "PartialObjectMetadataList" => Some(View::MetadataList(version)),
         _ => None,
@@ -203,8 +205,8 @@ fn view(clause: &Clause<'_>, format: Format) -> Option<View> {
 }
 
 /// Chooses between plain discovery (`None`) and aggregated discovery at `/apis`.
-pub(super) fn discovery(request: &Parts) -> Option<(Layout, Option<DiscoveryVersion>)> {
-    let (format, pretty, version) = first(&request.headers, |clause, _| match clause.transformation() {
+pub(super) fn discovery(request: &Parts) -> Option<(Representation, Option<DiscoveryVersion>)> {
+    let (media_type, pretty, version) = first(&request.headers, |clause, _| match clause.transformation() {
         None => Some(None),
         Some(("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")) => Some(Some(DiscoveryVersion::V2)),
         Some(("apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList")) => {
@@ -212,15 +214,15 @@ pub(super) fn discovery(request: &Parts) -> Option<(Layout, Option<DiscoveryVers
         }
         Some(_) => None,
     })?;
-    Some((Layout { format, pretty: pretty || wants_pretty(request) }, version))
+    Some((Representation { media_type, pretty: pretty || wants_pretty(request) }, version))
 }
 
-/// Whether `application/json` is among what the client accepts, for documents that exist as JSON only.
+/// Returns whether the client accepts `application/json`, for documents that exist only as JSON.
 pub(super) fn accepts_json(request: &Parts) -> bool {
-    first(&request.headers, |_, format| (format == Format::Json).then_some(())).is_some()
+    first(&request.headers, |_, media_type| (media_type == MediaType::Json).then_some(())).is_some()
 }
 
-/// `?pretty=`, or else a client that shows answers to people as they come.
+/// Returns whether JSON is to be indented: as `?pretty=` says, by default only for browsers, curl and wget.
 fn wants_pretty(request: &Parts) -> bool {
     let query = Query::parse(request.uri.query());
     if let Some(value) = query.get("pretty").filter(|value| !value.is_empty()) {
@@ -245,36 +247,36 @@ mod tests {
     }
 
     #[test]
-    fn chooses_as_clients_expect() {
-        use Format::{Json, Protobuf, Yaml};
+    fn chooses_media_type_and_view_by_accept_header() {
+        use MediaType::{Json, Protobuf, Yaml};
         let table = "as=Table;v=v1;g=meta.k8s.io";
         for (accept, expected) in [
-            ("", Some((Json, View::Whole))),
-            ("*/*", Some((Json, View::Whole))),
-            ("application/*", Some((Json, View::Whole))),
-            ("application/yaml", Some((Yaml, View::Whole))),
-            // kubectl top, the HPA, kubectl get, a watch.
-            ("application/vnd.kubernetes.protobuf,application/json", Some((Protobuf, View::Whole))),
-            ("application/vnd.kubernetes.protobuf, */*", Some((Protobuf, View::Whole))),
+            ("", Some((Json, View::Full))),
+            ("*/*", Some((Json, View::Full))),
+            ("application/*", Some((Json, View::Full))),
+            ("application/yaml", Some((Yaml, View::Full))),
+            // kubectl top, the HorizontalPodAutoscaler controller, kubectl get, a watch.
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Protobuf, View::Full))),
+            ("application/vnd.kubernetes.protobuf, */*", Some((Protobuf, View::Full))),
             (
                 &format!(
                     "application/json;{table},application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
                 ),
                 Some((Json, View::Table(MetaVersion::V1))),
             ),
-            ("application/vnd.kubernetes.protobuf;stream=watch", Some((Protobuf, View::Whole))),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Some((Protobuf, View::Full))),
             ("application/yaml;stream=watch", None),
             ("application/json;stream=other", None),
             // Quality orders, specificity breaks ties, zero excludes.
-            ("application/json;q=0.5, application/yaml;q=0.9", Some((Yaml, View::Whole))),
-            ("*/*, application/yaml", Some((Yaml, View::Whole))),
+            ("application/json;q=0.5, application/yaml;q=0.9", Some((Yaml, View::Full))),
+            ("*/*, application/yaml", Some((Yaml, View::Full))),
             ("application/json;q=0", None),
             ("application/yaml;q=x", None),
             // Views.
             (&format!("application/vnd.kubernetes.protobuf;{table}"), None),
             (
                 &format!("application/vnd.kubernetes.protobuf;{table},application/json"),
-                Some((Json, View::Whole)),
+                Some((Json, View::Full)),
             ),
             (&format!("*/*;{table}"), Some((Json, View::Table(MetaVersion::V1)))),
             ("application/json;as=Table;v=v2;g=meta.k8s.io", None),
@@ -288,17 +290,19 @@ mod tests {
                 Some((Json, View::Metadata(MetaVersion::V1beta1))),
             ),
             ("text/html", None),
-            ("text/html, */*;q=0.1", Some((Json, View::Whole))),
+            ("text/html, */*;q=0.1", Some((Json, View::Full))),
             ("nonsense", None),
         ] {
-            let found = objects(&request(Some(accept), "/")).ok().map(|(layout, view)| (layout.format, view));
+            let found = objects(&request(Some(accept), "/"))
+                .ok()
+                .map(|(representation, view)| (representation.media_type, view));
             assert_eq!(found, expected, "{accept}");
         }
         assert!(objects(&request(None, "/")).is_ok());
     }
 
     #[test]
-    fn tells_plain_from_aggregated_discovery() {
+    fn distinguishes_plain_from_aggregated_discovery() {
         let aggregated =
             |version| format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
         let chosen = |accept: &str| discovery(&request(Some(accept), "/apis")).map(|(_, version)| version);
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn indents_for_people() {
+    fn indents_for_pretty_parameter_and_curl() {
         let pretty = |uri: &str, agent: &str| {
             let mut request = request(None, uri);
             request.headers.insert(USER_AGENT, agent.parse().unwrap());
@@ -325,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_header(accept in "(application/json|application/|[*/;,=]|q=|as=|Table|v=v1|g=meta\\.k8s\\.io|[ -~]){0,16}") {
+        fn accepts_any_header(accept in "(application/json|application/|[*/;,=]|q=|as=|Table|v=v1|g=meta\\.k8s\\.io|[ -~]){0,16}") {
             let request = request(Some(&accept), "/");
             let _ = objects(&request);
             document(&request);

@@ -1,4 +1,4 @@
-//! Answers requests for one object or a list.
+//! Handles requests for one object, a list or a watch.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,103 +6,104 @@ use std::time::Instant;
 use http::Response;
 use http::request::Parts;
 
-use super::body::Body;
-use super::budget::Budget;
-use super::continuation::Key;
+use super::body::ResponseBody;
+use super::continue_token::ObjectKey;
 use super::cursor::{Cursor, Selection};
-use super::encode::{IncludeObject, Shape, json, protobuf};
-use super::list::List;
+use super::encode::{EncodeContext, IncludeObject, json, protobuf};
+use super::list::ListStream;
+use super::list_memory_budget::ListMemoryBudget;
 use super::list_options::ListOptions;
-use super::negotiate::{self, Format, Layout, View};
+use super::negotiate::{self, MediaType, Representation, View};
 use super::query::Query;
-use super::resource::{GROUP, Resource, Row, Version};
+use super::resource::{ApiVersion, GROUP, Resource, Row};
 use super::sample_age::SampleAge;
-use super::seats::Seats;
 use super::selector::{FieldSelector, LabelSelector};
 use super::status::Status;
-use super::watch::Watch;
-use super::{Config, respond};
+use super::watch::WatchStream;
+use super::watch_limit::WatchLimit;
+use super::{ApiConfig, respond};
 use crate::model::rows::{Lookup, Rows};
 use crate::server::request_info::RequestInfo;
 
-/// When a client for whose watch there is no place is to come again.
+/// The Retry-After of a watch that is rejected because too many are open.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// A request for objects.
-pub(super) struct Request<'a> {
-    /// Where they come from.
+/// A request for objects of one resource.
+pub(super) struct ObjectsRequest<'a> {
+    /// The rows to read.
     pub(super) rows: &'a Arc<dyn Rows>,
-    /// The age of the samples that were read.
+    /// The configuration of the API.
+    pub(super) config: ApiConfig,
+    /// The metric of the age of the samples that are read.
     pub(super) sample_age: &'a SampleAge,
-    /// What they show.
-    pub(super) config: Config,
-    /// The places for watches.
-    pub(super) seats: &'a Arc<Seats>,
-    /// What lists may hold, encoded.
-    pub(super) budget: &'a Arc<Budget>,
+    /// The maximum number of watches.
+    pub(super) watch_limit: &'a Arc<WatchLimit>,
+    /// The memory for encoded lists.
+    pub(super) list_memory_budget: &'a Arc<ListMemoryBudget>,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
     pub(super) info: &'a RequestInfo,
-    /// Which resource.
+    /// The resource.
     pub(super) resource: Resource,
-    /// In which version.
-    pub(super) version: Version,
-    /// When, in nanoseconds since the Unix epoch.
+    /// The API version.
+    pub(super) version: ApiVersion,
+    /// The time of the request, in nanoseconds since the Unix epoch.
     pub(super) now_ns: i64,
 }
 
-impl Request<'_> {
-    /// The answer, or the failure to answer with.
-    pub(super) fn answer(&self) -> Result<Response<Body>, Status> {
+impl ObjectsRequest<'_> {
+    /// Returns the response, or the failure to report to the client.
+    pub(super) fn handle(&self) -> Result<Response<ResponseBody>, Status> {
         let query = Query::parse(self.parts.uri.query());
         if self.info.verb == "watch" {
             return self.watch(&query);
         }
-        let (layout, view) = negotiate::objects(self.parts)?;
-        let shape = self.shape(view, &query)?;
+        let (representation, view) = negotiate::objects(self.parts)?;
+        let context = self.encode_context(view, &query)?;
         let body = if self.info.verb == "get" {
-            self.one(layout, &shape)?
+            self.one(representation, &context)?
         } else {
-            self.list(layout, shape, ListOptions::read(&query)?)?
+            self.list(representation, context, ListOptions::parse(&query)?)?
         };
-        Ok(respond::with_body(200, layout.format.media_type(), body))
+        Ok(respond::with_body(200, representation.media_type.as_str(), body))
     }
 
-    fn shape(&self, view: View, query: &Query) -> Result<Shape, Status> {
-        let mut shape = Shape::new(self.resource, self.version, view, self.now_ns);
-        shape.swap = self.config.swap;
+    fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
+        let mut context = EncodeContext::new(self.resource, self.version, view, self.now_ns);
+        context.swap = self.config.swap;
         if matches!(view, View::Table(_)) {
-            shape.include = include_object(query)?;
+            context.include = include_object(query)?;
         }
-        Ok(shape)
+        Ok(context)
     }
 
-    fn watch(&self, query: &Query) -> Result<Response<Body>, Status> {
-        let (format, view) = negotiate::events(self.parts)?;
-        let shape = self.shape(view, query)?;
-        let options = ListOptions::read(query)?;
-        // Without the parameter nothing is a watch.
+    fn watch(&self, query: &Query) -> Result<Response<ResponseBody>, Status> {
+        let (media_type, view) = negotiate::events(self.parts)?;
+        let context = self.encode_context(view, query)?;
+        let options = ListOptions::parse(query)?;
+        // Always set: the verb follows from the same parameter.
         let Some(watch) = &options.watch else { return Err(Status::no_such_resource()) };
         let now = Instant::now();
-        let seat = self.seats.take().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let permit =
+            self.watch_limit.try_acquire().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
         let selection = self.selection(options.labels, options.fields);
-        let time = now..now + watch.lasts(self.config.shortest_watch);
-        let watch = Watch::new(
+        let time = now..now + watch.duration(self.config.min_watch_duration);
+        let watch = WatchStream::new(
             self.rows.clone(),
             self.sample_age.clone(),
             selection,
-            shape,
-            format,
+            context,
+            media_type,
             watch,
-            seat,
+            permit,
             time,
         );
-        let content_type = match format {
-            Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
-            other => other.media_type(),
+        let content_type = match media_type {
+            MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.as_str(),
         };
-        Ok(respond::with_body(200, content_type, Body::watch(watch)))
+        Ok(respond::with_body(200, content_type, ResponseBody::watch(watch)))
     }
 
     fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {
@@ -110,8 +111,8 @@ impl Request<'_> {
         Selection { resource: self.resource, namespace, labels, fields }
     }
 
-    fn one(&self, layout: Layout, shape: &Shape) -> Result<Body, Status> {
-        if matches!(shape.view, View::MetadataList(_)) {
+    fn one(&self, representation: Representation, context: &EncodeContext) -> Result<ResponseBody, Status> {
+        if matches!(context.view, View::MetadataList(_)) {
             let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
             return Err(Status::new(406, "NotAcceptable", message));
         }
@@ -119,9 +120,9 @@ impl Request<'_> {
         let mut bytes = Vec::new();
         let mut write = |row: Row<'_>| {
             self.sample_age.read().row(row.interval().0);
-            match layout.format {
-                Format::Protobuf => bytes = protobuf::object(shape, row),
-                _ => json::object(&mut bytes, shape, row),
+            match representation.media_type {
+                MediaType::Protobuf => bytes = protobuf::object(context, row),
+                _ => json::object(&mut bytes, context, row),
             }
         };
         let found = match self.resource {
@@ -129,8 +130,10 @@ impl Request<'_> {
             Resource::Pods => self.rows.pod(namespace, name, &mut |row| write(Row::Pod(row))),
         };
         match found {
-            Lookup::Found if layout.format == Format::Protobuf => Ok(Body::whole(bytes)),
-            Lookup::Found => Ok(Body::whole(respond::laid_out(layout, &bytes))),
+            Lookup::Found if representation.media_type == MediaType::Protobuf => {
+                Ok(ResponseBody::complete(bytes))
+            }
+            Lookup::Found => Ok(ResponseBody::complete(respond::serialize(representation, &bytes))),
             Lookup::Unmeasured => Err(match self.resource {
                 Resource::Nodes => Status::not_found(GROUP, "nodemetrics", name),
                 Resource::Pods => Status::not_found(GROUP, "podmetrics", &format!("{namespace}/{name}")),
@@ -142,40 +145,46 @@ impl Request<'_> {
         }
     }
 
-    fn list(&self, layout: Layout, mut shape: Shape, options: ListOptions) -> Result<Body, Status> {
-        if matches!(shape.view, View::Metadata(_)) {
+    fn list(
+        &self,
+        representation: Representation,
+        mut context: EncodeContext,
+        options: ListOptions,
+    ) -> Result<ResponseBody, Status> {
+        if matches!(context.view, View::Metadata(_)) {
             let message = "you requested PartialObjectMetadata, but the requested object is a list";
             return Err(Status::new(406, "NotAcceptable", message));
         }
-        // A watch from this version on tells what changes from now on, pages to come included.
-        shape.version_of_list = self.rows.version();
-        let after = match &options.continuation {
+        // A watch from this version sends all changes from now on, also of objects on the next pages.
+        context.list_resource_version = self.rows.version();
+        let after = match &options.continue_token {
             None => None,
             Some(token) => {
                 let (key, version) = self.continue_after(token)?;
-                shape.version_of_list = version;
+                context.list_resource_version = version;
                 Some(key)
             }
         };
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
-        let bounds = (self.config.encoded_at_once, self.budget.share());
-        Ok(Body::list(List::new(cursor, shape, layout, limit, bounds)))
+        let limits = (self.config.max_encoded_list_bytes, self.list_memory_budget.reservation());
+        Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
     }
 
-    /// The key that a `continue` token names, and the version, if this list could have given the token.
-    fn continue_after(&self, token: &str) -> Result<(Key, u64), Status> {
-        let within = |key: &Key| match self.resource {
+    /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace could
+    /// have issued it.
+    fn continue_after(&self, token: &str) -> Result<(ObjectKey, u64), Status> {
+        let within = |key: &ObjectKey| match self.resource {
             Resource::Nodes => key.namespace.is_empty(),
             Resource::Pods => {
                 !key.namespace.is_empty()
                     && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
             }
         };
-        Key::from_token(token).filter(|(key, _)| within(key)).ok_or_else(|| {
-            let message = "continue key is not valid: it was not given by a list of this resource and namespace; \
-                           start again without it";
+        ObjectKey::parse_token(token).filter(|(key, _)| within(key)).ok_or_else(|| {
+            let message = "continue key is not valid: it was not issued by a list of this resource and namespace; \
+                           list again without it";
             Status::bad_parameter("continue", message.to_owned())
         })
     }

@@ -1,11 +1,11 @@
-//! Quantities in canonical form: no fraction, no exponent, the largest suffix that loses nothing
+//! Quantities in canonical form: no fraction, no exponent, and the largest suffix that keeps the exact value
 //! (k8s.io/apimachinery `resource.Quantity`, "canonical form").
 
-use super::encode::Out;
+use super::encode::Output;
 
 const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-/// The place of "no suffix" in [`DECIMAL`].
+/// The index of the empty suffix in [`DECIMAL`].
 const ONES: usize = 3;
 
 /// A quantity in canonical form: a number and its suffix.
@@ -16,12 +16,12 @@ pub(super) struct Quantity {
 }
 
 impl Quantity {
-    /// CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
+    /// Returns CPU as a `DecimalSI` quantity: `123456789n`, `67m`, `1`, `0`.
     pub(super) fn cpu(nanocores: u64) -> Self {
         Self::scaled(nanocores, 1000, &DECIMAL)
     }
 
-    /// Bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
+    /// Returns bytes as a `BinarySI` quantity: `4095004Ki`, `27Mi`, `1500`.
     ///
     /// Below 1024 the API's canonical form of a `BinarySI` quantity is the decimal one: 1000 bytes are `1k`.
     pub(super) fn bytes(bytes: u64) -> Self {
@@ -44,22 +44,22 @@ impl Quantity {
         Self { number, suffix: suffixes[suffix] }
     }
 
-    /// How many bytes it takes; at most 22.
+    /// Returns the length in bytes, at most 22.
     pub(super) fn length(self) -> u8 {
         let digits = self.number.checked_ilog10().unwrap_or(0) + 1;
-        // Both are small.
+        // Both fit a byte.
         digits.to_le_bytes()[0] + self.suffix.len().to_le_bytes()[0]
     }
 
-    /// Appends it.
-    pub(super) fn push(self, out: &mut impl Out) {
+    /// Appends the quantity.
+    pub(super) fn push(self, out: &mut impl Output) {
         out.put_decimal(self.number);
         out.put(self.suffix.as_bytes());
     }
 }
 
 /// Appends an integer in decimal.
-pub(super) fn push_decimal(out: &mut impl Out, value: u64) {
+pub(super) fn push_decimal(out: &mut impl Output, value: u64) {
     out.put_decimal(value);
 }
 
@@ -77,10 +77,10 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// Reads a quantity the slow way: digits times the suffix's worth, in nano.
+    /// Parses a quantity in a simple way: digits times the factor of the suffix, in nano.
     fn nano(text: &str) -> u128 {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let worth: u128 = match &text[digits.len()..] {
+        let factor: u128 = match &text[digits.len()..] {
             "n" => 1,
             "u" => 1_000,
             "m" => 1_000_000,
@@ -96,11 +96,11 @@ mod tests {
             "Ei" => 1_000_000_000 << 60,
             other => panic!("suffix {other}"),
         };
-        digits.parse::<u128>().unwrap() * worth
+        digits.parse::<u128>().unwrap() * factor
     }
 
     #[test]
-    fn writes_what_resource_quantity_writes() {
+    fn writes_the_canonical_form() {
         for (nanocores, expected) in [
             (0, "0"),
             (1, "1n"),
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keeps_the_value_and_no_larger_suffix_would(digits in any::<u64>(), shift in 0_u32..64, thousands in 0_u32..6) {
+        fn keeps_the_exact_value_with_the_largest_suffix(digits in any::<u64>(), shift in 0_u32..64, thousands in 0_u32..6) {
             let value = (digits >> shift).saturating_mul(1000_u64.pow(thousands));
             let cpu = text(Quantity::cpu, value);
             prop_assert_eq!(nano(&cpu), u128::from(value));

@@ -1,22 +1,22 @@
-//! The query of a URL, decoded as Go's `net/url` does: a pair that can't be decoded is dropped.
+//! The query of a URL, decoded as Go's `net/url` does: pairs that can't be decoded are dropped.
 
 /// The parameters of a query, in order.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses the part behind the `?`.
+    /// Parses the part after the `?`.
     pub(super) fn parse(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         Self(pairs.filter_map(decode_pair).collect())
     }
 
-    /// The first value of a parameter; others are ignored, as the API server does.
+    /// Returns the first value of a parameter. As in kube-apiserver, further values are ignored.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A boolean as the API reads it: present and neither `0` nor `false`.
+    /// Returns a boolean parameter: true if it is set, and neither `0` nor `false`.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
@@ -30,8 +30,8 @@ fn decode_pair(pair: &str) -> Option<(String, String)> {
     Some((decode(key, true)?, decode(value, true)?))
 }
 
-/// Undoes percent-encoding; `None` where a `%` is not followed by two hexadecimal digits. Bytes that are
-/// no UTF-8 become U+FFFD, which no Kubernetes name or label contains.
+/// Decodes percent-encoding. Returns `None` if a `%` is not followed by two hexadecimal digits. Invalid UTF-8 becomes
+/// U+FFFD, which no Kubernetes name or label contains.
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -59,7 +59,7 @@ mod tests {
     use super::{Query, decode};
 
     #[test]
-    fn decodes_pairs_and_drops_broken_ones() {
+    fn decodes_pairs_and_drops_invalid_ones() {
         let query = Query::parse(Some("a=1&a=2&b=x+y%2C%c3%a4&c&d=%zz&e=%4&;f=1&=g&watch=FALSE&w"));
         assert_eq!(query.get("a"), Some("1"));
         assert_eq!(query.get("b"), Some("x y,ä"));
@@ -73,14 +73,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_text(text in "\\PC*") {
+        fn accepts_any_text(text in "\\PC*") {
             let query = Query::parse(Some(&text));
             query.get("labelSelector");
             decode(&text, false);
         }
 
         #[test]
-        fn undoes_encoding(text in "\\PC*") {
+        fn decodes_what_was_encoded(text in "\\PC*") {
             let encoded = text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
             prop_assert_eq!(decode(&encoded, true), Some(text));
         }

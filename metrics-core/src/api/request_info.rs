@@ -1,5 +1,5 @@
-//! Reads method, path and query as the API server does, for authorization and for routing alike: both see
-//! the same attributes, so what was allowed is what is answered.
+//! Derives the attributes of a request from method, path and query as kube-apiserver does. Authorization and routing use the
+//! same attributes, so that exactly the authorized request is served.
 
 use http::{Method, Uri};
 
@@ -7,11 +7,11 @@ use super::list_options::ListOptions;
 use super::query::{Query, decode};
 use crate::server::request_info::RequestInfo;
 
-/// The attributes of a request, by the rules of k8s.io/apiserver's `RequestInfoFactory` with the prefixes
-/// `api` (groupless) and `apis`.
+/// Returns the attributes of a request, by the rules of k8s.io/apiserver's `RequestInfoFactory` with the prefixes `api`
+/// (no group) and `apis`.
 ///
-/// Where those rules give up (`/apis/GROUP/VERSION/watch` with nothing behind it) the result is a resource
-/// request that names no resource, which no rule allows and no route answers.
+/// Where those rules fail (`/apis/GROUP/VERSION/watch` and nothing after it), returns a resource request without a
+/// resource, which no RBAC rule allows and no route matches.
 #[must_use]
 pub fn request_info(method: &Method, uri: &Uri) -> RequestInfo {
     let path = decode(uri.path(), false).unwrap_or_else(|| uri.path().to_owned());
@@ -67,7 +67,7 @@ fn method_in_lower_case(method: &Method) -> &'static str {
         Method::OPTIONS => "options",
         Method::TRACE => "trace",
         Method::CONNECT => "connect",
-        // An extension method: nothing here answers one, so its name does not matter.
+        // An extension method. None is supported, so the name does not matter.
         _ => "",
     }
 }
@@ -83,11 +83,11 @@ fn verb(method: &Method) -> &'static str {
     }
 }
 
-/// Reads `[namespaces/NAMESPACE/]RESOURCE[/NAME[/SUBRESOURCE[/…]]]`.
+/// Parses `[namespaces/NAMESPACE/]RESOURCE[/NAME[/SUBRESOURCE[/…]]]`.
 fn read_object(info: &mut RequestInfo, mut parts: &[&str]) {
     if let ["namespaces", namespace, rest @ ..] = parts {
         (*namespace).clone_into(&mut info.namespace);
-        // A namespace's own subresources; anything else there is a resource within it.
+        // `status` and `finalize` are subresources of the namespace; anything else is a resource in it.
         if rest.first().is_some_and(|next| !matches!(*next, "status" | "finalize")) {
             parts = rest;
         }
@@ -100,10 +100,10 @@ fn read_object(info: &mut RequestInfo, mut parts: &[&str]) {
     }
 }
 
-/// Tells list and watch apart, and takes the name that a field selector pins down.
+/// Distinguishes list from watch, and takes the name from a field selector that selects one name.
 fn read_list(info: &mut RequestInfo, query: Option<&str>) {
     let query = Query::parse(query);
-    let watch = match ListOptions::read(&query) {
+    let watch = match ListOptions::parse(&query) {
         Ok(options) => {
             if let Some(name) = options.fields.name()
                 && !matches!(name, "." | "..")
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_resource_requests() {
+    fn parses_resource_requests() {
         let base = "/apis/metrics.k8s.io/v1beta1";
         // method, path, verb, namespace, resource, name, subresource
         for (method, path, verb, namespace, resource, name, subresource) in [
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_other_requests_to_path_and_method() {
+    fn non_resource_requests_have_path_and_method() {
         for (path, decoded) in [
             ("/", "/"),
             ("/healthz", "/healthz"),
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_uri(text in "(/|apis|api|namespaces|watch|proxy|status|[a-z.]|%[0-9a-f]{2}|[?&=]|watch=|\\PC){0,16}") {
+        fn accepts_any_uri(text in "(/|apis|api|namespaces|watch|proxy|status|[a-z.]|%[0-9a-f]{2}|[?&=]|watch=|\\PC){0,16}") {
             if let Ok(uri) = format!("/{text}").parse::<Uri>() {
                 for method in [Method::GET, Method::DELETE] {
                     let info = request_info(&method, &uri);

@@ -1,24 +1,24 @@
 //! The two resources and two versions of the Metrics API.
 
-use crate::model::rows::{Kind, NodeRow, PodRow};
+use crate::model::rows::{NodeRow, PodRow, RowKind};
 
 /// The API group.
 pub(super) const GROUP: &str = "metrics.k8s.io";
 
-/// A version of the group. Both have the same shapes.
+/// A version of the API group. Both versions have the same schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ApiVersion {
     /// `v1`, stable since Kubernetes 1.37.
     V1,
     /// `v1beta1`.
     V1beta1,
 }
 
-impl Version {
-    /// The preferred one first.
+impl ApiVersion {
+    /// All versions, the preferred one first.
     pub(super) const ALL: [Self; 2] = [Self::V1, Self::V1beta1];
 
-    /// `v1`.
+    /// Returns a name like `v1`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::V1 => "v1",
@@ -26,7 +26,7 @@ impl Version {
         }
     }
 
-    /// `metrics.k8s.io/v1`.
+    /// Returns a name like `metrics.k8s.io/v1`.
     pub(super) fn group_version(self) -> &'static str {
         match self {
             Self::V1 => "metrics.k8s.io/v1",
@@ -34,13 +34,13 @@ impl Version {
         }
     }
 
-    /// The version of this name.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    /// Returns the version of this name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.name() == name)
     }
 }
 
-/// A resource of the group.
+/// A resource of the API group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     /// `nodes`, cluster-scoped.
@@ -50,10 +50,10 @@ pub(super) enum Resource {
 }
 
 impl Resource {
-    /// In the order of discovery.
+    /// All resources, in the order of discovery.
     pub(super) const ALL: [Self; 2] = [Self::Nodes, Self::Pods];
 
-    /// `nodes`.
+    /// Returns a name like `nodes`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nodes => "nodes",
@@ -61,7 +61,7 @@ impl Resource {
         }
     }
 
-    /// `NodeMetrics`.
+    /// Returns a name like `NodeMetrics`.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Nodes => "NodeMetrics",
@@ -69,7 +69,7 @@ impl Resource {
         }
     }
 
-    /// `NodeMetricsList`.
+    /// Returns a name like `NodeMetricsList`.
     pub(super) fn list_kind(self) -> &'static str {
         match self {
             Self::Nodes => "NodeMetricsList",
@@ -77,21 +77,21 @@ impl Resource {
         }
     }
 
-    /// The rows that it shows.
-    pub(super) fn rows(self) -> Kind {
+    /// Returns the kind of its rows.
+    pub(super) fn row_kind(self) -> RowKind {
         match self {
-            Self::Nodes => Kind::Nodes,
-            Self::Pods => Kind::Pods,
+            Self::Nodes => RowKind::Nodes,
+            Self::Pods => RowKind::Pods,
         }
     }
 
-    /// Whether objects live in namespaces.
+    /// Returns whether its objects are namespaced.
     pub(super) fn namespaced(self) -> bool {
         self == Self::Pods
     }
 
-    /// The resource of this name.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    /// Returns the resource of this name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|resource| resource.name() == name)
     }
 }
@@ -99,14 +99,14 @@ impl Resource {
 /// A row of either resource.
 #[derive(Clone, Copy)]
 pub(super) enum Row<'a> {
-    /// Of `nodes`.
+    /// A row of `nodes`.
     Node(&'a NodeRow<'a>),
-    /// Of `pods`.
+    /// A row of `pods`.
     Pod(&'a PodRow<'a>),
 }
 
 impl<'a> Row<'a> {
-    /// Namespace (empty for nodes) and name.
+    /// Returns namespace (empty for nodes) and name.
     pub(super) fn key(&self) -> (&'a str, &'a str) {
         match self {
             Self::Node(row) => ("", row.name),
@@ -114,7 +114,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The labels of the real object.
+    /// Returns the labels of the Node or Pod.
     pub(super) fn labels(&self) -> &'a crate::model::labels::Labels {
         match self {
             Self::Node(row) => row.labels,
@@ -122,7 +122,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The version, 0 for none.
+    /// Returns the resource version; 0 means unset.
     pub(super) fn version(&self) -> u64 {
         match self {
             Self::Node(row) => row.version,
@@ -130,7 +130,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Timestamp and window, in nanoseconds.
+    /// Returns timestamp and window, in nanoseconds.
     pub(super) fn interval(&self) -> (i64, i64) {
         match self {
             Self::Node(row) => (row.timestamp_ns, row.window_ns),

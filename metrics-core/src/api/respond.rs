@@ -1,18 +1,18 @@
-//! Responses out of encoded documents.
+//! Builds responses from encoded documents.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
-use super::body::Body;
-use super::encode::{Indent, Yaml};
-use super::negotiate::{Format, Layout};
+use super::body::ResponseBody;
+use super::encode::Printer;
+use super::negotiate::{MediaType, Representation};
 
-/// What no cache may keep: everything but discovery and OpenAPI.
+/// The Cache-Control of everything but aggregated discovery and immutable OpenAPI documents.
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
-/// A response with this body, which no cache may keep.
-pub(super) fn with_body(code: u16, content_type: &str, body: Body) -> Response<Body> {
+/// Returns a response with this body and `Cache-Control: no-cache, private`.
+pub(super) fn with_body(code: u16, content_type: &str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -23,27 +23,29 @@ pub(super) fn with_body(code: u16, content_type: &str, body: Body) -> Response<B
     response
 }
 
-/// A response with these bytes.
-pub(super) fn whole(code: u16, content_type: &str, bytes: impl Into<bytes::Bytes>) -> Response<Body> {
-    with_body(code, content_type, Body::whole(bytes))
+/// Returns a response with these bytes and `Cache-Control: no-cache, private`.
+pub(super) fn with_bytes(
+    code: u16,
+    content_type: &str,
+    bytes: impl Into<bytes::Bytes>,
+) -> Response<ResponseBody> {
+    with_body(code, content_type, ResponseBody::complete(bytes))
 }
 
-/// Compact JSON, laid out; for protobuf, which it can't be turned into, as it is.
-pub(super) fn laid_out(layout: Layout, json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len() * 2);
-    match layout {
-        Layout { format: Format::Yaml, .. } => Yaml::default().push(&mut out, json),
-        Layout { pretty: true, .. } => Indent::default().push(&mut out, json),
-        Layout { .. } => {
-            out.extend_from_slice(json);
-            out.push(b'\n');
-        }
+/// Converts a document from compact JSON to its JSON or YAML representation. Does not convert to protobuf.
+pub(super) fn serialize(representation: Representation, json: &[u8]) -> Vec<u8> {
+    match Printer::of(representation) {
+        Some(printer) => printer.print(json),
+        None => [json, b"\n"].concat(),
     }
-    out
 }
 
-/// Adds an entity tag, and answers 304 without a body where the client has that state already.
-pub(super) fn tagged(request: &Parts, tag: &str, mut response: Response<Body>) -> Response<Body> {
+/// Adds an ETag. Returns 304 without a body if the client already has this version of the document.
+pub(super) fn with_etag(
+    request: &Parts,
+    tag: &str,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
     let quoted = format!("\"{tag}\"");
     let known =
         request.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|value| {
@@ -54,7 +56,7 @@ pub(super) fn tagged(request: &Parts, tag: &str, mut response: Response<Body>) -
         });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = Body::empty();
+        *response.body_mut() = ResponseBody::empty();
         response.headers_mut().remove(CONTENT_TYPE);
     }
     if let Ok(value) = HeaderValue::from_str(&quoted) {
@@ -64,17 +66,19 @@ pub(super) fn tagged(request: &Parts, tag: &str, mut response: Response<Body>) -
     response
 }
 
-/// A discovery document.
+/// Returns a discovery document.
 pub(super) fn discovery(
-    layout: Layout,
+    representation: Representation,
     content_type: &str,
-    document: &super::discovery::Document,
-) -> Response<Body> {
-    let bytes = match layout.format {
-        Format::Protobuf => super::encode::protobuf::enveloped(document.api_version, document.kind, |out| {
-            out.extend_from_slice(&document.protobuf);
-        }),
-        _ => laid_out(layout, &document.json),
+    document: &super::discovery::DiscoveryDocument,
+) -> Response<ResponseBody> {
+    let bytes = match representation.media_type {
+        MediaType::Protobuf => {
+            super::encode::protobuf::enveloped(document.api_version, document.kind, |out| {
+                out.extend_from_slice(&document.protobuf);
+            })
+        }
+        _ => serialize(representation, &document.json),
     };
-    whole(200, content_type, bytes)
+    with_bytes(200, content_type, bytes)
 }

@@ -1,11 +1,11 @@
-//! What a request asks for, by the same attributes that it was authorized by.
+//! Routes a request by the same attributes that it was authorized by.
 
 use http::Method;
 
-use super::resource::{GROUP, Resource, Version};
+use super::resource::{ApiVersion, GROUP, Resource};
 use crate::server::request_info::RequestInfo;
 
-/// What is asked for.
+/// What a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/`.
@@ -17,34 +17,34 @@ pub(super) enum Route {
     /// `/apis/metrics.k8s.io`.
     Group,
     /// `/apis/metrics.k8s.io/VERSION`.
-    Resources(Version),
-    /// One object or a list.
+    Resources(ApiVersion),
+    /// One object, a list or a watch.
     Objects {
-        /// Of which resource.
+        /// The resource.
         resource: Resource,
-        /// In which version.
-        version: Version,
+        /// The API version.
+        version: ApiVersion,
     },
     /// `/openapi/v2`.
     OpenApiV2,
     /// `/openapi/v3`.
     OpenApiV3Index,
     /// `/openapi/v3/apis/metrics.k8s.io/VERSION`.
-    OpenApiV3(Version),
-    /// Within the group, but nothing that it has.
+    OpenApiV3(ApiVersion),
+    /// A path within the API group that does not exist.
     NoSuchResource,
-    /// Outside the group, and nothing either.
+    /// A path outside the API group that does not exist.
     NoSuchPath,
-    /// It is there, but can only be read.
+    /// The path exists, but is read-only.
     MethodNotAllowed,
 }
 
-/// Finds the route of a request.
+/// Returns the route of a request.
 pub(super) fn find(method: &Method, info: &RequestInfo) -> Route {
     let route = if info.is_resource_request { objects(info) } else { document(&info.path) };
     let readable = match route {
         Route::NoSuchResource | Route::NoSuchPath => true,
-        // As with the API server, HEAD is for documents outside the API only.
+        // As in kube-apiserver, HEAD is supported only for documents outside the API.
         Route::Objects { .. } | Route::Resources(_) | Route::Group | Route::Groups => method == Method::GET,
         _ => matches!(*method, Method::GET | Method::HEAD),
     };
@@ -53,7 +53,7 @@ pub(super) fn find(method: &Method, info: &RequestInfo) -> Route {
 
 fn document(path: &str) -> Route {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let api = |route: fn(Version) -> Route, version: &str| Version::of(version).map(route);
+    let api = |route: fn(ApiVersion) -> Route, version: &str| ApiVersion::from_name(version).map(route);
     match path {
         "" => Route::Paths,
         "/version" => Route::Version,
@@ -79,11 +79,12 @@ fn objects(info: &RequestInfo) -> Route {
     if info.api_group != GROUP || info.path.contains("//") {
         return Route::NoSuchPath;
     }
-    let (Some(version), Some(resource)) = (Version::of(&info.api_version), Resource::of(&info.resource))
+    let (Some(version), Some(resource)) =
+        (ApiVersion::from_name(&info.api_version), Resource::from_name(&info.resource))
     else {
         return Route::NoSuchResource;
     };
-    // What the path says, as opposed to `?watch=` and a name within a field selector.
+    // From the path alone: `info` also reflects `?watch=` and a name in a field selector.
     let segments: Vec<&str> = info.path.trim_matches('/').split('/').skip(3).collect();
     let fits = matches!(
         (resource, segments.as_slice()),
@@ -97,12 +98,12 @@ fn objects(info: &RequestInfo) -> Route {
 mod tests {
     use http::{Method, Uri};
 
-    use super::{Resource, Route, Version, find};
+    use super::{ApiVersion, Resource, Route, find};
     use crate::api::request_info;
 
     #[test]
-    fn finds_what_the_peer_finds() {
-        let beta = Version::V1beta1;
+    fn routes_requests_as_metrics_server_does() {
+        let beta = ApiVersion::V1beta1;
         let nodes = Route::Objects { resource: Resource::Nodes, version: beta };
         let pods = Route::Objects { resource: Resource::Pods, version: beta };
         for (method, path, expected) in [
@@ -112,7 +113,7 @@ mod tests {
             ("GET", "/apis", Route::Groups),
             ("GET", "/apis/", Route::Groups),
             ("GET", "/apis/metrics.k8s.io", Route::Group),
-            ("GET", "/apis/metrics.k8s.io/v1", Route::Resources(Version::V1)),
+            ("GET", "/apis/metrics.k8s.io/v1", Route::Resources(ApiVersion::V1)),
             ("GET", "/apis/metrics.k8s.io/v1beta1/", Route::Resources(beta)),
             ("POST", "/apis/metrics.k8s.io/v1beta1", Route::MethodNotAllowed),
             ("GET", "/apis/metrics.k8s.io/v2", Route::NoSuchResource),
@@ -123,7 +124,7 @@ mod tests {
             ("GET", "/openapi/v2", Route::OpenApiV2),
             ("HEAD", "/openapi/v2", Route::OpenApiV2),
             ("GET", "/openapi/v3", Route::OpenApiV3Index),
-            ("GET", "/openapi/v3/apis/metrics.k8s.io/v1", Route::OpenApiV3(Version::V1)),
+            ("GET", "/openapi/v3/apis/metrics.k8s.io/v1", Route::OpenApiV3(ApiVersion::V1)),
             ("GET", "/openapi/v3/apis/apps/v1", Route::NoSuchPath),
             ("GET", "/apis/metrics.k8s.io/v1beta1/nodes", nodes),
             ("GET", "/apis/metrics.k8s.io/v1beta1/nodes/", nodes),

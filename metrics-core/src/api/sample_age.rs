@@ -9,12 +9,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
-/// How many of metrics-server's buckets have a bound.
+/// The number of metrics-server's buckets with an upper bound.
 const BOUNDS: usize = 20;
 
 /// A histogram of seconds. Clones share it.
 ///
-/// The rows of a read are added together: one by one they cost more than some encodings.
+/// The rows of a read are added at once, when it ends: adding them one by one takes longer than encoding some of them.
 #[derive(Clone, Debug)]
 pub(super) struct SampleAge(Arc<Histogram>);
 
@@ -24,7 +24,7 @@ struct Histogram {
     tally: Mutex<Tally>,
 }
 
-/// How many ages lie in each bucket, and their sum.
+/// The number of ages in each bucket, and the sum of all ages.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     buckets: [u64; BOUNDS + 1],
@@ -49,7 +49,7 @@ impl SampleAge {
         );
     }
 
-    /// Begins a read; its rows are added when it is dropped.
+    /// Starts a read. Its rows are added to the histogram when it is dropped.
     pub(super) fn read(&self) -> Read<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         Read { histogram: &self.0, now, tally: Tally::default() }
@@ -59,15 +59,15 @@ impl SampleAge {
 /// One read of rows.
 pub(super) struct Read<'a> {
     histogram: &'a Histogram,
-    /// Seconds since the Unix epoch.
+    /// The time of the read, in seconds since the Unix epoch.
     now: f64,
     tally: Tally,
 }
 
 impl Read<'_> {
-    /// Adds a row whose sample was taken at `timestamp_ns`, nanoseconds since the Unix epoch.
+    /// Adds a row whose sample was taken at `timestamp_ns`, in nanoseconds since the Unix epoch.
     pub(super) fn row(&mut self, timestamp_ns: i64) {
-        #[allow(clippy::cast_precision_loss)] // Microseconds are left.
+        #[allow(clippy::cast_precision_loss)] // Precise to microseconds.
         self.add(self.now - timestamp_ns as f64 / 1e9);
     }
 
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_the_histogram_that_the_library_would_make(
+        fn equals_a_histogram_of_prometheus_client(
             ages in proptest::collection::vec(prop_oneof![-5_i32..700, 0_i32..3], 0..50)
         ) {
             let theirs = histogram::Histogram::new(exponential_buckets(1.0, 1.364, 20));

@@ -1,12 +1,12 @@
-//! Failures as `metav1.Status`, in the encoding that the client asked for.
+//! Failures as `metav1.Status`, in the representation that the client accepts.
 
 use http::Response;
 use http::header::RETRY_AFTER;
 use http::request::Parts;
 
-use super::body::Body;
+use super::body::ResponseBody;
 use super::encode::{json, protobuf};
-use super::negotiate::{self, Format, Layout};
+use super::negotiate::{self, MediaType, Representation};
 use super::respond;
 use crate::server::request_info::RequestInfo;
 
@@ -17,70 +17,74 @@ pub struct Status {
     pub code: u16,
     /// The machine-readable reason: `NotFound`, `Forbidden`, …; may be empty.
     pub reason: &'static str,
-    /// For people.
+    /// A human-readable description.
     pub message: String,
-    /// More for machines.
-    pub details: Option<Box<Details>>,
+    /// Further machine-readable data.
+    pub details: Option<Box<StatusDetails>>,
 }
 
-/// What a failure is about.
+/// Machine-readable details of a failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
+pub struct StatusDetails {
     /// The object's name.
     pub name: String,
     /// The API group.
     pub group: String,
     /// The resource, or a kind.
     pub kind: String,
-    /// What exactly is wrong.
-    pub causes: Vec<Cause>,
-    /// When to try again, in seconds; 0 if that is not known.
+    /// The individual faults.
+    pub causes: Vec<StatusCause>,
+    /// The number of seconds after which the client may retry; 0 means unset.
     pub retry_after_seconds: u32,
 }
 
-/// One thing that is wrong with a request.
+/// One fault of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct StatusCause {
     /// `FieldValueInvalid`, `FieldValueForbidden`, ….
     pub reason: &'static str,
-    /// For people.
+    /// A human-readable description.
     pub message: String,
-    /// The parameter or field.
+    /// The parameter or field at fault.
     pub field: String,
 }
 
 impl Status {
-    /// A failure without details.
+    /// Creates a failure without details.
     #[must_use]
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    /// With details that say what `request` is about.
+    /// Adds details that name the object, group and resource of `request`.
     #[must_use]
     pub fn about(self, request: &RequestInfo) -> Self {
         let RequestInfo { name, api_group, resource, .. } = request;
-        let details = Details {
+        let details = StatusDetails {
             name: name.clone(),
             group: api_group.clone(),
             kind: resource.clone(),
-            ..Details::default()
+            ..StatusDetails::default()
         };
         Self { details: Some(Box::new(details)), ..self }
     }
 
-    /// 404: the object is not there, or has no metrics.
+    /// 404: the object does not exist, or has no metrics.
     pub(super) fn not_found(group: &str, resource: &str, name: &str) -> Self {
         let dot = if group.is_empty() { "" } else { "." };
-        let details =
-            Details { name: name.into(), group: group.into(), kind: resource.into(), ..Details::default() };
+        let details = StatusDetails {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            ..StatusDetails::default()
+        };
         Self {
             details: Some(Box::new(details)),
             ..Self::new(404, "NotFound", format!("{resource}{dot}{group} {name:?} not found"))
         }
     }
 
-    /// 404: nothing has this path.
+    /// 404: the path does not exist.
     pub(super) fn no_such_resource() -> Self {
         Self {
             details: Some(Box::default()),
@@ -88,7 +92,7 @@ impl Status {
         }
     }
 
-    /// 405: the path is there, but not for this method.
+    /// 405: the path exists, but does not support the method.
     pub(super) fn method_not_allowed() -> Self {
         Self {
             details: Some(Box::default()),
@@ -100,47 +104,52 @@ impl Status {
         }
     }
 
-    /// 406: none of the media types that the client accepts.
+    /// 406: none of the accepted media types is supported.
     pub(super) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \
                        application/vnd.kubernetes.protobuf";
         Self::new(406, "NotAcceptable", message)
     }
 
-    /// 406: none of the media types in which events are sent.
+    /// 406: none of the accepted media types is supported for watch events.
     pub(super) fn not_streamable() -> Self {
         let message = "only the following media types are accepted: application/json;stream=watch, \
                        application/vnd.kubernetes.protobuf;stream=watch";
         Self::new(406, "NotAcceptable", message)
     }
 
-    /// 429: come back after some seconds.
-    pub(super) fn too_many_watches(after_seconds: u32) -> Self {
-        let details = Details { retry_after_seconds: after_seconds, ..Details::default() };
+    /// 429: the maximum number of watches is open; the client may retry after some seconds.
+    pub(super) fn too_many_watches(retry_after_seconds: u32) -> Self {
+        let details = StatusDetails { retry_after_seconds, ..StatusDetails::default() };
         Self {
             details: Some(Box::new(details)),
-            ..Self::new(429, "TooManyRequests", "too many watches are open here, please try again later")
+            ..Self::new(
+                429,
+                "TooManyRequests",
+                "too many watches are open on this replica, please try again later",
+            )
         }
     }
 
-    /// 400: a query parameter that can't be used.
+    /// 400: a query parameter is invalid.
     pub(super) fn bad_parameter(parameter: &str, message: String) -> Self {
-        let cause = Cause { reason: "FieldValueInvalid", message: message.clone(), field: parameter.into() };
-        let details = Details { causes: vec![cause], ..Details::default() };
+        let cause =
+            StatusCause { reason: "FieldValueInvalid", message: message.clone(), field: parameter.into() };
+        let details = StatusDetails { causes: vec![cause], ..StatusDetails::default() };
         Self { details: Some(Box::new(details)), ..Self::new(400, "BadRequest", message) }
     }
 
-    fn encode(&self, layout: Layout) -> Vec<u8> {
-        match layout.format {
-            Format::Protobuf => self.document(layout.format),
-            _ => respond::laid_out(layout, &self.json()),
+    fn encode(&self, representation: Representation) -> Vec<u8> {
+        match representation.media_type {
+            MediaType::Protobuf => self.document(representation.media_type),
+            _ => respond::serialize(representation, &self.json()),
         }
     }
 
-    /// As protobuf or compact JSON, without a line's end.
-    pub(super) fn document(&self, format: Format) -> Vec<u8> {
-        match format {
-            Format::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
+    /// Encodes the status as protobuf or compact JSON, without a trailing newline.
+    pub(super) fn document(&self, media_type: MediaType) -> Vec<u8> {
+        match media_type {
+            MediaType::Protobuf => protobuf::enveloped("v1", "Status", |out| self.write_protobuf(out)),
             _ => self.json(),
         }
     }
@@ -172,7 +181,7 @@ impl Status {
     }
 }
 
-impl Details {
+impl StatusDetails {
     fn write_json(&self, out: &mut Vec<u8>) {
         for (name, value) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind)] {
             json::member(out, name, value);
@@ -213,12 +222,13 @@ impl Details {
     }
 }
 
-/// The answer to a request that failed: a `Status` in the encoding that the client asked for, or in
-/// indented JSON where it accepts none that we have.
+/// Returns the response to a failed request: a `Status` in the representation that the client accepts, or indented JSON if
+/// it accepts none that is supported.
 #[must_use]
-pub fn status(request: &Parts, status: &Status) -> Response<Body> {
-    let layout = negotiate::document(request).unwrap_or(Layout::FALLBACK);
-    let mut response = respond::whole(status.code, layout.format.media_type(), status.encode(layout));
+pub fn status(request: &Parts, status: &Status) -> Response<ResponseBody> {
+    let representation = negotiate::document(request).unwrap_or(Representation::FALLBACK);
+    let mut response =
+        respond::with_bytes(status.code, representation.media_type.as_str(), status.encode(representation));
     let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry_after > 0 {
         response.headers_mut().insert(RETRY_AFTER, retry_after.into());

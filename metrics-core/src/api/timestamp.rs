@@ -1,8 +1,8 @@
-//! Timestamps as `metav1.Time` has them: UTC, whole seconds.
+//! Timestamps in the form of `metav1.Time`: UTC, whole seconds.
 
 use jiff::{Timestamp, tz::Offset};
 
-/// Whole seconds since the Unix epoch, rounded down as formatting does.
+/// Returns whole seconds since the Unix epoch, rounded down as in the text form.
 pub(super) fn seconds(nanoseconds: i64) -> i64 {
     nanoseconds.div_euclid(1_000_000_000)
 }
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_fractions_off() {
+    fn rounds_down_to_seconds() {
         assert_eq!(text(1_782_909_296_789_000_000), "2026-07-01T12:34:56Z");
         assert_eq!(text(0), "1970-01-01T00:00:00Z");
         assert_eq!(text(-1), "1969-12-31T23:59:59Z");
@@ -50,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_jiff(nanoseconds in any::<i64>()) {
+        fn formats_as_jiff_does(nanoseconds in any::<i64>()) {
             let at = jiff::Timestamp::from_second(nanoseconds.div_euclid(1_000_000_000)).unwrap();
             prop_assert_eq!(text(nanoseconds), at.to_string());
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::model::labels::Labels;
-use crate::model::rows::{Expired, Kind};
+use crate::model::rows::{Expired, RowKind};
 
 /// The maximum number of removals that are kept.
 const MAX_REMOVALS: usize = 4096;
@@ -43,7 +43,7 @@ pub struct Removal {
     /// The version of the removal.
     pub version: u64,
     /// The kind of the object.
-    pub kind: Kind,
+    pub kind: RowKind,
     /// The namespace; empty for nodes.
     pub namespace: Box<str>,
     /// The name.
@@ -73,7 +73,13 @@ impl Changes {
     }
 
     /// Records that a visible object was removed or that its labels changed.
-    pub fn record_removal(&self, kind: Kind, (namespace, name): (&str, &str), labels: &Labels, now_ms: u64) {
+    pub fn record_removal(
+        &self,
+        kind: RowKind,
+        (namespace, name): (&str, &str),
+        labels: &Labels,
+        now_ms: u64,
+    ) {
         let mut removals = self.removals.lock();
         let Removals { entries, complete_from } = &mut *removals;
         while let Some(oldest) = entries.front()
@@ -96,7 +102,7 @@ impl Changes {
     /// Marks an object hidden and records the removal at `now_ms` if clients saw it.
     pub fn hide(
         &self,
-        kind: Kind,
+        kind: RowKind,
         key: (&str, &str),
         labels: &Labels,
         visible: &VisibleSince,
@@ -109,7 +115,7 @@ impl Changes {
 
     /// Returns the first removal at or after version `from`, and the version before which there is no other one
     /// (that of the upcoming change).
-    pub fn next_removal(&self, kind: Kind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
+    pub fn next_removal(&self, kind: RowKind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
         let removals = self.removals.lock();
         // Both happen under the lock, so all removals before this version are in the queue.
         let until = self.upcoming();
@@ -154,10 +160,10 @@ impl VisibleSince {
 mod tests {
     use super::{Changes, MAX_AGE_MS, MAX_REMOVALS};
     use crate::model::labels::Labels;
-    use crate::model::rows::{Expired, Kind};
+    use crate::model::rows::{Expired, RowKind};
 
     fn next(changes: &Changes, from: u64) -> Option<String> {
-        let (found, _) = changes.next_removal(Kind::Pods, from).unwrap();
+        let (found, _) = changes.next_removal(RowKind::Pods, from).unwrap();
         found.map(|removal| format!("{}/{}", removal.namespace, removal.name))
     }
 
@@ -166,23 +172,24 @@ mod tests {
         let changes = Changes::default();
         let start = changes.upcoming();
         assert_eq!(next(&changes, start), None);
-        let remove = |name: &str, at| changes.record_removal(Kind::Pods, ("n", name), &Labels::default(), at);
+        let remove =
+            |name: &str, at| changes.record_removal(RowKind::Pods, ("n", name), &Labels::default(), at);
         remove("a", 1);
-        changes.record_removal(Kind::Nodes, ("", "x"), &Labels::default(), 2);
+        changes.record_removal(RowKind::Nodes, ("", "x"), &Labels::default(), 2);
         changes.take();
         remove("b", 3);
         assert_eq!(next(&changes, start).as_deref(), Some("n/a"));
         assert_eq!(next(&changes, start + 1).as_deref(), Some("n/b"));
         assert_eq!(next(&changes, changes.upcoming()), None);
-        assert_eq!(changes.next_removal(Kind::Pods, start - 1).unwrap_err(), Expired);
-        assert_eq!(changes.next_removal(Kind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(RowKind::Pods, start - 1).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(RowKind::Pods, changes.upcoming() + 1).unwrap_err(), Expired);
         remove("c", 3 + MAX_AGE_MS);
-        assert_eq!(changes.next_removal(Kind::Pods, start).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(RowKind::Pods, start).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 2).as_deref(), Some("n/b"));
         for _ in 0..MAX_REMOVALS {
             remove("d", 3 + MAX_AGE_MS);
         }
-        assert_eq!(changes.next_removal(Kind::Pods, start + 3).unwrap_err(), Expired);
+        assert_eq!(changes.next_removal(RowKind::Pods, start + 3).unwrap_err(), Expired);
         assert_eq!(next(&changes, start + 5).as_deref(), Some("n/d"));
     }
 

@@ -1,31 +1,31 @@
-//! The labels of an object, compact and ordered.
+//! The labels of an object, compact and sorted by key.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Labels ordered by key, each key once. Pods of one template may share one value behind an `Arc`.
+/// Labels sorted by key, each key once. Pods of one template can share one value behind an `Arc`.
 ///
-/// Three allocations whatever their number: there are some for every node and every template of pods.
+/// Uses three allocations, whatever the number of labels: every node and every pod template has a value of this type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
-    /// Keys and values as the members of a JSON object, but for escapes: `"a":"1","b":"2"`. Lists are full of labels,
-    /// and so they are copied instead of written.
+    /// Keys and values as the members of a JSON object, without escapes: `"a":"1","b":"2"`. Labels are a large part of a
+    /// list, so the encoders copy them instead of encoding them each time.
     text: Box<str>,
-    /// The same as entries of a map in protobuf.
+    /// The same labels as protobuf map entries.
     entries: Box<[u8]>,
-    /// Where each key and its value end in it.
+    /// Where each key and its value end in `text`.
     ends: Box<[(u32, u32)]>,
-    /// Whether a key or value has characters that Kubernetes does not allow in labels, which may need an escape.
+    /// Whether a key or value contains a character that Kubernetes does not allow in labels, and that may need an escape.
     irregular: bool,
 }
 
-/// Between a key and its value.
+/// Separates a key from its value.
 const COLON: &str = "\":\"";
-/// Between a value and the next key.
+/// Separates a value from the next key.
 const COMMA: &str = "\",\"";
 
 impl Labels {
-    /// The value of `key`.
+    /// Returns the value of `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         let (mut low, mut high) = (0, self.ends.len());
@@ -41,25 +41,26 @@ impl Labels {
         None
     }
 
-    /// Keys and values, ordered by key.
+    /// Returns keys and values, sorted by key.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         (0..self.ends.len()).map(|at| self.at(at))
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The members of a JSON object, if they stand here as JSON has them; else they are to be written one by one.
+    /// Returns the labels as members of a JSON object, or `None` if a character may need an escape: the caller must then
+    /// encode the labels one by one.
     #[must_use]
     pub fn json_members(&self) -> Option<&str> {
         (!self.irregular).then_some(&self.text)
     }
 
-    /// The field `labels` (11) of `ObjectMeta` in protobuf.
+    /// Returns the field `labels` (11) of `ObjectMeta`, encoded as protobuf.
     #[must_use]
     pub fn protobuf_field(&self) -> &[u8] {
         &self.entries
@@ -73,7 +74,7 @@ impl Labels {
 }
 
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
-    /// Collects labels in any order; of a repeated key the last value stays. What would be beyond 4 GB is left out.
+    /// Collects labels in any order. The last value of a repeated key wins. Labels beyond 4 GiB are dropped.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
         let ordered: BTreeMap<Box<str>, Box<str>> =
             labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
@@ -104,7 +105,7 @@ impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
     }
 }
 
-/// Appends an entry of a map: key 1 and value 2, each unless it is empty.
+/// Appends a map entry: key 1 and value 2; empty ones are omitted.
 fn push_entry(out: &mut Vec<u8>, key: &str, value: &str) {
     const FIELD: u8 = 11 << 3 | 2;
     let mut entry = Vec::with_capacity(key.len() + value.len() + 8);
@@ -128,7 +129,7 @@ fn push_varint(out: &mut Vec<u8>, mut value: usize) {
     out.push(value.to_le_bytes()[0]);
 }
 
-/// Whether all characters are such as labels have (Kubernetes, "Labels and Selectors").
+/// Returns whether all characters are allowed in labels (Kubernetes, "Labels and Selectors").
 fn is_regular(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
 }
@@ -138,7 +139,7 @@ mod tests {
     use super::Labels;
 
     #[test]
-    fn finds_by_key_whatever_the_order_of_insertion() {
+    fn get_finds_labels_inserted_in_any_order() {
         let labels: Labels = [("b", "2"), ("a", "1"), ("c", ""), ("a", "0")].into_iter().collect();
         assert_eq!(labels.get("a"), Some("0"));
         assert_eq!(labels.get("c"), Some(""));
@@ -147,16 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn equal_labels_are_equal_and_others_are_not() {
+    fn labels_are_equal_only_if_keys_and_values_are() {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         assert_eq!(of(&[("a", "1"), ("b", "2")]), of(&[("b", "2"), ("a", "1")]));
-        assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]), "the border between key and value counts");
+        assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]), "the boundary between key and value matters");
         assert_eq!(of(&[("", "x")]).get(""), Some("x"));
         assert!(of(&[]).is_empty() && of(&[]) == Labels::default());
     }
 
     #[test]
-    fn protobuf_has_an_entry_for_each() {
+    fn protobuf_field_has_one_entry_per_label() {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         let short = of(&[("tier", ""), ("a", "bc"), ("", "x")]);
         assert_eq!(
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn json_members_are_there_unless_something_is_to_be_escaped() {
+    fn json_members_is_none_if_a_character_needs_an_escape() {
         let of = |labels: &[(&str, &str)]| labels.iter().copied().collect::<Labels>();
         assert_eq!(of(&[]).json_members(), Some(""));
         let usual = of(&[("tier", "a_b.c-1"), ("example.com/app", "")]);

@@ -1,7 +1,8 @@
-//! What the store hands to the server: rows of usage, borrowed, in the order of the API.
+//! Rows of resource usage: the interface between the store, which implements [`Rows`], and the Metrics API, which reads
+//! through it.
 //!
-//! This is the seam between the two halves of metrics-core. Everything before it (discover, scrape,
-//! decode, store) knows nothing of HTTP; everything after it (serve) knows nothing of kubelets.
+//! Rows are borrowed from the store and visited in the order of the API. Code that ingests samples (discover, scrape,
+//! decode, store) does not depend on HTTP; code that serves them does not depend on kubelets.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::model::labels::Labels;
 /// Resource usage at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// CPU time per second of wall time over the row's window, in nanocores.
+    /// CPU usage averaged over the row's window, in nanocores.
     pub cpu_nanocores: u64,
     /// Working set in bytes.
     pub memory_bytes: u64,
@@ -26,11 +27,11 @@ pub struct NodeRow<'a> {
     pub name: &'a str,
     /// The Node's labels.
     pub labels: &'a Labels,
-    /// The change that brought the newer sample.
+    /// The resource version: the number of the change that stored the newer sample.
     pub version: u64,
-    /// When the newer of the two samples was taken, nanoseconds since the Unix epoch.
+    /// The time of the newer of the two samples, in nanoseconds since the Unix epoch.
     pub timestamp_ns: i64,
-    /// The time between the two samples, nanoseconds.
+    /// The time between the two samples, in nanoseconds.
     pub window_ns: i64,
     /// The usage.
     pub usage: Usage,
@@ -54,101 +55,102 @@ pub struct PodRow<'a> {
     pub name: &'a str,
     /// The Pod's labels.
     pub labels: &'a Labels,
-    /// The change that brought the newer sample.
+    /// The resource version: the number of the change that stored the newer sample.
     pub version: u64,
-    /// When the newer sample of its earliest container was taken, nanoseconds since the Unix epoch.
+    /// The time of the newer sample of the container that was sampled earliest, in nanoseconds since the Unix epoch.
     pub timestamp_ns: i64,
-    /// The time between the two samples of that container, nanoseconds.
+    /// The time between the two samples of that container, in nanoseconds.
     pub window_ns: i64,
     /// The containers, ordered by name.
     pub containers: &'a [ContainerRow<'a>],
 }
 
-/// What a list does with an object, by its names and labels.
+/// What a list does with an object, decided from its key and labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// Visit its row, if there is one.
+    /// Visits its row, if it has one.
     Take,
-    /// Leave it out; its row is not looked up.
+    /// Skips it without reading its row.
     Skip,
-    /// The list ends before it.
+    /// Ends the list before it.
     End,
 }
 
-/// What is known of an object asked for by name.
+/// The result of reading one object by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The row was visited.
     Found,
-    /// The Node or running Pod exists, but there is no rate for it (yet).
+    /// The Node or running Pod exists, but has no rate (yet).
     Unmeasured,
-    /// No such Node or running Pod.
+    /// There is no such Node or running Pod.
     Absent,
 }
 
-/// Which rows.
+/// The kind of object that a row describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Those of nodes.
+pub enum RowKind {
+    /// Nodes.
     Nodes,
-    /// Those of pods.
+    /// Pods.
     Pods,
 }
 
-/// What happened to an object.
+/// A change of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
     /// A node has a new sample.
     Node {
         /// The row.
         row: &'a NodeRow<'a>,
-        /// Whether it has a row at all only since this change.
+        /// Whether this is the object's first row.
         new: bool,
     },
     /// A pod has a new sample.
     Pod {
         /// The row.
         row: &'a PodRow<'a>,
-        /// Whether it has a row at all only since this change.
+        /// Whether this is the object's first row.
         new: bool,
     },
-    /// An object has no row any more, or other labels: look at what it has now, if anything.
-    Left {
+    /// An object with these labels no longer exists: it lost its row, or its labels changed. The visitor must read the
+    /// object's current row, if it has one.
+    Removed {
         /// Its namespace; empty for nodes.
         namespace: &'a str,
         /// Its name.
         name: &'a str,
-        /// The labels it had.
+        /// The labels that it had before the change.
         labels: &'a Labels,
     },
 }
 
-/// How far a look at the changes came.
+/// How many changes a call of [`Rows::next_change`] covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// All changes before this version have been visited.
+    /// The version up to which all changes have been visited, itself excluded.
     pub until: u64,
-    /// Whether there may be more.
+    /// Whether there may be further changes.
     pub more: bool,
 }
 
-/// A version from which changes can't be told any more, or that was never given.
+/// The version is too old to list the changes since then, or was never issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired;
 
 /// Read access to the newest rows.
 ///
-/// Lists visit in key order (nodes by name; pods by namespace, then name) and start behind a key, so
-/// that a long answer can be produced in batches without holding a lock in between, and a `continue`
-/// token can be a key. Objects without a rate are left out. A visitor must not block, nor read rows.
+/// Lists visit objects in key order (nodes by name; pods by namespace, then name). They can start after a key, so that a
+/// long response is built in batches without holding a lock between them, and so that a `continue` token can be a key.
+/// Objects without a rate are skipped. A visitor must not block, nor read rows.
 ///
-/// Versions count changes. Whoever read rows after taking [`Rows::version`] and then follows [`Rows::next_change`]
-/// from there knows what all later reads show.
+/// Versions count changes. A reader that takes [`Rows::version`] before it reads rows, and then follows
+/// [`Rows::next_change`] from that version, misses no change.
 pub trait Rows: Send + Sync + 'static {
-    /// Visits the node of this name.
+    /// Visits the row of one node.
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup;
 
-    /// Visits the nodes behind `after` that `pick` takes, until the visitor breaks. `pick` is asked of each in order.
+    /// Visits the nodes after `after` that `pick` takes, until the visitor breaks. Calls `pick` for each node, in order.
     fn nodes(
         &self,
         after: Option<&str>,
@@ -156,11 +158,11 @@ pub trait Rows: Send + Sync + 'static {
         visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
     );
 
-    /// Visits the pod of this namespace and name.
+    /// Visits the row of one pod.
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup;
 
-    /// Visits the pods of one namespace, or of all, behind the key `after` (namespace, name) that `pick` takes, until
-    /// the visitor breaks. `pick` is asked of each in order, of some before those that it took are visited.
+    /// Visits the pods of one namespace, or of all, after the key `after` (namespace, name) that `pick` takes, until the
+    /// visitor breaks. Calls `pick` for each pod, in order, for several pods before it visits those that were taken.
     fn pods(
         &self,
         namespace: Option<&str>,
@@ -169,32 +171,37 @@ pub trait Rows: Send + Sync + 'static {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 
-    /// Reads the same rows in a way that they can be read again as they were.
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper>;
+    /// Returns a reader that can visit the rows that it has read a second time, unchanged.
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader>;
 
-    /// Visits what a node that left was last, under the labels that it had; not at all where that is forgotten.
-    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>));
+    /// Visits the last known row of a removed node, with the labels given; visits nothing if that row is no longer stored.
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>));
 
-    /// Visits what a pod that left was last, under the labels that it had; not at all where that is forgotten.
-    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>));
+    /// Visits the last known row of a removed pod, with the labels given; visits nothing if that row is no longer stored.
+    fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>));
 
-    /// The version that the next change will have.
+    /// Returns the version that the next change will have.
     fn version(&self) -> u64;
 
-    /// Visits what changed at the first version at or behind `from` that changed anything of this kind. A row that
-    /// changed several times is visited at its last version only.
+    /// Visits the changes of the first version, `from` or later, that changed an object of this kind. A row that changed
+    /// several times is visited at its newest version only.
+    ///
+    /// # Errors
+    /// [`Expired`] if the changes since `from` are no longer known.
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired>;
 }
 
-/// Rows that are read twice: for an encoding that says how long a list is before its content. Costs some bytes a row,
-/// and what it read last is not freed before it.
-pub trait Keeper: Send {
-    /// The same as [`Rows::nodes`]. What is visited is kept, the row included at which the visitor breaks.
+/// Reads rows in a first pass and replays the same rows, unchanged, in a second one.
+///
+/// Protobuf needs this: it states the length of a list before its content. Costs some bytes a row, and keeps the samples
+/// that were read in memory until the reader is dropped.
+pub trait TwoPassReader: Send {
+    /// Like [`Rows::nodes`]. Records what is visited, including the row at which the visitor breaks.
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -202,7 +209,7 @@ pub trait Keeper: Send {
         visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
     );
 
-    /// The same as [`Rows::pods`]. What is visited is kept, the row included at which the visitor breaks.
+    /// Like [`Rows::pods`]. Records what is visited, including the row at which the visitor breaks.
     fn pods(
         &mut self,
         namespace: Option<&str>,
@@ -211,9 +218,9 @@ pub trait Keeper: Send {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 
-    /// Visits the nodes that were kept, in order, until the visitor breaks; the next call goes on behind that.
-    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
+    /// Visits the recorded nodes, in order, until the visitor breaks; the next call continues after that node.
+    fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
 
-    /// Visits the pods that were kept, in order, until the visitor breaks; the next call goes on behind that.
-    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>);
+    /// Visits the recorded pods, in order, until the visitor breaks; the next call continues after that pod.
+    fn replay_pods(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>);
 }

@@ -1,6 +1,6 @@
 //! The Metrics API as handler of the HTTPS server.
 
-use crate::api::{self, Details, Status};
+use crate::api::{self, Status, StatusDetails};
 use crate::server::listen::{ApiHandler, BoxedBody, Failure};
 use crate::server::request_info::RequestInfo;
 use http::request::Parts;
@@ -32,11 +32,11 @@ impl ApiHandler for MetricsApi {
 
     fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<BoxedBody> {
         let details = failure.about.map(|info| {
-            Box::new(Details {
+            Box::new(StatusDetails {
                 name: info.name.clone(),
                 group: info.api_group.clone(),
                 kind: info.resource.clone(),
-                ..Details::default()
+                ..StatusDetails::default()
             })
         });
         let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };

@@ -24,11 +24,11 @@ pub(super) fn always_allow(paths: &[String]) -> Result<AlwaysAllow, Error> {
 }
 
 /// Returns the API's configuration.
-pub(super) fn api_config(options: &Options) -> api::Config {
-    api::Config {
+pub(super) fn api_config(options: &Options) -> api::ApiConfig {
+    api::ApiConfig {
         swap: options.serve_swap,
-        watches: options.max_watches,
-        shortest_watch: options.min_watch_timeout,
-        ..api::Config::default()
+        max_watches: options.max_watches,
+        min_watch_duration: options.min_watch_timeout,
+        ..api::ApiConfig::default()
     }
 }

@@ -1,6 +1,6 @@
-//! JSON, compact, members in the order of the API server.
+//! Compact JSON, with members in the order of kube-apiserver.
 
-use super::{IncludeObject, Shape};
+use super::{EncodeContext, IncludeObject};
 use crate::api::negotiate::{MetaVersion, View};
 use crate::api::quantity::{Quantity, push_decimal};
 use crate::api::resource::{Resource, Row};
@@ -8,23 +8,23 @@ use crate::api::{duration, timestamp};
 use crate::model::labels::Labels;
 use crate::model::rows::Usage;
 
-/// Appends one object as an answer of its own.
-pub(in crate::api) fn object(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
-    match shape.view {
-        View::Whole => whole(out, shape, row, true),
-        View::Metadata(version) | View::MetadataList(version) => partial(out, shape, version, row),
+/// Appends one object as a complete document.
+pub(in crate::api) fn object(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>) {
+    match context.view {
+        View::Full => full(out, context, row, true),
+        View::Metadata(version) | View::MetadataList(version) => partial(out, context, version, row),
         View::Table(_) => {
-            list_head(out, shape, "");
-            item(out, shape, row);
+            list_head(out, context, "");
+            item(out, context, row);
             out.extend_from_slice(LIST_TAIL);
         }
     }
 }
 
-/// Appends what stands before the items of a list.
-pub(in crate::api) fn list_head(out: &mut Vec<u8>, shape: &Shape, continuation: &str) {
-    let (kind, api_version) = match shape.view {
-        View::Whole => (shape.resource.list_kind(), shape.version.group_version()),
+/// Appends the part of a list before its items.
+pub(in crate::api) fn list_head(out: &mut Vec<u8>, context: &EncodeContext, continue_token: &str) {
+    let (kind, api_version) = match context.view {
+        View::Full => (context.resource.list_kind(), context.version.group_version()),
         View::Metadata(version) | View::MetadataList(version) => {
             ("PartialObjectMetadataList", meta_group_version(version))
         }
@@ -32,29 +32,42 @@ pub(in crate::api) fn list_head(out: &mut Vec<u8>, shape: &Shape, continuation: 
     };
     type_meta(out, kind, api_version);
     out.extend_from_slice(b",\"metadata\":{");
-    resource_version(out, shape.version_of_list);
-    member(out, "continue", continuation);
+    resource_version(out, context.list_resource_version);
+    member(out, "continue", continue_token);
     out.push(b'}');
-    if matches!(shape.view, View::Table(_)) {
-        if shape.columns {
-            columns(out, shape);
-        }
-        out.extend_from_slice(b",\"rows\":[");
-    } else {
-        out.extend_from_slice(b",\"items\":[");
+    if context.columns && matches!(context.view, View::Table(_)) {
+        columns(out, context);
     }
+    items_start(out, context);
 }
 
-/// What stands behind the items of a list.
+/// Appends the part before the items of a list that has no other members.
+pub(in crate::api) fn bare_list_head(out: &mut Vec<u8>, context: &EncodeContext) {
+    out.push(b'{');
+    items_start(out, context);
+}
+
+/// Returns the name of the member that contains the items.
+pub(in crate::api) fn items_member(context: &EncodeContext) -> &'static str {
+    if matches!(context.view, View::Table(_)) { "rows" } else { "items" }
+}
+
+fn items_start(out: &mut Vec<u8>, context: &EncodeContext) {
+    separate(out);
+    string(out, items_member(context));
+    out.extend_from_slice(b":[");
+}
+
+/// The part of a list after its items.
 pub(in crate::api) const LIST_TAIL: &[u8] = b"]}";
 
-/// Appends one item of a list, with the comma where it is not the first.
-pub(in crate::api) fn item(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+/// Appends one item of a list, after a comma unless it is the first.
+pub(in crate::api) fn item(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>) {
     separate(out);
-    match shape.view {
-        View::Whole => whole(out, shape, row, false),
-        View::Metadata(version) | View::MetadataList(version) => partial(out, shape, version, row),
-        View::Table(version) => table_row(out, shape, version, row),
+    match context.view {
+        View::Full => full(out, context, row, false),
+        View::Metadata(version) | View::MetadataList(version) => partial(out, context, version, row),
+        View::Table(version) => table_row(out, context, version, row),
     }
 }
 
@@ -71,14 +84,14 @@ fn type_meta(out: &mut Vec<u8>, kind: &str, api_version: &str) {
     member(out, "apiVersion", api_version);
 }
 
-fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>, with_type: bool) {
+fn full(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>, with_type: bool) {
     if with_type {
-        type_meta(out, shape.resource.kind(), shape.version.group_version());
+        type_meta(out, context.resource.kind(), context.version.group_version());
         out.push(b',');
     } else {
         out.push(b'{');
     }
-    metadata(out, shape, row);
+    metadata(out, context, row);
     let (timestamp_ns, window_ns) = row.interval();
     out.extend_from_slice(b",\"timestamp\":\"");
     timestamp::push(out, timestamp_ns);
@@ -88,7 +101,7 @@ fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>, with_type: bool) {
     match row {
         Row::Node(node) => {
             out.push(b',');
-            usage(out, shape, node.usage);
+            usage(out, context, node.usage);
         }
         Row::Pod(pod) => {
             out.extend_from_slice(b",\"containers\":[");
@@ -97,7 +110,7 @@ fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>, with_type: bool) {
                 out.extend_from_slice(b"{\"name\":");
                 string(out, container.name);
                 out.push(b',');
-                usage(out, shape, container.usage);
+                usage(out, context, container.usage);
                 out.push(b'}');
             }
             out.push(b']');
@@ -106,14 +119,14 @@ fn whole(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>, with_type: bool) {
     out.push(b'}');
 }
 
-fn partial(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_>) {
+fn partial(out: &mut Vec<u8>, context: &EncodeContext, version: MetaVersion, row: Row<'_>) {
     type_meta(out, "PartialObjectMetadata", meta_group_version(version));
     out.push(b',');
-    metadata(out, shape, row);
+    metadata(out, context, row);
     out.push(b'}');
 }
 
-fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
+fn metadata(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>) {
     let (namespace, name) = row.key();
     out.extend_from_slice(b"\"metadata\":{\"name\":");
     string(out, name);
@@ -123,13 +136,13 @@ fn metadata(out: &mut Vec<u8>, shape: &Shape, row: Row<'_>) {
     }
     resource_version(out, row.version());
     out.extend_from_slice(b",\"creationTimestamp\":\"");
-    out.extend_from_slice(&shape.created);
+    out.extend_from_slice(&context.created);
     out.push(b'"');
     labels(out, row.labels());
     out.push(b'}');
 }
 
-/// The member `resourceVersion`, unless there is none.
+/// Appends the member `resourceVersion`, unless it is unset.
 fn resource_version(out: &mut Vec<u8>, version: u64) {
     if version > 0 {
         separate(out);
@@ -139,7 +152,7 @@ fn resource_version(out: &mut Vec<u8>, version: u64) {
     }
 }
 
-/// Appends an event of a watch, whose object `object` appends, and the line's end.
+/// Appends a watch event with the object that `object` appends, and a newline.
 pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
@@ -148,12 +161,12 @@ pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&
     out.extend_from_slice(b"}\n");
 }
 
-/// Appends the object of a bookmark: an empty one but for its version.
-pub(in crate::api) fn bookmark(out: &mut Vec<u8>, shape: &Shape, annotation: Option<&str>) {
+/// Appends the object of a bookmark: it has only a resource version.
+pub(in crate::api) fn bookmark(out: &mut Vec<u8>, context: &EncodeContext, annotation: Option<&str>) {
     let head = |out: &mut Vec<u8>, kind: &str, api_version: &str| {
         type_meta(out, kind, api_version);
         out.extend_from_slice(b",\"metadata\":{");
-        resource_version(out, shape.version_of_list);
+        resource_version(out, context.list_resource_version);
         if let Some(annotation) = annotation {
             out.extend_from_slice(b",\"annotations\":{");
             string(out, annotation);
@@ -161,14 +174,14 @@ pub(in crate::api) fn bookmark(out: &mut Vec<u8>, shape: &Shape, annotation: Opt
         }
         out.push(b'}');
     };
-    match shape.view {
-        View::Whole => {
-            head(out, shape.resource.kind(), shape.version.group_version());
-            // Values that every decoder takes.
+    match context.view {
+        View::Full => {
+            head(out, context.resource.kind(), context.version.group_version());
+            // Required members, with values that every decoder accepts.
             out.extend_from_slice(b",\"timestamp\":\"");
-            out.extend_from_slice(&shape.created);
+            out.extend_from_slice(&context.created);
             out.extend_from_slice(b"\",\"window\":\"0s\"");
-            out.extend_from_slice(match shape.resource {
+            out.extend_from_slice(match context.resource {
                 Resource::Nodes => b",\"usage\":{}".as_slice(),
                 Resource::Pods => b",\"containers\":[]",
             });
@@ -203,24 +216,24 @@ fn labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
-fn usage(out: &mut Vec<u8>, shape: &Shape, usage: Usage) {
+fn usage(out: &mut Vec<u8>, context: &EncodeContext, usage: Usage) {
     out.extend_from_slice(b"\"usage\":{\"cpu\":\"");
     Quantity::cpu(usage.cpu_nanocores).push(out);
     out.extend_from_slice(b"\",\"memory\":\"");
     Quantity::bytes(usage.memory_bytes).push(out);
-    if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
+    if let Some(bytes) = usage.swap_bytes.filter(|_| context.swap) {
         out.extend_from_slice(b"\",\"swap\":\"");
         Quantity::bytes(bytes).push(out);
     }
     out.extend_from_slice(b"\"}");
 }
 
-/// What kubectl's own tables say of what is not known.
+/// kubectl's text for unknown values in tables.
 const UNKNOWN: &[u8] = b"<unknown>";
 
-/// A table's columns: the name, CPU, memory and the window as metrics-server has them. Swap comes last, and is shown
-/// to who asks for the wide form, so that what reads columns by their place goes on to.
-fn columns(out: &mut Vec<u8>, shape: &Shape) {
+/// Appends the column definitions of a table: name, CPU, memory and window as in metrics-server. Swap is last, and shown
+/// only in wide output, so that scripts which read columns by position still work.
+fn columns(out: &mut Vec<u8>, context: &EncodeContext) {
     out.extend_from_slice(b",\"columnDefinitions\":[");
     let usual = [
         ("Name", "name", "Name of the resource", b'0'),
@@ -228,7 +241,7 @@ fn columns(out: &mut Vec<u8>, shape: &Shape) {
         ("memory", "quantity", "", b'0'),
         ("Window", "duration", "", b'0'),
     ];
-    let swap = shape.swap.then_some(("swap", "quantity", "", b'1'));
+    let swap = context.swap.then_some(("swap", "quantity", "", b'1'));
     for (name, format, description, priority) in usual.into_iter().chain(swap) {
         separate(out);
         out.extend_from_slice(b"{\"name\":");
@@ -243,7 +256,7 @@ fn columns(out: &mut Vec<u8>, shape: &Shape) {
     out.push(b']');
 }
 
-fn table_row(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_>) {
+fn table_row(out: &mut Vec<u8>, context: &EncodeContext, version: MetaVersion, row: Row<'_>) {
     let usage = match row {
         Row::Node(node) => node.usage,
         Row::Pod(pod) => sum(pod.containers.iter().map(|container| container.usage)),
@@ -256,7 +269,7 @@ fn table_row(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_
     Quantity::bytes(usage.memory_bytes).push(out);
     out.extend_from_slice(b"\",\"");
     duration::push(out, row.interval().1);
-    if shape.swap {
+    if context.swap {
         out.extend_from_slice(b"\",\"");
         match usage.swap_bytes {
             Some(bytes) => Quantity::bytes(bytes).push(out),
@@ -264,10 +277,10 @@ fn table_row(out: &mut Vec<u8>, shape: &Shape, version: MetaVersion, row: Row<'_
         }
     }
     out.extend_from_slice(b"\"],\"object\":");
-    match shape.include {
+    match context.include {
         IncludeObject::None => out.extend_from_slice(b"null"),
-        IncludeObject::Metadata => partial(out, shape, version, row),
-        IncludeObject::Object => whole(out, shape, row, true),
+        IncludeObject::Metadata => partial(out, context, version, row),
+        IncludeObject::Object => full(out, context, row, true),
     }
     out.push(b'}');
 }
@@ -283,14 +296,14 @@ fn sum(usages: impl Iterator<Item = Usage>) -> Usage {
     })
 }
 
-/// Appends a comma, unless an object or array has just been opened.
+/// Appends a comma, unless nothing precedes within the object or array.
 pub(in crate::api) fn separate(out: &mut Vec<u8>) {
     if !matches!(out.last(), None | Some(b'{' | b'[')) {
         out.push(b',');
     }
 }
 
-/// Appends a member whose value is a string, unless that is empty.
+/// Appends a string member, unless its value is empty.
 pub(in crate::api) fn member(out: &mut Vec<u8>, name: &str, value: &str) {
     if !value.is_empty() {
         separate(out);
@@ -300,10 +313,10 @@ pub(in crate::api) fn member(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-/// Appends a string, escaped as Go escapes it, so that the bytes are also safe within HTML.
+/// Appends a string, escaped as Go does it: also safe within HTML.
 pub(in crate::api) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    // Without an early end, so that many bytes are looked at in one step.
+    // Without an early exit, so that the compiler vectorizes the check.
     if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         out.extend_from_slice(text.as_bytes());
     } else {
@@ -353,7 +366,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn strings_read_back(text in any::<String>()) {
+        fn strings_parse_back(text in any::<String>()) {
             let mut out = Vec::new();
             super::string(&mut out, &text);
             prop_assert!(!out.iter().any(|byte| b"<>&\n".contains(byte)));

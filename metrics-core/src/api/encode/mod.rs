@@ -1,74 +1,73 @@
-//! Rows to bytes, straight: no tree of the object is built in between.
+//! Encodes rows.
 //!
-//! `json` and `protobuf` write; `indent` and `yaml` turn compact JSON into what people read, piece by piece.
+//! `json` (compact) and `protobuf` write rows directly, without building an object tree. `print` converts compact JSON to
+//! indented JSON or YAML.
 
-mod indent;
 pub(super) mod json;
 mod out;
+mod print;
 pub(super) mod protobuf;
-mod yaml;
 
-pub(super) use indent::Indent;
-pub(super) use out::Out;
-pub(super) use yaml::Yaml;
+pub(super) use out::Output;
+pub(super) use print::{ListPart, Printer};
 
 use super::negotiate::View;
-use super::resource::{Resource, Version};
+use super::resource::{ApiVersion, Resource};
 use super::timestamp;
 
-/// What part of an object a table's row carries (`?includeObject=`).
+/// What a table row contains of its object (`?includeObject=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IncludeObject {
     /// Nothing.
     None,
     /// Its metadata.
     Metadata,
-    /// All of it.
+    /// The whole object.
     Object,
 }
 
-/// What all objects of one answer have in common.
+/// What the encoding of all objects of one response depends on.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(super) struct EncodeContext {
     /// The resource.
     pub(super) resource: Resource,
     /// The version.
-    pub(super) version: Version,
-    /// What is shown.
+    pub(super) version: ApiVersion,
+    /// The view.
     pub(super) view: View,
-    /// For tables.
+    /// What table rows contain of their objects.
     pub(super) include: IncludeObject,
-    /// For tables: whether they say their columns.
+    /// Whether tables have column definitions.
     pub(super) columns: bool,
     /// Whether usage has `swap`.
     pub(super) swap: bool,
-    /// `metadata.resourceVersion` of the list, or of the bookmark; 0 for none.
-    pub(super) version_of_list: u64,
-    /// `metadata.creationTimestamp` of every object, nanoseconds since the Unix epoch.
+    /// `metadata.resourceVersion` of the list, or of the bookmark; 0 means unset.
+    pub(super) list_resource_version: u64,
+    /// `metadata.creationTimestamp` of every object, in nanoseconds since the Unix epoch.
     pub(super) created_ns: i64,
-    /// The same as text.
+    /// `created_ns` as text.
     pub(super) created: Vec<u8>,
 }
 
-impl Shape {
-    /// The shape of an answer given at `now_ns`.
-    pub(super) fn new(resource: Resource, version: Version, view: View, now_ns: i64) -> Self {
-        let mut shape = Self {
+impl EncodeContext {
+    /// Creates the context of a response at `now_ns`.
+    pub(super) fn new(resource: Resource, version: ApiVersion, view: View, now_ns: i64) -> Self {
+        let mut context = Self {
             resource,
             version,
             view,
             include: IncludeObject::Metadata,
             columns: true,
             swap: false,
-            version_of_list: 0,
+            list_resource_version: 0,
             created_ns: now_ns,
             created: Vec::with_capacity(20),
         };
-        shape.set_time(now_ns);
-        shape
+        context.set_time(now_ns);
+        context
     }
 
-    /// Goes on at another time.
+    /// Changes the time of the response.
     pub(super) fn set_time(&mut self, now_ns: i64) {
         self.created_ns = now_ns;
         self.created.clear();

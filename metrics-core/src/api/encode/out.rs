@@ -1,7 +1,7 @@
-//! Where an encoding goes.
+//! The destination of an encoder: a buffer, or a counter of bytes.
 
-/// Takes an encoding: its bytes, or only how many there are.
-pub(in crate::api) trait Out: Sized {
+/// Receives encoded bytes.
+pub(in crate::api) trait Output: Sized {
     /// Appends bytes.
     fn put(&mut self, bytes: &[u8]);
 
@@ -11,12 +11,12 @@ pub(in crate::api) trait Out: Sized {
     /// Appends an integer in decimal.
     fn put_decimal(&mut self, value: u64);
 
-    /// Appends what `body` appends, behind its length as a varint. Of the length, `expected` is the number of bytes:
-    /// if it has another, the body is moved.
+    /// Appends what `body` appends, after its length as a varint. The varint is expected to take `expected` bytes; if it
+    /// takes another number, the body is moved.
     fn put_counted(&mut self, expected: usize, body: impl FnOnce(&mut Self));
 }
 
-impl Out for Vec<u8> {
+impl Output for Vec<u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
@@ -40,7 +40,7 @@ impl Out for Vec<u8> {
         body(self);
         let end = self.len();
         let mut length = end - body_at;
-        // By far the most: messages of a few bytes.
+        // The most common case: messages of a few bytes.
         if let (1, Ok(byte @ ..0x80)) = (expected, u8::try_from(length)) {
             self[at] = byte;
             return;
@@ -61,11 +61,11 @@ impl Out for Vec<u8> {
     }
 }
 
-/// Counts the bytes.
+/// Counts bytes instead of storing them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::api) struct Count(pub(in crate::api) usize);
+pub(in crate::api) struct ByteCounter(pub(in crate::api) usize);
 
-impl Out for Count {
+impl Output for ByteCounter {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
@@ -89,7 +89,7 @@ impl Out for Count {
     }
 }
 
-/// How many bytes a varint takes.
+/// Returns the number of bytes of a varint.
 fn varint_length(value: u64) -> usize {
     1 + (value.checked_ilog2().unwrap_or(0) / 7) as usize
 }
@@ -98,9 +98,9 @@ fn varint_length(value: u64) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Count, Out};
+    use super::{ByteCounter, Output};
 
-    fn write(out: &mut impl Out, lengths: &[(usize, usize)], value: u64) {
+    fn write(out: &mut impl Output, lengths: &[(usize, usize)], value: u64) {
         for (length, expected) in lengths {
             out.put_counted(*expected, |out| {
                 out.put(&vec![7; *length]);
@@ -111,15 +111,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_what_it_would_write(
+        fn counts_the_bytes_that_a_buffer_gets(
             lengths in proptest::collection::vec((prop_oneof![0_usize..200, 120_usize..20_000], 1_usize..4), 0..5),
             value in any::<u64>(), shift in 0_u32..64,
         ) {
-            let (mut bytes, mut count) = (Vec::new(), Count::default());
+            let (mut bytes, mut count) = (Vec::new(), ByteCounter::default());
             write(&mut bytes, &lengths, value >> shift);
             write(&mut count, &lengths, value >> shift);
             prop_assert_eq!(bytes.len(), count.0);
-            // And it reads back.
+            // The output must also parse.
             let mut rest = bytes.as_slice();
             for (length, _) in &lengths {
                 let digits = (value >> shift).to_string();

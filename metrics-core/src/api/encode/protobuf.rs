@@ -1,59 +1,59 @@
-//! Protobuf by field numbers (Protocol Buffers encoding; the numbers stand beside each writer). Empty
-//! strings and zeros are left out, which decoders read as the same.
+//! Protobuf. The doc comment of each function lists the field numbers. Empty strings and zeros are omitted, which decoders
+//! treat as equal.
 
-use super::Shape;
-use super::out::{Count, Out};
+use super::EncodeContext;
+use super::out::{ByteCounter, Output};
 use crate::api::negotiate::{MetaVersion, View};
 use crate::api::quantity::Quantity;
 use crate::api::resource::Row;
 use crate::api::timestamp;
 use crate::model::rows::Usage;
 
-/// What every Kubernetes protobuf document begins with.
+/// The prefix of every Kubernetes protobuf document.
 const MAGIC: &[u8] = b"k8s\0";
 
 /// Wire types.
 const VARINT: u8 = 0;
 const LENGTH_DELIMITED: u8 = 2;
 
-/// A document: the envelope `runtime.Unknown` (typeMeta 1, raw 2) around a body.
+/// Returns a document: the envelope `runtime.Unknown` (typeMeta 1, raw 2) with a body.
 pub(in crate::api) fn enveloped(api_version: &str, kind: &str, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = envelope_head(api_version, kind);
     message(&mut out, 2, body);
     out
 }
 
-/// One object as a document of its own.
-pub(in crate::api) fn object(shape: &Shape, row: Row<'_>) -> Vec<u8> {
-    match shape.view {
-        View::Whole | View::Table(_) => {
-            enveloped(shape.version.group_version(), shape.resource.kind(), |out| whole(out, shape, row))
+/// Returns one object as a complete document.
+pub(in crate::api) fn object(context: &EncodeContext, row: Row<'_>) -> Vec<u8> {
+    match context.view {
+        View::Full | View::Table(_) => {
+            enveloped(context.version.group_version(), context.resource.kind(), |out| full(out, context, row))
         }
         View::Metadata(version) | View::MetadataList(version) => {
-            enveloped(meta_group_version(version), "PartialObjectMetadata", |out| partial(out, shape, row))
+            enveloped(meta_group_version(version), "PartialObjectMetadata", |out| partial(out, context, row))
         }
     }
 }
 
-/// Appends one item of a list: metadata 1, items 2, for all kinds of list.
-pub(in crate::api) fn item(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
-    long_message(out, 2, |out| match shape.view {
-        View::Whole | View::Table(_) => whole(out, shape, row),
-        View::Metadata(_) | View::MetadataList(_) => partial(out, shape, row),
+/// Appends one item of a list. All kinds of list have metadata 1 and items 2.
+pub(in crate::api) fn item(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
+    long_message(out, 2, |out| match context.view {
+        View::Full | View::Table(_) => full(out, context, row),
+        View::Metadata(_) | View::MetadataList(_) => partial(out, context, row),
     });
 }
 
-/// How many bytes [`item`] appends.
-pub(in crate::api) fn item_length(shape: &Shape, row: Row<'_>) -> usize {
-    let mut count = Count::default();
-    item(&mut count, shape, row);
+/// Returns the number of bytes that [`item`] appends.
+pub(in crate::api) fn item_length(context: &EncodeContext, row: Row<'_>) -> usize {
+    let mut count = ByteCounter::default();
+    item(&mut count, context, row);
     count.0
 }
 
-/// What stands before the items of a list that take up `items` bytes.
-pub(in crate::api) fn list_head(shape: &Shape, continuation: &str, items: usize) -> Vec<u8> {
-    let (api_version, kind) = match shape.view {
-        View::Whole | View::Table(_) => (shape.version.group_version(), shape.resource.list_kind()),
+/// Returns the part of a list before its items, which take `items` bytes.
+pub(in crate::api) fn list_head(context: &EncodeContext, continue_token: &str, items: usize) -> Vec<u8> {
+    let (api_version, kind) = match context.view {
+        View::Full | View::Table(_) => (context.version.group_version(), context.resource.list_kind()),
         View::Metadata(version) | View::MetadataList(version) => {
             (meta_group_version(version), "PartialObjectMetadataList")
         }
@@ -61,8 +61,8 @@ pub(in crate::api) fn list_head(shape: &Shape, continuation: &str, items: usize)
     // `ListMeta`: selfLink 1, resourceVersion 2, continue 3, remainingItemCount 4.
     let mut metadata = Vec::new();
     message(&mut metadata, 1, |out| {
-        resource_version(out, 2, shape.version_of_list);
-        string(out, 3, continuation);
+        resource_version(out, 2, context.list_resource_version);
+        string(out, 3, continue_token);
     });
     let mut out = envelope_head(api_version, kind);
     tag(&mut out, 2, LENGTH_DELIMITED);
@@ -71,7 +71,7 @@ pub(in crate::api) fn list_head(shape: &Shape, continuation: &str, items: usize)
     out
 }
 
-/// Magic and typeMeta (apiVersion 1, kind 2).
+/// Returns the magic prefix and typeMeta (apiVersion 1, kind 2).
 fn envelope_head(api_version: &str, kind: &str) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     message(&mut out, 1, |out| {
@@ -89,20 +89,20 @@ fn meta_group_version(version: MetaVersion) -> &'static str {
 }
 
 /// `NodeMetrics`: metadata 1, timestamp 2, window 3, usage 4. `PodMetrics`: the same, but containers 4.
-fn whole(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
+fn full(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
     let (timestamp_ns, window_ns) = row.interval();
-    metadata(out, shape, row);
+    metadata(out, context, row);
     message(out, 2, |out| time(out, timestamp_ns));
     // `Duration`: duration 1, in nanoseconds.
     message(out, 3, |out| integer(out, 1, window_ns));
     match row {
-        Row::Node(node) => usage(out, 4, shape, node.usage),
+        Row::Node(node) => usage(out, 4, context, node.usage),
         Row::Pod(pod) => {
             for container in pod.containers {
                 // `ContainerMetrics`: name 1, usage 2.
                 message(out, 4, |out| {
                     string(out, 1, container.name);
-                    usage(out, 2, shape, container.usage);
+                    usage(out, 2, context, container.usage);
                 });
             }
         }
@@ -110,12 +110,12 @@ fn whole(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
 }
 
 /// `PartialObjectMetadata`: metadata 1.
-fn partial(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
-    metadata(out, shape, row);
+fn partial(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
+    metadata(out, context, row);
 }
 
-/// One event of a watch: its length as four bytes, most significant first, then `WatchEvent` (type 1, object 2 (raw
-/// 1)), bare, around a document with its envelope.
+/// Appends a watch event: its length as four bytes, big-endian, then `WatchEvent` (type 1, object 2 (raw 1)) without an
+/// envelope. The object is a document with its envelope.
 pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, document: &[u8]) {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -125,17 +125,18 @@ pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, document: &[u8]) {
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-/// The object of a bookmark: an empty one but for its version (`ObjectMeta`: resourceVersion 6, annotations 12).
-pub(in crate::api) fn bookmark(shape: &Shape, annotation: Option<&str>) -> Vec<u8> {
-    let (api_version, kind) = match shape.view {
-        View::Whole | View::Table(_) => (shape.version.group_version(), shape.resource.kind()),
+/// Returns the object of a bookmark: it has only a resource version and perhaps an annotation (`ObjectMeta`:
+/// resourceVersion 6, annotations 12).
+pub(in crate::api) fn bookmark(context: &EncodeContext, annotation: Option<&str>) -> Vec<u8> {
+    let (api_version, kind) = match context.view {
+        View::Full | View::Table(_) => (context.version.group_version(), context.resource.kind()),
         View::Metadata(version) | View::MetadataList(version) => {
             (meta_group_version(version), "PartialObjectMetadata")
         }
     };
     enveloped(api_version, kind, |out| {
         message(out, 1, |out| {
-            resource_version(out, 6, shape.version_of_list);
+            resource_version(out, 6, context.list_resource_version);
             if let Some(annotation) = annotation {
                 message(out, 12, |out| {
                     string(out, 1, annotation);
@@ -146,42 +147,42 @@ pub(in crate::api) fn bookmark(shape: &Shape, annotation: Option<&str>) -> Vec<u
     })
 }
 
-fn resource_version(out: &mut impl Out, field: u64, version: u64) {
+fn resource_version(out: &mut impl Output, field: u64, version: u64) {
     if version > 0 {
         message(out, field, |out| out.put_decimal(version));
     }
 }
 
 /// `ObjectMeta`: name 1, namespace 3, resourceVersion 6, creationTimestamp 8, labels 11.
-fn metadata(out: &mut impl Out, shape: &Shape, row: Row<'_>) {
+fn metadata(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
     let (namespace, name) = row.key();
     long_message(out, 1, |out| {
         string(out, 1, name);
         string(out, 3, namespace);
         resource_version(out, 6, row.version());
-        message(out, 8, |out| time(out, shape.created_ns));
+        message(out, 8, |out| time(out, context.created_ns));
         out.put(row.labels().protobuf_field());
     });
 }
 
-/// `Time`: seconds 1; nanos 2 is always zero, as JSON could not show it.
-fn time(out: &mut impl Out, nanoseconds: i64) {
+/// `Time`: seconds 1. nanos 2 is always zero, as JSON has whole seconds.
+fn time(out: &mut impl Output, nanoseconds: i64) {
     integer(out, 1, timestamp::seconds(nanoseconds));
 }
 
 /// A map from resource name to `Quantity` (string 1).
-fn usage(out: &mut impl Out, field: u8, shape: &Shape, usage: Usage) {
+fn usage(out: &mut impl Output, field: u8, context: &EncodeContext, usage: Usage) {
     quantity(out, field, *b"\x0a\x03cpu\x12", Quantity::cpu(usage.cpu_nanocores));
     quantity(out, field, *b"\x0a\x06memory\x12", Quantity::bytes(usage.memory_bytes));
-    if let Some(bytes) = usage.swap_bytes.filter(|_| shape.swap) {
+    if let Some(bytes) = usage.swap_bytes.filter(|_| context.swap) {
         quantity(out, field, *b"\x0a\x04swap\x12", Quantity::bytes(bytes));
     }
 }
 
-/// An entry of that map. `head` is what stands before the quantity's length: the resource's name (key 1) and the tag of
-/// the value 2. Lists are full of such entries, and so they are written with their lengths, which are all of one byte,
-/// instead of measured when they are written.
-fn quantity<const N: usize>(out: &mut impl Out, field: u8, head: [u8; N], quantity: Quantity) {
+/// An entry of that map. `head` is the part before the quantity's length: the resource name (key 1) and the tag of the
+/// value 2. These entries are a large part of a list, so their lengths, all of one byte, are computed in advance instead of
+/// measured.
+fn quantity<const N: usize>(out: &mut impl Output, field: u8, head: [u8; N], quantity: Quantity) {
     let length = quantity.length();
     out.put(&[field << 3 | LENGTH_DELIMITED, N.to_le_bytes()[0] + 3 + length]);
     out.put(&head);
@@ -189,20 +190,20 @@ fn quantity<const N: usize>(out: &mut impl Out, field: u8, head: [u8; N], quanti
     quantity.push(out);
 }
 
-/// Appends a field that holds a message, or bytes.
-pub(in crate::api) fn message<O: Out>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
+/// Appends a field that contains a message or bytes.
+pub(in crate::api) fn message<O: Output>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
     tag(out, field, LENGTH_DELIMITED);
     out.put_counted(1, body);
 }
 
-/// The same for a body that mostly has 128 bytes or more.
-fn long_message<O: Out>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
+/// The same for a body that usually has 128 bytes or more.
+fn long_message<O: Output>(out: &mut O, field: u64, body: impl FnOnce(&mut O)) {
     tag(out, field, LENGTH_DELIMITED);
     out.put_counted(2, body);
 }
 
 /// Appends a string, unless it is empty.
-pub(in crate::api) fn string(out: &mut impl Out, field: u64, text: &str) {
+pub(in crate::api) fn string(out: &mut impl Output, field: u64, text: &str) {
     if !text.is_empty() {
         tag(out, field, LENGTH_DELIMITED);
         varint(out, text.len() as u64);
@@ -211,18 +212,18 @@ pub(in crate::api) fn string(out: &mut impl Out, field: u64, text: &str) {
 }
 
 /// Appends an integer (`int32`, `int64`, `bool`), unless it is zero.
-pub(in crate::api) fn integer(out: &mut impl Out, field: u64, value: i64) {
+pub(in crate::api) fn integer(out: &mut impl Output, field: u64, value: i64) {
     if value != 0 {
         tag(out, field, VARINT);
         varint(out, value.cast_unsigned());
     }
 }
 
-fn tag(out: &mut impl Out, field: u64, wire_type: u8) {
+fn tag(out: &mut impl Output, field: u64, wire_type: u8) {
     varint(out, field << 3 | u64::from(wire_type));
 }
 
-fn varint(out: &mut impl Out, mut value: u64) {
+fn varint(out: &mut impl Output, mut value: u64) {
     loop {
         let low = value.to_le_bytes()[0];
         value >>= 7;

@@ -1,9 +1,8 @@
-//! Field selectors: `metadata.name=a,metadata.namespace!=b`. These two fields are all that can be selected
-//! by where a resource offers no others.
+//! Field selectors: `metadata.name=a,metadata.namespace!=b`. Only these two fields are supported.
 
-use super::{Error, MOST_TERMS, check_length};
+use super::{MAX_TERMS, SelectorError, check_length};
 
-/// Terms that must all hold.
+/// Terms that must all match. The empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) struct FieldSelector(Vec<Term>);
 
@@ -22,27 +21,27 @@ enum Field {
 
 impl FieldSelector {
     /// Parses a selector; empty terms are ignored.
-    pub(in crate::api) fn parse(selector: &str) -> Result<Self, Error> {
+    pub(in crate::api) fn parse(selector: &str) -> Result<Self, SelectorError> {
         check_length(selector)?;
         let mut terms = Vec::new();
         for term in split_terms(selector).into_iter().filter(|term| !term.is_empty()) {
-            if terms.len() == MOST_TERMS {
-                return Err(Error::TooManyTerms);
+            if terms.len() == MAX_TERMS {
+                return Err(SelectorError::TooManyTerms);
             }
             let (field, equal, value) = split_term(term)
-                .ok_or_else(|| Error::Term { selector: selector.into(), term: term.into() })?;
+                .ok_or_else(|| SelectorError::Term { selector: selector.into(), term: term.into() })?;
             let value = unescape(value)?;
             let field = match field {
                 "metadata.name" => Field::Name,
                 "metadata.namespace" => Field::Namespace,
-                other => return Err(Error::UnknownField(other.into())),
+                other => return Err(SelectorError::UnknownField(other.into())),
             };
             terms.push(Term { field, equal, value });
         }
         Ok(Self(terms))
     }
 
-    /// Whether the object of this key is selected; cluster-scoped objects have the empty namespace.
+    /// Returns whether the object of this key matches. The namespace of cluster-scoped objects is empty.
     pub(in crate::api) fn matches(&self, namespace: &str, name: &str) -> bool {
         self.0.iter().all(|term| {
             let value = match term.field {
@@ -53,12 +52,12 @@ impl FieldSelector {
         })
     }
 
-    /// The one name that can match.
+    /// Returns the only name that can match, if there is one.
     pub(in crate::api) fn name(&self) -> Option<&str> {
         self.exact(Field::Name)
     }
 
-    /// The one namespace that can match.
+    /// Returns the only namespace that can match, if there is one.
     pub(in crate::api) fn namespace(&self) -> Option<&str> {
         self.exact(Field::Namespace)
     }
@@ -68,7 +67,7 @@ impl FieldSelector {
     }
 }
 
-/// Splits at commas that no backslash precedes.
+/// Splits at commas that are not escaped by a backslash.
 fn split_terms(selector: &str) -> Vec<&str> {
     let mut escaped = false;
     selector
@@ -80,7 +79,7 @@ fn split_terms(selector: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Field, whether it must be equal, and the value as written; the first operator counts.
+/// Splits a term at its first operator: field, whether the value must be equal, and the value, still escaped.
 fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     let at = term.match_indices(['!', '=']).map(|(at, _)| at).find(|at| {
         let rest = &term[*at..];
@@ -94,7 +93,7 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     Some((field, true, value))
 }
 
-fn unescape(value: &str) -> Result<String, Error> {
+fn unescape(value: &str) -> Result<String, SelectorError> {
     let mut out = String::with_capacity(value.len());
     let mut characters = value.chars();
     while let Some(c) = characters.next() {
@@ -102,10 +101,13 @@ fn unescape(value: &str) -> Result<String, Error> {
             '\\' => match characters.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
                 other => {
-                    return Err(Error::Escape(format!("\\{}", other.map(String::from).unwrap_or_default())));
+                    return Err(SelectorError::Escape(format!(
+                        "\\{}",
+                        other.map(String::from).unwrap_or_default()
+                    )));
                 }
             },
-            ',' | '=' => return Err(Error::Unescaped(c)),
+            ',' | '=' => return Err(SelectorError::Unescaped(c)),
             c => out.push(c),
         }
     }
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_in_the_words_of_the_api_server() {
+    fn rejects_with_the_messages_of_kube_apiserver() {
         let message = |selector| FieldSelector::parse(selector).unwrap_err().to_string();
         assert_eq!(
             message("spec.nodeName=x"),
@@ -157,20 +159,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_text(selector in "(metadata.name|metadata.namespace|[=!,\\\\]|\\PC){0,12}") {
+        fn accepts_any_text(selector in "(metadata.name|metadata.namespace|[=!,\\\\]|\\PC){0,12}") {
             if let Ok(parsed) = FieldSelector::parse(&selector) {
                 parsed.matches("a", "b");
             }
         }
 
         #[test]
-        fn undoes_escaping(name in "\\PC*") {
+        fn unescapes_values(name in "\\PC*") {
             let escaped: String = name
                 .chars()
                 .flat_map(|c| ['\\', ',', '='].contains(&c).then_some('\\').into_iter().chain([c]))
                 .collect();
             let parsed = FieldSelector::parse(&format!("metadata.name={escaped}")).unwrap();
-            // A value that begins with an escaped `=` stays a value: the operator ends before the backslash.
+            // An escaped `=` at the start of a value is not part of the operator, which ends before the backslash.
             prop_assert_eq!(parsed.name(), Some(name.as_str()));
         }
     }

@@ -1,35 +1,35 @@
-//! Label selectors: `app=web,tier in (a,b),!canary,version notin (1)`, as documented under "Labels and
-//! selectors" in the Kubernetes documentation, with `>` and `<` as the API server also takes them.
+//! Label selectors: `app=web,tier in (a,b),!canary,version notin (1)`, as documented in "Labels and Selectors", and `>` and
+//! `<`, which kube-apiserver also accepts.
 
-use super::label_syntax::{Token, Tokens, key_fault, value_fault};
-use super::{Error, MOST_TERMS, check_length};
+use super::label_syntax::{Token, Tokens, check_key, check_value};
+use super::{MAX_TERMS, SelectorError, check_length};
 use crate::model::labels::Labels;
 
-/// Requirements that must all hold; the empty selector selects everything.
+/// Requirements that must all match. The empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::api) struct LabelSelector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
     key: String,
-    test: Test,
+    operator: Operator,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
+enum Operator {
     Exists,
-    Absent,
-    /// Sorted.
+    DoesNotExist,
+    /// Values, sorted.
     In(Vec<String>),
-    /// Sorted; an absent label passes.
+    /// Values, sorted. Also matches an absent label.
     NotIn(Vec<String>),
-    Greater(i64),
-    Less(i64),
+    GreaterThan(i64),
+    LessThan(i64),
 }
 
 impl LabelSelector {
     /// Parses a selector.
-    pub(in crate::api) fn parse(selector: &str) -> Result<Self, Error> {
+    pub(in crate::api) fn parse(selector: &str) -> Result<Self, SelectorError> {
         check_length(selector)?;
         let mut tokens = Tokens(selector);
         let mut requirements = Vec::new();
@@ -40,17 +40,17 @@ impl LabelSelector {
         loop {
             match tokens.peek() {
                 Token::Word(_) | Token::Symbol("!") => {}
-                other => return Err(Error::Unexpected { found: other.text().into(), expected }),
+                other => return Err(SelectorError::Unexpected { found: other.text().into(), expected }),
             }
-            if requirements.len() == MOST_TERMS {
-                return Err(Error::TooManyTerms);
+            if requirements.len() == MAX_TERMS {
+                return Err(SelectorError::TooManyTerms);
             }
             requirements.push(Requirement::parse(&mut tokens)?);
             match tokens.take() {
                 Token::End => return Ok(Self(requirements)),
                 Token::Symbol(",") => expected = "identifier after ','",
                 other => {
-                    return Err(Error::Unexpected {
+                    return Err(SelectorError::Unexpected {
                         found: other.text().into(),
                         expected: "',' or 'end of string'",
                     });
@@ -59,14 +59,14 @@ impl LabelSelector {
         }
     }
 
-    /// Whether an object with these labels is selected.
+    /// Returns whether an object with these labels matches.
     pub(in crate::api) fn matches(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|requirement| requirement.test.passes(labels.get(&requirement.key)))
+        self.0.iter().all(|requirement| requirement.operator.matches(labels.get(&requirement.key)))
     }
 }
 
 impl Requirement {
-    fn parse(tokens: &mut Tokens<'_>) -> Result<Self, Error> {
+    fn parse(tokens: &mut Tokens<'_>) -> Result<Self, SelectorError> {
         let negated = tokens.peek() == Token::Symbol("!");
         if negated {
             tokens.take();
@@ -75,42 +75,44 @@ impl Requirement {
             Token::Word(word) => word.to_owned(),
             other => return Err(unexpected(other, "identifier")),
         };
-        if let Some(fault) = key_fault(&key) {
-            return Err(Error::Requirement(format!("invalid key {key:?}: {fault}")));
+        if let Err(error) = check_key(&key) {
+            return Err(SelectorError::Requirement(format!("invalid key {key:?}: {error}")));
         }
         if negated {
-            return Ok(Self { key, test: Test::Absent });
+            return Ok(Self { key, operator: Operator::DoesNotExist });
         }
         if matches!(tokens.peek(), Token::End | Token::Symbol(",")) {
-            return Ok(Self { key, test: Test::Exists });
+            return Ok(Self { key, operator: Operator::Exists });
         }
-        let test = match tokens.take() {
-            Token::Symbol("=" | "==") => Test::In(vec![exact_value(tokens, &key)?]),
-            Token::Symbol("!=") => Test::NotIn(vec![exact_value(tokens, &key)?]),
-            Token::Symbol(">") => Test::Greater(integer(tokens, &key)?),
-            Token::Symbol("<") => Test::Less(integer(tokens, &key)?),
-            Token::Word("in") => Test::In(set(tokens, &key)?),
-            Token::Word("notin") => Test::NotIn(set(tokens, &key)?),
+        let operator = match tokens.take() {
+            Token::Symbol("=" | "==") => Operator::In(vec![exact_value(tokens, &key)?]),
+            Token::Symbol("!=") => Operator::NotIn(vec![exact_value(tokens, &key)?]),
+            Token::Symbol(">") => Operator::GreaterThan(integer(tokens, &key)?),
+            Token::Symbol("<") => Operator::LessThan(integer(tokens, &key)?),
+            Token::Word("in") => Operator::In(set(tokens, &key)?),
+            Token::Word("notin") => Operator::NotIn(set(tokens, &key)?),
             other => return Err(unexpected(other, "in, notin, =, ==, !=, gt, lt")),
         };
-        Ok(Self { key, test })
+        Ok(Self { key, operator })
     }
 }
 
-impl Test {
-    fn passes(&self, value: Option<&str>) -> bool {
-        let among = |values: &[String], value: &str| {
+impl Operator {
+    fn matches(&self, value: Option<&str>) -> bool {
+        let contains = |values: &[String], value: &str| {
             values.binary_search_by(|candidate| candidate.as_str().cmp(value)).is_ok()
         };
         match (self, value) {
             (Self::Exists, value) => value.is_some(),
-            (Self::Absent, value) => value.is_none(),
-            (Self::In(values), Some(value)) => among(values, value),
-            (Self::NotIn(values), Some(value)) => !among(values, value),
+            (Self::DoesNotExist, value) => value.is_none(),
+            (Self::In(values), Some(value)) => contains(values, value),
+            (Self::NotIn(values), Some(value)) => !contains(values, value),
             (Self::NotIn(_), None) => true,
-            (Self::Greater(bound), Some(value)) => parse_integer(value).is_some_and(|value| value > *bound),
-            (Self::Less(bound), Some(value)) => parse_integer(value).is_some_and(|value| value < *bound),
-            (Self::In(_) | Self::Greater(_) | Self::Less(_), None) => false,
+            (Self::GreaterThan(bound), Some(value)) => {
+                parse_integer(value).is_some_and(|value| value > *bound)
+            }
+            (Self::LessThan(bound), Some(value)) => parse_integer(value).is_some_and(|value| value < *bound),
+            (Self::In(_) | Self::GreaterThan(_) | Self::LessThan(_), None) => false,
         }
     }
 }
@@ -119,8 +121,8 @@ fn parse_integer(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// `VALUE`, or nothing for the empty value.
-fn exact_value(tokens: &mut Tokens<'_>, key: &str) -> Result<String, Error> {
+/// Parses `VALUE`, or nothing for the empty value.
+fn exact_value(tokens: &mut Tokens<'_>, key: &str) -> Result<String, SelectorError> {
     if matches!(tokens.peek(), Token::End | Token::Symbol(",")) {
         return Ok(String::new());
     }
@@ -130,25 +132,25 @@ fn exact_value(tokens: &mut Tokens<'_>, key: &str) -> Result<String, Error> {
     }
 }
 
-fn integer(tokens: &mut Tokens<'_>, key: &str) -> Result<i64, Error> {
+fn integer(tokens: &mut Tokens<'_>, key: &str) -> Result<i64, SelectorError> {
     let value = exact_value(tokens, key)?;
     parse_integer(&value).ok_or_else(|| {
-        Error::Requirement(format!(
-            "invalid value {value:?} for {key:?}: 'Gt' and 'Lt' compare with an integer"
+        SelectorError::Requirement(format!(
+            "invalid value {value:?} for {key:?}: for 'Gt', 'Lt' operators, the value must be an integer"
         ))
     })
 }
 
-/// `(VALUE, VALUE, …)`; each value may be empty.
-fn set(tokens: &mut Tokens<'_>, key: &str) -> Result<Vec<String>, Error> {
+/// Parses `(VALUE, VALUE, …)`. Each value may be empty.
+fn set(tokens: &mut Tokens<'_>, key: &str) -> Result<Vec<String>, SelectorError> {
     match tokens.take() {
         Token::Symbol("(") => {}
-        other => return Err(Error::Requirement(format!("found '{}' expected: '('", other.text()))),
+        other => return Err(SelectorError::Requirement(format!("found '{}' expected: '('", other.text()))),
     }
     let mut values = Vec::new();
     loop {
-        if values.len() == MOST_TERMS {
-            return Err(Error::TooManyTerms);
+        if values.len() == MAX_TERMS {
+            return Err(SelectorError::TooManyTerms);
         }
         values.push(match tokens.peek() {
             Token::Word(word) => {
@@ -168,15 +170,17 @@ fn set(tokens: &mut Tokens<'_>, key: &str) -> Result<Vec<String>, Error> {
     Ok(values)
 }
 
-fn checked(value: &str, key: &str) -> Result<String, Error> {
-    match value_fault(value) {
-        Some(fault) => Err(Error::Requirement(format!("invalid value {value:?} for {key:?}: {fault}"))),
-        None => Ok(value.to_owned()),
+fn checked(value: &str, key: &str) -> Result<String, SelectorError> {
+    match check_value(value) {
+        Err(error) => {
+            Err(SelectorError::Requirement(format!("invalid value {value:?} for {key:?}: {error}")))
+        }
+        Ok(()) => Ok(value.to_owned()),
     }
 }
 
-fn unexpected(token: Token<'_>, expected: &str) -> Error {
-    Error::Requirement(format!("found '{}', expected: {expected}", token.text()))
+fn unexpected(token: Token<'_>, expected: &str) -> SelectorError {
+    SelectorError::Requirement(format!("found '{}', expected: {expected}", token.text()))
 }
 
 #[cfg(test)]
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn selects_as_documented() {
+    fn matches_as_documented() {
         let web = labels(&[("app", "web"), ("tier", "front"), ("example.com/n", "7"), ("empty", "")]);
         for (selector, selected) in [
             ("", true),
@@ -231,8 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
-        // The first five are also the API server's words.
+    fn rejects_with_the_reason() {
+        // The first five are also kube-apiserver's messages.
         assert_eq!(message("a==="), "unable to parse requirement: found '=', expected: identifier");
         assert_eq!(message("a in b"), "unable to parse requirement: found 'b' expected: '('");
         assert_eq!(message("!"), "unable to parse requirement: found '', expected: identifier");
@@ -241,14 +245,14 @@ mod tests {
         assert!(message("a!b").ends_with("found '!', expected: in, notin, =, ==, !=, gt, lt"));
         assert!(message("a=-b").contains("invalid value \"-b\" for \"a\""));
         assert!(message("a/b/c").contains("invalid key \"a/b/c\""));
-        assert!(message("A_/b").contains("DNS subdomain"));
+        assert!(message("A_/b").contains("lowercase RFC 1123 subdomain"));
         assert!(message("a>x").contains("integer"));
         assert!(message("a in (b").contains("',' or ')'"));
         assert!(message(&"a,".repeat(300)).contains("too many terms"));
         assert!(message(&"a".repeat(20_000)).contains("20000 bytes"));
     }
 
-    /// What the documentation says, without a parser.
+    /// A requirement as documented, without a parser.
     #[derive(Clone, Debug)]
     struct Term {
         key: &'static str,
@@ -300,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_documentation(
+        fn matches_random_selectors_as_documented(
             terms in prop::collection::vec(term(), 1..4),
             pairs in prop::collection::btree_map(key(), value(), 0..4),
         ) {
@@ -311,14 +315,14 @@ mod tests {
         }
 
         #[test]
-        fn takes_any_text(selector in "\\PC*") {
+        fn accepts_any_text(selector in "\\PC*") {
             if let Ok(parsed) = LabelSelector::parse(&selector) {
                 parsed.matches(&Labels::default());
             }
         }
 
         #[test]
-        fn takes_anything_of_its_own_characters(selector in "[ab/.!=<>(), \tinot-]{0,24}") {
+        fn accepts_any_sequence_of_its_characters(selector in "[ab/.!=<>(), \tinot-]{0,24}") {
             let _ = LabelSelector::parse(&selector);
         }
     }

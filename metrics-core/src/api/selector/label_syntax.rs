@@ -1,4 +1,4 @@
-//! The tokens of a label selector, and what a label's key and value look like.
+//! The tokens of label selectors, and the syntax of label keys and values.
 
 /// A token of a label selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Token<'a> {
 }
 
 impl Token<'_> {
-    /// The token as it was written.
+    /// Returns the token as written.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Symbol(symbol) => symbol,
@@ -22,21 +22,21 @@ impl Token<'_> {
     }
 }
 
-/// Longer symbols first, so that `!=` is not read as `!`.
+/// Longer symbols first, so that `!=` is not parsed as `!`.
 const SYMBOLS: [&str; 9] = ["==", "!=", "=", "!", ">", "<", "(", ")", ","];
 
 /// Splits a selector into tokens.
 pub(super) struct Tokens<'a>(pub(super) &'a str);
 
 impl<'a> Tokens<'a> {
-    /// Takes the next token.
+    /// Removes and returns the next token.
     pub(super) fn take(&mut self) -> Token<'a> {
         let (token, rest) = self.split();
         self.0 = rest;
         token
     }
 
-    /// Looks at the next token.
+    /// Returns the next token without removing it.
     pub(super) fn peek(&self) -> Token<'a> {
         self.split().0
     }
@@ -60,29 +60,39 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-const NAME_RULE: &str = "at most 63 letters, digits, '-', '_' and '.', the first and last a letter or digit";
-
-/// What is wrong with a label's key, or `None`.
-pub(super) fn key_fault(key: &str) -> Option<String> {
+/// Checks a label key. Returns the rule that it breaks.
+pub(super) fn check_key(key: &str) -> Result<(), &'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
     if prefix.is_some_and(|prefix| !is_subdomain(prefix)) {
-        return Some(
-            "the part before '/' must be a DNS subdomain: lower-case letters, digits, '-' and '.', at most 253".into(),
+        return Err(
+            "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
+             '.', must start and end with an alphanumeric character, and must be no more than 253 characters",
         );
     }
-    (name.is_empty() || !is_name(name))
-        .then(|| format!("a label's name must be {NAME_RULE}, optionally behind 'DOMAIN/'"))
+    if name.is_empty() || !is_name(name) {
+        return Err(
+            "name part must consist of alphanumeric characters, '-', '_' or '.', must start and end with an \
+             alphanumeric character, and must be no more than 63 characters",
+        );
+    }
+    Ok(())
 }
 
-/// What is wrong with a label's value, or `None`.
-pub(super) fn value_fault(value: &str) -> Option<String> {
-    (!is_name(value)).then(|| format!("a label's value must be empty or {NAME_RULE}"))
+/// Checks a label value. Returns the rule that it breaks.
+pub(super) fn check_value(value: &str) -> Result<(), &'static str> {
+    if is_name(value) {
+        return Ok(());
+    }
+    Err(
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', must start and end \
+         with an alphanumeric character, and must be no more than 63 characters",
+    )
 }
 
-/// Whether the text may be a label's value.
+/// Returns whether the text is a valid label value.
 fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() <= 63
@@ -90,7 +100,7 @@ fn is_name(text: &str) -> bool {
         && [bytes.first(), bytes.last()].iter().flatten().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// RFC 1123, lower case.
+/// Returns whether the text is a lower-case RFC 1123 subdomain.
 fn is_subdomain(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {

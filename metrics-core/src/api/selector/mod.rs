@@ -1,4 +1,4 @@
-//! Which objects a list asks for: label selectors and field selectors.
+//! Label selectors and field selectors.
 
 mod field;
 mod label;
@@ -7,29 +7,31 @@ mod label_syntax;
 pub(super) use field::FieldSelector;
 pub(super) use label::LabelSelector;
 
-/// A selector longer than this is refused: nothing that a client composes comes near it.
-const LONGEST: usize = 16 * 1024;
-/// Requirements in one selector, and values in one requirement.
-const MOST_TERMS: usize = 256;
+/// The maximum length of a selector in bytes, far above what clients send.
+const MAX_LENGTH: usize = 16 * 1024;
+/// The maximum number of requirements in a selector, and of values in a requirement.
+const MAX_TERMS: usize = 256;
 
-/// Why a selector can't be used; the text is the message of the 400 that the client gets.
+/// Why a selector is rejected. The text is the message of the 400 response.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
-    /// Longer than [`LONGEST`].
-    #[error("the selector is {0} bytes long; at most {LONGEST} are accepted")]
+pub(super) enum SelectorError {
+    /// Longer than [`MAX_LENGTH`].
+    #[error("the selector is {0} bytes long, more than the maximum of {MAX_LENGTH}")]
     TooLong(usize),
-    /// More than [`MOST_TERMS`].
-    #[error("the selector has too many terms; at most {MOST_TERMS} requirements and values are accepted")]
+    /// More than [`MAX_TERMS`].
+    #[error(
+        "the selector has too many terms: the maximum is {MAX_TERMS} requirements and {MAX_TERMS} values per requirement"
+    )]
     TooManyTerms,
-    /// A token that has no place where it stands, at the start of a requirement.
+    /// An unexpected token at the start of a requirement.
     #[error("found '{found}', expected: {expected}")]
     Unexpected {
         /// The token.
         found: String,
-        /// What may stand there.
+        /// The expected tokens.
         expected: &'static str,
     },
-    /// A label requirement that breaks off, or whose key or value no label can have.
+    /// A label requirement that is incomplete, or has an invalid key or value.
     #[error("unable to parse requirement: {0}")]
     Requirement(String),
     /// A field term without an operator.
@@ -40,17 +42,17 @@ pub(super) enum Error {
         /// The term.
         term: String,
     },
-    /// A backslash in front of something that needs none.
+    /// A backslash before a character that needs no escape.
     #[error("invalid field selector: invalid escape sequence: {0}")]
     Escape(String),
-    /// A `,` or `=` in a value without a backslash.
+    /// A `,` or `=` in a value, without a backslash.
     #[error("invalid field selector: unescaped character in value: {0:?}")]
     Unescaped(char),
-    /// A field that can't be selected by.
+    /// A field that is not supported.
     #[error("{0:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
     UnknownField(String),
 }
 
-fn check_length(selector: &str) -> Result<(), Error> {
-    if selector.len() > LONGEST { Err(Error::TooLong(selector.len())) } else { Ok(()) }
+fn check_length(selector: &str) -> Result<(), SelectorError> {
+    if selector.len() > MAX_LENGTH { Err(SelectorError::TooLong(selector.len())) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Lists: in all encodings, in pages, in chunks, and while rows come and go.
+//! Lists: in all encodings, in pages, in chunks, and while rows change.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use parking_lot::RwLock;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::memory::{Object, Shared};
+use super::memory::{Object, SharedRows};
 use super::protobuf::{comparable, read};
-use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
-use crate::api::{Api, Body, Config, request_info};
+use super::{BASE, InMemoryRows, PROTOBUF, TABLE, YAML, api, drain, get, request, send};
+use crate::api::{Api, ApiConfig, ResponseBody, request_info};
 use crate::model::rows::Usage;
 
 fn names(list: &Value) -> Vec<String> {
@@ -22,13 +22,13 @@ fn names(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn long_lists_come_in_chunks_and_short_ones_whole() {
-    let long = api(Memory::many(20_000));
+fn sends_long_lists_in_chunks_and_short_lists_complete() {
+    let long = api(InMemoryRows::many(20_000));
     for accept in ["application/json", YAML, PROTOBUF, TABLE] {
         let pods = get(&long, &format!("{BASE}/pods"), accept);
         assert!(!pods.length_known, "{accept}");
         assert!(pods.chunks.len() > 10);
-        // An indented or YAML chunk grows with what separates it; no chunk holds more than a batch.
+        // Indentation makes a chunk longer than its compact JSON, but no chunk has more than one batch.
         assert!(pods.chunks.iter().all(|chunk| chunk.len() < 128 * 1024), "{accept}");
         let one = get(&long, &format!("{BASE}/nodes?limit=100"), accept);
         assert!(one.length_known, "{accept}");
@@ -48,15 +48,15 @@ fn long_lists_come_in_chunks_and_short_ones_whole() {
 }
 
 #[test]
-fn yaml_agrees_with_json() {
-    let api = api(Memory::many(700));
+fn yaml_lists_equal_json_lists() {
+    let api = api(InMemoryRows::many(700));
     let yaml: Value = serde_saphyr::from_str(&get(&api, &format!("{BASE}/pods"), YAML).text()).unwrap();
     assert_eq!(yaml, get(&api, &format!("{BASE}/pods"), "application/json").json());
 }
 
 #[test]
-fn selects_before_it_limits() {
-    let api = api(Memory::many(10_000));
+fn applies_selectors_before_the_limit() {
+    let api = api(InMemoryRows::many(10_000));
     let list = |query: &str| get(&api, &format!("{BASE}{query}"), "application/json").json();
     assert_eq!(names(&list("/pods?labelSelector=index%3D9999")), ["pod-009999"]);
     assert_eq!(names(&list("/nodes?labelSelector=index%20in%20(3,1,x)")), ["node-000001", "node-000003"]);
@@ -75,13 +75,13 @@ fn selects_before_it_limits() {
 }
 
 #[test]
-fn pages_make_up_the_list() {
-    let api = api(Memory::many(1000));
+fn pages_together_are_the_whole_list() {
+    let api = api(InMemoryRows::many(1000));
     for (path, limit) in [("/pods", 7), ("/pods", 1000), ("/nodes", 333), ("/namespaces/ns-0/pods", 50)] {
         for accept in ["application/json", PROTOBUF] {
-            let decode = |answer: super::Answer| match accept {
-                PROTOBUF => read(&answer.bytes()),
-                _ => answer.json(),
+            let decode = |response: super::TestResponse| match accept {
+                PROTOBUF => read(&response.bytes()),
+                _ => response.json(),
             };
             let whole = names(&decode(get(&api, &format!("{BASE}{path}"), accept)));
             let mut paged = Vec::new();
@@ -103,11 +103,11 @@ fn pages_make_up_the_list() {
 }
 
 #[test]
-fn what_is_kept_for_protobuf_is_what_was_measured() {
-    let rows = Arc::new(Memory::many(6_000));
-    // None at all: even one object is measured first.
-    for encoded_at_once in [1 << 16, 0] {
-        let config = Config { swap: false, encoded_at_once, ..Config::default() };
+fn protobuf_second_pass_encodes_the_measured_rows() {
+    let rows = Arc::new(InMemoryRows::many(6_000));
+    // With 0, even a single object takes two passes.
+    for max_encoded_list_bytes in [1 << 16, 0] {
+        let config = ApiConfig { swap: false, max_encoded_list_bytes, ..ApiConfig::default() };
         let api = Api::new(rows.clone(), config);
         for query in [
             "labelSelector=app!%3Da3",
@@ -122,17 +122,17 @@ fn what_is_kept_for_protobuf_is_what_was_measured() {
                 let uri = format!("{BASE}{path}?{query}");
                 let json = get(&api, &uri, "application/json").json();
                 let protobuf = read(&get(&api, &uri, PROTOBUF).bytes());
-                assert!(protobuf == comparable(json), "{uri} {encoded_at_once}");
+                assert!(protobuf == comparable(json), "{uri} {max_encoded_list_bytes}");
             }
         }
     }
 }
 
-/// A list whose client takes no more than its beginning.
-fn begun(api: &Api, uri: &str) -> (Bytes, Body) {
+/// Returns the first chunk of a list, and the unread rest.
+fn start(api: &Api, uri: &str) -> (Bytes, ResponseBody) {
     let request = request("GET", uri, &[("accept", PROTOBUF)]);
     let info = request_info(&request.method, &request.uri);
-    let mut body = api.answer(&request, &info, super::NOW_NS).into_body();
+    let mut body = api.handle_at(&request, &info, super::NOW_NS).into_body();
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) {
@@ -142,54 +142,54 @@ fn begun(api: &Api, uri: &str) -> (Bytes, Body) {
 }
 
 #[test]
-fn lists_that_are_not_taken_hold_no_more_than_all_may() {
-    const IN_ALL: usize = 1 << 18;
-    let rows = Arc::new(Memory::many(6_000));
-    let config = Config { swap: false, encoded_in_all: IN_ALL, ..Config::default() };
+fn unread_lists_stay_within_the_memory_budget() {
+    const BUDGET: usize = 1 << 18;
+    let rows = Arc::new(InMemoryRows::many(6_000));
+    let config = ApiConfig { swap: false, list_memory_budget: BUDGET, ..ApiConfig::default() };
     let api = Api::new(rows.clone(), config);
-    let alone = Api::new(rows, Config { swap: false, ..Config::default() });
+    let alone = Api::new(rows, ApiConfig { swap: false, ..ApiConfig::default() });
     for path in ["/pods", "/nodes", "/pods?labelSelector=app!%3Da3", "/nodes?limit=5000"] {
         let uri = format!("{BASE}{path}");
         let whole = get(&alone, &uri, PROTOBUF).bytes();
-        assert!(whole.len() > 2 * IN_ALL, "{path}");
-        let slow: Vec<_> = (0..4).map(|_| begun(&api, &uri)).collect();
-        assert!(api.budget.left() < 1 << 16, "{path}");
+        assert!(whole.len() > 2 * BUDGET, "{path}");
+        let slow: Vec<_> = (0..4).map(|_| start(&api, &uri)).collect();
+        assert!(api.list_memory_budget.available() < 1 << 16, "{path}");
         assert!(get(&api, &uri, PROTOBUF).bytes() == whole, "{path}");
         for (at, (first, body)) in slow.into_iter().enumerate() {
-            // One goes away.
+            // One client disconnects.
             if at != 1 {
                 assert!([vec![first], drain(body)].concat().concat() == whole, "{path} {at}");
             }
         }
-        assert_eq!(api.budget.left(), IN_ALL, "{path}");
+        assert_eq!(api.list_memory_budget.available(), BUDGET, "{path}");
     }
 }
 
 #[test]
-fn what_is_given_back_while_a_list_keeps_rows_does_not_change_their_order() {
-    let rows = Arc::new(Memory::many(6_000));
-    let config = Config { swap: false, encoded_in_all: 1 << 18, ..Config::default() };
+fn rows_keep_their_order_if_memory_is_released_while_a_list_records() {
+    let rows = Arc::new(InMemoryRows::many(6_000));
+    let config = ApiConfig { swap: false, list_memory_budget: 1 << 18, ..ApiConfig::default() };
     let api = Api::new(rows, config);
     let uri = format!("{BASE}/pods");
     let whole = get(&api, &uri, PROTOBUF).bytes();
-    let slow = begun(&api, &uri);
+    let slow = start(&api, &uri);
     let request = request("GET", &uri, &[("accept", PROTOBUF)]);
     let info = request_info(&request.method, &request.uri);
-    // It has made its first steps while all was held.
-    let body = api.answer(&request, &info, super::NOW_NS).into_body();
+    // Its first steps ran while the whole budget was reserved.
+    let body = api.handle_at(&request, &info, super::NOW_NS).into_body();
     drop(slow);
     assert!(drain(body).concat() == whole);
 }
 
 #[test]
-fn refuses_tokens_of_other_lists() {
-    let api = api(Memory::many(100));
+fn rejects_continue_tokens_of_other_lists() {
+    let api = api(InMemoryRows::many(100));
     let token = |path: &str| {
         let list = get(&api, &format!("{BASE}{path}?limit=1"), "").json();
         list["metadata"]["continue"].as_str().unwrap().to_owned()
     };
     let code = |path: &str, token: &str| {
-        answer(&api, "GET", &format!("{BASE}{path}?continue={token}"), &[]).status.as_u16()
+        send(&api, "GET", &format!("{BASE}{path}?continue={token}"), &[]).status.as_u16()
     };
     assert_eq!(code("/pods", &token("/namespaces/ns-1/pods")), 200);
     assert_eq!(code("/namespaces/ns-2/pods", &token("/namespaces/ns-1/pods")), 400);
@@ -199,15 +199,15 @@ fn refuses_tokens_of_other_lists() {
 }
 
 #[test]
-fn stays_well_formed_while_rows_change() {
+fn lists_are_well_formed_while_rows_change() {
     for accept in ["application/json", YAML, PROTOBUF] {
-        let rows = Shared(Arc::new(RwLock::new(Memory::many(20_000))));
-        let config = Config { encoded_at_once: 1 << 16, ..Config::default() };
+        let rows = SharedRows(Arc::new(RwLock::new(InMemoryRows::many(20_000))));
+        let config = ApiConfig { max_encoded_list_bytes: 1 << 16, ..ApiConfig::default() };
         let api = Api::new(Arc::new(rows.clone()), config);
         let request = request("GET", &format!("{BASE}/nodes"), &[("accept", accept)]);
         let info = request_info(&request.method, &request.uri);
-        let response = api.answer(&request, &info, super::NOW_NS);
-        // All of what was behind the place goes, and others come.
+        let response = api.handle_at(&request, &info, super::NOW_NS);
+        // All rows after the current position are removed, and one is added.
         rows.0.write().nodes.retain(|name, _| name.as_str() < "node-001000");
         rows.0.write().nodes.insert("zz".to_owned(), Object::default());
         let bytes = drain(response.into_body()).concat();
@@ -222,7 +222,7 @@ fn stays_well_formed_while_rows_change() {
     }
 }
 
-fn objects() -> impl Strategy<Value = Memory> {
+fn objects() -> impl Strategy<Value = InMemoryRows> {
     let usage = (any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(
         |(cpu_nanocores, memory_bytes, swap_bytes)| Usage { cpu_nanocores, memory_bytes, swap_bytes },
     );
@@ -233,7 +233,7 @@ fn objects() -> impl Strategy<Value = Memory> {
             Object {
                 labels: labels.into_iter().collect(),
                 timestamp_ns: i64::from(at) * 1_000_000_000 + 5,
-                // Whole minutes and seconds, as `comparable` reads them.
+                // At least a second, which `comparable` parses.
                 window_ns: 1_000_000_000 + window_ns,
                 containers: containers.into_iter().collect(),
                 ..Object::default()
@@ -244,19 +244,19 @@ fn objects() -> impl Strategy<Value = Memory> {
         prop::collection::btree_map("[a-z]{1,3}", object.clone(), 0..6),
         prop::collection::btree_map(("[ab]", "[a-z]{1,3}"), object, 0..6),
     )
-        .prop_map(|(nodes, pods)| Memory { nodes, pods, ..Memory::default() })
+        .prop_map(|(nodes, pods)| InMemoryRows { nodes, pods, ..InMemoryRows::default() })
 }
 
 proptest! {
     #[test]
-    fn all_encodings_say_the_same(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
-        let api = Api::new(Arc::new(rows.clone()), Config { swap, encoded_at_once: 100, ..Config::default() });
+    fn all_encodings_have_the_same_content(rows in objects(), swap in any::<bool>(), limit in 0_usize..4) {
+        let api = Api::new(Arc::new(rows.clone()), ApiConfig { swap, max_encoded_list_bytes: 100, ..ApiConfig::default() });
         for (path, expected) in [("/nodes", rows.nodes.len()), ("/pods", rows.pods.len())] {
             let uri = format!("{BASE}{path}?limit={limit}");
             let json = get(&api, &uri, "application/json").json();
-            let shown = if limit == 0 { expected } else { expected.min(limit) };
-            prop_assert_eq!(names(&json).len(), shown);
-            prop_assert_eq!(json["metadata"].get("continue").is_some(), shown < expected);
+            let expected_items = if limit == 0 { expected } else { expected.min(limit) };
+            prop_assert_eq!(names(&json).len(), expected_items);
+            prop_assert_eq!(json["metadata"].get("continue").is_some(), expected_items < expected);
             prop_assert_eq!(read(&get(&api, &uri, PROTOBUF).bytes()), comparable(json.clone()));
             let yaml: Value = serde_saphyr::from_str(&get(&api, &uri, YAML).text()).unwrap();
             prop_assert_eq!(&yaml, &json);

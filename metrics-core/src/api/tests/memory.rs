@@ -8,10 +8,11 @@ use parking_lot::RwLock;
 
 use crate::model::labels::Labels;
 use crate::model::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Usage,
 };
 
-/// An object with its containers; a node has one without a name.
+/// An object with its containers. A node has one container without a name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Object {
     pub(super) labels: Labels,
@@ -24,24 +25,24 @@ pub(super) struct Object {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct InMemoryRows {
     pub(super) nodes: BTreeMap<String, Object>,
     pub(super) pods: BTreeMap<(String, String), Object>,
-    /// The version of the next change; 0 where nothing changes.
+    /// The version of the next change; 0 if rows do not change.
     pub(super) version: u64,
-    /// Version, kind, namespace, name and labels of what left.
-    pub(super) left: Vec<(u64, Kind, String, String, Labels)>,
-    /// Pods as they were last.
-    pub(super) gone: BTreeMap<(String, String), Object>,
+    /// Version, kind, namespace, name and labels of removed objects.
+    pub(super) removed: Vec<(u64, RowKind, String, String, Labels)>,
+    /// The last known rows of removed pods.
+    pub(super) last_known: BTreeMap<(String, String), Object>,
 }
 
 fn usage(cpu_nanocores: u64, memory_bytes: u64) -> Usage {
     Usage { cpu_nanocores, memory_bytes, swap_bytes: None }
 }
 
-impl Memory {
-    /// What the peer was given when its answers in `peer/` were taken.
-    pub(super) fn as_peer() -> Self {
+impl InMemoryRows {
+    /// The rows that metrics-server had when its responses in `metrics_server/` were recorded.
+    pub(super) fn metrics_server_rows() -> Self {
         let mut rows = Self::default();
         for name in ["node-1", "node-2", "unmeasured"] {
             let node = Object {
@@ -73,7 +74,7 @@ impl Memory {
         rows
     }
 
-    /// Many pods in some namespaces, and as many nodes.
+    /// `count` pods in three namespaces, and as many nodes.
     pub(super) fn many(count: usize) -> Self {
         let mut rows = Self::default();
         for index in 0..count {
@@ -115,7 +116,7 @@ fn visit_pod<R>(key: &(String, String), object: &Object, visit: &mut dyn FnMut(&
     })
 }
 
-impl Rows for Memory {
+impl Rows for InMemoryRows {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
         match self.nodes.get(name) {
             None => Lookup::Absent,
@@ -174,16 +175,16 @@ impl Rows for Memory {
         }
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
-        Box::new(Copies::of(self))
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
+        Box::new(CopyingReader::of(self))
     }
 
-    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+    fn last_known_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
-    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+    fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
         let key = (key.0.to_owned(), key.1.to_owned());
-        if let Some(gone) = self.pods.get(&key).or_else(|| self.gone.get(&key)) {
-            visit_pod(&key, &Object { labels: labels.clone(), ..gone.clone() }, visit);
+        if let Some(pod) = self.pods.get(&key).or_else(|| self.last_known.get(&key)) {
+            visit_pod(&key, &Object { labels: labels.clone(), ..pod.clone() }, visit);
         }
     }
 
@@ -193,7 +194,7 @@ impl Rows for Memory {
 
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
@@ -202,20 +203,20 @@ impl Rows for Memory {
         }
         let measured = |object: &&Object| !object.unmeasured;
         let mut versions: Vec<u64> = match kind {
-            Kind::Nodes => self.nodes.values().filter(measured).map(|object| object.version).collect(),
-            Kind::Pods => self.pods.values().filter(measured).map(|object| object.version).collect(),
+            RowKind::Nodes => self.nodes.values().filter(measured).map(|object| object.version).collect(),
+            RowKind::Pods => self.pods.values().filter(measured).map(|object| object.version).collect(),
         };
-        versions.extend(self.left.iter().filter(|left| left.1 == kind).map(|left| left.0));
+        versions.extend(self.removed.iter().filter(|removed| removed.1 == kind).map(|removed| removed.0));
         let Some(version) = versions.into_iter().filter(|version| *version >= from).min() else {
             return Ok(Progress { until: self.version, more: false });
         };
         for (_, _, namespace, name, labels) in
-            self.left.iter().filter(|left| (left.0, left.1) == (version, kind))
+            self.removed.iter().filter(|removed| (removed.0, removed.1) == (version, kind))
         {
-            visit(Change::Left { namespace, name, labels });
+            visit(Change::Removed { namespace, name, labels });
         }
         let changed = |object: &Object| object.version == version && !object.unmeasured;
-        if kind == Kind::Nodes {
+        if kind == RowKind::Nodes {
             for (name, object) in self.nodes.iter().filter(|(_, object)| changed(object)) {
                 visit_node(name, object, &mut |row| visit(Change::Node { row, new: object.since >= from }));
             }
@@ -230,9 +231,9 @@ impl Rows for Memory {
 
 /// Rows that a test changes while they are read.
 #[derive(Clone)]
-pub(super) struct Shared(pub(super) Arc<RwLock<Memory>>);
+pub(super) struct SharedRows(pub(super) Arc<RwLock<InMemoryRows>>);
 
-impl Rows for Shared {
+impl Rows for SharedRows {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
         self.0.read().node(name, visit)
     }
@@ -260,16 +261,16 @@ impl Rows for Shared {
         self.0.read().pods(namespace, after, pick, visit);
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
-        Box::new(Copies::of(self))
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
+        Box::new(CopyingReader::of(self))
     }
 
-    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
-        self.0.read().left_node(name, labels, visit);
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        self.0.read().last_known_node(name, labels, visit);
     }
 
-    fn left_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
-        self.0.read().left_pod(key, labels, visit);
+    fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+        self.0.read().last_known_pod(key, labels, visit);
     }
 
     fn version(&self) -> u64 {
@@ -278,7 +279,7 @@ impl Rows for Shared {
 
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
@@ -286,20 +287,20 @@ impl Rows for Shared {
     }
 }
 
-/// Copies of rows that were read.
-struct Copies {
+/// Copies rows in the first pass, and replays the copies.
+struct CopyingReader {
     rows: Arc<dyn Rows>,
     nodes: VecDeque<(String, Object)>,
     pods: VecDeque<((String, String), Object)>,
 }
 
-impl Copies {
+impl CopyingReader {
     fn of(rows: Arc<dyn Rows>) -> Self {
         Self { rows, nodes: VecDeque::new(), pods: VecDeque::new() }
     }
 }
 
-impl Keeper for Copies {
+impl TwoPassReader for CopyingReader {
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -345,7 +346,7 @@ impl Keeper for Copies {
         });
     }
 
-    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
         while let Some((name, object)) = self.nodes.pop_front() {
             if visit_node(&name, &object, visit).is_break() {
                 return;
@@ -353,7 +354,7 @@ impl Keeper for Copies {
         }
     }
 
-    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
+    fn replay_pods(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
         while let Some((key, object)) = self.pods.pop_front() {
             if visit_pod(&key, &object, visit).is_break() {
                 return;

@@ -1,10 +1,10 @@
-//! The whole of `serve`: requests in, bytes out.
+//! Tests of the whole API: from request to response bytes.
 
-mod answers;
 mod lists;
 mod memory;
-mod peer;
+mod metrics_server;
 mod protobuf;
+mod responses;
 mod watch;
 
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use http::{HeaderMap, StatusCode};
 use hyper::body::Body as _;
 use serde_json::Value;
 
-use self::memory::Memory;
-use super::{Api, Body, Config, request_info};
+use self::memory::InMemoryRows;
+use super::{Api, ApiConfig, ResponseBody, request_info};
 
 /// 2026-07-01T12:34:56.789Z.
 const NOW_NS: i64 = 1_782_909_296_789_000_000;
@@ -24,14 +24,14 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const YAML: &str = "application/yaml";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: HeaderMap,
     chunks: Vec<Bytes>,
     length_known: bool,
 }
 
-impl Answer {
+impl TestResponse {
     fn bytes(&self) -> Vec<u8> {
         self.chunks.concat()
     }
@@ -57,12 +57,12 @@ fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
     builder.body(()).unwrap().into_parts().0
 }
 
-/// Takes all chunks, of a watch those that are there; fails if a list never comes to its end.
-fn drain(mut body: Body) -> Vec<Bytes> {
+/// Returns all chunks of a list, or the currently available ones of a watch. Panics if a list does not end.
+fn drain(mut body: ResponseBody) -> Vec<Bytes> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut chunks = Vec::new();
     if let Some(watch) = body.as_watch() {
-        return watch::now(watch);
+        return watch::read(watch);
     }
     for _ in 0..1_000_000 {
         match std::pin::Pin::new(&mut body).poll_frame(&mut context) {
@@ -75,21 +75,21 @@ fn drain(mut body: Body) -> Vec<Bytes> {
     panic!("the body does not end");
 }
 
-fn answer(api: &Api, method: &str, uri: &str, headers: &[(&str, &str)]) -> Answer {
+fn send(api: &Api, method: &str, uri: &str, headers: &[(&str, &str)]) -> TestResponse {
     let request = request(method, uri, headers);
     let info = request_info(&request.method, &request.uri);
-    let (parts, body) = api.answer(&request, &info, NOW_NS).into_parts();
+    let (parts, body) = api.handle_at(&request, &info, NOW_NS).into_parts();
     let length_known = body.size_hint().exact().is_some();
-    Answer { status: parts.status, headers: parts.headers, chunks: drain(body), length_known }
+    TestResponse { status: parts.status, headers: parts.headers, chunks: drain(body), length_known }
 }
 
-fn get(api: &Api, uri: &str, accept: &str) -> Answer {
-    answer(api, "GET", uri, &[("accept", accept)])
+fn get(api: &Api, uri: &str, accept: &str) -> TestResponse {
+    send(api, "GET", uri, &[("accept", accept)])
 }
 
-/// Without swap, as metrics-server is.
-fn api(rows: Memory) -> Api {
-    // A bound that lists of a test can exceed.
-    let config = Config { swap: false, encoded_at_once: 1 << 16, ..Config::default() };
+/// Returns an API without swap, like metrics-server.
+fn api(rows: InMemoryRows) -> Api {
+    // Small enough that lists in tests exceed it.
+    let config = ApiConfig { swap: false, max_encoded_list_bytes: 1 << 16, ..ApiConfig::default() };
     Api::new(std::sync::Arc::new(rows), config)
 }

@@ -1,8 +1,8 @@
-//! A reader of the protobuf documents, independent of the writer: it yields what the JSON would be.
+//! A protobuf decoder that is independent of the encoder. It returns the equivalent JSON.
 
 use serde_json::{Map, Value, json};
 
-/// Field number and content.
+/// A field number and its content.
 enum Field<'a> {
     Number(u64, u64),
     Bytes(u64, &'a [u8]),
@@ -11,7 +11,7 @@ enum Field<'a> {
 fn varint(bytes: &mut &[u8]) -> u64 {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first().expect("a varint that ends");
+        let (first, rest) = bytes.split_first().expect("a complete varint");
         *bytes = rest;
         value |= u64::from(first & 0x7f) << shift;
         if first & 0x80 == 0 {
@@ -39,21 +39,21 @@ fn fields(mut bytes: &[u8]) -> Vec<Field<'_>> {
     fields
 }
 
-/// What a message's fields are.
-enum Shape {
+/// The type of a message field.
+enum FieldType {
     Text,
     Integer,
-    /// Members by field number, name and shape; a repeated member has its name in brackets.
-    Message(&'static [(u64, &'static str, Shape)]),
-    Map(&'static Shape),
+    /// Members by field number, name and type. The name of a repeated member is in brackets.
+    Message(&'static [(u64, &'static str, FieldType)]),
+    Map(&'static FieldType),
     Quantity,
     Time,
     Duration,
 }
 
-use Shape::{Duration, Integer, Map as MapOf, Message, Quantity, Text, Time};
+use FieldType::{Duration, Integer, Map as MapOf, Message, Quantity, Text, Time};
 
-const OBJECT_META: Shape = Message(&[
+const OBJECT_META: FieldType = Message(&[
     (1, "name", Text),
     (3, "namespace", Text),
     (6, "resourceVersion", Text),
@@ -61,18 +61,18 @@ const OBJECT_META: Shape = Message(&[
     (11, "labels", MapOf(&Text)),
     (12, "annotations", MapOf(&Text)),
 ]);
-const LIST_META: Shape = Message(&[(2, "resourceVersion", Text), (3, "continue", Text)]);
-const USAGE: Shape = MapOf(&Quantity);
-const NODE: &[(u64, &str, Shape)] =
+const LIST_META: FieldType = Message(&[(2, "resourceVersion", Text), (3, "continue", Text)]);
+const USAGE: FieldType = MapOf(&Quantity);
+const NODE: &[(u64, &str, FieldType)] =
     &[(1, "metadata", OBJECT_META), (2, "timestamp", Time), (3, "window", Duration), (4, "usage", USAGE)];
-const POD: &[(u64, &str, Shape)] = &[
+const POD: &[(u64, &str, FieldType)] = &[
     (1, "metadata", OBJECT_META),
     (2, "timestamp", Time),
     (3, "window", Duration),
     (4, "[containers]", Message(&[(1, "name", Text), (2, "usage", USAGE)])),
 ];
-const PARTIAL: &[(u64, &str, Shape)] = &[(1, "metadata", OBJECT_META)];
-const STATUS: &[(u64, &str, Shape)] = &[
+const PARTIAL: &[(u64, &str, FieldType)] = &[(1, "metadata", OBJECT_META)];
+const STATUS: &[(u64, &str, FieldType)] = &[
     (1, "metadata", LIST_META),
     (2, "status", Text),
     (3, "message", Text),
@@ -90,10 +90,10 @@ const STATUS: &[(u64, &str, Shape)] = &[
     ),
     (6, "code", Integer),
 ];
-const GROUP_VERSION: Shape = Message(&[(1, "groupVersion", Text), (2, "version", Text)]);
-const GROUP: &[(u64, &str, Shape)] =
+const GROUP_VERSION: FieldType = Message(&[(1, "groupVersion", Text), (2, "version", Text)]);
+const GROUP: &[(u64, &str, FieldType)] =
     &[(1, "name", Text), (2, "[versions]", GROUP_VERSION), (3, "preferredVersion", GROUP_VERSION)];
-const RESOURCES: &[(u64, &str, Shape)] = &[
+const RESOURCES: &[(u64, &str, FieldType)] = &[
     (1, "groupVersion", Text),
     (
         2,
@@ -106,7 +106,7 @@ const RESOURCES: &[(u64, &str, Shape)] = &[
         ]),
     ),
 ];
-const AGGREGATED: &[(u64, &str, Shape)] = &[
+const AGGREGATED: &[(u64, &str, FieldType)] = &[
     (1, "metadata", LIST_META),
     (
         2,
@@ -139,7 +139,7 @@ const AGGREGATED: &[(u64, &str, Shape)] = &[
     ),
 ];
 
-fn body(kind: &str) -> Shape {
+fn body(kind: &str) -> FieldType {
     match kind {
         "NodeMetrics" => Message(NODE),
         "PodMetrics" => Message(POD),
@@ -182,30 +182,30 @@ fn content(bytes: &[u8], wanted: u64) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn value(shape: &Shape, bytes: &[u8]) -> Value {
-    match shape {
+fn value(field_type: &FieldType, bytes: &[u8]) -> Value {
+    match field_type {
         Text => text(bytes).into(),
-        Integer => panic!("an integer in bytes"),
+        Integer => panic!("an integer encoded as bytes"),
         Quantity => text(content(bytes, 1)).into(),
         Time => jiff::Timestamp::from_second(number(bytes)).unwrap().to_string().into(),
-        // Kept as a number: the text form has its own tests.
+        // As a number: the text form has its own tests.
         Duration => number(bytes).into(),
-        MapOf(_) => panic!("a map is read entry by entry"),
+        MapOf(_) => panic!("maps are decoded entry by entry"),
         Message(members) => message(members, bytes).into(),
     }
 }
 
-fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Map<String, Value> {
+fn message(members: &[(u64, &str, FieldType)], bytes: &[u8]) -> Map<String, Value> {
     let mut found = Map::new();
     for field in fields(bytes) {
         let (Field::Number(number, _) | Field::Bytes(number, _)) = field;
-        let Some((_, name, shape)) = members.iter().find(|(member, ..)| *member == number) else {
-            // The peer writes fields that are empty; nothing else may be unknown.
+        let Some((_, name, field_type)) = members.iter().find(|(member, ..)| *member == number) else {
+            // metrics-server writes empty fields; no other field may be unknown.
             assert!(matches!(field, Field::Number(_, 0) | Field::Bytes(_, [])), "field {number}");
             continue;
         };
         let bare = name.trim_matches(['[', ']']);
-        match (field, shape) {
+        match (field, field_type) {
             (Field::Number(_, 0), _) | (Field::Bytes(_, []), Text) => {}
             (Field::Number(_, number), Integer) => {
                 found.insert(bare.into(), number.into());
@@ -214,12 +214,12 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Map<String, Value> {
                 let entry = found.entry(bare).or_insert_with(|| json!({}));
                 entry[text(content(content_bytes, 1))] = value(of, content(content_bytes, 2));
             }
-            (Field::Bytes(_, content), shape) if bare != *name => {
+            (Field::Bytes(_, content), field_type) if bare != *name => {
                 let items = found.entry(bare).or_insert_with(|| json!([]));
-                items.as_array_mut().unwrap().push(value(shape, content));
+                items.as_array_mut().unwrap().push(value(field_type, content));
             }
-            (Field::Bytes(_, content), shape) => {
-                assert!(found.insert(bare.into(), value(shape, content)).is_none(), "{name} twice");
+            (Field::Bytes(_, content), field_type) => {
+                assert!(found.insert(bare.into(), value(field_type, content)).is_none(), "{name} twice");
             }
             (Field::Number(..), _) => panic!("{name} is a number"),
         }
@@ -227,27 +227,28 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Map<String, Value> {
     found
 }
 
-/// Reads a whole document.
+/// Decodes a document.
 pub(super) fn read(document: &[u8]) -> Value {
-    let document = document.strip_prefix(b"k8s\0").expect("the magic");
+    let document = document.strip_prefix(b"k8s\0").expect("the magic prefix");
     let type_meta = content(document, 1);
     let kind = text(content(type_meta, 2));
-    let mut read = value(&body(&kind), content(document, 2));
-    if let Some(items) = read.as_object_mut().filter(|_| kind.ends_with("List") && kind.contains("Met")) {
+    let mut document_value = value(&body(&kind), content(document, 2));
+    if let Some(items) =
+        document_value.as_object_mut().filter(|_| kind.ends_with("List") && kind.contains("Met"))
+    {
         items.entry("items").or_insert_with(|| json!([]));
     }
-    let members = read.as_object_mut().unwrap();
-    // An empty metadata is left out by one writer and written by the other.
+    let members = document_value.as_object_mut().unwrap();
+    // One encoder omits empty metadata, the other writes it.
     if matches!(members.get("metadata"), None | Some(Value::Null)) && !kind.starts_with("API") {
         members.insert("metadata".into(), json!({}));
     }
     members.insert("kind".into(), kind.into());
     members.insert("apiVersion".into(), text(content(type_meta, 1)).into());
-    read
+    document_value
 }
 
-/// JSON with what protobuf does not say brought to the same form: windows as nanoseconds, items without
-/// type.
+/// Converts JSON to the form of decoded protobuf: windows as nanoseconds, items without type.
 pub(super) fn comparable(mut json: Value) -> Value {
     fn walk(value: &mut Value, top: bool) {
         match value {
@@ -279,7 +280,7 @@ pub(super) fn comparable(mut json: Value) -> Value {
     json
 }
 
-/// Reads the events of a watch, each a length and a message.
+/// Decodes the events of a watch: each is a length and a message.
 pub(super) fn read_events(mut bytes: &[u8]) -> Vec<(String, Value)> {
     let mut events = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>() {

@@ -4,7 +4,7 @@ use super::location_hint::LocationHint;
 use crate::ingest::discover::{self, Observer};
 use crate::model::changes::{Changes, VisibleSince};
 use crate::model::labels::Labels;
-use crate::model::rows::Kind;
+use crate::model::rows::RowKind;
 
 /// The directory with the store's state. Its observer assigns the versions of changes to the directory and the store.
 pub type Directory = discover::Directory<Changes>;
@@ -26,22 +26,22 @@ impl Observer for Changes {
     type Pod = PodState;
 
     fn node_removed(&self, name: &str, labels: &Labels, visible: &VisibleSince, now_ms: u64) {
-        self.hide(Kind::Nodes, ("", name), labels, visible, || now_ms);
+        self.hide(RowKind::Nodes, ("", name), labels, visible, || now_ms);
     }
 
     fn node_relabeled(&self, name: &str, labels: &Labels, visible: &VisibleSince, now_ms: u64) {
         if visible.is_visible() {
-            self.record_removal(Kind::Nodes, ("", name), labels, now_ms);
+            self.record_removal(RowKind::Nodes, ("", name), labels, now_ms);
         }
     }
 
     fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &PodState, now_ms: u64) {
-        self.hide(Kind::Pods, key, labels, &state.visible, || now_ms);
+        self.hide(RowKind::Pods, key, labels, &state.visible, || now_ms);
     }
 
     fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &PodState, now_ms: u64) {
         if state.visible.is_visible() {
-            self.record_removal(Kind::Pods, key, labels, now_ms);
+            self.record_removal(RowKind::Pods, key, labels, now_ms);
         }
     }
 }

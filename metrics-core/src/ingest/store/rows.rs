@@ -12,7 +12,7 @@ use crate::ingest::discover::Node;
 use crate::model::changes::{Removal, VisibleSince};
 use crate::model::labels::Labels;
 use crate::model::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows,
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
 };
 
 /// The number of rows after which a read releases the locks, so that writers can take them.
@@ -69,11 +69,11 @@ impl Rows for Store {
         self.visit_pods(namespace, after, pick, &mut |_, row| visit(row));
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
         Box::new(StoreTwoPassReader::new(self))
     }
 
-    fn left_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
         let state = self.state.read();
         let here = state.by_name.get(name).map(|at| state.slots[*at as usize].snapshot.node);
         let gone =
@@ -90,7 +90,12 @@ impl Rows for Store {
         }
     }
 
-    fn left_pod(&self, (namespace, name): (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>)) {
+    fn last_known_pod(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &Labels,
+        visit: &mut dyn FnMut(&PodRow<'_>),
+    ) {
         let state = self.state.read();
         let Some((at, row)) = state.locate(namespace, name) else { return };
         let snapshot = &state.slots[at].snapshot;
@@ -118,7 +123,7 @@ impl Rows for Store {
 
     fn next_change(
         &self,
-        kind: Kind,
+        kind: RowKind,
         from: u64,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
@@ -127,15 +132,15 @@ impl Rows for Store {
         let (removal, until) = self.directory.observer().next_removal(kind, from)?;
         let before = removal.as_ref().map_or(until, |removal| removal.version);
         let version = match kind {
-            Kind::Nodes => self.changed_node(from..before, visit),
-            Kind::Pods => self.changed_pods(from..before, visit),
+            RowKind::Nodes => self.changed_node(from..before, visit),
+            RowKind::Pods => self.changed_pods(from..before, visit),
         };
         if let Some(version) = version {
             return Ok(Progress { until: version + 1, more: true });
         }
         Ok(match removal {
             Some(Removal { version, namespace, name, labels, .. }) => {
-                visit(Change::Left { namespace: &namespace, name: &name, labels: &labels });
+                visit(Change::Removed { namespace: &namespace, name: &name, labels: &labels });
                 Progress { until: version + 1, more: true }
             }
             None => Progress { until, more: false },
@@ -259,7 +264,7 @@ impl Store {
         let row = state.node_row(self, node, now_ms);
         if row.is_none() {
             let now = || now_ms;
-            self.directory.observer().hide(Kind::Nodes, ("", &node.name), &node.labels, visible, now);
+            self.directory.observer().hide(RowKind::Nodes, ("", &node.name), &node.labels, visible, now);
         }
         row.map(|row| (row, visible.mark_visible(row.version)))
     }
@@ -270,7 +275,7 @@ impl Store {
         if times.is_none() {
             let now_ms = || self.directory.now_ms();
             let visible = &pod.state.visible;
-            self.directory.observer().hide(Kind::Pods, (namespace, name), &pod.labels, visible, now_ms);
+            self.directory.observer().hide(RowKind::Pods, (namespace, name), &pod.labels, visible, now_ms);
         }
         times.map(|times| pod.state.visible.mark_visible(times.version))
     }
@@ -289,7 +294,7 @@ impl Store {
             let mut lookups = [PodLookup::new(key.0, key.1, pod)];
             state.look_up(self, &mut lookups, now_ms);
             if self.shown(&lookups[0]).is_some() {
-                self.directory.observer().record_removal(Kind::Pods, key, &pod.labels, now_ms);
+                self.directory.observer().record_removal(RowKind::Pods, key, &pod.labels, now_ms);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::pod_lookup::{LOOKUP_BATCH, PodLookup, PodSamples};
 use super::scrape_batch::NodeSnapshot;
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
-use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Usage};
+use crate::model::rows::{NodeRow, Pick, PodRow, TwoPassReader, Usage};
 
 /// Keeps the rows that it read from a store, to read them again.
 pub(super) struct StoreTwoPassReader {
@@ -111,7 +111,7 @@ impl KeptSnapshots {
     }
 }
 
-impl Keeper for StoreTwoPassReader {
+impl TwoPassReader for StoreTwoPassReader {
     fn nodes(
         &mut self,
         after: Option<&str>,
@@ -144,7 +144,7 @@ impl Keeper for StoreTwoPassReader {
         });
     }
 
-    fn nodes_again(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
+    fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
         let KeptRows { kept, next } = &mut self.nodes;
         for KeptNode { node, version, timestamp_ns, window_ns, usage } in &kept[*next..] {
             *next += 1;
@@ -157,7 +157,7 @@ impl Keeper for StoreTwoPassReader {
         }
     }
 
-    fn pods_again(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
+    fn replay_pods(&mut self, visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {
         let Self { pods: KeptRows { kept, next }, snapshots, .. } = self;
         let mut containers = Vec::new();
         for batch in kept[*next..].chunks(LOOKUP_BATCH) {

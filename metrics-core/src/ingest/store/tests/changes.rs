@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::TestStore;
-use crate::model::rows::{Change, Expired, Kind, Pick, Rows};
+use crate::model::rows::{Change, Expired, Pick, RowKind, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
 
@@ -37,17 +37,20 @@ impl Follower {
     fn follow(&mut self, fixture: &TestStore) -> Vec<String> {
         loop {
             let mut left = Vec::new();
-            let progress = fixture.store.next_change(Kind::Pods, self.version, &mut |change| match change {
-                Change::Pod { row, new } => {
-                    let key = format!("{}/{}", row.namespace, row.name);
-                    assert!(row.version >= self.version);
-                    self.events.push(format!("{} {key}", if new { "new" } else { "changed" }));
-                    let label = row.labels.get("l").map(str::to_owned);
-                    self.known.insert(key, (row.timestamp_ns, label));
-                }
-                Change::Left { namespace, name, .. } => left.push((namespace.to_owned(), name.to_owned())),
-                Change::Node { .. } => panic!("a node among pods"),
-            });
+            let progress =
+                fixture.store.next_change(RowKind::Pods, self.version, &mut |change| match change {
+                    Change::Pod { row, new } => {
+                        let key = format!("{}/{}", row.namespace, row.name);
+                        assert!(row.version >= self.version);
+                        self.events.push(format!("{} {key}", if new { "new" } else { "changed" }));
+                        let label = row.labels.get("l").map(str::to_owned);
+                        self.known.insert(key, (row.timestamp_ns, label));
+                    }
+                    Change::Removed { namespace, name, .. } => {
+                        left.push((namespace.to_owned(), name.to_owned()))
+                    }
+                    Change::Node { .. } => panic!("a node among pods"),
+                });
             let progress = progress.unwrap();
             for (namespace, name) in left {
                 let key = format!("{namespace}/{name}");
@@ -90,7 +93,7 @@ fn reports_each_sample_once_and_removals_of_visible_rows_only() {
     fixture.body(ticket, 40, &[]);
     assert_eq!(follower.follow(&fixture), ["left n/q"], "the kubelet no longer reports it");
     assert_eq!(follower.known, list(&fixture));
-    let from_elsewhere = fixture.store.next_change(Kind::Pods, 1, &mut |_| {});
+    let from_elsewhere = fixture.store.next_change(RowKind::Pods, 1, &mut |_| {});
     assert_eq!(from_elsewhere, Err(Expired));
 }
 
@@ -105,7 +108,7 @@ fn returns_the_last_usage_of_removed_objects() {
     let labels = [("l", "old")].into_iter().collect();
     let pod = |name: &str| {
         let mut found = None;
-        fixture.store.left_pod(("n", name), &labels, &mut |row| {
+        fixture.store.last_known_pod(("n", name), &labels, &mut |row| {
             assert_eq!(row.labels.get("l"), Some("old"));
             let usage = row.containers[0].usage;
             found =
@@ -115,7 +118,9 @@ fn returns_the_last_usage_of_removed_objects() {
     };
     let node = || {
         let mut found = None;
-        fixture.store.left_node("a", &labels, &mut |row| found = Some(row.usage.cpu_nanocores / 1_000_000));
+        fixture
+            .store
+            .last_known_node("a", &labels, &mut |row| found = Some(row.usage.cpu_nanocores / 1_000_000));
         found
     };
     fixture.body(ticket, 0, &[("n/p/x", 1.0, 5, None)]);
@@ -145,7 +150,7 @@ fn a_repeated_sample_is_not_a_change() {
     let nodes = |from: &mut u64| {
         let mut seen = 0;
         loop {
-            let progress = fixture.store.next_change(Kind::Nodes, *from, &mut |_| seen += 1).unwrap();
+            let progress = fixture.store.next_change(RowKind::Nodes, *from, &mut |_| seen += 1).unwrap();
             *from = progress.until;
             if !progress.more {
                 return seen;
@@ -208,9 +213,9 @@ fn reports_changes_of_nodes() {
     let mut follow = |expected: &[&str]| {
         let mut seen = Vec::new();
         loop {
-            let progress = fixture.store.next_change(Kind::Nodes, from, &mut |change| match change {
+            let progress = fixture.store.next_change(RowKind::Nodes, from, &mut |change| match change {
                 Change::Node { row, new } => seen.push(format!("{} {new}", row.name)),
-                Change::Left { name, labels, .. } => {
+                Change::Removed { name, labels, .. } => {
                     assert_eq!(labels.get("node"), Some(name));
                     seen.push(format!("{name} left"));
                 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{Container, TestStore};
 use crate::ingest::store::Ticket;
 use crate::ingest::store::pod_lookup::PodLookup;
-use crate::model::rows::{Keeper, NodeRow, Pick, PodRow, Rows};
+use crate::model::rows::{NodeRow, Pick, PodRow, Rows, TwoPassReader};
 
 const NODES: usize = 3;
 const PODS: [&str; 4] = ["n/a", "n/b", "n/c", "o/a"];
@@ -45,14 +45,14 @@ fn node_text(row: &NodeRow<'_>) -> String {
 
 /// A two-pass reader and what its first pass read.
 struct Read {
-    keeper: Box<dyn Keeper>,
+    keeper: Box<dyn TwoPassReader>,
     pods: Vec<String>,
     nodes: Vec<String>,
 }
 
 impl Read {
     fn begin(fixture: &TestStore) -> Self {
-        let mut keeper = fixture.store.clone().keeper();
+        let mut keeper = fixture.store.clone().two_pass_reader();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
             pods.push(pod_text(row));
@@ -72,11 +72,11 @@ impl Read {
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         // One call more than needed: the last one returns nothing.
         for _ in 0..=self.pods.len().max(self.nodes.len()) {
-            self.keeper.pods_again(&mut |row| {
+            self.keeper.replay_pods(&mut |row| {
                 pods.push(pod_text(row));
                 flow(pods.len())
             });
-            self.keeper.nodes_again(&mut |row| {
+            self.keeper.replay_nodes(&mut |row| {
                 nodes.push(node_text(row));
                 flow(nodes.len())
             });

@@ -1,11 +1,11 @@
-//! Everything but lists: documents, errors, headers, negotiation.
+//! Documents, errors, headers and content negotiation.
 
 use http::{Method, Uri};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::protobuf::read;
-use super::{BASE, Memory, PROTOBUF, TABLE, YAML, answer, api, drain, get, request};
+use super::{BASE, InMemoryRows, PROTOBUF, TABLE, YAML, api, drain, get, request, send};
 use crate::api::{Status, request_info, status};
 
 fn aggregated(version: &str) -> String {
@@ -13,15 +13,15 @@ fn aggregated(version: &str) -> String {
 }
 
 #[test]
-fn says_what_it_offers() {
-    let api = api(Memory::default());
+fn discovery_lists_group_versions_and_resources() {
+    let api = api(InMemoryRows::default());
     let groups = get(&api, "/apis", "application/json").json();
     assert_eq!(groups["kind"], "APIGroupList");
     assert_eq!(groups["groups"][0]["versions"][1]["groupVersion"], "metrics.k8s.io/v1beta1");
     assert_eq!(get(&api, "/apis/metrics.k8s.io", "").json()["preferredVersion"]["version"], "v1");
     for version in ["v1", "v1beta1"] {
         let resources = get(&api, &format!("/apis/metrics.k8s.io/{version}"), "").json();
-        // As the peer has it for v1beta1.
+        // As metrics-server returns it for v1beta1.
         let expected = json!({"kind":"APIResourceList","apiVersion":"v1","groupVersion":format!("metrics.k8s.io/{version}"),
             "resources":[
                 {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list","watch"]},
@@ -34,26 +34,26 @@ fn says_what_it_offers() {
 }
 
 #[test]
-fn discovery_is_negotiated() {
-    let api = api(Memory::default());
+fn negotiates_discovery() {
+    let api = api(InMemoryRows::default());
     for version in ["v2", "v2beta1"] {
-        let answer = get(&api, "/apis", &format!("{},application/json", aggregated(version)));
-        assert_eq!(answer.header("content-type"), aggregated(version));
-        assert_eq!(answer.header("vary"), "Accept");
-        assert_eq!(answer.header("cache-control"), "public");
-        let document = answer.json();
+        let response = get(&api, "/apis", &format!("{},application/json", aggregated(version)));
+        assert_eq!(response.header("content-type"), aggregated(version));
+        assert_eq!(response.header("vary"), "Accept");
+        assert_eq!(response.header("cache-control"), "public");
+        let document = response.json();
         assert_eq!(document["apiVersion"], format!("apidiscovery.k8s.io/{version}"));
         assert_eq!(document["items"][0]["versions"][1]["resources"][1]["scope"], "Namespaced");
-        let again = super::answer(
+        let again = send(
             &api,
             "GET",
             "/apis",
-            &[("accept", &aggregated(version)), ("if-none-match", answer.header("etag"))],
+            &[("accept", &aggregated(version)), ("if-none-match", response.header("etag"))],
         );
         assert_eq!((again.status.as_u16(), again.chunks.len()), (304, 0));
     }
     assert_eq!(get(&api, "/apis", &aggregated("v3")).status, 406);
-    // What protobuf leaves out is what JSON writes as empty.
+    // Protobuf omits what JSON has as empty values.
     for (path, accept) in [
         ("/apis", PROTOBUF),
         ("/apis/metrics.k8s.io", PROTOBUF),
@@ -68,7 +68,7 @@ fn discovery_is_negotiated() {
     assert_eq!(yaml, get(&api, "/apis", "").json());
 }
 
-/// Drops what is empty or false, and makes `verbs` of the one form that of the other.
+/// Removes empty and false members, and converts `verbs` and `namespaced` from their protobuf form.
 fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -89,13 +89,13 @@ fn without_empty(value: Value) -> Value {
 }
 
 #[test]
-fn openapi_is_cached_by_digest() {
-    let api = api(Memory::default());
+fn openapi_documents_are_cached_by_digest() {
+    let api = api(InMemoryRows::default());
     let v2 = get(&api, "/openapi/v2", "application/json");
     assert_eq!(v2.json()["swagger"], "2.0");
-    let again = answer(&api, "GET", "/openapi/v2", &[("if-none-match", v2.header("etag"))]);
+    let again = send(&api, "GET", "/openapi/v2", &[("if-none-match", v2.header("etag"))]);
     assert_eq!((again.status.as_u16(), again.chunks.len()), (304, 0));
-    assert_eq!(answer(&api, "GET", "/openapi/v2", &[("if-none-match", "\"x\"")]).status, 200);
+    assert_eq!(send(&api, "GET", "/openapi/v2", &[("if-none-match", "\"x\"")]).status, 200);
     let old = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     assert_eq!(get(&api, "/openapi/v2", old).status, 406);
     assert_eq!(get(&api, "/openapi/v2", &format!("{old},application/json")).status, 200);
@@ -118,8 +118,8 @@ fn openapi_is_cached_by_digest() {
 }
 
 #[test]
-fn failures_are_statuses() {
-    let api = api(Memory::as_peer());
+fn failures_are_returned_as_status() {
+    let api = api(InMemoryRows::metrics_server_rows());
     for (method, path, code, reason, message) in [
         ("GET", "/nodes/absent", 404, "NotFound", "node \"absent\" not found"),
         ("GET", "/nodes/unmeasured", 404, "NotFound", "nodemetrics.metrics.k8s.io \"unmeasured\" not found"),
@@ -163,27 +163,27 @@ fn failures_are_statuses() {
         ("GET", "/nodes?limit=x", 400, "BadRequest", "limit: \"x\" is not an integer"),
     ] {
         let uri = format!("{BASE}{path}");
-        let answered = answer(&api, method, &uri, &[]);
-        let body = answered.json();
-        assert_eq!(answered.status.as_u16(), code, "{path}");
-        assert_eq!(answered.header("content-type"), "application/json");
-        assert_eq!(answered.header("cache-control"), "no-cache, private");
+        let response = send(&api, method, &uri, &[]);
+        let body = response.json();
+        assert_eq!(response.status.as_u16(), code, "{path}");
+        assert_eq!(response.header("content-type"), "application/json");
+        assert_eq!(response.header("cache-control"), "no-cache, private");
         assert_eq!(body["kind"], "Status");
         assert_eq!((&body["status"], &body["metadata"]), (&json!("Failure"), &json!({})));
         assert_eq!(
             (&body["reason"], &body["code"], &body["message"]),
             (&json!(reason), &json!(code), &json!(message))
         );
-        // kubectl top asks for protobuf and must be able to read why not.
-        let protobuf = answer(&api, method, &uri, &[("accept", PROTOBUF)]);
+        // kubectl top requests protobuf and must be able to read the failure.
+        let protobuf = send(&api, method, &uri, &[("accept", PROTOBUF)]);
         assert_eq!(protobuf.header("content-type"), PROTOBUF);
         assert_eq!(without_empty(read(&protobuf.bytes())), without_empty(body));
     }
 }
 
 #[test]
-fn what_is_not_acceptable_is_said_in_json() {
-    let api = api(Memory::as_peer());
+fn returns_406_as_json_for_unsupported_media_types() {
+    let api = api(InMemoryRows::metrics_server_rows());
     for (path, accept) in [
         ("/nodes", "text/html"),
         ("/nodes/node-1", "text/html"),
@@ -193,11 +193,11 @@ fn what_is_not_acceptable_is_said_in_json() {
         ("/nodes", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"),
         ("/nodes/node-1", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
     ] {
-        let answered = get(&api, &format!("{BASE}{path}"), accept);
-        assert_eq!(answered.status, 406, "{accept}");
-        assert_eq!(answered.header("content-type"), "application/json");
-        assert_eq!(answered.json()["reason"], "NotAcceptable");
-        assert!(answered.text().starts_with("{\n  \""));
+        let response = get(&api, &format!("{BASE}{path}"), accept);
+        assert_eq!(response.status, 406, "{accept}");
+        assert_eq!(response.header("content-type"), "application/json");
+        assert_eq!(response.json()["reason"], "NotAcceptable");
+        assert!(response.text().starts_with("{\n  \""));
     }
     let bad = get(&api, &format!("{BASE}/nodes?includeObject=Foo"), TABLE);
     assert_eq!(bad.status, 400);
@@ -205,8 +205,8 @@ fn what_is_not_acceptable_is_said_in_json() {
 }
 
 #[test]
-fn empty_lists_have_items() {
-    let api = api(Memory::default());
+fn empty_lists_have_an_items_member() {
+    let api = api(InMemoryRows::default());
     let pods = get(&api, &format!("{BASE}/pods"), "");
     let expected = "{\"kind\":\"PodMetricsList\",\"apiVersion\":\"metrics.k8s.io/v1beta1\",\"metadata\":{},\"items\":[]}\n";
     assert_eq!(pods.text(), expected);
@@ -216,8 +216,8 @@ fn empty_lists_have_items() {
 }
 
 #[test]
-fn both_versions_show_the_same() {
-    let api = api(Memory::as_peer());
+fn both_api_versions_return_the_same_objects() {
+    let api = api(InMemoryRows::metrics_server_rows());
     for path in ["/nodes", "/nodes/node-1", "/pods", "/namespaces/default/pods/one"] {
         let beta = get(&api, &format!("{BASE}{path}"), "").text();
         let stable = get(&api, &format!("/apis/metrics.k8s.io/v1{path}"), "").text();
@@ -226,17 +226,17 @@ fn both_versions_show_the_same() {
 }
 
 #[test]
-fn unknown_paths_say_which_there_are() {
-    let api = api(Memory::default());
+fn unknown_paths_list_the_supported_ones() {
+    let api = api(InMemoryRows::default());
     for path in ["/nope", "/apis/apps", "/api", "/apis//metrics.k8s.io/v1beta1/nodes"] {
-        let answered = get(&api, path, "");
-        assert_eq!(answered.status, 404);
-        assert!(answered.json()["paths"].is_array());
+        let response = get(&api, path, "");
+        assert_eq!(response.status, 404);
+        assert!(response.json()["paths"].is_array());
     }
 }
 
 #[test]
-fn words_the_failures_of_others() {
+fn encodes_failures_of_other_modules() {
     let uri = format!("{BASE}/namespaces/ns/pods/p");
     let info = request_info(&Method::GET, &uri.parse::<Uri>().unwrap());
     let forbidden = Status::new(403, "Forbidden", "no").about(&info);
@@ -251,15 +251,15 @@ fn words_the_failures_of_others() {
 
 proptest! {
     #[test]
-    fn answers_any_request(
+    fn responds_to_any_request(
         path in "(/|apis|/apis/metrics.k8s.io|/v1beta1|/v1|/nodes|/pods|/namespaces/default|/one|[a-z?&=%]|limit=|continue=|watch=1|fieldSelector=metadata.name=){0,12}",
         method in prop::sample::select(vec!["GET", "HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "BREW"]),
         accept in prop::sample::select(vec!["", "*/*", YAML, PROTOBUF, TABLE, "text/html"]),
     ) {
         let uri = format!("/{}", path.trim_start_matches('/'));
         prop_assume!(uri.parse::<Uri>().is_ok());
-        let answered = answer(&api(Memory::as_peer()), method, &uri, &[("accept", accept)]);
-        prop_assert!([200, 301, 304, 400, 404, 405, 406, 422].contains(&answered.status.as_u16()));
-        prop_assert!(answered.headers.contains_key("cache-control"));
+        let response = send(&api(InMemoryRows::metrics_server_rows()), method, &uri, &[("accept", accept)]);
+        prop_assert!([200, 301, 304, 400, 404, 405, 406, 422].contains(&response.status.as_u16()));
+        prop_assert!(response.headers.contains_key("cache-control"));
     }
 }
