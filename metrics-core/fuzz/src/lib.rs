@@ -2,7 +2,7 @@
 //! input.
 //!
 //! Each target takes arbitrary bytes and returns a hash of the outcome, so that a fuzzer without coverage
-//! information can tell which inputs are new. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
+//! information can recognize new inputs. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use metrics_core::api::{Api, ApiConfig, request_info};
-use metrics_core::ingest::decode::{BadSeries, ContainerKey, Format, Metric, Sample, SampleSink};
+use metrics_core::ingest::decode::{BadSeries, ContainerKey, ExpositionFormat, Metric, Sample, SampleSink};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
@@ -64,7 +64,7 @@ impl SampleSink for Count {
 
 /// The body of a kubelet's `/metrics/resource`.
 pub fn decode(body: &[u8]) -> u64 {
-    let reports = [Format::Text, Format::OpenMetrics].map(|format| {
+    let reports = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
         let mut count = Count::default();
         let context = metrics_core::ingest::decode::DecodeOptions { format, default_timestamp_ns: 1 };
         let report = metrics_core::ingest::decode::decode(body, context, &mut count);

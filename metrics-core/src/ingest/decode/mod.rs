@@ -121,7 +121,7 @@ impl BadSeries {
 
 /// The format of timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum ExpositionFormat {
     /// Prometheus text: integer milliseconds.
     #[default]
     Text,
@@ -133,7 +133,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeOptions {
     /// The format of timestamps.
-    pub format: Format,
+    pub format: ExpositionFormat,
     /// When the request started, in nanoseconds since the Unix epoch; for lines without a timestamp.
     pub default_timestamp_ns: i64,
 }
@@ -237,8 +237,8 @@ fn parse_sample(metric: Metric, rest: &[u8], options: DecodeOptions) -> Result<S
         (options.default_timestamp_ns, time)
     } else {
         let time = match options.format {
-            Format::Text => number::parse_milliseconds(time),
-            Format::OpenMetrics => number::parse_seconds(time),
+            ExpositionFormat::Text => number::parse_milliseconds(time),
+            ExpositionFormat::OpenMetrics => number::parse_seconds(time),
         };
         (time.ok_or(BadSeries::Timestamp)?, labels::next_token(rest).0)
     };

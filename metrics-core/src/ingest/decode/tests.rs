@@ -3,7 +3,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::{
-    BadSeries, ContainerKey, DecodeOptions, DecodeReport, Format, Metric, Sample, SampleSink, decode,
+    BadSeries, ContainerKey, DecodeOptions, DecodeReport, ExpositionFormat, Metric, Sample, SampleSink,
+    decode,
 };
 
 /// A body as a kubelet of Kubernetes 1.36 writes it.
@@ -59,7 +60,7 @@ impl SampleSink for Vec<Seen> {
     }
 }
 
-fn read(body: impl AsRef<[u8]>, format: Format) -> (Vec<Seen>, DecodeReport) {
+fn read(body: impl AsRef<[u8]>, format: ExpositionFormat) -> (Vec<Seen>, DecodeReport) {
     let mut seen = Vec::new();
     let report = decode(body.as_ref(), DecodeOptions { format, default_timestamp_ns: START }, &mut seen);
     (seen, report)
@@ -75,7 +76,7 @@ fn bad(report: &DecodeReport) -> Vec<(BadSeries, u32)> {
 
 #[test]
 fn decodes_a_kubelets_body() {
-    let (seen, report) = read(KUBELET, Format::Text);
+    let (seen, report) = read(KUBELET, ExpositionFormat::Text);
     let dns = "kube-system/coredns-558bd4d5db-4dpjz/coredns";
     let server = "kube-system/metrics-server-7cf8b65d65-trtcj/metrics-server";
     let (a, b) = (1_633_253_812_125_000_000, 1_633_253_809_720_000_000);
@@ -105,7 +106,7 @@ fn decodes_labels_in_any_order_with_others_and_escapes() {
             " node_cpu_usage_seconds_total{} 2 3\n",
             "node_cpu_usage_seconds_total{node=\"x\"} 2.5",
         ),
-        Format::Text,
+        ExpositionFormat::Text,
     );
     assert_eq!(
         seen,
@@ -127,7 +128,7 @@ fn decodes_openmetrics_seconds_and_exemplars() {
         "node_cpu_usage_seconds_total 3 1.5e3\n",
         "# EOF\n"
     );
-    let (seen, _) = read(body, Format::OpenMetrics);
+    let (seen, _) = read(body, ExpositionFormat::OpenMetrics);
     assert_eq!(
         seen,
         [
@@ -162,7 +163,7 @@ fn rejects_only_the_malformed_series_and_counts_the_reason() {
         (format!("container_cpu_usage_seconds_total{{{good}}} 1 99999999999999999999"), BadSeries::Timestamp),
         (format!("container_cpu_usage_seconds_total{{{good}}} 1 1 1"), BadSeries::Trailing),
     ] {
-        let (seen, report) = read(format!("{line}\n{KUBELET}"), Format::Text);
+        let (seen, report) = read(format!("{line}\n{KUBELET}"), ExpositionFormat::Text);
         assert_eq!((seen.len(), bad(&report)), (9, vec![(reason, 1)]), "{line}");
     }
 }
@@ -170,7 +171,7 @@ fn rejects_only_the_malformed_series_and_counts_the_reason() {
 #[test]
 fn accepts_values_up_to_the_range_of_their_type() {
     let value = |line: &str| {
-        let (seen, report) = read(line, Format::Text);
+        let (seen, report) = read(line, ExpositionFormat::Text);
         match seen.as_slice() {
             [Seen::Node(_, sample) | Seen::Container(.., sample)] => Ok(sample.value),
             _ => Err(report.bad[BadSeries::Value as usize]),
@@ -193,7 +194,7 @@ fn skips_families_with_a_similar_prefix() {
         "container_cpu_usage_seconds{container=\"c\",namespace=\"n\",pod=\"p\"} 1 1\n",
         "node_start_time_seconds 1\nnode_\ncontainer_\nn\nc\n\n"
     );
-    assert_eq!(read(body, Format::Text), (vec![], DecodeReport::default()));
+    assert_eq!(read(body, ExpositionFormat::Text), (vec![], DecodeReport::default()));
 }
 
 /// A simple model of the decoder, character by character on strings.
@@ -310,21 +311,21 @@ proptest! {
     #[test]
     fn agrees_with_the_model(lines in prop::collection::vec(any_line(), 0..20)) {
         let expected: Vec<Option<Seen>> = lines.iter().filter_map(|line| model(line)).collect();
-        let (seen, report) = read(lines.join("\n"), Format::Text);
+        let (seen, report) = read(lines.join("\n"), ExpositionFormat::Text);
         prop_assert_eq!(report.bad[BadSeries::Labels as usize] as usize, expected.iter().filter(|s| s.is_none()).count());
         prop_assert_eq!(seen, expected.into_iter().flatten().collect::<Vec<_>>());
     }
 
     #[test]
     fn never_panics_on_random_bytes(body in prop::collection::vec(any::<u8>(), 0..400), open in any::<bool>()) {
-        read(&body, if open { Format::OpenMetrics } else { Format::Text });
+        read(&body, if open { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text });
     }
 
     #[test]
     fn never_panics_on_a_corrupted_body(at in 0..KUBELET.len(), byte in any::<u8>(), cut in 0..KUBELET.len(), open in any::<bool>()) {
         let mut body = KUBELET.as_bytes().to_vec();
         body[at] = byte;
-        let format = if open { Format::OpenMetrics } else { Format::Text };
+        let format = if open { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
         read(&body, format);
         body.truncate(cut);
         read(&body, format);
@@ -333,7 +334,7 @@ proptest! {
     #[test]
     fn parses_openmetrics_seconds_exactly(ms in 0i64..4_000_000_000_000) {
         let text = format!("node_cpu_usage_seconds_total 1 {}.{:03}", ms / 1000, ms % 1000);
-        let (seen, _) = read(text, Format::OpenMetrics);
+        let (seen, _) = read(text, ExpositionFormat::OpenMetrics);
         prop_assert_eq!(seen, vec![Seen::Node(Metric::Cpu, Sample { value: 1_000_000_000, timestamp_ns: ms * 1_000_000 })]);
     }
 }
@@ -353,6 +354,6 @@ fn keys_borrow_from_the_body() {
             Ok(())
         }
     }
-    let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 0 };
+    let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 0 };
     assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).accepted, 9);
 }

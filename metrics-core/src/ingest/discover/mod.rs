@@ -71,13 +71,13 @@ where
 {
     let streamed = watcher(api.clone(), config.clone().streaming_lists());
     let streamed = streamed.take_while(move |event| {
-        let refused = event.as_ref().err().filter(|error| is_streaming_rejected(error));
-        if let Some(error) = refused {
+        let rejected = event.as_ref().err().filter(|error| is_streaming_rejected(error));
+        if let Some(error) = rejected {
             tracing::info!(
                 "kube-apiserver does not support streaming lists; listing {what} in pages: {error}"
             );
         }
-        future::ready(refused.is_none())
+        future::ready(rejected.is_none())
     });
     streamed.chain(watcher(api, config))
 }

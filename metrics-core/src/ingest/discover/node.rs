@@ -21,7 +21,7 @@ pub(super) const PATH_ANNOTATION: &str = "metrics.k8s.io/resource-metrics-path";
 pub struct Node {
     /// The Node's name.
     pub name: Arc<str>,
-    /// The Node's UID, which tells a recreated Node from its predecessor.
+    /// The Node's UID, which distinguishes a recreated Node from its predecessor.
     pub uid: Box<str>,
     /// The Node's labels.
     pub labels: Labels,
@@ -43,14 +43,14 @@ pub(super) struct NodeObject {
     #[serde(deserialize_with = "meta::trimmed")]
     metadata: ObjectMeta,
     #[serde(default)]
-    status: Status,
+    status: NodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
+struct NodeStatus {
     addresses: Option<Vec<StatusAddress>>,
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<NodeCondition>>,
     daemon_endpoints: Option<DaemonEndpoints>,
 }
 
@@ -61,7 +61,7 @@ struct StatusAddress {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Condition {
+struct NodeCondition {
     r#type: String,
     status: String,
 }

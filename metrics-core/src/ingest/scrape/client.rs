@@ -17,7 +17,7 @@ use super::inflate::MAX_BODY;
 use super::response::{self, BodyFraming, ChunkDecoder, ResponseHead};
 use super::session::TlsSession;
 use super::tls::{NodeTls, TlsMaterial, server_name};
-use crate::ingest::decode::Format;
+use crate::ingest::decode::ExpositionFormat;
 use crate::ingest::discover::Node;
 
 /// The connect timeout. SYNs are repeated after 1 s and 3 s; a connection that takes longer rarely succeeds.
@@ -37,7 +37,7 @@ pub(super) struct Connection {
 #[derive(Clone, Copy)]
 pub(super) struct ResponseBody<'a> {
     pub(super) bytes: &'a [u8],
-    pub(super) format: Format,
+    pub(super) format: ExpositionFormat,
     /// Its size on the wire, without headers and chunk sizes.
     pub(super) wire_bytes: usize,
 }
@@ -228,7 +228,7 @@ fn status_error(status: u16, path: &str, body: &[u8], token: Option<&str>) -> Er
 /// Returns the number of bytes read; 0 at the end of the stream.
 fn read_size(read: io::Result<usize>) -> Result<usize, Error> {
     match read {
-        // The peer closed without close_notify; the framing shows whether the body is complete.
+        // The kubelet closed the connection without close_notify; the framing shows whether the body is complete.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
         read => read.map_err(Error::from_stream),
     }

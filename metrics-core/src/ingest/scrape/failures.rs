@@ -22,7 +22,7 @@ pub struct Failures(Arc<Mutex<FailureState>>);
 #[derive(Debug, Default)]
 struct FailureState {
     nodes: HashMap<Arc<str>, FailingNode>,
-    examples: BTreeMap<ScrapeCause, Vec<Example>>,
+    examples: BTreeMap<ScrapeCause, Vec<ExampleNode>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ struct FailingNode {
 /// An example of a cause. The node stays the example while it fails for this cause, so that the report does not
 /// change without a reason.
 #[derive(Debug)]
-struct Example {
+struct ExampleNode {
     node: Arc<str>,
     address: Option<Box<str>>,
     message: String,
@@ -58,7 +58,7 @@ impl Failures {
         if let Some(known) = known {
             (known.address, known.message) = (address(), message());
         } else if examples.len() < MAX_EXAMPLES {
-            examples.push(Example { node: node.clone(), address: address(), message: message() });
+            examples.push(ExampleNode { node: node.clone(), address: address(), message: message() });
         }
     }
 
@@ -108,7 +108,7 @@ impl FailureState {
     }
 }
 
-fn forget(examples: &mut BTreeMap<ScrapeCause, Vec<Example>>, cause: ScrapeCause, node: &Arc<str>) {
+fn forget(examples: &mut BTreeMap<ScrapeCause, Vec<ExampleNode>>, cause: ScrapeCause, node: &Arc<str>) {
     if let Some(examples) = examples.get_mut(&cause) {
         examples.retain(|example| example.node != *node);
     }

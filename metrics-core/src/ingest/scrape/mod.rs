@@ -40,7 +40,7 @@ use self::log_limit::{LogDecision, LogLimit};
 pub use self::metrics::Metrics;
 pub use self::pins::{PinMismatch, Pins};
 use self::reload::ReloadedFile;
-use self::schedule::{Id, Outcome, Schedule};
+use self::schedule::{Id, Schedule, ScrapeOutcome};
 use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
@@ -276,7 +276,7 @@ impl Scraper {
         };
         let outcome = match &result {
             Ok(put) => outcome(put),
-            Err(_) => Outcome::Failed,
+            Err(_) => ScrapeOutcome::Failed,
         };
         let failure = result.as_ref().err().map(Error::cause);
         if failure != entry.failure
@@ -310,10 +310,10 @@ fn log_transition(node: &Node, result: &Result<PutSummary, Error>, suppressed: u
     }
 }
 
-fn outcome(put: &PutSummary) -> Outcome {
+fn outcome(put: &PutSummary) -> ScrapeOutcome {
     // Containers are sampled at the request, so the newest sample shows the node's clock.
     let age_ns = put.newest_timestamp_ns.zip(put.node_timestamp_ns).map(|(newest, node)| newest - node);
-    Outcome::Stored {
+    ScrapeOutcome::Stored {
         pods_measured: put.pods_measured,
         node_measured: put.node_measured,
         node_age_ms: age_ns.and_then(|age_ns| u64::try_from(age_ns / 1_000_000).ok()),

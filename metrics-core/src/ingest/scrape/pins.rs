@@ -60,7 +60,7 @@ impl fmt::Display for PinMismatch {
 }
 
 impl Pins {
-    /// Checks whether the kubelet of this Node may present `certificate`; `ca_signed` tells whether a trusted CA
+    /// Checks whether the kubelet of this Node may present `certificate`; `ca_signed` means that a trusted CA
     /// signed it.
     pub(super) fn check(
         &self,
@@ -80,7 +80,8 @@ impl Pins {
         if pinned.as_ref() == Some(&presented) { Ok(()) } else { Err(PinMismatch { pinned, presented }) }
     }
 
-    /// Pins the certificate's key. Call it after a handshake in which the kubelet proved possession of the key.
+    /// Records that the certificate is CA-signed, or pins its key. Call it after a handshake, in which the kubelet
+    /// proved possession of the key.
     pub(super) fn remember(
         &self,
         uid: &str,

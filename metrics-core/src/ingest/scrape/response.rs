@@ -1,7 +1,7 @@
 //! Parses HTTP/1.1 responses (RFC 9112) as far as one GET to a kubelet needs. Pure and total: it does no I/O and
 //! never panics.
 
-use crate::ingest::decode::Format;
+use crate::ingest::decode::ExpositionFormat;
 
 /// The maximum size of the header section.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -17,7 +17,7 @@ pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) framing: BodyFraming,
     pub(super) gzip: bool,
-    pub(super) format: Format,
+    pub(super) format: ExpositionFormat,
     pub(super) keep_alive: bool,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, 
         status,
         framing: BodyFraming::UntilClose,
         gzip: false,
-        format: Format::Text,
+        format: ExpositionFormat::Text,
         keep_alive: response.version == Some(1),
     };
     let (mut content_length, mut chunked) = (None, false);
@@ -78,7 +78,7 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, 
         } else if is("content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
             if media.eq_ignore_ascii_case(b"application/openmetrics-text") {
-                head.format = Format::OpenMetrics;
+                head.format = ExpositionFormat::OpenMetrics;
             }
         } else if is("connection") {
             for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -198,7 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
-    use crate::ingest::decode::Format;
+    use crate::ingest::decode::ExpositionFormat;
 
     fn parse(text: &str) -> Result<Option<super::ResponseHead>, super::MalformedResponse> {
         parse_head(text.as_bytes()).map(|found| found.map(|(head, _)| head))
@@ -212,14 +212,14 @@ mod tests {
         let (found, length) = parse_head(text.as_bytes()).unwrap().unwrap();
         assert_eq!(&text[length..], "rest");
         assert_eq!((found.status, found.framing, found.gzip), (200, BodyFraming::Chunked, true));
-        assert_eq!((found.format, found.keep_alive), (Format::Text, true));
+        assert_eq!((found.format, found.keep_alive), (ExpositionFormat::Text, true));
         let found = parse(
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\nConnection: keep-alive, Close\r\n\
              Content-Type: application/openmetrics-text; version=1.0.0\r\n\r\n",
         );
         let found = found.unwrap().unwrap();
         assert_eq!((found.status, found.framing, found.gzip), (403, BodyFraming::Length(12), false));
-        assert_eq!((found.format, found.keep_alive), (Format::OpenMetrics, false));
+        assert_eq!((found.format, found.keep_alive), (ExpositionFormat::OpenMetrics, false));
         let found = parse("HTTP/1.0 200 OK\r\n\r\n").unwrap().unwrap();
         assert_eq!((found.framing, found.keep_alive), (BodyFraming::UntilClose, false));
     }

@@ -42,7 +42,7 @@ pub(super) type Id = u32;
 
 /// The result of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ScrapeOutcome {
     /// Samples were stored.
     Stored {
         /// Whether pods have rates now.
@@ -199,7 +199,7 @@ impl Schedule {
     }
 
     /// Records the result of a scrape.
-    pub(super) fn finish(&mut self, id: Id, now_ms: u64, outcome: Outcome) {
+    pub(super) fn finish(&mut self, id: Id, now_ms: u64, outcome: ScrapeOutcome) {
         let emptiest = self.emptiest_slot();
         let fair_share = self.nodes.len().div_ceil(self.nodes_per_slot.len());
         let pause_ms = self.retry_ms();
@@ -227,7 +227,7 @@ impl Schedule {
             NodePhase::Steady => MAX_FAST_SCRAPES,
         };
         let due_ms = match (node.phase, outcome) {
-            (_, Outcome::Stored { pods_measured, node_measured, node_age_ms })
+            (_, ScrapeOutcome::Stored { pods_measured, node_measured, node_age_ms })
                 if tries < MAX_FAST_SCRAPES && !(pods_measured && node_measured) =>
             {
                 node.phase = NodePhase::New { tries: tries + 1 };
@@ -243,11 +243,11 @@ impl Schedule {
                 };
                 round_up(node.started_ms.max(now_ms.saturating_sub(ROUNDING_MS)) + pause_ms).min(next_slot_ms)
             }
-            (_, Outcome::Stored { .. }) => {
+            (_, ScrapeOutcome::Stored { .. }) => {
                 node.phase = NodePhase::Steady;
                 next_slot_ms
             }
-            (_, Outcome::Failed) => {
+            (_, ScrapeOutcome::Failed) => {
                 node.phase = NodePhase::Failing;
                 // Counted from the end of the scrape, so that a node that times out is not retried more often than
                 // it takes.

@@ -30,12 +30,12 @@ pub(super) struct Target {
     address: usize,
     tls: Option<NodeTls>,
     /// How far the current or last scrape got.
-    progress: Progress,
+    progress: ScrapeProgress,
 }
 
 /// How far a scrape got, to explain a timeout or a failure.
 #[derive(Default)]
-struct Progress {
+struct ScrapeProgress {
     /// The index of the address that this is about.
     at: usize,
     /// Whether there was a connection.
@@ -50,7 +50,7 @@ struct Progress {
 
 impl Target {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, connection: None, address: 0, tls: None, progress: Progress::default() }
+        Self { node, connection: None, address: 0, tls: None, progress: ScrapeProgress::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -112,7 +112,7 @@ impl Target {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         let node = self.node.clone();
-        self.progress = Progress { at: self.address, ..Progress::default() };
+        self.progress = ScrapeProgress { at: self.address, ..ScrapeProgress::default() };
         // Certificates, the kubelet's and our own, are presented only when a connection opens.
         let kept = self.connection.take().filter(|kept| shared.tls.is_current(&kept.tls));
         let was_reused = kept.is_some();
@@ -120,8 +120,12 @@ impl Target {
             Some(connection) => connection,
             None => self.connect(shared).await?,
         };
-        self.progress =
-            Progress { at: self.address, connected: true, reused: was_reused, ..Progress::default() };
+        self.progress = ScrapeProgress {
+            at: self.address,
+            connected: true,
+            reused: was_reused,
+            ..ScrapeProgress::default()
+        };
         let mut lease = shared.pool.lease();
         match connection.get(&node.path, token, &mut lease).await {
             Ok((connection, body)) => {
@@ -132,7 +136,8 @@ impl Target {
             Err(_) if was_reused => {
                 (self.progress.connected, self.progress.reused) = (false, false);
                 let connection = self.connect(shared).await?;
-                self.progress = Progress { at: self.address, connected: true, ..Progress::default() };
+                self.progress =
+                    ScrapeProgress { at: self.address, connected: true, ..ScrapeProgress::default() };
                 let (connection, body) =
                     connection.get(&node.path, token, &mut lease).await.map_err(|stale| stale.0)?;
                 self.keep(connection, token, &body);
@@ -148,10 +153,10 @@ impl Target {
         &mut self,
         connection: Option<Connection>,
         token: Option<&str>,
-        answer: &Result<ResponseBody<'_>, Error>,
+        response: &Result<ResponseBody<'_>, Error>,
     ) {
-        let refused = token.is_none() && matches!(answer, Err(Error::Unauthorized));
-        self.connection = connection.filter(|_| !refused);
+        let rejected = token.is_none() && matches!(response, Err(Error::Unauthorized));
+        self.connection = connection.filter(|_| !rejected);
     }
 
     /// Connects to the address that worked last. If it fails, or takes longer than [`STAGGER`], the next one is
@@ -160,7 +165,7 @@ impl Target {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
         let tls = &*self.tls.insert(tls);
-        let Progress { at: failed_at, failed, reached, .. } = &mut self.progress;
+        let ScrapeProgress { at: failed_at, failed, reached, .. } = &mut self.progress;
         let reached = &*reached;
         let count = node.addresses.len();
         let mut untried = (0..count).map(|step| (self.address + step) % count);

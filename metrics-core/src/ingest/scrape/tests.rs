@@ -84,25 +84,25 @@ struct FakeKubelet {
 impl FakeKubelet {
     async fn start(
         acceptor: Option<TlsAcceptor>,
-        answer: impl Fn(&str) -> FakeResponse + Send + Sync + 'static,
+        respond: impl Fn(&str) -> FakeResponse + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
-        let (count, answer) = (connections.clone(), Arc::new(answer));
+        let (count, respond) = (connections.clone(), Arc::new(respond));
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
-                let (acceptor, answer) = (acceptor.clone(), answer.clone());
+                let (acceptor, respond) = (acceptor.clone(), respond.clone());
                 tokio::spawn(async move {
                     match acceptor {
                         Some(acceptor) => {
                             if let Ok(stream) = acceptor.accept(tcp).await {
-                                serve_connection(stream, &*answer).await;
+                                serve_connection(stream, &*respond).await;
                             }
                         }
-                        None => serve_connection(tcp, &*answer).await,
+                        None => serve_connection(tcp, &*respond).await,
                     }
                 });
             }

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::layout::Layout;
+use super::layout::NodeLayout;
 
 /// Maps the hash of (namespace, name) to locations. It stores no names; the layouts do.
 ///
@@ -35,7 +35,7 @@ impl IndexEntry {
 
 impl Index {
     /// Adds the pods of a layout that is now in `slot`.
-    pub(super) fn insert(&mut self, slot: u32, layout: &Layout) {
+    pub(super) fn insert(&mut self, slot: u32, layout: &NodeLayout) {
         for row in 0..layout.pods() {
             let entry = self.entry(slot, row, layout);
             let known = self.candidates_of(entry.hash).next().is_some();
@@ -45,7 +45,7 @@ impl Index {
     }
 
     /// Removes what [`Self::insert`] added.
-    pub(super) fn remove(&mut self, slot: u32, layout: &Layout) {
+    pub(super) fn remove(&mut self, slot: u32, layout: &NodeLayout) {
         for row in 0..layout.pods() {
             let entry = self.entry(slot, row, layout);
             if let Ok(found) = self.entries.find_entry(entry.hash, |candidate| *candidate == entry) {
@@ -76,7 +76,7 @@ impl Index {
         self.entries.iter_hash(hash).copied().filter(move |entry| entry.hash == hash)
     }
 
-    fn entry(&self, slot: u32, row: usize, layout: &Layout) -> IndexEntry {
+    fn entry(&self, slot: u32, row: usize, layout: &NodeLayout) -> IndexEntry {
         let hash = self.hasher.hash_one(layout.pod(row));
         IndexEntry { hash, slot, row: u32::try_from(row).unwrap_or(u32::MAX) }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// Pods ordered by namespace and name, and their containers by name. All names are in one allocation.
 #[derive(Debug, Default)]
-pub(super) struct Layout {
+pub(super) struct NodeLayout {
     text: Box<str>,
     pods: Box<[PodNames]>,
     containers: Box<[ContainerName]>,
@@ -39,22 +39,22 @@ struct ContainerName {
 
 /// The names that identify a container, ordered as in the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Names<'a> {
+pub(super) struct ContainerNames<'a> {
     pub(super) namespace: &'a str,
     pub(super) pod: &'a str,
     pub(super) container: &'a str,
 }
 
-impl Layout {
+impl NodeLayout {
     /// Returns the layout of containers that are ordered by name without duplicates. `body_order` contains indices
     /// into them.
-    pub(super) fn new(ordered: &[Names<'_>], body_order: Box<[u32]>) -> Self {
+    pub(super) fn new(ordered: &[ContainerNames<'_>], body_order: Box<[u32]>) -> Self {
         let mut text = String::new();
         let mut pods: Vec<PodNames> = Vec::new();
         let mut containers = Vec::with_capacity(ordered.len());
         // Similar pods have containers of the same names; each name is stored once.
         let mut written: HashMap<&str, Span> = HashMap::new();
-        let mut last: Option<Names<'_>> = None;
+        let mut last: Option<ContainerNames<'_>> = None;
         for names in ordered {
             let same_namespace = last.is_some_and(|last| last.namespace == names.namespace);
             if !(same_namespace && last.is_some_and(|last| last.pod == names.pod)) {
@@ -120,9 +120,9 @@ impl Layout {
     }
 
     /// Returns the names that identify a container.
-    pub(super) fn names(&self, at: usize) -> Names<'_> {
+    pub(super) fn names(&self, at: usize) -> ContainerNames<'_> {
         let (namespace, pod) = self.pod(self.containers[at].pod as usize);
-        Names { namespace, pod, container: self.container(at) }
+        ContainerNames { namespace, pod, container: self.container(at) }
     }
 
     /// Returns the container that the last body had at position `cursor`, if its names need no escapes.
@@ -154,7 +154,7 @@ impl Layout {
 
     /// Returns namespace, pod and container as bytes.
     pub(super) fn bytes(&self, at: usize) -> [&[u8]; 3] {
-        let Names { namespace, pod, container } = self.names(at);
+        let ContainerNames { namespace, pod, container } = self.names(at);
         [namespace.as_bytes(), pod.as_bytes(), container.as_bytes()]
     }
 

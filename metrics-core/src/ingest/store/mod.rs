@@ -36,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::directory::Directory;
 use self::index::Index;
-use self::layout::Layout;
+use self::layout::NodeLayout;
 pub use self::metrics::Metrics;
 use self::rate::Measured;
 pub use self::scrape_batch::ScrapeBatch;
@@ -328,7 +328,7 @@ impl StoreState {
     }
 
     /// Frees a slot and returns the layout it had.
-    fn vacate(&mut self, at: u32) -> Arc<Layout> {
+    fn vacate(&mut self, at: u32) -> Arc<NodeLayout> {
         let slot = &mut self.slots[at as usize];
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {

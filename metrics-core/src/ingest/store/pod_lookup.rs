@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::directory::Pod;
 use super::index::IndexEntry;
-use super::layout::Layout;
+use super::layout::NodeLayout;
 use super::location_hint::SampleLocation;
 use super::scrape_batch::NodeSnapshot;
 use super::{Store, StoreState};
@@ -46,7 +46,7 @@ pub(super) fn prefetch(name: &str, pod: &Pod) {
 /// The samples of a pod.
 pub(super) struct PodSamples<'a> {
     pub(super) snapshot: &'a Arc<NodeSnapshot>,
-    pub(super) layout: &'a Layout,
+    pub(super) layout: &'a NodeLayout,
     containers: Range<usize>,
     /// The version of the snapshot.
     pub(super) version: u64,
@@ -104,7 +104,7 @@ impl<'a> PodSamples<'a> {
         rows: [usize; LOOKUP_BATCH],
     ) -> [Option<Self>; LOOKUP_BATCH] {
         let layouts = snapshots.map(|held| held.map(|(snapshot, _)| &*snapshot.layout));
-        let pods = layouts.map(|layout| layout.map_or(0, Layout::pods));
+        let pods = layouts.map(|layout| layout.map_or(0, NodeLayout::pods));
         std::array::from_fn(|at| {
             let ((snapshot, version), layout) = snapshots[at].zip(layouts[at])?;
             let containers = (rows[at] < pods[at]).then(|| layout.containers_of(rows[at]))?;
@@ -135,7 +135,7 @@ impl PodLookup<'_> {
     fn is_match(&self) -> bool {
         self.location.zip(self.found.as_ref()).is_some_and(|((_, row), found)| {
             let (namespace, name) = found.layout.pod(row);
-            // Names first: they differ more often than namespaces.
+            // ContainerNames first: they differ more often than namespaces.
             name == self.name && namespace == self.namespace
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::layout::{Layout, MAX_NAME, Names};
+use super::layout::{ContainerNames, MAX_NAME, NodeLayout};
 use super::rate::{Measured, Point, Timing};
 use crate::ingest::decode::{BadSeries, ContainerKey, Metric, Sample, SampleSink};
 
@@ -15,7 +15,7 @@ const MAX_CONTAINERS: usize = 20_000;
 /// A node's usage at its last scrape. Replaced as a whole, never modified.
 #[derive(Debug, Default)]
 pub(super) struct NodeSnapshot {
-    pub(super) layout: Arc<Layout>,
+    pub(super) layout: Arc<NodeLayout>,
     /// One entry per container of the layout.
     pub(super) containers: Box<[Measured]>,
     pub(super) node: Measured,
@@ -181,7 +181,7 @@ impl ScrapeBatch {
         let old = self.points.iter().enumerate().take(self.old.containers.len());
         let old = old.map(|(at, row)| (self.old.layout.names(at), row, self.old.containers[at]));
         let new = self.new.iter().map(|([namespace, pod, container], at)| {
-            (Names { namespace, pod, container }, &self.points[*at], Measured::default())
+            (ContainerNames { namespace, pod, container }, &self.points[*at], Measured::default())
         });
         let mut points: Vec<_> = old.chain(new).filter(|(_, row, _)| row.is_present()).collect();
         points.sort_unstable_by_key(|(names, ..)| *names);
@@ -189,7 +189,7 @@ impl ScrapeBatch {
         let mut order: Box<[u32]> = (0..).take(points.len()).collect();
         order.sort_unstable_by_key(|at| points[*at as usize].1.turn);
         NodeSnapshot {
-            layout: Arc::new(Layout::new(&names, order)),
+            layout: Arc::new(NodeLayout::new(&names, order)),
             containers: points.iter().map(|(_, row, old)| old.advance(&row.point, timing)).collect(),
             node,
             requested_ms,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Config, Directory, PutSummary, Store, Ticket};
-use crate::ingest::decode::{BadSeries, DecodeOptions, Format, decode};
+use crate::ingest::decode::{BadSeries, DecodeOptions, ExpositionFormat, decode};
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Pick, Rows};
@@ -26,7 +26,7 @@ pub(super) struct TestStore {
 }
 
 /// A container in a body: key, CPU seconds, memory bytes, start (Unix seconds).
-pub(super) type Container<'a> = (&'a str, f64, u64, Option<i64>);
+pub(super) type ContainerSample<'a> = (&'a str, f64, u64, Option<i64>);
 
 impl TestStore {
     pub(super) fn new() -> Self {
@@ -75,7 +75,12 @@ impl TestStore {
     }
 
     /// Writes a body with timestamps `at_s` seconds after some epoch.
-    pub(super) fn body(&self, ticket: Ticket, at_s: i64, containers: &[Container<'_>]) -> Option<PutSummary> {
+    pub(super) fn body(
+        &self,
+        ticket: Ticket,
+        at_s: i64,
+        containers: &[ContainerSample<'_>],
+    ) -> Option<PutSummary> {
         let mut body = String::new();
         let ms = (1_700_000_000 + at_s) * 1000;
         for (metric, value) in
@@ -99,7 +104,11 @@ impl TestStore {
         body += &format!("node_cpu_usage_seconds_total {} {ms}\n", 1000 + at_s);
         body += &format!("node_memory_working_set_bytes 4096 {ms}\n");
         let mut batch = self.store.begin_batch(ticket)?;
-        decode(body.as_bytes(), DecodeOptions { format: Format::Text, default_timestamp_ns: 1 }, &mut batch);
+        decode(
+            body.as_bytes(),
+            DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
+            &mut batch,
+        );
         self.store.put(ticket, batch, self.directory.now_ms())
     }
 
@@ -137,7 +146,7 @@ fn rejects_a_malformed_line_whose_name_contains_quotes() {
     fixture.synced();
     let read = |line: &str| {
         let mut batch = fixture.store.begin_batch(node).unwrap();
-        let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 1 };
+        let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 };
         let report = decode(line.as_bytes(), context, &mut batch);
         fixture.store.put(node, batch, fixture.directory.now_ms()).unwrap();
         (report.accepted, report.bad[BadSeries::Labels as usize])
@@ -162,7 +171,7 @@ fn decodes_a_huge_repeated_pod_quickly() {
     let ticket = fixture.node("a", "1");
     fixture.synced();
     let names: Vec<String> = (0..20_000).map(|n| format!("n/p/c{n}")).collect();
-    let containers: Vec<Container<'_>> = names.iter().map(|name| (&**name, 1.0, 1, None)).collect();
+    let containers: Vec<ContainerSample<'_>> = names.iter().map(|name| (&**name, 1.0, 1, None)).collect();
     fixture.body(ticket, 0, &containers);
     let line = |name: &String| {
         let name = name.rsplit('/').next().unwrap();
@@ -175,7 +184,7 @@ fn decodes_a_huge_repeated_pod_quickly() {
     let body = body.repeat(10);
     let started = std::time::Instant::now();
     let mut batch = fixture.store.begin_batch(ticket).unwrap();
-    let context = DecodeOptions { format: Format::Text, default_timestamp_ns: 1 };
+    let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 };
     let report = decode(body.as_bytes(), context, &mut batch);
     assert_eq!((report.accepted, report.bad[BadSeries::Duplicate as usize]), (20_000, 180_000));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
@@ -242,7 +251,11 @@ fn a_pod_has_the_timestamp_of_its_earliest_container() {
             body += &format!("container_swap_usage_bytes{labels} 7 {ms}\n");
         }
         let mut batch = fixture.store.begin_batch(ticket).unwrap();
-        decode(body.as_bytes(), DecodeOptions { format: Format::Text, default_timestamp_ns: 1 }, &mut batch);
+        decode(
+            body.as_bytes(),
+            DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
+            &mut batch,
+        );
         fixture.store.put(ticket, batch, fixture.directory.now_ms());
     };
     take(&[("x", 100_000, 1.0), ("y", 101_000, 1.0)]);
@@ -402,7 +415,7 @@ fn finds_pods_when_others_are_added_and_removed() {
     let body = |ticket, at: i64, pods: &[&str]| {
         let names: Vec<_> = pods.iter().map(|pod| format!("{pod}/c")).collect();
         let of = |key: &str| key[2..3].parse::<f64>().unwrap() / 100.0;
-        let containers: Vec<Container<'_>> =
+        let containers: Vec<ContainerSample<'_>> =
             names.iter().map(|key| (key.as_str(), 100.0 + of(key) * at as f64, 1, None)).collect();
         fixture.body(ticket, at, &containers).unwrap();
     };

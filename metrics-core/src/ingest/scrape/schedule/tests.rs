@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, Outcome, Schedule};
+use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, Schedule, ScrapeOutcome};
 
 const START: u64 = 1_000_003;
 
@@ -10,7 +10,7 @@ const START: u64 = 1_000_003;
 struct Simulation {
     schedule: Schedule,
     now: u64,
-    running: BTreeMap<(u64, Id), Outcome>,
+    running: BTreeMap<(u64, Id), ScrapeOutcome>,
     log: Vec<(u64, Id)>,
     first: BTreeMap<Id, (u64, u64)>,
     max_running: usize,
@@ -37,11 +37,11 @@ impl Simulation {
                 self.log.push((self.now, id));
                 let sampled = |at: u64| at - (at + u64::from(id) * 997) % 10_000;
                 let outcome = if fails(id) {
-                    Outcome::Failed
+                    ScrapeOutcome::Failed
                 } else {
                     let (count, first) = *self.first.get(&id).unwrap_or(&(0, self.now));
                     self.first.insert(id, (count + 1, first));
-                    Outcome::Stored {
+                    ScrapeOutcome::Stored {
                         pods_measured: count > 0,
                         node_measured: sampled(self.now) > sampled(first),
                         node_age_ms: Some(self.now - sampled(self.now)),
@@ -163,10 +163,10 @@ fn a_node_that_recovers_gets_rates_as_quickly_as_a_new_one() {
     let mut schedule = Schedule::new(15_000, 1);
     schedule.insert(7, START);
     schedule.take(START);
-    schedule.finish(7, START + 10, Outcome::Failed);
+    schedule.finish(7, START + 10, ScrapeOutcome::Failed);
     let at = schedule.next_ms().unwrap();
     assert_eq!(schedule.take(at), [7]);
-    let stored = Outcome::Stored { pods_measured: false, node_measured: false, node_age_ms: None };
+    let stored = ScrapeOutcome::Stored { pods_measured: false, node_measured: false, node_age_ms: None };
     schedule.finish(7, at + 10, stored);
     assert!(schedule.next_ms().unwrap() <= at + 2_000);
 }
@@ -177,15 +177,15 @@ fn a_change_wakes_a_failing_node_at_once() {
     schedule.insert(7, START);
     assert_eq!(schedule.take(START), [7]);
     schedule.wake(7, START + 1);
-    schedule.finish(7, START + 10, Outcome::Failed);
+    schedule.finish(7, START + 10, ScrapeOutcome::Failed);
     assert_eq!(schedule.next_ms(), Some(START + 10), "woken during a scrape");
     assert_eq!(schedule.take(START + 10), [7]);
-    schedule.finish(7, START + 20, Outcome::Failed);
+    schedule.finish(7, START + 20, ScrapeOutcome::Failed);
     assert!(schedule.next_ms().unwrap() >= START + 5_000);
     schedule.wake(7, START + 30);
     assert_eq!(schedule.take(START + 30), [7]);
     schedule.remove(7);
-    schedule.finish(7, START + 40, Outcome::Failed);
+    schedule.finish(7, START + 40, ScrapeOutcome::Failed);
     let counts = (schedule.in_flight, schedule.new, schedule.failing);
     assert_eq!((schedule.next_ms(), counts), (None, ([0; 3], 0, 0)));
 }
@@ -238,8 +238,8 @@ proptest! {
                 1 => { schedule.remove(id); flying.remove(&id); }
                 2 => schedule.wake(id, now),
                 3 => {
-                    let outcome = if flag { Outcome::Failed } else {
-                        Outcome::Stored { pods_measured: flag, node_measured: id > 3, node_age_ms: Some(later) }
+                    let outcome = if flag { ScrapeOutcome::Failed } else {
+                        ScrapeOutcome::Stored { pods_measured: flag, node_measured: id > 3, node_age_ms: Some(later) }
                     };
                     schedule.finish(id, now, outcome);
                     flying.remove(&id);

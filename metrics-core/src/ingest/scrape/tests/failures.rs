@@ -53,9 +53,9 @@ async fn reports_the_cause_of_each_failure() {
         ("connection_closed", Box::new(|| FakeResponse(Vec::new(), Duration::ZERO, true))),
         ("slow_response", Box::new(|| FakeResponse(ok(BODY).0, Duration::from_secs(9), false))),
     ];
-    for (class, answer) in cases {
+    for (class, respond) in cases {
         let acceptor = ca.acceptor(&["127.0.0.1"], |_| {});
-        let kubelet = FakeKubelet::start(Some(acceptor), move |_| answer()).await;
+        let kubelet = FakeKubelet::start(Some(acceptor), move |_| respond()).await;
         let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
         scraper.shared.timeout = Duration::from_millis(500);
         assert_eq!(scraper.cause().await, class);
@@ -101,7 +101,7 @@ struct OneConnection;
 impl OneConnection {
     fn start(
         acceptor: TlsAcceptor,
-        answer: impl Fn() -> FakeResponse + Send + Sync + 'static,
+        respond: impl Fn() -> FakeResponse + Send + Sync + 'static,
     ) -> (SocketAddr, Arc<parking_lot::Mutex<Vec<tokio::net::TcpStream>>>) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -113,7 +113,7 @@ impl OneConnection {
             let (tcp, _) = listener.accept().await.unwrap();
             let others = fill(address).await;
             filled.lock().extend(others);
-            serve_connection(acceptor.accept(tcp).await.unwrap(), &move |_| answer()).await;
+            serve_connection(acceptor.accept(tcp).await.unwrap(), &move |_| respond()).await;
             drop(listener);
         });
         (address, waiting)
@@ -151,9 +151,9 @@ async fn distinguishes_dropped_packets_from_a_slow_kubelet() {
     assert_eq!(down.cause().await, "connection_refused");
     assert_eq!(down.target.last_address().unwrap(), format!("127.0.0.2:{}", address.port()).into());
     // A kubelet that stops responding on an open connection and accepts no other, as behind a new packet filter.
-    let answer = AtomicUsize::new(0);
+    let respond = AtomicUsize::new(0);
     let one = OneConnection::start(ca.acceptor(&["127.0.0.1"], |_| {}), move || {
-        if answer.fetch_add(1, Ordering::Relaxed) == 0 {
+        if respond.fetch_add(1, Ordering::Relaxed) == 0 {
             ok(BODY)
         } else {
             FakeResponse(vec![], SILENCE, false)

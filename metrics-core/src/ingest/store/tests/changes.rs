@@ -244,7 +244,7 @@ fn reports_changes_of_nodes() {
 }
 
 #[derive(Clone, Debug)]
-enum Act {
+enum TestAction {
     /// A body of a node, possibly with the timestamp of its previous body.
     Body(usize, std::collections::BTreeSet<(u8, u8)>, bool),
     Replace(usize),
@@ -255,16 +255,16 @@ enum Act {
     Follow,
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+fn acts() -> impl Strategy<Value = Vec<TestAction>> {
     let act = prop_oneof![
         8 => (0..2_usize, prop::collection::btree_set((0..4_u8, 0..2_u8), 0..6), any::<bool>())
-            .prop_map(|(node, containers, again)| Act::Body(node, containers, again)),
-        1 => (0..2_usize).prop_map(Act::Replace),
-        1 => (0..2_usize).prop_map(Act::Remove),
-        2 => (0..4_u8, 0..2_u8).prop_map(|(pod, uid)| Act::Pod(pod, uid)),
-        2 => (0..4_u8, 0..3_u8).prop_map(|(pod, label)| Act::Relabel(pod, label)),
-        2 => (0..4_u8).prop_map(Act::Delete),
-        3 => Just(Act::Follow),
+            .prop_map(|(node, containers, again)| TestAction::Body(node, containers, again)),
+        1 => (0..2_usize).prop_map(TestAction::Replace),
+        1 => (0..2_usize).prop_map(TestAction::Remove),
+        2 => (0..4_u8, 0..2_u8).prop_map(|(pod, uid)| TestAction::Pod(pod, uid)),
+        2 => (0..4_u8, 0..3_u8).prop_map(|(pod, label)| TestAction::Relabel(pod, label)),
+        2 => (0..4_u8).prop_map(TestAction::Delete),
+        3 => Just(TestAction::Follow),
     ];
     prop::collection::vec(act, 1..30)
 }
@@ -290,7 +290,7 @@ proptest! {
             }
             at += 10;
             match act {
-                Act::Body(node, containers, again) => {
+                TestAction::Body(node, containers, again) => {
                     let names: Vec<_> = containers.iter().map(|(p, c)| format!("n{}/p{p}/c{c}", p % 2)).collect();
                     let start = i64::try_from(node).unwrap() * 100 - 1000;
                     let at = if again { last[node] } else { at };
@@ -299,21 +299,21 @@ proptest! {
                     let lines: Vec<_> = names.iter().map(|name| (&**name, cpu, 1, Some(start))).collect();
                     fixture.body(tickets[node], i64::from(at), &lines);
                 }
-                Act::Replace(node) => tickets[node] = fixture.node(&format!("node{node}"), &at.to_string()),
-                Act::Remove(node) => {
+                TestAction::Replace(node) => tickets[node] = fixture.node(&format!("node{node}"), &at.to_string()),
+                TestAction::Remove(node) => {
                     fixture.directory.delete_node(&format!("node{node}"));
                     fixture.store.remove_node(tickets[node]);
                 }
-                Act::Pod(pod, uid) => fixture.pod(&format!("n{}/p{pod}", pod % 2), &uid.to_string()),
-                Act::Relabel(pod, label) => {
+                TestAction::Pod(pod, uid) => fixture.pod(&format!("n{}/p{pod}", pod % 2), &uid.to_string()),
+                TestAction::Relabel(pod, label) => {
                     let labels = [("l", label.to_string())].into_iter().collect();
                     let namespace = format!("n{}", pod % 2);
                     if fixture.directory.pods().get(&namespace, &format!("p{pod}")).is_some() {
                         fixture.directory.apply_pod(&namespace, &format!("p{pod}"), "0", labels);
                     }
                 }
-                Act::Delete(pod) => fixture.directory.delete_pod(&format!("n{}", pod % 2), &format!("p{pod}")),
-                Act::Follow => drop(follower.follow(&fixture)),
+                TestAction::Delete(pod) => fixture.directory.delete_pod(&format!("n{}", pod % 2), &format!("p{pod}")),
+                TestAction::Follow => drop(follower.follow(&fixture)),
             }
         }
         // The row of a replaced pod is removed with the next body or list; the client is compared with a list.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::TestStore;
-use crate::ingest::decode::{DecodeOptions, Format, decode};
+use crate::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use crate::ingest::store::rate::Point;
 use crate::ingest::store::rate::tests::{S, T0, model};
 use crate::model::rows::{Pick, Rows};
@@ -146,7 +146,7 @@ proptest! {
         let mut known: [Vec<Point>; 2] = Default::default();
         for round in &rounds {
             let (body, points) = write(round);
-            let format = if round.1.openmetrics { Format::OpenMetrics } else { Format::Text };
+            let format = if round.1.openmetrics { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
             let mut batch = fixture.store.begin_batch(ticket).unwrap();
             decode(body.as_bytes(), DecodeOptions { format, default_timestamp_ns: 1 }, &mut batch);
             fixture.store.put(ticket, batch, fixture.directory.now_ms()).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Container, TestStore};
+use super::{ContainerSample, TestStore};
 use crate::ingest::store::Ticket;
 use crate::ingest::store::pod_lookup::PodLookup;
 use crate::model::rows::{NodeRow, Pick, PodRow, Rows, TwoPassReader};
@@ -14,7 +14,7 @@ const NODES: usize = 3;
 const PODS: [&str; 4] = ["n/a", "n/b", "n/c", "o/a"];
 
 #[derive(Clone, Debug)]
-enum Step {
+enum TestStep {
     /// A node reports these pods.
     Put(usize, [bool; PODS.len()]),
     Remove(usize),
@@ -24,14 +24,14 @@ enum Step {
     Keep(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = TestStep> {
     let (node, pod) = (0..NODES, 0..PODS.len());
     prop_oneof![
-        6 => (node.clone(), any::<[bool; PODS.len()]>()).prop_map(|(node, pods)| Step::Put(node, pods)),
-        1 => node.prop_map(Step::Remove),
-        1 => pod.clone().prop_map(Step::Pod),
-        1 => pod.prop_map(Step::NoPod),
-        2 => (1_usize..6).prop_map(Step::Keep),
+        6 => (node.clone(), any::<[bool; PODS.len()]>()).prop_map(|(node, pods)| TestStep::Put(node, pods)),
+        1 => node.prop_map(TestStep::Remove),
+        1 => pod.clone().prop_map(TestStep::Pod),
+        1 => pod.prop_map(TestStep::NoPod),
+        2 => (1_usize..6).prop_map(TestStep::Keep),
     ]
 }
 
@@ -44,13 +44,13 @@ fn node_text(row: &NodeRow<'_>) -> String {
 }
 
 /// A two-pass reader and what its first pass read.
-struct Read {
+struct TwoPassRead {
     keeper: Box<dyn TwoPassReader>,
     pods: Vec<String>,
     nodes: Vec<String>,
 }
 
-impl Read {
+impl TwoPassRead {
     fn begin(fixture: &TestStore) -> Self {
         let mut keeper = fixture.store.clone().two_pass_reader();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
@@ -117,30 +117,30 @@ proptest! {
             fixture.pod(key, "1");
         }
         fixture.synced();
-        let mut read: Option<Read> = None;
+        let mut read: Option<TwoPassRead> = None;
         for (at, step) in steps.iter().enumerate() {
             let at_s = 15 * i64::try_from(at).unwrap();
             match step {
-                Step::Put(node, there) => {
+                TestStep::Put(node, there) => {
                     let keys: Vec<String> = PODS.iter().zip(there).filter(|(_, there)| **there)
                         .flat_map(|(key, _)| [format!("{key}/main"), format!("{key}/side")]).collect();
                     let cpu = 1.0 + at as f64 * 0.25;
                     let started = -100 + i64::try_from(*node).unwrap();
-                    let containers: Vec<Container<'_>> =
+                    let containers: Vec<ContainerSample<'_>> =
                         keys.iter().map(|key| (key.as_str(), cpu, 4096 + at as u64, Some(started))).collect();
                     fixture.body(tickets[*node], at_s, &containers);
                 }
-                Step::Remove(node) => {
+                TestStep::Remove(node) => {
                     fixture.store.remove_node(tickets[*node]);
                     tickets[*node] = admit(*node);
                 }
-                Step::Pod(pod) => fixture.pod(PODS[*pod], "1"),
-                Step::NoPod(pod) => {
+                TestStep::Pod(pod) => fixture.pod(PODS[*pod], "1"),
+                TestStep::NoPod(pod) => {
                     let (namespace, name) = PODS[*pod].split_once('/').unwrap();
                     fixture.directory.delete_pod(namespace, name);
                 }
-                Step::Keep(at_once) => {
-                    if let Some(earlier) = read.replace(Read::begin(&fixture)) {
+                TestStep::Keep(at_once) => {
+                    if let Some(earlier) = read.replace(TwoPassRead::begin(&fixture)) {
                         earlier.end(*at_once);
                     }
                 }
@@ -163,14 +163,14 @@ fn keeps_each_snapshot_once_and_releases_it() {
     fixture.synced();
     let containers: Vec<String> = PODS.iter().map(|key| format!("{key}/main")).collect();
     let put = |at: i64| {
-        let containers: Vec<Container<'_>> =
+        let containers: Vec<ContainerSample<'_>> =
             containers.iter().map(|key| (key.as_str(), at as f64, 4096, Some(-100))).collect();
         fixture.body(ticket, at, &containers);
     };
     put(15);
     put(30);
     let snapshot = Arc::downgrade(&fixture.store.state.read().slots[0].snapshot);
-    let read = Read::begin(&fixture);
+    let read = TwoPassRead::begin(&fixture);
     assert_eq!(read.pods.len(), PODS.len());
     assert_eq!(snapshot.strong_count(), 2, "the store and the reader, once");
     put(45);
