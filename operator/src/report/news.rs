@@ -209,11 +209,11 @@ mod tests {
         assert_eq!(reasons(&told.kubelets("u", &[], &both, at(603))), ["KubeletDNSLookupFailed"]);
         assert_eq!(told.kubelets("u", &[], &both[1..], at(606)), [], "it may come back");
         let over = told.kubelets("u", &[], &both[1..], at(626));
-        assert_eq!(reasons(&over), ["KubeletRefusedOver"]);
+        assert_eq!(reasons(&over), ["KubeletConnectionRefusedOver"]);
         assert_eq!((over[0].is_warning, over[0].node.as_deref()), (false, Some("node-0")));
         assert_eq!(
             over[0].note,
-            "This is over: nothing listens on the kubelet's port (refused). It was first told of node-0."
+            "This is over: nothing listens on the kubelet's port (connection_refused). It was first told of node-0."
         );
         assert_eq!(reasons(&told.kubelets("u", &[], &both, at(630))), ["KubeletConnectionRefused"], "it is back");
     }
@@ -235,7 +235,7 @@ mod tests {
         let mut told = Told::default();
         assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
         assert_eq!(told.kubelets("u", &stored, &[], at(1)), []);
-        assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletRefusedOver"]);
+        assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletConnectionRefusedOver"]);
         // Another MetricsPipeline begins anew.
         let other = told.kubelets("v", &[], &[failing(ScrapeCause::ConnectionRefused, 2)], at(22));
         assert_eq!(reasons(&other), ["KubeletConnectionRefused"]);
