@@ -2,16 +2,18 @@
 //! time of a response.
 //!
 //! ```text
-//! request_info             method, path, query → attributes, which authorization uses too
-//! route                    attributes → what the request addresses
-//! negotiate                Accept → media type and view
-//! list_options, selector   query → what is selected
-//! cursor                   visits the selected rows, in batches by key
-//! encode                   rows → bytes
-//! list, watch              chunks of a response, as the client reads them
-//! chunk_queue, list_memory_budget   what a protobuf list holds in memory before it is sent
-//! body                     the response body
-//! status                   failures
+//! request_info                     method, path, query → attributes, which authorization uses too
+//! route                            attributes → what the request addresses
+//! negotiate                        Accept → media type and view
+//! list_options, selector           query → what is selected
+//! objects                          one object, a list or a watch
+//! cursor                           visits the selected rows, in batches by key
+//! encode                           rows → bytes
+//! list, watch                      the chunks of a response, as the client reads them
+//! chunk_queue, list_memory_budget  what a protobuf list holds in memory before it is sent
+//! body                             the response body
+//! discovery, openapi, documents    documents that never change
+//! status                           failures
 //! ```
 
 mod body;

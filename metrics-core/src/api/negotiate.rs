@@ -62,6 +62,16 @@ pub(super) enum MetaVersion {
     V1beta1,
 }
 
+impl MetaVersion {
+    /// Returns a name like `meta.k8s.io/v1`.
+    pub(super) fn group_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// What a response contains of an object or list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {

@@ -23,13 +23,7 @@ pub(in crate::api) fn object(out: &mut Vec<u8>, context: &EncodeContext, row: Ro
 
 /// Appends the part of a list before its items.
 pub(in crate::api) fn list_head(out: &mut Vec<u8>, context: &EncodeContext, continue_token: &str) {
-    let (kind, api_version) = match context.view {
-        View::Full => (context.resource.list_kind(), context.version.group_version()),
-        View::Metadata(version) | View::MetadataList(version) => {
-            ("PartialObjectMetadataList", meta_group_version(version))
-        }
-        View::Table(version) => ("Table", meta_group_version(version)),
-    };
+    let (kind, api_version) = context.list_type();
     type_meta(out, kind, api_version);
     out.extend_from_slice(b",\"metadata\":{");
     resource_version(out, context.list_resource_version);
@@ -68,13 +62,6 @@ pub(in crate::api) fn item(out: &mut Vec<u8>, context: &EncodeContext, row: Row<
         View::Full => full(out, context, row, false),
         View::Metadata(version) | View::MetadataList(version) => partial(out, context, version, row),
         View::Table(version) => table_row(out, context, version, row),
-    }
-}
-
-fn meta_group_version(version: MetaVersion) -> &'static str {
-    match version {
-        MetaVersion::V1 => "meta.k8s.io/v1",
-        MetaVersion::V1beta1 => "meta.k8s.io/v1beta1",
     }
 }
 
@@ -120,7 +107,7 @@ fn full(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>, with_type: boo
 }
 
 fn partial(out: &mut Vec<u8>, context: &EncodeContext, version: MetaVersion, row: Row<'_>) {
-    type_meta(out, "PartialObjectMetadata", meta_group_version(version));
+    type_meta(out, "PartialObjectMetadata", version.group_version());
     out.push(b',');
     metadata(out, context, row);
     out.push(b'}');
@@ -163,20 +150,18 @@ pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&
 
 /// Appends the object of a bookmark: it has only a resource version.
 pub(in crate::api) fn bookmark(out: &mut Vec<u8>, context: &EncodeContext, annotation: Option<&str>) {
-    let head = |out: &mut Vec<u8>, kind: &str, api_version: &str| {
-        type_meta(out, kind, api_version);
-        out.extend_from_slice(b",\"metadata\":{");
-        resource_version(out, context.list_resource_version);
-        if let Some(annotation) = annotation {
-            out.extend_from_slice(b",\"annotations\":{");
-            string(out, annotation);
-            out.extend_from_slice(b":\"true\"}");
-        }
-        out.push(b'}');
-    };
+    let (kind, api_version) = context.object_type();
+    type_meta(out, kind, api_version);
+    out.extend_from_slice(b",\"metadata\":{");
+    resource_version(out, context.list_resource_version);
+    if let Some(annotation) = annotation {
+        out.extend_from_slice(b",\"annotations\":{");
+        string(out, annotation);
+        out.extend_from_slice(b":\"true\"}");
+    }
+    out.push(b'}');
     match context.view {
         View::Full => {
-            head(out, context.resource.kind(), context.version.group_version());
             // Required members, with values that every decoder accepts.
             out.extend_from_slice(b",\"timestamp\":\"");
             out.extend_from_slice(&context.created);
@@ -186,13 +171,8 @@ pub(in crate::api) fn bookmark(out: &mut Vec<u8>, context: &EncodeContext, annot
                 Resource::Pods => b",\"containers\":[]",
             });
         }
-        View::Metadata(version) | View::MetadataList(version) => {
-            head(out, "PartialObjectMetadata", meta_group_version(version));
-        }
-        View::Table(version) => {
-            head(out, "Table", meta_group_version(version));
-            out.extend_from_slice(b",\"rows\":[]");
-        }
+        View::Metadata(_) | View::MetadataList(_) => {}
+        View::Table(_) => out.extend_from_slice(b",\"rows\":[]"),
     }
     out.push(b'}');
 }

@@ -67,6 +67,28 @@ impl EncodeContext {
         context
     }
 
+    /// Returns kind and apiVersion of an object in this view.
+    fn object_type(&self) -> (&'static str, &'static str) {
+        match self.view {
+            View::Full => (self.resource.kind(), self.version.group_version()),
+            View::Metadata(version) | View::MetadataList(version) => {
+                ("PartialObjectMetadata", version.group_version())
+            }
+            View::Table(version) => ("Table", version.group_version()),
+        }
+    }
+
+    /// Returns kind and apiVersion of a list in this view.
+    fn list_type(&self) -> (&'static str, &'static str) {
+        match self.view {
+            View::Full => (self.resource.list_kind(), self.version.group_version()),
+            View::Metadata(version) | View::MetadataList(version) => {
+                ("PartialObjectMetadataList", version.group_version())
+            }
+            View::Table(version) => ("Table", version.group_version()),
+        }
+    }
+
     /// Changes the time of the response.
     pub(super) fn set_time(&mut self, now_ns: i64) {
         self.created_ns = now_ns;

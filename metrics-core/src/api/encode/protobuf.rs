@@ -3,7 +3,7 @@
 
 use super::EncodeContext;
 use super::out::{ByteCounter, Output};
-use crate::api::negotiate::{MetaVersion, View};
+use crate::api::negotiate::View;
 use crate::api::quantity::Quantity;
 use crate::api::resource::Row;
 use crate::api::timestamp;
@@ -25,22 +25,13 @@ pub(in crate::api) fn enveloped(api_version: &str, kind: &str, body: impl FnOnce
 
 /// Returns one object as a complete document.
 pub(in crate::api) fn object(context: &EncodeContext, row: Row<'_>) -> Vec<u8> {
-    match context.view {
-        View::Full | View::Table(_) => {
-            enveloped(context.version.group_version(), context.resource.kind(), |out| full(out, context, row))
-        }
-        View::Metadata(version) | View::MetadataList(version) => {
-            enveloped(meta_group_version(version), "PartialObjectMetadata", |out| partial(out, context, row))
-        }
-    }
+    let (kind, api_version) = context.object_type();
+    enveloped(api_version, kind, |out| view(out, context, row))
 }
 
 /// Appends one item of a list. All kinds of list have metadata 1 and items 2.
 pub(in crate::api) fn item(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
-    long_message(out, 2, |out| match context.view {
-        View::Full | View::Table(_) => full(out, context, row),
-        View::Metadata(_) | View::MetadataList(_) => partial(out, context, row),
-    });
+    long_message(out, 2, |out| view(out, context, row));
 }
 
 /// Returns the number of bytes that [`item`] appends.
@@ -52,12 +43,7 @@ pub(in crate::api) fn item_length(context: &EncodeContext, row: Row<'_>) -> usiz
 
 /// Returns the part of a list before its items, which take `items` bytes.
 pub(in crate::api) fn list_head(context: &EncodeContext, continue_token: &str, items: usize) -> Vec<u8> {
-    let (api_version, kind) = match context.view {
-        View::Full | View::Table(_) => (context.version.group_version(), context.resource.list_kind()),
-        View::Metadata(version) | View::MetadataList(version) => {
-            (meta_group_version(version), "PartialObjectMetadataList")
-        }
-    };
+    let (kind, api_version) = context.list_type();
     // `ListMeta`: selfLink 1, resourceVersion 2, continue 3, remainingItemCount 4.
     let mut metadata = Vec::new();
     message(&mut metadata, 1, |out| {
@@ -81,10 +67,11 @@ fn envelope_head(api_version: &str, kind: &str) -> Vec<u8> {
     out
 }
 
-fn meta_group_version(version: MetaVersion) -> &'static str {
-    match version {
-        MetaVersion::V1 => "meta.k8s.io/v1",
-        MetaVersion::V1beta1 => "meta.k8s.io/v1beta1",
+/// Appends the body of an object. Tables have no protobuf form.
+fn view(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
+    match context.view {
+        View::Full | View::Table(_) => full(out, context, row),
+        View::Metadata(_) | View::MetadataList(_) => partial(out, context, row),
     }
 }
 
@@ -128,12 +115,7 @@ pub(in crate::api) fn event(out: &mut Vec<u8>, kind: &str, document: &[u8]) {
 /// Returns the object of a bookmark: it has only a resource version and perhaps an annotation (`ObjectMeta`:
 /// resourceVersion 6, annotations 12).
 pub(in crate::api) fn bookmark(context: &EncodeContext, annotation: Option<&str>) -> Vec<u8> {
-    let (api_version, kind) = match context.view {
-        View::Full | View::Table(_) => (context.version.group_version(), context.resource.kind()),
-        View::Metadata(version) | View::MetadataList(version) => {
-            (meta_group_version(version), "PartialObjectMetadata")
-        }
-    };
+    let (kind, api_version) = context.object_type();
     enveloped(api_version, kind, |out| {
         message(out, 1, |out| {
             resource_version(out, 6, context.list_resource_version);
