@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// An error of reading a file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The file can't be opened or read.
     #[error("{}: {source}", path.display())]
     Read {
@@ -31,44 +31,69 @@ pub enum Error {
     },
 }
 
+/// Reads files and detects whether they changed since the last read.
+pub(crate) struct ChangeDetector<const N: usize> {
+    paths: [PathBuf; N],
+    /// The digests of the contents, or the error, of the last read.
+    last: Option<Vec<u8>>,
+}
+
+impl<const N: usize> ChangeDetector<N> {
+    pub(crate) fn new(paths: [PathBuf; N]) -> Self {
+        Self { paths, last: None }
+    }
+
+    /// Reads the files. Returns the contents, or the error, if they differ from the last read. Blocks.
+    pub(crate) fn read(&mut self) -> Option<Result<[Vec<u8>; N], Error>> {
+        let mut contents = std::array::from_fn(|_| Vec::new());
+        let mut digests = Vec::new();
+        let mut result = Ok(());
+        for (path, content) in self.paths.iter().zip(&mut contents) {
+            match read_one(path) {
+                Ok(read) => {
+                    digests.extend_from_slice(digest::digest(&digest::SHA256, &read).as_ref());
+                    *content = read;
+                }
+                Err(error) => {
+                    digests = error.to_string().into_bytes();
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let changed = self.last.as_ref() != Some(&digests);
+        self.last = Some(digests);
+        changed.then(|| result.map(|()| contents))
+    }
+}
+
 /// Reads `paths` now and every `interval`. Calls `changed` the first time, when a content differs from the last one, and
 /// when reading fails with a new error. Never returns.
-pub async fn follow<const N: usize>(
+pub(crate) async fn follow<const N: usize>(
     paths: [PathBuf; N],
     interval: Duration,
     mut changed: impl FnMut(&[PathBuf; N], Result<[Vec<u8>; N], Error>),
 ) -> Infallible {
-    let mut last = None;
+    let mut detector = ChangeDetector::new(paths.clone());
     loop {
-        let (seen, contents) = match read(&paths).await {
-            Ok(contents) => (fingerprint(&contents), Ok(contents)),
-            Err(error) => (error.to_string().into_bytes(), Err(error)),
+        let read = tokio::task::spawn_blocking(move || {
+            let result = detector.read();
+            (detector, result)
+        });
+        let Ok((returned, result)) = read.await else {
+            // Only when the runtime shuts down.
+            return std::future::pending().await;
         };
-        if last.as_ref() != Some(&seen) {
-            last = Some(seen);
+        detector = returned;
+        if let Some(contents) = result {
             changed(&paths, contents);
         }
         tokio::time::sleep(interval).await;
     }
 }
 
-async fn read<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], Error> {
-    let paths = paths.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut contents = std::array::from_fn(|_| Vec::new());
-        for (path, content) in paths.iter().zip(contents.iter_mut()) {
-            *content = read_one(path)?;
-        }
-        Ok(contents)
-    });
-    match read.await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Read { path: PathBuf::new(), source: std::io::Error::other(error) }),
-    }
-}
-
 /// Reads one file of at most [`MAX_BYTES`].
-pub fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
@@ -81,10 +106,6 @@ pub fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
     Ok(content)
-}
-
-fn fingerprint<const N: usize>(contents: &[Vec<u8>; N]) -> Vec<u8> {
-    contents.iter().flat_map(|content| digest::digest(&digest::SHA256, content).as_ref().to_vec()).collect()
 }
 
 #[cfg(test)]

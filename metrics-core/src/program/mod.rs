@@ -16,7 +16,7 @@ use crate::flags;
 use crate::flags::Options;
 use crate::server::authorization::AlwaysAllow;
 use crate::server::listen::health::Health;
-use crate::server::listen::{self, Chain, Limits};
+use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
 use crate::{cluster, report, telemetry};
 use http::HeaderValue;
@@ -70,12 +70,12 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     let trust = security::trust(&options, &client, &mut tasks).await?;
     let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
 
-    let (requests, credentials, connections) = (
+    let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
         authentication::CredentialMetrics::default(),
         listen::ConnectionMetrics::default(),
     );
-    requests.register(&mut registry);
+    request_metrics.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
 
@@ -102,17 +102,16 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         serving: serving.clone(),
         credentials: authenticator.history().clone(),
     };
-    let chain = Chain::new(
+    let handlers = Handlers {
         authenticator,
-        security::authorizer(&options, always_allow, &client).await?,
+        authorizer: security::authorizer(&options, always_allow, &client).await?,
         health,
-        Arc::new(registry),
-        requests,
-        Box::new(move || report.report()),
-        api.clone(),
-        &limits,
-        hsts,
-    );
+        registry: Arc::new(registry),
+        request_metrics,
+        report: Box::new(move || report.report()),
+        api: api.clone(),
+    };
+    let chain = Chain::new(handlers, &limits, hsts);
     let config = tls::server_config(&tls_policy, serving, options.http2)?;
     let listener = listen::bind(options.bind_address, options.secure_port).await?;
     let signal = shutdown_signal(options.shutdown_delay, shutting_down)?;

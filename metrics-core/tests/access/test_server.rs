@@ -23,7 +23,9 @@ use metrics_core::server::authentication::{
     self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenStatus, UserInfo,
 };
 use metrics_core::server::authorization::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
-use metrics_core::server::listen::{self, ApiHandler, BoxedBody, Chain, Failure, Limits, health::Health};
+use metrics_core::server::listen::{
+    self, ApiHandler, BoxedBody, Chain, Failure, Handlers, Limits, health::Health,
+};
 use metrics_core::server::request_info::RequestInfo;
 use metrics_core::server::reviews::cache::Hasher;
 use metrics_core::server::tls::{self, ServingCertificate};
@@ -215,12 +217,12 @@ pub async fn port(limits: Limits) -> Port {
     let trust = LiveTrust::new(false);
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
-    let (requests, credentials, connections) = (
+    let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
         authentication::CredentialMetrics::default(),
         listen::ConnectionMetrics::default(),
     );
-    requests.register(&mut registry);
+    request_metrics.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
     let minute = Duration::from_secs(60);
@@ -244,17 +246,16 @@ pub async fn port(limits: Limits) -> Port {
         serving: serving.clone(),
         credentials: authenticator.history().clone(),
     };
-    let chain = Chain::new(
+    let handlers = Handlers {
         authenticator,
         authorizer,
-        Health::new(),
-        Arc::new(registry),
-        requests,
-        Box::new(move || report.report()),
-        Arc::new(Echo),
-        &limits,
-        None,
-    );
+        health: Health::new(),
+        registry: Arc::new(registry),
+        request_metrics,
+        report: Box::new(move || report.report()),
+        api: Arc::new(Echo),
+    };
+    let chain = Chain::new(handlers, &limits, None);
     let policy = tls::TlsPolicy::from_flags("", &[], &[], &mut Vec::new()).unwrap();
     let config = tls::server_config(&policy, serving.clone(), true).unwrap();
     let listener = listen::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use crds::cause::ScrapeCause;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use self::buffers::BufferPool;
 pub use self::error::Error;
@@ -254,10 +255,13 @@ impl Scraper {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let Some(mut target) = entry.target.take() else { continue };
             let (shared, ticket) = (self.shared.clone(), entry.ticket);
-            self.running.spawn(async move {
+            // Evaluates its fields only if the level is enabled.
+            let span = tracing::debug_span!("scrape", node = &**target.name());
+            let scrape = async move {
                 let result = scrape(&shared, &mut target, ticket, requested_ms).await;
                 FinishedScrape { id, target, requested_ms, result }
-            });
+            };
+            self.running.spawn(scrape.instrument(span));
         }
     }
 
@@ -332,7 +336,12 @@ async fn scrape(
         Ok(result) => result,
         Err(_) => Err(target.timeout_error().await),
     };
-    shared.metrics.requested(target.name(), started.elapsed());
+    let elapsed = started.elapsed();
+    shared.metrics.requested(target.name(), elapsed);
+    match &result {
+        Ok(_) => tracing::debug!(?elapsed, "scraped the kubelet"),
+        Err(error) => tracing::debug!(?elapsed, reason = error.cause().as_str(), "scraping failed: {error}"),
+    }
     if matches!(result, Err(Error::Unauthorized)) {
         if let Some(token) = &shared.token {
             token.recheck();

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use crate::telemetry::LogLimiter;
-use crate::watched_file::{self, read_one};
+use crate::watched_file::{self, ChangeDetector};
 
 /// How often the file is checked. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ struct ReloadState<T> {
     rejected: bool,
     /// When the file was last checked because of a rejection.
     checked_after_rejection: Option<Instant>,
-    content: Vec<u8>,
+    detector: ChangeDetector<1>,
     value: Option<Arc<T>>,
     problem: String,
 }
@@ -54,7 +54,7 @@ impl<T> ReloadedFile<T> {
             checked: None,
             rejected: false,
             checked_after_rejection: None,
-            content: Vec::new(),
+            detector: ChangeDetector::new([path.clone()]),
             value: None,
             problem: String::new(),
         };
@@ -90,15 +90,9 @@ impl<T> ReloadedFile<T> {
 
     fn reload(&self, state: &mut ReloadState<T>) {
         // Blocking is acceptable: the files are small and in memory (mounted by the kubelet).
-        let loaded = match read_one(&self.path) {
-            Ok(content) if state.value.is_some() && content == state.content => {
-                state.problem.clear();
-                return;
-            }
-            Ok(content) => match (self.parse)(&content) {
-                Ok(value) => Ok((content, value)),
-                Err(problem) => Err((FileEvent::Unusable, problem)),
-            },
+        let Some(read) = state.detector.read() else { return };
+        let loaded = match read {
+            Ok([content]) => (self.parse)(&content).map_err(|problem| (FileEvent::Unusable, problem)),
             Err(watched_file::Error::Read { source, .. }) => {
                 Err((FileEvent::Unreadable, format!("cannot be read: {source}")))
             }
@@ -107,13 +101,13 @@ impl<T> ReloadedFile<T> {
             }
         };
         match loaded {
-            Ok((content, value)) => {
+            Ok(value) => {
                 if state.value.is_some()
                     && let Some(since_last) = self.log.due(FileEvent::Changed)
                 {
                     tracing::info!(path = %self.path.display(), since_last, "reloaded the changed file");
                 }
-                (state.content, state.value) = (content, Some(Arc::new(value)));
+                state.value = Some(Arc::new(value));
                 state.problem.clear();
             }
             Err((event, problem)) => {

@@ -27,15 +27,27 @@ const MAX_AUDIT_ID: usize = 64;
 /// Returns the current report.
 pub type ReportSource = Box<dyn Fn() -> Report + Send + Sync>;
 
+/// The parts of the handler chain.
+pub struct Handlers {
+    /// Authenticates requests.
+    pub authenticator: Authenticator,
+    /// Authorizes requests.
+    pub authorizer: Authorizer,
+    /// Serves the health endpoints.
+    pub health: Health,
+    /// The content of `/metrics`.
+    pub registry: telemetry::SharedRegistry,
+    /// The metrics of requests.
+    pub request_metrics: RequestMetrics,
+    /// The content of `/report`.
+    pub report: ReportSource,
+    /// Serves all other paths.
+    pub api: Arc<dyn ApiHandler>,
+}
+
 /// The handler chain: authentication, limits, authorization and the endpoints.
 pub struct Chain {
-    authenticator: Authenticator,
-    authorizer: Authorizer,
-    health: Health,
-    registry: telemetry::SharedRegistry,
-    request_metrics: RequestMetrics,
-    report: ReportSource,
-    api: Arc<dyn ApiHandler>,
+    handlers: Handlers,
     in_flight: Option<Arc<Semaphore>>,
     timeout: std::time::Duration,
     strict_transport_security: Option<HeaderValue>,
@@ -45,27 +57,10 @@ pub struct Chain {
 impl Chain {
     /// Returns a chain of these parts.
     #[must_use]
-    #[allow(clippy::too_many_arguments)] // Each is a separate part.
-    pub fn new(
-        authenticator: Authenticator,
-        authorizer: Authorizer,
-        health: Health,
-        registry: telemetry::SharedRegistry,
-        request_metrics: RequestMetrics,
-        report: ReportSource,
-        api: Arc<dyn ApiHandler>,
-        limits: &Limits,
-        strict_transport_security: Option<HeaderValue>,
-    ) -> Self {
+    pub fn new(handlers: Handlers, limits: &Limits, strict_transport_security: Option<HeaderValue>) -> Self {
         Self {
-            authenticator,
-            authorizer,
-            health,
-            registry,
-            request_metrics,
-            report,
-            api,
-            in_flight: limits.in_flight.map(|most| Arc::new(Semaphore::new(most))),
+            handlers,
+            in_flight: limits.in_flight.map(|max| Arc::new(Semaphore::new(max))),
             timeout: limits.request,
             strict_transport_security,
             failure_log: LogLimiter::default(),
@@ -80,11 +75,11 @@ impl Chain {
         open_requests: Arc<OpenRequests>,
     ) -> Response<BoxedBody> {
         let (mut parts, _) = request.into_parts();
-        let info = self.api.request_info(&parts.method, &parts.uri);
+        let info = self.handlers.api.request_info(&parts.method, &parts.uri);
         let watch = info.is_resource_request && info.verb == "watch";
         let mut in_flight = InFlight::start(
             open_requests.clone(),
-            self.request_metrics.clone(),
+            self.handlers.request_metrics.clone(),
             RequestLabels::of(&info),
             watch,
         );
@@ -95,7 +90,7 @@ impl Chain {
         )
         .await;
         let mut response = result.unwrap_or_else(|_| {
-            self.api.failure(
+            self.handlers.api.failure(
                 &parts,
                 Failure {
                     code: 504,
@@ -125,7 +120,7 @@ impl Chain {
         open_requests: &OpenRequests,
         in_flight: &mut InFlight,
     ) -> Response<BoxedBody> {
-        let user = self.authenticator.authenticate(parts, client).await;
+        let user = self.handlers.authenticator.authenticate(parts, client).await;
         // As in k8s.io/apiserver, an unauthenticated client can't keep an HTTP/2 connection (CVE-2023-44487).
         if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
             open_requests.close();
@@ -134,7 +129,7 @@ impl Chain {
             Ok(user) => user,
             Err(AuthenticationError::TooManyReviews) => return self.too_many_requests(),
             Err(AuthenticationError::Unauthorized(_)) => {
-                return self.api.failure(
+                return self.handlers.api.failure(
                     parts,
                     Failure {
                         code: 401,
@@ -147,7 +142,7 @@ impl Chain {
         };
         // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long, have a
         // limit of their own in the API.
-        let unlimited = in_flight.is_watch() || self.authorizer.always_allows(info);
+        let unlimited = in_flight.is_watch() || self.handlers.authorizer.always_allows(info);
         if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
@@ -160,7 +155,7 @@ impl Chain {
                     .to_owned();
             return self.forbidden(parts, message, None);
         }
-        match self.authorizer.authorize(&user, info).await {
+        match self.handlers.authorizer.authorize(&user, info).await {
             Verdict::Allowed => self.allowed(parts, info),
             Verdict::Forbidden(reason) => {
                 self.forbidden(parts, authorization::forbidden_message(&user, info, &reason), Some(info))
@@ -180,14 +175,14 @@ impl Chain {
 
     fn forbidden(&self, parts: &Parts, message: String, about: Option<&RequestInfo>) -> Response<BoxedBody> {
         let mut response =
-            self.api.failure(parts, Failure { code: 403, reason: "Forbidden", message, about });
+            self.handlers.api.failure(parts, Failure { code: 403, reason: "Forbidden", message, about });
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
     fn allowed(&self, parts: &Parts, info: &RequestInfo) -> Response<BoxedBody> {
         // The path that was authorized.
-        if let Some(response) = self.health.respond(&info.path, parts.uri.query()) {
+        if let Some(response) = self.handlers.health.respond(&info.path, parts.uri.query()) {
             return response;
         }
         if info.path == "/metrics" {
@@ -196,7 +191,7 @@ impl Chain {
         if info.path == crds::report::PATH {
             return self.report(parts);
         }
-        self.api.handle(parts, info)
+        self.handlers.api.handle(parts, info)
     }
 
     fn report(&self, parts: &Parts) -> Response<BoxedBody> {
@@ -205,7 +200,7 @@ impl Chain {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        let report = (self.report)();
+        let report = (self.handlers.report)();
         let Ok(json) = serde_json::to_vec(&report) else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the report can't be encoded\n");
         };
@@ -215,7 +210,7 @@ impl Chain {
     }
 
     fn too_many_requests(&self) -> Response<BoxedBody> {
-        self.request_metrics.rejected();
+        self.handlers.request_metrics.rejected();
         let mut response =
             text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -226,7 +221,7 @@ impl Chain {
         let accept =
             parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let openmetrics = telemetry::accepts_openmetrics(accept);
-        let Ok(metrics) = telemetry::encode(&self.registry, openmetrics) else {
+        let Ok(metrics) = telemetry::encode(&self.handlers.registry, openmetrics) else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be encoded\n");
         };
         let mut response = Response::new(Full::new(metrics.into()).boxed_unsync());

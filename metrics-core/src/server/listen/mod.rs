@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 pub use accept::serve;
 pub use body::BoxedBody;
-pub use chain::{Chain, ReportSource};
+pub use chain::{Chain, Handlers, ReportSource};
 pub use metrics::ConnectionMetrics;
 pub use requests::RequestMetrics;
 

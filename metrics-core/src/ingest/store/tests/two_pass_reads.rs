@@ -45,24 +45,24 @@ fn node_text(row: &NodeRow<'_>) -> String {
 
 /// A two-pass reader and what its first pass read.
 struct TwoPassRead {
-    keeper: Box<dyn TwoPassReader>,
+    reader: Box<dyn TwoPassReader>,
     pods: Vec<String>,
     nodes: Vec<String>,
 }
 
 impl TwoPassRead {
     fn begin(fixture: &TestStore) -> Self {
-        let mut keeper = fixture.store.clone().two_pass_reader();
+        let mut reader = fixture.store.clone().two_pass_reader();
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
-        keeper.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
+        reader.pods(None, None, &mut |_, _| Pick::Take, &mut |row| {
             pods.push(pod_text(row));
             ControlFlow::Continue(())
         });
-        keeper.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
+        reader.nodes(None, &mut |_, _| Pick::Take, &mut |row| {
             nodes.push(node_text(row));
             ControlFlow::Continue(())
         });
-        Self { keeper, pods, nodes }
+        Self { reader, pods, nodes }
     }
 
     fn end(mut self, at_once: usize) {
@@ -72,11 +72,11 @@ impl TwoPassRead {
         let (mut pods, mut nodes) = (Vec::new(), Vec::new());
         // One call more than needed: the last one returns nothing.
         for _ in 0..=self.pods.len().max(self.nodes.len()) {
-            self.keeper.replay_pods(&mut |row| {
+            self.reader.replay_pods(&mut |row| {
                 pods.push(pod_text(row));
                 flow(pods.len())
             });
-            self.keeper.replay_nodes(&mut |row| {
+            self.reader.replay_nodes(&mut |row| {
                 nodes.push(node_text(row));
                 flow(nodes.len())
             });
