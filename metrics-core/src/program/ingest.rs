@@ -1,25 +1,25 @@
-//! The half that knows kubelets: made of the options, and started.
+//! Starts ingestion with the options.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics_core::cluster;
-use metrics_core::discover::{self, AddressType, Directory};
-use metrics_core::flags::{KubeletTrust, Options};
-use metrics_core::scrape::{self, Credentials, KubeletTls};
-use metrics_core::store::{self, Store};
+use crate::cluster;
+use crate::flags::{KubeletTrust, Options};
+use crate::ingest::discover::{self, AddressType};
+use crate::ingest::scrape::{self, Credentials, KubeletTls};
+use crate::ingest::store::{self, Directory, Store};
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::error::Error;
 
-/// What runs, and what it fills.
-pub struct Ingest {
-    /// Who exists.
+/// The running ingestion and its data.
+pub(super) struct Ingest {
+    /// The nodes and pods.
     pub directory: Arc<Directory>,
     /// The samples.
     pub store: Arc<Store>,
-    /// How kubelets fare.
+    /// The results of scrapes.
     pub findings: scrape::Findings,
     /// The task that watches nodes and pods.
     pub discovering: AbortHandle,
@@ -27,8 +27,8 @@ pub struct Ingest {
     pub scraping: AbortHandle,
 }
 
-/// Starts discovering and scraping.
-pub fn start(
+/// Starts discovery and scraping.
+pub(super) fn start(
     options: &Options,
     client: &kube::Client,
     registry: &mut Registry,
@@ -49,7 +49,7 @@ pub fn start(
     };
     let discovering = tasks.spawn(endless(discover::run(client.clone(), config, directory.clone())));
     let config = scrape::Config {
-        resolution: options.metric_resolution,
+        scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
         tls,
         credentials,
@@ -60,10 +60,10 @@ pub fn start(
     Ok(Ingest { directory, store, findings, discovering, scraping })
 }
 
-/// A loop that should not end. If it does, its liveness check fails, so that the process is started anew.
+/// Runs a loop that should not end. If it does, its liveness check fails, so that the kubelet restarts the container.
 async fn endless(run: impl Future<Output = ()>) {
     run.await;
-    tracing::error!("a loop that never ends has ended");
+    tracing::error!("a task that should run forever has stopped");
 }
 
 fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
@@ -73,17 +73,21 @@ fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::Flag { flag, problem: error.to_string() })?;
     if types.is_empty() {
-        return Err(Error::Flag { flag, problem: "names no type; leave it out, or give some".to_owned() });
+        return Err(Error::Flag {
+            flag,
+            problem: "contains no type; set some, or remove the flag".to_owned(),
+        });
     }
     Ok(types)
 }
 
 fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error> {
-    let found = cluster::for_kubelets(options.kubeconfig.as_deref())?;
+    let defaults = cluster::for_kubelets(options.kubeconfig.as_deref())?;
     let ca_file = || -> Result<PathBuf, Error> {
-        found.ca_file.clone().ok_or_else(|| Error::Flag {
+        defaults.ca_file.clone().ok_or_else(|| Error::Flag {
             flag: "kubelet-certificate-authority",
-            problem: "is needed: the kubeconfig names no file with the cluster's CA".to_owned(),
+            problem: "is required: the kubeconfig contains no path of a file with the cluster's CA"
+                .to_owned(),
         })
     };
     let verified = |ca_file| {
@@ -94,19 +98,19 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
         KubeletTrust::CaFile(ca_file) => verified(ca_file.clone()),
         KubeletTrust::Insecure => {
             tracing::warn!(
-                "kubelets are not verified (--kubelet-insecure-tls): who poses as one gets our credentials"
+                "kubelets are not verified (--kubelet-insecure-tls): any host that impersonates one receives the credentials of metrics-core"
             );
             KubeletTls::Insecure
         }
     };
-    let certificate = options.kubelet_client.clone().or(found.client_certificate);
-    let credentials = match (certificate, found.token_file) {
+    let certificate = options.kubelet_client.clone().or(defaults.client_certificate);
+    let credentials = match (certificate, defaults.token_file) {
         (Some((cert, key)), _) => Credentials::ClientCertificate { cert, key },
         (None, Some(token)) => Credentials::TokenFile(token),
         (None, None) => {
             return Err(Error::Flag {
                 flag: "kubelet-client-certificate",
-                problem: "is needed, with --kubelet-client-key: the kubeconfig names no file with a token or client certificate"
+                problem: "is required, with --kubelet-client-key: the kubeconfig contains no path of a file with a token or client certificate"
                     .to_owned(),
             });
         }

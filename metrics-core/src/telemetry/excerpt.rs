@@ -1,6 +1,6 @@
-//! Text of others, fit for a log line or a report.
+//! Text from outside, shortened for a log line or a report.
 
-/// At most `most` characters of `text`, without control characters; what is left out shows as `…`.
+/// Returns at most `most` characters of `text`, without control characters. A cut ends in `…`.
 #[must_use]
 pub fn excerpt(text: &str, most: usize) -> String {
     let mut characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });

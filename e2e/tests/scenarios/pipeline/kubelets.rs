@@ -119,7 +119,7 @@ fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
         (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
         (Certificate::WithoutNames, "tls_name_mismatch", "no subject alternative names"),
-        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
+        (Certificate::SelfSignedExpired, "tls_unknown_ca", "self-signed"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
         cluster.kubelet_certificate(certificate, &stand.progress)?;
