@@ -145,6 +145,9 @@ pub struct DecodeReport {
     pub accepted: u32,
     /// Series that were rejected, by reason, in the order of [`BadSeries::ALL`].
     pub bad: [u32; BadSeries::ALL.len()],
+    /// Whether the kubelet reports that it could not collect all metrics: `resource_scrape_error` or, under its
+    /// older name, `scrape_error` is not 0.
+    pub scrape_error: bool,
 }
 
 /// Decodes `body` and passes every series named in [`Metric`] to `sink`.
@@ -154,7 +157,10 @@ pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -
     for end in memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
         let line = &body[start..end];
         start = end + 1;
-        let Some((family, rest)) = parse_family(line) else { continue };
+        let Some((family, rest)) = parse_family(line) else {
+            report.scrape_error |= is_scrape_error(line);
+            continue;
+        };
         match parse_series(family, rest, options, sink) {
             Ok(()) => report.accepted += 1,
             Err(reason) => report.bad[reason as usize] += 1,
@@ -192,6 +198,16 @@ fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
         names.iter().find_map(|(name, metric)| Some((rest.strip_prefix(*name)?, *metric)))?;
     matches!(rest.first(), Some(b'{' | b' ' | b'\t'))
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
+}
+
+/// Returns whether a line is the kubelet's scrape error with another value than 0.
+fn is_scrape_error(line: &[u8]) -> bool {
+    if !matches!(line.first(), Some(b'r' | b's')) {
+        return false;
+    }
+    let line = line.strip_prefix(b"resource_").unwrap_or(line);
+    let value = line.strip_prefix(b"scrape_error").filter(|rest| matches!(rest.first(), Some(b' ' | b'\t')));
+    value.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value != 0.0)
 }
 
 fn parse_series(

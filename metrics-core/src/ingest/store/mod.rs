@@ -13,6 +13,7 @@ mod layout;
 mod location_hint;
 mod metrics;
 mod pod_lookup;
+mod problems;
 mod rate;
 mod rows;
 mod scrape_batch;
@@ -38,6 +39,7 @@ pub use self::directory::Directory;
 use self::index::Index;
 use self::layout::NodeLayout;
 pub use self::metrics::Metrics;
+pub use self::problems::{MAX_CLOCK_SKEW_MS, SampleProblems};
 use self::rate::Measured;
 pub use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
@@ -125,6 +127,8 @@ pub struct PutSummary {
     pub node_measured: bool,
     /// Whether the node has sent at least two bodies, so that its pods have rates.
     pub pods_measured: bool,
+    /// The problems of the samples in this body.
+    pub problems: SampleProblems,
 }
 
 /// How much of the cluster the samples cover.
@@ -229,6 +233,7 @@ impl Store {
             newest_timestamp_ns,
             node_measured: snapshot.node.is_measured(),
             pods_measured: snapshot.bodies > 1,
+            problems: SampleProblems::default(),
         };
         let mut state = self.state.write();
         state.valid(ticket)?;
