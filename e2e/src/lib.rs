@@ -12,38 +12,21 @@
 //! ```
 //!
 //! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
-//! taken from the distribution. See [`cluster::Cluster::up`] for where to begin.
+//! taken from the distribution. See [`testbed::cluster::Cluster::up`] for where to begin.
 
 pub mod alias;
-pub mod binaries;
-pub mod cgroups;
-pub mod client;
-pub mod cluster;
+pub mod bench;
 pub mod command;
-pub mod differential;
 pub mod digest;
 pub mod error;
 pub mod faults;
-pub mod images;
-pub mod kubeconfig;
-pub mod lines;
-pub mod mounts;
-pub mod network;
-pub mod pipeline;
-pub mod pki;
-pub mod plugin;
-pub mod process;
 pub mod progress;
-pub mod reaction;
-pub mod request;
-pub mod requirements;
-pub mod scale;
-pub mod scenario;
-pub mod servers;
+pub mod suite;
+pub mod testbed;
 pub mod wait;
 
-pub use client::Client;
-pub use cluster::{Cluster, ClusterSpec};
 pub use error::{Error, Result};
-pub use plugin::Plugin;
 pub use progress::Progress;
+pub use testbed::client::Client;
+pub use testbed::cluster::{Cluster, ClusterSpec};
+pub use testbed::plugin::Plugin;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use e2e::error::Doing as _;
-use e2e::scale::{
-    self, Candidate, Conditions, Figures, Kind, Method, Plan, Population, chart, fleet, report, stand,
+use e2e::bench::scale::{
+    self, Candidate, Conditions, Figures, Kind, Method, Plan, Population, chart, env, fleet, report,
 };
-use e2e::{Error, Progress, Result, binaries, command, process, requirements};
+use e2e::error::Doing as _;
+use e2e::testbed::{binaries, process, requirements};
+use e2e::{Error, Progress, Result, command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Measures metrics-core on a fleet of fake kubelets with a real etcd and kube-apiserver.
@@ -132,13 +133,13 @@ fn outside(arguments: &Arguments) -> Result<()> {
     };
     let text = serde_json::to_string(&plan).doing(|| "encode the plan".into())?;
     let me = std::env::current_exe().doing(|| "find this program".into())?;
-    let (layout, network) = stand::prepare(&plan.stand)?;
+    let (layout, network) = env::prepare(&plan.stand)?;
     let mut inner = network.command(me);
     let figures =
         inner.arg("inside").arg(text).env(process::MARK, &layout.run).stdin(std::process::Stdio::null());
     let figures = figures.stderr(std::process::Stdio::inherit()).output();
     let figures = figures.doing(|| "enter the network".into());
-    stand::remove(&layout);
+    env::remove(&layout);
     let figures = figures?;
     if !figures.status.success() {
         return Err(Error::Invalid(format!("no figures; logs are in {}", layout.logs().display())));

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use e2e::cluster::{COMPONENTS, FlagChange, Layout};
-use e2e::{Cluster, ClusterSpec, Error, Progress, Result, binaries, images};
+use e2e::testbed::cluster::{COMPONENTS, FlagChange, Layout};
+use e2e::testbed::{binaries, images};
+use e2e::{Cluster, ClusterSpec, Error, Progress, Result};
 
 /// A real Kubernetes on this machine: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy,
 /// in a network of their own.

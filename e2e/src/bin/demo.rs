@@ -6,8 +6,9 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
+use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
-use e2e::{Client, Cluster, ClusterSpec, Progress, Result, binaries, command, images, pipeline};
+use e2e::{Client, Cluster, ClusterSpec, Progress, Result, command};
 use serde_json::json;
 
 /// Brings up a single-node Kubernetes on this machine, installs the operator with Helm, applies one

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use e2e::{Cluster, ClusterSpec, Progress, Result, differential};
+use e2e::bench::differential;
+use e2e::{Cluster, ClusterSpec, Progress, Result};
 
 /// Asks metrics-core and metrics-server v0.9.0, side by side on one cluster, the same questions; prints how many
 /// answers are equal, each intended difference with its reason and count, and all that are not intended.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result, images};
+use e2e::testbed::images;
+use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result};
 
 /// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
 /// how many seconds, after how many `doctor` did, and after how many all was as expected again for both. Fails if any
@@ -53,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     println!(
         "Measured from {began:.0} to {:.0}, {}, the load being {before} before and {} after (1, 5 and 15 min).",
         jiff::Timestamp::now(),
-        e2e::binaries::versions(),
+        e2e::testbed::binaries::versions(),
         load()
     );
     Ok(table.is_good())

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use e2e::{Cluster, ClusterSpec, Progress, Result, reaction};
+use e2e::bench::reaction;
+use e2e::{Cluster, ClusterSpec, Progress, Result};
 
 /// Lets a pod on a real cluster begin to use CPU and prints how long a HorizontalPodAutoscaler took to want another
 /// one: with metrics-core at 5 s, metrics-server v0.9.0 at its 15 s, and metrics-core at 15 s.

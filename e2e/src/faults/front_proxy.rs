@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Bench, Fault, renew};
-use crate::client::Client;
-use crate::cluster::FlagChange;
 use crate::error::Result;
-use crate::pipeline;
-use crate::pki::Subject;
+use crate::testbed::client::Client;
+use crate::testbed::cluster::FlagChange;
+use crate::testbed::pipeline;
+use crate::testbed::pki::Subject;
 use crate::wait;
 
 /// All that stands behind the first flag becomes part of its value.

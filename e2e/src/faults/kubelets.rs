@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Bench, Fault, impossible, pause};
-use crate::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
 use crate::error::Result;
-use crate::pipeline;
+use crate::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
+use crate::testbed::pipeline;
 
 /// The Node that no kubelet stands behind.
 const GHOST: &str = "ghost";

@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::cluster::{Cluster, FlagChange};
 use crate::error::{Error, Result};
-use crate::images::ProjectImages;
-use crate::pipeline;
-use crate::plugin::Plugin;
 use crate::progress::Progress;
-use crate::{binaries, wait};
+use crate::testbed::binaries;
+use crate::testbed::client::Client;
+use crate::testbed::cluster::{Cluster, FlagChange};
+use crate::testbed::images::ProjectImages;
+use crate::testbed::pipeline;
+use crate::testbed::plugin::Plugin;
+use crate::wait;
 
 pub use front_proxy::FRONT_PROXY;
 pub use kubelets::KUBELETS;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Bench, Fault, impossible};
 use crate::command;
 use crate::error::Result;
-use crate::pipeline;
+use crate::testbed::pipeline;
 
 const POLICY: &str = "default-deny";
 const TABLE: &str = "e2e-policy";

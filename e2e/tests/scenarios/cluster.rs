@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::cluster::{COMPONENTS, Cluster, ClusterSpec, FlagChange};
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Result, check, mounts};
+use e2e::suite::{Needs, Stand, Suite};
+use e2e::testbed::cluster::{COMPONENTS, Cluster, ClusterSpec, FlagChange};
+use e2e::testbed::mounts;
+use e2e::{Result, check};
 
 use crate::workloads::start;
 
@@ -93,7 +94,7 @@ fn two_clusters_stand_side_by_side(stand: &Stand) -> Result<()> {
     let layout = second.layout().clone();
     let cgroup = second.node().cgroup().clone();
     Cluster::down(&name, &quiet)?;
-    check!(both.iter().all(e2e::cluster::Status::is_healthy), "not both are well: {both:?}");
+    check!(both.iter().all(e2e::testbed::cluster::Status::is_healthy), "not both are well: {both:?}");
     check!(first.status().is_healthy(), "the first suffers from the end of the second: {:?}", first.status());
     for directory in [&layout.data, &layout.run] {
         check!(!directory.exists(), "{} is left", directory.display());

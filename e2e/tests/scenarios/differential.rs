@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Result, binaries, check, command, differential};
+use e2e::bench::differential;
+use e2e::suite::{Needs, Stand, Suite};
+use e2e::testbed::binaries;
+use e2e::{Result, check, command};
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group("differential");

@@ -4,7 +4,8 @@
 //! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
 //! some of the list.
 
-use e2e::{Client, Plugin, Result, check, images, pipeline, wait};
+use e2e::testbed::{images, pipeline};
+use e2e::{Client, Plugin, Result, check, wait};
 use serde_json::Value;
 
 use super::plugin;
@@ -12,9 +13,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::KUBELET_HTTP_PORT;
 use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::cluster::KUBELET_HTTP_PORT;
 
 /// How long a fault is watched that nothing changes about: kube-apiserver looks at an APIService every 30 s.
 const LASTS: Duration = Duration::from_secs(70);

@@ -12,7 +12,7 @@ mod workloads;
 
 use std::process::ExitCode;
 
-use e2e::scenario::Suite;
+use e2e::suite::Suite;
 
 fn main() -> ExitCode {
     let mut suite = match Suite::from_env() {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use e2e::faults::{self, Bench, FRONT_PROXY};
-use e2e::plugin::Answer;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::plugin::Answer;
 use e2e::{Plugin, Result, check, wait};
 use serde_json::Value;
 

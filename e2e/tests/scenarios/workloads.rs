@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::images::BUSYBOX;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::images::BUSYBOX;
 use e2e::{Error, Result, check};
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn a_pod_runs_and_its_service_answers(stand: &Stand) -> Result<()> {
     // From the node, from another pod, and from the pod behind the Service itself.
     let url = format!("http://{address}/nothing-here");
     stand.client.wait_for("the Service answers the node", MINUTE, |_| {
-        let status = e2e::request::Request::get(&url);
+        let status = e2e::testbed::request::Request::get(&url);
         let status = stand.ours()?.https(&status)?.status;
         if status == 404 { Ok(()) } else { Err(format!("status {status}").into()) }
     })?;
@@ -71,9 +71,12 @@ fn the_kubelet_shows_each_container(stand: &Stand) -> Result<()> {
         if body.contains(&series) { Ok(()) } else { Err(format!("{} bytes without it", body.len()).into()) }
     })?;
     // Its certificate is vouched for by the cluster's authority and names the node's address.
-    let request = e2e::request::Request {
+    let request = e2e::testbed::request::Request {
         authority: Some(cluster.cluster_authority()?.certificate().to_owned()),
-        ..e2e::request::Request::get(format!("https://{}:10250/metrics/resource", cluster.node().address))
+        ..e2e::testbed::request::Request::get(format!(
+            "https://{}:10250/metrics/resource",
+            cluster.node().address
+        ))
     };
     let status = cluster.https(&request)?.status;
     check!(status == 401, "an anonymous request to the kubelet is answered {status}, not 401");

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use e2e::pki::{Authority, Identity, Subject};
-use e2e::request::Request;
-use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::testbed::pki::{Authority, Identity, Subject};
+use e2e::testbed::request::Request;
 use e2e::{Result, check};
 use serde_json::json;
 
@@ -37,7 +37,7 @@ fn a_user_needs_the_right(stand: &Stand) -> Result<()> {
         Ok(())
     })?;
     check!(joe.raw("/apis/metrics.k8s.io/v1beta1/pods").is_err(), "joe sees the pods of all namespaces");
-    let server = Request::get(format!("{}{NODES}", e2e::cluster::server()));
+    let server = Request::get(format!("{}{NODES}", e2e::testbed::cluster::server()));
     let anonymous = stand.ours()?.https(&server)?.status;
     check!(anonymous == 403, "anonymous at the API server: {anonymous}");
     Ok(())

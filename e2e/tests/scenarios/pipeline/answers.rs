@@ -3,9 +3,10 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::pipeline;
 use e2e::wait::Pending;
-use e2e::{Result, check, command, pipeline};
+use e2e::{Result, check, command};
 use serde_json::Value;
 
 use super::{LOAD, MINUTE};

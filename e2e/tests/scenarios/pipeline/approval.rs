@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use e2e::pki::{self, Subject};
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Client, Result, binaries, check, images, pipeline};
+use e2e::suite::{Needs, Stand, Suite};
+use e2e::testbed::pki::{self, Subject};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::{MINUTE, PATIENCE, ready};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use e2e::images::BUSYBOX;
-use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::testbed::images::BUSYBOX;
 use e2e::wait::Pending;
 use e2e::{Result, check};
 use serde_json::json;

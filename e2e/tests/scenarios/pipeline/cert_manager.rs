@@ -4,11 +4,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use e2e::lines::Lines;
-use e2e::pki::Authority;
-use e2e::scenario::{Needs, Stand, Suite, failed};
+use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::testbed::lines::Lines;
+use e2e::testbed::pki::Authority;
+use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
-use e2e::{Client, Result, binaries, check, images, pipeline};
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::rotation::{self, Requests};

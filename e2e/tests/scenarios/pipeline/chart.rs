@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite};
-use e2e::{Result, binaries, check, command, pipeline};
+use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::testbed::{binaries, pipeline};
+use e2e::{Result, check, command};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "the_chart_is_sound", Needs::Cluster, the_chart_is_sound);

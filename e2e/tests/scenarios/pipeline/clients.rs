@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use e2e::lines::Lines;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::binaries;
+use e2e::testbed::lines::Lines;
 use e2e::wait::Pending;
-use e2e::{Client, Result, binaries, check, command};
+use e2e::{Client, Result, check, command};
 use serde_json::{Value, json};
 
 use super::{LOAD, MINUTE, PATIENCE, kube_rs};

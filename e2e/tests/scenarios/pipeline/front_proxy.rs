@@ -1,9 +1,10 @@
 //! The story that the project began with: a kube-apiserver whose flags for the aggregation layer were swallowed by
 //! their quoting, and what puts it right.
 
-use e2e::cluster::FlagChange;
-use e2e::scenario::{Needs, Stand, Suite, failed};
-use e2e::{Client, Cluster, Result, binaries, check, images, pipeline, pki};
+use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::testbed::cluster::FlagChange;
+use e2e::testbed::{binaries, images, pipeline, pki};
+use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
 use super::{MINUTE, PATIENCE, condition, metrics_core, ready};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use e2e::scenario::failed;
+use e2e::suite::failed;
 use e2e::{Cluster, Result};
 use futures::StreamExt as _;
 use kube::api::ListParams;

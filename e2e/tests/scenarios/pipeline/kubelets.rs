@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
-use e2e::pki::{Identity, Subject};
-use e2e::request::Request;
-use e2e::scenario::{Needs, Stand, Suite, failed};
-use e2e::{Result, check, pipeline, wait};
+use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
+use e2e::testbed::pipeline;
+use e2e::testbed::pki::{Identity, Subject};
+use e2e::testbed::request::Request;
+use e2e::{Result, check, wait};
 use serde_json::{Value, json};
 
 use super::{MINUTE, PATIENCE, metrics_core, prepare, ready};
@@ -164,7 +165,9 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
     cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
     cluster.add_node("shut", &[("InternalIP", &address)], 9)?;
-    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")] {
+    for (node, cause) in
+        [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")]
+    {
         reader.say(node, cause, &reader.failing(node, cause)?);
     }
     let report = reader.report()?;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite};
-use e2e::{Client, Result, check, pipeline};
+use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::testbed::pipeline;
+use e2e::{Client, Result, check};
 use serde_json::json;
 
 use super::{MINUTE, PATIENCE, ready};
@@ -57,7 +58,7 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
                 }
             },
         )?
-        .map_err(e2e::scenario::failed)?;
+        .map_err(e2e::suite::failed)?;
     let left = owned(client)?;
     check!(left.is_empty(), "left behind: {left:?}");
     // A namespace can be deleted: discovery is whole.

@@ -21,8 +21,9 @@ mod watch;
 
 use std::time::Duration;
 
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Client, Result, binaries, images, pipeline};
+use e2e::suite::{Needs, Stand, Suite};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Result};
 use serde_json::{Value, json};
 
 /// Where the load stands that the scenarios measure.

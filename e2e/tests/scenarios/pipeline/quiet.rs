@@ -5,8 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Stand, failed};
-use e2e::{Result, check, pipeline};
+use e2e::suite::{Stand, failed};
+use e2e::testbed::pipeline;
+use e2e::{Result, check};
 use serde_json::Value;
 
 use super::operator;

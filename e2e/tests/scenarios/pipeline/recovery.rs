@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
-use e2e::{Cluster, ClusterSpec, Result, check, pipeline};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::pipeline;
+use e2e::{Cluster, ClusterSpec, Result, check};
 use serde_json::Value;
 
 use super::{MINUTE, PATIENCE, metrics_core, operator, ready};

@@ -7,8 +7,9 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Needs, Stand, Suite, failed};
-use e2e::{Client, Cluster, Result, binaries, check, images, pipeline};
+use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
 use super::{MINUTE, PATIENCE, ready};
@@ -55,9 +56,9 @@ impl Requests {
         let directory = cluster.layout().run.join("requests");
         fs::create_dir_all(&directory).map_err(broken)?;
         let authority = cluster.cluster_authority()?;
-        let admin = authority.issue(&e2e::pki::Subject::user("requests", Some("system:masters")))?;
+        let admin = authority.issue(&e2e::testbed::pki::Subject::user("requests", Some("system:masters")))?;
         admin.save(&directory, "client")?;
-        e2e::pki::write_private(&directory.join("ca.crt"), authority.certificate())?;
+        e2e::testbed::pki::write_private(&directory.join("ca.crt"), authority.certificate())?;
         let mut requests = Self { processes: Vec::new(), directory };
         for (number, path) in paths.iter().enumerate() {
             let file = |name: &str| requests.directory.join(name);
@@ -66,7 +67,7 @@ impl Requests {
             curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
             curl.arg("--cacert").arg(file("ca.crt"));
             curl.args(["--output", "/dev/null", "--write-out", "%{stderr}%{http_code} %{errormsg}\n"]);
-            curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::cluster::server()));
+            curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::testbed::cluster::server()));
             let output = File::create(requests.lines(number)).map_err(broken)?;
             // Standard error, as nothing of it waits in a buffer when curl is ended.
             curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
@@ -288,9 +289,9 @@ pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
 /// A new CA and certificate in the Secret `company`; the certificate.
 fn store(client: &Client) -> Result<String> {
     use base64::Engine as _;
-    let authority = e2e::pki::Authority::create("a company's CA")?;
+    let authority = e2e::testbed::pki::Authority::create("a company's CA")?;
     let name = format!("metrics-core.{}.svc", pipeline::NAMESPACE);
-    let identity = authority.issue(&e2e::pki::Subject::server("metrics-core", &[&name], &[]))?;
+    let identity = authority.issue(&e2e::testbed::pki::Subject::server("metrics-core", &[&name], &[]))?;
     let text = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",

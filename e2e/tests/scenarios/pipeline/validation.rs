@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
-use e2e::{Result, check, pipeline};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::pipeline;
+use e2e::{Result, check};
 use serde_json::{Value, json};
 
 use super::{MINUTE, condition};

@@ -3,11 +3,12 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use e2e::lines::Lines;
-use e2e::request::Request;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::lines::Lines;
+use e2e::testbed::request::Request;
+use e2e::testbed::{binaries, pipeline};
 use e2e::wait::Pending;
-use e2e::{Result, binaries, check, pipeline};
+use e2e::{Result, check};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 

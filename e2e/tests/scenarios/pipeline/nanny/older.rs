@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::cluster::FlagChange;
-use e2e::scenario::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Stand, Suite};
+use e2e::testbed::cluster::FlagChange;
 use e2e::{Result, check};
 
 use super::{

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::images::BUSYBOX;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
-use e2e::{Client, Result, check, pipeline};
+use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::images::BUSYBOX;
+use e2e::testbed::pipeline;
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::{

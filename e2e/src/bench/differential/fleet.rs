@@ -1,0 +1,415 @@
+//! The nodes and pods that the fake kubelets stand for, and what each kubelet says at each step.
+//!
+//! A step is a scrape: all kubelets answer with the samples of one instant until both servers have them. So both
+//! compute from the same pairs of samples, and even timestamps and windows must be equal.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::edge_cases;
+use super::kubelet::Reply;
+use crate::error::Result;
+use crate::testbed::client::Client;
+
+/// How many steps there are.
+pub const STEPS: usize = 3;
+/// The port of the fake kubelets, each on an address of its own; the real one holds 10250 on all.
+const PORT: u16 = 11250;
+/// Milliseconds between steps: no whole number of seconds, so that windows show how they are written.
+const STRIDE: i64 = 15_012;
+
+/// A fake node.
+pub struct FakeNode {
+    /// Its name.
+    pub name: &'static str,
+    /// Where its kubelet listens.
+    pub address: SocketAddr,
+    /// Path of its metrics, when its annotation names another than the usual one.
+    pub path: Option<&'static str>,
+    /// What its kubelet answers, by step.
+    pub replies: Vec<Reply>,
+}
+
+/// A container's samples by step; `-1` is a series that is not there.
+#[derive(Clone, Copy)]
+pub(super) struct Samples {
+    /// Seconds.
+    pub(super) cpu: [f64; STEPS],
+    /// Bytes.
+    pub(super) memory: [f64; STEPS],
+    /// Milliseconds before the first step.
+    pub(super) age: [i64; STEPS],
+    /// Milliseconds between the step and the sample.
+    pub(super) offset: [i64; STEPS],
+}
+
+pub(super) const USUAL: Samples = Samples {
+    cpu: [10.0, 11.5, 13.25],
+    memory: [10_485_760.0, 11_534_336.0, 12_582_912.0],
+    age: [3_600_000; STEPS],
+    offset: [0; STEPS],
+};
+
+/// A pod: namespace, name, phase, labels, containers.
+pub(super) struct FakePod(
+    pub(super) &'static str,
+    pub(super) String,
+    pub(super) &'static str,
+    pub(super) &'static [(&'static str, &'static str)],
+    pub(super) Vec<(&'static str, Samples)>,
+);
+
+pub(super) fn cpu(cpu: [f64; STEPS]) -> Samples {
+    Samples { cpu, ..USUAL }
+}
+
+fn memory(memory: f64) -> Samples {
+    Samples { memory: [memory; STEPS], ..USUAL }
+}
+
+fn one(name: &'static str, samples: Samples) -> FakePod {
+    FakePod("edges", name.to_owned(), "Running", &[], vec![("main", samples)])
+}
+
+/// The pods on the node `fake-a`.
+fn pods() -> Vec<FakePod> {
+    let web: &[_] = &[("app", "web"), ("tier", "front"), ("version", "v1.2")];
+    let job: &[_] = &[("app", "job"), ("example.com/owner", "team-b")];
+    vec![
+        FakePod("team-a", "web-0".into(), "Running", web, vec![("main", USUAL)]),
+        FakePod(
+            "team-a",
+            "web-1".into(),
+            "Running",
+            web,
+            vec![("zeta", USUAL), ("alpha", cpu([1.0, 2.0, 3.0]))],
+        ),
+        FakePod("team-a", "bare".into(), "Running", &[], vec![("main", cpu([5.0, 5.5, 6.0]))]),
+        FakePod(
+            "team-b",
+            "job-0".into(),
+            "Running",
+            job,
+            vec![("main", cpu([0.5, 0.500_000_1, 0.500_000_2]))],
+        ),
+        FakePod("team-b", "pending".into(), "Pending", job, vec![("main", USUAL)]),
+        FakePod("team-b", "done".into(), "Succeeded", job, vec![("main", USUAL)]),
+        FakePod("team-b", "failed".into(), "Failed", job, vec![("main", USUAL)]),
+        FakePod("team-b", "unmeasured".into(), "Running", job, vec![]),
+        // What kubelets say of containers at the edges.
+        one("idle", cpu([7.0, 7.0, 7.0])),
+        one("whole-core", cpu([100.0, 100.0 + 15.012, 100.0 + 2.0 * 15.012])),
+        one("many-cores", cpu([1e6, 1.001e6, 1.003e6])),
+        one("restarted", Samples { cpu: [50.0, 51.0, 0.25], age: [3_600_000, 3_600_000, -29_000], ..USUAL }),
+        one(
+            "restarted-early",
+            Samples { cpu: [50.0, 0.5, 1.5], age: [3_600_000, -14_000, -14_000], ..USUAL },
+        ),
+        one("counter-fell", cpu([50.0, 51.0, 20.0])),
+        one("counter-fell-early", cpu([50.0, 20.0, 21.0])),
+        one("no-start-time", Samples { age: [-1; STEPS], ..USUAL }),
+        one("no-memory", memory(-1.0)),
+        one("zero-memory", memory(0.0)),
+        one("odd-memory", memory(12_345_678.0)),
+        one("large-memory", memory(5_497_558_138_880.0)),
+        one("no-cpu", cpu([-1.0; STEPS])),
+        one("zero-cpu", cpu([0.0; STEPS])),
+        one("woke-up", cpu([0.0, 0.0, 1.0])),
+        one("first-seen-last", cpu([-1.0, -1.0, 4.0])),
+        one("seen-twice", Samples { cpu: [-1.0, 4.0, 5.0], memory: [-1.0, 4096.0, 8192.0], ..USUAL }),
+        one("gap", Samples { cpu: [3.0, -1.0, 4.0], ..USUAL }),
+        one("gone", Samples { cpu: [3.0, 4.0, -1.0], memory: [4096.0, 4096.0, -1.0], ..USUAL }),
+        one("backwards", Samples { offset: [0, 0, -40_000], ..USUAL }),
+        one("repeated-time", Samples { offset: [0, 0, -STRIDE], ..USUAL }),
+        one("late-sample", Samples { offset: [-300, -700, -5_250], ..USUAL }),
+        FakePod(
+            "edges",
+            "uneven-times".into(),
+            "Running",
+            &[],
+            vec![
+                ("a", Samples { offset: [-100, -100, -100], ..USUAL }),
+                ("b", Samples { offset: [-2_000, -3_000, -4_000], ..USUAL }),
+            ],
+        ),
+        FakePod(
+            "edges",
+            "one-without-memory".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", memory(-1.0))],
+        ),
+        FakePod(
+            "edges",
+            "one-without-cpu".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", cpu([-1.0; STEPS]))],
+        ),
+        FakePod(
+            "edges",
+            "one-with-zero-cpu".into(),
+            "Running",
+            &[],
+            vec![("a", USUAL), ("b", cpu([0.0; STEPS]))],
+        ),
+    ]
+}
+
+/// One exposition: `origin` is the first step's time in milliseconds since the epoch.
+pub(super) fn exposition(node: Option<Samples>, pods: &[FakePod], step: usize, origin: i64) -> String {
+    let now = origin + STRIDE * i64::try_from(step).unwrap_or_default();
+    let mut series: [String; 3] = Default::default();
+    for FakePod(namespace, pod, _, _, containers) in pods {
+        for (container, samples) in containers {
+            let time = now + samples.offset[step];
+            let labels = format!("{{container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\"}}");
+            if samples.cpu[step] >= 0.0 {
+                let _ = writeln!(
+                    series[0],
+                    "container_cpu_usage_seconds_total{labels} {} {time}",
+                    samples.cpu[step]
+                );
+            }
+            if samples.memory[step] >= 0.0 {
+                let _ = writeln!(
+                    series[1],
+                    "container_memory_working_set_bytes{labels} {:e} {time}",
+                    samples.memory[step]
+                );
+            }
+            if samples.age[step] != -1 {
+                let _ = writeln!(
+                    series[2],
+                    "container_start_time_seconds{labels} {:?}",
+                    seconds(origin - samples.age[step])
+                );
+            }
+        }
+    }
+    let mut text = String::new();
+    for (name, kind, lines) in [
+        ("container_cpu_usage_seconds_total", "counter", &series[0]),
+        ("container_memory_working_set_bytes", "gauge", &series[1]),
+        ("container_start_time_seconds", "gauge", &series[2]),
+    ] {
+        let _ = write!(text, "# HELP {name} [STABLE] Help\n# TYPE {name} {kind}\n{lines}");
+    }
+    if let Some(samples) = node {
+        let time = now + samples.offset[step];
+        if samples.cpu[step] >= 0.0 {
+            let _ = write!(
+                text,
+                "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {} {time}\n",
+                samples.cpu[step]
+            );
+        }
+        if samples.memory[step] >= 0.0 {
+            let _ = write!(
+                text,
+                "# TYPE node_memory_working_set_bytes gauge\nnode_memory_working_set_bytes {:e} {time}\n",
+                samples.memory[step]
+            );
+        }
+    }
+    text.push_str("# TYPE scrape_error gauge\nscrape_error 0\n");
+    text
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds are left")]
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// All fake nodes.
+#[must_use]
+pub fn nodes(origin: i64) -> Vec<FakeNode> {
+    let bodies = |node: Samples| -> Vec<String> {
+        (0..STEPS).map(|step| exposition(Some(node), &[], step, origin)).collect()
+    };
+    let all = |bodies: Vec<String>| bodies.into_iter().map(Reply::metrics).collect::<Vec<_>>();
+    let swap = |text: String, step: usize| {
+        let time = origin + STRIDE * i64::try_from(step).unwrap_or_default();
+        format!("{text}# TYPE node_swap_usage_bytes gauge\nnode_swap_usage_bytes 1.048576e+06 {time}\n")
+    };
+    let replies: Vec<(&'static str, Vec<Reply>)> = vec![
+        (
+            "fake-a",
+            (0..STEPS).map(|step| Reply::metrics(exposition(Some(USUAL), &pods(), step, origin))).collect(),
+        ),
+        (
+            "fake-openmetrics",
+            bodies(USUAL)
+                .into_iter()
+                .enumerate()
+                .map(|(step, body)| {
+                    // There timestamps are in seconds.
+                    let time = origin + STRIDE * i64::try_from(step).unwrap_or_default();
+                    let seconds = format!("{}.{:03}", time / 1000, time % 1000);
+                    let body = body.replace(&time.to_string(), &seconds);
+                    Reply {
+                        content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        ..Reply::metrics(format!("{body}# EOF\n"))
+                    }
+                })
+                .collect(),
+        ),
+        ("fake-path", all(bodies(cpu([1.0, 3.0, 6.0])))),
+        (
+            "fake-swap",
+            all(bodies(USUAL).into_iter().enumerate().map(|(step, text)| swap(text, step)).collect()),
+        ),
+        (
+            "fake-labels",
+            all(bodies(USUAL)
+                .into_iter()
+                .map(|body| {
+                    body.replace(
+                        "node_cpu_usage_seconds_total ",
+                        "node_cpu_usage_seconds_total{zone=\"a \\\"b\\\" \\\\ {c}\",} ",
+                    )
+                })
+                .collect()),
+        ),
+        (
+            "fake-blank",
+            all(bodies(USUAL).into_iter().map(|body| format!("\n\n{}\n", body.replace(' ', "  "))).collect()),
+        ),
+        (
+            "fake-garbled",
+            all(bodies(USUAL).into_iter().map(|body| format!("{body}what {{is this\n")).collect()),
+        ),
+        ("fake-empty", all(vec![String::new()])),
+        (
+            "fake-html",
+            vec![Reply { content_type: "text/html", ..Reply::metrics("<html>hello</html>".into()) }],
+        ),
+        ("fake-500", vec![Reply::error(500)]),
+        ("fake-403", vec![Reply::error(403)]),
+        (
+            "fake-slow",
+            all(bodies(USUAL))
+                .into_iter()
+                .map(|reply| Reply { delay: Duration::from_secs(4), ..reply })
+                .collect(),
+        ),
+        ("fake-lost", {
+            let mut replies = all(bodies(USUAL));
+            replies[STEPS - 1] = Reply::error(500);
+            replies
+        }),
+        ("fake-reset", all(bodies(cpu([50.0, 51.0, 20.0])))),
+        ("fake-zero-cpu", all(bodies(cpu([0.0; STEPS])))),
+        ("fake-no-memory", all(bodies(memory(-1.0)))),
+        ("fake-containers-only", all((0..STEPS).map(|step| exposition(None, &[], step, origin)).collect())),
+        (
+            "fake-not-a-number",
+            all(bodies(USUAL).into_iter().map(|body| body.replace("1.2582912e7", "NaN")).collect()),
+        ),
+        ("fake-backwards", all(bodies(Samples { offset: [0, 0, -40_000], ..USUAL }))),
+    ];
+    let address = |at: usize| IpAddr::from(Ipv4Addr::new(127, 0, 1, u8::try_from(at + 1).unwrap_or(255)));
+    replies
+        .into_iter()
+        .chain(edge_cases::nodes(origin))
+        .enumerate()
+        .map(|(at, (name, replies))| FakeNode {
+            name,
+            address: SocketAddr::new(address(at), PORT),
+            path: (name == "fake-path").then_some("/elsewhere/metrics"),
+            replies,
+        })
+        .collect()
+}
+
+/// The objects that the API server is to have: first everything, then what is to be applied to the subresource
+/// `status`.
+pub struct Objects {
+    items: Vec<Value>,
+    statuses: Vec<Value>,
+}
+
+/// The Nodes and Pods that `wanted` takes by kind and object.
+#[must_use]
+pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Objects {
+    let mut objects = Objects { items: Vec::new(), statuses: Vec::new() };
+    let mut add = |kind: &str, metadata: Value, spec: Value, status: Value| {
+        let version = |rest: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+            if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
+                object.extend(rest);
+            }
+            object
+        };
+        if wanted(kind, &version(json!({}))) {
+            objects.items.push(version(json!({"spec": spec})));
+            objects.statuses.push(version(json!({"status": status})));
+        }
+    };
+    for node in nodes {
+        let mut metadata =
+            json!({"name": node.name, "labels": {"fleet": "fake", "kubernetes.io/hostname": node.name}});
+        if let Some(path) = node.path {
+            metadata["annotations"] = json!({"metrics.k8s.io/resource-metrics-path": path});
+        }
+        let status = json!({
+            "addresses": [{"type": "InternalIP", "address": node.address.ip().to_string()}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": node.address.port()}},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Fake", "message": "",
+                            "lastHeartbeatTime": "2030-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+        });
+        add("Node", metadata, json!({"unschedulable": true}), status);
+    }
+    let all = std::iter::once(("fake-a", pods())).chain(edge_cases::pods());
+    for (node, FakePod(namespace, name, phase, labels, containers)) in
+        all.flat_map(|(node, pods)| pods.into_iter().map(move |pod| (node, pod)))
+    {
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let mut metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        if name.starts_with("mirror-") {
+            // As a kubelet shows a static pod.
+            metadata["annotations"] =
+                json!({"kubernetes.io/config.mirror": "0", "kubernetes.io/config.source": "file"});
+        }
+        let mut specs: Vec<_> =
+            containers.iter().map(|(name, _)| json!({"name": name, "image": "none"})).collect();
+        if specs.is_empty() {
+            specs.push(json!({"name": "main", "image": "none"}));
+        }
+        let spec = json!({
+            "nodeName": node, "containers": specs, "tolerations": [{"operator": "Exists"}],
+            "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+        });
+        add("Pod", metadata, spec, json!({"phase": phase}));
+    }
+    objects
+}
+
+impl Objects {
+    /// Makes them.
+    pub fn make(&self, client: &Client) -> Result<()> {
+        let apply = ["apply", "--server-side", "--force-conflicts"];
+        client.with_manifest(&apply, &list(&self.items))?;
+        client.with_manifest(&[&apply[..], &["--subresource=status"]].concat(), &list(&self.statuses))?;
+        Ok(())
+    }
+
+    /// As Nodes are made: with their status from the beginning.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let whole = self.items.iter().zip(&self.statuses).map(|(object, status)| {
+            let mut object = object.clone();
+            object["status"] = status["status"].clone();
+            object
+        });
+        list(&whole.collect::<Vec<_>>())
+    }
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}

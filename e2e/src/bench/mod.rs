@@ -1,0 +1,6 @@
+//! Measurements and comparisons of metrics-core and metrics-server.
+
+pub mod differential;
+pub mod reaction;
+pub mod scale;
+pub mod servers;

@@ -1,0 +1,88 @@
+//! The servers that are measured: metrics-core and its peer, started alike.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use serde::{Deserialize, Serialize};
+
+use super::env::{Process, Stand};
+use super::http::Http;
+use super::tls;
+use crate::error::Result;
+use crate::testbed::pki::Subject;
+
+/// Where a server listens.
+const PORT: u16 = 10443;
+
+/// Which server.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// metrics-core.
+    MetricsCore,
+    /// metrics-server v0.9.0.
+    MetricsServer,
+}
+
+/// A server to measure.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Candidate {
+    /// What it is called in the report.
+    pub name: String,
+    /// Which it is.
+    pub kind: Kind,
+    /// The program.
+    pub program: PathBuf,
+}
+
+/// A server that runs.
+pub struct Running {
+    /// The process.
+    pub process: Process,
+    config: Arc<ClientConfig>,
+}
+
+impl Candidate {
+    /// Starts it.
+    pub fn start(&self, stand: &Stand, resolution: Duration) -> Result<Running> {
+        let pki = stand.layout.pki();
+        let path = |file: &str| pki.join(file).to_string_lossy().into_owned();
+        let authority = &stand.authorities.cluster;
+        let serving = Subject::server("metrics", &["localhost"], &[Ipv4Addr::LOCALHOST.into()]);
+        authority.keep_issued(&pki, "metrics", &serving)?;
+        let bench = authority.issue(&Subject::user("bench", Some("system:masters")))?;
+        let kubeconfig = stand.layout.admin_kubeconfig().to_string_lossy().into_owned();
+        let seconds = format!("{}s", resolution.as_secs());
+        let port = PORT.to_string();
+        let mut flags = vec![
+            ("kubeconfig", kubeconfig.clone()),
+            ("metric-resolution", seconds),
+            ("kubelet-preferred-address-types", "InternalIP".into()),
+            ("kubelet-certificate-authority", path("ca.crt")),
+            ("kubelet-client-certificate", path("kubelet-client.crt")),
+            ("kubelet-client-key", path("kubelet-client.key")),
+            ("secure-port", port),
+            ("tls-cert-file", path("metrics.crt")),
+            ("tls-private-key-file", path("metrics.key")),
+        ];
+        if self.kind == Kind::MetricsServer {
+            flags.push(("kubelet-use-node-status-port", "true".into()));
+            flags.push(("authentication-kubeconfig", kubeconfig.clone()));
+            flags.push(("authorization-kubeconfig", kubeconfig));
+        }
+        let arguments: Vec<String> =
+            flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect();
+        let process = Process::start(&stand.layout, &self.name, &self.program, &arguments)?;
+        Ok(Running { process, config: tls::client(authority.certificate(), &bench)? })
+    }
+}
+
+impl Running {
+    /// A connection of a client that may ask for anything.
+    pub async fn connect(&self) -> Result<Http> {
+        Http::tls(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), self.config.clone()).await
+    }
+}

@@ -1,0 +1,237 @@
+//! etcd and kube-apiserver with thousands of nodes and pods in them, and the kubelets, in a network of their own.
+//!
+//! There are no controllers: the node lifecycle controller would evict everything.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::fleet::{Stats, fault};
+use super::population::{Pod, Population, address};
+use super::seed;
+use crate::command;
+use crate::error::{Doing as _, Error, Result};
+use crate::progress::Progress;
+use crate::testbed::cluster::component::{Component, tail};
+use crate::testbed::cluster::control_plane::{self, Authorities};
+use crate::testbed::cluster::{FlagChange, Layout, server};
+use crate::testbed::network::Namespace;
+use crate::testbed::process::{self, MARK};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A process that ends with us.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program whose output goes to `logs/NAME.log`.
+    pub fn start(layout: &Layout, name: &str, program: &Path, arguments: &[String]) -> Result<Self> {
+        let path = layout.log(name);
+        let log = fs::File::create(&path).doing(|| format!("create {}", path.display()))?;
+        let errors = log.try_clone().doing(|| format!("open {}", path.display()))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir("/")
+            .env(MARK, &layout.run)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .doing(|| format!("start {}", program.display()))?;
+        Ok(Self { child, name: name.to_owned(), log: path })
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end and waits until it has.
+    pub fn end(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
+        self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
+    }
+
+    /// An error if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            _ => Err(Error::Ended {
+                component: self.name.clone(),
+                log: self.log.clone(),
+                tail: tail(&self.log, 15),
+            }),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes an empty network and directory; what an earlier run left behind is ended and removed.
+pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
+    let layout = Layout::new(name)?;
+    remove(&layout);
+    layout.create()?;
+    let network = Namespace::new(layout.network());
+    network.create(&format!("{}/24", control_plane::ADDRESS))?;
+    Ok((layout, network))
+}
+
+/// Ends what runs and removes everything but the logs.
+pub fn remove(layout: &Layout) {
+    let left = process::marked(&layout.run.to_string_lossy());
+    left.into_iter().for_each(process::kill);
+    let _ = command::output(Command::new("umount").arg("-l").arg(layout.network()));
+    let _ = fs::remove_dir_all(&layout.run);
+    let _ = fs::remove_dir_all(layout.data.join("etcd"));
+}
+
+/// The control plane and the fleet.
+pub struct Stand {
+    /// Where its files are.
+    pub layout: Layout,
+    /// Its certificate authorities.
+    pub authorities: Authorities,
+    fleet: Fleet,
+    _etcd: Process,
+    _apiserver: Process,
+}
+
+impl Stand {
+    /// Starts and fills everything; runs inside the network.
+    pub async fn start(
+        name: &str,
+        population: Population,
+        binaries: &Path,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let layout = Layout::new(name)?;
+        let authorities = control_plane::prepare(&layout)?;
+        let etcd = seed::filled_etcd(&layout, population, binaries, progress).await?;
+        let changes = [
+            FlagChange::remove("audit-policy-file"),
+            FlagChange::remove("audit-log-path"),
+            FlagChange::remove("audit-log-maxsize"),
+            FlagChange::set("disable-admission-plugins", "ServiceAccount"),
+        ];
+        let mut apiserver = start(&layout, &control_plane::apiserver(&layout, binaries, &changes))?;
+        let began = Instant::now();
+        let ready = || {
+            let mut curl = Command::new("curl");
+            curl.args(["-sSfk", "--noproxy", "*", "-m", "5"]).arg(format!("{}/readyz", server()));
+            command::output(&mut curl)
+        };
+        while let Err(error) = ready() {
+            apiserver.check()?;
+            if began.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(300));
+        }
+        progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
+        let fleet = Fleet::start(&layout, population)?;
+        Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
+    }
+
+    /// The fleet.
+    pub fn fleet(&mut self) -> &mut Fleet {
+        &mut self.fleet
+    }
+}
+
+pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
+    Process::start(layout, component.name, &component.program, &component.arguments)
+}
+
+/// The kubelets: our own program again.
+pub struct Fleet {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    population: Population,
+    faults: u32,
+}
+
+impl Fleet {
+    fn start(layout: &Layout, population: Population) -> Result<Self> {
+        let me = std::env::current_exe().doing(|| "find this program".into())?;
+        let mut child = Command::new(me)
+            .arg("fleet")
+            .arg(population.nodes.to_string())
+            .arg(population.pods_per_node.to_string())
+            .arg(layout.pki())
+            .env(MARK, &layout.run)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .doing(|| "start the fleet".into())?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::Invalid("the fleet has no pipes".into()));
+        };
+        let dead = "add table inet bench; add set inet bench dead { type ipv4_addr; }; \
+                    add chain inet bench input { type filter hook input priority 0; }; \
+                    add rule inet bench input ip daddr @dead drop";
+        command::output(Command::new("nft").arg(dead))?;
+        Ok(Self { child, input, output: BufReader::new(output), population, faults: 0 })
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it did so far.
+    pub fn stats(&mut self) -> Result<Stats> {
+        writeln!(self.input, "stats").doing(|| "ask the fleet".into())?;
+        let mut line = String::new();
+        self.output.read_line(&mut line).doing(|| "ask the fleet".into())?;
+        serde_json::from_str(&line).doing(|| format!("the fleet's answer {line:?}"))
+    }
+
+    /// So many of a hundred nodes fail from now on.
+    pub fn fail(&mut self, percent: u32) -> Result<()> {
+        self.faults = percent;
+        writeln!(self.input, "faults {percent}").doing(|| "tell the fleet".into())?;
+        let black = (0..self.population.nodes)
+            .filter(|node| fault(*node, percent) == Some(super::fleet::Fault::BlackHole))
+            .map(|node| address(node).to_string())
+            .collect::<Vec<_>>();
+        let mut rules = "flush set inet bench dead".to_owned();
+        if !black.is_empty() {
+            rules.push_str("; add element inet bench dead { ");
+            rules.push_str(&black.join(", "));
+            rules.push_str(" }");
+        }
+        command::output(Command::new("nft").arg(&rules)).map(drop)
+    }
+
+    /// Whether the node of a pod is to answer.
+    #[must_use]
+    pub fn is_healthy(&self, pod: Pod) -> bool {
+        fault(self.population.node_of(pod), self.faults).is_none()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,370 @@
+//! What is measured of one server.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::as_f64;
+use super::candidate::{Candidate, Running};
+use super::env::Stand;
+use super::fleet::Stats;
+use super::population::{Pod, Population, namespace_name, node_name};
+use super::soak::{self, Soak};
+use super::usage::{self, Memory};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(super) const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
+const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
+/// A server that answers nothing by then is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How to measure.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Method {
+    /// Nodes and pods.
+    pub nodes: u32,
+    /// Pods on each node.
+    pub pods_per_node: u32,
+    /// The time between two scrapes, seconds.
+    pub resolution_s: u64,
+    /// So many rounds make the figures of scraping.
+    pub rounds: u32,
+    /// Shares of failing nodes, of a hundred.
+    pub faults: Vec<u32>,
+    /// So long memory is watched under lists, minutes; zero: not at all.
+    #[serde(default)]
+    pub soak_minutes: u32,
+}
+
+/// Scraping over some rounds.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Scraping {
+    /// Of a hundred nodes so many fail.
+    pub faults: u32,
+    /// The server's CPU, thousandths of a core.
+    pub millicores: f64,
+    /// The fleet's.
+    pub fleet_millicores: f64,
+    /// The server's memory at the end.
+    pub memory: Memory,
+    /// Requests to kubelets a second.
+    pub requests_per_s: f64,
+    /// Received a second.
+    pub wire_bytes_per_s: f64,
+    /// Connections opened meanwhile.
+    pub connections: u64,
+    /// How old the samples of healthy nodes' pods are, seconds: half of them at most.
+    pub age_p50_s: f64,
+    /// How old 99 of 100 are at most.
+    pub age_p99_s: f64,
+    /// Pods in the answer, of those on healthy nodes.
+    pub pods: usize,
+}
+
+/// One kind of request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Listing {
+    /// What was asked for.
+    pub what: String,
+    /// In which encoding.
+    pub encoding: String,
+    /// How often.
+    pub requests: usize,
+    /// The answer's size.
+    pub bytes: usize,
+    /// The client's wall time, milliseconds.
+    pub p50_ms: f64,
+    /// The same, 99 of 100.
+    pub p99_ms: f64,
+    /// The server's CPU for one, milliseconds, without what it scraped meanwhile.
+    pub server_cpu_ms: f64,
+}
+
+/// Everything about one server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Figures {
+    /// Its name.
+    pub name: String,
+    /// Until the first pod was answered, seconds from the process's start.
+    pub first_pod_s: f64,
+    /// Until all pods were.
+    pub all_pods_s: f64,
+    /// Until all nodes were.
+    pub all_nodes_s: f64,
+    /// CPU until then, seconds.
+    pub start_cpu_s: f64,
+    /// Scraping, faultless first.
+    pub scraping: Vec<Scraping>,
+    /// Requests.
+    pub listings: Vec<Listing>,
+    /// The memory after them.
+    pub memory_after_lists: Memory,
+    /// The memory over a long time, if it was asked for.
+    #[serde(default)]
+    pub soak: Option<Soak>,
+}
+
+/// Measures one server on the stand.
+pub async fn measure(
+    candidate: &Candidate,
+    method: &Method,
+    stand: &mut Stand,
+    progress: &Progress,
+) -> Result<Figures> {
+    let resolution = Duration::from_secs(method.resolution_s);
+    let population = Population { nodes: method.nodes, pods_per_node: method.pods_per_node };
+    let began = Instant::now();
+    let mut server = candidate.start(stand, resolution)?;
+    let pid = server.process.id();
+    progress.say(format!("{} started (pid {pid}, fleet {})", candidate.name, stand.fleet().id()));
+    let first = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", namespace_name(0));
+    let first_pod_s = await_items(&mut server, began, &first, 1).await?;
+    let all_pods_s = await_items(&mut server, began, PODS, population.pods() as usize).await?;
+    let all_nodes_s = await_items(&mut server, began, NODES, method.nodes as usize).await?;
+    let start_cpu_s = usage::cpu(pid).as_secs_f64();
+    progress.say(format!(
+        "{}: first pod after {first_pod_s:.1} s, all pods {all_pods_s:.1} s, all nodes {all_nodes_s:.1} s",
+        candidate.name
+    ));
+    // Every node settles at its place in the round; the peer's rounds are all alike.
+    tokio::time::sleep(resolution * 2).await;
+
+    let mut scraping = vec![scrape(&mut server, method, 0, stand, progress).await?];
+    let quiet = scraping[0].millicores;
+    let listings = lists(&mut server, quiet, population, progress).await?;
+    let memory_after_lists = usage::memory(pid);
+    let soak = match method.soak_minutes {
+        0 => None,
+        minutes => Some(soak::soak(&mut server, minutes, progress).await?),
+    };
+    for percent in &method.faults {
+        stand.fleet().fail(*percent)?;
+        // What was good is served for a while; then the pauses have grown.
+        tokio::time::sleep(resolution * 5).await;
+        scraping.push(scrape(&mut server, method, *percent, stand, progress).await?);
+    }
+    stand.fleet().fail(0)?;
+    Ok(Figures {
+        name: candidate.name.clone(),
+        first_pod_s,
+        all_pods_s,
+        all_nodes_s,
+        start_cpu_s,
+        scraping,
+        listings,
+        memory_after_lists,
+        soak,
+    })
+}
+
+/// Seconds from `began` until a list has so many items.
+async fn await_items(server: &mut Running, began: Instant, path: &str, count: usize) -> Result<f64> {
+    let mut seen = "nothing".to_owned();
+    while began.elapsed() < PATIENCE {
+        server.process.check()?;
+        let answer = match server.connect().await {
+            Ok(mut http) => http.get(path, JSON).await,
+            Err(error) => Err(error),
+        };
+        let asked = began.elapsed().as_secs_f64();
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                let items = timestamps(&answer.body).count();
+                if items >= count {
+                    return Ok(asked);
+                }
+                seen = format!("{items} items");
+            }
+            Ok(answer) => seen = format!("status {}", answer.status),
+            Err(error) => seen = error.to_string(),
+        }
+        // Long lists are costly for the peer; its first answer is not to be late for them.
+        let pause = if count > 1 { 1000 } else { 200 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+    Err(Error::Timeout { what: format!("{count} items of {path}"), after: PATIENCE, last: seen })
+}
+
+async fn scrape(
+    server: &mut Running,
+    method: &Method,
+    faults: u32,
+    stand: &mut Stand,
+    progress: &Progress,
+) -> Result<Scraping> {
+    let resolution = Duration::from_secs(method.resolution_s);
+    let (pid, fleet) = (server.process.id(), stand.fleet().id());
+    let before = (Instant::now(), usage::cpu(pid), usage::cpu(fleet), stand.fleet().stats()?);
+    tokio::time::sleep(resolution * method.rounds).await;
+    let elapsed = before.0.elapsed().as_secs_f64();
+    let millicores =
+        |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() / elapsed * 1000.0;
+    let (cpu, fleet_cpu) = (millicores(usage::cpu(pid), before.1), millicores(usage::cpu(fleet), before.2));
+    let (memory, stats) = (usage::memory(pid), stand.fleet().stats()?);
+    server.process.check()?;
+    let delta = |of: fn(&Stats) -> u64| of(&stats) - of(&before.3);
+    let (ages, pods) = ages(server, resolution, stand).await?;
+    let scraping = Scraping {
+        faults,
+        millicores: cpu,
+        fleet_millicores: fleet_cpu,
+        memory,
+        requests_per_s: as_f64(delta(|stats| stats.requests)) / elapsed,
+        wire_bytes_per_s: as_f64(delta(|stats| stats.wire_bytes)) / elapsed,
+        connections: delta(|stats| stats.connections),
+        age_p50_s: quantile(&ages, 0.5),
+        age_p99_s: quantile(&ages, 0.99),
+        pods,
+    };
+    progress.say(format!(
+        "{faults} % failing: {cpu:.1} millicores (fleet {fleet_cpu:.1}), {:.1} MB, ages {:.1} s and {:.1} s",
+        memory.rss_mb, scraping.age_p50_s, scraping.age_p99_s
+    ));
+    Ok(scraping)
+}
+
+/// Ages of the samples of healthy nodes' pods, ordered, and how many such pods the last answer had.
+async fn ages(server: &Running, resolution: Duration, stand: &mut Stand) -> Result<(Vec<f64>, usize)> {
+    const LOOKS: u32 = 7;
+    let mut http = server.connect().await?;
+    let (mut ages, mut pods) = (Vec::new(), 0);
+    for _ in 0..LOOKS {
+        let answer = ok(http.get(PODS, JSON).await?)?;
+        let now = Timestamp::now().as_duration().as_secs_f64();
+        pods = 0;
+        for (name, time) in timestamps(&answer.body) {
+            if Pod::of_name(name).is_some_and(|pod| stand.fleet().is_healthy(pod)) {
+                pods += 1;
+                ages.push(now - time);
+            }
+        }
+        tokio::time::sleep(resolution / LOOKS).await;
+    }
+    ages.sort_by(f64::total_cmp);
+    Ok((ages, pods))
+}
+
+/// The name and timestamp of each item of a compact JSON list.
+fn timestamps(body: &[u8]) -> impl Iterator<Item = (&[u8], f64)> {
+    const NAME: &[u8] = b"\"metadata\":{\"name\":\"";
+    const TIME: &[u8] = b"\"timestamp\":\"";
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        let at = find(rest, NAME)? + NAME.len();
+        let name = &rest[at..];
+        let name = &name[..name.iter().position(|byte| *byte == b'"')?];
+        rest = &rest[at..];
+        let at = find(rest, TIME)? + TIME.len();
+        let time: Timestamp = std::str::from_utf8(rest.get(at..at + 20)?).ok()?.parse().ok()?;
+        rest = &rest[at..];
+        Some((name, time.as_duration().as_secs_f64()))
+    })
+}
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    let first = *pattern.first()?;
+    let mut from = 0;
+    loop {
+        let at = from + text.get(from..)?.iter().position(|byte| *byte == first)?;
+        if text[at..].starts_with(pattern) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+/// Lists are asked for so long at least: nodes are woken once a second, all of a group together, and what that costs is
+/// not to fall on a few requests, or on none.
+const SEVERAL_TICKS: Duration = Duration::from_secs(3);
+
+async fn lists(
+    server: &mut Running,
+    quiet_millicores: f64,
+    population: Population,
+    progress: &Progress,
+) -> Result<Vec<Listing>> {
+    let pod = Pod(0);
+    let namespace = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", pod.namespace());
+    let selector = format!("{namespace}?labelSelector=app.kubernetes.io%2Fname%3D{}", pod.deployment());
+    let few = if population.pods() > 60_000 { 8 } else { 20 };
+    let requests = [
+        ("all pods", PODS.to_owned(), few),
+        ("namespace + selector", selector, 300),
+        ("all nodes", NODES.to_owned(), 100),
+        ("one pod", format!("{namespace}/{}", pod.name()), 500),
+        ("one node", format!("{NODES}/{}", node_name(0)), 500),
+    ];
+    let mut listings = Vec::new();
+    let mut http = server.connect().await?;
+    for (what, path, count) in &requests {
+        let mut asked = Vec::new();
+        for (encoding, accept) in [("JSON", JSON), ("protobuf", PROTOBUF)] {
+            let first = ok(http.get(path, accept).await?)?;
+            let mut bytes = first.body.len();
+            http.reuse(first);
+            let pid = server.process.id();
+            let (began, before) = (Instant::now(), usage::cpu_of_threads(pid));
+            let mut times = Vec::with_capacity(*count);
+            while times.len() < *count || began.elapsed() < SEVERAL_TICKS {
+                let answer = ok(http.get(path, accept).await?)?;
+                bytes = answer.body.len();
+                times.push(answer.took.as_secs_f64() * 1000.0);
+                http.reuse(answer);
+            }
+            let cpu = (usage::cpu_of_threads(pid).saturating_sub(before)).as_secs_f64() * 1000.0;
+            let cpu = cpu - quiet_millicores * began.elapsed().as_secs_f64();
+            times.sort_by(f64::total_cmp);
+            asked.push(times.len());
+            listings.push(Listing {
+                what: (*what).into(),
+                encoding: encoding.into(),
+                requests: times.len(),
+                bytes,
+                p50_ms: quantile(&times, 0.5),
+                p99_ms: quantile(&times, 0.99),
+                server_cpu_ms: cpu.max(0.0) / as_f64(times.len() as u64),
+            });
+            server.process.check()?;
+        }
+        progress.say(format!("{what}: asked {asked:?} times, as JSON and protobuf"));
+    }
+    Ok(listings)
+}
+
+/// An answer of another status is an error that tells it.
+pub(super) fn ok(answer: super::http::Answer) -> Result<super::http::Answer> {
+    if answer.status == 200 {
+        return Ok(answer);
+    }
+    let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(500)]).into_owned();
+    Err(Error::Invalid(format!("the server answers {}: {text}", answer.status)))
+}
+
+/// The quantile of ordered figures, the nearest that is there.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn quantile(ordered: &[f64], part: f64) -> f64 {
+    let at = (as_f64(ordered.len().saturating_sub(1) as u64) * part).round() as usize;
+    ordered.get(at).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_found_in_compact_json() {
+        let body = br#"{"kind":"L","metadata":{},"items":[{"metadata":{"name":"a-b","labels":{"x":"y"}},"timestamp":"1970-01-01T00:00:07Z"},{"metadata":{"name":"c"},"timestamp":"1970-01-01T00:00:08Z"}]}"#;
+        assert_eq!(timestamps(body).collect::<Vec<_>>(), [(&b"a-b"[..], 7.0), (b"c", 8.0)]);
+    }
+
+    #[test]
+    fn quantiles_are_figures_that_were_measured() {
+        assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.5).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.99).to_bits(), 3.0_f64.to_bits());
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}

@@ -1,0 +1,174 @@
+//! The order in which a cluster comes up, and what is waited for.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::command;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::testbed::client::Client;
+use crate::testbed::cluster::component::{self, Component, Ensured};
+use crate::testbed::cluster::{Cluster, control_plane, server};
+use crate::testbed::images;
+use crate::wait;
+
+/// How long a component may take to answer after its start, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Cluster {
+    /// Brings up what does not run, in order, the container runtime beside the control plane.
+    pub(super) fn start(&self, progress: &Progress) -> Result<()> {
+        let authorities = control_plane::prepare(&self.layout)?;
+        let address = format!("{}/24", self.node.address);
+        self.network.create(&address)?;
+        self.node.prepare(&authorities.cluster)?;
+        thread::scope(|scope| {
+            let runtime = scope.spawn(|| self.start_runtime(progress));
+            self.start_control_plane(progress)?;
+            runtime.join().unwrap_or_else(|_| Err(Error::Invalid("a thread panicked".into())))
+        })?;
+        self.steady(progress)?;
+        self.settle(progress)
+    }
+
+    fn start_runtime(&self, progress: &Progress) -> Result<()> {
+        let started = self.ensure(&self.node.containerd()?, progress)?;
+        if started == Ensured::Running {
+            return Ok(());
+        }
+        progress.step("containerd answers", |_| {
+            self.await_component("containerd", || command::output(self.node.ctr().arg("version")).map(drop))
+        })?;
+        let pause = images::pause()?;
+        progress.step("pause image loaded", |_| self.node.load(&pause))
+    }
+
+    fn start_control_plane(&self, progress: &Progress) -> Result<()> {
+        self.ensure(&control_plane::etcd(&self.layout, &self.binaries), progress)?;
+        self.await_component("etcd", || self.answers("http://127.0.0.1:2379/health"))?;
+        self.start_apiserver(progress)?;
+        Ok(())
+    }
+
+    /// Starts whatever else is to run and waits until all of it says that it is well.
+    ///
+    /// Some of them end when they start in the very moment in which the API server comes back; like the kubelet
+    /// for a static pod, we start them again.
+    pub(super) fn steady(&self, progress: &Progress) -> Result<()> {
+        let components = [
+            (
+                control_plane::controller_manager(&self.layout, &self.binaries),
+                "https://127.0.0.1:10257/healthz",
+            ),
+            (control_plane::scheduler(&self.layout, &self.binaries), "https://127.0.0.1:10259/healthz"),
+            (self.node.kubelet(&self.binaries), "http://127.0.0.1:10248/healthz"),
+            (self.node.kube_proxy(&self.binaries), "http://127.0.0.1:10256/healthz"),
+        ];
+        progress.step("controllers, scheduler, kubelet and kube-proxy are well", |step| {
+            let mut starts = 0;
+            wait::every(Duration::from_millis(200), PATIENCE, "all components are well", || {
+                for (component, _) in &components {
+                    if self.ensure(component, progress)? == Ensured::Started {
+                        starts += 1;
+                    }
+                    if starts > 5 * components.len() {
+                        return Ok(Err(component::ended(&self.layout, component.name)));
+                    }
+                }
+                for (component, health) in &components {
+                    step.note(component.name);
+                    self.answers(health).map_err(|error| format!("{}: {error}", component.name))?;
+                }
+                Ok(Ok(()))
+            })?
+        })
+    }
+
+    fn answers(&self, url: &str) -> Result<()> {
+        let mut curl = self.network.command("curl");
+        command::output(curl.args(["-sSfk", "--noproxy", "*", "-m", "5", url])).map(drop)
+    }
+
+    pub(super) fn start_apiserver(&self, progress: &Progress) -> Result<()> {
+        let changes = control_plane::saved_changes(&self.layout).unwrap_or_default();
+        let apiserver = control_plane::apiserver(&self.layout, &self.binaries, &changes);
+        self.ensure(&apiserver, progress)?;
+        progress.step("kube-apiserver is ready", |step| {
+            self.await_component("kube-apiserver", || {
+                self.api_ready().inspect_err(|error| step.note(error.to_string()))
+            })
+        })
+    }
+
+    fn ensure(&self, component: &Component, progress: &Progress) -> Result<Ensured> {
+        let ensured = component.ensure(&self.layout, &self.network)?;
+        if ensured == Ensured::Started {
+            progress.detail(format!("{} started", component.name));
+        }
+        Ok(ensured)
+    }
+
+    /// Waits until a component answers; its end by itself ends the wait.
+    fn await_component(&self, name: &str, probe: impl Fn() -> Result<()>) -> Result<()> {
+        let mut gone = false;
+        let waited = wait::every(Duration::from_millis(100), PATIENCE, &format!("{name} answers"), || {
+            let answer = probe();
+            gone = answer.is_err() && !component::is_running(&self.layout, name);
+            match answer {
+                Err(error) if !gone => Err(error.into()),
+                _ => Ok(()),
+            }
+        });
+        if gone { Err(component::ended(&self.layout, name)) } else { waited }
+    }
+
+    pub(super) fn api_ready(&self) -> Result<()> {
+        let authority = self.layout.pki().join("ca.crt");
+        let mut curl = self.network.command("curl");
+        curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "-m", "5", "--cacert"]);
+        command::output(curl.arg(authority).arg(format!("{}/readyz", server()))).map(drop)
+    }
+
+    /// Waits until the node is Ready and pods can be made.
+    fn settle(&self, progress: &Progress) -> Result<()> {
+        let client = self.client();
+        progress.step("node is Ready", |step| {
+            wait::every(Duration::from_millis(250), PATIENCE, "the node is Ready", || {
+                if !component::is_running(&self.layout, "kubelet") {
+                    // What the kubelet died of is in its log; a wait for it would only hide that.
+                    return Ok(Err(component::ended(&self.layout, "kubelet")));
+                }
+                let ready = node_ready(&client, &self.node.name).inspect_err(|seen| step.note(seen.clone()));
+                ready.map(Ok).map_err(Into::into)
+            })?
+        })?;
+        progress.step("service account and cluster CA are published", |_| {
+            wait::every(
+                Duration::from_millis(250),
+                PATIENCE,
+                "kube-root-ca.crt and the default account",
+                || {
+                    client.run(&[
+                        "-n",
+                        "default",
+                        "get",
+                        "serviceaccount/default",
+                        "configmap/kube-root-ca.crt",
+                    ])?;
+                    Ok(())
+                },
+            )
+        })
+    }
+}
+
+/// Whether the node is Ready, or the reason why not.
+pub(super) fn node_ready(client: &Client, name: &str) -> Result<(), String> {
+    let node = client.get(&["node", name]).map_err(|error| error.to_string())?;
+    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+        Some(ready) if ready["status"] == "True" => Ok(()),
+        Some(ready) => Err(ready["message"].as_str().unwrap_or("not Ready").to_owned()),
+        None => Err("no condition Ready yet".into()),
+    }
+}
