@@ -63,15 +63,17 @@ impl fmt::Display for Report {
 /// # Errors
 /// When something does not come about in time.
 pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report> {
-    let ours = servers::metrics_core(progress)?;
-    let peer = binaries::peer(progress)?;
+    let metrics_core = servers::metrics_core(progress)?;
+    let metrics_server = binaries::metrics_server(progress)?;
     let client = cluster.client();
     progress.step("a pod that idles, and its autoscaler", |_| {
         cluster.load(&images::busybox()?)?;
         client.apply(&workload())
     })?;
     let mut report = Report::default();
-    for (program, port, resolution) in [(&ours, 4443, "5s"), (&peer, 4444, "15s"), (&ours, 4445, "15s")] {
+    for (program, port, resolution) in
+        [(&metrics_core, 4443, "5s"), (&metrics_server, 4444, "15s"), (&metrics_core, 4445, "15s")]
+    {
         let address = SocketAddr::from((cluster.node().address, port));
         let directory = cluster.layout().data.join(format!("reaction-{port}"));
         fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;

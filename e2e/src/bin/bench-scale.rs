@@ -25,7 +25,7 @@ struct Arguments {
     pods: u32,
     /// Measure metrics-server v0.9.0 too.
     #[arg(long)]
-    peer: bool,
+    metrics_server: bool,
     /// Also with 1 and 10 % of the nodes failing: a third black-holed, slow (9 s), answering noise each.
     #[arg(long)]
     faults: bool,
@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, value_name = "MINUTES", default_value_t = 0)]
     soak: u32,
     /// Only fill the cache with so many nodes and pods, so that the next run starts at once.
-    #[arg(long, conflicts_with_all = ["peer", "core"])]
+    #[arg(long, conflicts_with_all = ["metrics_server", "core"])]
     prepare: bool,
     /// Measure this build of metrics-core instead of the source's; can be repeated, to compare.
     #[arg(long, value_name = "PROGRAM")]
@@ -108,8 +108,8 @@ fn outside(arguments: &Arguments) -> Result<()> {
         })?;
         candidates.push(core("metrics-core".into(), target.join("metrics-core")));
     }
-    if arguments.peer {
-        let program = binaries::peer(&progress)?;
+    if arguments.metrics_server {
+        let program = binaries::metrics_server(&progress)?;
         candidates.push(Candidate { name: "metrics-server".into(), kind: Kind::MetricsServer, program });
     }
     // A connection for each node.

@@ -102,7 +102,7 @@ const CERT_MANAGER: Program = Program {
     minutes: 2,
 };
 
-const PEER: Program = Program {
+const METRICS_SERVER: Program = Program {
     name: "metrics-server",
     title: "metrics-server v0.9.0",
     module: "metrics-server",
@@ -122,7 +122,7 @@ pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
 /// What is run of Kubernetes and beside it.
 #[must_use]
 pub fn versions() -> String {
-    format!("{}, {}", KUBERNETES.title, PEER.title)
+    format!("{}, {}", KUBERNETES.title, METRICS_SERVER.title)
 }
 
 /// Helm; builds it when need be.
@@ -162,9 +162,9 @@ fn source(program: &Program, module: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(directory.trim()))
 }
 
-/// metrics-server, the peer of the differential scenarios; builds it when need be.
-pub fn peer(progress: &Progress) -> Result<PathBuf> {
-    build(&PEER, progress).map(|directory| directory.join("metrics-server"))
+/// metrics-server for the differential scenarios and the measurements; builds it when need be.
+pub fn metrics_server(progress: &Progress) -> Result<PathBuf> {
+    build(&METRICS_SERVER, progress).map(|directory| directory.join("metrics-server"))
 }
 
 /// The folder of what is kept between runs: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
@@ -323,6 +323,6 @@ mod tests {
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("metrics-server/go.mod")).unwrap();
         let line = go_mod.lines().find(|line| line.contains("sigs.k8s.io/metrics-server v")).unwrap();
         let version = line.split_whitespace().find(|word| word.starts_with('v')).unwrap();
-        assert!(PEER.ldflags.ends_with(&format!("Version={version}")), "{version}");
+        assert!(METRICS_SERVER.ldflags.ends_with(&format!("Version={version}")), "{version}");
     }
 }

@@ -23,7 +23,7 @@ fn only_intended_differences(stand: &Stand) -> Result<()> {
 
 /// A test of metrics-core holds its own flags to the list.
 fn the_list_of_flags_is_whole(stand: &Stand) -> Result<()> {
-    let help = command::output(Command::new(binaries::peer(&stand.progress)?).arg("--help"))?;
+    let help = command::output(Command::new(binaries::metrics_server(&stand.progress)?).arg("--help"))?;
     // A flag's line is `      --name type   words`, perhaps with `  -n, ` before.
     let told = help.lines().filter_map(|line| {
         let line = line.strip_prefix("  ")?.trim_start();

@@ -44,8 +44,8 @@ fn a_pod_runs_and_its_service_answers(stand: &Stand) -> Result<()> {
     // From the node, from another pod, and from the pod behind the Service itself.
     let url = format!("http://{address}/nothing-here");
     stand.client.wait_for("the Service answers the node", MINUTE, |_| {
-        let status = e2e::testbed::request::Request::get(&url);
-        let status = stand.ours()?.https(&status)?.status;
+        let status = e2e::testbed::http::Request::get(&url);
+        let status = stand.ours()?.send(&status)?.status;
         if status == 404 { Ok(()) } else { Err(format!("status {status}").into()) }
     })?;
     let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
@@ -71,14 +71,14 @@ fn the_kubelet_shows_each_container(stand: &Stand) -> Result<()> {
         if body.contains(&series) { Ok(()) } else { Err(format!("{} bytes without it", body.len()).into()) }
     })?;
     // Its certificate is vouched for by the cluster's authority and names the node's address.
-    let request = e2e::testbed::request::Request {
+    let request = e2e::testbed::http::Request {
         authority: Some(cluster.cluster_authority()?.certificate().to_owned()),
-        ..e2e::testbed::request::Request::get(format!(
+        ..e2e::testbed::http::Request::get(format!(
             "https://{}:10250/metrics/resource",
             cluster.node().address
         ))
     };
-    let status = cluster.https(&request)?.status;
+    let status = cluster.send(&request)?.status;
     check!(status == 401, "an anonymous request to the kubelet is answered {status}, not 401");
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::decode::decode;
-use super::https::Answer;
 use super::openapi;
+use crate::testbed::http::Response;
 
 /// The headers that clients go by. Of ETag, whether there is one: each server digests its own document.
 const HEADERS: [&str; 10] = [
@@ -28,41 +28,45 @@ pub struct Difference {
     /// Where: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
     pub aspect: String,
     /// What metrics-core says; `-` for nothing.
-    pub ours: String,
+    pub metrics_core: String,
     /// What metrics-server says.
-    pub peer: String,
+    pub metrics_server: String,
 }
 
 /// All differences between two answers. Rows for which `is_moving` says yes (by namespace and name) are of a real
 /// kubelet, so that their numbers and times can't be equal.
-pub fn compare(ours: &Answer, peer: &Answer, is_moving: &dyn Fn(&str) -> bool) -> Vec<Difference> {
+pub fn compare(
+    metrics_core: &Response,
+    metrics_server: &Response,
+    is_moving: &dyn Fn(&str) -> bool,
+) -> Vec<Difference> {
     let mut found = Vec::new();
-    let mut note = |aspect: String, ours: String, peer: String| {
-        if ours != peer {
-            found.push(Difference { aspect, ours, peer });
+    let mut note = |aspect: String, metrics_core: String, metrics_server: String| {
+        if metrics_core != metrics_server {
+            found.push(Difference { aspect, metrics_core, metrics_server });
         }
     };
-    if ours.status != peer.status {
+    if metrics_core.status != metrics_server.status {
         // All else follows from it.
-        note("status".into(), outcome(ours), outcome(peer));
+        note("status".into(), outcome(metrics_core), outcome(metrics_server));
         return found;
     }
     for name in HEADERS {
-        let show = |answer: &Answer| match answer.header(name) {
+        let show = |answer: &Response| match answer.header(name) {
             Some(_) if name == "etag" => "one".to_owned(),
             Some(value) => value,
             None => "-".to_owned(),
         };
-        note(format!("header {name}"), show(ours), show(peer));
+        note(format!("header {name}"), show(metrics_core), show(metrics_server));
     }
-    note("layout".into(), layout(ours), layout(peer));
-    let content = |answer: &Answer| canonical(openapi::essence(decode(answer)), is_moving);
-    walk("body ", &content(ours), &content(peer), &mut note);
+    note("layout".into(), layout(metrics_core), layout(metrics_server));
+    let content = |answer: &Response| canonical(openapi::essence(decode(answer)), is_moving);
+    walk("body ", &content(metrics_core), &content(metrics_server), &mut note);
     found
 }
 
 /// The status code, and the message of a Status.
-fn outcome(answer: &Answer) -> String {
+fn outcome(answer: &Response) -> String {
     let code = answer.status;
     match decode(answer).get("message").and_then(Value::as_str) {
         Some(message) => format!("{code} {message}"),
@@ -71,7 +75,7 @@ fn outcome(answer: &Answer) -> String {
 }
 
 /// How JSON is laid out: indented for people or in one line.
-fn layout(answer: &Answer) -> String {
+fn layout(answer: &Response) -> String {
     let json = answer.header("content-type").is_some_and(|value| value.starts_with("application/json"));
     let indented = answer.body.starts_with(b"{\n") || answer.body.starts_with(b"[\n");
     if json && indented { "indented" } else { "dense" }.to_owned()
@@ -160,14 +164,22 @@ fn item_key(item: &Value) -> Option<String> {
         .or_else(|| item.as_str().map(str::to_owned))
 }
 
-fn walk(path: &str, ours: &Value, peer: &Value, note: &mut impl FnMut(String, String, String)) {
-    match (ours, peer) {
-        (Value::Object(ours), Value::Object(peer)) => {
-            for name in ours.keys().chain(peer.keys().filter(|name| !ours.contains_key(*name))) {
-                pair(&format!("{path}/{name}"), ours.get(name), peer.get(name), note);
+fn walk(
+    path: &str,
+    metrics_core: &Value,
+    metrics_server: &Value,
+    note: &mut impl FnMut(String, String, String),
+) {
+    match (metrics_core, metrics_server) {
+        (Value::Object(metrics_core), Value::Object(metrics_server)) => {
+            for name in metrics_core
+                .keys()
+                .chain(metrics_server.keys().filter(|name| !metrics_core.contains_key(*name)))
+            {
+                pair(&format!("{path}/{name}"), metrics_core.get(name), metrics_server.get(name), note);
             }
         }
-        (Value::Array(ours), Value::Array(peer)) => {
+        (Value::Array(metrics_core), Value::Array(metrics_server)) => {
             let keyed = |items: &[Value]| -> Option<Vec<String>> {
                 // The cells of a row stand in the order of the columns.
                 if path.ends_with("/cells") {
@@ -176,9 +188,9 @@ fn walk(path: &str, ours: &Value, peer: &Value, note: &mut impl FnMut(String, St
                 let keys: Option<Vec<_>> = items.iter().map(item_key).collect();
                 keys.filter(|keys| keys.iter().collect::<std::collections::HashSet<_>>().len() == keys.len())
             };
-            let (Some(our_keys), Some(peer_keys)) = (keyed(ours), keyed(peer)) else {
-                for at in 0..ours.len().max(peer.len()) {
-                    pair(&format!("{path}[{at}]"), ours.get(at), peer.get(at), note);
+            let (Some(core_keys), Some(server_keys)) = (keyed(metrics_core), keyed(metrics_server)) else {
+                for at in 0..metrics_core.len().max(metrics_server.len()) {
+                    pair(&format!("{path}[{at}]"), metrics_core.get(at), metrics_server.get(at), note);
                 }
                 return;
             };
@@ -187,34 +199,40 @@ fn walk(path: &str, ours: &Value, peer: &Value, note: &mut impl FnMut(String, St
             };
             note(
                 path.replacen("body", "order", 1),
-                common(&our_keys, &peer_keys),
-                common(&peer_keys, &our_keys),
+                common(&core_keys, &server_keys),
+                common(&server_keys, &core_keys),
             );
             let of = |keys: Vec<String>, items: &'_ [Value]| -> BTreeMap<String, Value> {
                 keys.into_iter().zip(items.iter().cloned()).collect()
             };
-            let (ours, peer) = (of(our_keys, ours), of(peer_keys, peer));
-            for name in ours.keys().chain(peer.keys().filter(|name| !ours.contains_key(*name))) {
-                pair(&format!("{path}[{name}]"), ours.get(name), peer.get(name), note);
+            let (metrics_core, metrics_server) =
+                (of(core_keys, metrics_core), of(server_keys, metrics_server));
+            for name in metrics_core
+                .keys()
+                .chain(metrics_server.keys().filter(|name| !metrics_core.contains_key(*name)))
+            {
+                pair(&format!("{path}[{name}]"), metrics_core.get(name), metrics_server.get(name), note);
             }
         }
-        _ => pair(path, Some(ours), Some(peer), note),
+        _ => pair(path, Some(metrics_core), Some(metrics_server), note),
     }
 }
 
 fn pair(
     path: &str,
-    ours: Option<&Value>,
-    peer: Option<&Value>,
+    metrics_core: Option<&Value>,
+    metrics_server: Option<&Value>,
     note: &mut impl FnMut(String, String, String),
 ) {
-    match (ours, peer) {
-        (Some(ours @ Value::Object(_)), Some(peer @ Value::Object(_)))
-        | (Some(ours @ Value::Array(_)), Some(peer @ Value::Array(_))) => walk(path, ours, peer, note),
+    match (metrics_core, metrics_server) {
+        (Some(metrics_core @ Value::Object(_)), Some(metrics_server @ Value::Object(_)))
+        | (Some(metrics_core @ Value::Array(_)), Some(metrics_server @ Value::Array(_))) => {
+            walk(path, metrics_core, metrics_server, note)
+        }
         _ => {
             let show = |value: Option<&Value>| value.map_or_else(|| "-".to_owned(), shortened);
-            if ours != peer {
-                note(path.to_owned(), show(ours), show(peer));
+            if metrics_core != metrics_server {
+                note(path.to_owned(), show(metrics_core), show(metrics_server));
             }
         }
     }
@@ -232,33 +250,43 @@ fn shortened(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn answer(body: &str) -> Answer {
-        let headers = vec![("content-type".into(), "application/json".into())];
-        Answer { status: 200, headers, body: body.as_bytes().to_vec() }
+    fn response(body: &str) -> Response {
+        let headers = [("content-type", "application/json")];
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        Response {
+            status: 200,
+            headers: headers.into_iter().collect(),
+            body: body.into(),
+            took: Duration::ZERO,
+        }
     }
 
     #[test]
     fn items_are_told_apart_by_name_and_order_counts() {
-        let ours = answer(r#"{"items":[{"metadata":{"name":"a"},"x":1},{"metadata":{"name":"b"},"x":2}]}"#);
-        let peer = answer(r#"{"items":[{"metadata":{"name":"b"},"x":2},{"metadata":{"name":"a"},"x":3}]}"#);
-        let found = compare(&ours, &peer, &|_| false);
+        let metrics_core =
+            response(r#"{"items":[{"metadata":{"name":"a"},"x":1},{"metadata":{"name":"b"},"x":2}]}"#);
+        let metrics_server =
+            response(r#"{"items":[{"metadata":{"name":"b"},"x":2},{"metadata":{"name":"a"},"x":3}]}"#);
+        let found = compare(&metrics_core, &metrics_server, &|_| false);
         let aspects: Vec<_> = found.iter().map(|difference| difference.aspect.as_str()).collect();
         assert_eq!(aspects, ["order /items", "body /items[a]/x"]);
-        assert_eq!(found[1].ours, "1");
+        assert_eq!(found[1].metrics_core, "1");
     }
 
     #[test]
     fn what_moves_is_compared_by_form() {
         let body = |cpu: &str| {
-            answer(&format!(
+            response(&format!(
                 r#"{{"metadata":{{"name":"real","creationTimestamp":"{cpu}"}},"usage":{{"cpu":"{cpu}"}}}}"#
             ))
         };
         assert_eq!(compare(&body("1"), &body("2"), &|key| key == "real"), []);
         assert_eq!(compare(&body("1"), &body("2"), &|_| false).len(), 1);
-        let missing = answer(r#"{"metadata":{"name":"real","creationTimestamp":"1"},"usage":{}}"#);
+        let missing = response(r#"{"metadata":{"name":"real","creationTimestamp":"1"},"usage":{}}"#);
         assert_eq!(compare(&body("1"), &missing, &|key| key == "real").len(), 1);
     }
 }

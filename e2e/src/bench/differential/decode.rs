@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::https::Answer;
+use crate::testbed::http::Response;
 
 /// Reads a body by its content type; what is not understood is shown as text.
 #[must_use]
-pub fn decode(answer: &Answer) -> Value {
+pub fn decode(answer: &Response) -> Value {
     let content_type = answer.header("content-type").unwrap_or_default();
     let text = || String::from_utf8_lossy(&answer.body).into_owned();
     let media = content_type.split(';').next().unwrap_or_default();

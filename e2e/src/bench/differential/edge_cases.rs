@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::fleet::{self, FakePod, STEPS, Samples, USUAL, cpu, exposition};
-use super::kubelet::Reply;
+use super::kubelets::Reply;
 use crate::error::Result;
 use crate::testbed::client::Client;
 

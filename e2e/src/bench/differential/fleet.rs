@@ -4,20 +4,20 @@
 //! compute from the same pairs of samples, and even timestamps and windows must be equal.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::edge_cases;
-use super::kubelet::Reply;
+use super::kubelets::Reply;
 use crate::error::Result;
 use crate::testbed::client::Client;
 
 /// How many steps there are.
 pub const STEPS: usize = 3;
 /// The port of the fake kubelets, each on an address of its own; the real one holds 10250 on all.
-const PORT: u16 = 11250;
+pub const PORT: u16 = 11250;
 /// Milliseconds between steps: no whole number of seconds, so that windows show how they are written.
 const STRIDE: i64 = 15_012;
 
@@ -26,7 +26,7 @@ pub struct FakeNode {
     /// Its name.
     pub name: &'static str,
     /// Where its kubelet listens.
-    pub address: SocketAddr,
+    pub address: Ipv4Addr,
     /// Path of its metrics, when its annotation names another than the usual one.
     pub path: Option<&'static str>,
     /// What its kubelet answers, by step.
@@ -311,14 +311,14 @@ pub fn nodes(origin: i64) -> Vec<FakeNode> {
         ),
         ("fake-backwards", all(bodies(Samples { offset: [0, 0, -40_000], ..USUAL }))),
     ];
-    let address = |at: usize| IpAddr::from(Ipv4Addr::new(127, 0, 1, u8::try_from(at + 1).unwrap_or(255)));
+    let address = |at: usize| Ipv4Addr::new(127, 0, 1, u8::try_from(at + 1).unwrap_or(255));
     replies
         .into_iter()
         .chain(edge_cases::nodes(origin))
         .enumerate()
         .map(|(at, (name, replies))| FakeNode {
             name,
-            address: SocketAddr::new(address(at), PORT),
+            address: address(at),
             path: (name == "fake-path").then_some("/elsewhere/metrics"),
             replies,
         })
@@ -356,8 +356,8 @@ pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Obj
             metadata["annotations"] = json!({"metrics.k8s.io/resource-metrics-path": path});
         }
         let status = json!({
-            "addresses": [{"type": "InternalIP", "address": node.address.ip().to_string()}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": node.address.port()}},
+            "addresses": [{"type": "InternalIP", "address": node.address.to_string()}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}},
             "conditions": [{"type": "Ready", "status": "True", "reason": "Fake", "message": "",
                             "lastHeartbeatTime": "2030-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         });

@@ -18,13 +18,18 @@ pub struct Place {
     /// Which aspect: `status`, `header NAME`, `layout`, `order PATH`, `body PATH`.
     pub aspect: &'static str,
     /// What metrics-core says.
-    pub ours: &'static str,
+    pub metrics_core: &'static str,
     /// What metrics-server says.
-    pub peer: &'static str,
+    pub metrics_server: &'static str,
 }
 
-const fn at(request: &'static str, aspect: &'static str, ours: &'static str, peer: &'static str) -> Place {
-    Place { request, aspect, ours, peer }
+const fn at(
+    request: &'static str,
+    aspect: &'static str,
+    metrics_core: &'static str,
+    metrics_server: &'static str,
+) -> Place {
+    Place { request, aspect, metrics_core, metrics_server }
 }
 
 /// All of them.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum User {
     /// An administrator with a client certificate.
     Admin,

@@ -13,9 +13,8 @@ mod compare;
 mod decode;
 mod edge_cases;
 mod fleet;
-mod https;
 mod intended;
-mod kubelet;
+mod kubelets;
 mod matrix;
 mod openapi;
 mod report;
@@ -36,11 +35,11 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::testbed::binaries;
 use crate::testbed::cluster::Cluster;
+use crate::testbed::http;
 use crate::testbed::images::{self, BUSYBOX};
-use crate::testbed::pki::{Authority, Subject};
+use crate::testbed::pki::{Authority, Identity, Subject};
 use crate::wait::{self, Pending};
-use https::Client;
-use kubelet::Kubelet;
+use kubelets::Kubelets;
 
 /// The shortest resolution that metrics-server takes.
 const RESOLUTION: &str = "10s";
@@ -56,8 +55,8 @@ const NAMESPACES: [&str; 5] = ["team-a", "team-b", "edges", "edge-cases", "crowd
 /// # Errors
 /// When the bench itself fails. Differences are in the report.
 pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
-    let ours = servers::metrics_core(progress)?;
-    let peer = binaries::peer(progress)?;
+    let metrics_core = servers::metrics_core(progress)?;
+    let metrics_server = binaries::metrics_server(progress)?;
     let directory = cluster.layout().data.join("differential");
     fs::create_dir_all(&directory)
         .map_err(|source| Error::Io { what: "create a directory".into(), source })?;
@@ -67,31 +66,30 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     let origin = i64::try_from(now.as_millis()).unwrap_or_default() - 32_000;
     let nodes = fleet::nodes(origin);
     let authority = cluster.cluster_authority()?;
-    let addresses: Vec<_> = nodes.iter().map(|node| node.address.ip()).collect();
+    let addresses: Vec<_> = nodes.iter().map(|node| node.address.into()).collect();
     let identity = authority.issue(&Subject::server("fake-kubelet", &[], &addresses))?;
-    let kubelets = cluster.network().inside(|| {
-        nodes
-            .iter()
-            .map(|node| Kubelet::start(node.address, &identity, node.replies.clone()))
-            .collect::<Result<Vec<_>>>()
-    })?;
+    let scripts = nodes.iter().map(|node| (node.address, node.replies.clone())).collect();
+    let kubelets = cluster.network().inside(|| Kubelets::start(fleet::PORT, &identity, scripts))?;
     progress.step("fake nodes and pods", |_| populate(cluster, &nodes))?;
 
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let our_server = Server::start(cluster, &directory, &ours, local(4443), RESOLUTION)?;
-    let peer_server = Server::start(cluster, &directory, &peer, local(4444), RESOLUTION)?;
+    let core_server = Server::start(cluster, &directory, &metrics_core, local(4443), RESOLUTION)?;
+    let reference_server = Server::start(cluster, &directory, &metrics_server, local(4444), RESOLUTION)?;
     let admin = authority.issue(&Subject::user("admin", Some("system:masters")))?;
-    let admin = Client::new(authority.certificate(), Some(&admin))?;
     let fetch = |address: SocketAddr, target: &str| -> Result<Value, Pending> {
-        let answer = admin.send(address, "GET", target, &[])?;
-        serde_json::from_slice(&answer.body).map_err(|error| Pending(format!("{}: {error}", answer.status)))
+        let request = http::Request {
+            authority: Some(authority.certificate().to_owned()),
+            only_http1: true,
+            ..http::Request::get(format!("https://{address}{target}")).identity(&admin)
+        };
+        let response = request.send()?;
+        serde_json::from_slice(&response.body)
+            .map_err(|error| Pending(format!("{}: {error}", response.status)))
     };
     let report = cluster.network().inside(|| {
         for step in 0..fleet::STEPS {
             edge_cases::depart(step, &cluster.client())?;
-            for kubelet in &kubelets {
-                kubelet.go_to(step);
-            }
+            kubelets.go_to(step);
             edge_cases::arrive(step, &cluster.client(), &nodes)?;
             progress.step(&format!("both servers have step {}", step + 1), |_| {
                 wait::every(Duration::from_millis(50), PATIENCE, "every kubelet is asked by both", || {
@@ -103,7 +101,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
         let last = origin + 15_012 * 2;
         let last = jiff::Timestamp::from_second(last.div_euclid(1000))
             .map_err(|error| Error::Invalid(error.to_string()))?;
-        for server in [&our_server, &peer_server] {
+        for server in [&core_server, &reference_server] {
             wait::until(PATIENCE, "the last samples and the real pod are shown", || {
                 let node = fetch(server.address, &format!("{NODES}/fake-a"))?;
                 let shown = node["timestamp"].as_str().unwrap_or_default();
@@ -121,7 +119,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
                 Ok(())
             })?;
         }
-        let clients = clients(cluster)?;
+        let users = Users::create(cluster)?;
         let requests = matrix::requests(&cluster.node().name, SLEEPER);
         // What has no times of its own is as old as each server's request.
         let real = [
@@ -131,7 +129,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
             "edge-cases/untimed".to_owned(),
         ];
         progress.step(&format!("{} requests to both", requests.len()), |_| {
-            ask(requests, &clients, [our_server.address, peer_server.address], &|key| {
+            ask(requests, &users, [core_server.address, reference_server.address], &|key| {
                 real.iter().any(|name| name == key)
             })
         })
@@ -140,16 +138,16 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
 }
 
 /// Whether every kubelet of this step was asked by both servers.
-fn asked(nodes: &[fleet::FakeNode], kubelets: &[Kubelet], step: usize) -> Result<(), Pending> {
-    for (node, kubelet) in nodes.iter().zip(kubelets) {
+fn asked(nodes: &[fleet::FakeNode], kubelets: &Kubelets, step: usize) -> Result<(), Pending> {
+    for node in nodes {
         // One that fails or hangs is asked less and less often by metrics-core.
         let steady = node.replies.iter().all(|reply| reply.status == 200 && reply.delay.is_zero());
         for agent in ["metrics-server", "metrics-core"] {
-            if steady && !kubelet.was_asked(step, agent) {
+            if steady && !kubelets.has_served(node.address.into(), step, agent) {
                 return Err(Pending(format!(
                     "{} waits for {agent}; so far: {:?}",
                     node.name,
-                    kubelet.seen()
+                    kubelets.served(node.address.into())
                 )));
             }
         }
@@ -188,49 +186,65 @@ fn populate(cluster: &Cluster, nodes: &[fleet::FakeNode]) -> Result<()> {
     Ok(())
 }
 
-fn clients(cluster: &Cluster) -> Result<HashMap<&'static str, Client>> {
-    let trusted = cluster.cluster_authority()?;
-    let front_proxy = cluster.front_proxy_authority()?;
-    let identities = [
-        ("Admin", Some(trusted.issue(&Subject::user("admin", Some("system:masters")))?)),
-        ("Jane", Some(trusted.issue(&Subject::user("jane", Some("developers")))?)),
-        ("Anonymous", None),
-        (
-            "Stranger",
-            Some(Authority::create("stranger")?.issue(&Subject::user("admin", Some("system:masters")))?),
-        ),
-        ("FrontProxy", Some(cluster.front_proxy_identity()?)),
-        ("OtherProxy", Some(front_proxy.issue(&Subject::user("not-the-proxy", None))?)),
-    ];
-    identities
-        .into_iter()
-        .map(|(name, identity)| Ok((name, Client::new(trusted.certificate(), identity.as_ref())?)))
-        .collect()
+/// The identities of the users.
+struct Users {
+    /// The PEM of the authority that signs both servers.
+    authority: String,
+    identities: HashMap<User, Identity>,
+}
+
+impl Users {
+    fn create(cluster: &Cluster) -> Result<Self> {
+        let trusted = cluster.cluster_authority()?;
+        let masters = Subject::user("admin", Some("system:masters"));
+        let other_proxy = Subject::user("not-the-proxy", None);
+        let identities = HashMap::from([
+            (User::Admin, trusted.issue(&masters)?),
+            (User::Jane, trusted.issue(&Subject::user("jane", Some("developers")))?),
+            (User::Stranger, Authority::create("stranger")?.issue(&masters)?),
+            (User::FrontProxy, cluster.front_proxy_identity()?),
+            (User::OtherProxy, cluster.front_proxy_authority()?.issue(&other_proxy)?),
+        ]);
+        Ok(Self { authority: trusted.certificate().to_owned(), identities })
+    }
+
+    /// Returns a request of the matrix as it is sent to a server.
+    fn request(&self, request: &Request, address: SocketAddr) -> http::Request {
+        let mut headers = request.headers.clone();
+        if matches!(request.method, "POST" | "PUT" | "PATCH") {
+            headers.insert(0, ("Content-Type".to_owned(), "application/json".to_owned()));
+        }
+        http::Request {
+            headers,
+            identity: self.identities.get(&request.user).cloned(),
+            authority: Some(self.authority.clone()),
+            only_http1: true,
+            ..http::Request::new(request.method, format!("https://{address}{}", request.target))
+        }
+    }
 }
 
 fn ask(
     requests: Vec<Request>,
-    clients: &HashMap<&'static str, Client>,
+    users: &Users,
     servers: [SocketAddr; 2],
     is_moving: &dyn Fn(&str) -> bool,
 ) -> Result<Report> {
     let mut compared = Vec::new();
     for request in requests {
-        let name = format!("{:?}", request.user);
-        let client = clients
-            .get(name.as_str())
-            .ok_or_else(|| Error::Invalid(format!("there is no client for {name}")))?;
-        let send = |address| client.send(address, request.method, &request.target, &request.headers);
+        let send = |address| users.request(&request, address).send();
         let answers = servers.map(send);
         let found = match answers {
-            [Ok(ours), Ok(peer)] => compare::compare(&ours, &peer, is_moving),
-            [ours, peer] => {
-                let told = |answer: Result<https::Answer>| match answer {
+            [Ok(metrics_core), Ok(metrics_server)] => {
+                compare::compare(&metrics_core, &metrics_server, is_moving)
+            }
+            [metrics_core, metrics_server] => {
+                let told = |answer: Result<http::Response>| match answer {
                     Ok(answer) => answer.status.to_string(),
                     Err(error) => error.to_string(),
                 };
-                let (ours, peer) = (told(ours), told(peer));
-                vec![Difference { aspect: "connection".into(), ours, peer }]
+                let (metrics_core, metrics_server) = (told(metrics_core), told(metrics_server));
+                vec![Difference { aspect: "connection".into(), metrics_core, metrics_server }]
             }
         };
         compared.push((request, found));

@@ -63,14 +63,21 @@ impl fmt::Display for Report {
         let mut counts = occurrences.iter();
         for Intended { reason, places } in self.intended {
             writeln!(formatter, "\n  {reason}")?;
-            for (Place { request, aspect, ours, peer }, count) in places.iter().zip(&mut counts) {
+            for (Place { request, aspect, metrics_core, metrics_server }, count) in
+                places.iter().zip(&mut counts)
+            {
                 let told = if *count == 0 { "DOES NOT OCCUR" } else { "" };
-                writeln!(formatter, "    {count:>4}  {request} | {aspect}: {ours} | {peer} {told}")?;
+                writeln!(
+                    formatter,
+                    "    {count:>4}  {request} | {aspect}: {metrics_core} | {metrics_server} {told}"
+                )?;
             }
         }
         let mut unlisted: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (request, Difference { aspect, ours, peer }) in self.unlisted() {
-            let what = format!("{aspect}\n      metrics-core:   {ours}\n      metrics-server: {peer}");
+        for (request, Difference { aspect, metrics_core, metrics_server }) in self.unlisted() {
+            let what = format!(
+                "{aspect}\n      metrics-core:   {metrics_core}\n      metrics-server: {metrics_server}"
+            );
             unlisted.entry(what).or_default().push(request.to_string());
         }
         for (what, requests) in &unlisted {
@@ -100,8 +107,8 @@ impl fmt::Display for Report {
 fn covers(place: &Place, request: &str, difference: &Difference) -> bool {
     matches(place.request, request)
         && matches(place.aspect, &difference.aspect)
-        && matches(place.ours, &difference.ours)
-        && matches(place.peer, &difference.peer)
+        && matches(place.metrics_core, &difference.metrics_core)
+        && matches(place.metrics_server, &difference.metrics_server)
 }
 
 /// Whether a text is of a pattern in which `*` stands for anything, and `\*` for itself.
@@ -147,10 +154,20 @@ mod tests {
     fn unlisted_and_missing_ones_fail() {
         const LISTED: &[Intended] = &[Intended {
             reason: "r",
-            places: &[Place { request: "Admin GET *", aspect: "status", ours: "200", peer: "404" }],
+            places: &[Place {
+                request: "Admin GET *",
+                aspect: "status",
+                metrics_core: "200",
+                metrics_server: "404",
+            }],
         }];
-        let status =
-            |ours: &str| vec![Difference { aspect: "status".into(), ours: ours.into(), peer: "404".into() }];
+        let status = |metrics_core: &str| {
+            vec![Difference {
+                aspect: "status".into(),
+                metrics_core: metrics_core.into(),
+                metrics_server: "404".into(),
+            }]
+        };
         let request = requests("n", "p").remove(0);
         assert!(Report::new(vec![(request.clone(), status("200"))], LISTED).is_as_intended());
         assert!(!Report::new(vec![(request.clone(), status("201"))], LISTED).is_as_intended());

@@ -9,10 +9,10 @@ use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use super::env::{Process, Stand};
-use super::http::Http;
-use super::tls;
 use crate::error::Result;
+use crate::testbed::http::Connection;
 use crate::testbed::pki::Subject;
+use crate::testbed::tls;
 
 /// Where a server listens.
 const PORT: u16 = 10443;
@@ -76,13 +76,14 @@ impl Candidate {
         let arguments: Vec<String> =
             flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect();
         let process = Process::start(&stand.layout, &self.name, &self.program, &arguments)?;
-        Ok(Running { process, config: tls::client(authority.certificate(), &bench)? })
+        let config = tls::client(Some(authority.certificate()), Some(&bench))?;
+        Ok(Running { process, config: Arc::new(config) })
     }
 }
 
 impl Running {
     /// A connection of a client that may ask for anything.
-    pub async fn connect(&self) -> Result<Http> {
-        Http::tls(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), self.config.clone()).await
+    pub async fn connect(&self) -> Result<Connection> {
+        Connection::tls(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), self.config.clone()).await
     }
 }

@@ -6,12 +6,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fleet::{Stats, fault};
+use super::fleet::{NodeFailure, Stats, node_failure};
 use super::population::{Pod, Population, address};
 use super::seed;
 use crate::command;
@@ -20,6 +19,7 @@ use crate::progress::Progress;
 use crate::testbed::cluster::component::{Component, tail};
 use crate::testbed::cluster::control_plane::{self, Authorities};
 use crate::testbed::cluster::{FlagChange, Layout, server};
+use crate::testbed::http::{Request, Response};
 use crate::testbed::network::Namespace;
 use crate::testbed::process::{self, MARK};
 
@@ -132,17 +132,13 @@ impl Stand {
         ];
         let mut apiserver = start(&layout, &control_plane::apiserver(&layout, binaries, &changes))?;
         let began = Instant::now();
-        let ready = || {
-            let mut curl = Command::new("curl");
-            curl.args(["-sSfk", "--noproxy", "*", "-m", "5"]).arg(format!("{}/readyz", server()));
-            command::output(&mut curl)
-        };
-        while let Err(error) = ready() {
+        let readyz = Request::get(format!("{}/readyz", server())).timeout(Duration::from_secs(5));
+        while let Err(error) = readyz.fetch().await.and_then(Response::ok) {
             apiserver.check()?;
             if began.elapsed() > PATIENCE {
                 return Err(error);
             }
-            thread::sleep(Duration::from_millis(300));
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
         let fleet = Fleet::start(&layout, population)?;
@@ -210,7 +206,7 @@ impl Fleet {
         self.faults = percent;
         writeln!(self.input, "faults {percent}").doing(|| "tell the fleet".into())?;
         let black = (0..self.population.nodes)
-            .filter(|node| fault(*node, percent) == Some(super::fleet::Fault::BlackHole))
+            .filter(|node| node_failure(*node, percent) == Some(NodeFailure::BlackHole))
             .map(|node| address(node).to_string())
             .collect::<Vec<_>>();
         let mut rules = "flush set inet bench dead".to_owned();
@@ -225,7 +221,7 @@ impl Fleet {
     /// Whether the node of a pod is to answer.
     #[must_use]
     pub fn is_healthy(&self, pod: Pod) -> bool {
-        fault(self.population.node_of(pod), self.faults).is_none()
+        node_failure(self.population.node_of(pod), self.faults).is_none()
     }
 }
 

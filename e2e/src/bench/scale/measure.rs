@@ -233,7 +233,7 @@ async fn ages(server: &Running, resolution: Duration, stand: &mut Stand) -> Resu
     let mut http = server.connect().await?;
     let (mut ages, mut pods) = (Vec::new(), 0);
     for _ in 0..LOOKS {
-        let answer = ok(http.get(PODS, JSON).await?)?;
+        let answer = http.get(PODS, JSON).await?.ok()?;
         let now = Timestamp::now().as_duration().as_secs_f64();
         pods = 0;
         for (name, time) in timestamps(&answer.body) {
@@ -303,14 +303,14 @@ async fn lists(
     for (what, path, count) in &requests {
         let mut asked = Vec::new();
         for (encoding, accept) in [("JSON", JSON), ("protobuf", PROTOBUF)] {
-            let first = ok(http.get(path, accept).await?)?;
+            let first = http.get(path, accept).await?.ok()?;
             let mut bytes = first.body.len();
             http.reuse(first);
             let pid = server.process.id();
             let (began, before) = (Instant::now(), usage::cpu_of_threads(pid));
             let mut times = Vec::with_capacity(*count);
             while times.len() < *count || began.elapsed() < SEVERAL_TICKS {
-                let answer = ok(http.get(path, accept).await?)?;
+                let answer = http.get(path, accept).await?.ok()?;
                 bytes = answer.body.len();
                 times.push(answer.took.as_secs_f64() * 1000.0);
                 http.reuse(answer);
@@ -333,15 +333,6 @@ async fn lists(
         progress.say(format!("{what}: asked {asked:?} times, as JSON and protobuf"));
     }
     Ok(listings)
-}
-
-/// An answer of another status is an error that tells it.
-pub(super) fn ok(answer: super::http::Answer) -> Result<super::http::Answer> {
-    if answer.status == 200 {
-        return Ok(answer);
-    }
-    let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(500)]).into_owned();
-    Err(Error::Invalid(format!("the server answers {}: {text}", answer.status)))
 }
 
 /// The quantile of ordered figures, the nearest that is there.

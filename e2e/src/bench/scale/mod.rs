@@ -6,7 +6,7 @@
 //! seed         them in etcd, kept for the next run
 //! stand        etcd, kube-apiserver and the fleet in a network of their own
 //! candidate    a server, started against the stand
-//! measure      its figures, by /proc and as a client sees them (http, usage)
+//! measure      its figures, by /proc and as a client sees them (usage)
 //! soak         its memory over a long time
 //! conditions   under which they were had
 //! report       tables, and the chart
@@ -17,13 +17,11 @@ pub mod chart;
 pub mod conditions;
 pub mod env;
 pub mod fleet;
-pub mod http;
 pub mod measure;
 pub mod population;
 pub mod report;
 mod seed;
 pub mod soak;
-mod tls;
 pub mod usage;
 
 use std::path::PathBuf;

@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::env::{self, Process};
-use super::http::Http;
 use super::population::{Pod, Population, namespace_name, node_name, uid};
 use crate::command;
 use crate::digest::Sha256;
-use crate::error::{Doing as _, Error, Result};
+use crate::error::{Doing as _, Result};
 use crate::progress::Progress;
 use crate::testbed::binaries;
 use crate::testbed::cluster::{Layout, control_plane};
+use crate::testbed::http::Connection;
 
 /// Objects written at a time.
 const BATCH: usize = 200;
@@ -128,11 +128,8 @@ async fn write(population: Population, progress: &Progress) -> Result<()> {
                 return Ok(());
             }
             let count = puts.len();
-            let answer = etcd.post("/v3/kv/txn", json!({"success": puts}).to_string()).await?;
-            if answer.status != 200 {
-                let text = String::from_utf8_lossy(&answer.body).into_owned();
-                return Err(Error::Invalid(format!("etcd answers {}: {text}", answer.status)));
-            }
+            let response = etcd.post("/v3/kv/txn", json!({"success": puts}).to_string()).await?;
+            response.ok()?;
             let mut written = written.lock();
             written.0 += count;
             if written.1.elapsed() > Duration::from_secs(8) {
@@ -145,10 +142,10 @@ async fn write(population: Population, progress: &Progress) -> Result<()> {
     one.and(two).and(three)
 }
 
-async fn connect() -> Result<Http> {
+async fn connect() -> Result<Connection> {
     let began = Instant::now();
     loop {
-        match Http::plain(([127, 0, 0, 1], 2379).into()).await {
+        match Connection::plain(([127, 0, 0, 1], 2379).into()).await {
             Ok(etcd) => return Ok(etcd),
             Err(error) if began.elapsed() > Duration::from_secs(30) => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Running;
-use super::measure::{JSON, PODS, PROTOBUF, ok};
+use super::measure::{JSON, PODS, PROTOBUF};
 use super::usage;
 use crate::error::Result;
 use crate::progress::Progress;
@@ -46,7 +46,7 @@ pub async fn soak(server: &mut Running, minutes: u32, progress: &Progress) -> Re
         let lists = LISTS * minute / minutes;
         while soak.lists < lists {
             let accept = if soak.lists.is_multiple_of(2) { JSON } else { PROTOBUF };
-            ok(http.get(PODS, accept).await?)?;
+            http.get(PODS, accept).await?.ok()?;
             soak.lists += 1;
             tokio::time::sleep_until((began + pause * soak.lists).into()).await;
         }

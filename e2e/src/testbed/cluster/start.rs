@@ -9,11 +9,14 @@ use crate::progress::Progress;
 use crate::testbed::client::Client;
 use crate::testbed::cluster::component::{self, Component, Ensured};
 use crate::testbed::cluster::{Cluster, control_plane, server};
+use crate::testbed::http::{Request, Response};
 use crate::testbed::images;
 use crate::wait;
 
 /// How long a component may take to answer after its start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The timeout of one health check.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// Brings up what does not run, in order, the container runtime beside the control plane.
@@ -85,8 +88,8 @@ impl Cluster {
     }
 
     fn answers(&self, url: &str) -> Result<()> {
-        let mut curl = self.network.command("curl");
-        command::output(curl.args(["-sSfk", "--noproxy", "*", "-m", "5", url])).map(drop)
+        let request = Request::get(url).timeout(PROBE_TIMEOUT);
+        self.send(&request).and_then(Response::ok).map(drop)
     }
 
     pub(super) fn start_apiserver(&self, progress: &Progress) -> Result<()> {
@@ -123,10 +126,9 @@ impl Cluster {
     }
 
     pub(super) fn api_ready(&self) -> Result<()> {
-        let authority = self.layout.pki().join("ca.crt");
-        let mut curl = self.network.command("curl");
-        curl.args(["-sS", "--fail-with-body", "--noproxy", "*", "-m", "5", "--cacert"]);
-        command::output(curl.arg(authority).arg(format!("{}/readyz", server()))).map(drop)
+        let authority = self.cluster_authority()?.certificate().to_owned();
+        let request = Request { authority: Some(authority), ..Request::get(format!("{}/readyz", server())) };
+        self.send(&request.timeout(PROBE_TIMEOUT)).and_then(Response::ok).map(drop)
     }
 
     /// Waits until the node is Ready and pods can be made.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::testbed::http::Request;
 use e2e::testbed::pki::{Authority, Identity, Subject};
-use e2e::testbed::request::Request;
 use e2e::{Result, check};
 use serde_json::json;
 
@@ -38,7 +38,7 @@ fn a_user_needs_the_right(stand: &Stand) -> Result<()> {
     })?;
     check!(joe.raw("/apis/metrics.k8s.io/v1beta1/pods").is_err(), "joe sees the pods of all namespaces");
     let server = Request::get(format!("{}{NODES}", e2e::testbed::cluster::server()));
-    let anonymous = stand.ours()?.https(&server)?.status;
+    let anonymous = stand.ours()?.send(&server)?.status;
     check!(anonymous == 403, "anonymous at the API server: {anonymous}");
     Ok(())
 }
@@ -76,12 +76,16 @@ fn metrics_core_takes_no_forgery(stand: &Stand) -> Result<()> {
         ("the front proxy for an administrator", admin(ask()).identity(&proxy), 200),
         ("an administrator's own certificate", ask().identity(&master), 200),
     ] {
-        let answer = cluster.https(&request)?;
-        check!(answer.status == expected, "{who}: {}, not {expected}: {}", answer.status, answer.body);
-        check!(expected == 200 || answer.body.contains("\"Status\""), "{who}: no Status: {}", answer.body);
+        let answer = cluster.send(&request)?;
+        check!(answer.status == expected, "{who}: {}, not {expected}: {}", answer.status, answer.text());
+        check!(
+            expected == 200 || answer.text().contains("\"Status\""),
+            "{who}: no Status: {}",
+            answer.text()
+        );
     }
     for (path, expected) in [("/readyz", 200), ("/livez", 200), ("/healthz", 200), ("/metrics", 403)] {
-        let status = cluster.https(&Request::get(format!("https://{address}:4443{path}")))?.status;
+        let status = cluster.send(&Request::get(format!("https://{address}:4443{path}")))?.status;
         check!(status == expected, "{path}, anonymously: {status}, not {expected}");
     }
     Ok(())
@@ -95,12 +99,12 @@ fn tokens_are_reviewed(stand: &Stand) -> Result<()> {
         Request::get(format!("https://{address}:4443{NODES}"))
             .header("Authorization", &format!("Bearer {}", token.trim()))
     };
-    let before = stand.ours()?.https(&request())?;
+    let before = stand.ours()?.send(&request())?;
     check!(
-        before.status == 403 && before.body.contains(&format!("system:serviceaccount:{namespace}:default")),
+        before.status == 403 && before.text().contains(&format!("system:serviceaccount:{namespace}:default")),
         "an account without the right: {} {}",
         before.status,
-        before.body
+        before.text()
     );
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -112,7 +116,7 @@ fn tokens_are_reviewed(stand: &Stand) -> Result<()> {
     stand.client.apply(&binding.to_string())?;
     // The refusal is remembered for 10 s.
     let allowed = stand.client.wait_for("the account is allowed", super::MINUTE, |_| {
-        let status = stand.ours()?.https(&request())?.status;
+        let status = stand.ours()?.send(&request())?.status;
         if status == 200 { Ok(()) } else { Err(status.to_string().into()) }
     });
     stand.client.delete(&["clusterrolebinding", &namespace])?;

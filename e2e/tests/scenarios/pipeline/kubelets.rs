@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use e2e::suite::{Needs, Stand, Suite, failed};
 use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
+use e2e::testbed::http::Request;
 use e2e::testbed::pipeline;
 use e2e::testbed::pki::{Identity, Subject};
-use e2e::testbed::request::Request;
 use e2e::{Result, check, wait};
 use serde_json::{Value, json};
 
@@ -69,9 +69,9 @@ impl<'a> Reader<'a> {
 
     fn report_of(&self, address: &str) -> Result<Value> {
         let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
-        let answer = self.stand.ours()?.https(&request)?;
-        check!(answer.status == 200, "/report: {} {}", answer.status, answer.body);
-        serde_json::from_str(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.body)))
+        let answer = self.stand.ours()?.send(&request)?;
+        check!(answer.status == 200, "/report: {} {}", answer.status, answer.text());
+        serde_json::from_slice(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.text())))
     }
 
     /// Waits until `node` fails with `cause`; what is said of it, and how long it took.

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::testbed::http::Request;
 use e2e::testbed::lines::Lines;
-use e2e::testbed::request::Request;
 use e2e::testbed::{binaries, pipeline};
 use e2e::wait::Pending;
 use e2e::{Result, check};
@@ -359,7 +359,7 @@ fn watchers_are_limited(stand: &Stand) -> Result<()> {
         let request =
             Request::get(format!("https://{address}:4443/apis/metrics.k8s.io/v1beta1/nodes?{query}"));
         let request = request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
-        stand.ours()?.https(&request.identity(&proxy))
+        stand.ours()?.send(&request.identity(&proxy))
     };
     let first = Lines::start(stand.client.kubectl().args([
         "get",
@@ -375,7 +375,7 @@ fn watchers_are_limited(stand: &Stand) -> Result<()> {
         second.status == 429 && second.header("retry-after").is_some(),
         "a second watch: {} {}",
         second.status,
-        second.body
+        second.text()
     );
     check!(ask("limit=1")?.status == 200, "lists have no part in it");
     drop(first);

@@ -4,7 +4,7 @@
 //! its body anew for each request, gzipped when asked and in chunks, as a real kubelet does. It speaks HTTP/1.1 only.
 //! It is told what to do on standard input, a command a line, and answers `stats` on standard output.
 
-mod body;
+mod exposition;
 
 use std::cell::RefCell;
 use std::io::{self, BufRead as _, Write as _};
@@ -15,27 +15,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use libdeflater::{CompressionLvl, Compressor};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use self::body::Kubelet;
+use self::exposition::Exposition;
 use super::population::{Population, address, node_at, node_name};
-use super::tls::{chain, invalid, key};
+use crate::bench::fake_kubelet::{self, Framing, KubeletConnection, TEXT_FORMAT};
 use crate::error::{Doing as _, Error, Result};
 use crate::testbed::pki::{Authority, Subject};
+use crate::testbed::tls::{chain, invalid, key};
 
 /// A kubelet's port.
 pub const PORT: u16 = 10250;
 /// How long a slow node takes.
 const SLOW: Duration = Duration::from_secs(9);
-/// What Go writes at once, by its buffers: a chunk, and a TLS record.
-const CHUNK: usize = 2048;
-const RECORD: usize = 4096;
+/// The body of a node that fails with noise.
+const GARBAGE: [u8; 20_000] = [0xfe; 20_000];
 
 /// What the fleet did since it was started.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
@@ -55,11 +53,11 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static WIRE: AtomicU64 = AtomicU64::new(0);
 static BODY: AtomicU64 = AtomicU64::new(0);
 /// So many of a hundred nodes fail.
-static FAULTS: AtomicU32 = AtomicU32::new(0);
+static FAILING: AtomicU32 = AtomicU32::new(0);
 
 /// How a node fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum NodeFailure {
     /// Its packets are lost (done by the firewall, not here).
     BlackHole,
     /// It answers after 9 s.
@@ -70,8 +68,8 @@ pub enum Fault {
 
 /// How a node fails when so many of a hundred do: the kinds take turns.
 #[must_use]
-pub fn fault(node: u32, percent: u32) -> Option<Fault> {
-    let kinds = [Fault::BlackHole, Fault::Slow, Fault::Garbage];
+pub fn node_failure(node: u32, percent: u32) -> Option<NodeFailure> {
+    let kinds = [NodeFailure::BlackHole, NodeFailure::Slow, NodeFailure::Garbage];
     (node % 100 < percent).then(|| kinds[((node / 100 * percent + node % 100) % 3) as usize])
 }
 
@@ -100,7 +98,7 @@ fn obey() {
             let mut out = io::stdout().lock();
             let _ = writeln!(out, "{text}").and_then(|()| out.flush());
         } else if let Some(percent) = line.strip_prefix("faults ").and_then(|text| text.parse().ok()) {
-            FAULTS.store(percent, Ordering::Relaxed);
+            FAILING.store(percent, Ordering::Relaxed);
         }
     }
     std::process::exit(0);
@@ -116,7 +114,7 @@ struct Fleet {
 
 struct Node {
     number: u32,
-    kubelet: Kubelet,
+    exposition: Exposition,
     tls: TlsAcceptor,
 }
 
@@ -131,24 +129,15 @@ async fn serve(population: Population, authority: &Authority) -> Result<()> {
         verifier,
         nodes: RefCell::new((0..population.nodes).map(|_| None).collect()),
     });
-    let listen = || {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind((std::net::Ipv4Addr::UNSPECIFIED, PORT).into())?;
-        socket.listen(16_384)
-    };
-    let listener = listen().doing(|| format!("listen on port {PORT}"))?;
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+    let connection = |stream| {
         let fleet = fleet.clone();
-        tokio::task::spawn_local(async move {
+        async move {
             CONNECTIONS.fetch_add(1, Ordering::Relaxed);
             let _ = fleet.connection(stream).await;
-        });
-    }
+        }
+    };
+    fake_kubelet::serve(fake_kubelet::listen(PORT)?, connection).await;
+    Ok(())
 }
 
 impl Fleet {
@@ -168,7 +157,7 @@ impl Fleet {
             .map_err(invalid)?;
         let node = Rc::new(Node {
             number,
-            kubelet: Kubelet::new(self.population, number),
+            exposition: Exposition::new(self.population, number),
             tls: TlsAcceptor::from(Arc::new(config)),
         });
         self.nodes.borrow_mut()[number as usize] = Some(node.clone());
@@ -177,82 +166,30 @@ impl Fleet {
 
     async fn connection(&self, stream: TcpStream) -> Result<()> {
         let node = self.node(&stream)?;
-        let _ = stream.set_nodelay(true);
-        let failed = |_| Error::Invalid("connection".into());
-        let mut stream = node.tls.accept(stream).await.map_err(failed)?;
-        let mut request = Vec::new();
-        let mut answer = Vec::new();
-        loop {
-            request.clear();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.reserve(1024);
-                if request.len() > 16_384 || stream.read_buf(&mut request).await.map_err(failed)? == 0 {
-                    return Ok(());
-                }
-            }
-            let fault = fault(node.number, FAULTS.load(Ordering::Relaxed));
-            if fault == Some(Fault::Slow) {
+        let doing = || "serve a connection".to_owned();
+        let mut connection = KubeletConnection::accept(stream, &node.tls).await.doing(doing)?;
+        while let Some(request) = connection.request().await.doing(doing)? {
+            let failure = node_failure(node.number, FAILING.load(Ordering::Relaxed));
+            if failure == Some(NodeFailure::Slow) {
                 tokio::time::sleep(SLOW).await;
             }
-            answer.clear();
-            node.answer(&request, fault == Some(Fault::Garbage), &mut answer);
-            for record in answer.chunks(RECORD) {
-                stream.write_all(record).await.map_err(failed)?;
-            }
-            stream.flush().await.map_err(failed)?;
+            let written = if request.method != "GET" || request.path != "/metrics/resource" {
+                connection.respond(404, "text/plain", b"", Framing::Length).await
+            } else if failure == Some(NodeFailure::Garbage) {
+                BODY.fetch_add(GARBAGE.len() as u64, Ordering::Relaxed);
+                connection.respond(200, TEXT_FORMAT, &GARBAGE, Framing::Chunks).await
+            } else {
+                let mut body = Vec::with_capacity(64 * 1024);
+                node.exposition.write(&mut body);
+                BODY.fetch_add(body.len() as u64, Ordering::Relaxed);
+                let framing = if request.accepts_gzip { Framing::GzipChunks } else { Framing::Chunks };
+                connection.respond(200, TEXT_FORMAT, &body, framing).await
+            };
+            WIRE.fetch_add(written.doing(doing)? as u64, Ordering::Relaxed);
             REQUESTS.fetch_add(1, Ordering::Relaxed);
-            WIRE.fetch_add(answer.len() as u64, Ordering::Relaxed);
-            // A connection that rests costs no more than it must: the fleet is not what is measured.
-            (request, answer) = (Vec::new(), Vec::new());
         }
+        Ok(())
     }
-}
-
-impl Node {
-    fn answer(&self, request: &[u8], garbage: bool, answer: &mut Vec<u8>) {
-        let head = String::from_utf8_lossy(request).to_ascii_lowercase();
-        if !head.starts_with("get /metrics/resource ") {
-            answer.extend_from_slice(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-            return;
-        }
-        let mut body = Vec::with_capacity(64 * 1024);
-        if garbage {
-            body.resize(20_000, b'\xfe');
-        } else {
-            self.kubelet.write(&mut body);
-        }
-        BODY.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let gzip = !garbage
-            && head.lines().any(|line| line.starts_with("accept-encoding:") && line.contains("gzip"));
-        let body = if gzip { compress(&body) } else { body };
-        answer.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        if gzip {
-            answer.extend_from_slice(b"Content-Encoding: gzip\r\n");
-        }
-        answer.extend_from_slice(
-            b"Content-Type: text/plain; version=0.0.4; charset=utf-8; escaping=underscores\r\n\
-              Date: Tue, 24 Nov 2026 00:00:00 GMT\r\nTransfer-Encoding: chunked\r\n\r\n",
-        );
-        for chunk in body.chunks(CHUNK) {
-            let _ = write!(answer, "{:x}\r\n", chunk.len());
-            answer.extend_from_slice(chunk);
-            answer.extend_from_slice(b"\r\n");
-        }
-        answer.extend_from_slice(b"0\r\n\r\n");
-    }
-}
-
-fn compress(body: &[u8]) -> Vec<u8> {
-    thread_local! {
-        static COMPRESSOR: RefCell<Compressor> =
-            RefCell::new(Compressor::new(CompressionLvl::new(4).unwrap_or_default()));
-    }
-    COMPRESSOR.with_borrow_mut(|compressor| {
-        let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
-        let size = compressor.gzip_compress(body, &mut out).unwrap_or_default();
-        out.truncate(size);
-        out
-    })
 }
 
 #[cfg(test)]
@@ -261,9 +198,9 @@ mod tests {
 
     #[test]
     fn faults_are_spread_over_the_kinds() {
-        let of = |percent| (0..1000).filter_map(|node| fault(node, percent)).collect::<Vec<_>>();
+        let of = |percent| (0..1000).filter_map(|node| node_failure(node, percent)).collect::<Vec<_>>();
         assert_eq!((of(0).len(), of(1).len(), of(10).len()), (0, 10, 100));
-        for kind in [Fault::BlackHole, Fault::Slow, Fault::Garbage] {
+        for kind in [NodeFailure::BlackHole, NodeFailure::Slow, NodeFailure::Garbage] {
             assert!((33..=34).contains(&of(10).iter().filter(|fault| **fault == kind).count()));
         }
     }

@@ -11,14 +11,14 @@ const NODE_SAMPLE_MS: u64 = 10_000;
 const AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// One kubelet.
-pub(super) struct Kubelet {
+pub(super) struct Exposition {
     /// Its pods, ordered as in the body: number, and the labels that name them.
     pods: Vec<(Pod, String)>,
     node: u32,
     started: SystemTime,
 }
 
-impl Kubelet {
+impl Exposition {
     pub(super) fn new(population: Population, node: u32) -> Self {
         let label = |pod: Pod| format!("namespace=\"{}\",pod=\"{}\"", pod.namespace(), pod.name());
         let mut pods: Vec<_> = population.pods_of(node).map(|pod| (pod, label(pod))).collect();
@@ -185,11 +185,11 @@ mod tests {
 
     #[test]
     fn a_body_is_as_large_as_a_real_one_and_its_counters_advance() {
-        let kubelet = Kubelet::new(Population { nodes: 1000, pods_per_node: 30 }, 3);
+        let exposition = Exposition::new(Population { nodes: 1000, pods_per_node: 30 }, 3);
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        kubelet.write(&mut first);
+        exposition.write(&mut first);
         std::thread::sleep(Duration::from_millis(300));
-        kubelet.write(&mut second);
+        exposition.write(&mut second);
         assert!((40_000..50_000).contains(&first.len()), "{}", first.len());
         let value = |body: &[u8]| {
             let text = String::from_utf8(body.to_vec()).unwrap();
