@@ -152,3 +152,48 @@ async fn connection(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::http::Request;
+    use crate::testbed::pki::{Authority, Subject};
+
+    #[test]
+    fn responds_by_node_and_step_and_records_requests() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let nodes = [Ipv4Addr::new(127, 0, 7, 1), Ipv4Addr::new(127, 0, 7, 2)];
+        let authority = Authority::create("test").unwrap();
+        let identity = authority.issue(&Subject::server("kubelet", &[], &nodes.map(IpAddr::from))).unwrap();
+        let scripts = HashMap::from([
+            (nodes[0], vec![Reply::metrics("a 1\n".into()), Reply::error(500)]),
+            (nodes[1], vec![Reply { delay: Duration::from_millis(100), ..Reply::metrics("b 1\n".into()) }]),
+        ]);
+        let kubelets = Kubelets::start(free, &identity, scripts).unwrap();
+        let get = |node: Ipv4Addr| {
+            let url = format!("https://{node}:{free}/metrics/resource");
+            let request = Request::get(url).header("User-Agent", "test/1");
+            Request { authority: Some(authority.certificate().to_owned()), ..request }.send().unwrap()
+        };
+        let first = get(nodes[0]);
+        assert_eq!(
+            (first.status, &*first.text(), first.header("content-type").as_deref()),
+            (200, "a 1\n", Some(TEXT_FORMAT))
+        );
+        let slow = get(nodes[1]);
+        assert_eq!(slow.text(), "b 1\n");
+        assert!(slow.took >= Duration::from_millis(100));
+        kubelets.go_to(1);
+        assert_eq!(get(nodes[0]).status, 500);
+        assert_eq!(get(nodes[1]).text(), "b 1\n");
+        // A request is recorded once its response is written, which may be after the client has read it.
+        crate::wait::until(Duration::from_secs(5), "the last request is recorded", || {
+            let recorded = kubelets.has_served(nodes[1].into(), 1, "test");
+            if recorded { Ok(()) } else { Err(format!("{:?}", kubelets.served(nodes[1].into())).into()) }
+        })
+        .unwrap();
+        assert!(kubelets.has_served(nodes[0].into(), 0, "test/1"));
+        assert!(!kubelets.has_served(nodes[0].into(), 0, "other"));
+        assert_eq!(kubelets.served(nodes[0].into()).len(), 2);
+    }
+}

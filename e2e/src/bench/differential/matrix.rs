@@ -471,3 +471,16 @@ fn users(matrix: &mut Matrix) {
         matrix.ask(User::Jane, method, target, &[]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_go_over_the_wire_unchanged() {
+        for request in requests("node", "pod") {
+            let uri: hyper::Uri = request.target.parse().unwrap_or_else(|error| panic!("{request}: {error}"));
+            assert_eq!(uri.to_string(), request.target);
+        }
+    }
+}

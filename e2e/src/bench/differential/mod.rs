@@ -212,7 +212,8 @@ impl Users {
     fn request(&self, request: &Request, address: SocketAddr) -> http::Request {
         let mut headers = request.headers.clone();
         if matches!(request.method, "POST" | "PUT" | "PATCH") {
-            headers.insert(0, ("Content-Type".to_owned(), "application/json".to_owned()));
+            let body = [("Content-Type", "application/json"), ("Content-Length", "0")];
+            headers.splice(..0, body.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         http::Request {
             headers,

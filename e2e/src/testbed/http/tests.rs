@@ -66,6 +66,7 @@ fn rejects_incomplete_responses() {
 fn sends_the_target_and_the_headers_unchanged() {
     let (address, served) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "\r\n\r\n");
     let request = Request::new("PUT", format!("http://{address}//a/../b%2Fc?x=%00(y)&z"))
+        .header("Content-Length", "0")
         .header("Authorization", "Bearer ")
         .header("X-Remote-Group", "a")
         .header("X-Remote-Group", "b");
@@ -85,4 +86,51 @@ fn names_the_request_and_the_cause_in_errors() {
     let error = Request::get(format!("https://{address}/x")).send().unwrap_err().to_string();
     assert!(error.starts_with(&format!("GET https://{address}/x: ")) && error.contains("refused"), "{error}");
     assert!(Request::get("https://host.example/").send().unwrap_err().to_string().contains("ADDRESS:PORT"));
+}
+
+#[test]
+fn uses_http2_if_the_server_offers_it_unless_told_otherwise() {
+    use hyper::service::service_fn;
+    use hyper_util::server::conn::auto;
+
+    let authority = crate::testbed::pki::Authority::create("test").unwrap();
+    let address = [127, 0, 0, 1].into();
+    let identity = authority.issue(&crate::testbed::pki::Subject::server("s", &[], &[address])).unwrap();
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(tls::chain(&identity.certificate).unwrap(), tls::key(&identity.key).unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
+                    let text = format!("{:?} {}", request.version(), request.uri().path());
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(Bytes::from(text))))
+                });
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        });
+    });
+    let request = Request {
+        authority: Some(authority.certificate().to_owned()),
+        ..Request::get(format!("https://{address}/a/b"))
+    };
+    assert_eq!(request.send().unwrap().text(), "HTTP/2.0 /a/b");
+    let http1 = Request { only_http1: true, ..request.clone() };
+    assert_eq!(http1.send().unwrap().text(), "HTTP/1.1 /a/b");
+    let other = crate::testbed::pki::Authority::create("other").unwrap();
+    let untrusted = Request { authority: Some(other.certificate().to_owned()), ..request.clone() };
+    assert!(untrusted.send().unwrap_err().to_string().contains("certificate"));
+    assert_eq!(Request { authority: None, ..request }.send().unwrap().status, 200);
 }
