@@ -14,12 +14,13 @@
 //! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
 //! taken from the distribution. See [`testbed::cluster::Cluster::up`] for where to begin.
 
-pub mod alias;
 pub mod bench;
+pub mod cli;
 pub mod command;
 pub mod digest;
 pub mod error;
 pub mod faults;
+pub mod plot;
 pub mod progress;
 pub mod suite;
 pub mod testbed;

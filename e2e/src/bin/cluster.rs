@@ -83,17 +83,10 @@ enum Action {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(e2e::alias::arguments());
-    match run(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let name = arguments.name.as_str();
     let progress = Progress::default();
     match &arguments.action {
@@ -154,10 +147,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
-fn status(cluster: &Cluster) -> Result<ExitCode> {
+fn status(cluster: &Cluster) -> Result<bool> {
     let status = cluster.status();
     let told = |state: &std::result::Result<(), String>| match state {
         Ok(()) => "ready".to_owned(),
@@ -171,10 +164,10 @@ fn status(cluster: &Cluster) -> Result<ExitCode> {
     rows.push((&cluster.node().name, told(&status.node)));
     let text = rows.iter().map(|(name, state)| format!("{name:<24} {state}")).collect::<Vec<_>>().join("\n");
     print(&text)?;
-    Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status.is_healthy())
 }
 
-fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result<ExitCode> {
+fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result<bool> {
     let layout = Layout::new(name)?;
     let files = match component {
         Some("audit") => vec![layout.audit_log()],
@@ -191,17 +184,17 @@ fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result
 }
 
 /// Puts the other program in our place, so that terminals and signals are its own.
-fn become_command(command: &mut Command) -> Result<ExitCode> {
+fn become_command(command: &mut Command) -> Result<bool> {
     let source = command.exec();
     Err(Error::Io { what: format!("run {}", command.get_program().to_string_lossy()), source })
 }
 
-fn print(text: &str) -> Result<ExitCode> {
+fn print(text: &str) -> Result<bool> {
     match writeln!(io::stdout(), "{text}") {
         // Whoever read our output has seen enough.
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Io { what: "print".into(), source })
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(true),
     }
 }

@@ -25,16 +25,10 @@ struct Arguments {
 const WORKLOAD: &str = "demo";
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse_from(e2e::alias::arguments())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
     progress.say("1/6 the images and Helm");
     let built = images::project(&progress)?;
@@ -112,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         name = pipeline::NAME,
         namespace = pipeline::NAMESPACE,
     );
-    Ok(())
+    Ok(true)
 }
 
 /// Waits for Ready, telling each change of the summary meanwhile.

@@ -22,21 +22,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse_from(e2e::alias::arguments())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
     let spec = ClusterSpec::new(&arguments.name).owned_by_this_process();
     let cluster = Cluster::up(&spec, &progress)?;
     let report = reaction::run(&cluster, arguments.steps, &progress);
     Cluster::down(&arguments.name, &progress)?;
     println!("{}", report?);
-    Ok(())
+    Ok(true)
 }

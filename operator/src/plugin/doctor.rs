@@ -136,9 +136,12 @@ fn aggregation_layer(map: &FrontProxyMap) -> Branch {
         return Branch::new(Mark::Good, title, text);
     }
     // What the swallowed flags were to say is missing because they were swallowed: that is one cause.
-    let swallowed =
-        configured.findings.iter().any(|finding| matches!(finding, Finding::RequestHeaderFlagsMalformed { .. }));
-    let follows = |finding: &Finding| matches!(finding, Finding::UsernameHeadersMissing | Finding::GroupHeadersMissing);
+    let swallowed = configured
+        .findings
+        .iter()
+        .any(|finding| matches!(finding, Finding::RequestHeaderFlagsMalformed { .. }));
+    let follows =
+        |finding: &Finding| matches!(finding, Finding::UsernameHeadersMissing | Finding::GroupHeadersMissing);
     let parts = configured
         .findings
         .iter()

@@ -215,7 +215,11 @@ mod tests {
             over[0].note,
             "This is over: nothing listens on the kubelet's port (refused). It was first told of node-0."
         );
-        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(630))), ["KubeletConnectionRefused"], "it is back");
+        assert_eq!(
+            reasons(&told.kubelets("u", &[], &both, at(630))),
+            ["KubeletConnectionRefused"],
+            "it is back"
+        );
     }
 
     #[test]
@@ -223,7 +227,8 @@ mod tests {
         let mut told = Told::default();
         let mut count = 0;
         for round in 0..100 {
-            let now = if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
+            let now =
+                if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
             count += told.kubelets("u", &[], &now, at(round * 3)).len();
         }
         assert_eq!(count, 1);
@@ -268,7 +273,10 @@ mod tests {
         ]);
         let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
         assert_eq!(reasons(&conditions(&good, &bad, &refused)), ["BlockedByNetworkPolicy"]);
-        assert_eq!(reasons(&conditions(&good, &bad, &[])), ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]);
+        assert_eq!(
+            reasons(&conditions(&good, &bad, &[])),
+            ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]
+        );
         assert_eq!(conditions(&bad, &bad, &[]), []);
         let over = conditions(&bad, &good, &[]);
         assert_eq!(reasons(&over), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
-use super::env::{Process, Stand};
+use super::env::{BenchEnv, Process};
 use crate::error::Result;
 use crate::testbed::http::Connection;
 use crate::testbed::pki::Subject;
@@ -47,15 +47,15 @@ pub struct Running {
 
 impl Candidate {
     /// Starts it.
-    pub fn start(&self, stand: &Stand, resolution: Duration) -> Result<Running> {
-        let pki = stand.layout.pki();
+    pub fn start(&self, env: &BenchEnv, scrape_interval: Duration) -> Result<Running> {
+        let pki = env.layout.pki();
         let path = |file: &str| pki.join(file).to_string_lossy().into_owned();
-        let authority = &stand.authorities.cluster;
+        let authority = &env.authorities.cluster;
         let serving = Subject::server("metrics", &["localhost"], &[Ipv4Addr::LOCALHOST.into()]);
         authority.keep_issued(&pki, "metrics", &serving)?;
         let bench = authority.issue(&Subject::user("bench", Some("system:masters")))?;
-        let kubeconfig = stand.layout.admin_kubeconfig().to_string_lossy().into_owned();
-        let seconds = format!("{}s", resolution.as_secs());
+        let kubeconfig = env.layout.admin_kubeconfig().to_string_lossy().into_owned();
+        let seconds = format!("{}s", scrape_interval.as_secs());
         let port = PORT.to_string();
         let mut flags = vec![
             ("kubeconfig", kubeconfig.clone()),
@@ -75,7 +75,7 @@ impl Candidate {
         }
         let arguments: Vec<String> =
             flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect();
-        let process = Process::start(&stand.layout, &self.name, &self.program, &arguments)?;
+        let process = Process::start(&env.layout, &self.name, &self.program, &arguments)?;
         let config = tls::client(Some(authority.certificate()), Some(&bench))?;
         Ok(Running { process, config: Arc::new(config) })
     }

@@ -30,7 +30,7 @@ impl Conditions {
     #[must_use]
     pub fn now(source: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let arguments = crate::alias::arguments().skip(1).map(|one| one.to_string_lossy().into_owned());
+        let arguments = crate::cli::arguments().skip(1).map(|one| one.to_string_lossy().into_owned());
         let arguments: Vec<String> = arguments.collect();
         Self {
             date: format!("{} UTC", Timestamp::now().strftime("%Y-%m-%d %H:%M")),

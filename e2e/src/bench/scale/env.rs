@@ -103,7 +103,7 @@ pub fn remove(layout: &Layout) {
 }
 
 /// The control plane and the fleet.
-pub struct Stand {
+pub struct BenchEnv {
     /// Where its files are.
     pub layout: Layout,
     /// Its certificate authorities.
@@ -113,7 +113,7 @@ pub struct Stand {
     _apiserver: Process,
 }
 
-impl Stand {
+impl BenchEnv {
     /// Starts and fills everything; runs inside the network.
     pub async fn start(
         name: &str,

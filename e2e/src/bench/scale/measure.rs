@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::as_f64;
 use super::candidate::{Candidate, Running};
-use super::env::Stand;
+use super::env::BenchEnv;
 use super::fleet::Stats;
 use super::population::{Pod, Population, namespace_name, node_name};
 use super::soak::{self, Soak};
@@ -29,8 +29,8 @@ pub struct Method {
     pub nodes: u32,
     /// Pods on each node.
     pub pods_per_node: u32,
-    /// The time between two scrapes, seconds.
-    pub resolution_s: u64,
+    /// The scrape interval, seconds.
+    pub scrape_interval_s: u64,
     /// So many rounds make the figures of scraping.
     pub rounds: u32,
     /// Shares of failing nodes, of a hundred.
@@ -38,6 +38,8 @@ pub struct Method {
     /// So long memory is watched under lists, minutes; zero: not at all.
     #[serde(default)]
     pub soak_minutes: u32,
+    /// How often each server is measured.
+    pub repetitions: u32,
 }
 
 /// Scraping over some rounds.
@@ -112,15 +114,15 @@ pub struct Figures {
 pub async fn measure(
     candidate: &Candidate,
     method: &Method,
-    stand: &mut Stand,
+    env: &mut BenchEnv,
     progress: &Progress,
 ) -> Result<Figures> {
-    let resolution = Duration::from_secs(method.resolution_s);
+    let interval = Duration::from_secs(method.scrape_interval_s);
     let population = Population { nodes: method.nodes, pods_per_node: method.pods_per_node };
     let began = Instant::now();
-    let mut server = candidate.start(stand, resolution)?;
+    let mut server = candidate.start(env, interval)?;
     let pid = server.process.id();
-    progress.say(format!("{} started (pid {pid}, fleet {})", candidate.name, stand.fleet().id()));
+    progress.say(format!("{} started (pid {pid}, fleet {})", candidate.name, env.fleet().id()));
     let first = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", namespace_name(0));
     let first_pod_s = await_items(&mut server, began, &first, 1).await?;
     let all_pods_s = await_items(&mut server, began, PODS, population.pods() as usize).await?;
@@ -131,9 +133,9 @@ pub async fn measure(
         candidate.name
     ));
     // Every node settles at its place in the round; the peer's rounds are all alike.
-    tokio::time::sleep(resolution * 2).await;
+    tokio::time::sleep(interval * 2).await;
 
-    let mut scraping = vec![scrape(&mut server, method, 0, stand, progress).await?];
+    let mut scraping = vec![scrape(&mut server, method, 0, env, progress).await?];
     let quiet = scraping[0].millicores;
     let listings = lists(&mut server, quiet, population, progress).await?;
     let memory_after_lists = usage::memory(pid);
@@ -142,12 +144,12 @@ pub async fn measure(
         minutes => Some(soak::soak(&mut server, minutes, progress).await?),
     };
     for percent in &method.faults {
-        stand.fleet().fail(*percent)?;
+        env.fleet().fail(*percent)?;
         // What was good is served for a while; then the pauses have grown.
-        tokio::time::sleep(resolution * 5).await;
-        scraping.push(scrape(&mut server, method, *percent, stand, progress).await?);
+        tokio::time::sleep(interval * 5).await;
+        scraping.push(scrape(&mut server, method, *percent, env, progress).await?);
     }
-    stand.fleet().fail(0)?;
+    env.fleet().fail(0)?;
     Ok(Figures {
         name: candidate.name.clone(),
         first_pod_s,
@@ -193,21 +195,21 @@ async fn scrape(
     server: &mut Running,
     method: &Method,
     faults: u32,
-    stand: &mut Stand,
+    env: &mut BenchEnv,
     progress: &Progress,
 ) -> Result<Scraping> {
-    let resolution = Duration::from_secs(method.resolution_s);
-    let (pid, fleet) = (server.process.id(), stand.fleet().id());
-    let before = (Instant::now(), usage::cpu(pid), usage::cpu(fleet), stand.fleet().stats()?);
-    tokio::time::sleep(resolution * method.rounds).await;
+    let interval = Duration::from_secs(method.scrape_interval_s);
+    let (pid, fleet) = (server.process.id(), env.fleet().id());
+    let before = (Instant::now(), usage::cpu(pid), usage::cpu(fleet), env.fleet().stats()?);
+    tokio::time::sleep(interval * method.rounds).await;
     let elapsed = before.0.elapsed().as_secs_f64();
     let millicores =
         |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() / elapsed * 1000.0;
     let (cpu, fleet_cpu) = (millicores(usage::cpu(pid), before.1), millicores(usage::cpu(fleet), before.2));
-    let (memory, stats) = (usage::memory(pid), stand.fleet().stats()?);
+    let (memory, stats) = (usage::memory(pid), env.fleet().stats()?);
     server.process.check()?;
     let delta = |of: fn(&Stats) -> u64| of(&stats) - of(&before.3);
-    let (ages, pods) = ages(server, resolution, stand).await?;
+    let (ages, pods) = ages(server, interval, env).await?;
     let scraping = Scraping {
         faults,
         millicores: cpu,
@@ -228,7 +230,7 @@ async fn scrape(
 }
 
 /// Ages of the samples of healthy nodes' pods, ordered, and how many such pods the last answer had.
-async fn ages(server: &Running, resolution: Duration, stand: &mut Stand) -> Result<(Vec<f64>, usize)> {
+async fn ages(server: &Running, interval: Duration, env: &mut BenchEnv) -> Result<(Vec<f64>, usize)> {
     const LOOKS: u32 = 7;
     let mut http = server.connect().await?;
     let (mut ages, mut pods) = (Vec::new(), 0);
@@ -237,12 +239,12 @@ async fn ages(server: &Running, resolution: Duration, stand: &mut Stand) -> Resu
         let now = Timestamp::now().as_duration().as_secs_f64();
         pods = 0;
         for (name, time) in timestamps(&answer.body) {
-            if Pod::of_name(name).is_some_and(|pod| stand.fleet().is_healthy(pod)) {
+            if Pod::of_name(name).is_some_and(|pod| env.fleet().is_healthy(pod)) {
                 pods += 1;
                 ages.push(now - time);
             }
         }
-        tokio::time::sleep(resolution / LOOKS).await;
+        tokio::time::sleep(interval / LOOKS).await;
     }
     ages.sort_by(f64::total_cmp);
     Ok((ages, pods))

@@ -1,9 +1,26 @@
-//! Command lines of the aliases in `.cargo/config.toml`, such as `cargo bench-scale`.
+//! What the programs of this crate share: arguments behind a cargo alias, and exit codes.
 
 use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
 
-/// This process' arguments. The aliases end with `--`, so `cargo bench-scale -- --nodes 5` gives two of them; the
-/// second is dropped, as both ways to write it are usual.
+use clap::Parser;
+
+use crate::error::Result;
+
+/// Parses the arguments, runs the program and returns its exit code: failure for an error and for `Ok(false)`.
+pub fn main<Arguments: Parser>(run: impl FnOnce(&Arguments) -> Result<bool>) -> ExitCode {
+    match run(&Arguments::parse_from(arguments())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns the arguments of this process. The aliases in `.cargo/config.toml` end with `--`, so
+/// `cargo bench-scale -- --nodes 5` passes a second one, which is dropped: users write both forms.
 pub fn arguments() -> impl Iterator<Item = OsString> {
     without_separator(std::env::args_os())
 }
@@ -25,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_separator_goes() {
+    fn drops_only_the_first_separator() {
         assert_eq!(read("bench -- --nodes 5"), "bench --nodes 5");
         assert_eq!(read("bench --nodes 5"), "bench --nodes 5");
         assert_eq!(read("cluster -- exec -- ls"), "cluster exec -- ls");
