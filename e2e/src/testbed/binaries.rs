@@ -1,5 +1,5 @@
-//! Kubernetes, metrics-server and what users bring, from their Go modules, built once and kept by content outside the
-//! clone.
+//! Builds Kubernetes, metrics-server and clients from their Go modules, once for each content, and caches them
+//! outside the clone.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ use crate::error::{Doing as _, Error, Result};
 use crate::progress::Progress;
 use crate::testbed::requirements;
 
-/// The oldest Go that the modules accept, as their go.mod says.
+/// The oldest Go that the modules accept, as in their go.mod.
 const GO: &str = "1.26";
 
 /// A Go program to build.
 struct Program {
-    /// Its name, of the cache entry and of the file.
+    /// The name of the cache entry and of the file.
     name: &'static str,
-    /// What is built, for people.
+    /// What is built, for messages.
     title: &'static str,
     /// The module's directory beside this crate's manifest.
     module: &'static str,
-    /// The package to build: one of the module's own (`.`, `./NAME`), or a tool's.
+    /// The package to build: one of the module (`.`, `./NAME`) or that of a tool.
     package: &'static str,
-    /// The linker's flags, by which the program knows its version.
+    /// The linker's flags, which set the program's version.
     ldflags: &'static str,
-    /// Whether it is linked with C, where a compiler is there.
+    /// Whether cgo is enabled, if there is a C compiler.
     cgo: bool,
-    /// The names under which it is called.
+    /// Further names of the program, as links.
     links: &'static [&'static str],
-    /// How long a cold build takes on two cores, for people.
+    /// The duration of a cold build on two cores, for messages.
     minutes: u8,
 }
 
@@ -65,7 +65,7 @@ const HELM: Program = Program {
     minutes: 3,
 };
 
-/// What users bring, of one module: its libraries are compiled once.
+/// The module of users' clients: its libraries are compiled once.
 const CLIENTS_MODULE: &str = "clients";
 
 const CLIENTS: Program = Program {
@@ -108,53 +108,53 @@ const METRICS_SERVER: Program = Program {
     module: "metrics-server",
     package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
     ldflags: "-s -w -X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
-    // As its own releases are built.
+    // As its releases are built.
     cgo: false,
     links: &[],
     minutes: 4,
 };
 
-/// The directory of the Kubernetes programs, each under its own name; builds them when need be.
+/// Returns the directory of the Kubernetes programs, each under its own name; builds them if necessary.
 pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
 }
 
-/// What is run of Kubernetes and beside it.
+/// Returns the versions of Kubernetes and of metrics-server.
 #[must_use]
 pub fn versions() -> String {
     format!("{}, {}", KUBERNETES.title, METRICS_SERVER.title)
 }
 
-/// Helm; builds it when need be.
+/// Returns the path of Helm; builds it if necessary.
 pub fn helm(progress: &Progress) -> Result<PathBuf> {
     build(&HELM, progress).map(|directory| directory.join("helm"))
 }
 
-/// The directory of a `kubectl` one version ahead of the cluster, and of `client-go`, which asks as typed clients do
-/// (`clients/typed.go`); builds them when need be.
+/// Returns the directory of a `kubectl` one version ahead of the cluster, and of `client-go`, which sends requests as
+/// typed clients do (`clients/typed.go`); builds them if necessary.
 pub fn clients(progress: &Progress) -> Result<PathBuf> {
     build(&CLIENTS, progress)
 }
 
-/// The recommender of the Vertical Pod Autoscaler, and the manifest of its CRDs; builds it when need be.
+/// Returns the recommender of the Vertical Pod Autoscaler and the manifest of its CRDs; builds it if necessary.
 pub fn recommender(progress: &Progress) -> Result<[PathBuf; 2]> {
     let program = build(&RECOMMENDER, progress)?.join("recommender");
     let module = source(&RECOMMENDER, "k8s.io/autoscaler/vertical-pod-autoscaler")?;
     Ok([program, module.join("deploy/vpa-v1-crd-gen.yaml")])
 }
 
-/// cert-manager's controllers (`clients/cert-manager`), and the directory of the manifests of its CRDs; builds them when
-/// need be.
+/// Returns cert-manager's controllers (`clients/cert-manager`) and the directory of its CRD manifests; builds them if
+/// necessary.
 pub fn cert_manager(progress: &Progress) -> Result<[PathBuf; 2]> {
     let program = build(&CERT_MANAGER, progress)?.join("cert-manager");
     let module = source(&CERT_MANAGER, "github.com/cert-manager/cert-manager")?;
     Ok([program, module.join("deploy/crds")])
 }
 
-/// Where Go keeps the source of a module that a program is made of.
+/// Returns the directory in which Go keeps the source of a module.
 fn source(program: &Program, module: &str) -> Result<PathBuf> {
     let go = find_go()?;
-    // The program may come from the cache, and the module's source be gone.
+    // The program may come from the cache while the module's source was deleted.
     command::output(Command::new(&go).args(["mod", "download", module]).current_dir(directory(program)))?;
     let mut list = Command::new(go);
     list.args(["list", "-m", "-f", "{{.Dir}}", module]);
@@ -162,12 +162,12 @@ fn source(program: &Program, module: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(directory.trim()))
 }
 
-/// metrics-server for the differential scenarios and the measurements; builds it when need be.
+/// Returns the path of metrics-server; builds it if necessary.
 pub fn metrics_server(progress: &Progress) -> Result<PathBuf> {
     build(&METRICS_SERVER, progress).map(|directory| directory.join("metrics-server"))
 }
 
-/// The folder of what is kept between runs: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
+/// Returns the directory of caches: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.
 #[must_use]
 pub fn cache() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -195,7 +195,7 @@ fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
     if entry.is_dir() {
         return Ok(entry);
     }
-    // What a build that was killed left behind; its compiler may still be writing there.
+    // Left by a build that was killed; its compiler may still write there.
     let unfinished = format!("{}.building-", program.name);
     for entry in fs::read_dir(&cache).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&unfinished) {
@@ -242,7 +242,8 @@ fn find_go() -> Result<PathBuf> {
     })
 }
 
-/// What the binary depends on: the module's own files, as far as it is made of them, the compiler and the linker's flags.
+/// Returns a digest of everything that determines the binary: the module's own files as far as it uses them, the
+/// compiler and the linker's flags.
 fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<String> {
     let mut digest = Sha256::default().part(go_version.as_bytes()).part(program.ldflags.as_bytes());
     let mut names = vec!["go.mod".to_owned(), "go.sum".to_owned()];

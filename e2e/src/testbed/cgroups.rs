@@ -1,7 +1,7 @@
-//! The cgroup that a cluster's pods live in, in every hierarchy that this machine has.
+//! The cgroup of a cluster's pods, in each hierarchy of this machine.
 //!
-//! Each kubelet gets a root of its own (`cgroupRoot`), or kubelets side by side would clean up each other's
-//! pods. On cgroup v1 it must exist in every hierarchy beforehand, on v2 its controllers must be handed down.
+//! Each kubelet has a root of its own (`cgroupRoot`), because parallel kubelets would delete each other's pods. On
+//! cgroup v1 the root must exist in every hierarchy, on v2 its controllers must be enabled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use crate::error::{Doing as _, Error, Result};
 
-/// The controllers that a kubelet asks for on cgroup v2.
+/// The controllers that a kubelet requires on cgroup v2.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
 
-/// One mounted hierarchy.
+/// A mounted hierarchy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Hierarchy {
     path: PathBuf,
     version: u8,
 }
 
-/// A cgroup of the same name in every hierarchy.
+/// A cgroup with the same name in each hierarchy.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     name: String,
@@ -28,26 +28,26 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Names it; nothing is made yet.
+    /// Returns the cgroup of that name, which need not exist yet.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         Self { name: name.to_owned(), hierarchies: parse_hierarchies(&mounts) }
     }
 
-    /// The kubelet's `cgroupRoot`.
+    /// Returns the kubelet's `cgroupRoot`.
     #[must_use]
     pub fn root(&self) -> String {
         format!("/{}", self.name)
     }
 
-    /// Whether this machine still has cgroup v1 controllers.
+    /// Returns whether this machine has cgroup v1 controllers.
     #[must_use]
     pub fn is_v1(&self) -> bool {
         self.hierarchies.iter().any(|hierarchy| hierarchy.version == 1)
     }
 
-    /// Makes it; harmless when it is there.
+    /// Creates the cgroup unless it exists.
     pub fn create(&self) -> Result<()> {
         if self.hierarchies.is_empty() {
             return Err(Error::Missing("no cgroup file system is mounted below /sys/fs/cgroup".into()));
@@ -58,7 +58,7 @@ impl Cgroup {
                 hand_down(&hierarchy.path)?;
             }
             fs::create_dir_all(&directory).doing(|| format!("make the cgroup {}", directory.display()))?;
-            // An empty cpuset admits no process at all.
+            // An empty cpuset admits no process.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if hierarchy.version == 1
                     && let Ok(value) = fs::read_to_string(hierarchy.path.join(file))
@@ -71,7 +71,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Every process in it, at any depth.
+    /// Returns every process in it, at any depth.
     #[must_use]
     pub fn processes(&self) -> Vec<i32> {
         let mut pids: Vec<i32> = self.directories().iter().flat_map(|path| processes_in(path)).collect();
@@ -80,11 +80,11 @@ impl Cgroup {
         pids
     }
 
-    /// Removes it; its processes must be gone.
+    /// Removes the cgroup, which must have no processes left.
     pub fn remove(&self) -> Result<()> {
         for directory in self.directories() {
             let mut tries = 0;
-            // The kernel frees a cgroup a moment after its last process ends.
+            // The kernel frees a cgroup shortly after its last process ended.
             while let Err(source) = fs::remove_dir(&directory) {
                 if !directory.exists() {
                     break;
@@ -102,7 +102,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// All directories of it, the innermost first.
+    /// Returns all its directories, the innermost first.
     fn directories(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for hierarchy in &self.hierarchies {

@@ -1,4 +1,4 @@
-//! A client of a cluster, ours or the user's, by way of kubectl: what the scenarios see is what users see.
+//! A client of a cluster that runs kubectl, so that scenarios see what users see.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::error::{Doing as _, Result};
 use crate::testbed::network::Namespace;
 use crate::wait::{self, Pending};
 
-/// Speaks to one cluster as one user.
+/// Accesses one cluster as one user.
 #[derive(Clone, Debug)]
 pub struct Client {
     kubectl: PathBuf,
@@ -20,25 +20,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that runs `kubectl`, inside `network` if given.
+    /// Returns a client that runs `kubectl`, inside `network` if given.
     #[must_use]
     pub fn new(kubectl: PathBuf, kubeconfig: PathBuf, network: Option<Namespace>) -> Self {
         Self { kubectl, kubeconfig, network }
     }
 
-    /// The same, by way of another kubectl.
+    /// Returns the same client with another kubectl.
     #[must_use]
     pub fn with_kubectl(&self, kubectl: PathBuf) -> Self {
         Self { kubectl, ..self.clone() }
     }
 
-    /// The kubeconfig it uses.
+    /// Returns the path of the kubeconfig.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// A command for `program` that reaches the cluster: KUBECONFIG set, inside the cluster's network.
+    /// Returns a command for `program` that reaches the cluster: with KUBECONFIG, inside the cluster's network.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
         let mut command = match &self.network {
@@ -46,38 +46,38 @@ impl Client {
             None => Command::new(program),
         };
         command.env("KUBECONFIG", &self.kubeconfig);
-        // A third of what kubectl costs is collecting garbage that goes with the process a moment later.
+        // A third of kubectl's CPU is garbage collection, which a short-lived process does not need.
         command.env("GOGC", "off").env("GOMEMLIMIT", "200MiB");
         if self.network.is_some() {
-            // kubectl keeps what it discovered by the server's address, and all our clusters have the same one.
+            // kubectl caches discovery by the server's address, which is the same for all clusters of this crate.
             command.env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"));
         }
         command
     }
 
-    /// A kubectl command to add arguments to.
+    /// Returns a kubectl command without arguments.
     #[must_use]
     pub fn kubectl(&self) -> Command {
         self.command(&self.kubectl)
     }
 
-    /// Runs kubectl; its standard output.
+    /// Runs kubectl and returns its standard output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         command::output(self.kubectl().args(arguments))
     }
 
-    /// `kubectl get ARGUMENTS -o json`.
+    /// Returns the output of `kubectl get ARGUMENTS -o json`.
     pub fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = command::output(self.kubectl().arg("get").args(arguments).args(["-o", "json"]))?;
         serde_json::from_str(&text).doing(|| format!("kubectl get {}", arguments.join(" ")))
     }
 
-    /// `kubectl get --raw PATH`, as text.
+    /// Returns the output of `kubectl get --raw PATH` as text.
     pub fn raw(&self, path: &str) -> Result<String> {
         self.run(&["get", "--raw", path])
     }
 
-    /// `kubectl get --raw PATH`, as JSON.
+    /// Returns the output of `kubectl get --raw PATH` as JSON.
     pub fn raw_json(&self, path: &str) -> Result<Value> {
         serde_json::from_str(&self.raw(path)?).doing(|| format!("GET {path}"))
     }
@@ -87,17 +87,17 @@ impl Client {
         self.with_manifest(&["apply"], manifest)
     }
 
-    /// `kubectl ARGUMENTS -f -` with the manifest on standard input.
+    /// Runs `kubectl ARGUMENTS -f -` with the manifest on standard input.
     pub fn with_manifest(&self, arguments: &[&str], manifest: &str) -> Result<String> {
         command::output_with_input(self.kubectl().args(arguments).args(["-f", "-"]), manifest)
     }
 
-    /// Deletes and waits until it is gone; what is not there is no error.
+    /// Deletes objects and waits until they are gone; missing objects are no error.
     pub fn delete(&self, arguments: &[&str]) -> Result<String> {
         command::output(self.kubectl().args(["delete", "--ignore-not-found"]).args(arguments))
     }
 
-    /// Waits until `probe` gives a value; the error carries the last thing it said instead.
+    /// Waits until `probe` returns a value; an error has the last state that it reported.
     pub fn wait_for<T>(
         &self,
         what: &str,
@@ -107,7 +107,7 @@ impl Client {
         wait::until(timeout, what, || probe(self))
     }
 
-    /// Waits until a condition of an object has the given status (`True`, `False`); the object.
+    /// Waits until a condition of an object has a status (`True`, `False`) and returns the object.
     pub fn wait_for_condition(
         &self,
         object: &[&str],

@@ -1,11 +1,11 @@
-//! Kubeconfig files, self-contained (certificates inside), written as JSON, which is YAML too.
+//! Kubeconfig files that contain their certificates, written as JSON, which is also YAML.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::json;
 
 use crate::testbed::pki::Identity;
 
-/// A kubeconfig for one user of one cluster.
+/// Returns a kubeconfig for one user of one cluster.
 #[must_use]
 pub fn render(server: &str, authority: &str, user: &Identity) -> String {
     let base64 = |text: &str| BASE64_STANDARD.encode(text);

@@ -1,4 +1,4 @@
-//! A program that goes on, and the lines it has printed so far.
+//! A program in the background, and the lines that it has printed so far.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::command;
 use crate::error::{Doing as _, Result};
 
-/// Runs until it ends or this is dropped.
+/// Runs until the program ends or this is dropped.
 pub struct Lines {
     child: Mutex<Child>,
     out: Arc<Mutex<Vec<String>>>,
@@ -18,7 +18,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Starts it.
+    /// Starts the program.
     pub fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
@@ -30,19 +30,19 @@ impl Lines {
         Ok(Self { child: Mutex::new(child), out, errors })
     }
 
-    /// What it has printed so far.
+    /// Returns the lines of the standard output so far.
     #[must_use]
     pub fn so_far(&self) -> Vec<String> {
         self.out.lock().clone()
     }
 
-    /// What it has printed to its standard error.
+    /// Returns the standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {
         self.errors.lock().join("\n")
     }
 
-    /// Whether it has ended.
+    /// Returns whether the program has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         !matches!(self.child.lock().try_wait(), Ok(None))

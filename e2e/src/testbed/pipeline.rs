@@ -1,4 +1,4 @@
-//! The pipeline as a user installs it: the chart with Helm, one MetricsPipeline, and something to measure.
+//! The pipeline as a user installs it: the chart with Helm, one MetricsPipeline, and workloads to measure.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use crate::testbed::client::Client;
 use crate::testbed::cluster::Cluster;
 use crate::testbed::images::{BUSYBOX, ProjectImages};
 
-/// The Helm release and the namespace it stands in.
+/// The Helm release and its namespace.
 pub const NAMESPACE: &str = "metrics-pipeline";
 /// The MetricsPipeline that the demo and most scenarios apply.
 pub const NAME: &str = "cluster";
 
-/// The chart, as it stands in this checkout.
+/// Returns the directory of the chart in this checkout.
 #[must_use]
 pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/metrics-pipeline")
@@ -27,7 +27,7 @@ pub fn load(cluster: &Cluster, images: &ProjectImages) -> Result<()> {
     cluster.load(&images.metrics_core)
 }
 
-/// The chart's values that name images which no registry has.
+/// Returns the chart's values for images that no registry has.
 #[must_use]
 pub fn values(images: &ProjectImages) -> Vec<String> {
     let tag = |reference: &str| reference.rsplit_once(':').map(|(_, tag)| tag.to_owned()).unwrap_or_default();
@@ -42,12 +42,12 @@ pub fn values(images: &ProjectImages) -> Vec<String> {
     .collect()
 }
 
-/// `helm upgrade --install` of the chart; waits until the operator is up.
+/// Runs `helm upgrade --install` and waits until the operator is ready.
 pub fn install(client: &Client, helm: &Path, images: &ProjectImages) -> Result<String> {
     install_with(client, helm, images, &[])
 }
 
-/// The same with further values, each as `key=value` for `--set`.
+/// Runs the same with further values, each as `key=value` for `--set`.
 pub fn install_with(
     client: &Client,
     helm: &Path,
@@ -64,7 +64,7 @@ pub fn install_with(
     command::output(&mut install)
 }
 
-/// A MetricsPipeline with this spec.
+/// Returns a MetricsPipeline with this spec.
 #[must_use]
 pub fn manifest(name: &str, spec: &Value) -> String {
     json!({
@@ -76,7 +76,7 @@ pub fn manifest(name: &str, spec: &Value) -> String {
     .to_string()
 }
 
-/// A Deployment whose one container (`busy`) uses all of its limit of 100m, and an HPA on its CPU.
+/// Returns a Deployment whose one container (`busy`) uses all of its limit of 100m, and an HPA on its CPU.
 #[must_use]
 pub fn busy_deployment(namespace: &str) -> String {
     let container = json!({
@@ -104,7 +104,7 @@ pub fn busy_deployment(namespace: &str) -> String {
     .to_string()
 }
 
-/// A Deployment of two pods that sleep, for who needs something to measure and nothing of the machine.
+/// Returns a Deployment of two sleeping pods, for tests that need metrics but no load.
 #[must_use]
 pub fn idle_deployment(namespace: &str) -> String {
     let container = json!({
@@ -117,7 +117,7 @@ pub fn idle_deployment(namespace: &str) -> String {
     deployment(namespace, 2, &container).to_string()
 }
 
-/// A Deployment under the name of its one container.
+/// Returns a Deployment with the name of its one container.
 fn deployment(namespace: &str, replicas: u32, container: &Value) -> Value {
     let name = &container["name"];
     json!({
@@ -133,10 +133,10 @@ fn deployment(namespace: &str, replicas: u32, container: &Value) -> Value {
     })
 }
 
-/// The CPU that `kubectl top pods --containers` shows for the first container of that name, in millicores.
+/// Returns the CPU that `kubectl top pods --containers` reports for the first container of that name, in millicores.
 ///
 /// # Errors
-/// When there is no such line, with what there is.
+/// If there is no such line; the error has the output.
 pub fn top_millicores(client: &Client, namespace: &str, container: &str) -> Result<u32> {
     let text = client.run(&["top", "pods", "-n", namespace, "--containers", "--no-headers"])?;
     let shown = text.lines().find_map(|line| {
@@ -149,7 +149,7 @@ pub fn top_millicores(client: &Client, namespace: &str, container: &str) -> Resu
         .ok_or_else(|| Error::Invalid(format!("kubectl top shows no container {container}: {}", text.trim())))
 }
 
-/// The conditions of a MetricsPipeline as a table: type, status, reason, message.
+/// Returns the conditions of a MetricsPipeline as a table: type, status, reason, message.
 #[must_use]
 pub fn conditions(pipeline: &Value) -> Vec<[String; 4]> {
     let field = |condition: &Value, name: &str| condition[name].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The cluster's certificate authorities and what they sign.
+//! The cluster's certificate authorities, and the certificates that they sign.
 
 use std::fs;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use rcgen::{
 
 use crate::error::{Doing as _, Error, Result};
 
-/// A certificate and its private key, both PEM.
+/// A certificate and its private key, both as PEM.
 #[derive(Clone)]
 pub struct Identity {
     /// The certificate.
@@ -21,37 +21,37 @@ pub struct Identity {
     pub key: String,
 }
 
-/// A certificate authority whose key we hold.
+/// A certificate authority with its private key.
 #[derive(Clone)]
 pub struct Authority {
     identity: Identity,
 }
 
-/// What a certificate is to say.
+/// The contents of a certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// The common name: the user.
+    /// The common name: the name of a user.
     pub common_name: String,
-    /// The organization: the user's group.
+    /// The organization: the group of a user.
     pub organization: Option<String>,
-    /// DNS names, for servers.
+    /// DNS names of a server.
     pub names: Vec<String>,
-    /// IP addresses, for servers.
+    /// IP addresses of a server.
     pub addresses: Vec<IpAddr>,
-    /// Whether it may authenticate a server; otherwise a client.
+    /// Whether the certificate authenticates a server; otherwise it authenticates a client.
     pub server: bool,
-    /// Whether its time is over already.
+    /// Whether the certificate has expired.
     pub expired: bool,
 }
 
 impl Subject {
-    /// A user, perhaps in a group.
+    /// Returns a user, optionally in a group.
     #[must_use]
     pub fn user(name: &str, group: Option<&str>) -> Self {
         Self { common_name: name.to_owned(), organization: group.map(str::to_owned), ..Self::default() }
     }
 
-    /// A server under these names and addresses.
+    /// Returns a server with these names and addresses.
     #[must_use]
     pub fn server(common_name: &str, names: &[&str], addresses: &[IpAddr]) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Subject {
 }
 
 impl Identity {
-    /// Reads `name.crt` and `name.key`; `None` unless both are there.
+    /// Reads `name.crt` and `name.key`; `None` if either is missing.
     #[must_use]
     pub fn load(directory: &Path, name: &str) -> Option<Self> {
         let read = |kind: &str| fs::read_to_string(directory.join(format!("{name}.{kind}"))).ok();
@@ -80,7 +80,7 @@ impl Identity {
 }
 
 impl Authority {
-    /// A new self-signed authority.
+    /// Creates a self-signed authority.
     pub fn create(common_name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -92,7 +92,7 @@ impl Authority {
         Ok(Self { identity: Identity { certificate, key: key.serialize_pem() } })
     }
 
-    /// The authority kept as `name` in `directory`; made there when it is missing.
+    /// Reads the authority `name` from `directory`, or creates it there.
     pub fn keep(directory: &Path, name: &str, common_name: &str) -> Result<Self> {
         if let Some(identity) = Identity::load(directory, name) {
             return Ok(Self { identity });
@@ -102,19 +102,19 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Its own certificate, PEM.
+    /// Returns the authority's own certificate as PEM.
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.identity.certificate
     }
 
-    /// Its certificate and key, for somebody else who signs with them.
+    /// Returns the authority's certificate and key, for another program that signs with them.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Signs a new key for `subject`.
+    /// Signs a certificate for a new key.
     pub fn issue(&self, subject: &Subject) -> Result<Identity> {
         let issuer =
             Issuer::from_ca_cert_pem(&self.identity.certificate, KeyPair::from_pem(&self.identity.key)?)?;
@@ -123,14 +123,14 @@ impl Authority {
         Ok(Identity { certificate, key: key.serialize_pem() })
     }
 
-    /// The certificate (PEM) of `subject` for a key (PEM) that is there already.
+    /// Signs a certificate (PEM) for an existing key (PEM).
     pub fn issue_for(&self, subject: &Subject, key: &str) -> Result<String> {
         let issuer =
             Issuer::from_ca_cert_pem(&self.identity.certificate, KeyPair::from_pem(&self.identity.key)?)?;
         Ok(params(subject)?.signed_by(&KeyPair::from_pem(key)?, &issuer)?.pem())
     }
 
-    /// The identity kept as `name` in `directory`; issued there when it is missing.
+    /// Reads the identity `name` from `directory`, or issues it there.
     pub fn keep_issued(&self, directory: &Path, name: &str, subject: &Subject) -> Result<Identity> {
         if let Some(identity) = Identity::load(directory, name) {
             return Ok(identity);
@@ -141,7 +141,7 @@ impl Authority {
     }
 }
 
-/// A certificate signing request (PEM) of a new key for `subject`.
+/// Returns a certificate signing request (PEM) for a new key.
 pub fn signing_request(subject: &Subject) -> Result<String> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -156,14 +156,15 @@ pub fn signing_request(subject: &Subject) -> Result<String> {
     Ok(params.serialize_request(&KeyPair::generate()?)?.pem()?)
 }
 
-/// A self-signed certificate that no authority vouches for.
+/// Returns a self-signed certificate.
 pub fn self_signed(subject: &Subject) -> Result<Identity> {
     let key = KeyPair::generate()?;
     let certificate = params(subject)?.self_signed(&key)?.pem();
     Ok(Identity { certificate, key: key.serialize_pem() })
 }
 
-/// The key pair that signs service-account tokens: `name.key` and `name.pub` in `directory`.
+/// Creates the key pair that signs service-account tokens, `name.key` and `name.pub` in `directory`, unless it
+/// exists.
 pub fn keep_key_pair(directory: &Path, name: &str) -> Result<()> {
     let (private, public) = (directory.join(format!("{name}.key")), directory.join(format!("{name}.pub")));
     if private.exists() && public.exists() {
@@ -197,7 +198,7 @@ fn params(subject: &Subject) -> Result<CertificateParams> {
     Ok(params)
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Writes a file that only its owner can read, atomically.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, "").doing(|| format!("write {}", temporary.display()))?;

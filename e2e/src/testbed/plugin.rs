@@ -1,4 +1,4 @@
-//! The kubectl plugin, run as its users run it: beside kubectl, with a kubeconfig.
+//! The kubectl plugin, run as users run it: beside kubectl, with a kubeconfig.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,16 +11,16 @@ use crate::progress::Progress;
 use crate::testbed::client::Client;
 use crate::testbed::images;
 
-/// The plugin's program.
+/// The program of the plugin.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     program: PathBuf,
 }
 
-/// What it answered.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The exit code; -1 when a signal ended it.
+    /// The exit code; -1 if a signal ended the program.
     pub code: i32,
     /// The standard output.
     pub text: String,
@@ -29,15 +29,15 @@ pub struct Answer {
 }
 
 impl Plugin {
-    /// Builds it, with the images of the scenarios.
+    /// Builds the plugin, with the images of the scenarios.
     pub fn build(progress: &Progress) -> Result<Self> {
         Ok(Self { program: images::for_scenarios(progress)?.programs.join(images::KUBECTL_PLUGIN) })
     }
 
-    /// Runs it on the client's cluster.
+    /// Runs the plugin on the client's cluster.
     ///
     /// # Errors
-    /// When it can't be started; that it ends with an error is an answer.
+    /// If it cannot be started. An exit code other than 0 is no error.
     pub fn run(&self, client: &Client, arguments: &[&str]) -> Result<Answer> {
         let mut command = client.command(&self.program);
         command.args(arguments).stdin(Stdio::null());
@@ -50,7 +50,7 @@ impl Plugin {
         })
     }
 
-    /// `doctor -o json`: the exit code and the tree.
+    /// Runs `doctor -o json`; returns the exit code and the tree.
     pub fn doctor(&self, client: &Client) -> Result<(i32, Value)> {
         let answer = self.run(client, &["doctor", "--output=json"])?;
         let tree = serde_json::from_str(&answer.text)

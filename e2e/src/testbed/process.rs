@@ -1,7 +1,7 @@
-//! Knowing our own processes again: by record (pid, start time, boot) and by a mark in their environment.
+//! Identifies the processes of a cluster: by a record (pid, start time, boot) and by a mark in their environment.
 //!
-//! A pid alone is not enough, since it is given again to others. The record of a component says what we
-//! started; the mark finds what a run that died left unrecorded, and what our processes started themselves.
+//! A pid alone is not enough, because the kernel reuses it. The record of a component identifies the process that was
+//! started. The mark finds processes that an interrupted run did not record, and their children.
 
 use std::fs;
 use std::path::Path;
@@ -15,47 +15,47 @@ use crate::error::{Doing as _, Result};
 /// The environment variable that marks every process of a cluster; its value is the cluster's run directory.
 pub const MARK: &str = "METRICS_PIPELINE_CLUSTER";
 
-/// A process that we started.
+/// A process that this crate started.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Record {
     /// Its pid.
     pub pid: i32,
-    /// Its start, in clock ticks since the machine's boot.
+    /// Its start time, in clock ticks since the machine booted.
     pub started: u64,
-    /// The boot it belongs to.
+    /// The id of the boot in which it was started.
     pub boot: String,
-    /// A digest of what it was started with.
+    /// A digest of its inputs.
     #[serde(default)]
     pub inputs: String,
 }
 
 impl Record {
-    /// Describes a living process; `None` when it is gone.
+    /// Describes a running process; `None` if it has ended.
     #[must_use]
     pub fn of(pid: i32, inputs: &str) -> Option<Self> {
         let started = start_time(pid)?;
         Some(Self { pid, started, boot: boot_id(), inputs: inputs.to_owned() })
     }
 
-    /// Reads a record; `None` when there is none or it is torn.
+    /// Reads a record; `None` if it is missing or incomplete.
     #[must_use]
     pub fn load(path: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).doing(|| "encode a process record".to_owned())?;
         write_whole(path, &text)
     }
 
-    /// Whether this very process still runs.
+    /// Returns whether this process, not a later one with its pid, is running.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.boot == boot_id() && start_time(self.pid) == Some(self.started)
     }
 
-    /// Ends it at once, if it is still the one we started.
+    /// Kills the process if it is still the recorded one.
     pub fn kill(&self) {
         if self.is_alive() {
             kill(self.pid);
@@ -63,9 +63,9 @@ impl Record {
     }
 }
 
-/// Writes a file by way of a temporary one beside it.
+/// Writes a file atomically, through a temporary file beside it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    // Threads of one process may write the same file at a time.
+    // Threads of this process may write the same file concurrently.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let write = WRITES.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_extension(format!("tmp{}-{write}", std::process::id()));
@@ -73,14 +73,14 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&temporary, path).doing(|| format!("write {}", path.display()))
 }
 
-/// Sends SIGKILL; a process that is gone already is no error.
+/// Sends SIGKILL; succeeds if the process has already ended.
 pub fn kill(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 1) {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
 
-/// The pids whose environment carries `KEY=value` exactly.
+/// Returns the pids whose environment has [`MARK`] with this value.
 #[must_use]
 pub fn marked(value: &str) -> Vec<i32> {
     let entry = format!("{MARK}={value}");
@@ -93,7 +93,7 @@ pub fn marked(value: &str) -> Vec<i32> {
         .collect()
 }
 
-/// The file name of the program that a process runs.
+/// Returns the file name of the program that a process runs.
 #[must_use]
 pub fn program(pid: i32) -> String {
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -115,9 +115,9 @@ fn start_time(pid: i32) -> Option<u64> {
     parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs.
+/// Parses field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs.
 fn parse_start_time(stat: &str) -> Option<u64> {
-    // The name in parentheses may hold blanks and parentheses itself.
+    // The name in parentheses may contain spaces and parentheses.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") {

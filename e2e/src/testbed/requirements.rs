@@ -1,4 +1,4 @@
-//! What this machine must have, and getting what is missing where apt can.
+//! The requirements of the test bed on this machine; apt-get installs what is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,17 +27,17 @@ const PROGRAMS: [Program; 11] = [
     Program { name: "mount", package: "mount" },
 ];
 
-/// Where distributions put the CNI plugins.
+/// The directories in which distributions install the CNI plugins.
 const CNI_DIRECTORIES: [&str; 4] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni", "/usr/lib64/cni"];
 const CNI_PLUGINS: [&str; 3] = ["ptp", "host-local", "loopback"];
 
-/// Directories that a non-login shell often leaves out of PATH.
+/// Directories that a non-login shell often omits from PATH.
 pub const EXTRA_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Checks that a cluster can run here; installs missing packages by apt-get.
+/// Checks that a cluster can run here; installs missing packages with apt-get.
 ///
 /// # Errors
-/// [`Error::Missing`] that names everything missing at once and the remedy.
+/// [`Error::Missing`] names everything that is missing and the remedy.
 pub fn check(progress: &Progress) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::Missing(
@@ -89,11 +89,11 @@ fn install(packages: &[&str]) -> Result<()> {
     };
     let install: Vec<&str> =
         ["install", "--yes", "--no-install-recommends"].into_iter().chain(packages.iter().copied()).collect();
-    // Package lists that are there and fresh save the update.
+    // The update is not needed if the package lists are up to date.
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }
 
-/// The program's path, looked for in PATH and in the system directories.
+/// Returns the path of a program in PATH or in the system directories.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -102,7 +102,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
     candidates.find_map(|directory| Some(Path::new(directory).join(program)).filter(|path| path.is_file()))
 }
 
-/// The directory that holds the CNI plugins we use.
+/// Returns the directory that contains the CNI plugins in use.
 #[must_use]
 pub fn cni_directory() -> Option<PathBuf> {
     let complete =
@@ -110,7 +110,7 @@ pub fn cni_directory() -> Option<PathBuf> {
     CNI_DIRECTORIES.iter().find(|directory| complete(directory)).map(PathBuf::from)
 }
 
-/// A busybox that needs no library, so that an image from scratch can hold it.
+/// Returns a busybox without shared libraries, which an image from scratch can run.
 #[must_use]
 pub fn static_busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox-static", "/sbin/busybox.static", "/usr/sbin/busybox"]

@@ -1,4 +1,4 @@
-//! One process of a cluster: started once, known again, restarted when it died or its inputs changed.
+//! A process of a cluster: started once, identified later, and restarted if it ended or its inputs changed.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -13,30 +13,30 @@ use crate::testbed::network::Namespace;
 use crate::testbed::process::{self, MARK, Record};
 use crate::testbed::requirements::EXTRA_PATH;
 
-/// What a component runs.
+/// The program of a component, and its inputs.
 #[derive(Clone, Debug)]
 pub struct Component {
-    /// Its name: of its log, its record and, but for containerd, its program.
+    /// Its name, which is also that of its log, its record and (except for containerd) its program.
     pub name: &'static str,
     /// The program.
     pub program: PathBuf,
-    /// Its arguments, each passed exactly as it stands.
+    /// Its arguments, each passed unchanged.
     pub arguments: Vec<String>,
-    /// Files whose change calls for a restart.
+    /// Files whose change requires a restart.
     pub inputs: Vec<PathBuf>,
 }
 
 /// Whether a component had to be started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ensured {
-    /// It ran already, with these very inputs.
+    /// It was running with the same inputs.
     Running,
     /// It was started.
     Started,
 }
 
 impl Component {
-    /// Makes sure that it runs with these inputs.
+    /// Starts the component unless it is running with these inputs.
     pub fn ensure(&self, layout: &Layout, network: &Namespace) -> Result<Ensured> {
         let inputs = self.digest();
         if let Some(record) = Record::load(&record_path(layout, self.name))
@@ -55,7 +55,7 @@ impl Component {
         let log = OpenOptions::new().create(true).append(true).open(&path);
         let log = log.doing(|| format!("open {}", path.display()))?;
         let errors = log.try_clone().doing(|| format!("open {}", path.display()))?;
-        // Neither setsid nor nsenter forks here, so the pid is the component's own.
+        // Neither setsid nor nsenter forks here, so the pid is that of the component.
         let mut child = Command::new("setsid")
             .arg("nsenter")
             .arg(network.flag())
@@ -73,7 +73,7 @@ impl Component {
             .spawn()
             .doing(|| format!("start {}", self.name))?;
         let record = i32::try_from(child.id()).ok().and_then(|pid| Record::of(pid, inputs));
-        // Someone must reap it, should it end while we still run.
+        // Reaps the process if it ends while this process runs.
         thread::spawn(move || child.wait());
         match record {
             Some(record) => record.save(&record_path(layout, self.name)),
@@ -93,19 +93,19 @@ impl Component {
     }
 }
 
-/// Whether the component is running.
+/// Returns whether the component is running.
 #[must_use]
 pub fn is_running(layout: &Layout, name: &str) -> bool {
     Record::load(&record_path(layout, name)).is_some_and(|record| record.is_alive())
 }
 
-/// The component's record.
+/// Returns the component's record.
 #[must_use]
 pub fn record(layout: &Layout, name: &str) -> Option<Record> {
     Record::load(&record_path(layout, name))
 }
 
-/// Ends a component at once, recorded or not, and waits until it is gone.
+/// Kills a component, recorded or not, and waits until it has ended.
 pub fn stop(layout: &Layout, name: &str) {
     let recorded = record(layout, name);
     let strays = || {
@@ -128,14 +128,14 @@ pub fn stop(layout: &Layout, name: &str) {
     let _ = fs::remove_file(record_path(layout, name));
 }
 
-/// The error of a component that is not running, with the last of its log.
+/// Returns the error of a component that is not running, with the end of its log.
 #[must_use]
 pub fn ended(layout: &Layout, name: &str) -> Error {
     let log = layout.log(name);
     Error::Ended { component: name.to_owned(), tail: tail(&log, 15), log }
 }
 
-/// The last lines of a file.
+/// Returns the last lines of a file.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> String {
     let bytes = fs::read(path).unwrap_or_default();

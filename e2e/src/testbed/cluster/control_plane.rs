@@ -1,4 +1,4 @@
-//! The control plane's command lines and certificates.
+//! The command lines and certificates of the control plane.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,14 +18,14 @@ use crate::testbed::process::write_whole;
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The API server's port.
 pub const PORT: u16 = 6443;
-/// The addresses of Services.
+/// The address range of Services.
 pub const SERVICES: &str = "10.96.0.0/16";
-/// The Service `kubernetes`.
+/// The address of the Service `kubernetes`.
 const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// The common name of the API server's front-proxy certificate, as in `--requestheader-allowed-names`.
 pub const FRONT_PROXY_NAME: &str = "aggregator";
 
-/// The API server's URL.
+/// Returns the API server's URL.
 #[must_use]
 pub fn server() -> String {
     format!("https://{ADDRESS}:{PORT}")
@@ -39,7 +39,7 @@ pub struct Authorities {
     pub front_proxy: Authority,
 }
 
-/// Makes or reads the authorities, certificates and kubeconfigs of the control plane.
+/// Creates or reads the authorities, certificates and kubeconfigs of the control plane.
 pub fn prepare(layout: &Layout) -> Result<Authorities> {
     let pki = layout.pki();
     let cluster = Authority::keep(&pki, "ca", "metrics-pipeline e2e cluster CA")?;
@@ -69,7 +69,7 @@ pub fn prepare(layout: &Layout) -> Result<Authorities> {
     Ok(Authorities { cluster, front_proxy })
 }
 
-/// Writes `FILE.kubeconfig` unless it is there.
+/// Writes `FILE.kubeconfig` unless it exists.
 pub fn keep_kubeconfig(layout: &Layout, authority: &Authority, file: &str, subject: &Subject) -> Result<()> {
     let path = layout.config().join(format!("{file}.kubeconfig"));
     if path.exists() {
@@ -79,7 +79,8 @@ pub fn keep_kubeconfig(layout: &Layout, authority: &Authority, file: &str, subje
     write_private(&path, &kubeconfig::render(&server(), authority.certificate(), &identity))
 }
 
-/// Every request once, when it is answered, without bodies: enough to count who wrote what.
+/// Returns a policy that records each request once, with its response and without bodies: enough to count who wrote
+/// what.
 fn audit_policy() -> String {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -90,7 +91,7 @@ fn audit_policy() -> String {
     .to_string()
 }
 
-/// etcd; it may lose writes when the machine stops, which a bench does not mind.
+/// Returns the component etcd. It may lose writes when the machine stops, which tests tolerate.
 #[must_use]
 pub fn etcd(layout: &Layout, binaries: &Path) -> Component {
     Component {
@@ -111,7 +112,7 @@ pub fn etcd(layout: &Layout, binaries: &Path) -> Component {
     }
 }
 
-/// kube-apiserver with the aggregation layer on, and the changes asked for.
+/// Returns the component kube-apiserver, with the aggregation layer enabled and these changes.
 #[must_use]
 pub fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Component {
     let pki = |file: &str| layout.pki().join(file).to_string_lossy().into_owned();
@@ -144,7 +145,7 @@ pub fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Co
         ("enable-aggregator-routing", "true"),
         ("audit-policy-file", &policy.to_string_lossy()),
         ("audit-log-path", &layout.audit_log().to_string_lossy()),
-        // One file, so that a count needs to read no other.
+        // A single file, so that counting events reads only one.
         ("audit-log-maxsize", "4096"),
         ("profiling", "false"),
     ]);
@@ -156,8 +157,8 @@ pub fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Co
     }
 }
 
-/// kube-controller-manager; the horizontal autoscaler looks every 5 s and believes fresh pods soon, so that a
-/// scenario with one takes half a minute instead of five.
+/// Returns the component kube-controller-manager. The horizontal pod autoscaler syncs every 5 s and accepts the CPU
+/// of fresh pods early, so that a scenario takes half a minute instead of five.
 #[must_use]
 pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
     let pki = |file: &str| layout.pki().join(file).to_string_lossy().into_owned();
@@ -175,7 +176,7 @@ pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
         ("cluster-signing-cert-file", &pki("ca.crt")),
         ("cluster-signing-key-file", &pki("ca.key")),
         ("flex-volume-plugin-dir", &layout.data.join("volume-plugins").to_string_lossy()),
-        // By default the many controllers' first requests alone take 4 s.
+        // With the defaults, the initial requests of all controllers take 4 s.
         ("kube-api-qps", "1000"),
         ("kube-api-burst", "1000"),
         ("horizontal-pod-autoscaler-sync-period", "5s"),
@@ -191,7 +192,7 @@ pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
     }
 }
 
-/// kube-scheduler.
+/// Returns the component kube-scheduler.
 #[must_use]
 pub fn scheduler(layout: &Layout, binaries: &Path) -> Component {
     let kubeconfig = layout.config().join("kube-scheduler.kubeconfig");
@@ -211,17 +212,17 @@ pub fn scheduler(layout: &Layout, binaries: &Path) -> Component {
     }
 }
 
-/// `--key=value` for each pair.
+/// Returns `--key=value` for each pair.
 pub(super) fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
     pairs.iter().map(|(key, value)| format!("--{key}={value}")).collect()
 }
 
-/// The changes kept with the cluster, so that a later `up` starts the API server the same way.
+/// Returns the changes stored with the cluster, with which a later `up` starts the API server.
 pub fn saved_changes(layout: &Layout) -> Option<Vec<FlagChange>> {
     serde_json::from_slice(&fs::read(layout.config().join("apiserver-flags.json")).ok()?).ok()
 }
 
-/// Keeps the changes.
+/// Stores the changes.
 pub fn save_changes(layout: &Layout, changes: &[FlagChange]) -> Result<()> {
     write_whole(&layout.config().join("apiserver-flags.json"), json!(changes).to_string().as_bytes())
 }

@@ -4,27 +4,27 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One change to a command line.
+/// A change to a command line.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FlagChange {
-    /// `--key=value`, in place of any other value of that key. The value is one argument with its key,
-    /// whatever blanks or quotes it holds.
+    /// `--key=value`, which replaces any other value of that key. Key and value are one argument, whatever spaces or
+    /// quotes the value contains.
     Set(String, String),
-    /// No such flag at all.
+    /// Removes the flag.
     Remove(String),
-    /// One more argument, exactly as it stands.
+    /// A further argument, passed unchanged.
     Verbatim(String),
 }
 
 impl FlagChange {
-    /// Sets a flag.
+    /// Returns a change that sets a flag.
     #[must_use]
     pub fn set(key: &str, value: &str) -> Self {
         Self::Set(key.to_owned(), value.to_owned())
     }
 
-    /// Removes a flag.
+    /// Returns a change that removes a flag.
     #[must_use]
     pub fn remove(key: &str) -> Self {
         Self::Remove(key.to_owned())
@@ -34,7 +34,8 @@ impl FlagChange {
 impl FromStr for FlagChange {
     type Err = String;
 
-    /// `key=value` sets, `key-` removes, a text that begins with `--` is one more argument as it stands.
+    /// `key=value` sets a flag, `key-` removes it; a text that starts with `--` is one more argument, passed
+    /// unchanged.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.starts_with("--") {
             return Ok(Self::Verbatim(text.to_owned()));
@@ -51,7 +52,7 @@ impl FromStr for FlagChange {
     }
 }
 
-/// The command line after the changes, in order.
+/// Returns the command line after the changes, applied in order.
 #[must_use]
 pub fn changed(mut arguments: Vec<String>, changes: &[FlagChange]) -> Vec<String> {
     for change in changes {

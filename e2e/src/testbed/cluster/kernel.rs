@@ -1,4 +1,4 @@
-//! The few settings of the whole machine that clusters change, put back when the last cluster goes.
+//! The kernel settings of the machine that clusters change; they are restored when the last cluster is taken down.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,15 @@ use crate::error::{Doing as _, Result};
 use crate::testbed::cluster::layout::Layout;
 use crate::testbed::process::write_whole;
 
-/// What the kubelet sets unless `protectKernelDefaults` (then it refuses to start if they differ), and what clusters need.
+/// The settings that the kubelet makes unless `protectKernelDefaults` is set (then it fails if they differ), and
+/// those that clusters need.
 const TUNABLES: [&str; 5] =
     ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", INOTIFY_INSTANCES.0];
 
-/// Each cluster takes about a dozen inotify instances of root's 128; with too few a kubelet does not start.
+/// Each cluster uses about a dozen of root's 128 inotify instances; a kubelet without one does not start.
 const INOTIFY_INSTANCES: (&str, u32) = ("fs/inotify/max_user_instances", 1024);
 
-/// Writes down what is set now, unless an earlier cluster did, and makes room for several clusters.
+/// Saves the current settings unless an earlier cluster did, and raises the limits for several clusters.
 pub fn remember(layout: &Layout) -> Result<()> {
     let path = memory(layout);
     if path.exists() {
@@ -32,7 +33,7 @@ pub fn remember(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Puts back what was written down.
+/// Restores the saved settings.
 pub fn restore(layout: &Layout) {
     let bytes = fs::read(memory(layout)).unwrap_or_default();
     let values: BTreeMap<String, String> = serde_json::from_slice(&bytes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What may be wrong with a kubelet, brought about and healed.
+//! Faults of a kubelet and of the network to it: injected and repaired.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,38 +11,38 @@ use crate::progress::Progress;
 use crate::testbed::cluster::{Cluster, component};
 use crate::testbed::pki::{self, Authority, Subject};
 
-/// Where the kubelet serves over HTTPS.
+/// The port on which the kubelet serves HTTPS.
 pub const KUBELET_PORT: u16 = 10250;
-/// Where it serves the same metrics over HTTP, to anyone (`readOnlyPort`).
+/// The port on which it serves the same metrics over HTTP without authentication (`readOnlyPort`).
 pub const KUBELET_HTTP_PORT: u16 = 10255;
 
 /// The nftables table that drops packets.
 const DROPS: &str = "e2e-drops";
 
-/// A serving certificate that a kubelet shows. Each has a key of its own.
+/// A serving certificate of a kubelet. Each has a key of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KubeletCertificate {
     /// Signed by the cluster's CA, with the Node's name and address.
     Proper,
-    /// Signed by the cluster's CA, with the Node's name alone: no address is in it.
+    /// Signed by the cluster's CA, with the Node's name but no address.
     NameOnly,
-    /// Signed by itself, as a kubelet makes one when nobody gives it any (kubeadm's default).
+    /// Self-signed, as a kubelet creates one by default (kubeadm).
     SelfSigned,
-    /// Signed by itself, and expired.
+    /// Self-signed and expired.
     SelfSignedExpired,
-    /// Signed by a CA that nobody knows.
+    /// Signed by an unknown CA.
     UnknownAuthority,
-    /// Signed by the cluster's CA, and expired.
+    /// Signed by the cluster's CA and expired.
     Expired,
-    /// Signed by the cluster's CA, without any subject alternative name: the Node's name is in the subject only.
+    /// Signed by the cluster's CA, without subject alternative names: the Node's name is only in the subject.
     WithoutNames,
     /// Signed by the cluster's CA, for another node.
     OtherNode,
 }
 
 impl Cluster {
-    /// Starts the kubelet anew with such a serving certificate, and waits until it is well. Pods go on meanwhile.
-    /// What [`Cluster::up`] finds later it leaves as it is: heal with [`KubeletCertificate::Proper`].
+    /// Restarts the kubelet with this serving certificate and waits until it is healthy. Pods keep running.
+    /// [`Cluster::up`] does not revert this; repair it with [`KubeletCertificate::Proper`].
     pub fn kubelet_certificate(&self, certificate: KubeletCertificate, progress: &Progress) -> Result<()> {
         use KubeletCertificate as Kind;
         let name = self.node.name.as_str();
@@ -63,21 +63,21 @@ impl Cluster {
         self.start_kubelet(progress)
     }
 
-    /// Ends the kubelet, as a crash would. Its pods go on; after 40 s the Node is not Ready.
+    /// Kills the kubelet, as a crash would. Its pods keep running; after 40 s the Node is not Ready.
     pub fn stop_kubelet(&self) {
         component::stop(&self.layout, "kubelet");
     }
 
-    /// Starts the kubelet unless it runs with what it is given, and waits until it is well.
+    /// Starts the kubelet unless it is running with its current inputs, and waits until it is healthy.
     pub fn start_kubelet(&self, progress: &Progress) -> Result<()> {
         self.steady(progress)
     }
 
-    /// Adds a Node that no kubelet stands behind, with these addresses (type, address) and this kubelet port. No pod
-    /// is scheduled to it. Take it away with [`Cluster::remove_node`].
+    /// Adds a Node without a kubelet, with these addresses (type, address) and this kubelet port. No pod is scheduled
+    /// to it. [`Cluster::remove_node`] removes it.
     ///
-    /// With the address of the real node and [`KUBELET_HTTP_PORT`] it is one whose port speaks HTTP; with a name
-    /// under `.invalid` (RFC 6761) it is one that does not resolve.
+    /// With the address of the real node and [`KUBELET_HTTP_PORT`], its kubelet speaks HTTP. With a name under
+    /// `.invalid` (RFC 6761), its address does not resolve.
     pub fn add_node(&self, name: &str, addresses: &[(&str, &str)], port: u16) -> Result<()> {
         let addresses: Vec<_> =
             addresses.iter().map(|(kind, address)| json!({"type": kind, "address": address})).collect();
@@ -100,13 +100,13 @@ impl Cluster {
         client.with_manifest(&apply_status, &status.to_string()).map(drop)
     }
 
-    /// Takes away a Node that [`Cluster::add_node`] added.
+    /// Removes a Node that [`Cluster::add_node`] added.
     pub fn remove_node(&self, name: &str) -> Result<()> {
         self.client().delete(&["node", name, "--timeout=30s"]).map(drop)
     }
 
-    /// Has the kernel drop what pods send to a port of the node, as a NetworkPolicy or a firewall does (the CNI
-    /// plugin here enforces none): no answer comes, and connections that stand fall silent. Heal with
+    /// Drops packets of pods to a port of the node in the kernel, as a NetworkPolicy or a firewall does (the CNI
+    /// plugin here enforces none): no response arrives and open connections hang. Repair it with
     /// [`Cluster::drop_nothing`].
     pub fn drop_from_pods(&self, port: u16) -> Result<()> {
         self.drop_nothing()?;
@@ -118,14 +118,14 @@ impl Cluster {
         command::output(self.network.command("nft").arg(table)).map(drop)
     }
 
-    /// Lets everything through again.
+    /// Removes all rules that drop packets.
     pub fn drop_nothing(&self) -> Result<()> {
-        // Adding what is there is no error, deleting what is not there would be one.
+        // Adding an existing table succeeds, deleting a missing one would fail.
         let table = format!("add table ip {DROPS}; delete table ip {DROPS}");
         command::output(self.network.command("nft").arg(table)).map(drop)
     }
 }
 
-/// How long a kubelet remembers that somebody may ask for its metrics (`cacheAuthorizedTTL` of the cluster's
-/// kubelets), and a little more. A right that is taken away shows after this.
+/// The time for which a kubelet caches an authorization (`cacheAuthorizedTTL` of the cluster's kubelets), and a
+/// margin. A removed permission takes effect after this time.
 pub const KUBELET_FORGETS: Duration = Duration::from_secs(12);

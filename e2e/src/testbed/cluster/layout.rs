@@ -1,4 +1,4 @@
-//! Where a cluster keeps its things.
+//! The directories and files of a cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use crate::error::{Doing as _, Error, Result};
 pub struct Layout {
     /// The cluster's name.
     pub name: String,
-    /// What survives a restart of the machine: etcd, certificates, images, logs.
+    /// Data that survives a restart of the machine: etcd, certificates, images, logs.
     pub data: PathBuf,
-    /// What does not: sockets, process records, the network namespace.
+    /// Data that does not: sockets, process records, the network namespace.
     pub run: PathBuf,
 }
 
 const DATA: &str = "/var/lib/metrics-pipeline-e2e";
 const RUN: &str = "/run/metrics-pipeline-e2e";
-/// Socket paths have 108 bytes; the longest of ours leave this much for the name.
+/// The length of the name that the limit of 108 bytes for socket paths leaves for the longest path.
 const LONGEST_NAME: usize = 24;
 
 impl Layout {
-    /// The layout of the cluster called `name`.
+    /// Returns the layout of the cluster `name`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless the name is made of `a-z`, `0-9` and `-` and not too long.
+    /// [`Error::Invalid`] if the name is too long or has other characters than `a-z`, `0-9` and `-`.
     pub fn new(name: &str) -> Result<Self> {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(legal) || name.starts_with('-') {
@@ -36,7 +36,7 @@ impl Layout {
         Ok(Self { name: name.to_owned(), data: Path::new(DATA).join(name), run: Path::new(RUN).join(name) })
     }
 
-    /// The names of all clusters of which something is left on this machine.
+    /// Returns the names of all clusters that left something on this machine.
     #[must_use]
     pub fn known() -> Vec<String> {
         let names = |directory: &str| {
@@ -52,7 +52,7 @@ impl Layout {
         all
     }
 
-    /// Makes the directories.
+    /// Creates the directories.
     pub fn create(&self) -> Result<()> {
         for directory in
             [self.data.clone(), self.run.clone(), self.pki(), self.logs(), self.records(), self.config()]
@@ -62,61 +62,61 @@ impl Layout {
         Ok(())
     }
 
-    /// Certificates and keys.
+    /// Returns the directory of certificates and keys.
     #[must_use]
     pub fn pki(&self) -> PathBuf {
         self.data.join("pki")
     }
 
-    /// Configuration files and kubeconfigs.
+    /// Returns the directory of configuration files and kubeconfigs.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.data.join("config")
     }
 
-    /// The components' logs and the audit log.
+    /// Returns the directory of the components' logs and the audit log.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.data.join("logs")
     }
 
-    /// Process records.
+    /// Returns the directory of process records.
     #[must_use]
     pub fn records(&self) -> PathBuf {
         self.run.join("processes")
     }
 
-    /// A component's log.
+    /// Returns the log of a component.
     #[must_use]
     pub fn log(&self, component: &str) -> PathBuf {
         self.logs().join(format!("{component}.log"))
     }
 
-    /// The API server's audit log: one JSON event a line.
+    /// Returns the API server's audit log, which has one JSON event on each line.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.logs().join("audit.log")
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the administrator's kubeconfig.
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.config().join("admin.kubeconfig")
     }
 
-    /// The file that keeps the network namespace.
+    /// Returns the file that holds the network namespace.
     #[must_use]
     pub fn network(&self) -> PathBuf {
         self.run.join("network")
     }
 
-    /// The cluster's name on things that the whole machine shares: cgroups, CNI results.
+    /// Returns the cluster's name for objects that the whole machine shares: cgroups, CNI results.
     #[must_use]
     pub fn machine_wide_name(&self) -> String {
         format!("metrics-pipeline-{}", self.name)
     }
 
-    /// The lock that `up` and `down` hold.
+    /// Returns the file of the lock that `up` and `down` hold.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         Path::new(RUN).join(format!("{}.lock", self.name))

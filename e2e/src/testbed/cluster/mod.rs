@@ -1,4 +1,4 @@
-//! A whole cluster: bringing it up, asking how it is, changing its API server, taking it down.
+//! A cluster: its start, its status, changes to its API server, and its removal.
 
 pub(crate) mod component;
 pub(crate) mod control_plane;
@@ -47,32 +47,32 @@ pub const COMPONENTS: [&str; 7] = [
     "kube-proxy",
 ];
 
-/// What to bring up.
+/// The specification of a cluster.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ClusterSpec {
     /// The cluster's name.
     pub name: String,
     /// Changes to kube-apiserver's command line; `None` keeps those of an existing cluster.
     pub apiserver_flags: Option<Vec<FlagChange>>,
-    /// The process that the cluster must not outlive for long: see [`Cluster::reap`].
+    /// The process after whose end [`Cluster::reap`] takes the cluster down.
     pub owner: Option<Record>,
 }
 
 impl ClusterSpec {
-    /// A cluster as it should be, owned by nobody.
+    /// Returns a cluster with default flags and without an owner.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), apiserver_flags: None, owner: None }
     }
 
-    /// With other flags for kube-apiserver.
+    /// Sets changes to the flags of kube-apiserver.
     #[must_use]
     pub fn apiserver_flags(mut self, changes: Vec<FlagChange>) -> Self {
         self.apiserver_flags = Some(changes);
         self
     }
 
-    /// To be reaped once this process is gone.
+    /// Lets [`Cluster::reap`] take the cluster down after the end of this process.
     #[must_use]
     pub fn owned_by_this_process(mut self) -> Self {
         self.owner = i32::try_from(std::process::id()).ok().and_then(|pid| Record::of(pid, ""));
@@ -80,7 +80,7 @@ impl ClusterSpec {
     }
 }
 
-/// A cluster that is, or was, up.
+/// A cluster that is up, or was.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     layout: Layout,
@@ -89,19 +89,19 @@ pub struct Cluster {
     binaries: PathBuf,
 }
 
-/// How a cluster is.
+/// The status of a cluster.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Each component with its pid, if it runs.
+    /// Each component with its pid if it is running.
     pub components: Vec<(&'static str, Option<i32>)>,
-    /// Whether the API server says that it is ready, or why not.
+    /// Whether the API server reports that it is ready, or why not.
     pub api: Result<(), String>,
     /// The Node's Ready condition: its status and message.
     pub node: Result<(), String>,
 }
 
 impl Status {
-    /// Whether everything is as it should be.
+    /// Returns whether every component, the API and the Node are ready.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.components.iter().all(|(_, pid)| pid.is_some()) && self.api.is_ok() && self.node.is_ok()
@@ -109,13 +109,14 @@ impl Status {
 }
 
 impl Cluster {
-    /// Brings the cluster up, or repairs it, or finds that nothing is to be done.
+    /// Brings the cluster up or repairs it; does nothing if it is healthy.
     ///
-    /// What runs with the right inputs is left alone; what died or whose inputs changed is started anew; after
-    /// a restart of the machine, or when the network namespace is gone, the leftovers are cleared away first.
+    /// Components that run with the current inputs are left running. Those that ended or whose inputs changed are
+    /// started. After a restart of the machine, or if the network namespace is gone, the leftovers are removed first.
     ///
     /// # Errors
-    /// What this machine lacks ([`Error::Missing`]); a component that ends or does not answer, with its log.
+    /// [`Error::Missing`] if this machine lacks a requirement; otherwise a component that ended or is not healthy in
+    /// time, with its log.
     pub fn up(spec: &ClusterSpec, progress: &Progress) -> Result<Self> {
         let layout = Layout::new(&spec.name)?;
         requirements::check(progress)?;
@@ -136,10 +137,10 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A cluster brought up earlier, by this process or another.
+    /// Returns a cluster that this process or another one brought up.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is none of that name.
+    /// [`Error::Invalid`] if there is no cluster of that name.
     pub fn open(name: &str, progress: &Progress) -> Result<Self> {
         let layout = Layout::new(name)?;
         let network = Namespace::new(layout.network());
@@ -154,7 +155,7 @@ impl Cluster {
         Ok(Self { node: Node::first(&layout), layout, network, binaries })
     }
 
-    /// Takes a cluster down and leaves nothing of it, whatever state it is in.
+    /// Takes a cluster down, whatever state it is in, and removes all of it.
     pub fn down(name: &str, progress: &Progress) -> Result<()> {
         let layout = Layout::new(name)?;
         let lock = lock(&layout, progress)?;
@@ -168,7 +169,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes down the clusters whose owning process is gone: those of test runs that were killed.
+    /// Takes down the clusters whose owning process has ended: those of test runs that were killed.
     pub fn reap(progress: &Progress) -> Result<()> {
         for name in Layout::known() {
             let spec = fs::read(spec_path(&Layout::new(&name)?)).unwrap_or_default();
@@ -180,9 +181,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts kube-apiserver anew with other changes to its command line (none: as it should be).
+    /// Restarts kube-apiserver with other changes to its command line; an empty list restores the defaults.
     ///
-    /// It is ended by SIGKILL: a graceful end would wait for watches.
+    /// It is killed with SIGKILL, because a graceful shutdown would wait for watches.
     pub fn restart_apiserver_with(&self, changes: &[FlagChange], progress: &Progress) -> Result<()> {
         control_plane::save_changes(&self.layout, changes)?;
         component::stop(&self.layout, "kube-apiserver");
@@ -190,15 +191,15 @@ impl Cluster {
         self.steady(progress)
     }
 
-    /// Starts the kubelet anew with changes to its configuration (none, an empty object: as it should be): top-level
-    /// fields, null removes one.
+    /// Restarts the kubelet with changes to its configuration: top-level fields, null removes one. An empty object
+    /// restores the defaults.
     pub fn restart_kubelet_with(&self, changes: &serde_json::Value, progress: &Progress) -> Result<()> {
         self.node.save_kubelet_changes(changes)?;
         self.node.prepare(&self.authorities()?.cluster)?;
         self.steady(progress)
     }
 
-    /// Ends a component by SIGKILL, as a crash would; [`Cluster::up`] starts it again.
+    /// Kills a component with SIGKILL, as a crash would; [`Cluster::up`] starts it again.
     pub fn kill(&self, name: &str) -> Result<()> {
         if !COMPONENTS.contains(&name) {
             return Err(Error::Invalid(format!(
@@ -210,7 +211,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// How it is.
+    /// Returns the status of the components, the API and the Node.
     #[must_use]
     pub fn status(&self) -> Status {
         let pid = |name: &str| {
@@ -224,19 +225,19 @@ impl Cluster {
         Status { components: COMPONENTS.map(|name| (name, pid(name))).to_vec(), api, node }
     }
 
-    /// The administrator's client.
+    /// Returns a client with the permissions of an administrator.
     #[must_use]
     pub fn client(&self) -> Client {
         self.client_with(self.layout.admin_kubeconfig())
     }
 
-    /// A client with any kubeconfig.
+    /// Returns a client with any kubeconfig.
     #[must_use]
     pub fn client_with(&self, kubeconfig: PathBuf) -> Client {
         Client::new(self.binaries.join("kubectl"), kubeconfig, Some(self.network.clone()))
     }
 
-    /// A client as another user, by a client certificate of the cluster's authority.
+    /// Returns a client of another user, with a client certificate of the cluster's authority.
     pub fn client_as(&self, user: &str, group: Option<&str>) -> Result<Client> {
         let safe = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let file = format!("user-{}-{}.kubeconfig", safe(user), safe(group.unwrap_or_default()));
@@ -245,24 +246,24 @@ impl Cluster {
         Ok(self.client_with(path))
     }
 
-    /// A kubeconfig for another user, by a client certificate of the cluster's authority.
+    /// Returns a kubeconfig of another user, with a client certificate of the cluster's authority.
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<String> {
         let authority = self.authorities()?.cluster;
         let identity = authority.issue(&Subject::user(user, group))?;
         Ok(kubeconfig::render(&server(), authority.certificate(), &identity))
     }
 
-    /// The authority that signs servers and clients.
+    /// Returns the authority that signs servers and clients.
     pub fn cluster_authority(&self) -> Result<Authority> {
         Ok(self.authorities()?.cluster)
     }
 
-    /// The authority that signs the front proxy.
+    /// Returns the authority that signs the front proxy.
     pub fn front_proxy_authority(&self) -> Result<Authority> {
         Ok(self.authorities()?.front_proxy)
     }
 
-    /// The certificate that kube-apiserver presents as the front proxy.
+    /// Returns the certificate that kube-apiserver presents as the front proxy.
     pub fn front_proxy_identity(&self) -> Result<Identity> {
         let pki = self.layout.pki();
         let found = Identity::load(&pki, "front-proxy-client");
@@ -273,7 +274,7 @@ impl Cluster {
         control_plane::prepare(&self.layout)
     }
 
-    /// A command that runs inside the cluster's network, KUBECONFIG being the administrator's.
+    /// Returns a command that runs inside the cluster's network with the administrator's KUBECONFIG.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         self.client().command(program.as_ref())
@@ -284,19 +285,19 @@ impl Cluster {
         self.node.load(image)
     }
 
-    /// Where it keeps its things.
+    /// Returns the directories of the cluster.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Its network.
+    /// Returns the network of the cluster.
     #[must_use]
     pub fn network(&self) -> &Namespace {
         &self.network
     }
 
-    /// Its node.
+    /// Returns the node.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
@@ -307,21 +308,21 @@ fn spec_path(layout: &Layout) -> PathBuf {
     layout.data.join("spec.json")
 }
 
-/// Takes the cluster's lock, which `up` and `down` hold; waits for another that holds it.
+/// Acquires the cluster's lock, which `up` and `down` hold; waits while another process holds it.
 fn lock(layout: &Layout, progress: &Progress) -> Result<File> {
     let path = layout.lock();
     let directory = path.parent().unwrap_or(Path::new("/"));
     loop {
         fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
         let Ok(file) = File::create(&path) else {
-            // The other one's `down` may have removed the directory this very moment.
+            // The `down` of another process may have removed the directory just now.
             fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
             File::create(&path).doing(|| format!("create {}", path.display()))?;
             continue;
         };
         let what = format!("waiting for another `cluster` command on {}", layout.name);
         progress.clone().quiet().step(&what, |_| file.lock().doing(|| format!("lock {}", path.display())))?;
-        // The one that held it may have removed the file: then another may hold a new one.
+        // The process that held the lock may have removed the file; then another process may hold a new one.
         let held = file.metadata().doing(|| format!("read {}", path.display()))?.ino();
         if fs::metadata(&path).is_ok_and(|current| current.ino() == held) {
             return Ok(file);

@@ -1,4 +1,4 @@
-//! One node: containerd with runc, kubelet, kube-proxy.
+//! The node: containerd with runc, kubelet, kube-proxy.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,10 +21,10 @@ use crate::testbed::requirements;
 
 /// The addresses of all pods.
 const PODS: &str = "10.244.0.0/16";
-/// The kernel's overlayfs (statfs(2)).
+/// The file system type of overlayfs (statfs(2)).
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
-/// A node and where it keeps its things.
+/// A node and its directories.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// The Node object's name.
@@ -38,7 +38,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The first node, beside the control plane.
+    /// Returns the first node, which shares its address with the control plane.
     #[must_use]
     pub fn first(layout: &Layout) -> Self {
         Self {
@@ -50,35 +50,35 @@ impl Node {
         }
     }
 
-    /// The cgroup that its pods live in.
+    /// Returns the cgroup of its pods.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
     }
 
-    /// What the node keeps.
+    /// Returns the directory of the node's data.
     fn data(&self) -> PathBuf {
         self.layout.data.join(&self.name)
     }
 
-    /// Where containerd keeps its state and sockets.
+    /// Returns the directory of containerd's state and sockets.
     fn run(&self) -> PathBuf {
         self.layout.run.join(&self.name)
     }
 
-    /// Where the kubelet puts the pods' logs.
+    /// Returns the directory of the pods' logs.
     #[must_use]
     pub fn pod_logs(&self) -> PathBuf {
         self.data().join("pod-logs")
     }
 
-    /// containerd's socket.
+    /// Returns containerd's socket.
     #[must_use]
     pub fn containerd_socket(&self) -> PathBuf {
         self.run().join("containerd.sock")
     }
 
-    /// Where containerd keeps what it knows of running containers.
+    /// Returns the directory in which containerd records running containers.
     #[must_use]
     pub fn containerd_state(&self) -> PathBuf {
         self.run().join("containerd")
@@ -88,7 +88,7 @@ impl Node {
         self.data().join("config").join(file)
     }
 
-    /// Writes certificates and configuration files and makes the cgroup.
+    /// Writes certificates and configuration files, and creates the cgroup.
     pub fn prepare(&self, authority: &Authority) -> Result<()> {
         for directory in [self.run(), self.data().join("config/cni"), self.pod_logs()] {
             fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
@@ -102,12 +102,12 @@ impl Node {
         write_whole(&self.config("cni/10-e2e.conflist"), self.cni_config().as_bytes())?;
         write_whole(&self.config("containerd.toml"), self.containerd_config()?.as_bytes())?;
         write_whole(&self.config("kubelet.json"), self.kubelet_config().as_bytes())?;
-        // There is no DNS in the cluster; an empty file keeps the host's out of it.
+        // The cluster has no DNS; an empty file keeps the host's resolv.conf out.
         write_whole(&self.config("resolv.conf"), b"")?;
         self.cgroup.create()
     }
 
-    /// containerd.
+    /// Returns the component containerd.
     pub fn containerd(&self) -> Result<Component> {
         let missing = || Error::Missing("containerd is missing (on Debian: package containerd)".into());
         Ok(Component {
@@ -118,7 +118,7 @@ impl Node {
         })
     }
 
-    /// kubelet.
+    /// Returns the component kubelet.
     #[must_use]
     pub fn kubelet(&self, binaries: &Path) -> Component {
         let config = self.config("kubelet.json");
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    /// kube-proxy, by nftables.
+    /// Returns the component kube-proxy, in nftables mode.
     #[must_use]
     pub fn kube_proxy(&self, binaries: &Path) -> Component {
         let kubeconfig = self.layout.config().join("kube-proxy.kubeconfig");
@@ -151,7 +151,7 @@ impl Node {
                 ("proxy-mode", "nftables"),
                 ("cluster-cidr", PODS),
                 ("hostname-override", &self.name),
-                // These would be the whole machine's.
+                // These would change the whole machine.
                 ("conntrack-max-per-core", "0"),
                 ("conntrack-min", "0"),
                 ("oom-score-adj", "0"),
@@ -160,7 +160,7 @@ impl Node {
         }
     }
 
-    /// A ctr command on the images and containers of Kubernetes.
+    /// Returns a ctr command in the namespace of Kubernetes.
     #[must_use]
     pub fn ctr(&self) -> Command {
         let mut command = Command::new("ctr");
@@ -186,14 +186,14 @@ impl Node {
     }
 
     fn snapshotter(&self) -> &'static str {
-        // An overlay cannot have an overlay as its upper layer: in a container there may be nothing else.
+        // An overlay cannot be the upper layer of another one, and a container may have no other file system.
         let overlay = rustix::fs::statfs(&self.layout.data)
             .is_ok_and(|status| u64::try_from(status.f_type) == Ok(OVERLAYFS_MAGIC));
         if overlay { "native" } else { "overlayfs" }
     }
 
-    /// Point-to-point links, so that all traffic passes the node's routing and with it kube-proxy's rules:
-    /// on a bridge, answers between two pods would slip past them.
+    /// Point-to-point links, so that all traffic passes the node's routing and kube-proxy's rules: on a bridge,
+    /// responses between two pods would bypass them.
     fn cni_config(&self) -> String {
         json!({
             "cniVersion": "0.4.0",
@@ -260,7 +260,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         self.layout.config().join(format!("{}-kubelet-changes.json", self.name))
     }
 
-    /// Keeps changes to the kubelet's configuration with the cluster: top-level fields, null removes one.
+    /// Stores changes to the kubelet's configuration with the cluster: top-level fields, null removes one.
     pub fn save_kubelet_changes(&self, changes: &Value) -> Result<()> {
         write_whole(&self.kubelet_changes(), changes.to_string().as_bytes())
     }
@@ -290,7 +290,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
                 "mode": "Webhook",
                 "webhook": {"cacheAuthorizedTTL": "10s", "cacheUnauthorizedTTL": "5s"},
             },
-            // Plain HTTP, for the scenario of a port that is not the HTTPS one.
+            // HTTP without TLS, for the scenario of a port that does not speak HTTPS.
             "readOnlyPort": KUBELET_HTTP_PORT,
             "tlsCertFile": certificate("crt"),
             "tlsPrivateKeyFile": certificate("key"),
@@ -305,9 +305,9 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
             "resolvConf": self.config("resolv.conf"),
             "oomScoreAdj": 0,
             "makeIPTablesUtilChains": false,
-            // Images come by import only: one that was collected would not come back.
+            // Images are only imported: an image that was garbage-collected could not be pulled.
             "imageGCHighThresholdPercent": 100,
-            // How full this machine's disk is does not matter here.
+            // The free disk space of this machine is irrelevant here.
             "evictionHard": {
                 "memory.available": "50Mi",
                 "nodefs.available": "0%",

@@ -1,4 +1,4 @@
-//! The order in which a cluster comes up, and what is waited for.
+//! The order in which a cluster starts, and what each step waits for.
 
 use std::thread;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::testbed::http::{Request, Response};
 use crate::testbed::images;
 use crate::wait;
 
-/// How long a component may take to answer after its start, on a busy machine.
+/// The timeout of a component's start, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The timeout of one health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    /// Brings up what does not run, in order, the container runtime beside the control plane.
+    /// Starts what is not running, in order; the container runtime starts in parallel with the control plane.
     pub(super) fn start(&self, progress: &Progress) -> Result<()> {
         let authorities = control_plane::prepare(&self.layout)?;
         let address = format!("{}/24", self.node.address);
@@ -53,10 +53,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts whatever else is to run and waits until all of it says that it is well.
+    /// Starts the remaining components and waits until all are healthy.
     ///
-    /// Some of them end when they start in the very moment in which the API server comes back; like the kubelet
-    /// for a static pod, we start them again.
+    /// Some of them end if they start at the moment at which the API server comes back. They are started again, as
+    /// the kubelet does with static pods.
     pub(super) fn steady(&self, progress: &Progress) -> Result<()> {
         let components = [
             (
@@ -111,7 +111,7 @@ impl Cluster {
         Ok(ensured)
     }
 
-    /// Waits until a component answers; its end by itself ends the wait.
+    /// Waits until a component is healthy; returns an error at once if it ended.
     fn await_component(&self, name: &str, probe: impl Fn() -> Result<()>) -> Result<()> {
         let mut gone = false;
         let waited = wait::every(Duration::from_millis(100), PATIENCE, &format!("{name} answers"), || {
@@ -131,13 +131,13 @@ impl Cluster {
         self.send(&request.timeout(PROBE_TIMEOUT)).and_then(Response::ok).map(drop)
     }
 
-    /// Waits until the node is Ready and pods can be made.
+    /// Waits until the node is Ready and pods can be created.
     fn settle(&self, progress: &Progress) -> Result<()> {
         let client = self.client();
         progress.step("node is Ready", |step| {
             wait::every(Duration::from_millis(250), PATIENCE, "the node is Ready", || {
                 if !component::is_running(&self.layout, "kubelet") {
-                    // What the kubelet died of is in its log; a wait for it would only hide that.
+                    // The reason is in the kubelet's log; a timeout would hide it.
                     return Ok(Err(component::ended(&self.layout, "kubelet")));
                 }
                 let ready = node_ready(&client, &self.node.name).inspect_err(|seen| step.note(seen.clone()));
@@ -164,7 +164,7 @@ impl Cluster {
     }
 }
 
-/// Whether the node is Ready, or the reason why not.
+/// Returns an error with the reason if the node is not Ready.
 pub(super) fn node_ready(client: &Client, name: &str) -> Result<(), String> {
     let node = client.get(&["node", name]).map_err(|error| error.to_string())?;
     let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Taking a cluster away: processes, mounts, network, cgroups, files — also what a crash left.
+//! Takes a cluster down: processes, mounts, network, cgroups and files, including those that a crash left.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,11 +14,11 @@ use crate::testbed::cluster::{COMPONENTS, Node};
 use crate::testbed::mounts;
 use crate::testbed::process;
 
-/// Ends every process of the cluster and removes what only its processes needed; keeps the data.
+/// Kills every process of the cluster and removes what only its processes needed; keeps the data.
 pub fn stop(layout: &Layout) -> Result<()> {
     let bundles = bundles(layout);
     let shim_sockets = shim_sockets(&bundles);
-    // The components first, or containerd and the kubelet would start anew what is being ended.
+    // The components first: containerd and the kubelet would restart what is being killed.
     for name in COMPONENTS.iter().rev() {
         if let Some(record) = component::record(layout, name) {
             record.kill();
@@ -54,33 +54,33 @@ pub fn stop(layout: &Layout) -> Result<()> {
     remove(&layout.run)
 }
 
-/// Removes the data too, and last of all the lock, which the caller holds.
+/// Removes the data too, and last the lock, which the caller holds.
 pub fn erase(layout: &Layout) -> Result<()> {
     remove(&layout.data)?;
     if Layout::known().is_empty() {
         kernel::restore(layout);
     }
     let _ = fs::remove_file(layout.lock());
-    // Only the last cluster's removal empties the parents.
+    // The parents are empty only after the last cluster.
     for parent in [&layout.data, &layout.run].into_iter().filter_map(|path| path.parent()) {
         let _ = fs::remove_dir(parent);
     }
     Ok(())
 }
 
-/// The directory of each container that containerd runs, named by the container's id.
+/// Returns the directory of each container that containerd runs, named by the container's id.
 fn bundles(layout: &Layout) -> Vec<PathBuf> {
     let tasks = Node::first(layout).containerd_state().join("io.containerd.runtime.v2.task/k8s.io");
     fs::read_dir(tasks).into_iter().flatten().flatten().map(|bundle| bundle.path()).collect()
 }
 
-/// containerd's shims listen outside its own directories; each leaves the address in its bundle.
+/// The shims of containerd listen outside its own directories; each writes the address to its bundle.
 fn shim_sockets(bundles: &[PathBuf]) -> Vec<PathBuf> {
     let addresses = bundles.iter().filter_map(|bundle| fs::read_to_string(bundle.join("address")).ok());
     addresses.filter_map(|address| address.trim().strip_prefix("unix://").map(PathBuf::from)).collect()
 }
 
-/// What the CNI library and the kubelet write outside the directories given to them.
+/// Removes what the CNI library and the kubelet write outside the directories given to them.
 fn remove_traces(layout: &Layout, node: &Node, bundles: &[PathBuf]) {
     let ours = format!("{}-", layout.machine_wide_name());
     let ids: Vec<_> = bundles.iter().filter_map(|bundle| bundle.file_name()?.to_str()).collect();

@@ -1,7 +1,7 @@
-//! Our images, built from scratch without a registry or a container engine, and those the bench needs itself.
+//! The project's images, built from scratch without a registry or a container engine, and the images of the test bed.
 //!
-//! Archives are left in `target/images`; `ctr -n k8s.io images import`, `kind load image-archive`, `podman load`
-//! and `docker load` take them, so a user can put them into a cluster of their own.
+//! The archives are written to `target/images`. `ctr -n k8s.io images import`, `kind load image-archive`, `podman
+//! load` and `docker load` accept them, so users can load them into their own clusters.
 
 mod oci;
 
@@ -22,21 +22,21 @@ use oci::{Entry, Image, read_static};
 
 /// The sandbox image of every pod.
 pub const PAUSE: &str = "registry.local/metrics-pipeline/pause:e2e";
-/// A busybox whose applets are all linked, for load and probes in scenarios.
+/// A busybox with a link for each applet, for load and probes in scenarios.
 pub const BUSYBOX: &str = "registry.local/metrics-pipeline/busybox:e2e";
-/// The program that kubectl finds as its plugin.
+/// The name under which kubectl finds the plugin.
 pub const KUBECTL_PLUGIN: &str = "kubectl-metrics_pipeline";
-/// Where the project's own images are named.
+/// The repository in the names of the project's images.
 pub const REPOSITORY: &str = "registry.local/metrics-pipeline";
 
 /// An image as an archive on disk.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Its name by content, which changes with every change of the program.
+    /// Its name with a tag derived from its content, which changes with the program.
     pub reference: String,
-    /// Its name by version.
+    /// Its name with the version as tag.
     pub versioned: String,
-    /// The OCI archive; it carries the name by version alone, as not every tool takes one with two.
+    /// The OCI archive. It has only the name with the version, because some tools reject an archive with two names.
     pub archive: PathBuf,
 }
 
@@ -47,11 +47,11 @@ pub struct ProjectImages {
     pub metrics_core: Built,
     /// The operator.
     pub operator: Built,
-    /// The directory of the programs that are in them, and of the plugin where that was built.
+    /// The directory of the programs in the images, and of the plugin if it was built.
     pub programs: PathBuf,
 }
 
-/// One of our programs.
+/// A program of the project.
 struct Program {
     package: &'static str,
     binary: &'static str,
@@ -61,7 +61,7 @@ const METRICS_CORE: Program = Program { package: "metrics-core", binary: "metric
 const OPERATOR: Program = Program { package: "operator", binary: "metrics-pipeline-operator" };
 const PLUGIN: Program = Program { package: "operator", binary: KUBECTL_PLUGIN };
 
-/// One of our images: a program alone.
+/// An image of the project, which contains one program.
 struct ProjectImage {
     program: Program,
     name: &'static str,
@@ -72,7 +72,7 @@ struct ProjectImage {
 const METRICS_CORE_IMAGE: ProjectImage = ProjectImage {
     program: METRICS_CORE,
     name: "metrics-core",
-    // A manifest written for metrics-server runs unchanged.
+    // A manifest that was written for metrics-server runs unchanged.
     links: &["metrics-server"],
     description: "Scrapes kubelets and serves the Kubernetes resource Metrics API",
 };
@@ -84,14 +84,14 @@ const OPERATOR_IMAGE: ProjectImage = ProjectImage {
     description: "Owns the resource-metrics pipeline of a Kubernetes cluster",
 };
 
-/// Builds the project's images as they are released; `cargo` decides what is fresh.
+/// Builds the project's images as released; cargo rebuilds only what changed.
 pub fn project(progress: &Progress) -> Result<ProjectImages> {
     let programs = static_build("release", &[&METRICS_CORE, &OPERATOR], progress)?;
     written(programs, &archives()?, progress)
 }
 
-/// Builds the project's images, and the kubectl plugin, for scenarios: optimized less, which builds sooner.
-/// Once a process: what runs side by side shall run the same, also while the sources change.
+/// Builds the project's images and the kubectl plugin for scenarios: less optimized, so faster to build. Builds once
+/// a process, because parallel scenarios must run the same programs while the sources may change.
 pub fn for_scenarios(progress: &Progress) -> Result<ProjectImages> {
     static BUILT: Mutex<Option<ProjectImages>> = Mutex::new(None);
     let mut built = BUILT.lock();
@@ -99,7 +99,7 @@ pub fn for_scenarios(progress: &Progress) -> Result<ProjectImages> {
         return Ok(images.clone());
     }
     let programs = static_build("scenarios", &[&METRICS_CORE, &OPERATOR, &PLUGIN], progress)?;
-    // Beside the releases, which users may have taken from there for their clusters.
+    // Not in the directory of the releases, which users may load into their clusters.
     let directory = archives()?.join("scenarios");
     fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
     let images = written(programs, &directory, progress)?;
@@ -117,12 +117,12 @@ fn written(programs: PathBuf, archives: &Path, progress: &Progress) -> Result<Pr
     })
 }
 
-/// The sandbox image: busybox asleep.
+/// Writes the sandbox image, a busybox that sleeps.
 pub fn pause() -> Result<Built> {
     busybox_image(PAUSE, "pause", &[], &["/bin/busybox", "sleep", "2147483647"])
 }
 
-/// The image for load and probes in scenarios.
+/// Writes the image for load and probes in scenarios.
 pub fn busybox() -> Result<Built> {
     let path = busybox_path()?;
     let list = command::output(Command::new(path).arg("--list"))?;
@@ -180,7 +180,7 @@ fn write_image(image: &ProjectImage, directory: &Path, archives: &Path) -> Resul
     Ok(Built { reference, versioned, archive })
 }
 
-/// The workspace's target directory.
+/// Returns the workspace's target directory.
 pub(crate) fn target() -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
@@ -193,8 +193,8 @@ fn archives() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Builds the programs for an image from scratch, in a target directory of their own, as other flags would make
-/// cargo forget the usual one's work; the directory of the programs.
+/// Builds static programs and returns their directory. They have a target directory of their own, because other
+/// RUSTFLAGS would invalidate the usual one.
 fn static_build(profile: &str, programs: &[&Program], progress: &Progress) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);

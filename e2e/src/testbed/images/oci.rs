@@ -1,7 +1,7 @@
-//! Writing an OCI image layout as one archive: the same files always give the same bytes.
+//! Writes an OCI image layout as one archive; the same files always result in the same bytes.
 //!
-//! Formats: OCI image-spec 1.1 (image-layout, manifest, config), and beside it the `manifest.json` that older
-//! `docker load` reads. `ctr images import`, `podman load`, `kind load image-archive` and `docker load` take it.
+//! Formats: OCI image-spec 1.1 (image-layout, manifest, config), and the `manifest.json` that older versions of
+//! `docker load` read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,10 +15,10 @@ use tar::{Builder, EntryType, Header};
 use crate::digest::sha256;
 use crate::error::{Doing as _, Error, Result};
 
-/// How many archives this process began to write.
+/// Number of archives that this process started to write.
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
-/// One entry of an image's only layer; paths are relative to the root.
+/// An entry of an image's only layer; paths are relative to the root.
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A directory.
@@ -36,16 +36,16 @@ pub struct Image {
     pub name: String,
     /// Its files.
     pub entries: Vec<Entry>,
-    /// What it runs.
+    /// The command line that it runs.
     pub entrypoint: Vec<String>,
-    /// `uid:gid`, numeric, as the image knows no names.
+    /// `uid:gid` as numbers, because the image has no user names.
     pub user: String,
     /// Labels of the configuration and annotations of the manifest (`org.opencontainers.image.…`).
     pub labels: BTreeMap<String, String>,
 }
 
 impl Image {
-    /// Writes the archive, whole or not at all.
+    /// Writes the archive atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         let doing = || format!("write {}", path.display());
         let layer = self.layer().doing(doing)?;
@@ -68,7 +68,7 @@ impl Image {
             "Layers": [blob(&layer_digest)],
         }]);
 
-        // Clusters that come up side by side write it side by side.
+        // Clusters that start in parallel write the same archive.
         let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_extension(format!("tmp{}-{number}", std::process::id()));
         let file = File::create(&temporary).doing(doing)?;
@@ -136,12 +136,13 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// The same for every build, or the digests would differ.
+/// The same in every build, because it is part of the digests.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// Whether an ELF binary needs no dynamic linker, so that an image from scratch can run it.
+/// Returns whether an ELF binary needs no dynamic linker, so that it runs in an image from scratch.
 ///
-/// Source: the System V ABI; a program header of type `PT_INTERP` names the linker. 64-bit little-endian only.
+/// Source: the System V ABI; a program header of type `PT_INTERP` names the linker. Supports 64-bit little-endian
+/// only.
 #[must_use]
 pub fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: u32 = 3;
@@ -159,7 +160,7 @@ pub fn is_static(elf: &[u8]) -> bool {
         && headers().is_some_and(|types| !types.contains(&u64::from(PT_INTERP)))
 }
 
-/// The name of this machine's architecture in image formats.
+/// Returns the name of this machine's architecture in image formats.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -197,7 +198,7 @@ fn append<W: std::io::Write>(
     archive.append_data(&mut header(kind, mode, bytes.len()), path, bytes)
 }
 
-/// Reads a program that must run from scratch.
+/// Reads a program; it must be linked statically.
 pub fn read_static(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).doing(|| format!("read {}", path.display()))?;
     if is_static(&bytes) {
