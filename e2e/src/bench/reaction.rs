@@ -1,8 +1,8 @@
-//! How soon a HorizontalPodAutoscaler acts on a load, with metrics-core and with metrics-server behind the Metrics API.
+//! The time until a HorizontalPodAutoscaler reacts to a load, with metrics-core and with metrics-server.
 //!
-//! Both run as processes in the cluster's network, one after the other, on the same kubelet and the same controllers
-//! with their usual periods. A pod that idles begins to use a whole core; the clock stops when the autoscaler wants
-//! more replicas.
+//! Both run as processes in the cluster's network, one after the other, with the same kubelet and the same
+//! controllers at their usual intervals. An idle pod starts to use a whole core; the time ends when the autoscaler
+//! wants more replicas.
 
 use std::fmt;
 use std::fs;
@@ -24,21 +24,21 @@ use crate::wait::Pending;
 
 const NAMESPACE: &str = "reaction";
 const NAME: &str = "step";
-/// The period of the autoscaler's controller, which is also that of most kubelets' own figures.
+/// The sync period of the autoscaler's controller; most kubelets sample at the same interval.
 const PERIOD: Duration = Duration::from_secs(15);
-/// Until something is as it must be for the next step, or the step is seen.
+/// The timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// One server with one resolution.
+/// One server with one scrape interval.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its name and resolution, for the table.
+    /// The server and its scrape interval, for the table.
     pub name: String,
-    /// Seconds from the load to the autoscaler's wish, one for each step.
+    /// Seconds from the load to the scaling decision, one for each step.
     pub seconds: Vec<f64>,
 }
 
-/// What was measured.
+/// The measured times.
 #[derive(Clone, Debug, Default)]
 pub struct Report(pub Vec<Case>);
 
@@ -58,10 +58,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// Measures on a cluster that has nothing else to do: `steps` with each server.
+/// Measures `steps` times with each server, on a cluster that is otherwise idle.
 ///
 /// # Errors
-/// When something does not come about in time.
+/// If a step does not complete in time.
 pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report> {
     let metrics_core = servers::metrics_core(progress)?;
     let metrics_server = binaries::metrics_server(progress)?;
@@ -96,9 +96,9 @@ pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report>
     Ok(report)
 }
 
-/// One step, from a pod that idles to the autoscaler's wish.
+/// Measures one step, from an idle pod to the scaling decision.
 fn one(client: &Client, step: u32) -> Result<f64> {
-    // Whatever ran before goes, so that each step has a pod of its own.
+    // Each step has a new pod.
     client.run(&["-n", NAMESPACE, "scale", "deployment", NAME, "--replicas=1"])?;
     client.run(&["-n", NAMESPACE, "delete", "pods", "--all", "--force", "--grace-period=0"])?;
     let pod = client.wait_for("one pod idles, as the autoscaler sees it", PATIENCE, |client| {
@@ -115,8 +115,8 @@ fn one(client: &Client, step: u32) -> Result<f64> {
             _ => Err(Pending(hpa["status"].to_string())),
         }
     })?;
-    // The pod's own rate must be there and old enough to be repeated. After that no step begins at the same place of
-    // the period as another: the golden ratio spreads them.
+    // The pod must have had a rate for a whole period. Then the golden ratio spreads the starts
+    // of the steps over the period.
     thread::sleep(PERIOD + PERIOD.mul_f64((f64::from(step) * 0.618_034).fract()));
     client.run(&["-n", NAMESPACE, "exec", &pod, "--", "touch", "/tmp/load"])?;
     let begun = Instant::now();
@@ -129,7 +129,7 @@ fn one(client: &Client, step: u32) -> Result<f64> {
     })
 }
 
-/// A Deployment of one pod that idles until it finds a file, and its autoscaler.
+/// Returns a Deployment of one pod that idles until a file exists, and its autoscaler.
 fn workload() -> String {
     let container = json!({
         "name": NAME,
@@ -163,7 +163,7 @@ fn workload() -> String {
     .to_string()
 }
 
-/// The Metrics API, answered by whoever listens at `address`.
+/// Returns an APIService of the Metrics API whose backend is the server at `address`.
 fn registration(address: SocketAddr) -> String {
     let metadata = json!({"name": NAME, "namespace": NAMESPACE});
     json!({

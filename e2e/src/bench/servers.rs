@@ -1,4 +1,4 @@
-//! metrics-core and metrics-server as processes in the cluster's network, told the same things.
+//! metrics-core and metrics-server as processes in the cluster's network, with the same flags.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use crate::testbed::cluster::Cluster;
 use crate::testbed::images;
 use crate::testbed::pki::{Identity, Subject, write_private};
 
-/// A server that runs; ended when dropped.
+/// A running server; dropping it kills the process.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
 }
 
@@ -27,8 +27,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a server that listens at `address` and scrapes every `resolution` (such as `15s`; metrics-server takes
-    /// none below 10), with files in `directory`.
+    /// Starts a server on `address`, with files in `directory`. `scrape_interval` is a duration such as `15s`;
+    /// metrics-server accepts none below `10s`.
     pub fn start(
         cluster: &Cluster,
         directory: &Path,
@@ -42,7 +42,7 @@ impl Server {
         let authority = cluster.cluster_authority()?;
         let serving = authority.issue(&Subject::server(&name, &["localhost"], &[address.ip()]))?;
         serving.save(&directory, "serving")?;
-        // To kubelets, and to the API server.
+        // The client certificate for kubelets and for the API server.
         let client: Identity = authority.issue(&Subject::user(&name, Some("system:masters")))?;
         client.save(&directory, "client")?;
         write_private(&directory.join("ca.crt"), authority.certificate())?;
@@ -76,7 +76,7 @@ impl Server {
     }
 }
 
-/// metrics-core as the scenarios have it in its image.
+/// Returns the metrics-core that is in the image of the scenarios.
 pub fn metrics_core(progress: &Progress) -> Result<PathBuf> {
     Ok(images::for_scenarios(progress)?.programs.join("metrics-core"))
 }

@@ -10,12 +10,12 @@ use e2e::testbed::cluster::{COMPONENTS, FlagChange, Layout};
 use e2e::testbed::{binaries, images};
 use e2e::{Cluster, ClusterSpec, Error, Progress, Result};
 
-/// A real Kubernetes on this machine: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy,
-/// in a network of their own.
+/// Runs a real Kubernetes on this machine: etcd, API server, controllers, scheduler, containerd, kubelet and
+/// kube-proxy, in a network of their own.
 #[derive(Parser)]
 #[command(name = "cargo cluster")]
 struct Arguments {
-    /// Which cluster; several can stand side by side.
+    /// Name of the cluster; several can run in parallel.
     #[arg(long, global = true, default_value = "default")]
     name: String,
     #[command(subcommand)]
@@ -26,12 +26,12 @@ struct Arguments {
 enum Action {
     /// Bring the cluster up, or repair it.
     Up {
-        /// Change kube-apiserver's command line: key=value sets a flag, key- removes it, a text that begins with
-        /// -- is one more argument as it stands. Kept until the next `up` that names any.
+        /// Change kube-apiserver's command line: key=value sets a flag, key- removes it, a text that starts with --
+        /// is one more argument, passed unchanged. The changes are kept until the next `up` with this option.
         #[arg(long, value_name = "CHANGE", allow_hyphen_values = true)]
         apiserver_flag: Vec<FlagChange>,
     },
-    /// Take the cluster down; leaves nothing of it.
+    /// Take the cluster down and remove all of it.
     Down {
         /// All clusters of this machine.
         #[arg(long)]
@@ -39,7 +39,7 @@ enum Action {
     },
     /// Show each component and the node.
     Status,
-    /// Name the clusters of this machine.
+    /// Print the names of the clusters on this machine.
     List,
     /// Run kubectl as administrator.
     Kubectl {
@@ -51,34 +51,34 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run any program inside the cluster's network, KUBECONFIG set (a shell if none is named).
+    /// Run a program (default: a shell) inside the cluster's network, with KUBECONFIG set.
     Exec {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Show the last of a component's log, or of all; `audit` is the API server's audit log.
+    /// Show the end of a component's log, or of all logs; `audit` is the API server's audit log.
     Logs {
         component: Option<String>,
-        /// Go on as the log grows.
+        /// Continue to print as the log grows.
         #[arg(short, long)]
         follow: bool,
-        /// How many lines.
+        /// Number of lines.
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: u32,
     },
-    /// Print a kubeconfig for another user (usable with `cargo cluster exec`).
+    /// Print a kubeconfig of another user, for `cargo cluster exec`.
     Kubeconfig {
-        /// The user's name.
+        /// Name of the user.
         #[arg(long)]
         user: String,
-        /// The user's group.
+        /// Group of the user.
         #[arg(long)]
         group: Option<String>,
     },
-    /// Load OCI archives into the node, and name the images.
+    /// Load OCI archives into the node and print the names of all images.
     Load { archives: Vec<PathBuf> },
-    /// Build the project's images as OCI archives (target/images) and print their names; loads them if the
-    /// cluster is up.
+    /// Build the project's images as OCI archives in target/images and print their names; load them if the cluster is
+    /// up.
     Images,
 }
 
@@ -183,7 +183,7 @@ fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result
     become_command(tail.args(files))
 }
 
-/// Puts the other program in our place, so that terminals and signals are its own.
+/// Replaces this process by the command, which so has the terminal and receives signals.
 fn become_command(command: &mut Command) -> Result<bool> {
     let source = command.exec();
     Err(Error::Io { what: format!("run {}", command.get_program().to_string_lossy()), source })
@@ -191,7 +191,7 @@ fn become_command(command: &mut Command) -> Result<bool> {
 
 fn print(text: &str) -> Result<bool> {
     match writeln!(io::stdout(), "{text}") {
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Io { what: "print".into(), source })
         }

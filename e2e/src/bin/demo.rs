@@ -1,4 +1,4 @@
-//! `cargo demo`: from nothing to `kubectl top` on a real Kubernetes.
+//! `cargo demo`: from an empty machine to `kubectl top` on a real Kubernetes.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
@@ -16,12 +16,12 @@ use serde_json::json;
 #[derive(Parser)]
 #[command(name = "cargo demo")]
 struct Arguments {
-    /// The cluster's name; an existing one is used.
+    /// Name of the cluster; an existing one is used.
     #[arg(long, default_value = "default")]
     name: String,
 }
 
-/// Where the demo's workload stands.
+/// The namespace of the demo's workload.
 const WORKLOAD: &str = "demo";
 
 fn main() -> ExitCode {
@@ -109,7 +109,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(true)
 }
 
-/// Waits for Ready, telling each change of the summary meanwhile.
+/// Waits for Ready and prints each change of the condition.
 fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step) -> Result<()> {
     let mut told = String::new();
     client.wait_for("the MetricsPipeline is Ready", Duration::from_secs(180), |client| {
@@ -130,7 +130,7 @@ fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step)
     })
 }
 
-/// Runs kubectl on our own standard output.
+/// Runs kubectl with the standard output of this process.
 fn show(client: &Client, arguments: &[&str]) -> Result<()> {
     command::shown(client.kubectl().args(arguments).stdin(Stdio::null()))
 }

@@ -1,4 +1,4 @@
-//! Brings about one fault after the other and prints how the conditions and `doctor` name each.
+//! Injects one fault after the other and prints how the conditions and `doctor` report each.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
@@ -9,21 +9,21 @@ use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
 use e2e::testbed::images;
 use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result};
 
-/// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
-/// how many seconds, after how many `doctor` did, and after how many all was as expected again for both. Fails if any
-/// takes more than 30 s.
+/// Injects each fault into a real cluster. Prints which condition reported it with which reason, and the seconds
+/// until the condition reported it, until `doctor` did, and until both were as before after the repair. Fails if any
+/// of these takes more than 30 s.
 #[derive(Parser)]
 #[command(name = "faults")]
 struct Arguments {
-    /// Only faults with this in their name.
+    /// Only faults whose name contains this text.
     filter: Option<String>,
-    /// The cluster's name; an existing one is used. It is taken down at the end.
+    /// Name of the cluster; an existing one is used. It is taken down at the end.
     #[arg(long, default_value = "faults")]
     name: String,
-    /// Take the pipeline that is installed as it is: no images are loaded.
+    /// Use the pipeline that is installed, without loading images.
     #[arg(long)]
     as_is: bool,
-    /// Leave the cluster up.
+    /// Keep the cluster.
     #[arg(long)]
     keep: bool,
 }
@@ -73,7 +73,7 @@ fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<
     Ok(table)
 }
 
-/// How busy the machine is.
+/// Returns the load averages of the machine.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")

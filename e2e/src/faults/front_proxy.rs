@@ -1,4 +1,4 @@
-//! Between kube-apiserver and whom metrics-core believes: kube-apiserver's flags.
+//! Faults of kube-apiserver's flags for the front proxy, by which metrics-core authenticates it.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::testbed::pipeline;
 use crate::testbed::pki::Subject;
 use crate::wait;
 
-/// All that stands behind the first flag becomes part of its value.
+/// Everything after the first flag becomes part of its value.
 const SWALLOWED: &str = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
 
-/// Where kube-apiserver publishes how it is known.
+/// The ConfigMap in which kube-apiserver publishes its authentication configuration.
 const PUBLISHED: &str = "ConfigMap kube-system/extension-apiserver-authentication";
 
 const fn fault(
@@ -38,7 +38,7 @@ const fn fault(
     }
 }
 
-/// The faults of kube-apiserver's flags.
+/// Faults of kube-apiserver's flags.
 pub const FRONT_PROXY: &[Fault] = &[
     fault(
         "requestheader flags swallowed by their quoting",
@@ -125,7 +125,7 @@ pub const FRONT_PROXY: &[Fault] = &[
             |bench| bench.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
         )
     },
-    // The operator and kube-apiserver's own check need no group but that of all who are known.
+    // The operator and kube-apiserver's own check need only the group of all authenticated users.
     Fault {
         short: false,
         status: "True",
@@ -184,8 +184,8 @@ pub const FRONT_PROXY: &[Fault] = &[
             PUBLISHED,
             &["requestheader-allowed-names", "client-ca-file", "(aggregator)"],
             |bench| {
-                // By its flags alone kube-apiserver 1.36 does not start like this. But every kube-apiserver adds its own
-                // CAs to what stands there: another one of the control plane that is older, or was until it was updated.
+                // With these flags alone, kube-apiserver 1.36 does not start. But every kube-apiserver adds its own
+                // CAs to the existing ones: another one of the control plane may be older, or was until its update.
                 bench.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
                 share_authority(&bench.client)
             },
@@ -193,8 +193,8 @@ pub const FRONT_PROXY: &[Fault] = &[
     },
 ];
 
-/// Adds the client CA to the requestheader CAs of the ConfigMap, as another kube-apiserver would. This one may be about
-/// to write what it read before.
+/// Adds the client CA to the requestheader CAs of the ConfigMap, as another kube-apiserver would. This one may be
+/// about to overwrite it with what it read before.
 fn share_authority(client: &Client) -> Result<()> {
     let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     let read = || client.get(&name).map(|map| map["data"].clone());

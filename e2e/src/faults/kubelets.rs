@@ -1,4 +1,4 @@
-//! Between metrics-core and the kubelets.
+//! Faults between metrics-core and the kubelets.
 
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ pub const KUBELETS: &[Fault] = &[
             |bench| allow_binding(bench, true),
         )
     },
-    // The same, seen at the kubelet: it remembers a permission for a while, and a refusal too.
+    // The kubelet caches a permission for a while, and a denial too.
     Fault {
         short: false,
         ..fault(
@@ -184,7 +184,7 @@ pub const KUBELETS: &[Fault] = &[
 
 fn spec(bench: &Bench<'_>, patch: &str) -> Result<()> {
     bench.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", patch])?;
-    // A rollout goes before: what is measured begins when it is through.
+    // The change causes a rollout, and the time starts after it.
     pause(Duration::from_secs(1));
     Ok(())
 }

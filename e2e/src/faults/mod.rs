@@ -1,8 +1,8 @@
-//! One list of faults: how each is brought about, what the conditions and `doctor` must say within 30 s, how it is
-//! healed.
+//! The list of faults: how each is injected, what the conditions and `doctor` must report within 30 s, and how it is
+//! repaired.
 //!
-//! The scenarios and `cargo run -p e2e --bin faults` run the same list. Those of a group share one cluster, one
-//! after the other.
+//! The scenarios and `cargo run -p e2e --bin faults` use the same list. The faults of a group run one after the other
+//! on the same cluster.
 
 mod front_proxy;
 mod kubelets;
@@ -29,70 +29,70 @@ pub use kubelets::KUBELETS;
 pub use path::PATH;
 pub use table::Table;
 
-/// How long a fault may take to be named, and to be cleared after it is healed.
+/// The limit for reporting a fault, and for clearing the report after the repair.
 pub const LIMIT: Duration = Duration::from_secs(30);
-/// How long a fault is waited for, so that the table tells by how much it was too late.
+/// The timeout of each wait; the table shows by how much a fault exceeded the limit.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A fault that is brought about on a cluster with a pipeline that is Ready.
+/// A fault that is injected into a cluster whose pipeline is Ready.
 pub struct Fault {
-    /// In a few words.
+    /// A short description.
     pub name: &'static str,
-    /// Whether it is brought about in every run of the tests, not only in long ones.
+    /// Whether every test run injects it, not only long ones.
     pub short: bool,
-    /// Of which MetricsPipeline the condition is.
+    /// The MetricsPipeline whose condition reports it.
     pub pipeline: &'static str,
-    /// The condition that must name it.
+    /// The type of the condition that must report it.
     pub condition: &'static str,
     /// Its status.
     pub status: &'static str,
     /// Its reason.
     pub reason: &'static str,
-    /// What is to blame, as its message must name it.
+    /// The object that the message must name.
     pub object: &'static str,
-    /// What else its message must hold: the evidence, the remedy.
+    /// Further texts that the message must contain: evidence and remedy.
     pub says: &'static [&'static str],
-    /// Whether `Ready` must not hold meanwhile.
+    /// Whether `Ready` must be False meanwhile.
     pub flips_ready: bool,
-    /// Brings it about.
+    /// Injects the fault.
     pub inject: fn(&Bench<'_>) -> Result<()>,
-    /// Takes it away.
+    /// Repairs it.
     pub heal: fn(&Bench<'_>) -> Result<()>,
 }
 
-/// Where faults are brought about.
+/// The environment in which faults are injected.
 pub struct Bench<'a> {
-    /// The administrator's client.
+    /// A client with the permissions of an administrator.
     pub client: Client,
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The kubectl plugin.
     pub plugin: Plugin,
-    /// What to say meanwhile.
+    /// Prints progress.
     pub progress: Progress,
 }
 
-/// How a fault went.
+/// The times of a fault.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// From when it was there until a condition named it.
+    /// From the injection until a condition reported it.
     pub named: Duration,
-    /// The same of `doctor`.
+    /// From the injection until `doctor` reported it.
     pub by_doctor: Duration,
-    /// From when it was gone until all was as expected again, for the conditions and for `doctor`.
+    /// From the repair until the conditions and `doctor` were as before.
     pub cleared: Duration,
     /// The condition's message.
     pub message: String,
 }
 
-/// What the cluster's kube-apiserver is started with: it reaches the pods by the Service's address, so that what
-/// keeps it away does not keep the kubelet's probes away.
+/// Returns the changes to the flags of kube-apiserver: it connects to the pods through the Service's address, so that
+/// a fault on its path does not affect the kubelet's probes.
 #[must_use]
 pub fn flags() -> Vec<FlagChange> {
     vec![FlagChange::set("enable-aggregator-routing", "false")]
 }
 
-/// Installs the pipeline of these images and waits until it is Ready.
+/// Installs the pipeline from these images and waits until it is Ready.
 pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progress: &Progress) -> Result<()> {
     let helm = binaries::helm(progress)?;
     pipeline::load(cluster, built)?;
@@ -102,17 +102,17 @@ pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progre
 }
 
 impl Fault {
-    /// Brings it about, waits until it is named by the conditions and by `doctor`, heals it, waits until both say that
-    /// all is as expected again.
+    /// Injects the fault, waits until a condition and `doctor` report it, repairs it, and waits until neither reports
+    /// a problem.
     ///
     /// # Errors
-    /// What they said instead.
+    /// If they report something else; the error has what they reported.
     pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
         let injected = (self.inject)(bench);
         let began = Instant::now();
         let named = injected
             .and_then(|()| side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began)));
-        // Whatever happened, the next one begins with a whole cluster.
+        // The next fault starts with a repaired cluster, whatever happened.
         let healed = (self.heal)(bench);
         let (((message, named), by_doctor), ()) = (named?, healed?);
         let began = Instant::now();
@@ -129,7 +129,7 @@ impl Fault {
         Ok(Outcome { named, by_doctor, cleared, message })
     }
 
-    /// The condition's message, and how long it took.
+    /// Waits until a condition reports the fault; returns its message and the time.
     fn named(&self, bench: &Bench<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
         wait::every(Duration::from_millis(500), PATIENCE, &what, || {
@@ -146,10 +146,10 @@ impl Fault {
         })
     }
 
-    /// How long it took until `doctor` told the same. A fault makes it end with 1, a warning does not.
+    /// Waits until `doctor` reports the same and returns the time. A fault makes it exit with 1, a warning does not.
     fn named_by_doctor(&self, bench: &Bench<'_>, began: Instant) -> Result<Duration> {
         let expected = i32::from(self.status == "False");
-        // A MetricsPipeline that is not served is a line of its own.
+        // A MetricsPipeline that is not served has a line of its own.
         let (title, start) = if self.pipeline == pipeline::NAME {
             (self.condition.to_owned(), format!("{}: ", self.reason))
         } else {
@@ -171,19 +171,19 @@ impl Fault {
         })
     }
 
-    /// What a message should say and does not.
+    /// Returns the texts that a message should contain and does not.
     fn missing(&self, message: &str) -> Vec<&'static str> {
         let all = self.says.iter().chain([&self.object]);
         all.copied().filter(|part| !message.contains(part)).collect()
     }
 }
 
-/// How long it took until every condition was as expected.
+/// Waits until every condition is as expected and returns the time.
 fn cleared(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
     settled(&bench.client).map(|()| began.elapsed())
 }
 
-/// How long it took until `doctor` found nothing.
+/// Waits until `doctor` reports no problem and returns the time.
 fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
     wait::every(Duration::from_secs(1), PATIENCE, "doctor finds nothing", || {
         let (code, tree) = bench.plugin.doctor(&bench.client)?;
@@ -195,7 +195,7 @@ fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
     })
 }
 
-/// Both, and the first's error before the second's.
+/// Returns both results, or the first one's error before the second one's.
 fn side_by_side<A, B: Send>(
     first: impl FnOnce() -> Result<A>,
     second: impl FnOnce() -> Result<B> + Send,
@@ -209,7 +209,7 @@ fn side_by_side<A, B: Send>(
 }
 
 impl Bench<'_> {
-    /// Starts kube-apiserver with these flags besides, and has it write its ConfigMap anew.
+    /// Restarts kube-apiserver with these additional flags and lets it recreate its ConfigMap.
     fn front_proxy(&self, changes: &[FlagChange]) -> Result<()> {
         let changes = [&flags()[..], changes].concat();
         self.cluster.restart_apiserver_with(&changes, &self.progress.clone().quiet())?;
@@ -217,7 +217,7 @@ impl Bench<'_> {
     }
 }
 
-/// Deletes the ConfigMap, which kube-apiserver only adds to, and waits until it is there again.
+/// Deletes the ConfigMap, to which kube-apiserver only adds, and waits until it exists again.
 fn renew(client: &Client) -> Result<()> {
     let config_map = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     client.delete(&config_map)?;
@@ -248,12 +248,12 @@ fn condition(object: &Value, kind: &str) -> (String, String, String) {
     found.map_or_else(Default::default, |[_, status, reason, message]| (status, reason, message))
 }
 
-/// Waits a moment, where something takes effect by itself.
+/// Waits for a change that takes effect by itself.
 fn pause(duration: Duration) {
     thread::sleep(duration);
 }
 
-/// The error of a fault that could not be brought about.
+/// Returns the error of a fault that could not be injected.
 fn impossible(why: impl Into<String>) -> Error {
     Error::Invalid(why.into())
 }

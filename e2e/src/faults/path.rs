@@ -1,4 +1,4 @@
-//! Between kube-apiserver and the pods of metrics-core, and who owns the APIServices.
+//! Faults between kube-apiserver and the pods of metrics-core, and conflicts over the APIServices.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ const fn fault(
     }
 }
 
-/// The faults on the way to the pods.
+/// Faults on the path to the pods.
 pub const PATH: &[Fault] = &[
     fault(
         "NetworkPolicy that blocks the API server",
@@ -53,7 +53,7 @@ pub const PATH: &[Fault] = &[
                 },
             });
             bench.client.apply(&policy.to_string())?;
-            // The CNI plugin here enforces none.
+            // The CNI plugin here enforces no NetworkPolicy.
             drop_from_apiserver(bench)
         },
         |bench| {
@@ -108,8 +108,8 @@ pub const PATH: &[Fault] = &[
     },
 ];
 
-/// Has the kernel drop what the node itself sends to the Service: that is kube-apiserver's. The kubelet's probes go to
-/// the pod, and a real network lets them through. Before kube-proxy's rules.
+/// Drops packets from the node itself, and so from kube-apiserver, to the Service, before the rules of kube-proxy.
+/// The kubelet's probes go to the pod, as in a real network.
 fn drop_from_apiserver(bench: &Bench<'_>) -> Result<()> {
     let service = bench.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
     let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| impossible("no ClusterIP"))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Fault, LIMIT, Outcome};
 use crate::error::Error;
 
-/// What was brought about, and how it went.
+/// The faults that were injected, and the result of each.
 #[derive(Default)]
 pub struct Table(Vec<Row>);
 
@@ -32,13 +32,14 @@ impl Table {
         });
     }
 
-    /// Whether each was named by its right cause and cleared, be it late: on a busy machine seconds are no test.
+    /// Returns whether each fault was reported with the right cause and cleared, even late: on a busy machine the
+    /// time proves nothing.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.0.iter().all(|row| row.outcome.is_ok())
     }
 
-    /// Whether each was named and cleared in time.
+    /// Returns whether each fault was reported and cleared in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let in_time = |outcome: &Outcome| outcome.named.max(outcome.by_doctor).max(outcome.cleared) <= LIMIT;

@@ -1,4 +1,4 @@
-//! Two answers to one request: where they differ.
+//! Finds the differences of two responses to one request.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::decode::decode;
 use super::openapi;
 use crate::testbed::http::Response;
 
-/// The headers that clients go by. Of ETag, whether there is one: each server digests its own document.
+/// The headers that clients use. Only the presence of ETag is compared: each server hashes its own document.
 const HEADERS: [&str; 10] = [
     "allow",
     "cache-control",
@@ -22,19 +22,19 @@ const HEADERS: [&str; 10] = [
     "x-content-type-options",
 ];
 
-/// Something in which two answers differ.
+/// A difference of two responses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Difference {
-    /// Where: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
+    /// What differs: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
     pub aspect: String,
-    /// What metrics-core says; `-` for nothing.
+    /// The value of metrics-core; `-` if there is none.
     pub metrics_core: String,
-    /// What metrics-server says.
+    /// The value of metrics-server; `-` if there is none.
     pub metrics_server: String,
 }
 
-/// All differences between two answers. Rows for which `is_moving` says yes (by namespace and name) are of a real
-/// kubelet, so that their numbers and times can't be equal.
+/// Returns all differences. Objects for which `is_moving` returns true (by namespace and name) are from a real
+/// kubelet: their numbers and times cannot be equal.
 pub fn compare(
     metrics_core: &Response,
     metrics_server: &Response,
@@ -47,7 +47,7 @@ pub fn compare(
         }
     };
     if metrics_core.status != metrics_server.status {
-        // All else follows from it.
+        // Everything else follows from the status.
         note("status".into(), outcome(metrics_core), outcome(metrics_server));
         return found;
     }
@@ -65,7 +65,7 @@ pub fn compare(
     found
 }
 
-/// The status code, and the message of a Status.
+/// Returns the status code, and the message of a Status.
 fn outcome(answer: &Response) -> String {
     let code = answer.status;
     match decode(answer).get("message").and_then(Value::as_str) {
@@ -74,14 +74,14 @@ fn outcome(answer: &Response) -> String {
     }
 }
 
-/// How JSON is laid out: indented for people or in one line.
+/// Returns whether JSON is indented or on one line.
 fn layout(answer: &Response) -> String {
     let json = answer.header("content-type").is_some_and(|value| value.starts_with("application/json"));
     let indented = answer.body.starts_with(b"{\n") || answer.body.starts_with(b"[\n");
     if json && indented { "indented" } else { "dense" }.to_owned()
 }
 
-/// Brings to one form what may differ from request to request: creationTimestamp is the time of the request.
+/// Normalizes values that differ from request to request: creationTimestamp is the time of the request.
 fn canonical(mut value: Value, is_moving: &dyn Fn(&str) -> bool) -> Value {
     match &mut value {
         Value::Object(members) => {
@@ -113,7 +113,7 @@ fn canonical(mut value: Value, is_moving: &dyn Fn(&str) -> bool) -> Value {
                 *item = canonical(item.take(), is_moving);
             }
         }
-        // `/metrics`, for which the names of the families count.
+        // Of `/metrics`, only the names of the families are compared.
         Value::String(text) if text.contains("# TYPE ") => {
             let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE metrics_server_"));
             let mut names: Vec<_> = names.map(|line| Value::from(format!("metrics_server_{line}"))).collect();
@@ -125,7 +125,7 @@ fn canonical(mut value: Value, is_moving: &dyn Fn(&str) -> bool) -> Value {
     value
 }
 
-/// The form of a value without its amount: digits give way.
+/// Returns the form of a measured value without the value.
 fn blur(value: &Value) -> Value {
     match value {
         Value::String(_) => "(measured)".into(),
@@ -134,7 +134,7 @@ fn blur(value: &Value) -> Value {
             .map(|(name, value)| (name.clone(), blur(value)))
             .collect::<serde_json::Map<_, _>>()
             .into(),
-        // The first cell of a table's row is the name.
+        // The first cell of a row is the name.
         Value::Array(cells) => {
             let blurred = cells.iter().enumerate();
             blurred.map(|(at, cell)| if at == 0 { cell.clone() } else { blur(cell) }).collect()
@@ -143,7 +143,7 @@ fn blur(value: &Value) -> Value {
     }
 }
 
-/// `NAMESPACE/NAME` or `NAME` of an object's metadata.
+/// Returns `NAMESPACE/NAME` or `NAME` from an object's metadata.
 fn key(metadata: &Value) -> Option<String> {
     let name = metadata.get("name")?.as_str()?;
     match metadata.get("namespace").and_then(Value::as_str) {
@@ -152,7 +152,7 @@ fn key(metadata: &Value) -> Option<String> {
     }
 }
 
-/// What names an item of a list among its like.
+/// Returns what identifies an item in its list.
 fn item_key(item: &Value) -> Option<String> {
     let text = |name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
     let kept = item.get("metadata").and_then(key);
@@ -181,7 +181,7 @@ fn walk(
         }
         (Value::Array(metrics_core), Value::Array(metrics_server)) => {
             let keyed = |items: &[Value]| -> Option<Vec<String>> {
-                // The cells of a row stand in the order of the columns.
+                // The cells of a row are in the order of the columns.
                 if path.ends_with("/cells") {
                     return None;
                 }
@@ -238,7 +238,7 @@ fn pair(
     }
 }
 
-/// Enough of a value to know it by.
+/// Returns the beginning of a value.
 fn shortened(value: &Value) -> String {
     const MOST: usize = 300;
     let text = value.to_string();

@@ -1,11 +1,11 @@
-//! Bodies as one form, JSON values, whatever their encoding; a reader of protobuf that shares nothing with the
-//! writer under test.
+//! Decodes bodies of all encodings to JSON values. The decoder of protobuf shares no code with the encoder under
+//! test.
 
 use serde_json::{Map, Value, json};
 
 use crate::testbed::http::Response;
 
-/// Reads a body by its content type; what is not understood is shown as text.
+/// Decodes a body by its content type; an unknown type is returned as text.
 #[must_use]
 pub fn decode(answer: &Response) -> Value {
     let content_type = answer.header("content-type").unwrap_or_default();
@@ -20,12 +20,12 @@ pub fn decode(answer: &Response) -> Value {
     read.unwrap_or_else(|| Value::String(text()))
 }
 
-/// What a message's fields are.
+/// The shape of a message's field.
 #[derive(Clone, Copy)]
 enum Shape {
     Text,
     Integer,
-    /// Members by field number, name and shape; a repeated member has its name in brackets.
+    /// Fields by number, name and shape; a repeated field has its name in brackets.
     Message(&'static [(u64, &'static str, Shape)]),
     TextMap,
     QuantityMap,
@@ -183,7 +183,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The content of the first field of that number; empty when there is none.
+/// Returns the content of the first field of that number; empty if there is none.
 fn content(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
     let found = fields(bytes)?.into_iter().find_map(|field| match field {
         Field::Bytes(number, content) if number == wanted => Some(content),
@@ -216,7 +216,7 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Option<Map<String, V
     for field in fields(bytes)? {
         let (Field::Number(number, _) | Field::Bytes(number, _)) = field;
         let Some((_, name, shape)) = members.iter().find(|(member, ..)| *member == number) else {
-            // Fields that are empty are written by Go; any other that we do not know is a difference to show.
+            // Go also writes empty fields; any other unknown field is a difference to report.
             if !matches!(field, Field::Number(_, 0) | Field::Bytes(_, [])) {
                 found.insert(format!("field {number}"), "unknown".into());
             }
@@ -242,7 +242,7 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Option<Map<String, V
             }
             (Field::Bytes(_, content), shape) => {
                 let read = value(shape, content)?;
-                // An empty message says as much as none.
+                // An empty message means the same as a missing one.
                 if read != json!({}) && !read.is_null() {
                     found.insert(bare.into(), read);
                 }
@@ -253,7 +253,7 @@ fn message(members: &[(u64, &str, Shape)], bytes: &[u8]) -> Option<Map<String, V
     Some(found)
 }
 
-/// A document with the magic of Kubernetes and its type (`runtime.Unknown`).
+/// Decodes a document with the magic of Kubernetes and its type (`runtime.Unknown`).
 fn document(bytes: &[u8]) -> Option<Value> {
     let bytes = bytes.strip_prefix(b"k8s\0")?;
     let type_meta = content(bytes, 1)?;

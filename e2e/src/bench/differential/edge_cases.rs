@@ -1,5 +1,5 @@
-//! What other kubelets say: of Windows, virtual ones, with OpenMetrics, with very many pods; and what becomes of objects
-//! between the steps.
+//! Rare cases: kubelets on Windows, virtual kubelets, OpenMetrics, very many pods, and objects that change between
+//! the steps.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use super::kubelets::Reply;
 use crate::error::Result;
 use crate::testbed::client::Client;
 
-/// Pods of the node with most.
+/// Number of pods on the most crowded node.
 const CROWD: usize = 500;
-/// The label that an exporter may add, with all that can be escaped, and what looks like the end of the labels.
+/// A label that an exporter may add, with all escape sequences and with text that looks like the end of the labels.
 const EXTRA: &str = "id=\"/a \\\"b\\\" \\\\ {c},} \\n\"";
 
-/// A pod of these tests, on the node of the same name.
+/// Returns a pod of these cases.
 fn pod(name: &str, samples: Samples) -> FakePod {
     FakePod("edge-cases", name.to_owned(), "Running", &[("edge-cases", "any")], vec![("main", samples)])
 }
 
-/// The pods of each node.
+/// Returns the pods of each node.
 pub fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
     let gone = Samples { cpu: [2.0, -1.0, -1.0], memory: [4096.0, -1.0, -1.0], ..USUAL };
     let with = |name: &str, containers| FakePod("edge-cases", name.to_owned(), "Running", &[], containers);
@@ -40,7 +40,7 @@ pub fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
         (
             "fake-life",
             vec![
-                // It is deleted and made anew before the second step, and so has two samples of its own.
+                // It is deleted and recreated before the second step, so it has two samples of its own.
                 pod("reborn", Samples { cpu: [90.0, 1.0, 2.5], age: [3_600_000, -14_000, -14_000], ..USUAL }),
                 with("init-done", vec![("init", gone), ("main", USUAL)]),
                 with("sidecar", vec![("main", cpu([2.0, 3.0, 4.0])), ("proxy", USUAL)]),
@@ -49,12 +49,12 @@ pub fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
                 pod("clock-back-and-on", Samples { offset: [0, -40_000, -40_000], ..USUAL }),
             ],
         ),
-        // Another machine, whose counter is ahead, before the third step.
+        // Replaced before the third step by another machine, whose counter is ahead.
         ("fake-replaced", vec![]),
     ]
 }
 
-/// What the kubelets of these nodes answer, by step.
+/// Returns the replies of these nodes by step.
 pub fn nodes(origin: i64) -> Vec<(&'static str, Vec<Reply>)> {
     pods()
         .into_iter()
@@ -69,13 +69,13 @@ pub fn nodes(origin: i64) -> Vec<(&'static str, Vec<Reply>)> {
 fn reply(node: &str, body: &str) -> Reply {
     let lines = || body.lines().filter(|line| !line.starts_with('#'));
     match node {
-        // No word of the families, in another order, without starts.
+        // No lines about the families, another order, no start times.
         "fake-windows" => {
             let mut lines: Vec<_> = lines().filter(|line| !line.contains("start_time")).collect();
             lines.reverse();
             Reply::metrics(format!("{}\n", lines.join("\n")))
         }
-        // Container by container, with labels of the exporter's own.
+        // Grouped by container, with additional labels of the exporter.
         "fake-virtual" => {
             let mut of: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for line in lines() {
@@ -93,7 +93,7 @@ fn reply(node: &str, body: &str) -> Reply {
             };
             Reply::metrics(format!("{}\n", body.lines().map(line).collect::<Vec<_>>().join("\n")))
         }
-        // Times are in seconds there, and a sample may have an example of what it counted.
+        // OpenMetrics has timestamps in seconds, and a sample may have an exemplar.
         "fake-exemplars" => {
             let line = |line: &str| match line.rsplit_once(' ') {
                 Some((rest, time)) if rest.contains(' ') => {
@@ -115,7 +115,7 @@ fn reply(node: &str, body: &str) -> Reply {
     }
 }
 
-/// What goes before the kubelets go to this step …
+/// Deletes the objects that go before this step.
 pub fn depart(step: usize, client: &Client) -> Result<()> {
     if step == 1 {
         client.delete(&["-n", "edge-cases", "pod", "reborn", "--grace-period=0", "--force"])?;
@@ -123,7 +123,7 @@ pub fn depart(step: usize, client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// … and what comes after, under the same name.
+/// Recreates objects of the same name after the kubelets moved to this step.
 pub fn arrive(step: usize, client: &Client, nodes: &[fleet::FakeNode]) -> Result<()> {
     let named = |name: &str| fleet::objects(nodes, |_, object| object["metadata"]["name"] == name);
     match step {

@@ -1,25 +1,25 @@
-//! Every intended difference between metrics-core and metrics-server, and why. Any other fails the bench, and so
-//! does one that is listed here and does not occur.
+//! Every intended difference between metrics-core and metrics-server, with its reason. Any other difference fails the
+//! comparison, and so does one that is listed here and does not occur.
 
-/// Differences that are meant to be, for one reason.
+/// Differences that have the same reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Intended {
-    /// Why metrics-core differs.
+    /// The reason.
     pub reason: &'static str,
-    /// Where it does.
+    /// The places where the responses differ.
     pub places: &'static [Place],
 }
 
-/// A place where the answers may differ. In the patterns `*` stands for anything, also for nothing.
+/// A place where the responses may differ. In the patterns `*` matches any text, also the empty one.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Which requests, as the report writes them.
+    /// The requests, as the report prints them.
     pub request: &'static str,
-    /// Which aspect: `status`, `header NAME`, `layout`, `order PATH`, `body PATH`.
+    /// The aspect: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
     pub aspect: &'static str,
-    /// What metrics-core says.
+    /// The value of metrics-core.
     pub metrics_core: &'static str,
-    /// What metrics-server says.
+    /// The value of metrics-server.
     pub metrics_server: &'static str,
 }
 
@@ -32,7 +32,7 @@ const fn at(
     Place { request, aspect, metrics_core, metrics_server }
 }
 
-/// All of them.
+/// All intended differences.
 pub const INTENDED: &[Intended] = &[
     Intended {
         reason: "metrics.k8s.io/v1 is served beside v1beta1, and preferred.",

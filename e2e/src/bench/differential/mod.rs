@@ -1,13 +1,15 @@
-//! metrics-server and metrics-core side by side: the same API server, the same kubelets, the same questions.
+//! Compares metrics-core with metrics-server: the same API server, the same kubelets, the same requests.
 //!
 //! ```text
-//! fleet, kubelet   fake nodes whose kubelets answer what they are told, in steps
-//! edge_cases          what is rarer: other kinds of kubelets, and objects that change between steps
-//! matrix           the questions            https    asks them
-//! decode, compare  what differs             intended what may differ, and why
+//! fleet, kubelets   fake nodes whose kubelets respond by a script, in steps
+//! edge_cases        rare cases: other kinds of kubelets, objects that change between steps
+//! matrix            the requests
+//! decode, compare   finds differences
+//! intended          lists the intended differences with their reasons
+//! report            what is intended and what is not
 //! ```
 //!
-//! Besides the fake kubelets there is the real one; of its numbers only the form is compared.
+//! The real kubelet is scraped too; of its values only the form is compared.
 
 mod compare;
 mod decode;
@@ -41,19 +43,19 @@ use crate::testbed::pki::{Authority, Identity, Subject};
 use crate::wait::{self, Pending};
 use kubelets::Kubelets;
 
-/// The shortest resolution that metrics-server takes.
+/// The shortest scrape interval that metrics-server accepts.
 const RESOLUTION: &str = "10s";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
-/// How long a step may take: a resolution, and as much again on a busy machine.
+/// The timeout of a step: several scrape intervals, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// A pod that runs, on the real node.
+/// A running pod on the real node.
 const SLEEPER: &str = "sleeper";
 const NAMESPACES: [&str; 5] = ["team-a", "team-b", "edges", "edge-cases", "crowd"];
 
-/// Runs the bench on a cluster that has nothing else to do.
+/// Runs the comparison on a cluster that is otherwise idle.
 ///
 /// # Errors
-/// When the bench itself fails. Differences are in the report.
+/// If the comparison itself fails. Differences are in the report.
 pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     let metrics_core = servers::metrics_core(progress)?;
     let metrics_server = binaries::metrics_server(progress)?;
@@ -61,7 +63,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     fs::create_dir_all(&directory)
         .map_err(|source| Error::Io { what: "create a directory".into(), source })?;
 
-    // The first step lies in the past by all steps' worth, so that no sample is from the future.
+    // The first step is in the past by the duration of all steps, so that no sample is from the future.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let origin = i64::try_from(now.as_millis()).unwrap_or_default() - 32_000;
     let nodes = fleet::nodes(origin);
@@ -97,7 +99,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
                 })
             })?;
         }
-        // What they fetched last is shown once it is stored.
+        // A sample is served only after it was stored.
         let last = origin + 15_012 * 2;
         let last = jiff::Timestamp::from_second(last.div_euclid(1000))
             .map_err(|error| Error::Invalid(error.to_string()))?;
@@ -121,7 +123,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
         }
         let users = Users::create(cluster)?;
         let requests = matrix::requests(&cluster.node().name, SLEEPER);
-        // What has no times of its own is as old as each server's request.
+        // Objects without timestamps of their own have the time of each server's request.
         let real = [
             cluster.node().name.clone(),
             format!("team-a/{SLEEPER}"),
@@ -137,10 +139,10 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     Ok(report)
 }
 
-/// Whether every kubelet of this step was asked by both servers.
+/// Returns an error until both servers have scraped every kubelet in this step.
 fn asked(nodes: &[fleet::FakeNode], kubelets: &Kubelets, step: usize) -> Result<(), Pending> {
     for node in nodes {
-        // One that fails or hangs is asked less and less often by metrics-core.
+        // metrics-core scrapes a failing kubelet less and less often.
         let steady = node.replies.iter().all(|reply| reply.status == 200 && reply.delay.is_zero());
         for agent in ["metrics-server", "metrics-core"] {
             if steady && !kubelets.has_served(node.address.into(), step, agent) {
@@ -155,7 +157,7 @@ fn asked(nodes: &[fleet::FakeNode], kubelets: &Kubelets, step: usize) -> Result<
     Ok(())
 }
 
-/// Makes the fake nodes and pods, and one real pod.
+/// Creates the fake nodes and pods, and one real pod.
 fn populate(cluster: &Cluster, nodes: &[fleet::FakeNode]) -> Result<()> {
     cluster.load(&images::busybox()?)?;
     let client = cluster.client();

@@ -1,12 +1,12 @@
-//! What of an OpenAPI document clients go by: the paths of the group and the kinds with their members' types. The
-//! descriptions are each server's own words, and the peer's describe kinds that it never serves.
+//! The parts of an OpenAPI document that clients use: the paths of the group, and the kinds with the types of their
+//! fields. Descriptions are each server's own, and metrics-server also describes kinds that it does not serve.
 
 use serde_json::{Map, Value, json};
 
 const GROUP: &str = "/apis/metrics.k8s.io/v1beta1/";
 const KINDS: &str = "io.k8s.metrics.pkg.apis.metrics.v1beta1.";
 
-/// The essence of a document of OpenAPI 2 or 3; any other value as it is.
+/// Returns the compared parts of a document of OpenAPI 2 or 3, or any other value unchanged.
 pub fn essence(document: Value) -> Value {
     let schemas = if document["openapi"].is_string() {
         &document["components"]["schemas"]
@@ -16,7 +16,7 @@ pub fn essence(document: Value) -> Value {
         .as_object()
         .filter(|paths| paths.values().all(|path| path["serverRelativeURL"].is_string()))
     {
-        // The index: that of each address is its document's own digest.
+        // The index: each address contains the digest of the server's own document.
         return paths.keys().map(|path| Value::from(path.as_str())).collect();
     } else {
         return document;
@@ -43,7 +43,7 @@ pub fn essence(document: Value) -> Value {
     json!({"kinds": Value::Object(kinds.collect()), "paths": Value::Object(paths.collect())})
 }
 
-/// The type of a member, in short; references are followed unless they lead to an object.
+/// Returns the type of a field in short; references are resolved unless they refer to an object.
 fn kind_of(member: &Value, schemas: &Value) -> String {
     let reference = member["$ref"].as_str().or_else(|| member["allOf"][0]["$ref"].as_str());
     if let Some(name) = reference.and_then(|reference| reference.rsplit('/').next()) {
@@ -59,7 +59,7 @@ fn kind_of(member: &Value, schemas: &Value) -> String {
         return format!("map of {}", kind_of(of, schemas));
     }
     let format = member["format"].as_str().map(|format| format!(" ({format})")).unwrap_or_default();
-    // Quantity is a string; Kubernetes' OpenAPI 3 says that a number is taken, too.
+    // Quantity is a string; Kubernetes' OpenAPI 3 also allows a number.
     let one_of = member["oneOf"].is_array().then_some("string");
     format!("{}{format}", member["type"].as_str().or(one_of).unwrap_or("anything"))
 }

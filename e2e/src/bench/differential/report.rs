@@ -1,4 +1,4 @@
-//! What came of the matrix: how many answers are equal, which differences are intended and which are not.
+//! The result of a comparison: the number of equal responses, the intended differences and the others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use super::compare::Difference;
 use super::intended::{Intended, Place};
 use super::matrix::Request;
 
-/// The outcome of a run.
+/// The result of a comparison.
 #[derive(Debug)]
 pub struct Report {
     compared: Vec<(Request, Vec<Difference>)>,
@@ -23,7 +23,7 @@ impl Report {
         self.intended.iter().flat_map(|intended| intended.places)
     }
 
-    /// How often each intended difference occurred, in their order.
+    /// Returns how often each intended difference occurred, in their order.
     fn occurrences(&self) -> Vec<usize> {
         let mut counts = vec![0; self.places().count()];
         for (request, difference) in self.differences() {
@@ -46,7 +46,7 @@ impl Report {
         })
     }
 
-    /// Whether all differences are intended and all intended ones occurred.
+    /// Returns whether all differences are intended and all intended ones occurred.
     #[must_use]
     pub fn is_as_intended(&self) -> bool {
         self.unlisted().next().is_none() && self.occurrences().iter().all(|count| *count > 0)
@@ -111,7 +111,7 @@ fn covers(place: &Place, request: &str, difference: &Difference) -> bool {
         && matches(place.metrics_server, &difference.metrics_server)
 }
 
-/// Whether a text is of a pattern in which `*` stands for anything, and `\*` for itself.
+/// Returns whether a text matches a pattern, in which `*` matches any text and `\*` matches a `*`.
 fn matches(pattern: &str, text: &str) -> bool {
     const STAR: &str = "\u{1}";
     let pattern = pattern.replace("\\*", STAR);

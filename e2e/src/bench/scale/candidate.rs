@@ -1,4 +1,4 @@
-//! The servers that are measured: metrics-core and its peer, started alike.
+//! The servers that are measured: metrics-core and metrics-server, started with equal flags.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::testbed::http::Connection;
 use crate::testbed::pki::Subject;
 use crate::testbed::tls;
 
-/// Where a server listens.
+/// The port on which a server listens.
 const PORT: u16 = 10443;
 
-/// Which server.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -30,15 +30,15 @@ pub enum Kind {
 /// A server to measure.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Candidate {
-    /// What it is called in the report.
+    /// Its name in the report.
     pub name: String,
-    /// Which it is.
+    /// Which server it is.
     pub kind: Kind,
     /// The program.
     pub program: PathBuf,
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Running {
     /// The process.
     pub process: Process,
@@ -46,7 +46,7 @@ pub struct Running {
 }
 
 impl Candidate {
-    /// Starts it.
+    /// Starts the server in the environment.
     pub fn start(&self, env: &BenchEnv, scrape_interval: Duration) -> Result<Running> {
         let pki = env.layout.pki();
         let path = |file: &str| pki.join(file).to_string_lossy().into_owned();
@@ -82,7 +82,7 @@ impl Candidate {
 }
 
 impl Running {
-    /// A connection of a client that may ask for anything.
+    /// Connects as a client with all permissions.
     pub async fn connect(&self) -> Result<Connection> {
         Connection::tls(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)), self.config.clone()).await
     }

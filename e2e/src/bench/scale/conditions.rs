@@ -1,4 +1,4 @@
-//! Under which conditions figures were had: the machine, the versions, the date and the command.
+//! The conditions of a measurement: machine, versions, date and command.
 
 use std::fs;
 use std::path::Path;
@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use crate::command;
 use crate::testbed::binaries;
 
-/// What a reader of figures must know.
+/// What a reader needs to know to interpret the figures.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Conditions {
-    /// When the run began, UTC.
+    /// The start of the run, UTC.
     pub date: String,
     /// Processors, memory and kernel.
     pub machine: String,
-    /// How busy it was before the run: the average of runnable processes over a minute.
+    /// The load average of the last minute before the run.
     pub load: String,
-    /// What was run.
+    /// The versions of the programs.
     pub versions: String,
-    /// How to repeat it.
+    /// The command that repeats the run.
     pub command: String,
 }
 
 impl Conditions {
-    /// Those of now; `source` is the repository.
+    /// Returns the current conditions; `source` is the repository.
     #[must_use]
     pub fn now(source: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -45,7 +45,7 @@ impl Conditions {
         }
     }
 
-    /// As a list in Markdown.
+    /// Returns the conditions as a list in Markdown.
     #[must_use]
     pub fn list(&self) -> String {
         format!(
@@ -65,7 +65,7 @@ fn machine(cpus: &str, memory: &str, kernel: &str) -> String {
     format!("{} × {model}, {gigabytes} GB, Linux {}", models().count(), kernel.trim())
 }
 
-/// The commit, and whether anything was changed since.
+/// Returns the commit, and whether the files differ from it.
 fn revision(source: &Path) -> String {
     let git = |arguments: &[&str]| command::output(Command::new("git").current_dir(source).args(arguments));
     let Ok(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "of no commit".into() };

@@ -1,6 +1,6 @@
-//! etcd and kube-apiserver with thousands of nodes and pods in them, and the kubelets, in a network of their own.
+//! etcd and kube-apiserver with thousands of nodes and pods, and the kubelets, in a network of their own.
 //!
-//! There are no controllers: the node lifecycle controller would evict everything.
+//! There are no controllers: the node lifecycle controller would evict all pods.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -25,7 +25,7 @@ use crate::testbed::process::{self, MARK};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A process that ends with us.
+/// A process that is killed when this is dropped.
 pub struct Process {
     child: Child,
     name: String,
@@ -50,20 +50,20 @@ impl Process {
         Ok(Self { child, name: name.to_owned(), log: path })
     }
 
-    /// Its pid.
+    /// Returns the pid.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn end(mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
         self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
     }
 
-    /// An error if it has ended.
+    /// Returns an error if the process has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
@@ -83,7 +83,7 @@ impl Drop for Process {
     }
 }
 
-/// Makes an empty network and directory; what an earlier run left behind is ended and removed.
+/// Creates an empty network and directory; kills and removes what an earlier run left.
 pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
     let layout = Layout::new(name)?;
     remove(&layout);
@@ -93,7 +93,7 @@ pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
     Ok((layout, network))
 }
 
-/// Ends what runs and removes everything but the logs.
+/// Kills all processes and removes everything except the logs.
 pub fn remove(layout: &Layout) {
     let left = process::marked(&layout.run.to_string_lossy());
     left.into_iter().for_each(process::kill);
@@ -102,9 +102,9 @@ pub fn remove(layout: &Layout) {
     let _ = fs::remove_dir_all(layout.data.join("etcd"));
 }
 
-/// The control plane and the fleet.
+/// The environment of the measurements: the control plane and the fleet.
 pub struct BenchEnv {
-    /// Where its files are.
+    /// The directories of its files.
     pub layout: Layout,
     /// Its certificate authorities.
     pub authorities: Authorities,
@@ -114,7 +114,7 @@ pub struct BenchEnv {
 }
 
 impl BenchEnv {
-    /// Starts and fills everything; runs inside the network.
+    /// Starts the control plane with the population and the fleet; runs inside the network.
     pub async fn start(
         name: &str,
         population: Population,
@@ -145,7 +145,7 @@ impl BenchEnv {
         Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
     }
 
-    /// The fleet.
+    /// Returns the fleet.
     pub fn fleet(&mut self) -> &mut Fleet {
         &mut self.fleet
     }
@@ -155,7 +155,7 @@ pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
     Process::start(layout, component.name, &component.program, &component.arguments)
 }
 
-/// The kubelets: our own program again.
+/// The process that serves all kubelets: this program with another argument.
 pub struct Fleet {
     child: Child,
     input: ChildStdin,
@@ -187,13 +187,13 @@ impl Fleet {
         Ok(Self { child, input, output: BufReader::new(output), population, faults: 0 })
     }
 
-    /// Its pid.
+    /// Returns the pid.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it did so far.
+    /// Returns what the fleet did so far.
     pub fn stats(&mut self) -> Result<Stats> {
         writeln!(self.input, "stats").doing(|| "ask the fleet".into())?;
         let mut line = String::new();
@@ -201,7 +201,7 @@ impl Fleet {
         serde_json::from_str(&line).doing(|| format!("the fleet's answer {line:?}"))
     }
 
-    /// So many of a hundred nodes fail from now on.
+    /// Lets `percent` of the nodes fail.
     pub fn fail(&mut self, percent: u32) -> Result<()> {
         self.faults = percent;
         writeln!(self.input, "faults {percent}").doing(|| "tell the fleet".into())?;
@@ -218,7 +218,7 @@ impl Fleet {
         command::output(Command::new("nft").arg(&rules)).map(drop)
     }
 
-    /// Whether the node of a pod is to answer.
+    /// Returns whether the node of a pod responds correctly.
     #[must_use]
     pub fn is_healthy(&self, pod: Pod) -> bool {
         node_failure(self.population.node_of(pod), self.faults).is_none()

@@ -1,4 +1,4 @@
-//! What is measured of one server.
+//! The figures of one server, and their measurement.
 
 use std::time::{Duration, Instant};
 
@@ -19,98 +19,98 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(super) const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
-/// A server that answers nothing by then is given up.
+/// The timeout of a server that returns nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How to measure.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Method {
-    /// Nodes and pods.
+    /// Number of nodes.
     pub nodes: u32,
     /// Pods on each node.
     pub pods_per_node: u32,
-    /// The scrape interval, seconds.
+    /// The scrape interval in seconds.
     pub scrape_interval_s: u64,
-    /// So many rounds make the figures of scraping.
+    /// The number of scrape intervals over which scraping is measured.
     pub rounds: u32,
-    /// Shares of failing nodes, of a hundred.
+    /// The shares of failing nodes, in percent.
     pub faults: Vec<u32>,
-    /// So long memory is watched under lists, minutes; zero: not at all.
+    /// How long lists are requested while memory is recorded, in minutes; 0 turns this off.
     #[serde(default)]
     pub soak_minutes: u32,
     /// How often each server is measured.
     pub repetitions: u32,
 }
 
-/// Scraping over some rounds.
+/// The figures of scraping over several intervals.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Scraping {
-    /// Of a hundred nodes so many fail.
+    /// The share of failing nodes, in percent.
     pub faults: u32,
-    /// The server's CPU, thousandths of a core.
+    /// CPU of the server in millicores.
     pub millicores: f64,
-    /// The fleet's.
+    /// CPU of the fleet in millicores.
     pub fleet_millicores: f64,
-    /// The server's memory at the end.
+    /// Memory of the server at the end.
     pub memory: Memory,
-    /// Requests to kubelets a second.
+    /// Requests to kubelets per second.
     pub requests_per_s: f64,
-    /// Received a second.
+    /// Bytes received per second.
     pub wire_bytes_per_s: f64,
-    /// Connections opened meanwhile.
+    /// Connections opened during the measurement.
     pub connections: u64,
-    /// How old the samples of healthy nodes' pods are, seconds: half of them at most.
+    /// The median age of the samples of healthy nodes' pods, in seconds.
     pub age_p50_s: f64,
-    /// How old 99 of 100 are at most.
+    /// The 99th percentile of the same.
     pub age_p99_s: f64,
-    /// Pods in the answer, of those on healthy nodes.
+    /// Number of pods on healthy nodes in the last response.
     pub pods: usize,
 }
 
-/// One kind of request.
+/// The figures of one kind of request.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Listing {
-    /// What was asked for.
+    /// The objects that are requested.
     pub what: String,
-    /// In which encoding.
+    /// The encoding.
     pub encoding: String,
-    /// How often.
+    /// Number of requests.
     pub requests: usize,
-    /// The answer's size.
+    /// Size of the response in bytes.
     pub bytes: usize,
-    /// The client's wall time, milliseconds.
+    /// The median time on the client, in milliseconds.
     pub p50_ms: f64,
-    /// The same, 99 of 100.
+    /// The 99th percentile of the same.
     pub p99_ms: f64,
-    /// The server's CPU for one, milliseconds, without what it scraped meanwhile.
+    /// CPU of the server for one request in milliseconds, without what scraping used meanwhile.
     pub server_cpu_ms: f64,
 }
 
-/// Everything about one server.
+/// All figures of one server.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Figures {
-    /// Its name.
+    /// The name of the server.
     pub name: String,
-    /// Until the first pod was answered, seconds from the process's start.
+    /// The time until the first pod is served, in seconds from the start of the process.
     pub first_pod_s: f64,
-    /// Until all pods were.
+    /// The time until all pods are served.
     pub all_pods_s: f64,
-    /// Until all nodes were.
+    /// The time until all nodes are served.
     pub all_nodes_s: f64,
-    /// CPU until then, seconds.
+    /// CPU until then, in seconds.
     pub start_cpu_s: f64,
-    /// Scraping, faultless first.
+    /// Scraping, first without failing nodes.
     pub scraping: Vec<Scraping>,
-    /// Requests.
+    /// The kinds of requests.
     pub listings: Vec<Listing>,
-    /// The memory after them.
+    /// Memory after the requests.
     pub memory_after_lists: Memory,
-    /// The memory over a long time, if it was asked for.
+    /// Memory over a long time, if it is measured.
     #[serde(default)]
     pub soak: Option<Soak>,
 }
 
-/// Measures one server on the stand.
+/// Measures one server in the environment.
 pub async fn measure(
     candidate: &Candidate,
     method: &Method,
@@ -132,7 +132,7 @@ pub async fn measure(
         "{}: first pod after {first_pod_s:.1} s, all pods {all_pods_s:.1} s, all nodes {all_nodes_s:.1} s",
         candidate.name
     ));
-    // Every node settles at its place in the round; the peer's rounds are all alike.
+    // Nodes settle into their scrape slots; metrics-server has none.
     tokio::time::sleep(interval * 2).await;
 
     let mut scraping = vec![scrape(&mut server, method, 0, env, progress).await?];
@@ -145,7 +145,7 @@ pub async fn measure(
     };
     for percent in &method.faults {
         env.fleet().fail(*percent)?;
-        // What was good is served for a while; then the pauses have grown.
+        // Cached samples are served for a while, then the retry intervals have grown.
         tokio::time::sleep(interval * 5).await;
         scraping.push(scrape(&mut server, method, *percent, env, progress).await?);
     }
@@ -163,7 +163,7 @@ pub async fn measure(
     })
 }
 
-/// Seconds from `began` until a list has so many items.
+/// Returns the seconds from `began` until a list has `count` items.
 async fn await_items(server: &mut Running, began: Instant, path: &str, count: usize) -> Result<f64> {
     let mut seen = "nothing".to_owned();
     while began.elapsed() < PATIENCE {
@@ -184,7 +184,7 @@ async fn await_items(server: &mut Running, began: Instant, path: &str, count: us
             Ok(answer) => seen = format!("status {}", answer.status),
             Err(error) => seen = error.to_string(),
         }
-        // Long lists are costly for the peer; its first answer is not to be late for them.
+        // Long lists are expensive for metrics-server and would delay its first response.
         let pause = if count > 1 { 1000 } else { 200 };
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
@@ -229,7 +229,7 @@ async fn scrape(
     Ok(scraping)
 }
 
-/// Ages of the samples of healthy nodes' pods, ordered, and how many such pods the last answer had.
+/// Returns the sorted ages of the samples of healthy nodes' pods, and the number of such pods in the last response.
 async fn ages(server: &Running, interval: Duration, env: &mut BenchEnv) -> Result<(Vec<f64>, usize)> {
     const LOOKS: u32 = 7;
     let mut http = server.connect().await?;
@@ -250,7 +250,7 @@ async fn ages(server: &Running, interval: Duration, env: &mut BenchEnv) -> Resul
     Ok((ages, pods))
 }
 
-/// The name and timestamp of each item of a compact JSON list.
+/// Returns the name and timestamp of each item of a compact JSON list.
 fn timestamps(body: &[u8]) -> impl Iterator<Item = (&[u8], f64)> {
     const NAME: &[u8] = b"\"metadata\":{\"name\":\"";
     const TIME: &[u8] = b"\"timestamp\":\"";
@@ -279,8 +279,8 @@ fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
     }
 }
 
-/// Lists are asked for so long at least: nodes are woken once a second, all of a group together, and what that costs is
-/// not to fall on a few requests, or on none.
+/// The minimum duration of each kind of request. All nodes of a scrape slot are scraped at the same time, once a
+/// second; shorter measurements would contain this CPU for few requests, or for none.
 const SEVERAL_TICKS: Duration = Duration::from_secs(3);
 
 async fn lists(
@@ -337,7 +337,7 @@ async fn lists(
     Ok(listings)
 }
 
-/// The quantile of ordered figures, the nearest that is there.
+/// Returns the quantile of sorted figures, by the nearest rank.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn quantile(ordered: &[f64], part: f64) -> f64 {
     let at = (as_f64(ordered.len().saturating_sub(1) as u64) * part).round() as usize;

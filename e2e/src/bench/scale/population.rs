@@ -1,27 +1,27 @@
-//! Who lives in the fake cluster: nodes, and pods of deployments spread over them.
+//! The population of the fake cluster: nodes, and pods of deployments spread over them.
 //!
-//! Everything follows from a number, so that the seeded objects and the kubelets' answers agree without speaking.
+//! Everything is derived from numbers, so that the objects in etcd and the responses of the kubelets agree.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-/// Pods of one deployment.
+/// Number of pods of a deployment.
 const REPLICAS: u32 = 15;
-/// Deployments of one namespace.
+/// Number of deployments in a namespace.
 const DEPLOYMENTS: u32 = 20;
-/// What generated names are made of.
+/// The letters of generated names.
 const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-/// The containers of every pod, ordered by name.
+/// The containers of each pod, sorted by name.
 pub const CONTAINERS: [&str; 2] = ["application", "service-mesh-proxy"];
 
-/// How many there are.
+/// The size of a population.
 #[derive(Clone, Copy, Debug)]
 pub struct Population {
-    /// Nodes; at most 65,534.
+    /// Number of nodes, at most 65,534.
     pub nodes: u32,
-    /// Pods on each.
+    /// Number of pods on each node.
     pub pods_per_node: u32,
 }
 
@@ -30,30 +30,30 @@ pub struct Population {
 pub struct Pod(pub u32);
 
 impl Population {
-    /// All pods.
+    /// Returns the number of pods.
     #[must_use]
     pub fn pods(self) -> u32 {
         self.nodes * self.pods_per_node
     }
 
-    /// All namespaces.
+    /// Returns the number of namespaces.
     #[must_use]
     pub fn namespaces(self) -> u32 {
         self.pods().div_ceil(REPLICAS * DEPLOYMENTS)
     }
 
-    /// The pods of a node.
+    /// Returns the pods of a node.
     pub fn pods_of(self, node: u32) -> impl Iterator<Item = Pod> {
         (0..self.pods_per_node).map(move |row| Pod(row * self.nodes + node))
     }
 
-    /// The node of a pod.
+    /// Returns the node of a pod.
     #[must_use]
     pub fn node_of(self, pod: Pod) -> u32 {
         pod.0 % self.nodes
     }
 
-    /// The Pod as stored.
+    /// Returns the Pod as stored in etcd.
     #[must_use]
     pub fn pod_object(self, pod: Pod) -> Value {
         let node = self.node_of(pod);
@@ -100,7 +100,7 @@ impl Population {
         })
     }
 
-    /// The Node as stored.
+    /// Returns the Node as stored in etcd.
     #[must_use]
     pub fn node_object(self, node: u32) -> Value {
         let name = node_name(node);
@@ -132,17 +132,17 @@ impl Population {
     }
 }
 
-/// When everything was started, for the objects.
+/// The start time in all objects.
 const STARTED: &str = "2026-01-01T00:00:00Z";
 
 impl Pod {
-    /// Its namespace.
+    /// Returns the name of the pod's namespace.
     #[must_use]
     pub fn namespace(self) -> String {
         namespace_name(self.0 / (REPLICAS * DEPLOYMENTS))
     }
 
-    /// The deployment that it is of, unique in the cluster; also the label `app.kubernetes.io/name`.
+    /// Returns the pod's deployment, which is unique in the cluster; also the label `app.kubernetes.io/name`.
     #[must_use]
     pub fn deployment(self) -> String {
         format!("service-{:05}", self.0 / REPLICAS)
@@ -152,13 +152,13 @@ impl Pod {
         letters((self.0 / REPLICAS).wrapping_mul(2_654_435_761), 10)
     }
 
-    /// Its name.
+    /// Returns the pod's name.
     #[must_use]
     pub fn name(self) -> String {
         format!("{}-{}-{}", self.deployment(), self.template_hash(), letters(self.0, 5))
     }
 
-    /// The pod of this name.
+    /// Returns the pod of this name.
     #[must_use]
     pub fn of_name(name: &[u8]) -> Option<Self> {
         let tail = name.rsplit(|byte| *byte == b'-').next()?;
@@ -171,31 +171,31 @@ impl Pod {
     }
 }
 
-/// A namespace by its number.
+/// Returns the name of a namespace.
 #[must_use]
 pub fn namespace_name(namespace: u32) -> String {
     format!("team-{namespace:04}")
 }
 
-/// A node's name.
+/// Returns the name of a node.
 #[must_use]
 pub fn node_name(node: u32) -> String {
     format!("node-{node:05}.fleet.example")
 }
 
-/// A node's address: 127.1.x.y, all of which lead to one listener.
+/// Returns the address of a node: 127.1.x.y, all served by one listener.
 #[must_use]
 pub fn address(node: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + node + 1)
 }
 
-/// The node at an address.
+/// Returns the node at an address.
 #[must_use]
 pub fn node_at(address: Ipv4Addr) -> Option<u32> {
     u32::from(address).checked_sub(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + 1)
 }
 
-/// A UID that follows from a number.
+/// Returns a UID derived from a number.
 #[must_use]
 pub fn uid(kind: u32, number: u32) -> String {
     format!("{number:08x}-0000-4000-8000-{kind:012x}")

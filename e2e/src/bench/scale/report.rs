@@ -1,4 +1,4 @@
-//! The figures as tables, in Markdown, so that they can be pasted.
+//! The figures as tables in Markdown.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::conditions::Conditions;
 use super::measure::{Figures, Listing, Method, Scraping};
 use super::soak::Soak;
 
-/// The whole page: conditions, chart and tables.
+/// Returns a whole page: conditions, chart and tables.
 #[must_use]
 pub fn page(method: &Method, conditions: &Conditions, all: &[Figures], chart: &str) -> String {
     format!(
@@ -125,7 +125,7 @@ fn row(
     text.push('\n');
 }
 
-/// A figure with the digits that mean something.
+/// Formats a figure with its significant digits.
 pub(super) fn number(figure: f64) -> String {
     match figure {
         100.0.. => format!("{figure:.0}"),

@@ -1,7 +1,8 @@
-//! What a run finds in etcd: written once, then kept as etcd's own data directory.
+//! The contents of etcd: written once, then cached as etcd's data directory.
 //!
-//! The objects are written to etcd as kube-apiserver itself would store them in JSON, which it reads as well as
-//! protobuf: an hour becomes minutes. The directory is kept under `~/.cache/metrics-pipeline/etcd`, by what it was made of.
+//! The objects are written to etcd directly, as kube-apiserver would store them in JSON, which it reads as well as
+//! protobuf. This takes minutes instead of an hour. The cache is `~/.cache/metrics-pipeline/etcd`; its key is the
+//! content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,10 @@ use crate::testbed::binaries;
 use crate::testbed::cluster::{Layout, control_plane};
 use crate::testbed::http::Connection;
 
-/// Objects written at a time.
+/// Number of objects in one write.
 const BATCH: usize = 200;
 
-/// etcd with the population in it, started.
+/// Starts etcd with the population in it.
 pub(super) async fn filled_etcd(
     layout: &Layout,
     population: Population,
@@ -36,7 +37,7 @@ pub(super) async fn filled_etcd(
     etcd.arguments.push("--max-txn-ops=1000".into());
     etcd.arguments.push("--max-request-bytes=16777216".into());
     etcd.arguments.push("--quota-backend-bytes=8589934592".into());
-    // Its log holds hundreds of objects an entry, all of it in memory until the next snapshot.
+    // An entry of its log has hundreds of objects, and all entries are in memory until the next snapshot.
     etcd.arguments.push("--snapshot-count=100".into());
     let data = layout.data.join("etcd");
     let kept = kept(population, programs);
@@ -56,7 +57,7 @@ pub(super) async fn filled_etcd(
     env::start(layout, &etcd)
 }
 
-/// Where the directory is kept: another etcd or another population is another directory.
+/// Returns the cached directory: another etcd or another population has another one.
 fn kept(population: Population, programs: &Path) -> PathBuf {
     let digest = Sha256::default()
         .part(include_bytes!("population.rs"))
@@ -70,7 +71,7 @@ fn prefix(population: Population) -> String {
     format!("{}x{}-", population.nodes, population.pods_per_node)
 }
 
-/// Keeps a data directory in place of older ones of the same size.
+/// Caches a data directory and removes older ones of the same size.
 fn keep(data: &Path, kept: &Path) -> Result<()> {
     let (Some(directory), Some(name)) = (kept.parent(), kept.file_name().and_then(|name| name.to_str()))
     else {
@@ -94,7 +95,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     command::output(&mut copy).map(drop)
 }
 
-/// Writes namespaces, nodes and pods by etcd's JSON gateway.
+/// Writes namespaces, nodes and pods through etcd's JSON gateway.
 async fn write(population: Population, progress: &Progress) -> Result<()> {
     let namespaces = (0..population.namespaces()).map(|number| {
         let name = namespace_name(number);

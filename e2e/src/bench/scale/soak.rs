@@ -1,4 +1,4 @@
-//! Whether memory stays flat: lists over a long time, and the memory at each minute.
+//! The memory of a server over a long time in which all pods are listed repeatedly.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use super::usage;
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// All pods are asked for so often, whatever the time, in each encoding by turns.
+/// The number of lists, whatever the duration; the encodings take turns.
 const LISTS: u32 = 1000;
 
 /// A server's memory over a long time.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Soak {
-    /// Lists of all pods that were answered.
+    /// Number of lists of all pods.
     pub lists: u32,
     /// Resident memory after each minute, MB.
     pub rss_mb: Vec<f64>,
-    /// The most that was ever resident, MB.
+    /// The peak of the resident memory, MB.
     pub peak_mb: f64,
 }
 
 impl Soak {
-    /// The mean of the first tenth and of the last tenth of the minutes, MB.
+    /// Returns the means of the first tenth and of the last tenth of the minutes, MB.
     #[must_use]
     pub fn ends(&self) -> (f64, f64) {
         let tenth = (self.rss_mb.len() / 10).max(1);
@@ -35,7 +35,7 @@ impl Soak {
     }
 }
 
-/// Asks for all pods a thousand times in `minutes`.
+/// Lists all pods a thousand times within `minutes`.
 pub async fn soak(server: &mut Running, minutes: u32, progress: &Progress) -> Result<Soak> {
     let pid = server.process.id();
     let mut soak = Soak { lists: 0, rss_mb: Vec::new(), peak_mb: 0.0 };

@@ -1,9 +1,9 @@
-//! What a process uses, by /proc.
+//! CPU and memory of a process, from /proc.
 
 use std::fs;
 use std::time::Duration;
 
-/// CPU time of all threads, living and ended, in the kernel's ticks of 10 ms: for long spans.
+/// Returns the CPU time of all threads, including those that ended, in ticks of 10 ms: for long measurements.
 #[must_use]
 pub fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -12,7 +12,7 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// CPU time of the threads that live, to the nanosecond: for short spans.
+/// Returns the CPU time of the running threads in nanoseconds: for short measurements.
 #[must_use]
 pub fn cpu_of_threads(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -23,16 +23,16 @@ pub fn cpu_of_threads(pid: u32) -> Duration {
     Duration::from_nanos(times.sum())
 }
 
-/// Memory in use, in MB.
+/// Resident memory in MB.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize, serde::Serialize)]
 pub struct Memory {
-    /// Resident now.
+    /// The current value.
     pub rss_mb: f64,
-    /// The most that was ever resident.
+    /// The peak.
     pub peak_mb: f64,
 }
 
-/// The memory of a process.
+/// Returns the memory of a process.
 #[must_use]
 pub fn memory(pid: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The nodes and pods that the fake kubelets stand for, and what each kubelet says at each step.
+//! The fake nodes and pods, and the replies of their kubelets at each step.
 //!
-//! A step is a scrape: all kubelets answer with the samples of one instant until both servers have them. So both
-//! compute from the same pairs of samples, and even timestamps and windows must be equal.
+//! A step is a scrape: all kubelets return the samples of one point in time until both servers have them. Both
+//! compute from the same pairs of samples, so even timestamps and windows must be equal.
 
 mod objects;
 
@@ -14,35 +14,35 @@ use super::kubelets::Reply;
 
 pub use objects::objects;
 
-/// How many steps there are.
+/// The number of steps.
 pub const STEPS: usize = 3;
-/// The port of the fake kubelets, each on an address of its own; the real one holds 10250 on all.
+/// The port of the fake kubelets, which have different addresses; the real kubelet has port 10250 on all addresses.
 pub const PORT: u16 = 11250;
-/// Milliseconds between steps: no whole number of seconds, so that windows show how they are written.
+/// Milliseconds between steps; not a whole number of seconds, so that the format of windows is compared too.
 const STRIDE: i64 = 15_012;
 
 /// A fake node.
 pub struct FakeNode {
     /// Its name.
     pub name: &'static str,
-    /// Where its kubelet listens.
+    /// The address of its kubelet.
     pub address: Ipv4Addr,
-    /// Path of its metrics, when its annotation names another than the usual one.
+    /// The path of its metrics, if an annotation names another than the default.
     pub path: Option<&'static str>,
-    /// What its kubelet answers, by step.
+    /// The replies of its kubelet, by step.
     pub replies: Vec<Reply>,
 }
 
-/// A container's samples by step; `-1` is a series that is not there.
+/// The samples of a container by step; `-1` is a missing series.
 #[derive(Clone, Copy)]
 pub(super) struct Samples {
-    /// Seconds.
+    /// CPU time in seconds.
     pub(super) cpu: [f64; STEPS],
-    /// Bytes.
+    /// Memory in bytes.
     pub(super) memory: [f64; STEPS],
-    /// Milliseconds before the first step.
+    /// The start of the container, in milliseconds before the first step.
     pub(super) age: [i64; STEPS],
-    /// Milliseconds between the step and the sample.
+    /// The time of the sample, in milliseconds after the step.
     pub(super) offset: [i64; STEPS],
 }
 
@@ -74,7 +74,7 @@ fn one(name: &'static str, samples: Samples) -> FakePod {
     FakePod("edges", name.to_owned(), "Running", &[], vec![("main", samples)])
 }
 
-/// The pods on the node `fake-a`.
+/// Returns the pods on the node `fake-a`.
 fn pods() -> Vec<FakePod> {
     let web: &[_] = &[("app", "web"), ("tier", "front"), ("version", "v1.2")];
     let job: &[_] = &[("app", "job"), ("example.com/owner", "team-b")];
@@ -99,7 +99,7 @@ fn pods() -> Vec<FakePod> {
         FakePod("team-b", "done".into(), "Succeeded", job, vec![("main", USUAL)]),
         FakePod("team-b", "failed".into(), "Failed", job, vec![("main", USUAL)]),
         FakePod("team-b", "unmeasured".into(), "Running", job, vec![]),
-        // What kubelets say of containers at the edges.
+        // Edge cases of containers.
         one("idle", cpu([7.0, 7.0, 7.0])),
         one("whole-core", cpu([100.0, 100.0 + 15.012, 100.0 + 2.0 * 15.012])),
         one("many-cores", cpu([1e6, 1.001e6, 1.003e6])),
@@ -159,7 +159,7 @@ fn pods() -> Vec<FakePod> {
     ]
 }
 
-/// One exposition: `origin` is the first step's time in milliseconds since the epoch.
+/// Returns one exposition; `origin` is the time of the first step in milliseconds since the epoch.
 pub(super) fn exposition(node: Option<Samples>, pods: &[FakePod], step: usize, origin: i64) -> String {
     let now = origin + STRIDE * i64::try_from(step).unwrap_or_default();
     let mut series: [String; 3] = Default::default();
@@ -224,7 +224,7 @@ fn seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
 }
 
-/// All fake nodes.
+/// Returns all fake nodes.
 #[must_use]
 pub fn nodes(origin: i64) -> Vec<FakeNode> {
     let bodies = |node: Samples| -> Vec<String> {
@@ -246,7 +246,7 @@ pub fn nodes(origin: i64) -> Vec<FakeNode> {
                 .into_iter()
                 .enumerate()
                 .map(|(step, body)| {
-                    // There timestamps are in seconds.
+                    // OpenMetrics has timestamps in seconds.
                     let time = origin + STRIDE * i64::try_from(step).unwrap_or_default();
                     let seconds = format!("{}.{:03}", time / 1000, time % 1000);
                     let body = body.replace(&time.to_string(), &seconds);

@@ -7,14 +7,13 @@ use super::{FakeNode, FakePod, PORT, pods};
 use crate::error::Result;
 use crate::testbed::client::Client;
 
-/// The objects that the API server is to have: first everything, then what is to be applied to the subresource
-/// `status`.
+/// Objects to create in the API server: first the objects, then the status of each, which is a subresource.
 pub struct Objects {
     items: Vec<Value>,
     statuses: Vec<Value>,
 }
 
-/// The Nodes and Pods that `wanted` takes by kind and object.
+/// Returns the Nodes and Pods that `wanted` selects by kind and object.
 #[must_use]
 pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Objects {
     let mut objects = Objects { items: Vec::new(), statuses: Vec::new() };
@@ -53,7 +52,7 @@ pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Obj
             labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
         let mut metadata = json!({"name": name, "namespace": namespace, "labels": labels});
         if name.starts_with("mirror-") {
-            // As a kubelet shows a static pod.
+            // As a kubelet creates the mirror pod of a static pod.
             metadata["annotations"] =
                 json!({"kubernetes.io/config.mirror": "0", "kubernetes.io/config.source": "file"});
         }
@@ -72,7 +71,7 @@ pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Obj
 }
 
 impl Objects {
-    /// Makes them.
+    /// Creates the objects, then their status.
     pub fn make(&self, client: &Client) -> Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts"];
         client.with_manifest(&apply, &list(&self.items))?;
@@ -80,7 +79,7 @@ impl Objects {
         Ok(())
     }
 
-    /// As Nodes are made: with their status from the beginning.
+    /// Returns the objects with their status, as Nodes can be created.
     #[must_use]
     pub fn whole(&self) -> String {
         let whole = self.items.iter().zip(&self.statuses).map(|(object, status)| {

@@ -1,4 +1,4 @@
-//! Requests for everything but objects: discovery, OpenAPI, health checks, metrics, and paths that do not exist.
+//! Requests for discovery, OpenAPI, health checks and metrics, other methods, and paths that do not exist.
 
 use super::{AGGREGATED, JSON, Matrix, PROTOBUF, TABLE, User, YAML};
 
@@ -95,7 +95,7 @@ pub(super) fn methods(matrix: &mut Matrix) {
     }
 }
 
-/// Paths that are none, or nearly one.
+/// Adds paths that do not exist, or almost exist.
 pub(super) fn paths(matrix: &mut Matrix) {
     for target in [
         "/api",

@@ -1,4 +1,4 @@
-//! The requests that both servers are asked.
+//! The requests that are sent to both servers.
 
 mod documents;
 mod objects;
@@ -7,18 +7,18 @@ mod users;
 
 use std::fmt;
 
-/// Who asks.
+/// The user of a request.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum User {
     /// An administrator with a client certificate.
     Admin,
-    /// A client certificate without any right.
+    /// A client certificate of a user without permissions.
     Jane,
-    /// Nobody.
+    /// No credentials.
     Anonymous,
-    /// A certificate of an authority that nobody knows.
+    /// A certificate signed by an unknown authority.
     Stranger,
-    /// The API server as the front proxy, speaking for the user in the headers.
+    /// The API server as the front proxy, on behalf of the user in the headers.
     FrontProxy,
     /// A certificate of the front proxy's authority with a name that is not allowed.
     OtherProxy,
@@ -27,7 +27,7 @@ pub enum User {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asks.
+    /// The user.
     pub user: User,
     /// The method.
     pub method: &'static str,
@@ -55,7 +55,7 @@ const BASE: &str = "/apis/metrics.k8s.io/v1beta1";
 const KUBECTL_GET: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The Accept headers for objects; an empty one is not sent.
+/// The Accept headers of requests for objects; an empty one is not sent.
 const ACCEPTS: &[&str] = &[
     "",
     "*/*",
@@ -105,7 +105,7 @@ impl Matrix {
     }
 }
 
-/// All requests; `node` is the real node, `pod` a pod on it.
+/// Returns all requests; `node` is the real node, `pod` a pod on it.
 #[must_use]
 pub fn requests(node: &str, pod: &str) -> Vec<Request> {
     let mut matrix = Matrix(Vec::new());

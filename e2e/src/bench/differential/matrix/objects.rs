@@ -2,7 +2,7 @@
 
 use super::{ACCEPTS, BASE, JSON, Matrix, PROTOBUF, TABLE, User, YAML};
 
-/// Every form of every kind of answer.
+/// Adds every encoding of every kind of response.
 pub(super) fn objects(matrix: &mut Matrix, node: &str, pod: &str) {
     for target in [
         "/nodes",
@@ -45,7 +45,7 @@ pub(super) fn objects(matrix: &mut Matrix, node: &str, pod: &str) {
         );
         matrix.get(&format!("{BASE}/namespaces/team-a/pods/web-1?includeObject={include}"), TABLE);
     }
-    // Clients that show JSON to people.
+    // Clients for which JSON is indented.
     for agent in ["curl/8.0", "Wget/1.21", "Mozilla/5.0 (X11; Linux x86_64)", "kubectl/v1.36.3", ""] {
         matrix.ask(User::Admin, "GET", &format!("{BASE}/nodes/fake-a"), &[("User-Agent", agent)]);
     }

@@ -25,7 +25,7 @@ pub(super) fn selectors(matrix: &mut Matrix) {
         "app%3Dweb%2Ctier",
         "app%3E1",
         "version%3C2",
-        // Faults.
+        // Invalid selectors.
         "!",
         "app%20in%20web",
         "app%20in%20(web",
@@ -60,7 +60,7 @@ pub(super) fn selectors(matrix: &mut Matrix) {
         "metadata.name=web-0,metadata.namespace=team-b",
         "metadata.name=",
         "",
-        // Faults.
+        // Invalid selectors.
         "spec.nodeName=fake-a",
         "status.phase=Running",
         "metadata.labels=x",
@@ -82,7 +82,7 @@ pub(super) fn selectors(matrix: &mut Matrix) {
     }
     matrix.get(&format!("{BASE}/pods?labelSelector=app%3Dweb&fieldSelector=metadata.name%3Dweb-1"), JSON);
     matrix.get(&format!("{BASE}/pods?labelSelector=app%3Dweb&labelSelector=app%3Djob"), JSON);
-    // Selectors do not count when one object is asked for.
+    // Selectors do not apply to a request for one object.
     matrix.get(&format!("{BASE}/nodes/fake-a?labelSelector=a%3Db"), JSON);
     matrix.get(&format!("{BASE}/nodes/fake-a?labelSelector=!"), JSON);
 }

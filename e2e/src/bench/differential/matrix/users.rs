@@ -44,7 +44,7 @@ pub(super) fn users(matrix: &mut Matrix) {
     ] {
         matrix.ask(who, "GET", target, headers);
     }
-    // A refusal in the encoding that was asked for.
+    // Errors in the encoding of the Accept header.
     for accept in [YAML, PROTOBUF, TABLE, "text/html"] {
         matrix.ask(User::Jane, "GET", target, &[("Accept", accept)]);
         matrix.ask(User::Stranger, "GET", target, &[("Accept", accept)]);

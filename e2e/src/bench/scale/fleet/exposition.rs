@@ -1,18 +1,18 @@
-//! What a kubelet answers to `/metrics/resource`: the families, their order and their numbers as a real one writes them.
+//! The response of a kubelet to `/metrics/resource`: families, order and numbers as a real one writes them.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::super::population::{CONTAINERS, Pod, Population};
 
-/// A kubelet samples its node so often; its containers at each request.
+/// The interval at which a kubelet samples its node; it samples containers at each request.
 const NODE_SAMPLE_MS: u64 = 10_000;
-/// Containers have run for so long when the fleet starts.
+/// The age of the containers when the fleet starts.
 const AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// One kubelet.
+/// The metrics of one kubelet.
 pub(super) struct Exposition {
-    /// Its pods, ordered as in the body: number, and the labels that name them.
+    /// The node's pods, in the order of the body: number, and the labels that identify them.
     pods: Vec<(Pod, String)>,
     node: u32,
     started: SystemTime,
@@ -26,7 +26,7 @@ impl Exposition {
         Self { pods, node, started: SystemTime::now() - AGE }
     }
 
-    /// Appends the body as of now.
+    /// Appends the current body.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let now_ms = millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         let started_ms = millis(self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
@@ -150,23 +150,23 @@ fn family(out: &mut Vec<u8>, name: &str, kind: &str, help: &str) {
     let _ = write!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n");
 }
 
-/// What a container uses, in thousandths of a core.
+/// Returns the CPU of a container in millicores.
 fn millicores(pod: Pod, container: u32) -> u64 {
     u64::from(1 + (pod.0.wrapping_mul(7919).wrapping_add(container * 31)) % 150)
 }
 
-/// What a container holds, moving a little.
+/// Returns the memory of a container, which varies a little.
 fn working_set(pod: Pod, container: u32, now_ms: u64) -> u64 {
     let pages = u64::from(4_000 + pod.0.wrapping_mul(104_729) % 20_000 + container * 777);
     (pages + (now_ms / 1000 * u64::from(pod.0 % 17)) % 512) * 4096
 }
 
-/// Thousandths of a core for milliseconds, as core-seconds with six decimals.
+/// Writes microseconds as seconds with six decimals.
 fn seconds(out: &mut Vec<u8>, microseconds: u64) {
     let _ = write!(out, "{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000);
 }
 
-/// As Go writes a float of this size.
+/// Writes a float as Go does.
 fn exponent(out: &mut Vec<u8>, bytes: u64) {
     let digits = bytes.to_string();
     let (first, rest) = digits.split_at(1);

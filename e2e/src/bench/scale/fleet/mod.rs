@@ -1,8 +1,8 @@
-//! Thousands of kubelets in one process: it listens once and tells the nodes apart by the address that is dialled.
+//! Thousands of kubelets in one process, behind one listener.
 //!
-//! Each has a serving certificate of its own for its address, wants a client certificate of the cluster, and writes
-//! its body anew for each request, gzipped when asked and in chunks, as a real kubelet does. It speaks HTTP/1.1 only.
-//! It is told what to do on standard input, a command a line, and answers `stats` on standard output.
+//! Each has a serving certificate for its own address, requires a client certificate of the cluster, and writes a new
+//! body for each request, gzipped if the client accepts it, as a real kubelet does. The process reads commands from
+//! standard input, one on each line, and writes the response to `stats` to standard output.
 
 mod exposition;
 
@@ -28,21 +28,21 @@ use crate::error::{Doing as _, Error, Result};
 use crate::testbed::pki::{Authority, Subject};
 use crate::testbed::tls::{chain, invalid, key};
 
-/// A kubelet's port.
+/// The port of a kubelet.
 pub const PORT: u16 = 10250;
-/// How long a slow node takes.
+/// The response time of a slow node.
 const SLOW: Duration = Duration::from_secs(9);
-/// The body of a node that fails with noise.
+/// The body of a node that returns garbage.
 const GARBAGE: [u8; 20_000] = [0xfe; 20_000];
 
-/// What the fleet did since it was started.
+/// What the fleet did since its start.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Stats {
     /// Connections accepted.
     pub connections: u64,
-    /// Requests answered.
+    /// Requests answered completely.
     pub requests: u64,
-    /// Bytes of the answers, on the wire but for TLS.
+    /// Bytes of the responses, without TLS.
     pub wire_bytes: u64,
     /// Bytes of the bodies before gzip.
     pub body_bytes: u64,
@@ -52,28 +52,28 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static WIRE: AtomicU64 = AtomicU64::new(0);
 static BODY: AtomicU64 = AtomicU64::new(0);
-/// So many of a hundred nodes fail.
+/// The share of failing nodes in percent.
 static FAILING: AtomicU32 = AtomicU32::new(0);
 
 /// How a node fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodeFailure {
-    /// Its packets are lost (done by the firewall, not here).
+    /// Its packets are dropped (by the firewall, not here).
     BlackHole,
-    /// It answers after 9 s.
+    /// It responds after 9 s.
     Slow,
-    /// It answers with noise.
+    /// It returns garbage.
     Garbage,
 }
 
-/// How a node fails when so many of a hundred do: the kinds take turns.
+/// Returns how a node fails if `percent` of the nodes do; the kinds take turns.
 #[must_use]
 pub fn node_failure(node: u32, percent: u32) -> Option<NodeFailure> {
     let kinds = [NodeFailure::BlackHole, NodeFailure::Slow, NodeFailure::Garbage];
     (node % 100 < percent).then(|| kinds[((node / 100 * percent + node % 100) % 3) as usize])
 }
 
-/// Runs until standard input ends. `pki` holds `ca.crt` and `ca.key`.
+/// Serves until standard input ends. `pki` contains `ca.crt` and `ca.key`.
 pub fn run(population: Population, pki: &Path) -> Result<()> {
     let authority = Authority::keep(pki, "ca", "")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -82,7 +82,7 @@ pub fn run(population: Population, pki: &Path) -> Result<()> {
     tokio::task::LocalSet::new().block_on(&runtime, serve(population, &authority))
 }
 
-/// Does what standard input says; ends the process with it.
+/// Executes the commands from standard input, and ends the process at its end.
 #[allow(clippy::exit)]
 fn obey() {
     for line in io::stdin().lock().lines().map_while(io::Result::ok) {
