@@ -85,6 +85,6 @@ pub fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let output = format!("\n{}\n(all of it in {})", Vec::from(tail).join("\n"), log.display());
+    let output = format!("\n{}\n(full log: {})", Vec::from(tail).join("\n"), log.display());
     Err(Error::Command { command: line(command), status: status.to_string(), output })
 }

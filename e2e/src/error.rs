@@ -45,7 +45,7 @@ pub enum Error {
         last: String,
     },
     /// A component of the cluster ended unexpectedly.
-    #[error("{component} ended by itself; the last of {}:\n{tail}", log.display())]
+    #[error("{component} ended unexpectedly; the end of {}:\n{tail}", log.display())]
     Ended {
         /// The component.
         component: String,

@@ -27,7 +27,7 @@ const NAME: &str = "step";
 /// The sync period of the autoscaler's controller; most kubelets sample at the same interval.
 const PERIOD: Duration = Duration::from_secs(15);
 /// The timeout of each wait.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// One server with one scrape interval.
 #[derive(Clone, Debug)]
@@ -40,11 +40,11 @@ pub struct Case {
 
 /// The measured times.
 #[derive(Clone, Debug, Default)]
-pub struct Report(pub Vec<Case>);
+pub struct ReactionTimes(pub Vec<Case>);
 
-impl fmt::Display for Report {
+impl fmt::Display for ReactionTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| seconds from a load to the autoscaler's wish | steps | least | median | most |")?;
+        writeln!(f, "| seconds from the load to the scaling decision | steps | min | median | max |")?;
         writeln!(f, "|---|---:|---:|---:|---:|")?;
         for case in &self.0 {
             let mut seconds = case.seconds.clone();
@@ -62,15 +62,15 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// If a step does not complete in time.
-pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report> {
+pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<ReactionTimes> {
     let metrics_core = servers::metrics_core(progress)?;
     let metrics_server = binaries::metrics_server(progress)?;
     let client = cluster.client();
-    progress.step("a pod that idles, and its autoscaler", |_| {
+    progress.step("an idle pod and its autoscaler created", |_| {
         cluster.load(&images::busybox()?)?;
         client.apply(&workload())
     })?;
-    let mut report = Report::default();
+    let mut report = ReactionTimes::default();
     for (program, port, resolution) in
         [(&metrics_core, 4443, "5s"), (&metrics_server, 4444, "15s"), (&metrics_core, 4445, "15s")]
     {
@@ -82,9 +82,9 @@ pub fn run(cluster: &Cluster, steps: u32, progress: &Progress) -> Result<Report>
         let program = program.file_name().map_or(program.as_path(), Path::new);
         let mut case = Case { name: format!("{}, {resolution}", program.display()), seconds: Vec::new() };
         for step in 0..steps {
-            let seconds = progress.step(&format!("{}: step {}", case.name, step + 1), |told| {
+            let seconds = progress.step(&format!("{}: step {}", case.name, step + 1), |shown| {
                 let seconds = one(&client, step)?;
-                told.note(format!("{seconds:.1} s"));
+                shown.note(format!("{seconds:.1} s"));
                 Ok::<_, Error>(seconds)
             })?;
             progress.say(format!("{}: {seconds:.1} s", case.name));
@@ -101,7 +101,7 @@ fn one(client: &Client, step: u32) -> Result<f64> {
     // Each step has a new pod.
     client.run(&["-n", NAMESPACE, "scale", "deployment", NAME, "--replicas=1"])?;
     client.run(&["-n", NAMESPACE, "delete", "pods", "--all", "--force", "--grace-period=0"])?;
-    let pod = client.wait_for("one pod idles, as the autoscaler sees it", PATIENCE, |client| {
+    let pod = client.wait_for("the autoscaler sees one idle pod", TIMEOUT, |client| {
         let pods = client.get(&["-n", NAMESPACE, "pods"])?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let [pod] = pods.as_slice() else { return Err(Pending(format!("{} pods", pods.len()))) };
@@ -120,7 +120,7 @@ fn one(client: &Client, step: u32) -> Result<f64> {
     thread::sleep(PERIOD + PERIOD.mul_f64((f64::from(step) * 0.618_034).fract()));
     client.run(&["-n", NAMESPACE, "exec", &pod, "--", "touch", "/tmp/load"])?;
     let begun = Instant::now();
-    client.wait_for("the autoscaler wants two replicas", PATIENCE, |client| {
+    client.wait_for("the autoscaler wants two replicas", TIMEOUT, |client| {
         let hpa = client.get(&["-n", NAMESPACE, "hpa", NAME])?;
         match hpa["status"]["desiredReplicas"].as_u64() {
             Some(2..) => Ok(begun.elapsed().as_secs_f64()),

@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
 use e2e::bench::scale::{
-    self, Candidate, Conditions, Figures, Kind, Method, Plan, Population, chart, env, fleet, medians, report,
+    self, Candidate, Conditions, Figures, Method, Plan, Population, ServerKind, chart, env, fleet, medians,
+    report,
 };
 use e2e::error::Doing as _;
 use e2e::testbed::{binaries, process, requirements};
@@ -145,7 +146,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
 
 /// Returns the servers to measure; builds those that are not given.
 fn candidates(arguments: &Arguments, progress: &Progress) -> Result<Vec<Candidate>> {
-    let core = |name: String, program: PathBuf| Candidate { name, kind: Kind::MetricsCore, program };
+    let core = |name: String, program: PathBuf| Candidate { name, kind: ServerKind::MetricsCore, program };
     let mut candidates = Vec::new();
     for (at, program) in (1..).zip(&arguments.core) {
         let program = program.canonicalize().doing(|| format!("find {}", program.display()))?;
@@ -165,7 +166,11 @@ fn candidates(arguments: &Arguments, progress: &Progress) -> Result<Vec<Candidat
     }
     if arguments.metrics_server {
         let program = binaries::metrics_server(progress)?;
-        candidates.push(Candidate { name: "metrics-server".into(), kind: Kind::MetricsServer, program });
+        candidates.push(Candidate {
+            name: "metrics-server".into(),
+            kind: ServerKind::MetricsServer,
+            program,
+        });
     }
     Ok(candidates)
 }

@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             Cluster::up(&spec, &progress)?;
             let option = if name == "default" { String::new() } else { format!("--name {name} ") };
             progress.say(format!(
-                "cluster {name} is up; look with `cargo cluster {option}kubectl get pods -A`, end with `cargo \
+                "cluster {name} is up; try `cargo cluster {option}kubectl get pods -A`, stop it with `cargo \
                  cluster {option}down`"
             ));
         }
@@ -152,16 +152,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn status(cluster: &Cluster) -> Result<bool> {
     let status = cluster.status();
-    let told = |state: &std::result::Result<(), String>| match state {
+    let show = |state: &std::result::Result<(), String>| match state {
         Ok(()) => "ready".to_owned(),
-        Err(why) => format!("NOT ready: {why}"),
+        Err(why) => format!("not ready: {why}"),
     };
     let mut rows: Vec<(&str, String)> = Vec::new();
     for (name, pid) in &status.components {
         rows.push((name, pid.map_or("not running".to_owned(), |pid| format!("running (pid {pid})"))));
     }
-    rows.push(("API", told(&status.api)));
-    rows.push((&cluster.node().name, told(&status.node)));
+    rows.push(("API", show(&status.api)));
+    rows.push((&cluster.node().name, show(&status.node)));
     let text = rows.iter().map(|(name, state)| format!("{name:<24} {state}")).collect::<Vec<_>>().join("\n");
     print(&text)?;
     Ok(status.is_healthy())
@@ -174,7 +174,9 @@ fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result
         Some(component) if COMPONENTS.contains(&component) => vec![layout.log(component)],
         Some(other) => {
             let known = COMPONENTS.join(", ");
-            return Err(Error::Invalid(format!("no component {other:?}; there are {known} and audit")));
+            return Err(Error::Invalid(format!(
+                "unknown component {other:?}; the components are {known} and audit"
+            )));
         }
         None => COMPONENTS.iter().map(|component| layout.log(component)).collect(),
     };

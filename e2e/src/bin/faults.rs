@@ -5,9 +5,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
+use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, Table};
 use e2e::testbed::images;
-use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result};
+use e2e::{Cluster, ClusterSpec, Progress, Result};
 
 /// Injects each fault into a real cluster. Prints which condition reported it with which reason, and the seconds
 /// until the condition reported it, until `doctor` did, and until both were as before after the repair. Fails if any
@@ -45,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let table = table?;
     println!("{table}");
     println!(
-        "Measured from {began:.0} to {:.0}, {}, the load being {before} before and {} after (1, 5 and 15 min).",
+        "Measured from {began:.0} to {:.0}, {}; load average {before} before and {} after (1, 5 and 15 min).",
         jiff::Timestamp::now(),
         e2e::testbed::binaries::versions(),
         load()
@@ -54,20 +54,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<Table> {
-    let plugin = Plugin::build(progress)?;
-    let bench = Bench { client: cluster.client(), cluster, plugin, progress: progress.clone() };
+    let env = FaultEnv::new(cluster, progress)?;
     progress.step("the pipeline is Ready", |_| {
         if arguments.as_is {
-            faults::settled(&bench.client)
+            faults::settled(&env.client)
         } else {
-            faults::prepare(&bench.client, cluster, &images::for_scenarios(progress)?, progress)
+            faults::prepare(&env.client, cluster, &images::for_scenarios(progress)?, progress)
         }
     })?;
     let mut table = Table::default();
     let wanted =
         |fault: &&Fault| arguments.filter.as_ref().is_none_or(|part| fault.name.contains(part.as_str()));
     for fault in [FRONT_PROXY, KUBELETS, PATH].into_iter().flatten().filter(wanted) {
-        let outcome = progress.step(fault.name, |_| fault.run(&bench));
+        let outcome = progress.step(fault.name, |_| fault.run(&env));
         table.add(fault, outcome);
     }
     Ok(table)

@@ -32,7 +32,7 @@ pub use table::Table;
 /// The limit for reporting a fault, and for clearing the report after the repair.
 pub const LIMIT: Duration = Duration::from_secs(30);
 /// The timeout of each wait; the table shows by how much a fault exceeded the limit.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A fault that is injected into a cluster whose pipeline is Ready.
 pub struct Fault {
@@ -51,17 +51,17 @@ pub struct Fault {
     /// The object that the message must name.
     pub object: &'static str,
     /// Further texts that the message must contain: evidence and remedy.
-    pub says: &'static [&'static str],
+    pub contains: &'static [&'static str],
     /// Whether `Ready` must be False meanwhile.
     pub flips_ready: bool,
     /// Injects the fault.
-    pub inject: fn(&Bench<'_>) -> Result<()>,
+    pub inject: fn(&FaultEnv<'_>) -> Result<()>,
     /// Repairs it.
-    pub heal: fn(&Bench<'_>) -> Result<()>,
+    pub repair: fn(&FaultEnv<'_>) -> Result<()>,
 }
 
 /// The environment in which faults are injected.
-pub struct Bench<'a> {
+pub struct FaultEnv<'a> {
     /// A client with the permissions of an administrator.
     pub client: Client,
     /// The cluster.
@@ -76,9 +76,9 @@ pub struct Bench<'a> {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// From the injection until a condition reported it.
-    pub named: Duration,
+    pub reported: Duration,
     /// From the injection until `doctor` reported it.
-    pub by_doctor: Duration,
+    pub reported_by_doctor: Duration,
     /// From the repair until the conditions and `doctor` were as before.
     pub cleared: Duration,
     /// The condition's message.
@@ -102,38 +102,62 @@ pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progre
 }
 
 impl Fault {
+    /// Returns a fault of the usual pipeline that makes `condition` and `Ready` False and that every test run injects.
+    const fn new(
+        condition: &'static str,
+        name: &'static str,
+        reason: &'static str,
+        object: &'static str,
+        contains: &'static [&'static str],
+        (inject, repair): (fn(&FaultEnv<'_>) -> Result<()>, fn(&FaultEnv<'_>) -> Result<()>),
+    ) -> Self {
+        Self {
+            name,
+            short: true,
+            pipeline: pipeline::NAME,
+            condition,
+            status: "False",
+            reason,
+            object,
+            contains,
+            flips_ready: true,
+            inject,
+            repair,
+        }
+    }
+
     /// Injects the fault, waits until a condition and `doctor` report it, repairs it, and waits until neither reports
     /// a problem.
     ///
     /// # Errors
     /// If they report something else; the error has what they reported.
-    pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
-        let injected = (self.inject)(bench);
+    pub fn run(&self, env: &FaultEnv<'_>) -> Result<Outcome> {
+        let injected = (self.inject)(env);
         let began = Instant::now();
-        let named = injected
-            .and_then(|()| side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began)));
+        let reported = injected
+            .and_then(|()| in_parallel(|| self.reported(env, began), || self.reported_by_doctor(env, began)));
         // The next fault starts with a repaired cluster, whatever happened.
-        let healed = (self.heal)(bench);
-        let (((message, named), by_doctor), ()) = (named?, healed?);
+        let repaired = (self.repair)(env);
+        let (((message, reported), reported_by_doctor), ()) = (reported?, repaired?);
         let began = Instant::now();
-        let cleared = side_by_side(|| cleared(bench, began), || green(bench, began));
+        let cleared = in_parallel(|| cleared(env, began), || doctor_settled(env, began));
         let (conditions, doctor) = cleared?;
         let cleared = conditions.max(doctor);
-        bench.progress.say(format!(
-            "{}: named after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
+        env.progress.say(format!(
+            "{}: reported after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
             self.name,
-            named.as_secs_f64(),
-            by_doctor.as_secs_f64(),
+            reported.as_secs_f64(),
+            reported_by_doctor.as_secs_f64(),
             cleared.as_secs_f64()
         ));
-        Ok(Outcome { named, by_doctor, cleared, message })
+        Ok(Outcome { reported, reported_by_doctor, cleared, message })
     }
 
     /// Waits until a condition reports the fault; returns its message and the time.
-    fn named(&self, bench: &Bench<'_>, began: Instant) -> Result<(String, Duration)> {
+    fn reported(&self, env: &FaultEnv<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
-        wait::every(Duration::from_millis(500), PATIENCE, &what, || {
-            let object = bench.client.get(&["mp", self.pipeline])?;
+        wait::every(Duration::from_millis(500), TIMEOUT, &what, || {
+            let object = env.client.get(&["mp", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
             let missing = self.missing(&message);
             let (ready, ..) = condition(&object, "Ready");
@@ -147,7 +171,7 @@ impl Fault {
     }
 
     /// Waits until `doctor` reports the same and returns the time. A fault makes it exit with 1, a warning does not.
-    fn named_by_doctor(&self, bench: &Bench<'_>, began: Instant) -> Result<Duration> {
+    fn reported_by_doctor(&self, env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
         let expected = i32::from(self.status == "False");
         // A MetricsPipeline that is not served has a line of its own.
         let (title, start) = if self.pipeline == pipeline::NAME {
@@ -155,9 +179,9 @@ impl Fault {
         } else {
             (format!("MetricsPipeline {}", self.pipeline), String::new())
         };
-        let what = format!("{}: doctor ends with {expected} and tells of {title}", self.name);
-        wait::every(Duration::from_secs(1), PATIENCE, &what, || {
-            let (code, tree) = bench.plugin.doctor(&bench.client)?;
+        let what = format!("{}: doctor exits with {expected} and reports {title}", self.name);
+        wait::every(Duration::from_secs(1), TIMEOUT, &what, || {
+            let (code, tree) = env.plugin.doctor(&env.client)?;
             let checks = tree["parts"].as_array().cloned().unwrap_or_default();
             let check =
                 checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
@@ -173,20 +197,20 @@ impl Fault {
 
     /// Returns the texts that a message should contain and does not.
     fn missing(&self, message: &str) -> Vec<&'static str> {
-        let all = self.says.iter().chain([&self.object]);
+        let all = self.contains.iter().chain([&self.object]);
         all.copied().filter(|part| !message.contains(part)).collect()
     }
 }
 
 /// Waits until every condition is as expected and returns the time.
-fn cleared(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
-    settled(&bench.client).map(|()| began.elapsed())
+fn cleared(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
+    settled(&env.client).map(|()| began.elapsed())
 }
 
 /// Waits until `doctor` reports no problem and returns the time.
-fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
-    wait::every(Duration::from_secs(1), PATIENCE, "doctor finds nothing", || {
-        let (code, tree) = bench.plugin.doctor(&bench.client)?;
+fn doctor_settled(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
+    wait::every(Duration::from_secs(1), TIMEOUT, "doctor reports no problem", || {
+        let (code, tree) = env.plugin.doctor(&env.client)?;
         if code == 0 && tree["mark"] == "good" {
             Ok(began.elapsed())
         } else {
@@ -196,19 +220,25 @@ fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
 }
 
 /// Returns both results, or the first one's error before the second one's.
-fn side_by_side<A, B: Send>(
+fn in_parallel<A, B: Send>(
     first: impl FnOnce() -> Result<A>,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
     thread::scope(|scope| {
         let second = scope.spawn(second);
         let first = first();
-        let second = second.join().unwrap_or_else(|_| Err(impossible("a thread panicked")));
+        let second = second.join().unwrap_or_else(|_| Err(cannot_inject("a thread panicked")));
         Ok((first?, second?))
     })
 }
 
-impl Bench<'_> {
+impl<'a> FaultEnv<'a> {
+    /// Builds the plugin and returns the environment of a cluster.
+    pub fn new(cluster: &'a Cluster, progress: &Progress) -> Result<Self> {
+        let plugin = Plugin::build(progress)?;
+        Ok(Self { client: cluster.client(), cluster, plugin, progress: progress.clone() })
+    }
+
     /// Restarts kube-apiserver with these additional flags and lets it recreate its ConfigMap.
     fn front_proxy(&self, changes: &[FlagChange]) -> Result<()> {
         let changes = [&flags()[..], changes].concat();
@@ -221,7 +251,7 @@ impl Bench<'_> {
 fn renew(client: &Client) -> Result<()> {
     let config_map = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     client.delete(&config_map)?;
-    client.wait_for("kube-apiserver writes its ConfigMap anew", PATIENCE, |client| {
+    client.wait_for("kube-apiserver recreates its ConfigMap", TIMEOUT, |client| {
         client.get(&config_map)?;
         Ok(())
     })
@@ -229,7 +259,7 @@ fn renew(client: &Client) -> Result<()> {
 
 /// Waits until every condition is True and as expected.
 pub fn settled(client: &Client) -> Result<()> {
-    wait::every(Duration::from_millis(500), PATIENCE, "all conditions are as expected", || {
+    wait::every(Duration::from_millis(500), TIMEOUT, "all conditions are as expected", || {
         let object = client.get(&["mp", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
@@ -254,6 +284,6 @@ fn pause(duration: Duration) {
 }
 
 /// Returns the error of a fault that could not be injected.
-fn impossible(why: impl Into<String>) -> Error {
+fn cannot_inject(why: impl Into<String>) -> Error {
     Error::Invalid(why.into())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Bench, Fault, impossible};
+use super::{Fault, FaultEnv, cannot_inject};
 use crate::command;
 use crate::error::Result;
 use crate::testbed::pipeline;
@@ -16,23 +16,11 @@ const fn fault(
     name: &'static str,
     reason: &'static str,
     object: &'static str,
-    says: &'static [&'static str],
-    inject: fn(&Bench<'_>) -> Result<()>,
-    heal: fn(&Bench<'_>) -> Result<()>,
+    contains: &'static [&'static str],
+    inject: fn(&FaultEnv<'_>) -> Result<()>,
+    repair: fn(&FaultEnv<'_>) -> Result<()>,
 ) -> Fault {
-    Fault {
-        name,
-        short: true,
-        pipeline: pipeline::NAME,
-        condition: "APIServiceAvailable",
-        status: "False",
-        reason,
-        object,
-        says,
-        flips_ready: true,
-        inject,
-        heal,
-    }
+    Fault::new("APIServiceAvailable", name, reason, object, contains, (inject, repair))
 }
 
 /// Faults on the path to the pods.
@@ -42,7 +30,7 @@ pub const PATH: &[Fault] = &[
         "BlockedByNetworkPolicy",
         "NetworkPolicy metrics-pipeline/default-deny",
         &["4443", "kubectl edit networkpolicy default-deny"],
-        |bench| {
+        |env| {
             let policy = json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": {"name": POLICY, "namespace": pipeline::NAMESPACE},
@@ -52,13 +40,13 @@ pub const PATH: &[Fault] = &[
                     "ingress": [{"from": [{"podSelector": {}}]}],
                 },
             });
-            bench.client.apply(&policy.to_string())?;
+            env.client.apply(&policy.to_string())?;
             // The CNI plugin here enforces no NetworkPolicy.
-            drop_from_apiserver(bench)
+            drop_from_apiserver(env)
         },
-        |bench| {
-            bench.client.delete(&["-n", pipeline::NAMESPACE, "networkpolicy", POLICY])?;
-            drop_nothing(bench)
+        |env| {
+            env.client.delete(&["-n", pipeline::NAMESPACE, "networkpolicy", POLICY])?;
+            drop_nothing(env)
         },
     ),
     Fault {
@@ -77,8 +65,8 @@ pub const PATH: &[Fault] = &[
         "ForeignAPIService",
         "APIService v1beta1.metrics.k8s.io",
         &["kube-system/metrics-server", "adoption"],
-        |bench| {
-            let mut object = bench.client.get(&["apiservice", API_SERVICE])?;
+        |env| {
+            let mut object = env.client.get(&["apiservice", API_SERVICE])?;
             object["metadata"] = json!({
                 "name": API_SERVICE,
                 "resourceVersion": object["metadata"]["resourceVersion"],
@@ -89,9 +77,9 @@ pub const PATH: &[Fault] = &[
             object["spec"]["service"] =
                 json!({"name": "metrics-server", "namespace": "kube-system", "port": 443});
             object["status"] = Value::Null;
-            bench.client.with_manifest(&["replace"], &object.to_string()).map(drop)
+            env.client.with_manifest(&["replace"], &object.to_string()).map(drop)
         },
-        |bench| bench.client.delete(&["apiservice", API_SERVICE]).map(drop),
+        |env| env.client.delete(&["apiservice", API_SERVICE]).map(drop),
     ),
     Fault {
         short: false,
@@ -102,24 +90,24 @@ pub const PATH: &[Fault] = &[
             "Conflict",
             "MetricsPipeline cluster",
             &["kubectl delete metricspipeline"],
-            |bench| bench.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
-            |bench| bench.client.delete(&["mp", SECOND]).map(drop),
+            |env| env.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
+            |env| env.client.delete(&["mp", SECOND]).map(drop),
         )
     },
 ];
 
 /// Drops packets from the node itself, and so from kube-apiserver, to the Service, before the rules of kube-proxy.
 /// The kubelet's probes go to the pod, as in a real network.
-fn drop_from_apiserver(bench: &Bench<'_>) -> Result<()> {
-    let service = bench.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
-    let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| impossible("no ClusterIP"))?;
+fn drop_from_apiserver(env: &FaultEnv<'_>) -> Result<()> {
+    let service = env.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
+    let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| cannot_inject("no ClusterIP"))?;
     let table = format!(
         "table ip {TABLE} {{\nchain from-node {{\ntype filter hook output priority -200;\nip daddr {address} drop;\n}}\n}}"
     );
-    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+    command::output(env.cluster.network().command("nft").arg(table)).map(drop)
 }
 
-fn drop_nothing(bench: &Bench<'_>) -> Result<()> {
+fn drop_nothing(env: &FaultEnv<'_>) -> Result<()> {
     let table = format!("delete table ip {TABLE}");
-    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+    command::output(env.cluster.network().command("nft").arg(table)).map(drop)
 }

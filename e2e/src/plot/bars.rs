@@ -23,13 +23,13 @@ pub struct Bars<'a> {
     /// The names of the subjects, in the order of the bars.
     pub subjects: Vec<&'a str>,
     /// The groups, from the top.
-    pub groups: Vec<Group>,
+    pub groups: Vec<BarGroup>,
     /// Formats a figure.
     pub format: fn(f64) -> String,
 }
 
 /// One figure of all subjects.
-pub struct Group {
+pub struct BarGroup {
     /// What was measured, and its unit.
     pub title: String,
     /// The figure of each subject; `None` leaves its bar out.
@@ -71,7 +71,7 @@ impl Bars<'_> {
         svg.finish()
     }
 
-    fn bars(&self, svg: &mut Svg, group: &Group, top: f64) {
+    fn bars(&self, svg: &mut Svg, group: &BarGroup, top: f64) {
         let largest = group.figures.iter().flatten().copied().fold(0.0, f64::max);
         for (at, figure) in group.figures.iter().enumerate() {
             let Some(figure) = *figure else { continue };

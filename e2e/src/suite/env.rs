@@ -38,7 +38,7 @@ impl TestEnv {
     }
 
     /// Returns the cluster, for scenarios that need one that this crate started.
-    pub fn ours(&self) -> Result<&Cluster> {
+    pub fn own_cluster(&self) -> Result<&Cluster> {
         self.cluster
             .as_deref()
             .ok_or_else(|| Error::Invalid("this scenario needs a cluster that this crate started".into()))

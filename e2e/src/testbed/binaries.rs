@@ -15,7 +15,7 @@ use crate::testbed::requirements;
 const GO: &str = "1.26";
 
 /// A Go program to build.
-struct Program {
+struct GoProgram {
     /// The name of the cache entry and of the file.
     name: &'static str,
     /// What is built, for messages.
@@ -34,7 +34,7 @@ struct Program {
     minutes: u8,
 }
 
-const KUBERNETES: Program = Program {
+const KUBERNETES: GoProgram = GoProgram {
     name: "kubernetes",
     title: "Kubernetes v1.36.3",
     module: "kubernetes",
@@ -54,7 +54,7 @@ const KUBERNETES: Program = Program {
     minutes: 10,
 };
 
-const HELM: Program = Program {
+const HELM: GoProgram = GoProgram {
     name: "helm",
     title: "Helm v4.3.1",
     module: CLIENTS_MODULE,
@@ -68,7 +68,7 @@ const HELM: Program = Program {
 /// The module of users' clients: its libraries are compiled once.
 const CLIENTS_MODULE: &str = "clients";
 
-const CLIENTS: Program = Program {
+const CLIENTS: GoProgram = GoProgram {
     name: "clients",
     title: "kubectl v1.37.1 and client-go",
     module: CLIENTS_MODULE,
@@ -80,7 +80,7 @@ const CLIENTS: Program = Program {
     minutes: 1,
 };
 
-const RECOMMENDER: Program = Program {
+const RECOMMENDER: GoProgram = GoProgram {
     name: "recommender",
     title: "the recommender of VPA v1.8.1",
     module: CLIENTS_MODULE,
@@ -91,7 +91,7 @@ const RECOMMENDER: Program = Program {
     minutes: 1,
 };
 
-const CERT_MANAGER: Program = Program {
+const CERT_MANAGER: GoProgram = GoProgram {
     name: "cert-manager",
     title: "the controllers of cert-manager v1.21.2",
     module: CLIENTS_MODULE,
@@ -102,7 +102,7 @@ const CERT_MANAGER: Program = Program {
     minutes: 2,
 };
 
-const METRICS_SERVER: Program = Program {
+const METRICS_SERVER: GoProgram = GoProgram {
     name: "metrics-server",
     title: "metrics-server v0.9.0",
     module: "metrics-server",
@@ -152,7 +152,7 @@ pub fn cert_manager(progress: &Progress) -> Result<[PathBuf; 2]> {
 }
 
 /// Returns the directory in which Go keeps the source of a module.
-fn source(program: &Program, module: &str) -> Result<PathBuf> {
+fn source(program: &GoProgram, module: &str) -> Result<PathBuf> {
     let go = find_go()?;
     // The program may come from the cache while the module's source was deleted.
     command::output(Command::new(&go).args(["mod", "download", module]).current_dir(directory(program)))?;
@@ -175,7 +175,7 @@ pub fn cache() -> PathBuf {
     base.unwrap_or_else(|| "/var/cache".into()).join("metrics-pipeline")
 }
 
-fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
+fn build(program: &GoProgram, progress: &Progress) -> Result<PathBuf> {
     let module = directory(program);
     let go = find_go()?;
     let version = command::output(Command::new(&go).arg("version").current_dir(&module))?;
@@ -228,7 +228,7 @@ fn build(program: &Program, progress: &Progress) -> Result<PathBuf> {
     Ok(entry)
 }
 
-fn directory(program: &Program) -> PathBuf {
+fn directory(program: &GoProgram) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(program.module)
 }
 
@@ -244,7 +244,7 @@ fn find_go() -> Result<PathBuf> {
 
 /// Returns a digest of everything that determines the binary: the module's own files as far as it uses them, the
 /// compiler and the linker's flags.
-fn cache_key(module: &Path, go_version: &str, program: &Program) -> Result<String> {
+fn cache_key(module: &Path, go_version: &str, program: &GoProgram) -> Result<String> {
     let mut digest = Sha256::default().part(go_version.as_bytes()).part(program.ldflags.as_bytes());
     let mut names = vec!["go.mod".to_owned(), "go.sum".to_owned()];
     if let Some(package) = program.package.strip_prefix('.') {
@@ -275,7 +275,7 @@ mod tests {
     fn the_key_follows_the_content() {
         let module = std::env::temp_dir().join(format!("cache-key-{}", std::process::id()));
         fs::create_dir_all(&module).unwrap();
-        let key = |go: &str, ldflags| cache_key(&module, go, &Program { ldflags, ..CLIENTS }).unwrap();
+        let key = |go: &str, ldflags| cache_key(&module, go, &GoProgram { ldflags, ..CLIENTS }).unwrap();
         let tool = || cache_key(&module, "go1", &RECOMMENDER).unwrap();
         fs::write(module.join("go.mod"), "module a").unwrap();
         let (first, of_tool) = (key("go1", "-s"), tool());

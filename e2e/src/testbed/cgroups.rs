@@ -57,7 +57,7 @@ impl Cgroup {
             if hierarchy.version == 2 && !self.is_v1() {
                 hand_down(&hierarchy.path)?;
             }
-            fs::create_dir_all(&directory).doing(|| format!("make the cgroup {}", directory.display()))?;
+            fs::create_dir_all(&directory).doing(|| format!("create the cgroup {}", directory.display()))?;
             // An empty cpuset admits no process.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if hierarchy.version == 1
@@ -123,7 +123,7 @@ fn hand_down(root: &Path) -> Result<()> {
         fs::write(&control, format!("+{controller}")).doing(|| {
             format!(
                 "hand the {controller} controller down in {} (in a container: give it a cgroup namespace \
-                 whose root holds no process)",
+                 whose root has no process)",
                 root.display()
             )
         })?;

@@ -80,7 +80,7 @@ impl Namespace {
             });
             thread
                 .join()
-                .unwrap_or_else(|_| Err(Error::Invalid("what ran inside the network panicked".into())))
+                .unwrap_or_else(|_| Err(Error::Invalid("the function inside the network panicked".into())))
         })
     }
 

@@ -145,8 +145,9 @@ pub fn top_millicores(client: &Client, namespace: &str, container: &str) -> Resu
         let cpu = fields.next()?.strip_suffix('m')?;
         (name == container).then(|| cpu.parse().ok())?
     });
-    shown
-        .ok_or_else(|| Error::Invalid(format!("kubectl top shows no container {container}: {}", text.trim())))
+    shown.ok_or_else(|| {
+        Error::Invalid(format!("kubectl top reports no container {container}: {}", text.trim()))
+    })
 }
 
 /// Returns the conditions of a MetricsPipeline as a table: type, status, reason, message.

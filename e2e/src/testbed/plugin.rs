@@ -19,13 +19,13 @@ pub struct Plugin {
 
 /// The result of a run.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct PluginOutput {
     /// The exit code; -1 if a signal ended the program.
     pub code: i32,
     /// The standard output.
     pub text: String,
     /// The standard error.
-    pub remarks: String,
+    pub errors: String,
 }
 
 impl Plugin {
@@ -38,23 +38,23 @@ impl Plugin {
     ///
     /// # Errors
     /// If it cannot be started. An exit code other than 0 is no error.
-    pub fn run(&self, client: &Client, arguments: &[&str]) -> Result<Answer> {
+    pub fn run(&self, client: &Client, arguments: &[&str]) -> Result<PluginOutput> {
         let mut command = client.command(&self.program);
         command.args(arguments).stdin(Stdio::null());
         let output = command.output().doing(|| format!("start `{}`", command::line(&command)))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok(Answer {
+        Ok(PluginOutput {
             code: output.status.code().unwrap_or(-1),
             text: text(&output.stdout),
-            remarks: text(&output.stderr),
+            errors: text(&output.stderr),
         })
     }
 
     /// Runs `doctor -o json`; returns the exit code and the tree.
     pub fn doctor(&self, client: &Client) -> Result<(i32, Value)> {
-        let answer = self.run(client, &["doctor", "--output=json"])?;
-        let tree = serde_json::from_str(&answer.text)
-            .doing(|| format!("doctor, exit code {}, {}", answer.code, answer.remarks.trim()))?;
-        Ok((answer.code, tree))
+        let output = self.run(client, &["doctor", "--output=json"])?;
+        let tree = serde_json::from_str(&output.text)
+            .doing(|| format!("doctor, exit code {}, {}", output.code, output.errors.trim()))?;
+        Ok((output.code, tree))
     }
 }

@@ -8,23 +8,23 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// A program and the Debian package that brings it.
-struct Program {
+struct SystemProgram {
     name: &'static str,
     package: &'static str,
 }
 
-const PROGRAMS: [Program; 11] = [
-    Program { name: "containerd", package: "containerd" },
-    Program { name: "containerd-shim-runc-v2", package: "containerd" },
-    Program { name: "ctr", package: "containerd" },
-    Program { name: "runc", package: "runc" },
-    Program { name: "nft", package: "nftables" },
-    Program { name: "curl", package: "curl" },
-    Program { name: "ip", package: "iproute2" },
-    Program { name: "nsenter", package: "util-linux" },
-    Program { name: "unshare", package: "util-linux" },
-    Program { name: "setsid", package: "util-linux" },
-    Program { name: "mount", package: "mount" },
+const PROGRAMS: [SystemProgram; 11] = [
+    SystemProgram { name: "containerd", package: "containerd" },
+    SystemProgram { name: "containerd-shim-runc-v2", package: "containerd" },
+    SystemProgram { name: "ctr", package: "containerd" },
+    SystemProgram { name: "runc", package: "runc" },
+    SystemProgram { name: "nft", package: "nftables" },
+    SystemProgram { name: "curl", package: "curl" },
+    SystemProgram { name: "ip", package: "iproute2" },
+    SystemProgram { name: "nsenter", package: "util-linux" },
+    SystemProgram { name: "unshare", package: "util-linux" },
+    SystemProgram { name: "setsid", package: "util-linux" },
+    SystemProgram { name: "mount", package: "mount" },
 ];
 
 /// The directories in which distributions install the CNI plugins.

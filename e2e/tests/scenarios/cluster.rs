@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::suite::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::cluster::{COMPONENTS, Cluster, ClusterSpec, FlagChange};
 use e2e::testbed::mounts;
 use e2e::{Result, check};
@@ -26,22 +26,22 @@ fn pids(cluster: &Cluster) -> Vec<(&'static str, Option<i32>)> {
     cluster.status().components
 }
 
-fn up_twice_changes_nothing(stand: &Stand) -> Result<()> {
-    let cluster = stand.ours()?;
+fn up_twice_changes_nothing(env: &TestEnv) -> Result<()> {
+    let cluster = env.own_cluster()?;
     let before = pids(cluster);
     check!(before.iter().all(|(_, pid)| pid.is_some()), "not all components run: {before:?}");
-    let cluster = Cluster::up(&again(cluster), &stand.progress.clone().quiet())?;
+    let cluster = Cluster::up(&again(cluster), &env.progress.clone().quiet())?;
     let after = pids(&cluster);
     check!(before == after, "components were started anew: {before:?}, then {after:?}");
     Ok(())
 }
 
-fn up_repairs_what_was_killed(stand: &Stand) -> Result<()> {
-    let cluster = stand.ours()?;
-    let namespace = stand.namespace()?;
-    start(stand, "survivor", &["sleep", "3600"])?;
+fn up_repairs_what_was_killed(env: &TestEnv) -> Result<()> {
+    let cluster = env.own_cluster()?;
+    let namespace = env.namespace()?;
+    start(env, "survivor", &["sleep", "3600"])?;
     let container = || -> Result<String> {
-        let pod = stand.client.get(&["-n", namespace, "pod", "survivor"])?;
+        let pod = env.client.get(&["-n", namespace, "pod", "survivor"])?;
         let status = &pod["status"]["containerStatuses"][0];
         Ok(format!("{} {} {}", pod["metadata"]["uid"], status["containerID"], status["restartCount"]))
     };
@@ -50,7 +50,7 @@ fn up_repairs_what_was_killed(stand: &Stand) -> Result<()> {
         victims.iter().try_for_each(|name| cluster.kill(name))?;
         let broken = cluster.status();
         check!(!broken.is_healthy(), "{victims:?} were killed, yet all is well: {broken:?}");
-        let repaired = Cluster::up(&again(cluster), &stand.progress.clone().quiet())?.status();
+        let repaired = Cluster::up(&again(cluster), &env.progress.clone().quiet())?.status();
         check!(repaired.is_healthy(), "after {victims:?} were killed, `up` leaves {repaired:?}");
     }
     let after = container()?;
@@ -59,8 +59,8 @@ fn up_repairs_what_was_killed(stand: &Stand) -> Result<()> {
 }
 
 /// The seed's fault: quoting made one argument of three.
-fn flags_of_the_api_server_change(stand: &Stand) -> Result<()> {
-    let cluster = stand.ours()?;
+fn flags_of_the_api_server_change(env: &TestEnv) -> Result<()> {
+    let cluster = env.own_cluster()?;
     let swallowed = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
                      --requestheader-username-headers=X-Remote-User";
     let changes = [
@@ -71,24 +71,24 @@ fn flags_of_the_api_server_change(stand: &Stand) -> Result<()> {
     let published = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     let prefix = |expected: &str| {
         // It is merged into what stands there: only a fresh one shows today's flags alone.
-        stand.client.delete(&published)?;
-        stand.client.wait_for("the new prefix is published", Duration::from_secs(60), |client| {
+        env.client.delete(&published)?;
+        env.client.wait_for("the new prefix is published", Duration::from_secs(60), |client| {
             let data = client.get(&published)?["data"].clone();
             let found = data["requestheader-extra-headers-prefix"].as_str().unwrap_or_default().to_owned();
             if found == format!("[{expected:?}]") { Ok(()) } else { Err(found.into()) }
         })
     };
-    cluster.restart_apiserver_with(&changes, &stand.progress.clone().quiet())?;
+    cluster.restart_apiserver_with(&changes, &env.progress.clone().quiet())?;
     let result = prefix(swallowed);
-    cluster.restart_apiserver_with(&[], &stand.progress.clone().quiet())?;
+    cluster.restart_apiserver_with(&[], &env.progress.clone().quiet())?;
     result?;
     prefix("X-Remote-Extra-")
 }
 
-fn two_clusters_stand_side_by_side(stand: &Stand) -> Result<()> {
-    let first = stand.ours()?;
+fn two_clusters_stand_side_by_side(env: &TestEnv) -> Result<()> {
+    let first = env.own_cluster()?;
     let name = format!("t{}-beside", std::process::id());
-    let quiet = stand.progress.clone().quiet();
+    let quiet = env.progress.clone().quiet();
     let second = Cluster::up(&ClusterSpec::new(&name).owned_by_this_process(), &quiet)?;
     let both = [first.status(), second.status()];
     let layout = second.layout().clone();

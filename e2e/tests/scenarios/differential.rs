@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use e2e::bench::differential;
-use e2e::suite::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::binaries;
 use e2e::{Result, check, command};
 
@@ -14,16 +14,16 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "the_list_of_the_peers_flags_is_whole", Needs::OurCluster, the_list_of_flags_is_whole);
 }
 
-fn only_intended_differences(stand: &Stand) -> Result<()> {
-    let report = differential::run(stand.ours()?, &stand.progress)?;
+fn only_intended_differences(env: &TestEnv) -> Result<()> {
+    let report = differential::run(env.own_cluster()?, &env.progress)?;
     check!(report.is_as_intended(), "{report}");
-    stand.progress.say(report.to_string());
+    env.progress.say(report.to_string());
     Ok(())
 }
 
 /// A test of metrics-core holds its own flags to the list.
-fn the_list_of_flags_is_whole(stand: &Stand) -> Result<()> {
-    let help = command::output(Command::new(binaries::metrics_server(&stand.progress)?).arg("--help"))?;
+fn the_list_of_flags_is_whole(env: &TestEnv) -> Result<()> {
+    let help = command::output(Command::new(binaries::metrics_server(&env.progress)?).arg("--help"))?;
     // A flag's line is `      --name type   words`, perhaps with `  -n, ` before.
     let told = help.lines().filter_map(|line| {
         let line = line.strip_prefix("  ")?.trim_start();

@@ -4,18 +4,18 @@
 //! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
 //! some of the list.
 
-use e2e::testbed::{images, pipeline};
-use e2e::{Client, Plugin, Result, check, wait};
-use serde_json::Value;
-
-use super::plugin;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, Table};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::cluster::KUBELET_HTTP_PORT;
+use e2e::testbed::{images, pipeline};
+use e2e::{Client, Result, check, wait};
+use serde_json::Value;
+
+use super::plugin;
 
 /// How long a fault is watched that nothing changes about: kube-apiserver looks at an APIService every 30 s.
 const LASTS: Duration = Duration::from_secs(70);
@@ -29,61 +29,51 @@ const SPECTRE: &str = "spectre";
 /// `bare` has no pipeline.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>) {
     let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
-    suite.add(&flags, "of_the_front_proxy_are_named", Needs::Alone, |stand| all(stand, FRONT_PROXY));
+    suite.add(&flags, "of_the_front_proxy_are_named", Needs::Alone, |env| all(env, FRONT_PROXY));
     let rest = suite.group_with("faults", faults::flags(), Some(prepare));
-    suite.add(&rest, "of_kubelets_are_named", Needs::Alone, |stand| all(stand, KUBELETS));
-    suite.add(&rest, "on_the_way_to_the_pods_are_named", Needs::Alone, |stand| all(stand, PATH));
+    suite.add(&rest, "of_kubelets_are_named", Needs::Alone, |env| all(env, KUBELETS));
+    suite.add(&rest, "on_the_way_to_the_pods_are_named", Needs::Alone, |env| all(env, PATH));
     suite.add(&rest, "that_last_are_written_once", Needs::Alone, that_last_are_written_once);
     plugin::add(suite, bare, &rest, &flags);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    faults::prepare(&stand.client, stand.ours()?, &built, &stand.progress)
+fn prepare(env: &TestEnv) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    faults::prepare(&env.client, env.own_cluster()?, &built, &env.progress)
 }
 
-fn all(stand: &Stand, list: &[Fault]) -> Result<()> {
-    let bench = Bench {
-        client: stand.client.clone(),
-        cluster: stand.ours()?,
-        plugin: Plugin::build(&stand.progress)?,
-        progress: stand.progress.clone(),
-    };
+fn all(env: &TestEnv, list: &[Fault]) -> Result<()> {
+    let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let mut table = Table::default();
-    for fault in list.iter().filter(|fault| fault.short || stand.long) {
-        table.add(fault, fault.run(&bench));
+    for fault in list.iter().filter(|fault| fault.short || env.long) {
+        table.add(fault, fault.run(&faulty));
     }
-    stand.progress.say(table.to_string());
+    env.progress.say(table.to_string());
     if table.is_right() { Ok(()) } else { Err(failed(table.to_string())) }
 }
 
 /// A fault that lasts is written to the status once, however its evidence is worded, and told by one event when it
 /// appears and one when it is over.
-fn that_last_are_written_once(stand: &Stand) -> Result<()> {
-    let (client, cluster) = (&stand.client, stand.ours()?);
+fn that_last_are_written_once(env: &TestEnv) -> Result<()> {
+    let (client, cluster) = (&env.client, env.own_cluster()?);
     faults::settled(client)?;
     // A cause that another scenario had brought about and that is not told to be over would go on in ours.
     all_told(client)?;
-    let bench = Bench {
-        client: client.clone(),
-        cluster,
-        plugin: Plugin::build(&stand.progress)?,
-        progress: stand.progress.clone(),
-    };
+    let faulty = FaultEnv::new(cluster, &env.progress)?;
     let fault = PATH.iter().find(|fault| fault.reason == "Unreachable");
     let fault = fault.ok_or_else(|| failed("no such fault".into()))?;
     let address = cluster.node().address.to_string();
     cluster.add_node(SPECTRE, &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
-    (fault.inject)(&bench)?;
-    let lasted = lasts(stand, fault.reason);
-    (fault.heal)(&bench)?;
+    (fault.inject)(&faulty)?;
+    let lasted = lasts(env, fault.reason);
+    (fault.repair)(&faulty)?;
     cluster.remove_node(SPECTRE)?;
     lasted?;
     faults::settled(client)?;
     wait::until(Duration::from_secs(60), "an event tells that the kubelet's cause is over", || {
         let events = events(client)?;
         let over =
-            |event: &&Value| event["reason"] == "KubeletPlainHttpOver" && event["related"]["name"] == SPECTRE;
+            |event: &&Value| event["reason"] == "KubeletPlainHTTPOver" && event["related"]["name"] == SPECTRE;
         match events.iter().find(over) {
             Some(event) if event["type"] == "Normal" && event["related"]["kind"] == "Node" => Ok(()),
             _ => Err(format!("{events:?}").into()),
@@ -91,8 +81,8 @@ fn that_last_are_written_once(stand: &Stand) -> Result<()> {
     })
 }
 
-fn lasts(stand: &Stand, reason: &str) -> Result<()> {
-    let client = &stand.client;
+fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
+    let client = &env.client;
     let read = || client.get(&["mp", pipeline::NAME]);
     wait::until(Duration::from_secs(60), "both faults are named", || {
         let object = read()?;

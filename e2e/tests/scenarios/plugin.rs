@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use e2e::faults::{self, Bench, FRONT_PROXY};
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
-use e2e::testbed::plugin::Answer;
+use e2e::faults::{self, FRONT_PROXY, FaultEnv};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::plugin::PluginOutput;
 use e2e::{Plugin, Result, check, wait};
 use serde_json::Value;
 
 /// As long as a fault may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Of a pipeline where all is well. A line that ends with … goes on.
 const HEALTHY: &str = "
@@ -118,11 +118,11 @@ pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &
     suite.add(broken, "the_plugin_explains_a_broken_one", Needs::Alone, explains_a_broken_one);
 }
 
-fn examines_the_ground(stand: &Stand) -> Result<()> {
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "doctor", 0, BARE_DOCTOR)?;
-    let status = plugin.run(&stand.client, &["status"])?;
-    check!(status.code == 1, "exit code {}: {}", status.code, status.remarks);
+fn examines_the_ground(env: &TestEnv) -> Result<()> {
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "doctor", 0, BARE_DOCTOR)?;
+    let status = plugin.run(&env.client, &["status"])?;
+    check!(status.code == 1, "exit code {}: {}", status.code, status.errors);
     // Lines end where the terminal does.
     let words: Vec<&str> = status.text.split_whitespace().filter(|word| *word != "│").collect();
     let words = words.join(" ");
@@ -131,24 +131,24 @@ fn examines_the_ground(stand: &Stand) -> Result<()> {
         "{}",
         status.text
     );
-    let elsewhere = plugin.run(&stand.client, &["doctor", "--kubeconfig=/nowhere"])?;
+    let elsewhere = plugin.run(&env.client, &["doctor", "--kubeconfig=/nowhere"])?;
     check!(
         elsewhere.code == 2
             && elsewhere.text.is_empty()
-            && elsewhere.remarks.starts_with("error: the kubeconfig"),
+            && elsewhere.errors.starts_with("error: the kubeconfig"),
         "{elsewhere:?}"
     );
     Ok(())
 }
 
-fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "status", 0, HEALTHY)?;
-    holds(stand, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
-    let run = |arguments: &[&str]| -> Result<Answer> {
-        let answer = plugin.run(&stand.client, arguments)?;
-        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.remarks);
+fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "status", 0, HEALTHY)?;
+    holds(env, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
+    let run = |arguments: &[&str]| -> Result<PluginOutput> {
+        let answer = plugin.run(&env.client, arguments)?;
+        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.errors);
         Ok(answer)
     };
     // For people.
@@ -162,11 +162,11 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     );
     let coloured = run(&["status", "--color=always"])?.text;
     check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
-    stand.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
+    env.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
     // To be pasted: each form has the same arguments.
     let flags = run(&["flags", "lines"])?;
     check!(flags.text == FLAGS, "{}", flags.text);
-    check!(flags.remarks.contains("frontProxy.enabled=true"), "{}", flags.remarks);
+    check!(flags.errors.contains("frontProxy.enabled=true"), "{}", flags.errors);
     let list: Vec<String> = serde_json::from_str(&run(&["flags", "json"])?.text)
         .map_err(|error| failed(format!("flags json: {error}")))?;
     check!(list == FLAGS.lines().collect::<Vec<_>>(), "{list:?}");
@@ -177,19 +177,14 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn explains_a_broken_one(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let bench = Bench {
-        client: stand.client.clone(),
-        cluster: stand.ours()?,
-        plugin: Plugin::build(&stand.progress)?,
-        progress: stand.progress.clone(),
-    };
+fn explains_a_broken_one(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];
-    (fault.inject)(&bench)?;
-    let told = holds(stand, &bench.plugin, "status", 1, SWALLOWED);
-    let doctor = bench.plugin.run(&bench.client, &["doctor"]);
-    (fault.heal)(&bench)?;
+    (fault.inject)(&faulty)?;
+    let told = holds(env, &faulty.plugin, "status", 1, SWALLOWED);
+    let doctor = faulty.plugin.run(&env.client, &["doctor"]);
+    (fault.repair)(&faulty)?;
     told?;
     let doctor = doctor?;
     check!(
@@ -198,19 +193,19 @@ fn explains_a_broken_one(stand: &Stand) -> Result<()> {
         doctor.code,
         doctor.text
     );
-    faults::settled(&stand.client)?;
-    let status = bench.plugin.run(&bench.client, &["status"])?;
+    faults::settled(&env.client)?;
+    let status = faulty.plugin.run(&env.client, &["status"])?;
     check!(status.code == 0, "exit code {}: {}", status.code, status.text);
     Ok(())
 }
 
 /// Waits until a command answers with this exit code and these words.
-fn holds(stand: &Stand, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
+fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
     let expected: Vec<&str> = expected.trim().lines().collect();
-    wait::until(PATIENCE, &format!("{command} ends with {code} and says what it should"), || {
-        let answer = plugin.run(&stand.client, &[command, "--output=json"])?;
+    wait::until(TIMEOUT, &format!("{command} ends with {code} and says what it should"), || {
+        let answer = plugin.run(&env.client, &[command, "--output=json"])?;
         let tree: Value = serde_json::from_str(&answer.text)
-            .map_err(|error| format!("{error}: {} {}", answer.text, answer.remarks))?;
+            .map_err(|error| format!("{error}: {} {}", answer.text, answer.errors))?;
         let mut told = String::new();
         flatten(&mut told, &tree, 0);
         let lines: Vec<&str> = told.lines().collect();

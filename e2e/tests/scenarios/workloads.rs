@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::images::BUSYBOX;
 use e2e::{Error, Result, check};
 use serde_json::json;
@@ -28,29 +28,29 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "users_are_told_apart", Needs::OurCluster, users_are_told_apart);
 }
 
-fn a_pod_runs_and_its_service_answers(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?;
-    start(stand, "web", &["httpd", "-f", "-p", "8080", "-h", "/bin"])?;
+fn a_pod_runs_and_its_service_answers(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?;
+    start(env, "web", &["httpd", "-f", "-p", "8080", "-h", "/bin"])?;
     let service = json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "web", "namespace": namespace},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
     });
-    stand.client.apply(&service.to_string())?;
-    start(stand, "asking", &["sleep", "3600"])?;
+    env.client.apply(&service.to_string())?;
+    start(env, "asking", &["sleep", "3600"])?;
     let address =
-        stand.client.run(&["-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
+        env.client.run(&["-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     // From the node, from another pod, and from the pod behind the Service itself.
     let url = format!("http://{address}/nothing-here");
-    stand.client.wait_for("the Service answers the node", MINUTE, |_| {
+    env.client.wait_for("the Service answers the node", MINUTE, |_| {
         let status = e2e::testbed::http::Request::get(&url);
-        let status = stand.ours()?.send(&status)?.status;
+        let status = env.own_cluster()?.send(&status)?.status;
         if status == 404 { Ok(()) } else { Err(format!("status {status}").into()) }
     })?;
     let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
     for pod in ["asking", "web"] {
-        stand.client.wait_for(&format!("the Service answers the pod {pod}"), MINUTE, |client| {
+        env.client.wait_for(&format!("the Service answers the pod {pod}"), MINUTE, |client| {
             let answer = client.run(&["-n", namespace, "exec", pod, "--", "/bin/sh", "-c", &ask])?;
             if answer.starts_with("HTTP/1.1 404") { Ok(()) } else { Err(answer.into()) }
         })?;
@@ -58,15 +58,15 @@ fn a_pod_runs_and_its_service_answers(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn the_kubelet_shows_each_container(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?;
-    start(stand, "steady", &["sleep", "3600"])?;
-    let cluster = stand.ours()?;
+fn the_kubelet_shows_each_container(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?;
+    start(env, "steady", &["sleep", "3600"])?;
+    let cluster = env.own_cluster()?;
     let series = format!(
         "container_cpu_usage_seconds_total{{container=\"steady\",namespace=\"{namespace}\",pod=\"steady\"}}"
     );
     let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", cluster.node().name);
-    stand.client.wait_for(&format!("{series} in {path}"), MINUTE, |client| {
+    env.client.wait_for(&format!("{series} in {path}"), MINUTE, |client| {
         let body = client.raw(&path)?;
         if body.contains(&series) { Ok(()) } else { Err(format!("{} bytes without it", body.len()).into()) }
     })?;
@@ -83,15 +83,15 @@ fn the_kubelet_shows_each_container(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn the_aggregation_layer_is_published(stand: &Stand) -> Result<()> {
+fn the_aggregation_layer_is_published(env: &TestEnv) -> Result<()> {
     let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
-    let data = stand.client.get(&name)?["data"].clone();
+    let data = env.client.get(&name)?["data"].clone();
     for (key, value) in [
         ("requestheader-allowed-names", "[\"aggregator\"]"),
         ("requestheader-extra-headers-prefix", "[\"X-Remote-Extra-\"]"),
         ("requestheader-group-headers", "[\"X-Remote-Group\"]"),
         ("requestheader-username-headers", "[\"X-Remote-User\"]"),
-        ("requestheader-client-ca-file", stand.ours()?.front_proxy_authority()?.certificate()),
+        ("requestheader-client-ca-file", env.own_cluster()?.front_proxy_authority()?.certificate()),
     ] {
         let found = data[key].as_str().unwrap_or_default();
         check!(found.trim() == value.trim(), "{key} is {found:?}, not {value:?}");
@@ -99,10 +99,10 @@ fn the_aggregation_layer_is_published(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn the_audit_log_names_who_wrote(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?;
-    let cluster = stand.ours()?;
-    stand.client.wait_for("the namespace's creation in the audit log", MINUTE, |_| {
+fn the_audit_log_names_who_wrote(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?;
+    let cluster = env.own_cluster()?;
+    env.client.wait_for("the namespace's creation in the audit log", MINUTE, |_| {
         let log = std::fs::read_to_string(cluster.layout().audit_log()).map_err(|error| error.to_string())?;
         let events = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let mut writes = events.filter(|event| {
@@ -118,8 +118,8 @@ fn the_audit_log_names_who_wrote(stand: &Stand) -> Result<()> {
     })
 }
 
-fn users_are_told_apart(stand: &Stand) -> Result<()> {
-    let cluster = stand.ours()?;
+fn users_are_told_apart(env: &TestEnv) -> Result<()> {
+    let cluster = env.own_cluster()?;
     let jane = cluster.client_as("jane", Some("developers"))?;
     let me = jane.run(&[
         "auth",
@@ -135,8 +135,8 @@ fn users_are_told_apart(stand: &Stand) -> Result<()> {
 }
 
 /// Runs a pod with one container of its name, and waits until it is Running with an address.
-pub fn start(stand: &Stand, name: &str, command: &[&str]) -> Result<()> {
-    let namespace = stand.namespace()?;
+pub fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
+    let namespace = env.namespace()?;
     let command: Vec<String> = command
         .iter()
         .enumerate()
@@ -157,8 +157,8 @@ pub fn start(stand: &Stand, name: &str, command: &[&str]) -> Result<()> {
             }],
         },
     });
-    stand.client.apply(&pod.to_string())?;
-    stand.client.wait_for(&format!("pod {name} runs and has an address"), MINUTE, |client| {
+    env.client.apply(&pod.to_string())?;
+    env.client.wait_for(&format!("pod {name} runs and has an address"), MINUTE, |client| {
         let status = client.get(&["-n", namespace, "pod", name])?["status"].clone();
         if status["phase"] == "Running" && status["podIP"].is_string() {
             Ok(())

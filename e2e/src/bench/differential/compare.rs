@@ -52,7 +52,7 @@ pub fn compare(
         return found;
     }
     for name in HEADERS {
-        let show = |answer: &Response| match answer.header(name) {
+        let show = |response: &Response| match response.header(name) {
             Some(_) if name == "etag" => "one".to_owned(),
             Some(value) => value,
             None => "-".to_owned(),
@@ -60,24 +60,24 @@ pub fn compare(
         note(format!("header {name}"), show(metrics_core), show(metrics_server));
     }
     note("layout".into(), layout(metrics_core), layout(metrics_server));
-    let content = |answer: &Response| canonical(openapi::essence(decode(answer)), is_moving);
+    let content = |response: &Response| canonical(openapi::essence(decode(response)), is_moving);
     walk("body ", &content(metrics_core), &content(metrics_server), &mut note);
     found
 }
 
 /// Returns the status code, and the message of a Status.
-fn outcome(answer: &Response) -> String {
-    let code = answer.status;
-    match decode(answer).get("message").and_then(Value::as_str) {
+fn outcome(response: &Response) -> String {
+    let code = response.status;
+    match decode(response).get("message").and_then(Value::as_str) {
         Some(message) => format!("{code} {message}"),
         None => code.to_string(),
     }
 }
 
 /// Returns whether JSON is indented or on one line.
-fn layout(answer: &Response) -> String {
-    let json = answer.header("content-type").is_some_and(|value| value.starts_with("application/json"));
-    let indented = answer.body.starts_with(b"{\n") || answer.body.starts_with(b"[\n");
+fn layout(response: &Response) -> String {
+    let json = response.header("content-type").is_some_and(|value| value.starts_with("application/json"));
+    let indented = response.body.starts_with(b"{\n") || response.body.starts_with(b"[\n");
     if json && indented { "indented" } else { "dense" }.to_owned()
 }
 
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_told_apart_by_name_and_order_counts() {
+    fn identifies_items_by_name_and_compares_their_order() {
         let metrics_core =
             response(r#"{"items":[{"metadata":{"name":"a"},"x":1},{"metadata":{"name":"b"},"x":2}]}"#);
         let metrics_server =
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_is_compared_by_form() {
+    fn compares_the_form_of_moving_values() {
         let body = |cpu: &str| {
             response(&format!(
                 r#"{{"metadata":{{"name":"real","creationTimestamp":"{cpu}"}},"usage":{{"cpu":"{cpu}"}}}}"#

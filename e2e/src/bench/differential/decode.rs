@@ -7,14 +7,14 @@ use crate::testbed::http::Response;
 
 /// Decodes a body by its content type; an unknown type is returned as text.
 #[must_use]
-pub fn decode(answer: &Response) -> Value {
-    let content_type = answer.header("content-type").unwrap_or_default();
-    let text = || String::from_utf8_lossy(&answer.body).into_owned();
+pub fn decode(response: &Response) -> Value {
+    let content_type = response.header("content-type").unwrap_or_default();
+    let text = || String::from_utf8_lossy(&response.body).into_owned();
     let media = content_type.split(';').next().unwrap_or_default();
     let read = match media {
-        "application/json" => serde_json::from_slice(&answer.body).ok(),
+        "application/json" => serde_json::from_slice(&response.body).ok(),
         "application/yaml" => serde_saphyr::from_str(&text()).ok(),
-        "application/vnd.kubernetes.protobuf" => document(&answer.body),
+        "application/vnd.kubernetes.protobuf" => document(&response.body),
         _ => None,
     };
     read.unwrap_or_else(|| Value::String(text()))

@@ -35,7 +35,7 @@ const fn at(
 /// All intended differences.
 pub const INTENDED: &[Intended] = &[
     Intended {
-        reason: "metrics.k8s.io/v1 is served beside v1beta1, and preferred.",
+        reason: "metrics-core also serves metrics.k8s.io/v1, as the preferred version.",
         places: &[
             at("* GET /apis*", "body */versions[metrics.k8s.io/v1]", "{*", "-"),
             at("* GET /apis*", "body */preferredVersion/*", "\"*v1\"", "\"*v1beta1\""),
@@ -45,25 +45,25 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Aggregated discovery v2beta1 is still served, for API servers before 1.30.",
+        reason: "metrics-core still serves aggregated discovery v2beta1, for API servers before 1.30.",
         places: &[at("* GET /apis [Accept: *v=v2beta1;as=APIGroupDiscoveryList]", "status", "200", "406 *")],
     },
     Intended {
-        reason: "Aggregated discovery names the group and version of each kind.",
+        reason: "Aggregated discovery has the group and version of each kind.",
         places: &[
             at("* GET /apis *", "body *]/responseKind/group", "\"metrics.k8s.io\"", "*"),
             at("* GET /apis *", "body *]/responseKind/version", "\"v1beta1\"", "*"),
         ],
     },
     Intended {
-        reason: "/apis has its apiVersion, and no address of the server, which clients do not go by.",
+        reason: "/apis has its apiVersion, and no server address, because clients do not use it.",
         places: &[
             at("* GET /apis*", "body /apiVersion", "\"v1\"", "*"),
             at("* GET /apis*", "body /groups[metrics.k8s.io]/serverAddressByClientCIDRs", "-", "[*"),
         ],
     },
     Intended {
-        reason: "limit and continue are honoured.",
+        reason: "metrics-core implements limit and continue.",
         places: &[
             at("* GET *limit=1 *", "body /items[*]", "-", "{*"),
             at("* GET *limit=1 *", "body /metadata/continue", "\"*", "-"),
@@ -71,7 +71,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Watch is served, so that lists and objects have a resourceVersion to follow.",
+        reason: "metrics-core serves watch, so lists and objects have a resourceVersion to start from.",
         places: &[
             at("* GET /apis*", "body *verbs*[watch]", "\"watch\"", "-"),
             at("* GET *watch=*", "status", "200", "405 *"),
@@ -79,9 +79,9 @@ pub const INTENDED: &[Intended] = &[
             at("* GET /apis/metrics.k8s.io/*", "body /metadata", "{\"resourceVersion\":*", "-"),
         ],
     },
-    Intended { reason: "Containers are ordered by name.", places: &[at("*", "order *containers", "*", "*")] },
+    Intended { reason: "Containers are sorted by name.", places: &[at("*", "order *containers", "*", "*")] },
     Intended {
-        reason: "An empty list is an empty list in each form, a table's columns included.",
+        reason: "An empty list has an empty array in each representation, and a table its columns.",
         places: &[
             at("*/namespaces/none-such/pods *", "body /items", "[]", "null"),
             at("* GET *", "body /rows", "[]", "null"),
@@ -89,11 +89,11 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "A parameter at fault is named in details.causes.",
+        reason: "details.causes names the invalid parameter.",
         places: &[at("* GET *", "body /details", "{\"causes\":[*", "-")],
     },
     Intended {
-        reason: "Faults are told in the words of the API rather than of Go and its regular expressions.",
+        reason: "Error messages use the terms of the API instead of Go types and regular expressions.",
         places: &[
             at("*labelSelector=*", "body /message", "\"unable to parse requirement: invalid *", "\"unable *"),
             at("* GET *", "body /message", "\"* is not an integer\"", "\"strconv.ParseInt: *"),
@@ -108,7 +108,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Accept is read by RFC 9110: ranges of types, upper case and q=0 count.",
+        reason: "Accept is parsed by RFC 9110: type ranges, upper case and q=0 have their meaning.",
         places: &[
             at("*[Accept: application/\\*]", "status", "*", "406 *"),
             at("*[Accept: APPLICATION/JSON]", "status", "*", "406 *"),
@@ -116,11 +116,11 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "A form that can't be had is refused before the object is looked for.",
+        reason: "An unsupported representation is rejected before the object is read.",
         places: &[at("*as=PartialObjectMetadataList;*", "status", "406 you requested *", "404 *")],
     },
     Intended {
-        reason: "405 says what is allowed (RFC 9110); /openapi/v2 takes GET alone, and /version HEAD as well.",
+        reason: "405 has an Allow header (RFC 9110); /openapi/v2 accepts only GET, and /version also HEAD.",
         places: &[
             at("*", "header allow", "GET", "-"),
             at("* /openapi/v2", "status", "405 *", "200"),
@@ -128,7 +128,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "A selector or path with an empty or impossible part is refused rather than taken for another.",
+        reason: "A selector or path with an empty or invalid part is rejected, not interpreted as another one.",
         places: &[
             at("*fieldSelector== *", "status", "400 *", "200"),
             at("*labelSelector=%00 *", "status", "400 *", "200"),
@@ -138,19 +138,19 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Impersonation is refused to everybody: only kube-apiserver knows who may.",
+        reason: "Impersonation is forbidden for every user: only kube-apiserver can authorize it.",
         places: &[
             at("* [Impersonate-User: *]", "body /message", "\"forbidden: impersonation *", "*"),
             at("* [Impersonate-User: *]", "body /details", "-", "{*"),
         ],
     },
     Intended {
-        reason: "No answer takes long, so a client's own timeout is not read.",
+        reason: "The timeout parameter is ignored, because no request takes long.",
         places: &[at("*timeout=nonsense *", "status", "200", "400 *")],
     },
     Intended {
-        reason: "OpenAPI describes what is served, as JSON, and not what discovery and /version are; a document that \
-                 is not there is not found.",
+        reason: "OpenAPI describes the served resources, as JSON, but not discovery and /version; a missing \
+                 document returns 404.",
         places: &[
             at("* GET /openapi/v3*", "body [*]", "-", "*"),
             at("* GET /openapi/*", "body /kinds/*", "{*", "-"),
@@ -165,7 +165,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "The version, checks and paths of each program are its own; what shows internals is not served.",
+        reason: "Version, health checks and paths differ by program; metrics-core serves no debug endpoints.",
         places: &[
             at("* GET /version*", "body /*", "*", "*"),
             at("* GET /*z?verbose", "body ", "*", "*"),
@@ -177,7 +177,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "More is told by /metrics under the same prefix; its type is plain text 0.0.4.",
+        reason: "/metrics has more families with the same prefix; its content type is plain text 0.0.4.",
         places: &[
             at("* /metrics", "body [metrics_server_*]", "*", "-"),
             at(
@@ -189,12 +189,12 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Plain text is never to be taken for another type.",
+        reason: "Browsers must not interpret plain text as another type.",
         places: &[at("* GET /*", "header x-content-type-options", "nosniff", "-")],
     },
     Intended {
-        reason: "One series that can't be read costs that series alone (metrics-server drops the node), and blanks \
-                 and further labels are read as the format has it.",
+        reason: "A series that cannot be parsed is skipped alone (metrics-server drops the node); whitespace and \
+                 further labels are parsed by the format.",
         places: &[
             at("*/nodes*", "body *s[fake-garbled]", "{*", "-"),
             at("*/nodes*", "body *s[fake-blank]", "{*", "-"),
@@ -202,7 +202,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "OpenMetrics is read as what it is, exemplars included.",
+        reason: "OpenMetrics is parsed as OpenMetrics, including exemplars.",
         places: &[
             at("*/nodes*", "body *s[fake-openmetrics]", "{*", "-"),
             at("*/nodes*", "body *s[fake-exemplars]", "{*", "-"),
@@ -210,7 +210,7 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "Swap is shown where the kubelet reports it; in tables it comes last, and in the wide form only.",
+        reason: "Swap is served if the kubelet reports it; in tables it is the last column, and only in wide output.",
         places: &[
             at("* GET *", "body *usage/swap", "*", "-"),
             at("* GET *", "body /columnDefinitions[swap]", "{*", "-"),
@@ -218,33 +218,33 @@ pub const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "A node that was made anew under its name is another: no rate spans both (metrics-server shows one, of \
-                 two machines' counters).",
+        reason: "A recreated node is another node: no rate spans both (metrics-server computes one from the counters \
+                 of two machines).",
         places: &[at("*/nodes*", "body *s[fake-replaced]", "-", "{*")],
     },
     Intended {
-        reason: "A clock that was set forward needs a second sample (metrics-server shows the rate over the hour that \
-                 never was).",
+        reason: "After a clock was set forward, a second sample is needed (metrics-server computes the rate over an \
+                 hour that did not pass).",
         places: &[at("*/pods*", "body *s[edge-cases/clock-forward]", "-", "{*")],
     },
     Intended {
-        reason: "What is not a number is no measurement (metrics-server shows memory of 8 EiB).",
+        reason: "NaN is not a measurement (metrics-server serves memory of 8 EiB).",
         places: &[at("*/nodes*", "body *s[fake-not-a-number]", "-", "{*")],
     },
     Intended {
-        reason: "A failed scrape loses nothing: the last good sample is shown with its own time until it is too old.",
+        reason: "After a failed scrape, the last good sample is served with its own timestamp until it is too old.",
         places: &[at("*/nodes*", "body *s[fake-lost]", "{*", "-")],
     },
     Intended {
-        reason: "Nor does a sample that is missing once: the next one is compared with the one before.",
+        reason: "After a missing sample, the rate spans the samples before and after it.",
         places: &[at("*/pods*", "body *s[edges/gap]", "{*", "-")],
     },
     Intended {
-        reason: "A pod without a rate is left out (metrics-server shows it without containers, window 0s).",
+        reason: "A pod without a rate is omitted (metrics-server serves it without containers, window 0s).",
         places: &[at("*/pods*", "body *s[edges/counter-fell]", "-", "{*")],
     },
     Intended {
-        reason: "Of two samples of one time the first counts, as neither is newer.",
+        reason: "Of two samples with one timestamp, the first is used.",
         places: &[
             at("*/pods*", "body *s[edges/repeated-time]/*/cpu", "\"99920063n\"", "*"),
             at("*/pods*", "body *s[edges/repeated-time]/cells*", "\"99920063n\"", "*"),

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 pub use compare::Difference;
-pub use matrix::{Request, User};
+pub use matrix::{MatrixRequest, User};
 pub use report::Report;
 
 use crate::bench::servers::{self, Server};
@@ -47,7 +47,7 @@ use kubelets::Kubelets;
 const RESOLUTION: &str = "10s";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// The timeout of a step: several scrape intervals, for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 /// A running pod on the real node.
 const SLEEPER: &str = "sleeper";
 const NAMESPACES: [&str; 5] = ["team-a", "team-b", "edges", "edge-cases", "crowd"];
@@ -72,7 +72,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
     let identity = authority.issue(&Subject::server("fake-kubelet", &[], &addresses))?;
     let scripts = nodes.iter().map(|node| (node.address, node.replies.clone())).collect();
     let kubelets = cluster.network().inside(|| Kubelets::start(fleet::PORT, &identity, scripts))?;
-    progress.step("fake nodes and pods", |_| populate(cluster, &nodes))?;
+    progress.step("fake nodes and pods created", |_| populate(cluster, &nodes))?;
 
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let core_server = Server::start(cluster, &directory, &metrics_core, local(4443), RESOLUTION)?;
@@ -93,10 +93,13 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
             edge_cases::depart(step, &cluster.client())?;
             kubelets.go_to(step);
             edge_cases::arrive(step, &cluster.client(), &nodes)?;
-            progress.step(&format!("both servers have step {}", step + 1), |_| {
-                wait::every(Duration::from_millis(50), PATIENCE, "every kubelet is asked by both", || {
-                    asked(&nodes, &kubelets, step)
-                })
+            progress.step(&format!("both servers have scraped step {}", step + 1), |_| {
+                wait::every(
+                    Duration::from_millis(50),
+                    TIMEOUT,
+                    "both servers have scraped every kubelet",
+                    || all_scraped(&nodes, &kubelets, step),
+                )
             })?;
         }
         // A sample is served only after it was stored.
@@ -104,7 +107,7 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
         let last = jiff::Timestamp::from_second(last.div_euclid(1000))
             .map_err(|error| Error::Invalid(error.to_string()))?;
         for server in [&core_server, &reference_server] {
-            wait::until(PATIENCE, "the last samples and the real pod are shown", || {
+            wait::until(TIMEOUT, "the last samples and the real pod are served", || {
                 let node = fetch(server.address, &format!("{NODES}/fake-a"))?;
                 let shown = node["timestamp"].as_str().unwrap_or_default();
                 if shown != last.to_string() {
@@ -130,8 +133,8 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
             "fake-untimed".to_owned(),
             "edge-cases/untimed".to_owned(),
         ];
-        progress.step(&format!("{} requests to both", requests.len()), |_| {
-            ask(requests, &users, [core_server.address, reference_server.address], &|key| {
+        progress.step(&format!("{} requests sent to both", requests.len()), |_| {
+            send_all(requests, &users, [core_server.address, reference_server.address], &|key| {
                 real.iter().any(|name| name == key)
             })
         })
@@ -140,14 +143,14 @@ pub fn run(cluster: &Cluster, progress: &Progress) -> Result<Report> {
 }
 
 /// Returns an error until both servers have scraped every kubelet in this step.
-fn asked(nodes: &[fleet::FakeNode], kubelets: &Kubelets, step: usize) -> Result<(), Pending> {
+fn all_scraped(nodes: &[fleet::FakeNode], kubelets: &Kubelets, step: usize) -> Result<(), Pending> {
     for node in nodes {
         // metrics-core scrapes a failing kubelet less and less often.
         let steady = node.replies.iter().all(|reply| reply.status == 200 && reply.delay.is_zero());
         for agent in ["metrics-server", "metrics-core"] {
             if steady && !kubelets.has_served(node.address.into(), step, agent) {
                 return Err(Pending(format!(
-                    "{} waits for {agent}; so far: {:?}",
+                    "{} was not scraped by {agent}; so far: {:?}",
                     node.name,
                     kubelets.served(node.address.into())
                 )));
@@ -165,7 +168,7 @@ fn populate(cluster: &Cluster, nodes: &[fleet::FakeNode]) -> Result<()> {
         .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
         .to_vec();
     client.apply(&json!({"apiVersion": "v1", "kind": "List", "items": namespaces}).to_string())?;
-    client.wait_for("the namespaces have their accounts", Duration::from_secs(30), |client| {
+    client.wait_for("the namespaces have their service accounts", Duration::from_secs(30), |client| {
         for namespace in NAMESPACES {
             client.run(&["-n", namespace, "get", "serviceaccount", "default"])?;
         }
@@ -211,7 +214,7 @@ impl Users {
     }
 
     /// Returns a request of the matrix as it is sent to a server.
-    fn request(&self, request: &Request, address: SocketAddr) -> http::Request {
+    fn request(&self, request: &MatrixRequest, address: SocketAddr) -> http::Request {
         let mut headers = request.headers.clone();
         if matches!(request.method, "POST" | "PUT" | "PATCH") {
             let body = [("Content-Type", "application/json"), ("Content-Length", "0")];
@@ -227,8 +230,8 @@ impl Users {
     }
 }
 
-fn ask(
-    requests: Vec<Request>,
+fn send_all(
+    requests: Vec<MatrixRequest>,
     users: &Users,
     servers: [SocketAddr; 2],
     is_moving: &dyn Fn(&str) -> bool,
@@ -236,17 +239,17 @@ fn ask(
     let mut compared = Vec::new();
     for request in requests {
         let send = |address| users.request(&request, address).send();
-        let answers = servers.map(send);
-        let found = match answers {
+        let responses = servers.map(send);
+        let found = match responses {
             [Ok(metrics_core), Ok(metrics_server)] => {
                 compare::compare(&metrics_core, &metrics_server, is_moving)
             }
             [metrics_core, metrics_server] => {
-                let told = |answer: Result<http::Response>| match answer {
-                    Ok(answer) => answer.status.to_string(),
+                let show = |response: Result<http::Response>| match response {
+                    Ok(response) => response.status.to_string(),
                     Err(error) => error.to_string(),
                 };
-                let (metrics_core, metrics_server) = (told(metrics_core), told(metrics_server));
+                let (metrics_core, metrics_server) = (show(metrics_core), show(metrics_server));
                 vec![Difference { aspect: "connection".into(), metrics_core, metrics_server }]
             }
         };

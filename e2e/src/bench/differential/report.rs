@@ -5,17 +5,20 @@ use std::fmt;
 
 use super::compare::Difference;
 use super::intended::{Intended, Place};
-use super::matrix::Request;
+use super::matrix::MatrixRequest;
 
 /// The result of a comparison.
 #[derive(Debug)]
 pub struct Report {
-    compared: Vec<(Request, Vec<Difference>)>,
+    compared: Vec<(MatrixRequest, Vec<Difference>)>,
     intended: &'static [Intended],
 }
 
 impl Report {
-    pub(super) fn new(compared: Vec<(Request, Vec<Difference>)>, intended: &'static [Intended]) -> Self {
+    pub(super) fn new(
+        compared: Vec<(MatrixRequest, Vec<Difference>)>,
+        intended: &'static [Intended],
+    ) -> Self {
         Self { compared, intended }
     }
 
@@ -35,11 +38,11 @@ impl Report {
         counts
     }
 
-    fn differences(&self) -> impl Iterator<Item = (&Request, &Difference)> {
+    fn differences(&self) -> impl Iterator<Item = (&MatrixRequest, &Difference)> {
         self.compared.iter().flat_map(|(request, found)| found.iter().map(move |each| (request, each)))
     }
 
-    fn unlisted(&self) -> impl Iterator<Item = (&Request, &Difference)> {
+    fn unlisted(&self) -> impl Iterator<Item = (&MatrixRequest, &Difference)> {
         self.differences().filter(|(request, difference)| {
             let request = request.to_string();
             !self.places().any(|place| covers(place, &request, difference))
@@ -66,10 +69,10 @@ impl fmt::Display for Report {
             for (Place { request, aspect, metrics_core, metrics_server }, count) in
                 places.iter().zip(&mut counts)
             {
-                let told = if *count == 0 { "DOES NOT OCCUR" } else { "" };
+                let mark = if *count == 0 { "DOES NOT OCCUR" } else { "" };
                 writeln!(
                     formatter,
-                    "    {count:>4}  {request} | {aspect}: {metrics_core} | {metrics_server} {told}"
+                    "    {count:>4}  {request} | {aspect}: {metrics_core} | {metrics_server} {mark}"
                 )?;
             }
         }
@@ -94,7 +97,7 @@ impl fmt::Display for Report {
         let failing: usize = unlisted.values().map(Vec::len).sum();
         writeln!(
             formatter,
-            "\n{} requests: {equal} answered equally, {} with {} differences, all told; {failing} of these are not \
+            "\n{} requests: {equal} with equal responses, {} with {} differences; {failing} of these are not \
              intended, and {not_there} of {} intended ones did not occur.",
             self.compared.len(),
             self.compared.len() - equal,

@@ -20,7 +20,7 @@ const PORT: u16 = 10443;
 /// The kind of a server.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum ServerKind {
     /// metrics-core.
     MetricsCore,
     /// metrics-server v0.9.0.
@@ -33,7 +33,7 @@ pub struct Candidate {
     /// Its name in the report.
     pub name: String,
     /// Which server it is.
-    pub kind: Kind,
+    pub kind: ServerKind,
     /// The program.
     pub program: PathBuf,
 }
@@ -68,7 +68,7 @@ impl Candidate {
             ("tls-cert-file", path("metrics.crt")),
             ("tls-private-key-file", path("metrics.key")),
         ];
-        if self.kind == Kind::MetricsServer {
+        if self.kind == ServerKind::MetricsServer {
             flags.push(("kubelet-use-node-status-port", "true".into()));
             flags.push(("authentication-kubeconfig", kubeconfig.clone()));
             flags.push(("authorization-kubeconfig", kubeconfig));

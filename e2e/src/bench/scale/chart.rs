@@ -3,7 +3,7 @@
 use super::conditions::Conditions;
 use super::measure::{Figures, Method};
 use super::report::number;
-use crate::plot::bars::{Bars, Group};
+use crate::plot::bars::{BarGroup, Bars};
 
 /// Renders the chart as SVG.
 #[must_use]
@@ -25,10 +25,10 @@ pub fn svg(method: &Method, conditions: &Conditions, all: &[Figures]) -> String 
     chart.svg()
 }
 
-fn groups(all: &[Figures]) -> Vec<Group> {
+fn groups(all: &[Figures]) -> Vec<BarGroup> {
     let mut groups = Vec::new();
     let mut add = |title: &str, read: &dyn Fn(&Figures) -> Option<f64>| {
-        groups.push(Group { title: title.to_owned(), figures: all.iter().map(read).collect() });
+        groups.push(BarGroup { title: title.to_owned(), figures: all.iter().map(read).collect() });
     };
     add("CPU while scraping, millicores", &|figures| Some(figures.scraping.first()?.millicores));
     add("memory while scraping, MB", &|figures| Some(figures.scraping.first()?.memory.rss_mb));

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_is_told_in_a_line() {
+    fn describes_the_machine_in_one_line() {
         let cpus =
             "processor\t: 0\nmodel name\t: Chip 9\nflags\t: a\n\nprocessor\t: 1\nmodel name\t: Chip 9\n";
         let memory = "MemTotal:       24684544 kB\nMemFree: 1 kB\n";

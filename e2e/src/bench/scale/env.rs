@@ -23,7 +23,7 @@ use crate::testbed::http::{Request, Response};
 use crate::testbed::network::Namespace;
 use crate::testbed::process::{self, MARK};
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A process that is killed when this is dropped.
 pub struct Process {
@@ -108,7 +108,7 @@ pub struct BenchEnv {
     pub layout: Layout,
     /// Its certificate authorities.
     pub authorities: Authorities,
-    fleet: Fleet,
+    fleet: FleetProcess,
     _etcd: Process,
     _apiserver: Process,
 }
@@ -135,18 +135,18 @@ impl BenchEnv {
         let readyz = Request::get(format!("{}/readyz", server())).timeout(Duration::from_secs(5));
         while let Err(error) = readyz.fetch().await.and_then(Response::ok) {
             apiserver.check()?;
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 return Err(error);
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
-        let fleet = Fleet::start(&layout, population)?;
+        let fleet = FleetProcess::start(&layout, population)?;
         Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
     }
 
     /// Returns the fleet.
-    pub fn fleet(&mut self) -> &mut Fleet {
+    pub fn fleet(&mut self) -> &mut FleetProcess {
         &mut self.fleet
     }
 }
@@ -156,7 +156,7 @@ pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
 }
 
 /// The process that serves all kubelets: this program with another argument.
-pub struct Fleet {
+pub struct FleetProcess {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -164,7 +164,7 @@ pub struct Fleet {
     faults: u32,
 }
 
-impl Fleet {
+impl FleetProcess {
     fn start(layout: &Layout, population: Population) -> Result<Self> {
         let me = std::env::current_exe().doing(|| "find this program".into())?;
         let mut child = Command::new(me)
@@ -195,16 +195,16 @@ impl Fleet {
 
     /// Returns what the fleet did so far.
     pub fn stats(&mut self) -> Result<Stats> {
-        writeln!(self.input, "stats").doing(|| "ask the fleet".into())?;
+        writeln!(self.input, "stats").doing(|| "read the statistics of the fleet".into())?;
         let mut line = String::new();
-        self.output.read_line(&mut line).doing(|| "ask the fleet".into())?;
-        serde_json::from_str(&line).doing(|| format!("the fleet's answer {line:?}"))
+        self.output.read_line(&mut line).doing(|| "read the statistics of the fleet".into())?;
+        serde_json::from_str(&line).doing(|| format!("decode the fleet's statistics {line:?}"))
     }
 
     /// Lets `percent` of the nodes fail.
     pub fn fail(&mut self, percent: u32) -> Result<()> {
         self.faults = percent;
-        writeln!(self.input, "faults {percent}").doing(|| "tell the fleet".into())?;
+        writeln!(self.input, "faults {percent}").doing(|| "send a command to the fleet".into())?;
         let black = (0..self.population.nodes)
             .filter(|node| node_failure(*node, percent) == Some(NodeFailure::BlackHole))
             .map(|node| address(node).to_string())
@@ -225,7 +225,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for FleetProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

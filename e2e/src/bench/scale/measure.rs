@@ -20,7 +20,7 @@ pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(super) const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// The timeout of a server that returns nothing.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How to measure.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -166,29 +166,29 @@ pub async fn measure(
 /// Returns the seconds from `began` until a list has `count` items.
 async fn await_items(server: &mut Running, began: Instant, path: &str, count: usize) -> Result<f64> {
     let mut seen = "nothing".to_owned();
-    while began.elapsed() < PATIENCE {
+    while began.elapsed() < TIMEOUT {
         server.process.check()?;
-        let answer = match server.connect().await {
+        let response = match server.connect().await {
             Ok(mut http) => http.get(path, JSON).await,
             Err(error) => Err(error),
         };
-        let asked = began.elapsed().as_secs_f64();
-        match answer {
-            Ok(answer) if answer.status == 200 => {
-                let items = timestamps(&answer.body).count();
+        let received = began.elapsed().as_secs_f64();
+        match response {
+            Ok(response) if response.status == 200 => {
+                let items = timestamps(&response.body).count();
                 if items >= count {
-                    return Ok(asked);
+                    return Ok(received);
                 }
                 seen = format!("{items} items");
             }
-            Ok(answer) => seen = format!("status {}", answer.status),
+            Ok(response) => seen = format!("status {}", response.status),
             Err(error) => seen = error.to_string(),
         }
         // Long lists are expensive for metrics-server and would delay its first response.
         let pause = if count > 1 { 1000 } else { 200 };
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
-    Err(Error::Timeout { what: format!("{count} items of {path}"), after: PATIENCE, last: seen })
+    Err(Error::Timeout { what: format!("{count} items of {path}"), after: TIMEOUT, last: seen })
 }
 
 async fn scrape(
@@ -231,20 +231,20 @@ async fn scrape(
 
 /// Returns the sorted ages of the samples of healthy nodes' pods, and the number of such pods in the last response.
 async fn ages(server: &Running, interval: Duration, env: &mut BenchEnv) -> Result<(Vec<f64>, usize)> {
-    const LOOKS: u32 = 7;
+    const POLLS: u32 = 7;
     let mut http = server.connect().await?;
     let (mut ages, mut pods) = (Vec::new(), 0);
-    for _ in 0..LOOKS {
-        let answer = http.get(PODS, JSON).await?.ok()?;
+    for _ in 0..POLLS {
+        let response = http.get(PODS, JSON).await?.ok()?;
         let now = Timestamp::now().as_duration().as_secs_f64();
         pods = 0;
-        for (name, time) in timestamps(&answer.body) {
+        for (name, time) in timestamps(&response.body) {
             if Pod::of_name(name).is_some_and(|pod| env.fleet().is_healthy(pod)) {
                 pods += 1;
                 ages.push(now - time);
             }
         }
-        tokio::time::sleep(interval / LOOKS).await;
+        tokio::time::sleep(interval / POLLS).await;
     }
     ages.sort_by(f64::total_cmp);
     Ok((ages, pods))
@@ -281,7 +281,7 @@ fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
 
 /// The minimum duration of each kind of request. All nodes of a scrape slot are scraped at the same time, once a
 /// second; shorter measurements would contain this CPU for few requests, or for none.
-const SEVERAL_TICKS: Duration = Duration::from_secs(3);
+const MIN_DURATION: Duration = Duration::from_secs(3);
 
 async fn lists(
     server: &mut Running,
@@ -303,7 +303,7 @@ async fn lists(
     let mut listings = Vec::new();
     let mut http = server.connect().await?;
     for (what, path, count) in &requests {
-        let mut asked = Vec::new();
+        let mut counts = Vec::new();
         for (encoding, accept) in [("JSON", JSON), ("protobuf", PROTOBUF)] {
             let first = http.get(path, accept).await?.ok()?;
             let mut bytes = first.body.len();
@@ -311,16 +311,16 @@ async fn lists(
             let pid = server.process.id();
             let (began, before) = (Instant::now(), usage::cpu_of_threads(pid));
             let mut times = Vec::with_capacity(*count);
-            while times.len() < *count || began.elapsed() < SEVERAL_TICKS {
-                let answer = http.get(path, accept).await?.ok()?;
-                bytes = answer.body.len();
-                times.push(answer.took.as_secs_f64() * 1000.0);
-                http.reuse(answer);
+            while times.len() < *count || began.elapsed() < MIN_DURATION {
+                let response = http.get(path, accept).await?.ok()?;
+                bytes = response.body.len();
+                times.push(response.took.as_secs_f64() * 1000.0);
+                http.reuse(response);
             }
             let cpu = (usage::cpu_of_threads(pid).saturating_sub(before)).as_secs_f64() * 1000.0;
             let cpu = cpu - quiet_millicores * began.elapsed().as_secs_f64();
             times.sort_by(f64::total_cmp);
-            asked.push(times.len());
+            counts.push(times.len());
             listings.push(Listing {
                 what: (*what).into(),
                 encoding: encoding.into(),
@@ -332,7 +332,7 @@ async fn lists(
             });
             server.process.check()?;
         }
-        progress.say(format!("{what}: asked {asked:?} times, as JSON and protobuf"));
+        progress.say(format!("{what}: {counts:?} requests, as JSON and protobuf"));
     }
     Ok(listings)
 }

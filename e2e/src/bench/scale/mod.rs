@@ -31,7 +31,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::candidate::{Candidate, Kind};
+pub use self::candidate::{Candidate, ServerKind};
 pub use self::conditions::Conditions;
 use self::env::BenchEnv;
 pub use self::measure::{Figures, Method};

@@ -55,7 +55,7 @@ pub fn tables(all: &[Figures], digits: usize) -> String {
         row(
             digits,
             &mut text,
-            &with("healthy pods answered"),
+            &with("pods of healthy nodes served"),
             all,
             of(|scraping| as_f64(scraping.pods as u64)),
         );
@@ -84,12 +84,12 @@ pub fn tables(all: &[Figures], digits: usize) -> String {
         ("server CPU for one request, ms", (|listing| listing.server_cpu_ms) as fn(&Listing) -> f64),
         ("wall p50, ms", |listing| listing.p50_ms),
         ("wall p99, ms", |listing| listing.p99_ms),
-        ("answer, kB", |listing| as_f64(listing.bytes as u64) / 1000.0),
+        ("response, kB", |listing| as_f64(listing.bytes as u64) / 1000.0),
     ] {
         text.push('\n');
         head(&mut text, title, &names);
-        let asked = all.first().map(|figures| figures.listings.as_slice()).unwrap_or_default();
-        for (at, listing) in asked.iter().enumerate() {
+        let listings = all.first().map(|figures| figures.listings.as_slice()).unwrap_or_default();
+        for (at, listing) in listings.iter().enumerate() {
             let what = format!("{}, {}", listing.what, listing.encoding);
             row(digits, &mut text, &what, all, |figures| figures.listings.get(at).map(read));
         }

@@ -53,7 +53,7 @@ pub(super) async fn filled_etcd(
     write(population, progress).await?;
     writing.end()?;
     keep(&data, &kept)?;
-    progress.say(format!("{what} written to etcd and kept in {} ({})", kept.display(), seconds(began)));
+    progress.say(format!("{what} written to etcd and cached in {} ({})", kept.display(), seconds(began)));
     env::start(layout, &etcd)
 }
 

@@ -57,7 +57,7 @@ impl Cluster {
             Kind::OtherNode => by_cluster(&Subject::server("node-2", &["node-2"], &[]))?,
             Kind::SelfSigned => pki::self_signed(&proper)?,
             Kind::SelfSignedExpired => pki::self_signed(&Subject { expired: true, ..proper })?,
-            Kind::UnknownAuthority => Authority::create("an authority nobody knows")?.issue(&proper)?,
+            Kind::UnknownAuthority => Authority::create("an unknown authority")?.issue(&proper)?,
         };
         identity.save(&self.layout.pki(), name)?;
         self.start_kubelet(progress)

@@ -160,7 +160,7 @@ impl Cluster {
         let layout = Layout::new(name)?;
         let lock = lock(&layout, progress)?;
         progress.step(&format!("cluster {name} is gone"), |step| {
-            step.note("ending its processes");
+            step.note("killing its processes");
             teardown::stop(&layout)?;
             step.note("removing its files");
             teardown::erase(&layout)
@@ -220,7 +220,7 @@ impl Cluster {
         let api = self.api_ready().map_err(|error| error.to_string());
         let node = match &api {
             Ok(()) => start::node_ready(&self.client(), &self.node.name),
-            Err(_) => Err("unknown while the API server does not answer".into()),
+            Err(_) => Err("unknown while the API server does not respond".into()),
         };
         Status { components: COMPONENTS.map(|name| (name, pid(name))).to_vec(), api, node }
     }
@@ -267,7 +267,7 @@ impl Cluster {
     pub fn front_proxy_identity(&self) -> Result<Identity> {
         let pki = self.layout.pki();
         let found = Identity::load(&pki, "front-proxy-client");
-        found.ok_or_else(|| Error::Invalid(format!("{} holds no front-proxy-client", pki.display())))
+        found.ok_or_else(|| Error::Invalid(format!("{} has no front-proxy-client", pki.display())))
     }
 
     fn authorities(&self) -> Result<Authorities> {

@@ -14,7 +14,7 @@ use crate::testbed::images;
 use crate::wait;
 
 /// The timeout of a component's start, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// The timeout of one health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,7 +39,7 @@ impl Cluster {
         if started == Ensured::Running {
             return Ok(());
         }
-        progress.step("containerd answers", |_| {
+        progress.step("containerd is ready", |_| {
             self.await_component("containerd", || command::output(self.node.ctr().arg("version")).map(drop))
         })?;
         let pause = images::pause()?;
@@ -48,7 +48,7 @@ impl Cluster {
 
     fn start_control_plane(&self, progress: &Progress) -> Result<()> {
         self.ensure(&control_plane::etcd(&self.layout, &self.binaries), progress)?;
-        self.await_component("etcd", || self.answers("http://127.0.0.1:2379/health"))?;
+        self.await_component("etcd", || self.health("http://127.0.0.1:2379/health"))?;
         self.start_apiserver(progress)?;
         Ok(())
     }
@@ -67,9 +67,9 @@ impl Cluster {
             (self.node.kubelet(&self.binaries), "http://127.0.0.1:10248/healthz"),
             (self.node.kube_proxy(&self.binaries), "http://127.0.0.1:10256/healthz"),
         ];
-        progress.step("controllers, scheduler, kubelet and kube-proxy are well", |step| {
+        progress.step("controllers, scheduler, kubelet and kube-proxy are healthy", |step| {
             let mut starts = 0;
-            wait::every(Duration::from_millis(200), PATIENCE, "all components are well", || {
+            wait::every(Duration::from_millis(200), TIMEOUT, "all components are healthy", || {
                 for (component, _) in &components {
                     if self.ensure(component, progress)? == Ensured::Started {
                         starts += 1;
@@ -80,14 +80,14 @@ impl Cluster {
                 }
                 for (component, health) in &components {
                     step.note(component.name);
-                    self.answers(health).map_err(|error| format!("{}: {error}", component.name))?;
+                    self.health(health).map_err(|error| format!("{}: {error}", component.name))?;
                 }
                 Ok(Ok(()))
             })?
         })
     }
 
-    fn answers(&self, url: &str) -> Result<()> {
+    fn health(&self, url: &str) -> Result<()> {
         let request = Request::get(url).timeout(PROBE_TIMEOUT);
         self.send(&request).and_then(Response::ok).map(drop)
     }
@@ -114,10 +114,10 @@ impl Cluster {
     /// Waits until a component is healthy; returns an error at once if it ended.
     fn await_component(&self, name: &str, probe: impl Fn() -> Result<()>) -> Result<()> {
         let mut gone = false;
-        let waited = wait::every(Duration::from_millis(100), PATIENCE, &format!("{name} answers"), || {
-            let answer = probe();
-            gone = answer.is_err() && !component::is_running(&self.layout, name);
-            match answer {
+        let waited = wait::every(Duration::from_millis(100), TIMEOUT, &format!("{name} is ready"), || {
+            let ready = probe();
+            gone = ready.is_err() && !component::is_running(&self.layout, name);
+            match ready {
                 Err(error) if !gone => Err(error.into()),
                 _ => Ok(()),
             }
@@ -135,7 +135,7 @@ impl Cluster {
     fn settle(&self, progress: &Progress) -> Result<()> {
         let client = self.client();
         progress.step("node is Ready", |step| {
-            wait::every(Duration::from_millis(250), PATIENCE, "the node is Ready", || {
+            wait::every(Duration::from_millis(250), TIMEOUT, "the node is Ready", || {
                 if !component::is_running(&self.layout, "kubelet") {
                     // The reason is in the kubelet's log; a timeout would hide it.
                     return Ok(Err(component::ended(&self.layout, "kubelet")));
@@ -147,7 +147,7 @@ impl Cluster {
         progress.step("service account and cluster CA are published", |_| {
             wait::every(
                 Duration::from_millis(250),
-                PATIENCE,
+                TIMEOUT,
                 "kube-root-ca.crt and the default account",
                 || {
                     client.run(&[

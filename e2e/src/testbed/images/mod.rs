@@ -52,18 +52,18 @@ pub struct ProjectImages {
 }
 
 /// A program of the project.
-struct Program {
+struct RustProgram {
     package: &'static str,
     binary: &'static str,
 }
 
-const METRICS_CORE: Program = Program { package: "metrics-core", binary: "metrics-core" };
-const OPERATOR: Program = Program { package: "operator", binary: "metrics-pipeline-operator" };
-const PLUGIN: Program = Program { package: "operator", binary: KUBECTL_PLUGIN };
+const METRICS_CORE: RustProgram = RustProgram { package: "metrics-core", binary: "metrics-core" };
+const OPERATOR: RustProgram = RustProgram { package: "operator", binary: "metrics-pipeline-operator" };
+const PLUGIN: RustProgram = RustProgram { package: "operator", binary: KUBECTL_PLUGIN };
 
 /// An image of the project, which contains one program.
 struct ProjectImage {
-    program: Program,
+    program: RustProgram,
     name: &'static str,
     links: &'static [&'static str],
     description: &'static str,
@@ -195,7 +195,7 @@ fn archives() -> Result<PathBuf> {
 
 /// Builds static programs and returns their directory. They have a target directory of their own, because other
 /// RUSTFLAGS would invalidate the usual one.
-fn static_build(profile: &str, programs: &[&Program], progress: &Progress) -> Result<PathBuf> {
+fn static_build(profile: &str, programs: &[&RustProgram], progress: &Progress) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = target().join("static");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
 use e2e::testbed::http::Request;
 use e2e::testbed::pki::{Authority, Identity, Subject};
 use e2e::{Result, check};
@@ -18,8 +18,8 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "tokens_are_reviewed", Needs::OurCluster, tokens_are_reviewed);
 }
 
-fn a_user_needs_the_right(stand: &Stand) -> Result<()> {
-    let jane = stand.ours()?.client_as("jane", Some("developers"))?;
+fn a_user_needs_the_right(env: &TestEnv) -> Result<()> {
+    let jane = env.own_cluster()?.client_as("jane", Some("developers"))?;
     let refused = jane.raw(NODES).map_or_else(|error| error.to_string(), |_| "an answer".into());
     check!(refused.contains("(Forbidden)") && refused.contains("jane"), "jane, without the right: {refused}");
     // The right is in the built-in role view, by aggregation.
@@ -30,23 +30,23 @@ fn a_user_needs_the_right(stand: &Stand) -> Result<()> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}],
     });
-    stand.client.apply(&binding.to_string())?;
-    let joe = stand.ours()?.client_as("joe", None)?;
+    env.client.apply(&binding.to_string())?;
+    let joe = env.own_cluster()?.client_as("joe", None)?;
     joe.wait_for("joe, who may view the namespace, sees its pods", super::MINUTE, |joe| {
         joe.raw(&format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", super::LOAD))?;
         Ok(())
     })?;
     check!(joe.raw("/apis/metrics.k8s.io/v1beta1/pods").is_err(), "joe sees the pods of all namespaces");
     let server = Request::get(format!("{}{NODES}", e2e::testbed::cluster::server()));
-    let anonymous = stand.ours()?.send(&server)?.status;
+    let anonymous = env.own_cluster()?.send(&server)?.status;
     check!(anonymous == 403, "anonymous at the API server: {anonymous}");
     Ok(())
 }
 
 /// Straight to metrics-core, past the API server.
-fn metrics_core_takes_no_forgery(stand: &Stand) -> Result<()> {
-    let cluster = stand.ours()?;
-    let [_, address, _] = metrics_core(&stand.client)?;
+fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
+    let cluster = env.own_cluster()?;
+    let [_, address, _] = metrics_core(&env.client)?;
     let ask = || Request::get(format!("https://{address}:4443{NODES}"));
     let admin = |request: Request| {
         request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters")
@@ -91,15 +91,15 @@ fn metrics_core_takes_no_forgery(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn tokens_are_reviewed(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?.to_owned();
-    let [_, address, _] = metrics_core(&stand.client)?;
-    let token = stand.client.run(&["-n", &namespace, "create", "token", "default"])?;
+fn tokens_are_reviewed(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?.to_owned();
+    let [_, address, _] = metrics_core(&env.client)?;
+    let token = env.client.run(&["-n", &namespace, "create", "token", "default"])?;
     let request = || {
         Request::get(format!("https://{address}:4443{NODES}"))
             .header("Authorization", &format!("Bearer {}", token.trim()))
     };
-    let before = stand.ours()?.send(&request())?;
+    let before = env.own_cluster()?.send(&request())?;
     check!(
         before.status == 403 && before.text().contains(&format!("system:serviceaccount:{namespace}:default")),
         "an account without the right: {} {}",
@@ -113,12 +113,12 @@ fn tokens_are_reviewed(stand: &Stand) -> Result<()> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
         "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
     });
-    stand.client.apply(&binding.to_string())?;
+    env.client.apply(&binding.to_string())?;
     // The refusal is remembered for 10 s.
-    let allowed = stand.client.wait_for("the account is allowed", super::MINUTE, |_| {
-        let status = stand.ours()?.send(&request())?.status;
+    let allowed = env.client.wait_for("the account is allowed", super::MINUTE, |_| {
+        let status = env.own_cluster()?.send(&request())?.status;
         if status == 200 { Ok(()) } else { Err(status.to_string().into()) }
     });
-    stand.client.delete(&["clusterrolebinding", &namespace])?;
+    env.client.delete(&["clusterrolebinding", &namespace])?;
     allowed
 }

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use e2e::suite::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::pki::{self, Subject};
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{MINUTE, TIMEOUT, ready};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
@@ -18,14 +18,14 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "no_other_request_is_approved", Needs::Alone, others);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::load(stand.ours()?, &built)?;
-    pipeline::install_with(&stand.client, &helm, &built, &["csrApproval.enabled=true"])?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::load(env.own_cluster()?, &built)?;
+    pipeline::install_with(&env.client, &helm, &built, &["csrApproval.enabled=true"])?;
     let spec = json!({"metricsCore": {"kubelet": {"tls": {"csrApproval": "Exact"}}}});
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
 /// The conditions of a request, and the certificate if it has one.
@@ -34,9 +34,9 @@ fn decided(csr: &Value) -> Vec<&str> {
     conditions.filter_map(|condition| condition["type"].as_str()).collect()
 }
 
-fn label(stand: &Stand, value: &str) -> Result<String> {
-    let node = &stand.ours()?.node().name;
-    stand.client.run(&["label", "node", node, &format!("{CONTROL_PLANE}{value}"), "--overwrite"])
+fn label(env: &TestEnv, value: &str) -> Result<String> {
+    let node = &env.own_cluster()?.node().name;
+    env.client.run(&["label", "node", node, &format!("{CONTROL_PLANE}{value}"), "--overwrite"])
 }
 
 /// Waits for an event that says why a request is left alone.
@@ -57,10 +57,10 @@ fn left(client: &Client, name: &str, words: &str) -> Result<()> {
 }
 
 /// A real kubelet, from a certificate of its own to one of the cluster's.
-fn kubelet(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
-    let quiet = stand.progress.clone().quiet();
+fn kubelet(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
+    let quiet = env.progress.clone().quiet();
     let bootstrap = json!({"serverTLSBootstrap": true, "tlsCertFile": null, "tlsPrivateKeyFile": null});
     cluster.restart_kubelet_with(&bootstrap, &quiet)?;
     let pending = client.wait_for("the kubelet's request", MINUTE, |client| {
@@ -71,8 +71,8 @@ fn kubelet(stand: &Stand) -> Result<()> {
     // This node has kube-apiserver's address; nothing but the label, which no kubelet can set, makes that good.
     left(client, &pending, "kube-apiserver")?;
     check!(decided(&client.get(&["csr", &pending])?).is_empty(), "a worker got kube-apiserver's address");
-    label(stand, "=")?;
-    client.wait_for("the request is approved and signed", PATIENCE, |client| {
+    label(env, "=")?;
+    client.wait_for("the request is approved and signed", TIMEOUT, |client| {
         let csr = client.get(&["csr", &pending])?;
         match decided(&csr)[..] {
             ["Approved"] if csr["status"]["certificate"].is_string() => Ok(()),
@@ -80,24 +80,24 @@ fn kubelet(stand: &Stand) -> Result<()> {
         }
     })?;
     ready(client)?;
-    client.wait_for("the node has metrics, by a certificate that is verified", PATIENCE, |client| {
+    client.wait_for("the node has metrics, by a certificate that is verified", TIMEOUT, |client| {
         client.run(&["top", "node", &cluster.node().name])?;
         Ok(())
     })?;
-    label(stand, "-")?;
+    label(env, "-")?;
     cluster.restart_kubelet_with(&json!({}), &quiet)?;
     ready(client)
 }
 
-fn others(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
+fn others(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
     let node = cluster.node().name.clone();
     let own: IpAddr = cluster.node().address.into();
     let service: IpAddr = IpAddr::from([10, 96, 0, 1]);
     let user = format!("system:node:{node}");
     let kubelet = cluster.client_as(&user, Some("system:nodes"))?;
-    label(stand, "=")?;
+    label(env, "=")?;
     let subject = |names: &[&str], addresses: &[IpAddr]| Subject {
         organization: Some("system:nodes".to_owned()),
         ..Subject::server(&user, names, addresses)
@@ -120,7 +120,7 @@ fn others(stand: &Stand) -> Result<()> {
     ask(client, "not-a-kubelet", &good, &server)?;
     // It is judged after those before it.
     ask(&kubelet, "z-good", &good, &server)?;
-    client.wait_for("the good request is approved", PATIENCE, |client| {
+    client.wait_for("the good request is approved", TIMEOUT, |client| {
         let csr = client.get(&["csr", "z-good"])?;
         if decided(&csr) == ["Approved"] { Ok(()) } else { Err(csr["status"].to_string().into()) }
     })?;
@@ -135,6 +135,6 @@ fn others(stand: &Stand) -> Result<()> {
         let csr = client.get(&["csr", name])?;
         check!(decided(&csr).is_empty(), "{name} was decided: {}", csr["status"]);
     }
-    label(stand, "-")?;
+    label(env, "-")?;
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, OPERATORS_PODS, PATIENCE, condition, operator, ready};
+use super::{MINUTE, OPERATORS_PODS, TIMEOUT, condition, operator, ready};
 
 const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
@@ -53,8 +53,8 @@ fn scale(client: &Client, replicas: u8) -> Result<()> {
     Ok(())
 }
 
-fn made_anew(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn made_anew(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     supplant(client, &json!({"app.kubernetes.io/managed-by": "metrics-pipeline-operator"}))?;
     client.wait_for("the binding binds to our role again", MINUTE, |client| {
@@ -75,7 +75,7 @@ fn made_anew(stand: &Stand) -> Result<()> {
     ready(client)?;
 
     supplant(client, &json!({"app.kubernetes.io/managed-by": "somebody"}))?;
-    let object = client.wait_for("the condition says whose it is", PATIENCE, |client| {
+    let object = client.wait_for("the condition says whose it is", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         match condition(&object, "AccessReady") {
             Some(access) if access["reason"] == "ForeignObject" => Ok(object),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
 use e2e::testbed::lines::Lines;
 use e2e::testbed::pki::Authority;
 use e2e::testbed::{binaries, images, pipeline};
@@ -13,7 +13,7 @@ use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::rotation::{self, Requests};
-use super::{MINUTE, PATIENCE, condition, ready};
+use super::{MINUTE, TIMEOUT, condition, ready};
 
 /// A new CA is used after 2 s, as there is one kube-apiserver; the replicas are proven all the same.
 const QUICK: &str = "extraArgs[0]=--ca-trust-settles=2";
@@ -30,61 +30,61 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "cert_manager_issues_the_serving_certificate", Needs::Alone, issues);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    pipeline::load(stand.ours()?, &images::for_scenarios(&stand.progress)?)?;
-    install(stand, &[QUICK])?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    pipeline::load(env.own_cluster()?, &images::for_scenarios(&env.progress)?)?;
+    install(env, &[QUICK])?;
     let spec = json!({"metricsCore": {"replicas": 2}});
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
-fn install(stand: &Stand, values: &[&str]) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::install_with(&stand.client, &helm, &built, values)?;
+fn install(env: &TestEnv, values: &[&str]) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::install_with(&env.client, &helm, &built, values)?;
     Ok(())
 }
 
 /// Without the right, without the API, without anybody behind it: each is told, and the pipeline goes on serving.
-fn missing(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn missing(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     for crd in CRDS {
         client.delete(&["crd", &format!("{crd}.cert-manager.io")])?;
     }
-    install(stand, &[QUICK])?;
+    install(env, &[QUICK])?;
     ask(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
     named(client, "False", "PermissionMissing", &["--set certManager.enabled=true"])?;
-    install(stand, &[QUICK, GRANTED])?;
+    install(env, &[QUICK, GRANTED])?;
     named(client, "False", "CertManagerNotInstalled", &["cert-manager.io/v1", "helm install cert-manager"])?;
     serves(client)?;
-    let [_, crds] = binaries::cert_manager(&stand.progress)?;
+    let [_, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
     let told =
         named(client, "False", "CertificateNotIssued", &["nobody has looked at it", "kubectl describe"])?;
-    stand.progress.say(format!("cert-manager without its controller: {told}"));
+    env.progress.say(format!("cert-manager without its controller: {told}"));
     serves(client)?;
     self_signed(client)
 }
 
 /// A CA issuer that comes late, renewals under requests, another CA, drift, and the way back.
-fn issues(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn issues(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
-    let [program, crds] = binaries::cert_manager(&stand.progress)?;
+    let [program, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
-    install(stand, &[QUICK, GRANTED])?;
+    install(env, &[QUICK, GRANTED])?;
     let controllers = Lines::start(&mut client.command(&program))?;
-    let outcome = issued(stand);
+    let outcome = issued(env);
     let log = controllers.errors();
     let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
     outcome.map_err(|error| failed(format!("{error}\ncert-manager's log ends, latest first:\n{last}")))
 }
 
-fn issued(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn issued(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let requests = Requests::start(
-        stand.ours()?,
+        env.own_cluster()?,
         &["/apis/metrics.k8s.io/v1beta1/nodes", "/apis/metrics.k8s.io/v1/pods"],
     )?;
 
@@ -99,7 +99,7 @@ fn issued(stand: &Stand) -> Result<()> {
             "issuer.cert-manager.io company",
         ],
     )?;
-    stand.progress.say(format!("an issuer that is missing: {told}"));
+    env.progress.say(format!("an issuer that is missing: {told}"));
 
     store(client, &Authority::create("a company's CA")?)?;
     client.apply(&issuer().to_string())?;
@@ -134,7 +134,7 @@ fn issued(stand: &Stand) -> Result<()> {
 
     self_signed(client)?;
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!("cert-manager's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("cert-manager's certificates: {good} lists answered, {} failed", bad.len()));
     check!(bad.is_empty() && good > 500, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     Ok(())
 }
@@ -236,7 +236,7 @@ fn renew(client: &Client) -> Result<()> {
 fn taken_over(client: &Client, before: &str) -> Result<String> {
     let leaf = client.wait_for(
         "cert-manager's certificate is served, and only its CA trusted",
-        PATIENCE,
+        TIMEOUT,
         |client| {
             let of =
                 ["-n", pipeline::NAMESPACE, "secrets", "metrics-core-serving", "metrics-core-cert-manager"];

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::binaries;
 use e2e::testbed::lines::Lines;
 use e2e::wait::Pending;
 use e2e::{Client, Result, check, command};
 use serde_json::{Value, json};
 
-use super::{LOAD, MINUTE, PATIENCE, kube_rs};
+use super::{LOAD, MINUTE, TIMEOUT, kube_rs};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "two_kubectls_are_answered", Needs::Cluster, two_kubectls_are_answered);
@@ -24,9 +24,9 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     );
 }
 
-fn two_kubectls_are_answered(stand: &Stand) -> Result<()> {
-    let newer = stand.client.with_kubectl(binaries::clients(&stand.progress)?.join("kubectl"));
-    for (kubectl, version) in [(&stand.client, "v1.36."), (&newer, "v1.37.")] {
+fn two_kubectls_are_answered(env: &TestEnv) -> Result<()> {
+    let newer = env.client.with_kubectl(binaries::clients(&env.progress)?.join("kubectl"));
+    for (kubectl, version) in [(&env.client, "v1.36."), (&newer, "v1.37.")] {
         let told = kubectl.run(&["version", "--client"])?;
         check!(told.contains(version), "kubectl {version}: {told}");
         // What it discovered for another scenario may be older than the group.
@@ -86,9 +86,9 @@ fn speaks(kubectl: &Client) -> Result<()> {
     Ok(())
 }
 
-fn client_go_reads_both_versions(stand: &Stand) -> Result<()> {
-    let program = binaries::clients(&stand.progress)?.join("client-go");
-    let text = command::output(stand.client.command(&program).arg("read"))?;
+fn client_go_reads_both_versions(env: &TestEnv) -> Result<()> {
+    let program = binaries::clients(&env.progress)?.join("client-go");
+    let text = command::output(env.client.command(&program).arg("read"))?;
     let answers: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let asked: BTreeSet<_> =
         answers.iter().map(|answer| format!("{} {}", answer["version"], answer["contentType"])).collect();
@@ -110,9 +110,9 @@ fn client_go_reads_both_versions(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn kube_rs_reads_pages(stand: &Stand) -> Result<()> {
-    let found = stand.client.wait_for("kube-rs reads the busy pods", MINUTE, |_| {
-        let found = kube_rs::read(stand.ours()?, LOAD)?;
+fn kube_rs_reads_pages(env: &TestEnv) -> Result<()> {
+    let found = env.client.wait_for("kube-rs reads the busy pods", MINUTE, |_| {
+        let found = kube_rs::read(env.own_cluster()?, LOAD)?;
         if found.is_empty() { Err("no pods".into()) } else { Ok(found) }
     })?;
     for pod in found {
@@ -124,10 +124,10 @@ fn kube_rs_reads_pages(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
-    let [program, crds] = binaries::recommender(&stand.progress)?;
-    stand.client.run(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
-    stand.client.run(&[
+fn the_recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
+    let [program, crds] = binaries::recommender(&env.progress)?;
+    env.client.run(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
+    env.client.run(&[
         "wait",
         "--for=condition=Established",
         "crd/verticalpodautoscalers.autoscaling.k8s.io",
@@ -142,13 +142,13 @@ fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
             "updatePolicy": {"updateMode": "Off"},
         },
     });
-    stand.client.apply(&autoscaler.to_string())?;
-    let mut recommender = stand.client.command(&program);
-    recommender.arg(format!("--kubeconfig={}", stand.client.kubeconfig().display()));
+    env.client.apply(&autoscaler.to_string())?;
+    let mut recommender = env.client.command(&program);
+    recommender.arg(format!("--kubeconfig={}", env.client.kubeconfig().display()));
     let recommender =
         Lines::start(recommender.args(["--recommender-interval=5s", "--address=127.0.0.1:18942"]))?;
     let target =
-        stand.client.wait_for("the recommender has a target for the busy pods", PATIENCE, |client| {
+        env.client.wait_for("the recommender has a target for the busy pods", TIMEOUT, |client| {
             let object = client.get(&["-n", LOAD, "vpa", "busy"])?;
             let first = &object["status"]["recommendation"]["containerRecommendations"][0];
             if first["containerName"] == "busy" && first["target"]["cpu"].is_string() {
@@ -162,7 +162,7 @@ fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
     let cpu = target["cpu"].as_str().unwrap_or_default();
     let millicores: u32 = cpu.trim_end_matches('m').parse().unwrap_or_default();
     check!((90..=160).contains(&millicores) && target["memory"].is_string(), "the target: {target}");
-    stand.progress.say(format!("VPA's target for a container that uses 100m: {target}"));
-    stand.client.delete(&["-n", LOAD, "vpa", "busy"])?;
+    env.progress.say(format!("VPA's target for a container that uses 100m: {target}"));
+    env.client.delete(&["-n", LOAD, "vpa", "busy"])?;
     Ok(())
 }

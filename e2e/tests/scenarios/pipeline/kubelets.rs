@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
 use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
 use e2e::testbed::http::Request;
 use e2e::testbed::pipeline;
@@ -11,7 +11,7 @@ use e2e::testbed::pki::{Identity, Subject};
 use e2e::{Result, check, wait};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, metrics_core, prepare, ready};
+use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 
 /// How long a fault may take to be named, and to be over: half a minute, and as much again on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -26,24 +26,24 @@ pub fn add(suite: &mut Suite) {
 
 /// One who may read the report.
 struct Reader<'a> {
-    stand: &'a Stand,
+    env: &'a TestEnv,
     identity: Identity,
 }
 
 impl<'a> Reader<'a> {
-    fn new(stand: &'a Stand) -> Result<Self> {
+    fn new(env: &'a TestEnv) -> Result<Self> {
         let root = Subject::user("reader", Some("system:masters"));
-        Ok(Self { stand, identity: stand.ours()?.cluster_authority()?.issue(&root)? })
+        Ok(Self { env, identity: env.own_cluster()?.cluster_authority()?.issue(&root)? })
     }
 
     fn report(&self) -> Result<Value> {
-        let [_, address, _] = metrics_core(&self.stand.client)?;
+        let [_, address, _] = metrics_core(&self.env.client)?;
         self.report_of(&address)
     }
 
     /// The reports of all replicas: beside one that does not become ready the old one goes on.
     fn reports(&self) -> Result<Vec<Value>> {
-        let pods = self.stand.client.get(&[
+        let pods = self.env.client.get(&[
             "-n",
             pipeline::NAMESPACE,
             "pods",
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
 
     /// Waits until a rollout is over.
     fn alone(&self) -> Result<()> {
-        wait::until(PATIENCE, "one replica of metrics-core", || match self.reports()?.len() {
+        wait::until(TIMEOUT, "one replica of metrics-core", || match self.reports()?.len() {
             1 => Ok(()),
             count => Err(format!("{count} of them").into()),
         })
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
 
     fn report_of(&self, address: &str) -> Result<Value> {
         let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
-        let answer = self.stand.ours()?.send(&request)?;
+        let answer = self.env.own_cluster()?.send(&request)?;
         check!(answer.status == 200, "/report: {} {}", answer.status, answer.text());
         serde_json::from_slice(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.text())))
     }
@@ -106,12 +106,12 @@ impl<'a> Reader<'a> {
 
     fn say(&self, fault: &str, cause: &str, (message, named): &(String, Duration)) {
         let seconds = named.as_secs_f64();
-        self.stand.progress.say(format!("{fault}: {cause} after {seconds:.1} s: {message}"));
+        self.env.progress.say(format!("{fault}: {cause} after {seconds:.1} s: {message}"));
     }
 }
 
-fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
     reader.well()?;
     for (certificate, cause, words) in [
@@ -123,30 +123,29 @@ fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
         (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
-        cluster.kubelet_certificate(certificate, &stand.progress)?;
+        cluster.kubelet_certificate(certificate, &env.progress)?;
         let named = reader.failing(node, cause)?;
         check!(named.0.contains(words), "{certificate:?}: {}", named.0);
         reader.say(&format!("{certificate:?}"), cause, &named);
     }
     // Any of the node's own names will do, whatever was dialled.
-    cluster.kubelet_certificate(Certificate::NameOnly, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
     let healed = reader.well()?;
-    stand
-        .progress
+    env.progress
         .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     reader.well()?;
-    ready(&stand.client)
+    ready(&env.client)
 }
 
 /// A kubelet that is down is told from packets that are dropped.
-fn silence_has_a_cause(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn silence_has_a_cause(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
     reader.well()?;
     cluster.stop_kubelet();
     reader.say("the kubelet is down", "connection_refused", &reader.failing(node, "connection_refused")?);
-    cluster.start_kubelet(&stand.progress)?;
+    cluster.start_kubelet(&env.progress)?;
     reader.well()?;
     cluster.drop_from_pods(KUBELET_PORT)?;
     let named = reader.failing(node, "timeout");
@@ -155,11 +154,11 @@ fn silence_has_a_cause(stand: &Stand) -> Result<()> {
     check!(named.0.contains("NetworkPolicy"), "{}", named.0);
     reader.say("packets are dropped", "timeout", &named);
     reader.well()?;
-    ready(&stand.client)
+    ready(&env.client)
 }
 
-fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn nodes_that_are_not_there_are_named(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     reader.well()?;
     let address = cluster.node().address.to_string();
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
@@ -179,48 +178,48 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     // The seed's mistake for all nodes at once.
     let with =
         |kubelet: Value| pipeline::manifest(pipeline::NAME, &json!({"metricsCore": {"kubelet": kubelet}}));
-    stand.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
+    env.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
     let began = Instant::now();
     let (message, _) = wait::until(MINUTE, "the new metrics-core meets the HTTP port", || {
         Ok(reader.failing(&cluster.node().name, "plain_http")?)
     })?;
     reader.say("the wrong port for all", "plain_http", &(message, began.elapsed()));
-    stand.client.apply(&with(json!({})))?;
-    ready(&stand.client)?;
+    env.client.apply(&with(json!({})))?;
+    ready(&env.client)?;
     reader.alone()?;
     reader.well().map(drop)
 }
 
-fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let mode = |mode: &str| {
         let spec = json!({"metricsCore": {"kubelet": {"tls": {"mode": mode}}}});
-        stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
+        env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
     };
     mode("Pin")?;
     // Ready it is as well while the old replica still serves.
-    wait::until(PATIENCE, "the kubelet's key is pinned", || {
+    wait::until(TIMEOUT, "the kubelet's key is pinned", || {
         let reports = reader.reports()?;
         let pinned = reports.iter().any(|report| report["nodes"]["pinned"] == 1);
         if pinned { Ok(()) } else { Err(format!("{} replicas", reports.len()).into()) }
     })?;
     reader.alone()?;
     reader.well()?;
-    ready(&stand.client)?;
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    ready(&env.client)?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     reader.say("another key", "tls_pin_mismatch", &named);
     // The CA's word counts more than a pin.
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     reader.well()?;
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     check!(named.0.contains("one did before"), "{}", named.0);
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     mode("Verify")?;
-    ready(&stand.client)?;
+    ready(&env.client)?;
     reader.alone()?;
     reader.well().map(drop)
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::json;
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{MINUTE, TIMEOUT, ready};
 
 /// Kinds that the operator owns objects of.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,poddisruptionbudgets,roles,rolebindings,\
@@ -24,8 +24,8 @@ fn owned(client: &Client) -> Result<Vec<String>> {
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn deletion_leaves_nothing(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     let before = owned(client)?;
     check!(before.len() > 12, "it owns no more than {before:?}");
@@ -34,7 +34,7 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
     client
         .wait_for(
             "the MetricsPipeline is gone, and never an APIService without its server",
-            PATIENCE,
+            TIMEOUT,
             |client| {
                 let services = client.run(&["get", "apiservices", "-l", OURS, "-o", "name"])?;
                 let deployment = client.run(&[
@@ -70,8 +70,8 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
     ready(client)
 }
 
-fn two_replicas_have_a_budget(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn two_replicas_have_a_budget(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let scale = |replicas: u8| {
         let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");
         client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])

@@ -21,7 +21,7 @@ mod watch;
 
 use std::time::Duration;
 
-use e2e::suite::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ const LOAD: &str = "load";
 const OPERATORS_PODS: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long the pipeline may take to be Ready again after anything, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn add(suite: &mut Suite) {
     // One cluster where all is well and nobody disturbs it…
@@ -63,36 +63,36 @@ pub fn add(suite: &mut Suite) {
 }
 
 /// The same with a nanny that is quick.
-fn prepare_sized(stand: &Stand) -> Result<()> {
-    install(stand, &nanny::spec(), &pipeline::idle_deployment(LOAD))
+fn prepare_sized(env: &TestEnv) -> Result<()> {
+    install(env, &nanny::spec(), &pipeline::idle_deployment(LOAD))
 }
 
 /// Installs the pipeline and waits until it is Ready.
-fn prepare(stand: &Stand) -> Result<()> {
-    install(stand, &json!({}), &pipeline::idle_deployment(LOAD))
+fn prepare(env: &TestEnv) -> Result<()> {
+    install(env, &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
 /// The same with something to scale.
-fn prepare_busy(stand: &Stand) -> Result<()> {
-    install(stand, &json!({}), &pipeline::busy_deployment(LOAD))
+fn prepare_busy(env: &TestEnv) -> Result<()> {
+    install(env, &json!({}), &pipeline::busy_deployment(LOAD))
 }
 
-fn install(stand: &Stand, spec: &Value, load: &str) -> Result<()> {
-    let cluster = stand.ours()?;
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
+fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {
+    let cluster = env.own_cluster()?;
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
     pipeline::load(cluster, &built)?;
-    pipeline::install(&stand.client, &helm, &built)?;
+    pipeline::install(&env.client, &helm, &built)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
-    stand.client.apply(&namespace.to_string())?;
-    stand.client.apply(load)?;
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
-    ready(&stand.client)
+    env.client.apply(&namespace.to_string())?;
+    env.client.apply(load)?;
+    env.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
+    ready(&env.client)
 }
 
 /// Waits until the MetricsPipeline is Ready as of its present generation.
 fn ready(client: &Client) -> Result<()> {
-    client.wait_for("the MetricsPipeline is Ready", PATIENCE, |client| {
+    client.wait_for("the MetricsPipeline is Ready", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         match condition(&object, "Ready") {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::images::BUSYBOX;
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, condition, metrics_core, operator, ready};
+use super::{MINUTE, TIMEOUT, condition, metrics_core, operator, ready};
 
 mod older;
 mod rollouts;
@@ -27,7 +27,7 @@ const NODES: usize = 20;
 const SMALL: &str = "60Mi";
 const LARGE: &str = "128Mi";
 
-pub fn add(suite: &mut Suite, prepare: fn(&Stand) -> Result<()>) {
+pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
     let group = suite.group_with("nanny", Vec::new(), Some(prepare));
     in_place(suite, &group);
     let group = suite.group_with("nanny-rollout", Vec::new(), Some(prepare));
@@ -113,8 +113,8 @@ fn check_same_pod(before: &Value, after: &Value) -> Result<()> {
 }
 
 /// Runs `work` while `kubectl top pods` is tried once a second; every answer must be good.
-fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let (done, client) = (Arc::new(AtomicBool::new(false)), stand.client.clone());
+fn while_answering(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (done, client) = (Arc::new(AtomicBool::new(false)), env.client.clone());
     let over = Arc::clone(&done);
     let asking = thread::spawn(move || {
         let (mut answers, mut failures) = (0_usize, Vec::new());
@@ -138,7 +138,7 @@ fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(
         failures.len(),
         answers + failures.len()
     );
-    stand.progress.say(format!("kubectl top answered {answers} times without a gap"));
+    env.progress.say(format!("kubectl top answered {answers} times without a gap"));
     Ok(())
 }
 
@@ -157,7 +157,7 @@ fn settle(client: &Client) -> Result<()> {
     client.run(&["patch", "mp", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
     ready(client)?;
-    only_pod(client, PATIENCE, |_| true).map(drop)
+    only_pod(client, TIMEOUT, |_| true).map(drop)
 }
 
 /// All pods of metrics-core, whatever state they are in.
@@ -227,7 +227,7 @@ fn applied(client: &Client) -> Result<Value> {
 
 /// Waits until metrics are served as of the present spec. It is not Ready meanwhile: most nodes are fakes without metrics.
 fn is_served(client: &Client) -> Result<()> {
-    client.wait_for("metrics are served", PATIENCE, |client| {
+    client.wait_for("metrics are served", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let holds = |kind| condition(&object, kind).is_some_and(|condition| condition["status"] == "True");
@@ -238,11 +238,11 @@ fn is_served(client: &Client) -> Result<()> {
     })
 }
 
-fn nodes_resize_it_in_place(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn nodes_resize_it_in_place(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let (before, template_before) = (pod(client)?, template(client)?);
-    while_answering(stand, || {
+    while_answering(env, || {
         add_nodes(client)?;
         let (large, up) = wait_for_memory(client, LARGE, UP + PROMPT)?;
         check_same_pod(&before, &large)?;
@@ -253,7 +253,7 @@ fn nodes_resize_it_in_place(stand: &Stand) -> Result<()> {
         remove_nodes(client)?;
         let (small, down) = wait_for_memory(client, SMALL, DOWN + PROMPT)?;
         check_same_pod(&before, &small)?;
-        stand.progress.say(format!(
+        env.progress.say(format!(
             "larger {:.1} s after the last node came (of which {} s delay), smaller {:.1} s after the last one went (of {} s)",
             up.as_secs_f64(), UP.as_secs(), down.as_secs_f64(), DOWN.as_secs()
         ));
@@ -265,8 +265,8 @@ fn nodes_resize_it_in_place(stand: &Stand) -> Result<()> {
     is_served(client)
 }
 
-fn a_new_pod_is_resized_at_once(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_new_pod_is_resized_at_once(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     add_nodes(client)?;
     wait_for_memory(client, LARGE, UP + PROMPT)?;
@@ -286,11 +286,11 @@ fn a_new_pod_is_resized_at_once(stand: &Stand) -> Result<()> {
     settle(client)
 }
 
-fn a_restarted_operator_resizes(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_restarted_operator_resizes(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         add_nodes(client)?;
         thread::sleep(Duration::from_secs(2));
         let [name, _, _] = operator(client)?;
@@ -308,13 +308,13 @@ fn a_restarted_operator_resizes(stand: &Stand) -> Result<()> {
     settle(client)
 }
 
-fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_rollout_takes_the_size_along(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     add_nodes(client)?;
     wait_for_memory(client, LARGE, UP + PROMPT)?;
     let before = revision(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         client.run(&[
             "patch",
             "mp",
@@ -323,7 +323,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
             "-p",
             "{\"spec\":{\"metricsCore\":{\"logLevel\":\"Debug\"}}}",
         ])?;
-        client.wait_for("the rollout is done with the new size", PATIENCE, |client| {
+        client.wait_for("the rollout is done with the new size", TIMEOUT, |client| {
             let memory =
                 template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"].clone();
             let pods = client.get(&[
@@ -357,11 +357,11 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
     settle(client)
 }
 
-fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn an_infeasible_size_harms_nobody(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         client.run(&[
             "patch",
             "mp",
@@ -395,7 +395,7 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
             "{\"spec\":{\"nanny\":{\"min\":null}}}",
         ])?;
         client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
-        client.wait_for("one pod is left", PATIENCE, |client| {
+        client.wait_for("one pod is left", TIMEOUT, |client| {
             let pods = client.get(&[
                 "-n",
                 pipeline::NAMESPACE,
@@ -413,8 +413,8 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
     })
 }
 
-fn other_hands_are_told_and_not_fought(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let by_hand = |cpu: &str| -> Result<String> {
         let [name, _, _] = metrics_core(client)?;
@@ -461,8 +461,8 @@ fn other_hands_are_told_and_not_fought(stand: &Stand) -> Result<()> {
 }
 
 /// `limits: Same`: the QoS class changes by a rollout, and from then on both requests and limits in place.
-fn limits_follow_requests(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn limits_follow_requests(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let is_guaranteed = |pod: &Value| pod["status"]["qosClass"] == "Guaranteed";
     let is_same = |pod: &Value| {
@@ -472,9 +472,9 @@ fn limits_follow_requests(stand: &Stand) -> Result<()> {
     let burstable = pod(client)?;
     check!(burstable["status"]["qosClass"] == "Burstable", "{}", burstable["status"]);
     let before = revision(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         patch(client, json!({"nanny": {"limits": "Same"}}))?;
-        let fresh = only_pod(client, PATIENCE, is_guaranteed)?;
+        let fresh = only_pod(client, TIMEOUT, is_guaranteed)?;
         check!(fresh["metadata"]["uid"] != burstable["metadata"]["uid"], "the class of a pod changed");
         check!(is_same(&fresh), "{}", resources(&fresh));
         is_served(client)?;
@@ -492,10 +492,10 @@ fn limits_follow_requests(stand: &Stand) -> Result<()> {
         check!(is_same(&small) && is_guaranteed(&small), "{}", resources(&small));
         is_served(client)?;
         patch(client, json!({"nanny": {"limits": null}}))?;
-        let back = only_pod(client, PATIENCE, |pod| pod["status"]["qosClass"] == "Burstable")?;
+        let back = only_pod(client, TIMEOUT, |pod| pod["status"]["qosClass"] == "Burstable")?;
         check!(resources(&back)["limits"]["cpu"].is_null(), "{}", resources(&back));
         is_served(client)?;
-        stand.progress.say(format!("Guaranteed: {old} became {new} in {:.1} s, in place", up.as_secs_f64()));
+        env.progress.say(format!("Guaranteed: {old} became {new} in {:.1} s, in place", up.as_secs_f64()));
         Ok(())
     })?;
     let after = revision(client)?;
@@ -506,17 +506,17 @@ fn limits_follow_requests(stand: &Stand) -> Result<()> {
 }
 
 /// `scalingMode: ContainerProportional`: pods that come and go are what is counted.
-fn containers_resize_it_in_place(stand: &Stand) -> Result<()> {
+fn containers_resize_it_in_place(env: &TestEnv) -> Result<()> {
     const COPIES: u64 = 4;
     const EACH: u64 = 4;
     /// They are counted once a minute, when they have metrics.
     const COUNTED: Duration = Duration::from_secs(60 + 30);
-    let client = &stand.client;
+    let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
     let population = |object: &Value| object["status"]["nanny"]["recommendation"]["population"].as_u64();
-    let namespace = stand.namespace()?;
-    while_answering(stand, || {
+    let namespace = env.namespace()?;
+    while_answering(env, || {
         patch(client, json!({"nanny": {"scalingMode": "ContainerProportional"}}))?;
         let containers: Vec<_> = (0..EACH)
             .map(|number| {
@@ -547,7 +547,7 @@ fn containers_resize_it_in_place(stand: &Stand) -> Result<()> {
         client.delete(&["-n", namespace, "deployment", "many"])?;
         let (small, down) = wait_for_memory(client, SMALL, COUNTED + DOWN + PROMPT)?;
         check_same_pod(&before, &small)?;
-        stand.progress.say(format!(
+        env.progress.say(format!(
             "{counted} containers: larger after {:.1} s; smaller {:.1} s after they went",
             up.as_secs_f64(),
             down.as_secs_f64()

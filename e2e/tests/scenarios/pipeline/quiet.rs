@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Stand, failed};
+use e2e::suite::{TestEnv, failed};
 use e2e::testbed::pipeline;
 use e2e::{Result, check};
 use serde_json::Value;
@@ -21,11 +21,11 @@ const MAX_RSS_KIB: u64 = 30 * 1024;
 const MAX_MILLICORES: f64 = 2.0;
 
 /// No write but Lease renewals, counted from the API server's audit log; little memory and CPU, of its process.
-pub fn a_settled_operator_is_quiet(stand: &Stand) -> Result<()> {
-    let [_, _, uid] = operator(&stand.client)?;
+pub fn a_settled_operator_is_quiet(env: &TestEnv) -> Result<()> {
+    let [_, _, uid] = operator(&env.client)?;
     let pid = process(&uid)?;
     thread::sleep(SETTLING);
-    let log = stand.ours()?.layout().audit_log();
+    let log = env.own_cluster()?.layout().audit_log();
     let offset = fs::metadata(&log).map_err(|error| failed(format!("{}: {error}", log.display())))?.len();
     let (cpu, began) = (cpu_seconds(pid)?, Instant::now());
     let mut peak = 0;
@@ -52,7 +52,7 @@ pub fn a_settled_operator_is_quiet(stand: &Stand) -> Result<()> {
             verb => writes.push(format!("{verb} {}", event["requestURI"])),
         }
     }
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "the settled operator in {} s: {} writes, {renewals} Lease renewals, {reads} reads; RSS {peak} KiB at most, \
          {millicores:.2} millicores",
         WATCHED.as_secs(),

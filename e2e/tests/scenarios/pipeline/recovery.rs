@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::pipeline;
 use e2e::{Cluster, ClusterSpec, Result, check};
 use serde_json::Value;
 
-use super::{MINUTE, PATIENCE, metrics_core, operator, ready};
+use super::{MINUTE, TIMEOUT, metrics_core, operator, ready};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "the_first_answers_come_soon", Needs::Alone, the_first_answers_come_soon);
@@ -19,12 +19,12 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
 }
 
 /// From the start of metrics-core's container: pods within 5 s, nodes within 15 s.
-fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
-    ready(&stand.client)?;
-    let [name, _, _] = metrics_core(&stand.client)?;
-    stand.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
+fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
+    ready(&env.client)?;
+    let [name, _, _] = metrics_core(&env.client)?;
+    env.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
     // The old one must have stopped answering, or its answers would be taken for the new one's.
-    stand.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
+    env.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
         match client.run(&["top", "pods", "-A"]) {
             Err(_) => Ok(()),
             Ok(_) => Err("it still answers".into()),
@@ -34,17 +34,17 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
     let deadline = Instant::now() + MINUTE;
     let clock = || jiff::Timestamp::now();
     while (pods.is_none() || nodes.is_none()) && Instant::now() < deadline {
-        if pods.is_none() && stand.client.run(&["top", "pods", "-A"]).is_ok() {
+        if pods.is_none() && env.client.run(&["top", "pods", "-A"]).is_ok() {
             pods = Some(clock());
         }
-        if nodes.is_none() && stand.client.run(&["top", "nodes"]).is_ok() {
+        if nodes.is_none() && env.client.run(&["top", "nodes"]).is_ok() {
             nodes = Some(clock());
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let [fresh, _, _] = metrics_core(&stand.client)?;
+    let [fresh, _, _] = metrics_core(&env.client)?;
     check!(fresh != name, "the pod is still the old one");
-    let pod = stand.client.get(&["-n", pipeline::NAMESPACE, "pod", &fresh])?;
+    let pod = env.client.get(&["-n", pipeline::NAMESPACE, "pod", &fresh])?;
     let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
     let started: jiff::Timestamp = started
         .as_str()
@@ -56,7 +56,7 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
             .ok_or_else(|| failed("no answer within a minute".into()))
     };
     let (pods, nodes) = (after(pods)?, after(nodes)?);
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "from the container's start: kubectl top pods after {pods:.1} s, nodes after {nodes:.1} s"
     ));
     // startedAt has whole seconds, rounded down: what is measured is up to a second too long.
@@ -66,14 +66,14 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
     );
     check!(pods <= 6.0, "kubectl top pods: {pods:.1} s");
     check!(nodes <= 16.0, "kubectl top nodes: {nodes:.1} s");
-    ready(&stand.client)
+    ready(&env.client)
 }
 
 /// While metrics-core is rolled out, no `kubectl top` fails, and no node and no pod that has metrics is missing.
-fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
-    ready(&stand.client)?;
+fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
+    ready(&env.client)?;
     let names = |arguments: &[&str]| -> Result<Vec<String>> {
-        let table = stand.client.run(arguments)?;
+        let table = env.client.run(arguments)?;
         let lines = table.lines().filter(|line| !line.contains("metrics-core-"));
         let first = |line: &str, count| line.split_whitespace().take(count).collect::<Vec<_>>().join("/");
         let count = if arguments.contains(&"pods") { 2 } else { 1 };
@@ -83,9 +83,9 @@ fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
     // What has metrics before has them throughout; pods of metrics-core come and go meanwhile.
     let before = (names(&pods)?, names(&nodes)?);
     check!(!before.0.is_empty() && !before.1.is_empty(), "nothing has metrics");
-    let [old, _, _] = metrics_core(&stand.client)?;
+    let [old, _, _] = metrics_core(&env.client)?;
     let deployment = ["-n", pipeline::NAMESPACE, "rollout", "restart", "deployment", "metrics-core"];
-    stand.client.run(&deployment)?;
+    env.client.run(&deployment)?;
     let (began, mut asked, mut replaced) = (Instant::now(), 0, None);
     // Some time behind the end of the old one, whose address may still be known to somebody.
     while replaced.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
@@ -96,17 +96,17 @@ fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
             check!(missing.is_empty(), "{what} missing after {:?}: {missing:?}", began.elapsed());
         }
         asked += 1;
-        if replaced.is_none() && metrics_core(&stand.client).is_ok_and(|[name, _, _]| name != old) {
+        if replaced.is_none() && metrics_core(&env.client).is_ok_and(|[name, _, _]| name != old) {
             replaced = Some(Instant::now());
         }
         thread::sleep(Duration::from_millis(500));
     }
-    stand.progress.say(format!("asked {asked} times for pods and nodes during a rollout, always whole"));
-    ready(&stand.client)
+    env.progress.say(format!("asked {asked} times for pods and nodes during a rollout, always whole"));
+    ready(&env.client)
 }
 
-fn drift_is_undone(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn drift_is_undone(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let namespace = ["-n", pipeline::NAMESPACE];
     let owned: [(&[&str], &str, &str); 5] = [
         (
@@ -155,15 +155,15 @@ fn drift_is_undone(stand: &Stand) -> Result<()> {
         })?;
     }
     ready(client)?;
-    client.wait_for("kubectl top nodes answers", PATIENCE, |client| {
+    client.wait_for("kubectl top nodes answers", TIMEOUT, |client| {
         client.run(&["top", "nodes"])?;
         Ok(())
     })
 }
 
-fn killed_parts_come_back(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
+fn killed_parts_come_back(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
     let kill = |name: &str| {
         client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force"])
     };
@@ -181,9 +181,9 @@ fn killed_parts_come_back(stand: &Stand) -> Result<()> {
         kill(&metrics_core(client)?[0])?;
         kill(&operator(client)?[0])?;
         cluster.kill("kube-apiserver")?;
-        Cluster::up(&again, &stand.progress.clone().quiet())?;
+        Cluster::up(&again, &env.progress.clone().quiet())?;
         ready(client)?;
-        client.wait_for("kubectl top answers", PATIENCE, |client| {
+        client.wait_for("kubectl top answers", TIMEOUT, |client| {
             client.run(&["top", "nodes"])?;
             client.run(&["top", "pods", "-A"])?;
             Ok(())

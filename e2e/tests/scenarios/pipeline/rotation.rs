@@ -7,12 +7,12 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Needs, Stand, Suite, failed};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{MINUTE, TIMEOUT, ready};
 
 /// Validities of an hour become 30 s: a CA is replaced after 20 s.
 const COMPRESSED: [&str; 2] =
@@ -30,17 +30,17 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "an_operator_that_was_down_past_expiry_recovers", Needs::Alone, recover);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::load(stand.ours()?, &built)?;
-    pipeline::install_with(&stand.client, &helm, &built, &COMPRESSED)?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::load(env.own_cluster()?, &built)?;
+    pipeline::install_with(&env.client, &helm, &built, &COMPRESSED)?;
     let spec = json!({
         "metricsCore": {"replicas": REPLICAS},
         "certificates": {"caValidity": "1h", "servingValidity": "1h"},
     });
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
 /// Requests without a pause, through the API server, each with its status on a line of a file.
@@ -135,15 +135,15 @@ fn restarts(client: &Client) -> Result<String> {
     Ok(all.join("; "))
 }
 
-fn rotate(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn rotate(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
-    let wanted = if stand.long { LONG } else { SHORT };
+    let wanted = if env.long { LONG } else { SHORT };
     let before = restarts(client)?;
     let list = "/apis/metrics.k8s.io/v1beta1/";
     let paths =
         [&format!("{list}nodes"), &format!("{list}pods"), &format!("{}pods", list.replace("v1beta1", "v1"))];
-    let requests = Requests::start(stand.ours()?, &paths.map(String::as_str))?;
+    let requests = Requests::start(env.own_cluster()?, &paths.map(String::as_str))?;
     let began = Instant::now();
     let (mut authorities, mut leaves, mut overlaps) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut overlapped = false;
@@ -160,7 +160,7 @@ fn rotate(stand: &Stand) -> Result<()> {
         thread::sleep(Duration::from_millis(500));
     }
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "{overlaps} rotations in {} s ({} CAs, {} serving certificates, {REPLICAS} replicas): {good} lists answered, {} failed",
         began.elapsed().as_secs(),
         authorities.len(),
@@ -185,8 +185,8 @@ fn rotate(stand: &Stand) -> Result<()> {
 }
 
 /// Nobody renews for longer than everything is valid; then the operator comes back.
-fn recover(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn recover(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let scale = |replicas: &str| {
         client.run(&[
             "-n",
@@ -226,7 +226,7 @@ fn recover(stand: &Stand) -> Result<()> {
         Ok(())
     })?;
     ready(client)?;
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "expired ({}); answered and Ready again {} s after the operator's start",
         said.lines().last().unwrap_or_default(),
         began.elapsed().as_secs()
@@ -235,8 +235,8 @@ fn recover(stand: &Stand) -> Result<()> {
 }
 
 /// From our own CA to somebody else's certificate, to their next one of another CA, and back.
-fn take_over(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn take_over(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     let source = |spec: &Value| {
         let patch = json!({"spec": {"certificates": spec}});
@@ -245,13 +245,13 @@ fn take_over(stand: &Stand) -> Result<()> {
     source(&json!({"source": "Secret", "secretRef": {"name": "company"}}))?;
     let missing = client.wait_for_condition(&["mp", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
     check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
-    let helm = binaries::helm(&stand.progress)?;
-    let built = images::for_scenarios(&stand.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    let built = images::for_scenarios(&env.progress)?;
     let grant = [&COMPRESSED[..], &["servingSecret=company"]].concat();
     pipeline::install_with(client, &helm, &built, &grant)?;
 
     let list = "/apis/metrics.k8s.io/v1beta1/nodes";
-    let requests = Requests::start(stand.ours()?, &[list])?;
+    let requests = Requests::start(env.own_cluster()?, &[list])?;
     for _ in 0..2 {
         let leaf = store(client)?;
         client.wait_for(
@@ -270,14 +270,14 @@ fn take_over(stand: &Stand) -> Result<()> {
     source(&json!({"source": "SelfSigned", "secretRef": null}))?;
     our_own_is_served_alone(client)?;
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
     check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     ready(client)
 }
 
 /// Waits until a certificate of our own CA is served, and no other CA is trusted.
 pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
-    client.wait_for("a certificate of our own is served alone", PATIENCE, |client| {
+    client.wait_for("a certificate of our own is served alone", TIMEOUT, |client| {
         let secrets =
             client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
         let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::pipeline;
 use e2e::{Result, check};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "a_second_pipeline_is_a_conflict", Needs::Cluster, a_second_pipeline_is_a_conflict);
 }
 
-fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
+fn nonsense_is_refused_by_name(env: &TestEnv) -> Result<()> {
     let core = |fields: Value| json!({"metricsCore": fields});
     let issuer = |reference: Value| json!({"certificates": {"source": "CertManager", "certManager": {"issuerRef": reference}}});
     for (spec, words) in [
@@ -82,7 +82,7 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
     ] {
         let manifest = pipeline::manifest("nonsense", &spec);
         let answer =
-            stand.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest);
+            env.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest);
         match answer {
             Err(error) if error.to_string().contains(words) => {}
             Err(error) => return Err(failed(format!("{spec}: refused without {words:?}: {error}"))),
@@ -102,21 +102,21 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
         issuer(json!({"name": "a", "kind": "AWSPCAIssuer", "group": "awspca.cert-manager.io"})),
     ] {
         let manifest = pipeline::manifest("sense", &spec);
-        stand.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest)?;
+        env.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest)?;
     }
     Ok(())
 }
 
-fn a_second_pipeline_is_a_conflict(stand: &Stand) -> Result<()> {
-    stand.client.apply(&pipeline::manifest("second", &json!({})))?;
-    let seen = stand.client.wait_for("the second MetricsPipeline is a Conflict", MINUTE, |client| {
+fn a_second_pipeline_is_a_conflict(env: &TestEnv) -> Result<()> {
+    env.client.apply(&pipeline::manifest("second", &json!({})))?;
+    let seen = env.client.wait_for("the second MetricsPipeline is a Conflict", MINUTE, |client| {
         let object = client.get(&["mp", "second"])?;
         match condition(&object, "Ready") {
             Some(ready) if ready["status"] == "False" && ready["reason"] == "Conflict" => Ok(object),
             _ => Err(object["status"].to_string().into()),
         }
     });
-    stand.client.delete(&["mp", "second"])?;
+    env.client.delete(&["mp", "second"])?;
     let seen = seen?;
     let conditions = pipeline::conditions(&seen);
     check!(conditions.len() >= 6, "not all conditions are there from the first visit: {conditions:?}");
@@ -126,5 +126,5 @@ fn a_second_pipeline_is_a_conflict(stand: &Stand) -> Result<()> {
     );
     let named = conditions.iter().any(|row| row[0] == "Ready" && row[3].contains(pipeline::NAME));
     check!(named, "the message does not name the one that is served: {conditions:?}");
-    super::ready(&stand.client)
+    super::ready(&env.client)
 }

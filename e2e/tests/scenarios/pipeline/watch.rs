@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::http::Request;
 use e2e::testbed::lines::Lines;
 use e2e::testbed::{binaries, pipeline};
@@ -12,7 +12,7 @@ use e2e::{Result, check};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{LOAD, MINUTE, PATIENCE, kube_rs, metrics_core, ready};
+use super::{LOAD, MINUTE, TIMEOUT, kube_rs, metrics_core, ready};
 use crate::workloads;
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
@@ -130,10 +130,10 @@ impl Watcher {
 }
 
 /// Each kind of client on the pods of a namespace.
-fn watchers(stand: &Stand, namespace: &str) -> Result<Vec<Watcher>> {
-    let cluster = stand.ours()?;
-    let clients = binaries::clients(&stand.progress)?;
-    let newer = stand.client.with_kubectl(clients.join("kubectl"));
+fn watchers(env: &TestEnv, namespace: &str) -> Result<Vec<Watcher>> {
+    let cluster = env.own_cluster()?;
+    let clients = binaries::clients(&env.progress)?;
+    let newer = env.client.with_kubectl(clients.join("kubectl"));
     let program = |title, mut command: Command, read: fn(&str, &str) -> Option<Seen>| -> Result<Watcher> {
         let lines = Lines::start(&mut command)?;
         let program = Program { command, lines, read, namespace: namespace.to_owned() };
@@ -147,11 +147,11 @@ fn watchers(stand: &Stand, namespace: &str) -> Result<Vec<Watcher>> {
     let path = format!(
         "/apis/metrics.k8s.io/v1/namespaces/{namespace}/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     );
-    let informer = stand.client.command(&clients.join("client-go"));
+    let informer = env.client.command(&clients.join("client-go"));
     Ok(vec![
-        program("kubectl get -w", with(stand.client.kubectl(), &table), row)?,
+        program("kubectl get -w", with(env.client.kubectl(), &table), row)?,
         program("a newer kubectl get -w", with(newer.kubectl(), &table), row)?,
-        program("the bare stream", with(stand.client.kubectl(), &["get", "--raw", &path]), event)?,
+        program("the bare stream", with(env.client.kubectl(), &["get", "--raw", &path]), event)?,
         program("client-go's informer", with(informer, &["follow", "pods"]), told)?,
         Watcher {
             title: "kube-rs by streaming lists",
@@ -206,22 +206,22 @@ fn of_object(kind: &str, object: &Value) -> Option<Seen> {
     Some(Seen { what: what(kind)?, key, timestamp: text(&object["timestamp"]) })
 }
 
-fn watchers_see_each_sample_once(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?;
-    let watchers = watchers(stand, namespace)?;
+fn watchers_see_each_sample_once(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?;
+    let watchers = watchers(env, namespace)?;
     let node =
-        Lines::start(stand.client.kubectl().args(["get", "nodes.metrics.k8s.io", "-w", "--no-headers"]))?;
-    workloads::start(stand, "watched", &["sleep", "3600"])?;
+        Lines::start(env.client.kubectl().args(["get", "nodes.metrics.k8s.io", "-w", "--no-headers"]))?;
+    workloads::start(env, "watched", &["sleep", "3600"])?;
     let key = format!("{namespace}/watched");
     for watcher in &watchers {
-        stand.client.wait_for(&format!("{} saw three samples", watcher.title), MINUTE * 2, |_| {
+        env.client.wait_for(&format!("{} saw three samples", watcher.title), MINUTE * 2, |_| {
             let shown = watcher.of(&key).iter().filter(|seen| seen.what == What::Shown).count();
             if shown >= 3 { Ok(()) } else { Err(Pending(watcher.last_words())) }
         })?;
     }
-    stand.client.delete(&["-n", namespace, "pod", "watched", "--grace-period=0", "--force"])?;
+    env.client.delete(&["-n", namespace, "pod", "watched", "--grace-period=0", "--force"])?;
     for watcher in &watchers {
-        stand.client.wait_for(&format!("{} saw the pod go", watcher.title), MINUTE, |_| {
+        env.client.wait_for(&format!("{} saw the pod go", watcher.title), MINUTE, |_| {
             match watcher.of(&key).last() {
                 Some(seen) if seen.what == What::Gone => Ok(()),
                 _ => Err(Pending(watcher.last_words())),
@@ -241,15 +241,15 @@ fn watchers_see_each_sample_once(stand: &Stand) -> Result<()> {
         let failures: Vec<_> = watcher.seen().into_iter().filter(|seen| seen.what == What::Failed).collect();
         check!(failures.is_empty(), "{} failed: {failures:?}", watcher.title);
     }
-    stand.client.wait_for("kubectl get nodes.metrics.k8s.io -w saw two samples", MINUTE, |_| {
+    env.client.wait_for("kubectl get nodes.metrics.k8s.io -w saw two samples", MINUTE, |_| {
         let lines = node.so_far();
         if lines.len() >= 2 { Ok(()) } else { Err(Pending(format!("{lines:?} {}", node.errors()))) }
     })
 }
 
-fn a_stream_has_its_initial_events(stand: &Stand) -> Result<()> {
+fn a_stream_has_its_initial_events(env: &TestEnv) -> Result<()> {
     let stream = |query: &str| -> Result<Vec<Value>> {
-        let text = stand.client.raw(&format!("/apis/metrics.k8s.io/v1beta1/nodes?watch=1&{query}"))?;
+        let text = env.client.raw(&format!("/apis/metrics.k8s.io/v1beta1/nodes?watch=1&{query}"))?;
         text.lines()
             .map(|line| serde_json::from_str(line).map_err(|error| failed(format!("{error}: {line}"))))
             .collect()
@@ -276,49 +276,49 @@ fn a_stream_has_its_initial_events(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
-    ready(&stand.client)?;
-    let pods = stand.client.get(&["-n", LOAD, "pods"])?;
+fn watchers_outlive_a_replica(env: &TestEnv) -> Result<()> {
+    ready(&env.client)?;
+    let pods = env.client.get(&["-n", LOAD, "pods"])?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap_or_default();
     let key = format!("{LOAD}/{pod}");
     let mut watchers: Vec<_> =
-        watchers(stand, LOAD)?.into_iter().filter(|watcher| !watcher.title.contains("kubectl")).collect();
+        watchers(env, LOAD)?.into_iter().filter(|watcher| !watcher.title.contains("kubectl")).collect();
     for watcher in &mut watchers {
-        stand.client.wait_for(&format!("{} saw {key}", watcher.title), MINUTE, |_| {
+        env.client.wait_for(&format!("{} saw {key}", watcher.title), MINUTE, |_| {
             watcher.persist()?;
             if watcher.of(&key).is_empty() { Err(Pending(watcher.last_words())) } else { Ok(()) }
         })?;
     }
-    let list = stand.client.wait_for("a list is answered", MINUTE, |client| {
+    let list = env.client.wait_for("a list is answered", MINUTE, |client| {
         Ok(client.raw_json("/apis/metrics.k8s.io/v1beta1/pods")?)
     })?;
     let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
 
-    let [old, _, _] = metrics_core(&stand.client)?;
-    stand.client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", &old])?;
+    let [old, _, _] = metrics_core(&env.client)?;
+    env.client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", &old])?;
     let replaced = jiff::Timestamp::now().to_string();
-    ready(&stand.client)?;
-    stand.client.wait_for("kubectl top answers", PATIENCE, |client| {
+    ready(&env.client)?;
+    env.client.wait_for("kubectl top answers", TIMEOUT, |client| {
         client.run(&["top", "pods", "-n", LOAD])?;
         Ok(())
     })?;
     // The old one serves for some seconds more.
     let path =
         format!("/apis/metrics.k8s.io/v1beta1/pods?watch=1&resourceVersion={version}&timeoutSeconds=1");
-    stand.client.wait_for("a version of the old replica is refused", PATIENCE, |client| {
+    env.client.wait_for("a version of the old replica is refused", TIMEOUT, |client| {
         let answer = client.raw(&path)?;
         if answer.contains("\"code\":410") { Ok(()) } else { Err(Pending(answer)) }
     })?;
     for watcher in &watchers {
         // The stream is not taken up again by kubectl; all others have to go on by themselves.
         if watcher.title == "the bare stream" {
-            stand.client.wait_for("the bare stream ended", MINUTE, |_| match &watcher.source {
+            env.client.wait_for("the bare stream ended", MINUTE, |_| match &watcher.source {
                 Source::Program(program) if !program.lines.has_ended() => Err(Pending(watcher.last_words())),
                 _ => Ok(()),
             })?;
             continue;
         }
-        stand.client.wait_for(&format!("{} goes on", watcher.title), PATIENCE, |_| {
+        env.client.wait_for(&format!("{} goes on", watcher.title), TIMEOUT, |_| {
             let goes_on =
                 watcher.of(&key).iter().any(|seen| seen.what == What::Shown && seen.timestamp > replaced);
             if goes_on { Ok(()) } else { Err(Pending(watcher.last_words())) }
@@ -329,14 +329,14 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn watchers_are_limited(stand: &Stand) -> Result<()> {
+fn watchers_are_limited(env: &TestEnv) -> Result<()> {
     let flags = |flags: &[&str]| -> Result<()> {
         let patch = json!({"spec": {"metricsCore": {"extraArgs": flags}}}).to_string();
-        stand.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
-        ready(&stand.client)?;
+        env.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+        ready(&env.client)?;
         // Ready it is as well while the old pod still serves.
         let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();
-        stand.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), PATIENCE, |client| {
+        env.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), TIMEOUT, |client| {
             let pods = client.get(&[
                 "-n",
                 pipeline::NAMESPACE,
@@ -353,20 +353,20 @@ fn watchers_are_limited(stand: &Stand) -> Result<()> {
         })
     };
     flags(&["--max-watches=1", "--serve-swap=false"])?;
-    let [_, address, _] = metrics_core(&stand.client)?;
-    let proxy = stand.ours()?.front_proxy_identity()?;
+    let [_, address, _] = metrics_core(&env.client)?;
+    let proxy = env.own_cluster()?.front_proxy_identity()?;
     let ask = |query: &str| {
         let request =
             Request::get(format!("https://{address}:4443/apis/metrics.k8s.io/v1beta1/nodes?{query}"));
         let request = request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
-        stand.ours()?.send(&request.identity(&proxy))
+        env.own_cluster()?.send(&request.identity(&proxy))
     };
-    let first = Lines::start(stand.client.kubectl().args([
+    let first = Lines::start(env.client.kubectl().args([
         "get",
         "--raw",
         "/apis/metrics.k8s.io/v1beta1/nodes?watch=1",
     ]))?;
-    stand.client.wait_for("the first watch sees a node", MINUTE, |_| {
+    env.client.wait_for("the first watch sees a node", MINUTE, |_| {
         if first.so_far().is_empty() { Err(Pending(first.errors())) } else { Ok(()) }
     })?;
     check!(!first.so_far()[0].contains("swap"), "--serve-swap=false: {:?}", first.so_far());
@@ -379,7 +379,7 @@ fn watchers_are_limited(stand: &Stand) -> Result<()> {
     );
     check!(ask("limit=1")?.status == 200, "lists have no part in it");
     drop(first);
-    stand.client.wait_for("the place is free again", MINUTE, |_| {
+    env.client.wait_for("the place is free again", MINUTE, |_| {
         match ask("watch=1&timeoutSeconds=1")?.status {
             200 => Ok(()),
             status => Err(Pending(status.to_string())),

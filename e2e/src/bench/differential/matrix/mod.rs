@@ -26,7 +26,7 @@ pub enum User {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct MatrixRequest {
     /// The user.
     pub user: User,
     /// The method.
@@ -37,7 +37,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for MatrixRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:?} {} {}", self.user, self.method, self.target)?;
         for (name, value) in &self.headers {
@@ -87,12 +87,12 @@ const ACCEPTS: &[&str] = &[
     "APPLICATION/JSON",
 ];
 
-struct Matrix(Vec<Request>);
+struct Matrix(Vec<MatrixRequest>);
 
 impl Matrix {
-    fn ask(&mut self, user: User, method: &'static str, target: &str, headers: &[(&str, &str)]) {
+    fn add(&mut self, user: User, method: &'static str, target: &str, headers: &[(&str, &str)]) {
         let headers = headers.iter().filter(|(_, value)| !value.is_empty());
-        self.0.push(Request {
+        self.0.push(MatrixRequest {
             user,
             method,
             target: target.to_owned(),
@@ -101,13 +101,13 @@ impl Matrix {
     }
 
     fn get(&mut self, target: &str, accept: &str) {
-        self.ask(User::Admin, "GET", target, &[("Accept", accept)]);
+        self.add(User::Admin, "GET", target, &[("Accept", accept)]);
     }
 }
 
 /// Returns all requests; `node` is the real node, `pod` a pod on it.
 #[must_use]
-pub fn requests(node: &str, pod: &str) -> Vec<Request> {
+pub fn requests(node: &str, pod: &str) -> Vec<MatrixRequest> {
     let mut matrix = Matrix(Vec::new());
     objects::objects(&mut matrix, node, pod);
     selectors::selectors(&mut matrix);

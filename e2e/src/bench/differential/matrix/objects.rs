@@ -47,7 +47,7 @@ pub(super) fn objects(matrix: &mut Matrix, node: &str, pod: &str) {
     }
     // Clients for which JSON is indented.
     for agent in ["curl/8.0", "Wget/1.21", "Mozilla/5.0 (X11; Linux x86_64)", "kubectl/v1.36.3", ""] {
-        matrix.ask(User::Admin, "GET", &format!("{BASE}/nodes/fake-a"), &[("User-Agent", agent)]);
+        matrix.add(User::Admin, "GET", &format!("{BASE}/nodes/fake-a"), &[("User-Agent", agent)]);
     }
     for pretty in ["true", "false", "1", "0", "", "yes"] {
         matrix.get(&format!("{BASE}/nodes/fake-a?pretty={pretty}"), JSON);

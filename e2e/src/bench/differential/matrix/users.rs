@@ -15,9 +15,9 @@ pub(super) fn users(matrix: &mut Matrix) {
     ];
     for target in targets {
         for user in [User::Anonymous, User::Jane, User::Stranger, User::OtherProxy] {
-            matrix.ask(user, "GET", target, &[]);
+            matrix.add(user, "GET", target, &[]);
         }
-        matrix.ask(User::Anonymous, "GET", target, &[("Authorization", "Bearer none")]);
+        matrix.add(User::Anonymous, "GET", target, &[("Authorization", "Bearer none")]);
     }
     let target = targets[0];
     let user = ("X-Remote-User", "jane");
@@ -42,12 +42,12 @@ pub(super) fn users(matrix: &mut Matrix) {
         (User::Admin, &[("Authorization", "Bearer none")]),
         (User::Admin, &[("Impersonate-User", "jane")]),
     ] {
-        matrix.ask(who, "GET", target, headers);
+        matrix.add(who, "GET", target, headers);
     }
     // Errors in the encoding of the Accept header.
     for accept in [YAML, PROTOBUF, TABLE, "text/html"] {
-        matrix.ask(User::Jane, "GET", target, &[("Accept", accept)]);
-        matrix.ask(User::Stranger, "GET", target, &[("Accept", accept)]);
+        matrix.add(User::Jane, "GET", target, &[("Accept", accept)]);
+        matrix.add(User::Stranger, "GET", target, &[("Accept", accept)]);
     }
     for (method, target) in [
         ("POST", "/apis/metrics.k8s.io/v1beta1/nodes"),
@@ -57,6 +57,6 @@ pub(super) fn users(matrix: &mut Matrix) {
         ("GET", "/apis/metrics.k8s.io/v1beta1/nodes/fake-a/status"),
         ("GET", "/apis/metrics.k8s.io/v1beta1/services"),
     ] {
-        matrix.ask(User::Jane, method, target, &[]);
+        matrix.add(User::Jane, method, target, &[]);
     }
 }

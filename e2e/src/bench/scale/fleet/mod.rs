@@ -109,10 +109,10 @@ struct Fleet {
     authority: Authority,
     key: String,
     verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
-    nodes: RefCell<Vec<Option<Rc<Node>>>>,
+    nodes: RefCell<Vec<Option<Rc<FleetNode>>>>,
 }
 
-struct Node {
+struct FleetNode {
     number: u32,
     exposition: Exposition,
     tls: TlsAcceptor,
@@ -141,8 +141,8 @@ async fn serve(population: Population, authority: &Authority) -> Result<()> {
 }
 
 impl Fleet {
-    fn node(&self, stream: &TcpStream) -> Result<Rc<Node>> {
-        let local = stream.local_addr().doing(|| "ask for an address".into())?;
+    fn node(&self, stream: &TcpStream) -> Result<Rc<FleetNode>> {
+        let local = stream.local_addr().doing(|| "read the local address".into())?;
         let IpAddr::V4(local) = local.ip() else { return Err(Error::Invalid("not IPv4".into())) };
         let number = node_at(local).filter(|node| *node < self.population.nodes);
         let number = number.ok_or_else(|| Error::Invalid(format!("no node at {local}")))?;
@@ -155,7 +155,7 @@ impl Fleet {
             .with_client_cert_verifier(self.verifier.clone())
             .with_single_cert(chain(&certificate)?, key(&self.key)?)
             .map_err(invalid)?;
-        let node = Rc::new(Node {
+        let node = Rc::new(FleetNode {
             number,
             exposition: Exposition::new(self.population, number),
             tls: TlsAcceptor::from(Arc::new(config)),

@@ -6,16 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Needs, Stand, Suite};
+use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::cluster::FlagChange;
 use e2e::{Result, check};
 
 use super::{
-    DOWN, LARGE, PATIENCE, SMALL, add_nodes, applied, check_same_pod, events, is_served, only_pod, pod,
+    DOWN, LARGE, SMALL, TIMEOUT, add_nodes, applied, check_same_pod, events, is_served, only_pod, pod,
     remove_nodes, resources, revision, told, while_answering,
 };
 
-pub fn add(suite: &mut Suite, prepare: fn(&Stand) -> Result<()>) {
+pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
     let flags = vec![
         FlagChange::set("emulated-version", "1.34"),
         FlagChange::set("feature-gates", "InPlacePodVerticalScaling=false"),
@@ -24,30 +24,30 @@ pub fn add(suite: &mut Suite, prepare: fn(&Stand) -> Result<()>) {
     suite.add(&group, "an_older_cluster_gets_new_pods", Needs::Alone, an_older_cluster_gets_new_pods);
 }
 
-fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let version = client.raw_json("/version")?;
     let api = client.raw_json("/api/v1")?;
     let known = api["resources"].as_array().into_iter().flatten();
     check!(known.clone().any(|resource| resource["name"] == "pods/eviction"), "no discovery: {api}");
     check!(!known.clone().any(|resource| resource["name"] == "pods/resize"), "it can resize pods: {version}");
     let small = |pod: &serde_json::Value| resources(pod)["requests"]["memory"] == SMALL;
-    let before = only_pod(client, PATIENCE, small)?;
+    let before = only_pod(client, TIMEOUT, small)?;
     let first = revision(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         add_nodes(client)?;
         let began = Instant::now();
-        let says = told(client, "Sized", "False", "ResizeRejected", PATIENCE)?;
+        let says = told(client, "Sized", "False", "ResizeRejected", TIMEOUT)?;
         check!(says.contains("pods/resize") && says.contains("New pods are made instead"), "{says}");
-        stand.progress.say(&says);
+        env.progress.say(&says);
         let is_new_and_large = |pod: &serde_json::Value| {
             pod["metadata"]["uid"] != before["metadata"]["uid"]
                 && resources(pod)["requests"]["memory"] == LARGE
         };
-        only_pod(client, PATIENCE, is_new_and_large)?;
+        only_pod(client, TIMEOUT, is_new_and_large)?;
         let took = began.elapsed();
-        told(client, "Sized", "True", "AsExpected", PATIENCE)?;
-        stand.progress.say(format!("the new pod alone {:.1} s after the nodes came", took.as_secs_f64()));
+        told(client, "Sized", "True", "AsExpected", TIMEOUT)?;
+        env.progress.say(format!("the new pod alone {:.1} s after the nodes came", took.as_secs_f64()));
         is_served(client)
     })?;
     check!(revision(client)? == first + 1, "{} rollouts instead of one", revision(client)? - first);
@@ -63,13 +63,13 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     // Less is no reason for new pods: it waits for a rollout that is made anyway, and is told.
     let large = pod(client)?;
     remove_nodes(client)?;
-    let says = told(client, "Sized", "True", "ResizeRejected", DOWN + PATIENCE)?;
+    let says = told(client, "Sized", "True", "ResizeRejected", DOWN + TIMEOUT)?;
     check!(says.contains("The next rollout brings it"), "{says}");
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
     check!(revision(client)? == first + 1, "a rollout to shrink");
     super::patch(client, serde_json::json!({"metricsCore": {"logLevel": "Debug"}}))?;
-    only_pod(client, PATIENCE, small)?;
-    told(client, "Sized", "True", "AsExpected", PATIENCE)?;
+    only_pod(client, TIMEOUT, small)?;
+    told(client, "Sized", "True", "AsExpected", TIMEOUT)?;
     is_served(client)
 }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::suite::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::images::BUSYBOX;
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::{
-    DOWN, LARGE, MINUTE, PATIENCE, PROMPT, SMALL, UP, add_nodes, applied, check_same_pod, condition, events,
+    DOWN, LARGE, MINUTE, PROMPT, SMALL, TIMEOUT, UP, add_nodes, applied, check_same_pod, condition, events,
     is_served, only_pod, patch, pod, pods, remove_nodes, resources, revision, settle, template, told,
     wait_for_memory, while_answering,
 };
@@ -62,8 +62,8 @@ fn mebi(amount: &Value) -> Result<u64> {
 
 /// A pod that asks for all that is free of the node's memory but so many MiB; how much it asks for. It is more
 /// critical than metrics-core, or the kubelet would end it to make room.
-fn fill(stand: &Stand, leave: u64) -> Result<u64> {
-    let (client, node) = (&stand.client, &stand.ours()?.node().name);
+fn fill(env: &TestEnv, leave: u64) -> Result<u64> {
+    let (client, node) = (&env.client, &env.own_cluster()?.node().name);
     let allocatable = client.get(&["node", node])?["status"]["allocatable"]["memory"].clone();
     let selector = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
     let there = client.get(&["pods", "-A", "--field-selector", &selector])?;
@@ -74,7 +74,7 @@ fn fill(stand: &Stand, leave: u64) -> Result<u64> {
         }
     }
     let much = mebi(&allocatable)?.saturating_sub(asked + leave);
-    let namespace = stand.namespace()?;
+    let namespace = env.namespace()?;
     let filler = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": namespace},
         "spec": {"priorityClassName": "system-node-critical", "terminationGracePeriodSeconds": 0, "containers": [{
             "name": "filler", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["/bin/sleep", "3600"],
@@ -85,8 +85,8 @@ fn fill(stand: &Stand, leave: u64) -> Result<u64> {
 }
 
 /// Takes the filler away.
-fn empty(stand: &Stand) -> Result<()> {
-    stand.client.delete(&["-n", stand.namespace()?, "pod", "filler"])?;
+fn empty(env: &TestEnv) -> Result<()> {
+    env.client.delete(&["-n", env.namespace()?, "pod", "filler"])?;
     Ok(())
 }
 
@@ -135,24 +135,24 @@ fn surge(client: &Client) -> Result<Value> {
 }
 
 /// The room comes within the minute: the kubelet does what it had put off.
-fn a_deferred_size_waits_for_room(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_deferred_size_waits_for_room(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let (before, template_before) = (pod(client)?, template(client)?);
-    fill(stand, LITTLE)?;
-    while_answering(stand, || {
+    fill(env, LITTLE)?;
+    while_answering(env, || {
         add_nodes(client)?;
         let says = deferred(client)?;
         check!(says.contains("waits for a minute"), "{says}");
-        stand.progress.say(&says);
+        env.progress.say(&says);
         stays(client, &before, Duration::from_secs(10))?;
         let has = &pod(client)?["status"]["containerStatuses"][0]["resources"]["requests"]["memory"];
         check!(has == SMALL, "it has {has} already");
-        empty(stand)?;
+        empty(env)?;
         let (after, took) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)?;
         told(client, "Sized", "True", "AsExpected", MINUTE)?;
-        stand.progress.say(format!("{:.1} s after the room came", took.as_secs_f64()));
+        env.progress.say(format!("{:.1} s after the room came", took.as_secs_f64()));
         Ok(())
     })?;
     check!(template(client)? == template_before, "the template changed");
@@ -163,12 +163,12 @@ fn a_deferred_size_waits_for_room(stand: &Stand) -> Result<()> {
 }
 
 /// No room comes: new pods are made, which find none either; the old one serves until one of them does.
-fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
-    fill(stand, LITTLE)?;
-    while_answering(stand, || {
+    fill(env, LITTLE)?;
+    while_answering(env, || {
         add_nodes(client)?;
         deferred(client)?;
         let began = Instant::now();
@@ -188,12 +188,12 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
         let notes = events(client, "Resized")?;
         let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet says");
         check!(notes.iter().any(is_told), "no event tells of it: {notes:?}");
-        empty(stand)?;
-        only_pod(client, PATIENCE, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
+        empty(env)?;
+        only_pod(client, TIMEOUT, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
         wait_for_memory(client, LARGE, MINUTE)?;
         told(client, "Sized", "True", "AsExpected", MINUTE)?;
         told(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
-        stand.progress.say(format!("new pods {:.0} s after it was deferred", waited.as_secs_f64()));
+        env.progress.say(format!("new pods {:.0} s after it was deferred", waited.as_secs_f64()));
         is_served(client)
     })?;
     settle(client)
@@ -201,37 +201,37 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
 
 /// Room comes for the rest of the old pod, but not for a new one: the rollout ends where it began. Once with a template
 /// of the small size, once with one of the large size, whose pod was resized since.
-fn new_pods_in_vain_are_taken_back(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn new_pods_in_vain_are_taken_back(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let made_at = |size: &str, level: &str| -> Result<()> {
         let old = pod(client)?;
         patch(client, json!({"metricsCore": {"logLevel": level}}))?;
-        only_pod(client, PATIENCE, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
+        only_pod(client, TIMEOUT, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
         let memory = &template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"];
         check!(memory == size, "the template has {memory}");
         Ok(())
     };
     made_at(SMALL, "Debug")?;
-    in_vain(stand)?;
+    in_vain(env)?;
     made_at(LARGE, "Info")?;
     remove_nodes(client)?;
     wait_for_memory(client, SMALL, DOWN + PROMPT + PROMPT)?;
-    in_vain(stand)?;
+    in_vain(env)?;
     settle(client)
 }
 
-fn in_vain(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn in_vain(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let (before, template_before) = (pod(client)?, template(client)?);
-    let much = fill(stand, LITTLE)?;
-    while_answering(stand, || {
+    let much = fill(env, LITTLE)?;
+    while_answering(env, || {
         add_nodes(client)?;
         deferred(client)?;
         new_pod_waits(client, &before)?;
         let less = json!({"spec": {"containers": [
             {"name": "filler", "resources": {"requests": {"memory": format!("{}Mi", much - SOME)}}}]}});
-        let namespace = stand.namespace()?;
+        let namespace = env.namespace()?;
         let resize = ["-n", namespace, "patch", "pod", "filler", "--subresource", "resize", "-p"];
         client.run(&[&resize[..], &[&less.to_string()]].concat())?;
         let began = Instant::now();
@@ -241,7 +241,7 @@ fn in_vain(stand: &Stand) -> Result<()> {
         check_same_pod(&before, &after)?;
         told(client, "Sized", "True", "AsExpected", MINUTE)?;
         told(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
-        stand.progress.say(format!("in place {:.1} s after some room came", began.elapsed().as_secs_f64()));
+        env.progress.say(format!("in place {:.1} s after some room came", began.elapsed().as_secs_f64()));
         is_served(client)
     })?;
     let template_after = template(client)?;
@@ -250,19 +250,19 @@ fn in_vain(stand: &Stand) -> Result<()> {
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
     check!(notes.iter().any(|note| note.contains("taken back")), "no event tells of it: {notes:?}");
-    empty(stand)
+    empty(env)
 }
 
 /// The size changes while a rollout is under way, which waits for a node: old and new pods get it in place, by no
 /// further rollout.
-fn a_size_that_changes_in_a_rollout_is_in_place(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     let old = pod(client)?;
     let before = revision(client)?;
-    let node = &stand.ours()?.node().name;
+    let node = &env.own_cluster()?.node().name;
     client.run(&["cordon", node])?;
-    let changed = while_answering(stand, || {
+    let changed = while_answering(env, || {
         patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         let waiting = new_pod_waits(client, &old)?;
         check!(resources(&waiting)["requests"]["memory"] == SMALL, "{}", resources(&waiting));
@@ -281,7 +281,7 @@ fn a_size_that_changes_in_a_rollout_is_in_place(stand: &Stand) -> Result<()> {
         check_same_pod(&old, &large)?;
         client.run(&["uncordon", node])?;
         let is_new = |pod: &Value| pod["metadata"]["uid"] == waiting["metadata"]["uid"];
-        let new = only_pod(client, PATIENCE, is_new)?;
+        let new = only_pod(client, TIMEOUT, is_new)?;
         let (after, _) = wait_for_memory(client, LARGE, PROMPT)?;
         check_same_pod(&new, &after)?;
         is_served(client)
@@ -298,8 +298,8 @@ fn a_size_that_changes_in_a_rollout_is_in_place(stand: &Stand) -> Result<()> {
 }
 
 /// The longest time without an answer, and what DeploymentAvailable said, while `work` is done.
-fn longest_gap(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(Duration, Vec<String>)> {
-    let (done, client) = (Arc::new(AtomicBool::new(false)), stand.client.clone());
+fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Duration, Vec<String>)> {
+    let (done, client) = (Arc::new(AtomicBool::new(false)), env.client.clone());
     let over = Arc::clone(&done);
     let asking = thread::spawn(move || {
         let (mut longest, mut said) = (Duration::ZERO, Vec::new());
@@ -327,21 +327,21 @@ fn longest_gap(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(Dura
 }
 
 /// The port is the node's and there is one node: the old pod goes first, when that is sure, and it is said.
-fn a_port_of_the_node_is_handed_over(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
-    while_answering(stand, || {
+    while_answering(env, || {
         patch(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
-        only_pod(client, PATIENCE, |pod| pod["spec"]["hostNetwork"] == true)?;
+        only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
         is_served(client)
     })?;
     let old = pod(client)?;
-    let (gap, said) = longest_gap(stand, || {
+    let (gap, said) = longest_gap(env, || {
         patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         new_pod_waits(client, &old)?;
         // Not at once: another node may have the port free, or get it.
         stays(client, &old, Duration::from_secs(3))?;
-        only_pod(client, PATIENCE, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
+        only_pod(client, TIMEOUT, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
         is_served(client)
     })?;
     let is_told = |said: &String| {
@@ -353,21 +353,20 @@ fn a_port_of_the_node_is_handed_over(stand: &Stand) -> Result<()> {
         let now = surge(client)?;
         if now == json!({"maxSurge": 1, "maxUnavailable": 0}) { Ok(()) } else { Err(now.to_string().into()) }
     })?;
-    stand
-        .progress
+    env.progress
         .say(format!("a rollout on one node's network: {:.1} s without an answer", gap.as_secs_f64()));
-    while_answering(stand, || settle(client))
+    while_answering(env, || settle(client))
 }
 
 /// The node has no room for the new size: giving up the port would not help, so the old pod stays.
-fn on_the_nodes_network_no_pod_goes_in_vain(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn on_the_nodes_network_no_pod_goes_in_vain(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     settle(client)?;
     patch(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
-    let before = only_pod(client, PATIENCE, |pod| pod["spec"]["hostNetwork"] == true)?;
+    let before = only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
     is_served(client)?;
-    fill(stand, LITTLE)?;
-    while_answering(stand, || {
+    fill(env, LITTLE)?;
+    while_answering(env, || {
         add_nodes(client)?;
         deferred(client)?;
         new_pod_waits(client, &before)?;
@@ -375,8 +374,8 @@ fn on_the_nodes_network_no_pod_goes_in_vain(stand: &Stand) -> Result<()> {
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("hostNetwork") && named.contains("free ports"), "{named}");
         check!(named.contains("No old replica goes for it"), "{named}");
-        stand.progress.say(&named);
-        empty(stand)?;
+        env.progress.say(&named);
+        empty(env)?;
         let after = only_pod(client, TRIED_AGAIN, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
         check_same_pod(&before, &after)?;
         told(client, "Sized", "True", "AsExpected", MINUTE)?;
