@@ -1,4 +1,4 @@
-//! The bench itself: bringing clusters up, repairing them, changing their flags, taking them down.
+//! The test bed itself: starting clusters, repairing them, changing their flags, taking them down.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "two_clusters_stand_side_by_side", Needs::OurCluster, two_clusters_stand_side_by_side);
 }
 
-/// The same cluster again, as this process' own.
+/// Returns the specification of the same cluster, owned by this process.
 fn again(cluster: &Cluster) -> ClusterSpec {
     ClusterSpec::new(&cluster.layout().name).owned_by_this_process()
 }
@@ -58,7 +58,7 @@ fn up_repairs_what_was_killed(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// The seed's fault: quoting made one argument of three.
+/// The fault that the project began with: quoting merged three arguments into one.
 fn flags_of_the_api_server_change(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let swallowed = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
@@ -70,7 +70,7 @@ fn flags_of_the_api_server_change(env: &TestEnv) -> Result<()> {
     ];
     let published = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     let prefix = |expected: &str| {
-        // It is merged into what stands there: only a fresh one shows today's flags alone.
+        // kube-apiserver merges into the existing ConfigMap: only a new one contains just the current flags.
         env.client.delete(&published)?;
         env.client.wait_for("the new prefix is published", Duration::from_secs(60), |client| {
             let data = client.get(&published)?["data"].clone();

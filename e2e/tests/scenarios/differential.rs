@@ -1,4 +1,4 @@
-//! metrics-core beside the real metrics-server.
+//! metrics-core compared with metrics-server.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -21,10 +21,10 @@ fn only_intended_differences(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A test of metrics-core holds its own flags to the list.
+/// A test of metrics-core compares its flags with the same list.
 fn the_list_of_flags_is_whole(env: &TestEnv) -> Result<()> {
     let help = command::output(Command::new(binaries::metrics_server(&env.progress)?).arg("--help"))?;
-    // A flag's line is `      --name type   words`, perhaps with `  -n, ` before.
+    // The line of a flag is `      --name type   description`, optionally with `  -n, ` before it.
     let told = help.lines().filter_map(|line| {
         let line = line.strip_prefix("  ")?.trim_start();
         let line = line.split_once(", ").filter(|(short, _)| short.len() == 2).map_or(line, |(_, long)| long);

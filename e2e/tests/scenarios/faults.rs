@@ -1,8 +1,8 @@
-//! Each fault is named by its cause and cleared, on clusters of their own: the list is in `e2e::faults`. Whether within
-//! 30 s each is in the table, and `cargo run -p e2e --bin faults` holds them to it.
+//! Each fault in `e2e::faults` is reported with its cause and cleared, on clusters of their own. The times are in the
+//! table; `cargo run -p e2e --bin faults` enforces the limit of 30 s.
 //!
-//! Those of kube-apiserver's flags, which restart it, run beside the others on a second cluster. A short run takes
-//! some of the list.
+//! Faults of kube-apiserver's flags, which restart it, run in parallel on a second cluster. A run without `--long`
+//! has only a part of the list.
 
 use std::sync::Arc;
 use std::thread;
@@ -17,16 +17,16 @@ use serde_json::Value;
 
 use super::plugin;
 
-/// How long a fault is watched that nothing changes about: kube-apiserver looks at an APIService every 30 s.
+/// The time for which the status must not change while a fault lasts: kube-apiserver checks an APIService every 30 s.
 const LASTS: Duration = Duration::from_secs(70);
 
-/// Longer than a cause must be gone until it is told to be over (20 s, and a look at the cluster).
+/// Longer than the time after which a cause is reported as resolved (20 s, and a reconcile).
 const SETTLES: Duration = Duration::from_secs(35);
 
-/// A Node that no kubelet stands behind, and that no other scenario has.
+/// A Node without a kubelet, which no other scenario has.
 const SPECTRE: &str = "spectre";
 
-/// `bare` has no pipeline.
+/// The cluster of `bare` has no pipeline.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>) {
     let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
     suite.add(&flags, "of_the_front_proxy_are_named", Needs::Alone, |env| all(env, FRONT_PROXY));
@@ -52,12 +52,12 @@ fn all(env: &TestEnv, list: &[Fault]) -> Result<()> {
     if table.is_right() { Ok(()) } else { Err(failed(table.to_string())) }
 }
 
-/// A fault that lasts is written to the status once, however its evidence is worded, and told by one event when it
-/// appears and one when it is over.
+/// A fault that lasts is written to the status once, even if its evidence varies, and has one event when it appears
+/// and one when it is resolved.
 fn that_last_are_written_once(env: &TestEnv) -> Result<()> {
     let (client, cluster) = (&env.client, env.own_cluster()?);
     faults::settled(client)?;
-    // A cause that another scenario had brought about and that is not told to be over would go on in ours.
+    // A cause of another scenario that was not reported as resolved would continue in this one.
     all_told(client)?;
     let faulty = FaultEnv::new(cluster, &env.progress)?;
     let fault = PATH.iter().find(|fault| fault.reason == "Unreachable");
@@ -91,7 +91,7 @@ fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
         let named = |reason: &str| reasons.iter().any(|one| one == reason);
         if named(reason) && named("KubeletPlainHTTP") { Ok(()) } else { Err(reasons.join(" ").into()) }
     })?;
-    // What follows from it settles, the size for one node more too.
+    // What follows from it settles, also the size for one more node.
     let told = all_told(client)?;
     let (before, began) = (read()?, Instant::now());
     while began.elapsed() < LASTS {
@@ -108,7 +108,7 @@ fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
     }
     let after = events(client)?;
     check!(after == told, "told again: {told:?}\n{after:?}");
-    // Before its kubelet is asked the Node has no address for a moment, which is told too.
+    // The Node has no address for a moment before its kubelet is scraped, which is reported too.
     let is_of_node =
         |event: &&Value| event["reason"] == "KubeletPlainHTTP" && event["related"]["name"] == SPECTRE;
     let of_node: Vec<_> = told.iter().filter(is_of_node).collect();
@@ -122,7 +122,7 @@ fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// The events once there are no more.
+/// Returns the events once no more are added.
 fn all_told(client: &Client) -> Result<Vec<Value>> {
     let mut last = None;
     wait::every(SETTLES, SETTLES * 5, "nothing more is told", || {
@@ -136,7 +136,7 @@ fn all_told(client: &Client) -> Result<Vec<Value>> {
     })
 }
 
-/// The events about the MetricsPipeline, which is in no namespace.
+/// Returns the events about the MetricsPipeline, which has no namespace.
 fn events(client: &Client) -> Result<Vec<Value>> {
     let list = client.get(&["-n", "default", "events"])?;
     let about = |event: &&Value| event["involvedObject"]["kind"] == "MetricsPipeline";

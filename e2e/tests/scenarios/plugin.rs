@@ -1,5 +1,5 @@
-//! What the kubectl plugin says, word for word: of a cluster that has nothing of ours, of a healthy pipeline, and of a
-//! broken one.
+//! The exact output of the kubectl plugin: for a cluster without a pipeline, for a healthy pipeline, and for a broken
+//! one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use e2e::testbed::plugin::PluginOutput;
 use e2e::{Plugin, Result, check, wait};
 use serde_json::Value;
 
-/// As long as a fault may take.
+/// The timeout of a fault.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Of a pipeline where all is well. A line that ends with … goes on.
+/// The status of a healthy pipeline. A line that ends with … is a prefix.
 const HEALTHY: &str = "
 good MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
@@ -53,7 +53,7 @@ good doctor: 12 checks, nothing is wrong
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 
-/// Of one whose kube-apiserver was given flags that swallowed each other.
+/// The status of a pipeline whose kube-apiserver has several flags merged into one argument.
 const SWALLOWED: &str = "
 bad MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
@@ -88,7 +88,7 @@ https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 
-/// Of a cluster that has nothing of ours.
+/// The result of doctor for a cluster without a pipeline.
 const BARE_DOCTOR: &str = "
 warning doctor: 6 checks, 1 has a finding
   good Kubernetes: v1.36.3
@@ -111,7 +111,7 @@ const FLAGS: &str = "\
 --proxy-client-key-file=/etc/kubernetes/pki/metrics-core-front-proxy.key
 ";
 
-/// `healthy` has a pipeline and nothing else, `broken` too; `bare` has none.
+/// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
     suite.add(bare, "the_plugin_examines_the_ground", Needs::OurCluster, examines_the_ground);
     suite.add(healthy, "the_plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
@@ -123,7 +123,7 @@ fn examines_the_ground(env: &TestEnv) -> Result<()> {
     holds(env, &plugin, "doctor", 0, BARE_DOCTOR)?;
     let status = plugin.run(&env.client, &["status"])?;
     check!(status.code == 1, "exit code {}: {}", status.code, status.errors);
-    // Lines end where the terminal does.
+    // Lines are wrapped at the width of the terminal.
     let words: Vec<&str> = status.text.split_whitespace().filter(|word| *word != "│").collect();
     let words = words.join(" ");
     check!(
@@ -151,7 +151,7 @@ fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
         check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.errors);
         Ok(answer)
     };
-    // For people.
+    // The output for people.
     let status = run(&["status"])?.text;
     let first =
         "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
@@ -163,7 +163,7 @@ fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
     let coloured = run(&["status", "--color=always"])?.text;
     check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
     env.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
-    // To be pasted: each form has the same arguments.
+    // The output for pasting: each format has the same arguments.
     let flags = run(&["flags", "lines"])?;
     check!(flags.text == FLAGS, "{}", flags.text);
     check!(flags.errors.contains("frontProxy.enabled=true"), "{}", flags.errors);
@@ -199,7 +199,7 @@ fn explains_a_broken_one(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a command answers with this exit code and these words.
+/// Waits until a command exits with this code and prints this tree.
 fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
     let expected: Vec<&str> = expected.trim().lines().collect();
     wait::until(TIMEOUT, &format!("{command} ends with {code} and says what it should"), || {
@@ -221,7 +221,7 @@ fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &st
     })
 }
 
-/// A line for each branch, without what differs from run to run.
+/// Writes a line for each node of the tree, without what differs from run to run.
 fn flatten(told: &mut String, branch: &Value, depth: usize) {
     let text = |key: &str| branch[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };

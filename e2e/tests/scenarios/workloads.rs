@@ -1,4 +1,4 @@
-//! What any cluster must do for the pipeline: run pods, route Services, show metrics of containers.
+//! The test bed as a cluster: it runs pods, routes Services and exposes container metrics, as the pipeline requires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn a_pod_runs_and_its_service_answers(env: &TestEnv) -> Result<()> {
     start(env, "asking", &["sleep", "3600"])?;
     let address =
         env.client.run(&["-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
-    // From the node, from another pod, and from the pod behind the Service itself.
+    // From the node, from another pod, and from the pod of the Service itself.
     let url = format!("http://{address}/nothing-here");
     env.client.wait_for("the Service answers the node", MINUTE, |_| {
         let status = e2e::testbed::http::Request::get(&url);
@@ -70,7 +70,7 @@ fn the_kubelet_shows_each_container(env: &TestEnv) -> Result<()> {
         let body = client.raw(&path)?;
         if body.contains(&series) { Ok(()) } else { Err(format!("{} bytes without it", body.len()).into()) }
     })?;
-    // Its certificate is vouched for by the cluster's authority and names the node's address.
+    // Its certificate is signed by the cluster's authority and has the node's address.
     let request = e2e::testbed::http::Request {
         authority: Some(cluster.cluster_authority()?.certificate().to_owned()),
         ..e2e::testbed::http::Request::get(format!(
@@ -134,7 +134,7 @@ fn users_are_told_apart(env: &TestEnv) -> Result<()> {
     }
 }
 
-/// Runs a pod with one container of its name, and waits until it is Running with an address.
+/// Starts a pod with one container of the same name, and waits until it is Running with an address.
 pub fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
     let namespace = env.namespace()?;
     let command: Vec<String> = command

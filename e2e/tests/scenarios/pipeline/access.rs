@@ -1,4 +1,4 @@
-//! Who may ask, at the API server and at metrics-core itself: the API server's own rules.
+//! Authentication and authorization at the API server and at metrics-core: both have the same rules.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn a_user_needs_the_right(env: &TestEnv) -> Result<()> {
     let jane = env.own_cluster()?.client_as("jane", Some("developers"))?;
     let refused = jane.raw(NODES).map_or_else(|error| error.to_string(), |_| "an answer".into());
     check!(refused.contains("(Forbidden)") && refused.contains("jane"), "jane, without the right: {refused}");
-    // The right is in the built-in role view, by aggregation.
+    // The built-in role view has the permission by aggregation.
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -43,7 +43,7 @@ fn a_user_needs_the_right(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Straight to metrics-core, past the API server.
+/// Requests go directly to metrics-core, not through the API server.
 fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let [_, address, _] = metrics_core(&env.client)?;
@@ -65,7 +65,7 @@ fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
         ("a certificate of an unknown CA", ask().identity(&stranger), 401),
         ("the same with forged headers", admin(ask()).identity(&stranger), 401),
         ("a name that is not allowed, of the front proxy's CA", admin(ask()).identity(&other_name), 401),
-        // The client CA vouches for the user `aggregator`, who has no right; its headers are not read.
+        // The client CA authenticates the user `aggregator`, who has no permissions; its headers are ignored.
         ("the allowed name, of the client CA", admin(ask()).identity(&client_ca), 403),
         ("a bearer token that is none", ask().header("Authorization", "Bearer none"), 401),
         (
@@ -114,7 +114,7 @@ fn tokens_are_reviewed(env: &TestEnv) -> Result<()> {
         "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
     });
     env.client.apply(&binding.to_string())?;
-    // The refusal is remembered for 10 s.
+    // The denial is cached for 10 s.
     let allowed = env.client.wait_for("the account is allowed", super::MINUTE, |_| {
         let status = env.own_cluster()?.send(&request())?.status;
         if status == 200 { Ok(()) } else { Err(status.to_string().into()) }

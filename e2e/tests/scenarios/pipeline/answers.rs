@@ -1,4 +1,4 @@
-//! What the Metrics API says, in each form that clients ask for.
+//! The responses of the Metrics API in each representation that clients request.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ fn raw_requests_are_answered(env: &TestEnv) -> Result<()> {
             .map(|pod| (pod["metadata"]["namespace"].to_string(), pod["metadata"]["name"].to_string()))
             .collect();
         check!(keys.len() >= 3 && keys.is_sorted(), "pods of all namespaces, in order: {keys:?}");
-        // One that has metrics: another may be starting this very moment.
+        // A pod that has metrics: another one may be starting just now.
         let text = |field: &str| pods["items"][0]["metadata"][field].as_str().unwrap_or_default();
         let path = format!("{root}/namespaces/{}/pods/{}", text("namespace"), text("name"));
         let one = env.client.raw_json(&path)?;
@@ -79,7 +79,7 @@ fn raw_requests_are_answered(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A row's kind, its times and amounts.
+/// Checks an object's kind, times and amounts.
 fn plausible(row: &Value, kind: &str, usages: &[&Value]) -> Result<()> {
     check!(row["kind"] == kind, "the kind is not {kind}: {row}");
     let window = row["window"].as_str().unwrap_or_default();
@@ -115,7 +115,7 @@ fn kubectl_proxy_is_answered(env: &TestEnv) -> Result<()> {
     let _ = proxy.kill();
     let _ = proxy.wait();
     let answer = answer?;
-    // For curl it is indented, as the API server's own answers are.
+    // For curl it is indented, as the API server's own responses are.
     let answer: Value =
         serde_json::from_str(&answer).map_err(|error| failed(format!("{error}: {answer}")))?;
     check!(answer["kind"] == "NodeMetrics", "through kubectl proxy: {answer}");
@@ -151,7 +151,7 @@ fn selectors_select(env: &TestEnv) -> Result<()> {
 }
 
 fn kubectl_explains_the_kinds(env: &TestEnv) -> Result<()> {
-    // It also makes kubectl forget what it discovered earlier: `explain` would go by that for hours.
+    // It also invalidates kubectl's discovery cache, which `explain` would otherwise use for hours.
     let resources = env.client.run(&["api-resources", "--api-group=metrics.k8s.io"])?;
     check!(
         resources.contains("NodeMetrics") && resources.contains("PodMetrics"),

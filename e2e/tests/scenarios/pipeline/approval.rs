@@ -1,4 +1,5 @@
-//! Kubelets that ask the cluster for their serving certificates (`serverTLSBootstrap: true`), and who may have one.
+//! Kubelets that request their serving certificates from the cluster (`serverTLSBootstrap: true`), and which requests
+//! are approved.
 
 use std::net::IpAddr;
 
@@ -28,7 +29,7 @@ fn prepare(env: &TestEnv) -> Result<()> {
     ready(&env.client)
 }
 
-/// The conditions of a request, and the certificate if it has one.
+/// Returns the types of a request's conditions.
 fn decided(csr: &Value) -> Vec<&str> {
     let conditions = csr["status"]["conditions"].as_array().into_iter().flatten();
     conditions.filter_map(|condition| condition["type"].as_str()).collect()
@@ -39,7 +40,7 @@ fn label(env: &TestEnv, value: &str) -> Result<String> {
     env.client.run(&["label", "node", node, &format!("{CONTROL_PLANE}{value}"), "--overwrite"])
 }
 
-/// Waits for an event that says why a request is left alone.
+/// Waits for an event that explains why a request is not approved.
 fn left(client: &Client, name: &str, words: &str) -> Result<()> {
     client.wait_for(&format!("an event that {name} is left alone: {words}"), MINUTE, |client| {
         let events = client.get(&["events.events.k8s.io", "-n", "default"])?;
@@ -56,7 +57,7 @@ fn left(client: &Client, name: &str, words: &str) -> Result<()> {
     })
 }
 
-/// A real kubelet, from a certificate of its own to one of the cluster's.
+/// A real kubelet moves from its self-signed certificate to one signed by the cluster.
 fn kubelet(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let cluster = env.own_cluster()?;
@@ -68,7 +69,7 @@ fn kubelet(env: &TestEnv) -> Result<()> {
         let first = list["items"][0]["metadata"]["name"].as_str().map(str::to_owned);
         first.ok_or_else(|| "none yet".into())
     })?;
-    // This node has kube-apiserver's address; nothing but the label, which no kubelet can set, makes that good.
+    // This node has kube-apiserver's address: only the label, which no kubelet can set, allows it.
     left(client, &pending, "kube-apiserver")?;
     check!(decided(&client.get(&["csr", &pending])?).is_empty(), "a worker got kube-apiserver's address");
     label(env, "=")?;
@@ -118,7 +119,7 @@ fn others(env: &TestEnv) -> Result<()> {
     ask(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
     ask(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
     ask(client, "not-a-kubelet", &good, &server)?;
-    // It is judged after those before it.
+    // It is processed after those before it.
     ask(&kubelet, "z-good", &good, &server)?;
     client.wait_for("the good request is approved", TIMEOUT, |client| {
         let csr = client.get(&["csr", "z-good"])?;

@@ -1,4 +1,4 @@
-//! The HorizontalPodAutoscaler on our metrics.
+//! The HorizontalPodAutoscaler with the metrics of metrics-core.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn an_hpa_scales_a_busy_deployment(env: &TestEnv) -> Result<()> {
     })
 }
 
-/// Two containers, of which memory is far above its target and CPU far below: memory decides, from the first samples on.
+/// Two containers with memory far above its target and CPU far below: memory decides from the first samples on.
 fn an_hpa_reads_cpu_and_memory_of_fresh_pods(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     let container = |name: &str| {

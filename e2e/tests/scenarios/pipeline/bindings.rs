@@ -1,4 +1,5 @@
-//! A binding's role can't be changed: one of ours that binds to another is made anew, one of somebody else's is not.
+//! A binding's role is immutable: the operator recreates its own binding if the role differs, and leaves a foreign
+//! one.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "a_binding_to_another_role_is_made_anew", Needs::Alone, made_anew);
 }
 
-/// Puts a binding to another role in the place of ours while no operator runs.
+/// Replaces the operator's binding by one to another role while no operator is running.
 fn supplant(client: &Client, labels: &Value) -> Result<()> {
     let replaced = replace(client, labels);
     scale(client, 1)?;
@@ -26,7 +27,7 @@ fn supplant(client: &Client, labels: &Value) -> Result<()> {
 
 fn replace(client: &Client, labels: &Value) -> Result<()> {
     scale(client, 0)?;
-    // One that is told to end finishes its round first, and would make the binding anew.
+    // An operator that is shutting down finishes its reconcile first, and would recreate the binding.
     client.wait_for("no operator runs", MINUTE, |client| {
         let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", OPERATORS_PODS])?;
         match pods["items"].as_array().map_or(0, Vec::len) {

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use super::rotation::{self, Requests};
 use super::{MINUTE, TIMEOUT, condition, ready};
 
-/// A new CA is used after 2 s, as there is one kube-apiserver; the replicas are proven all the same.
+/// A new CA is used after 2 s, because there is one kube-apiserver; the replicas are verified all the same.
 const QUICK: &str = "extraArgs[0]=--ca-trust-settles=2";
 const GRANTED: &str = "certManager.enabled=true";
 
-/// How soon a fault is named, and a remedy seen.
+/// The timeout for reporting a fault, and for detecting its repair.
 const SOON: Duration = Duration::from_secs(30);
 
 const CRDS: [&str; 4] = ["certificates", "certificaterequests", "issuers", "clusterissuers"];
@@ -45,7 +45,8 @@ fn install(env: &TestEnv, values: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Without the right, without the API, without anybody behind it: each is told, and the pipeline goes on serving.
+/// Without the permission, without the API, without the controllers: each is reported, and the pipeline keeps
+/// serving.
 fn missing(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
@@ -67,7 +68,7 @@ fn missing(env: &TestEnv) -> Result<()> {
     self_signed(client)
 }
 
-/// A CA issuer that comes late, renewals under requests, another CA, drift, and the way back.
+/// A CA issuer that is created late, renewals during requests, another CA, drift, and the way back.
 fn issues(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
@@ -115,7 +116,7 @@ fn issued(env: &TestEnv) -> Result<()> {
     renew(client)?;
     let fourth = taken_over(client, &third)?;
 
-    // What was issued is served on while the next issuer is missing.
+    // The issued certificate stays in use while the next issuer is missing.
     ask(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
     named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "served meanwhile"])?;
     ask(client, &json!({"name": "company"}))?;
@@ -139,9 +140,9 @@ fn issued(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Has cert-manager asked by way of an issuer.
+/// Sets the issuer that is requested from cert-manager.
 fn ask(client: &Client, issuer: &Value) -> Result<()> {
-    // With null the fields that the last one had are gone.
+    // Null removes the fields of the previous issuer.
     let spec = json!({"source": "CertManager", "certManager": {"issuerRef": {"kind": null, "group": null}}});
     let mut patch = json!({"spec": {"certificates": spec}});
     for (field, value) in issuer.as_object().into_iter().flatten() {
@@ -151,7 +152,7 @@ fn ask(client: &Client, issuer: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Back to a CA of the operator's own: the Certificate goes, and all is as it was.
+/// Restores a CA of the operator's own: the Certificate is deleted, and everything is as before.
 fn self_signed(client: &Client) -> Result<()> {
     let patch = json!({"spec": {"certificates": {"source": "SelfSigned", "certManager": null}}}).to_string();
     client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
@@ -167,7 +168,7 @@ fn self_signed(client: &Client) -> Result<()> {
     ready(client)
 }
 
-/// Waits until CertificatesReady has a status and a reason and says some words; its message.
+/// Waits until CertificatesReady has a status and a reason and contains a text; returns its message.
 fn named(client: &Client, status: &str, reason: &str, words: &[&str]) -> Result<String> {
     client.wait_for(&format!("CertificatesReady is {status}, {reason}"), SOON, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
@@ -196,7 +197,7 @@ fn serves(client: &Client) -> Result<()> {
     client.raw("/apis/metrics.k8s.io/v1beta1/nodes").map(|_| ())
 }
 
-/// An issuer that signs with the CA of Secret `company-ca`.
+/// Creates an issuer that signs with the CA of Secret `company-ca`.
 fn issuer() -> Value {
     json!({
         "apiVersion": "cert-manager.io/v1", "kind": "Issuer",
@@ -212,12 +213,12 @@ fn store(client: &Client, authority: &Authority) -> Result<()> {
         "stringData": {"tls.crt": authority.certificate(), "tls.key": authority.identity().key},
     });
     client.apply(&secret.to_string())?;
-    // cert-manager signs with what its cache holds.
+    // cert-manager signs with the Secret in its cache.
     thread::sleep(Duration::from_secs(2));
     Ok(())
 }
 
-/// Has the certificate issued anew, as `cmctl renew` does.
+/// Requests a new certificate, as `cmctl renew` does.
 fn renew(client: &Client) -> Result<()> {
     client.wait_for("the renewal is triggered", SOON, |client| {
         let name = ["-n", pipeline::NAMESPACE, "certificates.cert-manager.io", "metrics-core"];
@@ -232,7 +233,7 @@ fn renew(client: &Client) -> Result<()> {
     })
 }
 
-/// Waits until a new certificate of cert-manager's is served, and only its CA is trusted; the certificate.
+/// Waits until a new certificate of cert-manager is served and only its CA is trusted; returns the certificate.
 fn taken_over(client: &Client, before: &str) -> Result<String> {
     let leaf = client.wait_for(
         "cert-manager's certificate is served, and only its CA trusted",

@@ -1,4 +1,4 @@
-//! The chart as Helm and the API server see it.
+//! The chart, checked by Helm and by the API server.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn the_chart_is_sound(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Kind, namespace and name of a rendered object.
+/// Returns kind, namespace and name of a rendered object.
 fn identity(document: &str) -> Option<[String; 3]> {
     let of = |field: &str| {
         let line = document.lines().find_map(|line| line.strip_prefix(field));

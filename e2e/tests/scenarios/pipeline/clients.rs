@@ -1,4 +1,4 @@
-//! Clients that metrics-core did not choose: another kubectl, client-go, kube-rs, the recommender of VPA.
+//! Independent clients of metrics-core: another kubectl, client-go, kube-rs, the recommender of VPA.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn two_kubectls_are_answered(env: &TestEnv) -> Result<()> {
     for (kubectl, version) in [(&env.client, "v1.36."), (&newer, "v1.37.")] {
         let told = kubectl.run(&["version", "--client"])?;
         check!(told.contains(version), "kubectl {version}: {told}");
-        // What it discovered for another scenario may be older than the group.
+        // Its discovery cache from another scenario may be older than the group.
         kubectl.run(&["api-resources", "--api-group=metrics.k8s.io"])?;
         speaks(kubectl).map_err(|error| failed(format!("kubectl {version}: {error}")))?;
     }
@@ -70,7 +70,8 @@ fn speaks(kubectl: &Client) -> Result<()> {
             "{arguments:?}: {found:?}, {rows} rows"
         );
     }
-    // `kubectl explain nodes.metrics.k8s.io` would explain the field `metrics` of core Nodes, whoever serves the group.
+    // `kubectl explain nodes.metrics.k8s.io` would explain the field `metrics` of core Nodes, whichever server has
+    // the group.
     for version in ["v1beta1", "v1"] {
         let group = format!("--api-version=metrics.k8s.io/{version}");
         for (resource, field) in [("nodes", "usage"), ("pods", "containers"), ("pods.containers", "usage")] {
@@ -158,7 +159,7 @@ fn the_recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
             let last = log.lines().rev().take(3).collect::<Vec<_>>().join("\n");
             Err(Pending(format!("{}; its log ends {last}", object["status"])))
         })?;
-    // It adds 15 % to what it was told; the container may use 100m.
+    // It adds 15 % to the usage; the container may use 100m.
     let cpu = target["cpu"].as_str().unwrap_or_default();
     let millicores: u32 = cpu.trim_end_matches('m').parse().unwrap_or_default();
     check!((90..=160).contains(&millicores) && target["memory"].is_string(), "the target: {target}");

@@ -1,5 +1,5 @@
-//! The story that the project began with: a kube-apiserver whose flags for the aggregation layer were swallowed by
-//! their quoting, and what puts it right.
+//! The fault that the project began with: quoting merged kube-apiserver's flags of the aggregation layer into one
+//! argument. And its repair.
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
 use e2e::testbed::cluster::FlagChange;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, TIMEOUT, condition, metrics_core, ready};
 
-/// All that stood behind the first flag became part of its value.
+/// Everything after the first flag became part of its value.
 const SWALLOWED: &str = "X-Remote-Extra-   --requestheader-group-headers=X-Remote-Group   \
                          --requestheader-username-headers=X-Remote-User   --proxy-client-cert-file=/etc/kubernetes/cert/metrics-server.pem   \
                          --proxy-client-key-file=/etc/kubernetes/cert/metrics-server-key.pem   --runtime-config=api/all=true";
@@ -45,7 +45,7 @@ fn status(client: &Client, kind: &str) -> Result<(String, String, String)> {
     Ok((text("status"), text("reason"), text("message")))
 }
 
-/// Waits until a condition has a status and a reason; its message.
+/// Waits until a condition has a status and a reason; returns its message.
 fn wait_for(client: &Client, kind: &str, status_and_reason: (&str, &str)) -> Result<String> {
     client.wait_for(&format!("{kind} is {status_and_reason:?}"), TIMEOUT, |client| {
         let (status, reason, message) = status(client, kind)?;
@@ -57,7 +57,7 @@ fn wait_for(client: &Client, kind: &str, status_and_reason: (&str, &str)) -> Res
     })
 }
 
-/// Writes the files where the flags look for them, as an administrator does on each control-plane node.
+/// Writes the files to the paths in the flags, as an administrator does on each control-plane node.
 fn write_files(env: &TestEnv) -> Result<()> {
     let directory = env.own_cluster()?.layout().pki();
     for (key, file) in [
@@ -72,7 +72,7 @@ fn write_files(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Starts kube-apiserver with the arguments of the ConfigMap in place of its own of those names.
+/// Restarts kube-apiserver with the arguments of the ConfigMap instead of its own arguments of the same names.
 fn take_flags(env: &TestEnv, cluster: &Cluster) -> Result<()> {
     let flags =
         env.client.get(&["-n", pipeline::NAMESPACE, "configmap", "metrics-core-front-proxy-flags"])?;
@@ -99,7 +99,7 @@ fn story(env: &TestEnv) -> Result<()> {
     check!(broken.contains("requestheader-extra-headers-prefix"), "the flag is not named: {broken}");
     env.progress.say(format!("as it was: {broken}"));
 
-    // The power was not granted, and the condition says how it is.
+    // The optional permission was not granted, and the condition reports this.
     let missing = wait_for(client, "CertificatesReady", ("False", "PermissionMissing"))?;
     check!(missing.contains("frontProxy.enabled=true"), "no remedy: {missing}");
     let helm = binaries::helm(&env.progress)?;
@@ -110,7 +110,7 @@ fn story(env: &TestEnv) -> Result<()> {
 
     write_files(env)?;
     take_flags(env, cluster)?;
-    // As steps.txt says: what the faulty flags left there would stay.
+    // As in steps.txt: what the wrong flags wrote there would stay.
     client.delete(&PUBLISHED)?;
     ready(client)?;
     client.wait_for("kubectl top nodes answers", TIMEOUT, |client| {
@@ -120,7 +120,7 @@ fn story(env: &TestEnv) -> Result<()> {
 
     replace_authority(env)?;
 
-    // What kube-apiserver depends on outlives the MetricsPipeline, and is taken up again.
+    // kube-apiserver depends on the Secret: it survives the MetricsPipeline and is used again.
     let certificate =
         || client.get(&["-n", pipeline::NAMESPACE, "secret", SECRET]).map(|secret| secret["data"].clone());
     let before = certificate()?;
@@ -132,7 +132,7 @@ fn story(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// A new CA, asked for by another validity: kube-apiserver trusts it before a certificate of it is issued.
+/// A new CA, caused by another validity: kube-apiserver trusts it before it signs a certificate.
 fn replace_authority(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let shorter = r#"{"spec":{"certificates":{"frontProxy":{"caValidity":"43800h"}}}}"#;
@@ -144,7 +144,7 @@ fn replace_authority(env: &TestEnv) -> Result<()> {
     };
     let before = certificate(client)?;
     write_files(env)?;
-    // kube-apiserver reads the file again by itself, and publishes what it reads.
+    // kube-apiserver reloads the file by itself, and publishes its contents.
     client.wait_for("kube-apiserver publishes both CAs", MINUTE * 3, |client| {
         let data = client.get(&PUBLISHED)?["data"]["requestheader-client-ca-file"].clone();
         let count = data.as_str().unwrap_or_default().matches("BEGIN CERTIFICATE").count();
@@ -161,7 +161,7 @@ fn replace_authority(env: &TestEnv) -> Result<()> {
     ready(client)
 }
 
-/// Has kube-apiserver take the client certificate now; by itself it does within a minute or so.
+/// Makes kube-apiserver use the client certificate now; otherwise it does so within about a minute.
 fn cluster_uses(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     take_flags(env, cluster)?;

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::watch::{Seen, What, Witness};
 
-/// `PodMetrics` of `metrics.k8s.io/v1`, as a user of kube-rs writes it down.
+/// `PodMetrics` of `metrics.k8s.io/v1`, as a user of kube-rs declares it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PodMetrics {
     metadata: ObjectMeta,
@@ -106,7 +106,7 @@ async fn connect(kubeconfig: &std::path::Path) -> std::result::Result<Client, St
     Client::try_from(config).map_err(|error| error.to_string())
 }
 
-/// A watcher of `kube::runtime` that runs until this is dropped.
+/// A watcher of `kube::runtime` that runs until it is dropped.
 pub struct Watcher {
     witness: Witness,
     ends: Arc<AtomicBool>,
@@ -114,7 +114,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Follows the pods of a namespace, by streaming lists or by list and watch.
+    /// Watches the pods of a namespace, by streaming lists or by list and watch.
     pub fn start(cluster: &Cluster, namespace: &str, streaming: bool) -> Self {
         let witness = Witness::default();
         let ends = Arc::new(AtomicBool::new(false));
@@ -130,7 +130,7 @@ impl Watcher {
                     let config = if streaming { config.streaming_lists() } else { config };
                     let mut events = pin!(watcher(api, config));
                     while !told_to_end.load(Ordering::Relaxed) {
-                        // So that the end is noticed.
+                        // Records the end of the stream.
                         let next = tokio::time::timeout(Duration::from_millis(500), events.next());
                         match next.await {
                             Ok(Some(event)) => told.tell(seen(event)),
@@ -177,7 +177,7 @@ fn seen(event: std::result::Result<Event<PodMetrics>, watcher::Error>) -> Seen {
         Ok(Event::Delete(pod)) => of(What::Gone, pod),
         Ok(Event::Init) => Seen { what: What::Begun, ..Seen::default() },
         Ok(Event::InitDone) => Seen { what: What::Synced, ..Seen::default() },
-        // kube-rs tries again by itself; that it had to is worth knowing.
+        // kube-rs retries by itself; the log shows that it had to.
         Err(error) => Seen::failure(error.to_string()),
     }
 }

@@ -1,5 +1,5 @@
-//! What is wrong with a kubelet is named by metrics-core's report, and is over after the fix; the log has the
-//! seconds.
+//! metrics-core's report names the cause of a kubelet's failure, and clears it after the repair; the log has the
+//! times.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 
-/// How long a fault may take to be named, and to be over: half a minute, and as much again on a busy machine.
+/// The timeout for reporting a fault and for clearing it: half a minute, doubled for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 pub fn add(suite: &mut Suite) {
@@ -24,7 +24,7 @@ pub fn add(suite: &mut Suite) {
     suite.add(&group, "a_pinned_key_is_held_to", Needs::Alone, a_pinned_key_is_held_to);
 }
 
-/// One who may read the report.
+/// A user who may read the report.
 struct Reader<'a> {
     env: &'a TestEnv,
     identity: Identity,
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         self.report_of(&address)
     }
 
-    /// The reports of all replicas: beside one that does not become ready the old one goes on.
+    /// Returns the reports of all replicas: during a rollout the old replica is still running.
     fn reports(&self) -> Result<Vec<Value>> {
         let pods = self.env.client.get(&[
             "-n",
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Waits until a rollout is over.
+    /// Waits until only one replica is left.
     fn alone(&self) -> Result<()> {
         wait::until(TIMEOUT, "one replica of metrics-core", || match self.reports()?.len() {
             1 => Ok(()),
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
         serde_json::from_slice(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.text())))
     }
 
-    /// Waits until `node` fails with `cause`; what is said of it, and how long it took.
+    /// Waits until `node` fails with `cause`; returns the message and the time.
     fn failing(&self, node: &str, cause: &str) -> Result<(String, Duration)> {
         let began = Instant::now();
         let message = wait::until(SOON, &format!("{node} fails with {cause}"), || {
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         Ok((message, began.elapsed()))
     }
 
-    /// Waits until no node fails; how long it took.
+    /// Waits until no node fails and returns the time.
     fn well(&self) -> Result<Duration> {
         let began = Instant::now();
         wait::until(SOON, "no node fails", || {
@@ -115,7 +115,7 @@ fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
     let node = cluster.node().name.as_str();
     reader.well()?;
     for (certificate, cause, words) in [
-        // No cause twice in a row, or the first would be taken for the second.
+        // Two cases in a row must have different causes, or the first would be mistaken for the second.
         (Certificate::SelfSigned, "tls_unknown_ca", "serverTLSBootstrap"),
         (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
@@ -128,7 +128,7 @@ fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
         check!(named.0.contains(words), "{certificate:?}: {}", named.0);
         reader.say(&format!("{certificate:?}"), cause, &named);
     }
-    // Any of the node's own names will do, whatever was dialled.
+    // Any name of the node in the certificate is accepted, whatever address is dialed.
     cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
     let healed = reader.well()?;
     env.progress
@@ -138,7 +138,7 @@ fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
     ready(&env.client)
 }
 
-/// A kubelet that is down is told from packets that are dropped.
+/// A stopped kubelet and dropped packets have different causes.
 fn silence_has_a_cause(env: &TestEnv) -> Result<()> {
     let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
@@ -175,7 +175,7 @@ fn nodes_that_are_not_there_are_named(env: &TestEnv) -> Result<()> {
         cluster.remove_node(node)?;
     }
     reader.well()?;
-    // The seed's mistake for all nodes at once.
+    // The fault that the project began with, on all nodes.
     let with =
         |kubelet: Value| pipeline::manifest(pipeline::NAME, &json!({"metricsCore": {"kubelet": kubelet}}));
     env.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
@@ -199,7 +199,7 @@ fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
         env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
     };
     mode("Pin")?;
-    // Ready it is as well while the old replica still serves.
+    // The condition is also Ready while the old replica still serves.
     wait::until(TIMEOUT, "the kubelet's key is pinned", || {
         let reports = reader.reports()?;
         let pinned = reports.iter().any(|report| report["nodes"]["pinned"] == 1);
@@ -211,7 +211,7 @@ fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     reader.say("another key", "tls_pin_mismatch", &named);
-    // The CA's word counts more than a pin.
+    // A certificate signed by the CA is accepted before the pin is checked.
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     reader.well()?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;

@@ -1,4 +1,4 @@
-//! Deleting a MetricsPipeline and making a new one.
+//! Deletes a MetricsPipeline and creates a new one.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{MINUTE, TIMEOUT, ready};
 
-/// Kinds that the operator owns objects of.
+/// The kinds of the operator's objects.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,poddisruptionbudgets,roles,rolebindings,\
                      clusterroles,clusterrolebindings,apiservices";
 const OURS: &str = "app.kubernetes.io/managed-by=metrics-pipeline-operator";
@@ -29,7 +29,7 @@ fn deletion_leaves_nothing(env: &TestEnv) -> Result<()> {
     ready(client)?;
     let before = owned(client)?;
     check!(before.len() > 12, "it owns no more than {before:?}");
-    // The APIService must be gone before its server is: from the moment it is dead, namespaces can't be deleted.
+    // The APIService must be deleted before its backend: while it has none, no namespace can be deleted.
     client.run(&["delete", "mp", pipeline::NAME, "--wait=false"])?;
     client
         .wait_for(
@@ -61,7 +61,7 @@ fn deletion_leaves_nothing(env: &TestEnv) -> Result<()> {
         .map_err(e2e::suite::failed)?;
     let left = owned(client)?;
     check!(left.is_empty(), "left behind: {left:?}");
-    // A namespace can be deleted: discovery is whole.
+    // A namespace can be deleted: discovery is complete.
     client.apply(
         &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "short-lived"}}).to_string(),
     )?;

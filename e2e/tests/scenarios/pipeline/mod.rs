@@ -1,4 +1,4 @@
-//! The pipeline as users have it: installed with Helm, one MetricsPipeline, something to measure.
+//! The pipeline as users have it: installed with Helm, one MetricsPipeline, workloads to measure.
 
 mod access;
 mod answers;
@@ -26,16 +26,16 @@ use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result};
 use serde_json::{Value, json};
 
-/// Where the load stands that the scenarios measure.
+/// The namespace of the workloads that the scenarios measure.
 const LOAD: &str = "load";
 /// A selector of the operator's pods.
 const OPERATORS_PODS: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long the pipeline may take to be Ready again after anything, on a busy machine.
+/// The timeout until the pipeline is Ready again after any change, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn add(suite: &mut Suite) {
-    // One cluster where all is well and nobody disturbs it…
+    // One cluster that no scenario disturbs…
     let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
     suite.add(&calm, "a_settled_operator_is_quiet", Needs::OurCluster, quiet::a_settled_operator_is_quiet);
     answers::add(suite, &calm);
@@ -44,9 +44,9 @@ pub fn add(suite: &mut Suite) {
     watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
-    // …and one where things break.
+    // …one in which components are killed…
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
-    // Forged credentials are told of in a condition, so they are none for the calm cluster.
+    // A condition reports forged credentials, so this is not for the calm cluster.
     access::add(suite, &rough);
     validation::add_second(suite, &rough);
     recovery::add(suite, &rough);
@@ -62,7 +62,7 @@ pub fn add(suite: &mut Suite) {
     nanny::add(suite, prepare_sized);
 }
 
-/// The same with a nanny that is quick.
+/// Does the same with a nanny that has short delays.
 fn prepare_sized(env: &TestEnv) -> Result<()> {
     install(env, &nanny::spec(), &pipeline::idle_deployment(LOAD))
 }
@@ -72,7 +72,7 @@ fn prepare(env: &TestEnv) -> Result<()> {
     install(env, &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
-/// The same with something to scale.
+/// Does the same with a workload to scale.
 fn prepare_busy(env: &TestEnv) -> Result<()> {
     install(env, &json!({}), &pipeline::busy_deployment(LOAD))
 }
@@ -90,7 +90,7 @@ fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {
     ready(&env.client)
 }
 
-/// Waits until the MetricsPipeline is Ready as of its present generation.
+/// Waits until the MetricsPipeline is Ready with its current generation.
 fn ready(client: &Client) -> Result<()> {
     client.wait_for("the MetricsPipeline is Ready", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
@@ -102,17 +102,17 @@ fn ready(client: &Client) -> Result<()> {
     })
 }
 
-/// A condition of an object.
+/// Returns a condition of an object.
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-/// The running pod of metrics-core: its name, address and UID.
+/// Returns the running pod of metrics-core: its name, address and UID.
 fn metrics_core(client: &Client) -> Result<[String; 3]> {
     running_pod(client, "app.kubernetes.io/name=metrics-core")
 }
 
-/// The running pod of the operator: its name, address and UID.
+/// Returns the running pod of the operator: its name, address and UID.
 fn operator(client: &Client) -> Result<[String; 3]> {
     running_pod(client, OPERATORS_PODS)
 }

@@ -1,4 +1,4 @@
-//! metrics-core follows the size of the cluster, and nobody notices.
+//! metrics-core is resized with the cluster, without failed requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ use super::{MINUTE, TIMEOUT, condition, metrics_core, operator, ready};
 mod older;
 mod rollouts;
 
-/// `spec.nanny.scaleUpDelay` and `scaleDownDelay` here.
+/// `spec.nanny.scaleUpDelay` and `scaleDownDelay` in this group.
 const UP: Duration = Duration::from_secs(5);
 const DOWN: Duration = Duration::from_secs(20);
-/// So long after a delay is over, pods have their new size.
+/// Pods have their new size within this time after a delay.
 const PROMPT: Duration = Duration::from_secs(10);
-/// How many nodes come and go.
+/// The number of nodes that are added and removed.
 const NODES: usize = 20;
-/// Memory of one node and of 21 by the seed's formula: 40Mi + 4Mi × 5, and × 22.
+/// Memory for one node and for 21 by the group's formula: 40Mi + 4Mi × 5, and × 22.
 const SMALL: &str = "60Mi";
 const LARGE: &str = "128Mi";
 
@@ -51,7 +51,7 @@ fn in_place(suite: &mut Suite, group: &Arc<Group>) {
     );
 }
 
-/// The group's MetricsPipeline: the seed's parameters, and short delays.
+/// The spec of the group's MetricsPipeline, with short delays.
 pub fn spec() -> Value {
     json!({"nanny": {
         "estimator": "Exponential", "cpu": "40m", "extraCpu": "0.5m", "memory": "40Mi", "extraMemory": "4Mi",
@@ -59,7 +59,7 @@ pub fn spec() -> Value {
     }})
 }
 
-/// Nodes that run nothing and that nothing is placed on.
+/// Nodes without a kubelet, on which no pod is scheduled.
 fn add_nodes(client: &Client) -> Result<()> {
     let nodes: Vec<_> = (0..NODES)
         .map(|number| {
@@ -76,13 +76,13 @@ fn remove_nodes(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// The one running pod as it is.
+/// Returns the one running pod.
 fn pod(client: &Client) -> Result<Value> {
     let [name, _, _] = metrics_core(client)?;
     client.get(&["-n", pipeline::NAMESPACE, "pod", &name])
 }
 
-/// Waits until the running pod really has so much memory; the pod, and how long it took.
+/// Waits until the running pod has this memory in effect; returns the pod and the time.
 fn wait_for_memory(client: &Client, memory: &str, timeout: Duration) -> Result<(Value, Duration)> {
     let began = Instant::now();
     let pod = client.wait_for(&format!("metrics-core has {memory}"), timeout, |client| {
@@ -112,13 +112,13 @@ fn check_same_pod(before: &Value, after: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` while `kubectl top pods` is tried once a second; every answer must be good.
+/// Runs `work` while `kubectl top pods` runs once a second; every run must succeed.
 fn while_answering(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let (done, client) = (Arc::new(AtomicBool::new(false)), env.client.clone());
     let over = Arc::clone(&done);
     let asking = thread::spawn(move || {
         let (mut answers, mut failures) = (0_usize, Vec::new());
-        // A few at least: on a busy machine one takes seconds.
+        // A minimum number of runs: on a busy machine one takes seconds.
         while !over.load(Ordering::Relaxed) || answers + failures.len() < 4 {
             match client.run(&["top", "pods", "-A"]) {
                 Ok(_) => answers += 1,
@@ -150,7 +150,7 @@ fn patch(client: &Client, spec: Value) -> Result<()> {
     Ok(())
 }
 
-/// Back to one node, the small size and the spec of the group.
+/// Restores one node, the small size and the spec of the group.
 fn settle(client: &Client) -> Result<()> {
     remove_nodes(client)?;
     let whole = json!([{"op": "replace", "path": "/spec", "value": spec()}]).to_string();
@@ -160,14 +160,14 @@ fn settle(client: &Client) -> Result<()> {
     only_pod(client, TIMEOUT, |_| true).map(drop)
 }
 
-/// All pods of metrics-core, whatever state they are in.
+/// Returns all pods of metrics-core in any state.
 fn pods(client: &Client) -> Result<Vec<Value>> {
     let selector = "app.kubernetes.io/name=metrics-core";
     let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", selector])?;
     Ok(pods["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// Waits until there is one pod of metrics-core alone, and it is ready and as it should be.
+/// Waits until there is exactly one pod of metrics-core, ready and with the desired size.
 fn only_pod(client: &Client, timeout: Duration, is_right: impl Fn(&Value) -> bool) -> Result<Value> {
     client.wait_for("one pod of metrics-core is left, as it should be", timeout, |client| {
         let pods = pods(client)?;
@@ -188,12 +188,12 @@ fn only_pod(client: &Client, timeout: Duration, is_right: impl Fn(&Value) -> boo
     })
 }
 
-/// What a pod's container is to have.
+/// Returns the resources of a pod's container.
 fn resources(pod: &Value) -> &Value {
     &pod["spec"]["containers"][0]["resources"]
 }
 
-/// What events of a reason say.
+/// Returns the messages of the events with a reason.
 fn events(client: &Client, reason: &str) -> Result<Vec<String>> {
     let selector = format!("reason={reason}");
     let events = client.get(&["events", "-A", "--field-selector", &selector])?;
@@ -201,14 +201,14 @@ fn events(client: &Client, reason: &str) -> Result<Vec<String>> {
     Ok(events["items"].as_array().into_iter().flatten().map(say).collect())
 }
 
-/// How often the Deployment's template has changed.
+/// Returns how often the Deployment's template has changed.
 fn revision(client: &Client) -> Result<i64> {
     let deployment = client.get(&["-n", pipeline::NAMESPACE, "deployment", "metrics-core"])?;
     let revision = deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
     Ok(revision.and_then(|revision| revision.parse().ok()).unwrap_or(0))
 }
 
-/// Waits until a condition has a status and a reason; its message.
+/// Waits until a condition has a status and a reason; returns its message.
 fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Duration) -> Result<String> {
     client.wait_for(&format!("{kind} is {status} {reason}"), timeout, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
@@ -220,12 +220,13 @@ fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Durati
     })
 }
 
-/// How the size was last applied.
+/// Returns the method by which the size was last applied.
 fn applied(client: &Client) -> Result<Value> {
     Ok(client.get(&["mp", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
 }
 
-/// Waits until metrics are served as of the present spec. It is not Ready meanwhile: most nodes are fakes without metrics.
+/// Waits until metrics are served by the current spec. The pipeline is not Ready: most nodes are fake and have no
+/// metrics.
 fn is_served(client: &Client) -> Result<()> {
     client.wait_for("metrics are served", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
@@ -297,7 +298,7 @@ fn a_restarted_operator_resizes(env: &TestEnv) -> Result<()> {
         client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", &name, "--grace-period=0", "--force"])?;
         let (after, _) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)?;
-        // Again, when all is settled: it must know what it decided, and change nothing.
+        // Again after everything settled: the operator must remember its decision and change nothing.
         is_served(client)?;
         let [name, _, _] = operator(client)?;
         client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", &name, "--grace-period=0", "--force"])?;
@@ -377,7 +378,7 @@ fn an_infeasible_size_harms_nobody(env: &TestEnv) -> Result<()> {
             sized["message"].as_str().unwrap_or_default().contains("spec.nanny.max"),
             "no remedy: {sized}"
         );
-        // New pods are tried, which no node can hold either; the old one serves on.
+        // New pods are created, which no node can hold either; the old one keeps serving.
         thread::sleep(Duration::from_secs(5));
         let served = client.get(&["mp", pipeline::NAME])?;
         check!(
@@ -434,7 +435,7 @@ fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
     let cpu = || -> Result<Value> {
         Ok(pod(client)?["spec"]["containers"][0]["resources"]["requests"]["cpu"].clone())
     };
-    // A fresh pod, so that the operator has asked for its size itself.
+    // A new pod, so that the operator has set its size itself.
     add_nodes(client)?;
     wait_for_memory(client, LARGE, UP + PROMPT)?;
     let before = cpu()?;
@@ -451,16 +452,16 @@ fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
             _ => Err(object["status"].to_string().into()),
         }
     })?;
-    // It is no fault; that most nodes are fakes without an address is one.
+    // This is no fault; that most nodes have no address is one.
     let why = condition(&object, "Ready").map(|ready| ready["reason"].clone()).unwrap_or_default();
     check!(why == "KubeletAddressMissing", "{}", object["status"]);
     thread::sleep(Duration::from_secs(5));
     check!(cpu()? == "91m", "it is fought over: {}", cpu()?);
-    // Another size is another matter.
+    // Another size resets it.
     settle(client)
 }
 
-/// `limits: Same`: the QoS class changes by a rollout, and from then on both requests and limits in place.
+/// `limits: Same`: the QoS class changes by a rollout; afterwards requests and limits are resized in place.
 fn limits_follow_requests(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -505,11 +506,11 @@ fn limits_follow_requests(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-/// `scalingMode: ContainerProportional`: pods that come and go are what is counted.
+/// `scalingMode: ContainerProportional`: the size depends on the number of pods.
 fn containers_resize_it_in_place(env: &TestEnv) -> Result<()> {
     const COPIES: u64 = 4;
     const EACH: u64 = 4;
-    /// They are counted once a minute, when they have metrics.
+    /// Pods are counted once a minute, when they have metrics.
     const COUNTED: Duration = Duration::from_secs(60 + 30);
     let client = &env.client;
     settle(client)?;
@@ -536,7 +537,7 @@ fn containers_resize_it_in_place(env: &TestEnv) -> Result<()> {
             },
         });
         client.apply(&many.to_string())?;
-        // Some three beside them: up to 22, the step of the large size.
+        // About three further pods: up to 22, the step of the large size.
         let (large, up) = wait_for_memory(client, LARGE, COUNTED + UP + PROMPT)?;
         check_same_pod(&before, &large)?;
         let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;

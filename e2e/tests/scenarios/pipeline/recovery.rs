@@ -1,4 +1,4 @@
-//! Whatever is killed or changed by others: it ends in Ready again.
+//! The pipeline is Ready again after components were killed or objects changed.
 
 use std::sync::Arc;
 use std::thread;
@@ -18,12 +18,12 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "killed_parts_come_back", Needs::Alone, killed_parts_come_back);
 }
 
-/// From the start of metrics-core's container: pods within 5 s, nodes within 15 s.
+/// The limits from the start of metrics-core's container: pods within 5 s, nodes within 15 s.
 fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
     ready(&env.client)?;
     let [name, _, _] = metrics_core(&env.client)?;
     env.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
-    // The old one must have stopped answering, or its answers would be taken for the new one's.
+    // The old one must have stopped serving, or its responses would be taken for the new one's.
     env.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
         match client.run(&["top", "pods", "-A"]) {
             Err(_) => Ok(()),
@@ -59,7 +59,7 @@ fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
     env.progress.say(format!(
         "from the container's start: kubectl top pods after {pods:.1} s, nodes after {nodes:.1} s"
     ));
-    // startedAt has whole seconds, rounded down: what is measured is up to a second too long.
+    // startedAt has whole seconds, rounded down: the result is up to a second too long.
     check!(
         pods >= 0.0 && nodes >= 0.0,
         "answered before the new container's start: {pods:.1} s, {nodes:.1} s"
@@ -69,7 +69,7 @@ fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
     ready(&env.client)
 }
 
-/// While metrics-core is rolled out, no `kubectl top` fails, and no node and no pod that has metrics is missing.
+/// During a rollout of metrics-core, no `kubectl top` fails, and no node and no pod that had metrics is missing.
 fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
     ready(&env.client)?;
     let names = |arguments: &[&str]| -> Result<Vec<String>> {
@@ -80,14 +80,14 @@ fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
         Ok(lines.map(|line| first(line, count)).collect())
     };
     let (pods, nodes) = (["top", "pods", "-A", "--no-headers"], ["top", "nodes", "--no-headers"]);
-    // What has metrics before has them throughout; pods of metrics-core come and go meanwhile.
+    // Only these must have metrics throughout; pods of metrics-core come and go meanwhile.
     let before = (names(&pods)?, names(&nodes)?);
     check!(!before.0.is_empty() && !before.1.is_empty(), "nothing has metrics");
     let [old, _, _] = metrics_core(&env.client)?;
     let deployment = ["-n", pipeline::NAMESPACE, "rollout", "restart", "deployment", "metrics-core"];
     env.client.run(&deployment)?;
     let (began, mut asked, mut replaced) = (Instant::now(), 0, None);
-    // Some time behind the end of the old one, whose address may still be known to somebody.
+    // A while after the end of the old one, whose address some component may still use.
     while replaced.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
         check!(began.elapsed() < 2 * MINUTE, "no new pod of metrics-core alone within two minutes");
         let now = (names(&pods)?, names(&nodes)?);

@@ -1,4 +1,4 @@
-//! Certificates that live for seconds: CA and serving certificate are replaced again and again, and no request fails.
+//! Certificates with a validity of seconds: CA and serving certificate are replaced repeatedly, and no request fails.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -43,14 +43,14 @@ fn prepare(env: &TestEnv) -> Result<()> {
     ready(&env.client)
 }
 
-/// Requests without a pause, through the API server, each with its status on a line of a file.
+/// Continuous requests through the API server; each writes its status to a line of a file.
 pub(super) struct Requests {
     processes: Vec<Child>,
     directory: PathBuf,
 }
 
 impl Requests {
-    /// 20 a second for each path.
+    /// Starts 20 requests per second for each path.
     pub(super) fn start(cluster: &Cluster, paths: &[&str]) -> Result<Self> {
         let broken = |error: std::io::Error| failed(format!("requests: {error}"));
         let directory = cluster.layout().run.join("requests");
@@ -69,7 +69,7 @@ impl Requests {
             curl.args(["--output", "/dev/null", "--write-out", "%{stderr}%{http_code} %{errormsg}\n"]);
             curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::testbed::cluster::server()));
             let output = File::create(requests.lines(number)).map_err(broken)?;
-            // Standard error, as nothing of it waits in a buffer when curl is ended.
+            // Standard error, because it is not buffered when curl is killed.
             curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
             requests.processes.push(curl.spawn().map_err(broken)?);
         }
@@ -80,7 +80,7 @@ impl Requests {
         self.directory.join(format!("{number}.txt"))
     }
 
-    /// How many were answered with 200, and what the others said.
+    /// Returns the number of responses with 200, and the other lines.
     pub(super) fn stop(mut self) -> Result<(usize, Vec<String>)> {
         let (mut good, mut bad) = (0, Vec::new());
         for number in 0..self.processes.len() {
@@ -91,7 +91,7 @@ impl Requests {
             let _ = process.wait();
             let text = fs::read_to_string(self.lines(number))
                 .map_err(|error| failed(format!("what curl wrote: {error}")))?;
-            // The last line may be cut.
+            // The last line may be incomplete.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             for line in whole.lines() {
                 match line.trim() {
@@ -114,7 +114,7 @@ impl Drop for Requests {
     }
 }
 
-/// What the Secrets hold: the CA, whether an earlier one is still trusted, and the serving certificate.
+/// Returns the contents of the Secrets: the CA, whether an earlier one is still trusted, and the serving certificate.
 fn certificates(client: &Client) -> Result<(String, bool, String)> {
     let secrets =
         client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
@@ -148,13 +148,13 @@ fn rotate(env: &TestEnv) -> Result<()> {
     let (mut authorities, mut leaves, mut overlaps) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut overlapped = false;
     let deadline = began + (VALIDITY * u32::try_from(wanted).unwrap_or(u32::MAX)).max(MINUTE) + MINUTE * 2;
-    // The one that is there at the beginning is no rotation.
+    // The initial one is no rotation.
     while overlaps < wanted && Instant::now() < deadline {
-        // The busy machine may keep kubectl waiting; that is no request of ours that failed.
+        // kubectl may time out on a busy machine; this is not one of the counted requests.
         let Ok((authority, overlapping, leaf)) = certificates(client) else { continue };
         authorities.insert(authority);
         leaves.insert(leaf);
-        // An overlap that ended is a rotation that is complete.
+        // An overlap that ended is a completed rotation.
         overlaps += usize::from(overlapped && !overlapping);
         overlapped = overlapping;
         thread::sleep(Duration::from_millis(500));
@@ -184,7 +184,7 @@ fn rotate(env: &TestEnv) -> Result<()> {
     ready(client)
 }
 
-/// Nobody renews for longer than everything is valid; then the operator comes back.
+/// No operator renews until after everything has expired; then the operator comes back.
 fn recover(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let scale = |replicas: &str| {
@@ -201,7 +201,7 @@ fn recover(env: &TestEnv) -> Result<()> {
     scale("0")?;
     let gone =
         client.wait_for("nothing is served with an expired certificate", VALIDITY + MINUTE, |client| {
-            // The API server verifies when it connects: it keeps what stands, so the replicas are replaced too.
+            // The API server verifies when it connects and keeps open connections, so the replicas are replaced too.
             match client.raw("/apis/metrics.k8s.io/v1beta1/nodes") {
                 Ok(_) => {
                     thread::sleep(Duration::from_secs(5));
@@ -220,7 +220,7 @@ fn recover(env: &TestEnv) -> Result<()> {
     let began = Instant::now();
     scale("1")?;
     let said = gone?;
-    // Ready may still be what the operator said before it went.
+    // Ready may still be what the operator wrote before it was stopped.
     client.wait_for("lists are answered again", MINUTE, |client| {
         client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
         Ok(())
@@ -234,7 +234,7 @@ fn recover(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// From our own CA to somebody else's certificate, to their next one of another CA, and back.
+/// From the operator's CA to a certificate of another CA, to the next one of yet another CA, and back.
 fn take_over(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
@@ -275,7 +275,7 @@ fn take_over(env: &TestEnv) -> Result<()> {
     ready(client)
 }
 
-/// Waits until a certificate of our own CA is served, and no other CA is trusted.
+/// Waits until a certificate of the operator's CA is served, and no other CA is trusted.
 pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
     client.wait_for("a certificate of our own is served alone", TIMEOUT, |client| {
         let secrets =
@@ -286,7 +286,7 @@ pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
     })
 }
 
-/// A new CA and certificate in the Secret `company`; the certificate.
+/// Stores a new CA and certificate in the Secret `company`; returns the certificate.
 fn store(client: &Client) -> Result<String> {
     use base64::Engine as _;
     let authority = e2e::testbed::pki::Authority::create("a company's CA")?;

@@ -1,4 +1,4 @@
-//! A wrong MetricsPipeline is refused with a message that names the field, or shown as a condition.
+//! An invalid MetricsPipeline is rejected with a message that names the field, or reported by a condition.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "nonsense_is_refused_by_name", Needs::Cluster, nonsense_is_refused_by_name);
 }
 
-/// Apart, as the operator writes of a second MetricsPipeline, and the one of the calm cluster must be quiet.
+/// A group of its own: the operator writes status for a second MetricsPipeline, and the calm cluster must have no
+/// writes.
 pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "a_second_pipeline_is_a_conflict", Needs::Cluster, a_second_pipeline_is_a_conflict);
 }

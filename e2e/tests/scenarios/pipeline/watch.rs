@@ -1,4 +1,4 @@
-//! Watches, by the clients that people use: kubectl, client-go's informer, kube-rs' watcher, and a bare stream.
+//! Watches with the clients that people use: kubectl, client-go's informer, kube-rs' watcher, and a raw stream.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -25,29 +25,29 @@ pub fn add_rough(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "watchers_are_limited", Needs::Alone, watchers_are_limited);
 }
 
-/// What a client was told.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum What {
-    /// It has to learn everything anew.
+    /// The client has to list everything again.
     #[default]
     Begun,
-    /// It knows everything.
+    /// The client has listed everything.
     Synced,
-    /// An object is there, or is another than before.
+    /// An object was added or modified.
     Shown,
-    /// An object is gone.
+    /// An object was deleted.
     Gone,
-    /// Something went wrong; it tries again by itself.
+    /// A failure, after which the client retries by itself.
     Failed,
 }
 
-/// Something that a client was told.
+/// An event that a client received.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub what: What,
     /// `NAMESPACE/NAME` of the object.
     pub key: String,
-    /// The sample's time; empty where the client does not tell it. For failures, the words.
+    /// The time of the sample; empty if the client does not report it. The message of a failure.
     pub timestamp: String,
 }
 
@@ -57,7 +57,7 @@ impl Seen {
     }
 }
 
-/// All that a client was told, in order.
+/// All events that a client received, in order.
 #[derive(Clone, Default)]
 pub struct Witness(Arc<Mutex<Vec<Seen>>>);
 
@@ -71,7 +71,7 @@ impl Witness {
     }
 }
 
-/// A client that watches, and what it saw so far.
+/// A client that watches, and its events so far.
 struct Watcher {
     title: &'static str,
     source: Source,
@@ -82,7 +82,7 @@ enum Source {
     KubeRs(kube_rs::Watcher),
 }
 
-/// A program that prints what it is told of the objects of a namespace.
+/// A program that prints the events of a namespace.
 struct Program {
     command: Command,
     lines: Lines,
@@ -101,7 +101,7 @@ impl Watcher {
         }
     }
 
-    /// What it saw of one object.
+    /// Returns the events of one object.
     fn of(&self, key: &str) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.key == key).collect()
     }
@@ -116,8 +116,8 @@ impl Watcher {
         format!("{}: {} seen, the last: {last:?} {errors}", self.title, seen.len())
     }
 
-    /// Starts a program anew that ended before it was told anything. Those that try but once may be led to a pod that
-    /// is gone: for a while after kube-apiserver was killed its EndpointSlice may name one.
+    /// Restarts a program that ended before its first event. A program without retries may be routed to a deleted
+    /// pod, because for a while after kube-apiserver was killed its EndpointSlice may list one.
     fn persist(&mut self) -> Result<()> {
         if let Source::Program(program) = &mut self.source
             && program.lines.has_ended()
@@ -129,7 +129,7 @@ impl Watcher {
     }
 }
 
-/// Each kind of client on the pods of a namespace.
+/// Starts each kind of client on the pods of a namespace.
 fn watchers(env: &TestEnv, namespace: &str) -> Result<Vec<Watcher>> {
     let cluster = env.own_cluster()?;
     let clients = binaries::clients(&env.progress)?;
@@ -164,7 +164,7 @@ fn watchers(env: &TestEnv, namespace: &str) -> Result<Vec<Watcher>> {
     ])
 }
 
-/// `EVENT NAME CPU MEMORY WINDOW`, of `kubectl get -w --output-watch-events`.
+/// Parses `EVENT NAME CPU MEMORY WINDOW` of `kubectl get -w --output-watch-events`.
 fn row(line: &str, namespace: &str) -> Option<Seen> {
     let mut fields = line.split_whitespace();
     let what = what(fields.next()?)?;
@@ -181,20 +181,20 @@ fn what(event: &str) -> Option<What> {
     })
 }
 
-/// An event of the API.
+/// Parses an event of the API.
 fn event(line: &str, _: &str) -> Option<Seen> {
     let event: Value = serde_json::from_str(line).ok()?;
     of_object(event["type"].as_str()?, &event["object"])
 }
 
-/// What the informer's handlers were told (`e2e/clients/typed.go`).
+/// Parses the output of the informer's handlers (`e2e/clients/typed.go`).
 fn told(line: &str, namespace: &str) -> Option<Seen> {
     let event: Value = serde_json::from_str(line).ok()?;
     let kind = event["event"].as_str()?;
     if kind == "error" {
         return Some(Seen::failure(event["message"].to_string()));
     }
-    // It follows all namespaces.
+    // It watches all namespaces.
     let seen = of_object(kind, &event["object"])?;
     (seen.what == What::Synced || seen.key.starts_with(&format!("{namespace}/"))).then_some(seen)
 }
@@ -264,7 +264,7 @@ fn a_stream_has_its_initial_events(env: &TestEnv) -> Result<()> {
     let marked = &events[first]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"];
     check!(marked == "true", "the bookmark behind the initial events: {}", events[first]);
     check!(kinds.last() == Some(&"BOOKMARK"), "the last is no bookmark: {kinds:?}");
-    // It ended by itself, and goes on from where it was.
+    // It ended by itself and continues where it stopped.
     let last = version(&events[events.len() - 1]).unwrap_or_default();
     let more = stream(&format!("resourceVersion={last}&timeoutSeconds=1"))?;
     check!(more.iter().all(|event| event["type"] == "MODIFIED"), "from {last}: {more:?}");
@@ -302,7 +302,7 @@ fn watchers_outlive_a_replica(env: &TestEnv) -> Result<()> {
         client.run(&["top", "pods", "-n", LOAD])?;
         Ok(())
     })?;
-    // The old one serves for some seconds more.
+    // The old one serves for some more seconds.
     let path =
         format!("/apis/metrics.k8s.io/v1beta1/pods?watch=1&resourceVersion={version}&timeoutSeconds=1");
     env.client.wait_for("a version of the old replica is refused", TIMEOUT, |client| {
@@ -310,7 +310,7 @@ fn watchers_outlive_a_replica(env: &TestEnv) -> Result<()> {
         if answer.contains("\"code\":410") { Ok(()) } else { Err(Pending(answer)) }
     })?;
     for watcher in &watchers {
-        // The stream is not taken up again by kubectl; all others have to go on by themselves.
+        // kubectl does not resume its stream; all others must continue by themselves.
         if watcher.title == "the bare stream" {
             env.client.wait_for("the bare stream ended", MINUTE, |_| match &watcher.source {
                 Source::Program(program) if !program.lines.has_ended() => Err(Pending(watcher.last_words())),
@@ -334,7 +334,7 @@ fn watchers_are_limited(env: &TestEnv) -> Result<()> {
         let patch = json!({"spec": {"metricsCore": {"extraArgs": flags}}}).to_string();
         env.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
         ready(&env.client)?;
-        // Ready it is as well while the old pod still serves.
+        // The condition is also Ready while the old pod still serves.
         let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();
         env.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), TIMEOUT, |client| {
             let pods = client.get(&[

@@ -1,8 +1,8 @@
-//! A cluster whose kube-apiserver can't resize pods: one of before Kubernetes 1.33.
+//! A cluster whose kube-apiserver cannot resize pods, as before Kubernetes 1.33.
 //!
-//! It is the same kube-apiserver, told to be one of 1.34 (`--emulated-version`), where in-place resize is still a
-//! feature that can be turned off. Then it has no subresource `pods/resize` and knows none of its fields, as it was
-//! by default until 1.32. The kubelet is that of today.
+//! The same kube-apiserver emulates 1.34 (`--emulated-version`), in which in-place resize is still a feature that can
+//! be disabled. Without it there is no subresource `pods/resize` and none of its fields, as by default until 1.32.
+//! The kubelet is the current one.
 
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
     let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
     check!(resized.iter().any(is_told), "no event tells how: {resized:?}");
 
-    // Less is no reason for new pods: it waits for a rollout that is made anyway, and is told.
+    // A smaller size is no reason for new pods: it is applied with the next rollout, and reported.
     let large = pod(client)?;
     remove_nodes(client)?;
     let says = told(client, "Sized", "True", "ResizeRejected", DOWN + TIMEOUT)?;

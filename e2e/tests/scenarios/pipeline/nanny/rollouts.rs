@@ -1,5 +1,5 @@
-//! Where a size can't be had in place, or not yet: it waits for room, or new pods take over, and no old pod goes for
-//! one that can't take its place.
+//! Sizes that cannot be applied in place, or not yet: the resize waits for free memory, or new pods take over. An old
+//! pod is never deleted for one that cannot replace it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,13 +18,13 @@ use super::{
     wait_for_memory, while_answering,
 };
 
-/// So much of the node is left free, in MiB: too little for the rest of the large size, which is 68.
+/// Memory of the node that stays free, in MiB: too little for the rest of the large size, which is 68.
 const LITTLE: u64 = 40;
-/// How much more makes room for that rest, but not for a whole new pod of 128.
+/// Further memory that is enough for that rest, but not for a new pod of 128.
 const SOME: u64 = 60;
-/// So long the operator waits for room before it makes new pods, and notices that it has waited.
+/// The time for which the operator waits for free memory before it creates new pods, and for it to notice.
 const WAITED: Duration = Duration::from_secs(60 + 30);
-/// A kubelet tries again what it deferred when a pod goes, and every now and then.
+/// A kubelet retries a deferred resize when a pod is deleted, and periodically.
 const TRIED_AGAIN: Duration = Duration::from_secs(210);
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
@@ -46,7 +46,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     );
 }
 
-/// An amount of memory in MiB, rounded down.
+/// Parses an amount of memory in MiB, rounded down.
 fn mebi(amount: &Value) -> Result<u64> {
     let text = amount.as_str().unwrap_or("0");
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
@@ -60,8 +60,8 @@ fn mebi(amount: &Value) -> Result<u64> {
     })
 }
 
-/// A pod that asks for all that is free of the node's memory but so many MiB; how much it asks for. It is more
-/// critical than metrics-core, or the kubelet would end it to make room.
+/// Creates a pod that requests all free memory of the node except `spare` MiB; returns its request. Its priority is
+/// higher than that of metrics-core, so the kubelet does not evict it.
 fn fill(env: &TestEnv, leave: u64) -> Result<u64> {
     let (client, node) = (&env.client, &env.own_cluster()?.node().name);
     let allocatable = client.get(&["node", node])?["status"]["allocatable"]["memory"].clone();
@@ -84,13 +84,13 @@ fn fill(env: &TestEnv, leave: u64) -> Result<u64> {
     Ok(much)
 }
 
-/// Takes the filler away.
+/// Deletes the filler.
 fn empty(env: &TestEnv) -> Result<()> {
     env.client.delete(&["-n", env.namespace()?, "pod", "filler"])?;
     Ok(())
 }
 
-/// Waits until it is said that the kubelet has no room; its words.
+/// Waits until the condition reports that the node has no free memory; returns the message.
 fn deferred(client: &Client) -> Result<String> {
     let says = told(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
     check!(says.contains("the kubelet says") && says.contains("memory"), "no evidence: {says}");
@@ -98,7 +98,7 @@ fn deferred(client: &Client) -> Result<String> {
     Ok(says)
 }
 
-/// Waits until a new pod stands beside the old one, and can't be placed.
+/// Waits until a new pod exists beside the old one and cannot be scheduled.
 fn new_pod_waits(client: &Client, old: &Value) -> Result<Value> {
     client.wait_for("a new pod waits for a place", WAITED, |client| {
         let pods = pods(client)?;
@@ -111,7 +111,7 @@ fn new_pod_waits(client: &Client, old: &Value) -> Result<Value> {
     })
 }
 
-/// For so long the old pod serves on, and nothing takes it down.
+/// Checks for a while that the old pod keeps serving and is not deleted.
 fn stays(client: &Client, old: &Value, how_long: Duration) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < how_long {
@@ -134,7 +134,7 @@ fn surge(client: &Client) -> Result<Value> {
     Ok(deployment["spec"]["strategy"]["rollingUpdate"].clone())
 }
 
-/// The room comes within the minute: the kubelet does what it had put off.
+/// Memory becomes free within the minute: the kubelet applies the deferred resize.
 fn a_deferred_size_waits_for_room(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -162,7 +162,8 @@ fn a_deferred_size_waits_for_room(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-/// No room comes: new pods are made, which find none either; the old one serves until one of them does.
+/// No memory becomes free: new pods are created, which cannot be scheduled either; the old one serves until one of
+/// them does.
 fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -176,7 +177,7 @@ fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
         let waited = began.elapsed();
         check!(waited > Duration::from_secs(45), "it waited only {waited:?} for room");
         check!(resources(&new)["requests"]["memory"] == LARGE, "{}", resources(&new));
-        // The rollout that does not go on is named, and takes nothing down.
+        // The stalled rollout is reported, and no pod is deleted.
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("Insufficient memory"), "no evidence: {named}");
         let says = deferred(client)?;
@@ -199,8 +200,8 @@ fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-/// Room comes for the rest of the old pod, but not for a new one: the rollout ends where it began. Once with a template
-/// of the small size, once with one of the large size, whose pod was resized since.
+/// Memory becomes free for the rest of the old pod, but not for a new one: the rollout ends where it began. Once with
+/// a template of the small size, once with one of the large size, whose pod was resized since.
 fn new_pods_in_vain_are_taken_back(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -253,8 +254,8 @@ fn in_vain(env: &TestEnv) -> Result<()> {
     empty(env)
 }
 
-/// The size changes while a rollout is under way, which waits for a node: old and new pods get it in place, by no
-/// further rollout.
+/// The size changes during a rollout that waits for a node: old and new pods are resized in place, without a further
+/// rollout.
 fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -286,7 +287,7 @@ fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
         check_same_pod(&new, &after)?;
         is_served(client)
     });
-    // Whatever came of it: the scenarios behind this one need the node.
+    // Whatever happened: the following scenarios need the node.
     client.run(&["uncordon", node])?;
     changed?;
     let after = revision(client)?;
@@ -297,7 +298,7 @@ fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-/// The longest time without an answer, and what DeploymentAvailable said, while `work` is done.
+/// Returns the longest time without a response, and the messages of DeploymentAvailable, while `work` runs.
 fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Duration, Vec<String>)> {
     let (done, client) = (Arc::new(AtomicBool::new(false)), env.client.clone());
     let over = Arc::clone(&done);
@@ -326,7 +327,8 @@ fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Dura
     Ok(seen)
 }
 
-/// The port is the node's and there is one node: the old pod goes first, when that is sure, and it is said.
+/// The port is the node's and there is one node: the old pod is deleted first, once this is known to be necessary,
+/// and the condition reports it.
 fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
@@ -339,7 +341,7 @@ fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
     let (gap, said) = longest_gap(env, || {
         patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         new_pod_waits(client, &old)?;
-        // Not at once: another node may have the port free, or get it.
+        // Not at once: another node may have the port free, or may soon.
         stays(client, &old, Duration::from_secs(3))?;
         only_pod(client, TIMEOUT, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
         is_served(client)
@@ -358,7 +360,7 @@ fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
     while_answering(env, || settle(client))
 }
 
-/// The node has no room for the new size: giving up the port would not help, so the old pod stays.
+/// The node has no memory for the new size: giving up the port would not help, so the old pod stays.
 fn on_the_nodes_network_no_pod_goes_in_vain(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
