@@ -11,10 +11,10 @@ use crate::workloads::start;
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group("repair");
-    suite.add(&group, "up_twice_changes_nothing", Needs::Alone, up_twice_changes_nothing);
-    suite.add(&group, "up_repairs_what_was_killed", Needs::Alone, up_repairs_what_was_killed);
-    suite.add(&group, "flags_of_the_api_server_change", Needs::Alone, flags_of_the_api_server_change);
-    suite.add(&group, "two_clusters_stand_side_by_side", Needs::OurCluster, two_clusters_stand_side_by_side);
+    suite.add(&group, "second_up_changes_nothing", Needs::Alone, second_up_changes_nothing);
+    suite.add(&group, "up_restarts_killed_components", Needs::Alone, up_restarts_killed_components);
+    suite.add(&group, "changes_flags_of_the_api_server", Needs::Alone, changes_flags_of_the_api_server);
+    suite.add(&group, "runs_two_clusters_in_parallel", Needs::OurCluster, runs_two_clusters_in_parallel);
 }
 
 /// Returns the specification of the same cluster, owned by this process.
@@ -26,17 +26,17 @@ fn pids(cluster: &Cluster) -> Vec<(&'static str, Option<i32>)> {
     cluster.status().components
 }
 
-fn up_twice_changes_nothing(env: &TestEnv) -> Result<()> {
+fn second_up_changes_nothing(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let before = pids(cluster);
     check!(before.iter().all(|(_, pid)| pid.is_some()), "not all components run: {before:?}");
     let cluster = Cluster::up(&again(cluster), &env.progress.clone().quiet())?;
     let after = pids(&cluster);
-    check!(before == after, "components were started anew: {before:?}, then {after:?}");
+    check!(before == after, "components were restarted: {before:?}, then {after:?}");
     Ok(())
 }
 
-fn up_repairs_what_was_killed(env: &TestEnv) -> Result<()> {
+fn up_restarts_killed_components(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let namespace = env.namespace()?;
     start(env, "survivor", &["sleep", "3600"])?;
@@ -49,17 +49,20 @@ fn up_repairs_what_was_killed(env: &TestEnv) -> Result<()> {
     for victims in [&["kubelet"][..], &["containerd"], &["kube-apiserver"], &COMPONENTS] {
         victims.iter().try_for_each(|name| cluster.kill(name))?;
         let broken = cluster.status();
-        check!(!broken.is_healthy(), "{victims:?} were killed, yet all is well: {broken:?}");
+        check!(!broken.is_healthy(), "{victims:?} were killed, but the cluster is healthy: {broken:?}");
         let repaired = Cluster::up(&again(cluster), &env.progress.clone().quiet())?.status();
-        check!(repaired.is_healthy(), "after {victims:?} were killed, `up` leaves {repaired:?}");
+        check!(repaired.is_healthy(), "after {victims:?} were killed, `up` left {repaired:?}");
     }
     let after = container()?;
-    check!(before == after, "the pod did not outlive its kubelet and containerd: {before}, then {after}");
+    check!(
+        before == after,
+        "the pod did not survive the restart of kubelet and containerd: {before}, then {after}"
+    );
     Ok(())
 }
 
 /// The fault that the project began with: quoting merged three arguments into one.
-fn flags_of_the_api_server_change(env: &TestEnv) -> Result<()> {
+fn changes_flags_of_the_api_server(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let swallowed = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
                      --requestheader-username-headers=X-Remote-User";
@@ -85,7 +88,7 @@ fn flags_of_the_api_server_change(env: &TestEnv) -> Result<()> {
     prefix("X-Remote-Extra-")
 }
 
-fn two_clusters_stand_side_by_side(env: &TestEnv) -> Result<()> {
+fn runs_two_clusters_in_parallel(env: &TestEnv) -> Result<()> {
     let first = env.own_cluster()?;
     let name = format!("t{}-beside", std::process::id());
     let quiet = env.progress.clone().quiet();
@@ -94,12 +97,16 @@ fn two_clusters_stand_side_by_side(env: &TestEnv) -> Result<()> {
     let layout = second.layout().clone();
     let cgroup = second.node().cgroup().clone();
     Cluster::down(&name, &quiet)?;
-    check!(both.iter().all(e2e::testbed::cluster::Status::is_healthy), "not both are well: {both:?}");
-    check!(first.status().is_healthy(), "the first suffers from the end of the second: {:?}", first.status());
+    check!(both.iter().all(e2e::testbed::cluster::Status::is_healthy), "not both are healthy: {both:?}");
+    check!(
+        first.status().is_healthy(),
+        "taking the second cluster down affected the first: {:?}",
+        first.status()
+    );
     for directory in [&layout.data, &layout.run] {
-        check!(!directory.exists(), "{} is left", directory.display());
-        check!(mounts::under(directory).is_empty(), "mounts are left below {}", directory.display());
+        check!(!directory.exists(), "{} still exists", directory.display());
+        check!(mounts::under(directory).is_empty(), "mounts remain below {}", directory.display());
     }
-    check!(cgroup.processes().is_empty(), "processes are left in {}", cgroup.root());
+    check!(cgroup.processes().is_empty(), "processes remain in {}", cgroup.root());
     Ok(())
 }

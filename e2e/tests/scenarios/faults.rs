@@ -29,11 +29,11 @@ const SPECTRE: &str = "spectre";
 /// The cluster of `bare` has no pipeline.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>) {
     let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
-    suite.add(&flags, "of_the_front_proxy_are_named", Needs::Alone, |env| all(env, FRONT_PROXY));
+    suite.add(&flags, "reports_faults_of_the_front_proxy", Needs::Alone, |env| all(env, FRONT_PROXY));
     let rest = suite.group_with("faults", faults::flags(), Some(prepare));
-    suite.add(&rest, "of_kubelets_are_named", Needs::Alone, |env| all(env, KUBELETS));
-    suite.add(&rest, "on_the_way_to_the_pods_are_named", Needs::Alone, |env| all(env, PATH));
-    suite.add(&rest, "that_last_are_written_once", Needs::Alone, that_last_are_written_once);
+    suite.add(&rest, "reports_faults_of_kubelets", Needs::Alone, |env| all(env, KUBELETS));
+    suite.add(&rest, "reports_faults_on_the_path_to_the_pods", Needs::Alone, |env| all(env, PATH));
+    suite.add(&rest, "writes_lasting_faults_once", Needs::Alone, writes_lasting_faults_once);
     plugin::add(suite, bare, &rest, &flags);
 }
 
@@ -54,23 +54,23 @@ fn all(env: &TestEnv, list: &[Fault]) -> Result<()> {
 
 /// A fault that lasts is written to the status once, even if its evidence varies, and has one event when it appears
 /// and one when it is resolved.
-fn that_last_are_written_once(env: &TestEnv) -> Result<()> {
+fn writes_lasting_faults_once(env: &TestEnv) -> Result<()> {
     let (client, cluster) = (&env.client, env.own_cluster()?);
     faults::settled(client)?;
     // A cause of another scenario that was not reported as resolved would continue in this one.
-    all_told(client)?;
+    settled_events(client)?;
     let faulty = FaultEnv::new(cluster, &env.progress)?;
     let fault = PATH.iter().find(|fault| fault.reason == "Unreachable");
     let fault = fault.ok_or_else(|| failed("no such fault".into()))?;
     let address = cluster.node().address.to_string();
     cluster.add_node(SPECTRE, &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
     (fault.inject)(&faulty)?;
-    let lasted = lasts(env, fault.reason);
+    let result = lasts(env, fault.reason);
     (fault.repair)(&faulty)?;
     cluster.remove_node(SPECTRE)?;
-    lasted?;
+    result?;
     faults::settled(client)?;
-    wait::until(Duration::from_secs(60), "an event tells that the kubelet's cause is over", || {
+    wait::until(Duration::from_secs(60), "an event reports that the kubelet's cause is resolved", || {
         let events = events(client)?;
         let over =
             |event: &&Value| event["reason"] == "KubeletPlainHTTPOver" && event["related"]["name"] == SPECTRE;
@@ -84,7 +84,7 @@ fn that_last_are_written_once(env: &TestEnv) -> Result<()> {
 fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
     let client = &env.client;
     let read = || client.get(&["mp", pipeline::NAME]);
-    wait::until(Duration::from_secs(60), "both faults are named", || {
+    wait::until(Duration::from_secs(60), "both faults are reported", || {
         let object = read()?;
         let reasons: Vec<_> =
             pipeline::conditions(&object).into_iter().map(|[_, _, reason, _]| reason).collect();
@@ -92,7 +92,7 @@ fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
         if named(reason) && named("KubeletPlainHTTP") { Ok(()) } else { Err(reasons.join(" ").into()) }
     })?;
     // What follows from it settles, also the size for one more node.
-    let told = all_told(client)?;
+    let reported = settled_events(client)?;
     let (before, began) = (read()?, Instant::now());
     while began.elapsed() < LASTS {
         thread::sleep(Duration::from_secs(2));
@@ -107,25 +107,25 @@ fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
         );
     }
     let after = events(client)?;
-    check!(after == told, "told again: {told:?}\n{after:?}");
+    check!(after == reported, "reported again: {reported:?}\n{after:?}");
     // The Node has no address for a moment before its kubelet is scraped, which is reported too.
     let is_of_node =
         |event: &&Value| event["reason"] == "KubeletPlainHTTP" && event["related"]["name"] == SPECTRE;
-    let of_node: Vec<_> = told.iter().filter(is_of_node).collect();
-    let right = of_node.iter().all(|event| {
+    let of_node: Vec<_> = reported.iter().filter(is_of_node).collect();
+    let matches = of_node.iter().all(|event| {
         event["type"] == "Warning"
             && event["related"]["kind"] == "Node"
             && event["involvedObject"]["name"] == pipeline::NAME
     });
-    check!(of_node.len() == 1 && right, "not one event for the node: {told:?}");
-    check!(told.iter().any(|event| event["reason"] == reason), "no event for {reason}: {told:?}");
+    check!(of_node.len() == 1 && matches, "not one event for the node: {reported:?}");
+    check!(reported.iter().any(|event| event["reason"] == reason), "no event for {reason}: {reported:?}");
     Ok(())
 }
 
 /// Returns the events once no more are added.
-fn all_told(client: &Client) -> Result<Vec<Value>> {
+fn settled_events(client: &Client) -> Result<Vec<Value>> {
     let mut last = None;
-    wait::every(SETTLES, SETTLES * 5, "nothing more is told", || {
+    wait::every(SETTLES, SETTLES * 5, "no more events are added", || {
         let now = events(client)?;
         let count = now.len();
         if last.as_ref() == Some(&now) {

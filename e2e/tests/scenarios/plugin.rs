@@ -113,9 +113,9 @@ const FLAGS: &str = "\
 
 /// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
-    suite.add(bare, "the_plugin_examines_the_ground", Needs::OurCluster, examines_the_ground);
-    suite.add(healthy, "the_plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
-    suite.add(broken, "the_plugin_explains_a_broken_one", Needs::Alone, explains_a_broken_one);
+    suite.add(bare, "plugin_checks_a_cluster_without_a_pipeline", Needs::OurCluster, examines_the_ground);
+    suite.add(healthy, "plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
+    suite.add(broken, "plugin_explains_a_broken_pipeline", Needs::Alone, explains_a_broken_one);
 }
 
 fn examines_the_ground(env: &TestEnv) -> Result<()> {
@@ -147,9 +147,9 @@ fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
     holds(env, &plugin, "status", 0, HEALTHY)?;
     holds(env, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
     let run = |arguments: &[&str]| -> Result<PluginOutput> {
-        let answer = plugin.run(&env.client, arguments)?;
-        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.errors);
-        Ok(answer)
+        let output = plugin.run(&env.client, arguments)?;
+        check!(output.code == 0, "{arguments:?}: exit code {}: {}", output.code, output.errors);
+        Ok(output)
     };
     // The output for people.
     let status = run(&["status"])?.text;
@@ -182,10 +182,10 @@ fn explains_a_broken_one(env: &TestEnv) -> Result<()> {
     let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];
     (fault.inject)(&faulty)?;
-    let told = holds(env, &faulty.plugin, "status", 1, SWALLOWED);
+    let shown = holds(env, &faulty.plugin, "status", 1, SWALLOWED);
     let doctor = faulty.plugin.run(&env.client, &["doctor"]);
     (fault.repair)(&faulty)?;
-    told?;
+    shown?;
     let doctor = doctor?;
     check!(
         doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 has a finding\n"),
@@ -202,35 +202,35 @@ fn explains_a_broken_one(env: &TestEnv) -> Result<()> {
 /// Waits until a command exits with this code and prints this tree.
 fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
     let expected: Vec<&str> = expected.trim().lines().collect();
-    wait::until(TIMEOUT, &format!("{command} ends with {code} and says what it should"), || {
-        let answer = plugin.run(&env.client, &[command, "--output=json"])?;
-        let tree: Value = serde_json::from_str(&answer.text)
-            .map_err(|error| format!("{error}: {} {}", answer.text, answer.errors))?;
-        let mut told = String::new();
-        flatten(&mut told, &tree, 0);
-        let lines: Vec<&str> = told.lines().collect();
+    wait::until(TIMEOUT, &format!("{command} exits with {code} and prints the expected tree"), || {
+        let output = plugin.run(&env.client, &[command, "--output=json"])?;
+        let tree: Value = serde_json::from_str(&output.text)
+            .map_err(|error| format!("{error}: {} {}", output.text, output.errors))?;
+        let mut text = String::new();
+        flatten(&mut text, &tree, 0);
+        let lines: Vec<&str> = text.lines().collect();
         let same = |(line, expected): (&&str, &&str)| match expected.strip_suffix('…') {
             Some(start) => line.starts_with(start),
             None => line == expected,
         };
-        if answer.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
+        if output.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
             Ok(())
         } else {
-            Err(format!("exit code {}\n{told}", answer.code).into())
+            Err(format!("exit code {}\n{text}", output.code).into())
         }
     })
 }
 
 /// Writes a line for each node of the tree, without what differs from run to run.
-fn flatten(told: &mut String, branch: &Value, depth: usize) {
-    let text = |key: &str| branch[key].as_str().unwrap_or_default();
+fn flatten(out: &mut String, node: &Value, depth: usize) {
+    let text = |key: &str| node[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };
     let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
     let words: Vec<String> = line.split(' ').map(same_each_run).collect();
     // Writing to a String does not fail.
-    _ = writeln!(told, "{:1$}{2}", "", depth * 2, words.join(" "));
-    for part in branch["parts"].as_array().into_iter().flatten() {
-        flatten(told, part, depth + 1);
+    _ = writeln!(out, "{:1$}{2}", "", depth * 2, words.join(" "));
+    for part in node["parts"].as_array().into_iter().flatten() {
+        flatten(out, part, depth + 1);
     }
 }
 

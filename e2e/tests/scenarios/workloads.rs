@@ -13,22 +13,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
-        "a_pod_runs_and_its_service_answers",
+        "runs_a_pod_and_routes_its_service",
         Needs::OurCluster,
-        a_pod_runs_and_its_service_answers,
+        runs_a_pod_and_routes_its_service,
     );
-    suite.add(group, "the_kubelet_shows_each_container", Needs::OurCluster, the_kubelet_shows_each_container);
     suite.add(
         group,
-        "the_aggregation_layer_is_published",
+        "kubelet_exposes_metrics_of_each_container",
         Needs::OurCluster,
-        the_aggregation_layer_is_published,
+        kubelet_exposes_metrics_of_each_container,
     );
-    suite.add(group, "the_audit_log_names_who_wrote", Needs::OurCluster, the_audit_log_names_who_wrote);
-    suite.add(group, "users_are_told_apart", Needs::OurCluster, users_are_told_apart);
+    suite.add(group, "publishes_the_aggregation_layer", Needs::OurCluster, publishes_the_aggregation_layer);
+    suite.add(group, "audit_log_names_the_writer", Needs::OurCluster, audit_log_names_the_writer);
+    suite.add(group, "distinguishes_users", Needs::OurCluster, distinguishes_users);
 }
 
-fn a_pod_runs_and_its_service_answers(env: &TestEnv) -> Result<()> {
+fn runs_a_pod_and_routes_its_service(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     start(env, "web", &["httpd", "-f", "-p", "8080", "-h", "/bin"])?;
     let service = json!({
@@ -43,14 +43,14 @@ fn a_pod_runs_and_its_service_answers(env: &TestEnv) -> Result<()> {
         env.client.run(&["-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     // From the node, from another pod, and from the pod of the Service itself.
     let url = format!("http://{address}/nothing-here");
-    env.client.wait_for("the Service answers the node", MINUTE, |_| {
+    env.client.wait_for("the Service responds to the node", MINUTE, |_| {
         let status = e2e::testbed::http::Request::get(&url);
         let status = env.own_cluster()?.send(&status)?.status;
         if status == 404 { Ok(()) } else { Err(format!("status {status}").into()) }
     })?;
     let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} 80");
     for pod in ["asking", "web"] {
-        env.client.wait_for(&format!("the Service answers the pod {pod}"), MINUTE, |client| {
+        env.client.wait_for(&format!("the Service responds to the pod {pod}"), MINUTE, |client| {
             let answer = client.run(&["-n", namespace, "exec", pod, "--", "/bin/sh", "-c", &ask])?;
             if answer.starts_with("HTTP/1.1 404") { Ok(()) } else { Err(answer.into()) }
         })?;
@@ -58,7 +58,7 @@ fn a_pod_runs_and_its_service_answers(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn the_kubelet_shows_each_container(env: &TestEnv) -> Result<()> {
+fn kubelet_exposes_metrics_of_each_container(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     start(env, "steady", &["sleep", "3600"])?;
     let cluster = env.own_cluster()?;
@@ -79,11 +79,11 @@ fn the_kubelet_shows_each_container(env: &TestEnv) -> Result<()> {
         ))
     };
     let status = cluster.send(&request)?.status;
-    check!(status == 401, "an anonymous request to the kubelet is answered {status}, not 401");
+    check!(status == 401, "an anonymous request to the kubelet returns {status}, not 401");
     Ok(())
 }
 
-fn the_aggregation_layer_is_published(env: &TestEnv) -> Result<()> {
+fn publishes_the_aggregation_layer(env: &TestEnv) -> Result<()> {
     let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     let data = env.client.get(&name)?["data"].clone();
     for (key, value) in [
@@ -99,7 +99,7 @@ fn the_aggregation_layer_is_published(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn the_audit_log_names_who_wrote(env: &TestEnv) -> Result<()> {
+fn audit_log_names_the_writer(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     let cluster = env.own_cluster()?;
     env.client.wait_for("the namespace's creation in the audit log", MINUTE, |_| {
@@ -118,7 +118,7 @@ fn the_audit_log_names_who_wrote(env: &TestEnv) -> Result<()> {
     })
 }
 
-fn users_are_told_apart(env: &TestEnv) -> Result<()> {
+fn distinguishes_users(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let jane = cluster.client_as("jane", Some("developers"))?;
     let me = jane.run(&[
@@ -127,7 +127,7 @@ fn users_are_told_apart(env: &TestEnv) -> Result<()> {
         "-o",
         "jsonpath={.status.userInfo.username} {.status.userInfo.groups}",
     ])?;
-    check!(me.starts_with("jane ") && me.contains("developers"), "the API server takes jane for {me}");
+    check!(me.starts_with("jane ") && me.contains("developers"), "the API server authenticates jane as {me}");
     match jane.get(&["pods", "-A"]) {
         Err(Error::Command { output, .. }) if output.contains("Forbidden") => Ok(()),
         other => Err(failed(format!("jane may list pods: {other:?}"))),

@@ -13,15 +13,23 @@ use super::metrics_core;
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "a_user_needs_the_right", Needs::OurCluster, a_user_needs_the_right);
-    suite.add(group, "metrics_core_takes_no_forgery", Needs::OurCluster, metrics_core_takes_no_forgery);
-    suite.add(group, "tokens_are_reviewed", Needs::OurCluster, tokens_are_reviewed);
+    suite.add(group, "users_need_permission", Needs::OurCluster, users_need_permission);
+    suite.add(
+        group,
+        "metrics_core_rejects_forged_credentials",
+        Needs::OurCluster,
+        metrics_core_rejects_forged_credentials,
+    );
+    suite.add(group, "reviews_tokens", Needs::OurCluster, reviews_tokens);
 }
 
-fn a_user_needs_the_right(env: &TestEnv) -> Result<()> {
+fn users_need_permission(env: &TestEnv) -> Result<()> {
     let jane = env.own_cluster()?.client_as("jane", Some("developers"))?;
-    let refused = jane.raw(NODES).map_or_else(|error| error.to_string(), |_| "an answer".into());
-    check!(refused.contains("(Forbidden)") && refused.contains("jane"), "jane, without the right: {refused}");
+    let refused = jane.raw(NODES).map_or_else(|error| error.to_string(), |_| "a response".into());
+    check!(
+        refused.contains("(Forbidden)") && refused.contains("jane"),
+        "jane, without permission: {refused}"
+    );
     // The built-in role view has the permission by aggregation.
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -44,10 +52,10 @@ fn a_user_needs_the_right(env: &TestEnv) -> Result<()> {
 }
 
 /// Requests go directly to metrics-core, not through the API server.
-fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
+fn metrics_core_rejects_forged_credentials(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let [_, address, _] = metrics_core(&env.client)?;
-    let ask = || Request::get(format!("https://{address}:4443{NODES}"));
+    let request = || Request::get(format!("https://{address}:4443{NODES}"));
     let admin = |request: Request| {
         request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters")
     };
@@ -60,28 +68,33 @@ fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
     let client_ca = signed(&cluster.cluster_authority()?, "aggregator")?;
     let master = cluster.cluster_authority()?.issue(&Subject::user("root", Some("system:masters")))?;
     for (who, request, expected) in [
-        ("nobody", ask(), 403),
-        ("forged headers without a certificate", admin(ask()), 403),
-        ("a certificate of an unknown CA", ask().identity(&stranger), 401),
-        ("the same with forged headers", admin(ask()).identity(&stranger), 401),
-        ("a name that is not allowed, of the front proxy's CA", admin(ask()).identity(&other_name), 401),
+        ("no credentials", request(), 403),
+        ("forged headers without a certificate", admin(request()), 403),
+        ("a certificate of an unknown CA", request().identity(&stranger), 401),
+        ("the same with forged headers", admin(request()).identity(&stranger), 401),
+        ("a name that is not allowed, of the front proxy's CA", admin(request()).identity(&other_name), 401),
         // The client CA authenticates the user `aggregator`, who has no permissions; its headers are ignored.
-        ("the allowed name, of the client CA", admin(ask()).identity(&client_ca), 403),
-        ("a bearer token that is none", ask().header("Authorization", "Bearer none"), 401),
+        ("the allowed name, of the client CA", admin(request()).identity(&client_ca), 403),
+        ("an invalid bearer token", request().header("Authorization", "Bearer none"), 401),
         (
-            "the front proxy for a user without the right",
-            ask().identity(&proxy).header("X-Remote-User", "jane"),
+            "the front proxy for a user without permission",
+            request().identity(&proxy).header("X-Remote-User", "jane"),
             403,
         ),
-        ("the front proxy for an administrator", admin(ask()).identity(&proxy), 200),
-        ("an administrator's own certificate", ask().identity(&master), 200),
+        ("the front proxy for an administrator", admin(request()).identity(&proxy), 200),
+        ("an administrator's own certificate", request().identity(&master), 200),
     ] {
-        let answer = cluster.send(&request)?;
-        check!(answer.status == expected, "{who}: {}, not {expected}: {}", answer.status, answer.text());
+        let response = cluster.send(&request)?;
         check!(
-            expected == 200 || answer.text().contains("\"Status\""),
+            response.status == expected,
+            "{who}: {}, not {expected}: {}",
+            response.status,
+            response.text()
+        );
+        check!(
+            expected == 200 || response.text().contains("\"Status\""),
             "{who}: no Status: {}",
-            answer.text()
+            response.text()
         );
     }
     for (path, expected) in [("/readyz", 200), ("/livez", 200), ("/healthz", 200), ("/metrics", 403)] {
@@ -91,7 +104,7 @@ fn metrics_core_takes_no_forgery(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn tokens_are_reviewed(env: &TestEnv) -> Result<()> {
+fn reviews_tokens(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?.to_owned();
     let [_, address, _] = metrics_core(&env.client)?;
     let token = env.client.run(&["-n", &namespace, "create", "token", "default"])?;
@@ -102,7 +115,7 @@ fn tokens_are_reviewed(env: &TestEnv) -> Result<()> {
     let before = env.own_cluster()?.send(&request())?;
     check!(
         before.status == 403 && before.text().contains(&format!("system:serviceaccount:{namespace}:default")),
-        "an account without the right: {} {}",
+        "a service account without permission: {} {}",
         before.status,
         before.text()
     );

@@ -12,19 +12,28 @@ use serde_json::Value;
 use super::{LOAD, MINUTE};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "kubectl_top_is_right", Needs::OurCluster, kubectl_top_is_right);
-    suite.add(group, "raw_requests_are_answered", Needs::Cluster, raw_requests_are_answered);
-    suite.add(group, "kubectl_proxy_is_answered", Needs::OurCluster, kubectl_proxy_is_answered);
-    suite.add(group, "kubectl_get_shows_a_table", Needs::Cluster, kubectl_get_shows_a_table);
-    suite.add(group, "selectors_select", Needs::OurCluster, selectors_select);
+    suite.add(
+        group,
+        "kubectl_top_reports_the_cpu_limit_of_a_busy_container",
+        Needs::OurCluster,
+        kubectl_top_reports_the_cpu_limit_of_a_busy_container,
+    );
+    suite.add(group, "serves_raw_requests", Needs::Cluster, serves_raw_requests);
+    suite.add(group, "serves_kubectl_proxy", Needs::OurCluster, serves_kubectl_proxy);
+    suite.add(group, "kubectl_get_prints_a_table", Needs::Cluster, kubectl_get_prints_a_table);
+    suite.add(group, "selectors_filter_objects", Needs::OurCluster, selectors_filter_objects);
     suite.add(group, "kubectl_explains_the_kinds", Needs::Cluster, kubectl_explains_the_kinds);
 }
 
-fn kubectl_top_is_right(env: &TestEnv) -> Result<()> {
-    env.client.wait_for("a busy container with a limit of 100m reads 90m to 110m", MINUTE * 2, |client| {
-        let cpu = pipeline::top_millicores(client, LOAD, "busy")?;
-        if (90..=110).contains(&cpu) { Ok(()) } else { Err(Pending(format!("{cpu}m"))) }
-    })?;
+fn kubectl_top_reports_the_cpu_limit_of_a_busy_container(env: &TestEnv) -> Result<()> {
+    env.client.wait_for(
+        "kubectl top reports 90m to 110m for a busy container with a limit of 100m",
+        MINUTE * 2,
+        |client| {
+            let cpu = pipeline::top_millicores(client, LOAD, "busy")?;
+            if (90..=110).contains(&cpu) { Ok(()) } else { Err(Pending(format!("{cpu}m"))) }
+        },
+    )?;
     let node = &env.own_cluster()?.node().name;
     let nodes = env.client.run(&["top", "nodes", "--no-headers"])?;
     let fields: Vec<_> = nodes.split_whitespace().collect();
@@ -40,7 +49,7 @@ fn kubectl_top_is_right(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn raw_requests_are_answered(env: &TestEnv) -> Result<()> {
+fn serves_raw_requests(env: &TestEnv) -> Result<()> {
     for version in ["v1beta1", "v1"] {
         let root = format!("/apis/metrics.k8s.io/{version}");
         let nodes = env.client.raw_json(&format!("{root}/nodes"))?;
@@ -73,7 +82,7 @@ fn raw_requests_are_answered(env: &TestEnv) -> Result<()> {
         ("namespaces/default/pods/none-such", "pods \"none-such\" not found"),
     ] {
         let answer = env.client.raw(&format!("/apis/metrics.k8s.io/v1beta1/{path}"));
-        let text = answer.map_or_else(|error| error.to_string(), |body| format!("an answer: {body}"));
+        let text = answer.map_or_else(|error| error.to_string(), |body| format!("a response: {body}"));
         check!(text.contains(words), "{path}: {text}");
     }
     Ok(())
@@ -96,7 +105,7 @@ fn plausible(row: &Value, kind: &str, usages: &[&Value]) -> Result<()> {
     Ok(())
 }
 
-fn kubectl_proxy_is_answered(env: &TestEnv) -> Result<()> {
+fn serves_kubectl_proxy(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     let port = "18001";
     let mut proxy = env
@@ -108,7 +117,7 @@ fn kubectl_proxy_is_answered(env: &TestEnv) -> Result<()> {
         .spawn()
         .map_err(|error| failed(format!("kubectl proxy: {error}")))?;
     let url = format!("http://127.0.0.1:{port}/apis/metrics.k8s.io/v1beta1/nodes/{}", cluster.node().name);
-    let answer = env.client.wait_for("kubectl proxy answers", MINUTE, |_| {
+    let answer = env.client.wait_for("kubectl proxy responds", MINUTE, |_| {
         let mut curl = cluster.network().command("curl");
         command::output(curl.args(["-sSf", "--noproxy", "*", "-m", "10", &url])).map_err(Pending::from)
     });
@@ -122,7 +131,7 @@ fn kubectl_proxy_is_answered(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn kubectl_get_shows_a_table(env: &TestEnv) -> Result<()> {
+fn kubectl_get_prints_a_table(env: &TestEnv) -> Result<()> {
     let table = env.client.run(&["get", "pods.metrics.k8s.io", "-n", pipeline::NAMESPACE])?;
     let header: Vec<_> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     check!(header == ["NAME", "CPU", "MEMORY", "WINDOW"], "kubectl get pods.metrics.k8s.io: {table}");
@@ -131,7 +140,7 @@ fn kubectl_get_shows_a_table(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn selectors_select(env: &TestEnv) -> Result<()> {
+fn selectors_filter_objects(env: &TestEnv) -> Result<()> {
     let names = |query: &str| -> Result<Vec<String>> {
         let list =
             env.client.raw_json(&format!("/apis/metrics.k8s.io/v1beta1/namespaces/{LOAD}/pods?{query}"))?;

@@ -15,8 +15,8 @@ const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("approval", Vec::new(), Some(prepare));
-    suite.add(&group, "a_kubelet_gets_its_serving_certificate", Needs::Alone, kubelet);
-    suite.add(&group, "no_other_request_is_approved", Needs::Alone, others);
+    suite.add(&group, "approves_the_serving_certificate_of_a_kubelet", Needs::Alone, kubelet);
+    suite.add(&group, "approves_no_other_request", Needs::Alone, others);
 }
 
 fn prepare(env: &TestEnv) -> Result<()> {
@@ -42,7 +42,7 @@ fn label(env: &TestEnv, value: &str) -> Result<String> {
 
 /// Waits for an event that explains why a request is not approved.
 fn left(client: &Client, name: &str, words: &str) -> Result<()> {
-    client.wait_for(&format!("an event that {name} is left alone: {words}"), MINUTE, |client| {
+    client.wait_for(&format!("an event that {name} is not approved: {words}"), MINUTE, |client| {
         let events = client.get(&["events.events.k8s.io", "-n", "default"])?;
         let notes: Vec<_> = events["items"]
             .as_array()
@@ -81,7 +81,7 @@ fn kubelet(env: &TestEnv) -> Result<()> {
         }
     })?;
     ready(client)?;
-    client.wait_for("the node has metrics, by a certificate that is verified", TIMEOUT, |client| {
+    client.wait_for("the node has metrics with a verified certificate", TIMEOUT, |client| {
         client.run(&["top", "node", &cluster.node().name])?;
         Ok(())
     })?;
@@ -103,7 +103,7 @@ fn others(env: &TestEnv) -> Result<()> {
         organization: Some("system:nodes".to_owned()),
         ..Subject::server(&user, names, addresses)
     };
-    let ask = |client: &Client, name: &str, subject: &Subject, usages: &[&str]| -> Result<()> {
+    let submit = |client: &Client, name: &str, subject: &Subject, usages: &[&str]| -> Result<()> {
         use base64::Engine as _;
         let request = base64::engine::general_purpose::STANDARD.encode(pki::signing_request(subject)?);
         let csr = json!({
@@ -114,13 +114,13 @@ fn others(env: &TestEnv) -> Result<()> {
     };
     let server = ["digital signature", "server auth"];
     let good = subject(&[&node], &[own]);
-    ask(&kubelet, "service-address", &subject(&[&node], &[own, service]), &server)?;
-    ask(&kubelet, "service-name", &subject(&["kubernetes.default.svc"], &[]), &server)?;
-    ask(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
-    ask(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
-    ask(client, "not-a-kubelet", &good, &server)?;
+    submit(&kubelet, "service-address", &subject(&[&node], &[own, service]), &server)?;
+    submit(&kubelet, "service-name", &subject(&["kubernetes.default.svc"], &[]), &server)?;
+    submit(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
+    submit(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
+    submit(client, "not-a-kubelet", &good, &server)?;
     // It is processed after those before it.
-    ask(&kubelet, "z-good", &good, &server)?;
+    submit(&kubelet, "z-good", &good, &server)?;
     client.wait_for("the good request is approved", TIMEOUT, |client| {
         let csr = client.get(&["csr", "z-good"])?;
         if decided(&csr) == ["Approved"] { Ok(()) } else { Err(csr["status"].to_string().into()) }

@@ -11,16 +11,16 @@ use serde_json::json;
 use super::{LOAD, TIMEOUT};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "an_hpa_scales_a_busy_deployment", Needs::OurCluster, an_hpa_scales_a_busy_deployment);
+    suite.add(group, "hpa_scales_a_busy_deployment", Needs::OurCluster, hpa_scales_a_busy_deployment);
     suite.add(
         group,
-        "an_hpa_reads_cpu_and_memory_of_fresh_pods",
+        "hpa_reads_cpu_and_memory_of_new_pods",
         Needs::OurCluster,
-        an_hpa_reads_cpu_and_memory_of_fresh_pods,
+        hpa_reads_cpu_and_memory_of_new_pods,
     );
 }
 
-fn an_hpa_scales_a_busy_deployment(env: &TestEnv) -> Result<()> {
+fn hpa_scales_a_busy_deployment(env: &TestEnv) -> Result<()> {
     env.client.wait_for("the HPA scaled the busy Deployment to 2", TIMEOUT, |client| {
         let hpa = client.get(&["-n", LOAD, "hpa", "busy"])?;
         let deployment = client.get(&["-n", LOAD, "deployment", "busy"])?;
@@ -32,7 +32,7 @@ fn an_hpa_scales_a_busy_deployment(env: &TestEnv) -> Result<()> {
 }
 
 /// Two containers with memory far above its target and CPU far below: memory decides from the first samples on.
-fn an_hpa_reads_cpu_and_memory_of_fresh_pods(env: &TestEnv) -> Result<()> {
+fn hpa_reads_cpu_and_memory_of_new_pods(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     let container = |name: &str| {
         json!({

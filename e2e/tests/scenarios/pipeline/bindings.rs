@@ -14,7 +14,7 @@ const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "a_binding_to_another_role_is_made_anew", Needs::Alone, made_anew);
+    suite.add(group, "recreates_a_binding_to_another_role", Needs::Alone, made_anew);
 }
 
 /// Replaces the operator's binding by one to another role while no operator is running.
@@ -28,7 +28,7 @@ fn supplant(client: &Client, labels: &Value) -> Result<()> {
 fn replace(client: &Client, labels: &Value) -> Result<()> {
     scale(client, 0)?;
     // An operator that is shutting down finishes its reconcile first, and would recreate the binding.
-    client.wait_for("no operator runs", MINUTE, |client| {
+    client.wait_for("no operator is running", MINUTE, |client| {
         let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", OPERATORS_PODS])?;
         match pods["items"].as_array().map_or(0, Vec::len) {
             0 => Ok(()),
@@ -58,11 +58,11 @@ fn made_anew(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
     supplant(client, &json!({"app.kubernetes.io/managed-by": "metrics-pipeline-operator"}))?;
-    client.wait_for("the binding binds to our role again", MINUTE, |client| {
+    client.wait_for("the binding has the operator's role again", MINUTE, |client| {
         let role = client.get(&BINDING)?["roleRef"]["name"].clone();
         if role == BINDING[1] { Ok(()) } else { Err(role.to_string().into()) }
     })?;
-    client.wait_for("an event tells of it", MINUTE, |client| {
+    client.wait_for("an event reports it", MINUTE, |client| {
         let events = client.get(&["-n", "default", "events"])?;
         let told = events["items"].as_array().into_iter().flatten().any(|event| {
             let note = event["message"].as_str().unwrap_or_default();
@@ -76,7 +76,7 @@ fn made_anew(env: &TestEnv) -> Result<()> {
     ready(client)?;
 
     supplant(client, &json!({"app.kubernetes.io/managed-by": "somebody"}))?;
-    let object = client.wait_for("the condition says whose it is", TIMEOUT, |client| {
+    let object = client.wait_for("the condition reports the foreign binding", TIMEOUT, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         match condition(&object, "AccessReady") {
             Some(access) if access["reason"] == "ForeignObject" => Ok(object),

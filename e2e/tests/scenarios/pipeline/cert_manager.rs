@@ -26,7 +26,7 @@ const CRDS: [&str; 4] = ["certificates", "certificaterequests", "issuers", "clus
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("certmanager", Vec::new(), Some(prepare));
-    suite.add(&group, "a_missing_cert_manager_is_named", Needs::Alone, missing);
+    suite.add(&group, "reports_a_missing_cert_manager", Needs::Alone, missing);
     suite.add(&group, "cert_manager_issues_the_serving_certificate", Needs::Alone, issues);
 }
 
@@ -54,16 +54,16 @@ fn missing(env: &TestEnv) -> Result<()> {
         client.delete(&["crd", &format!("{crd}.cert-manager.io")])?;
     }
     install(env, &[QUICK])?;
-    ask(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
+    request_from(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
     named(client, "False", "PermissionMissing", &["--set certManager.enabled=true"])?;
     install(env, &[QUICK, GRANTED])?;
     named(client, "False", "CertManagerNotInstalled", &["cert-manager.io/v1", "helm install cert-manager"])?;
     serves(client)?;
     let [_, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
-    let told =
+    let message =
         named(client, "False", "CertificateNotIssued", &["nobody has looked at it", "kubectl describe"])?;
-    env.progress.say(format!("cert-manager without its controller: {told}"));
+    env.progress.say(format!("cert-manager without its controller: {message}"));
     serves(client)?;
     self_signed(client)
 }
@@ -89,8 +89,8 @@ fn issued(env: &TestEnv) -> Result<()> {
         &["/apis/metrics.k8s.io/v1beta1/nodes", "/apis/metrics.k8s.io/v1/pods"],
     )?;
 
-    ask(client, &json!({"name": "company"}))?;
-    let told = named(
+    request_from(client, &json!({"name": "company"}))?;
+    let message = named(
         client,
         "False",
         "CertificateNotIssued",
@@ -100,7 +100,7 @@ fn issued(env: &TestEnv) -> Result<()> {
             "issuer.cert-manager.io company",
         ],
     )?;
-    env.progress.say(format!("an issuer that is missing: {told}"));
+    env.progress.say(format!("an issuer that is missing: {message}"));
 
     store(client, &Authority::create("a company's CA")?)?;
     client.apply(&issuer().to_string())?;
@@ -117,9 +117,9 @@ fn issued(env: &TestEnv) -> Result<()> {
     let fourth = taken_over(client, &third)?;
 
     // The issued certificate stays in use while the next issuer is missing.
-    ask(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
+    request_from(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
     named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "served meanwhile"])?;
-    ask(client, &json!({"name": "company"}))?;
+    request_from(client, &json!({"name": "company"}))?;
     named(client, "True", "AsExpected", &["Issuer company"])?;
 
     let names = json!([{"op": "replace", "path": "/spec/dnsNames", "value": ["elsewhere"]}]).to_string();
@@ -141,7 +141,7 @@ fn issued(env: &TestEnv) -> Result<()> {
 }
 
 /// Sets the issuer that is requested from cert-manager.
-fn ask(client: &Client, issuer: &Value) -> Result<()> {
+fn request_from(client: &Client, issuer: &Value) -> Result<()> {
     // Null removes the fields of the previous issuer.
     let spec = json!({"source": "CertManager", "certManager": {"issuerRef": {"kind": null, "group": null}}});
     let mut patch = json!({"spec": {"certificates": spec}});
@@ -175,8 +175,8 @@ fn named(client: &Client, status: &str, reason: &str, words: &[&str]) -> Result<
         let found = condition(&object, "CertificatesReady").cloned().unwrap_or_default();
         let message = found["message"].as_str().unwrap_or_default();
         let current = found["observedGeneration"] == object["metadata"]["generation"];
-        let says = words.iter().all(|words| message.contains(words));
-        if current && says && found["status"] == status && found["reason"] == reason {
+        let matches = words.iter().all(|words| message.contains(words));
+        if current && matches && found["status"] == status && found["reason"] == reason {
             Ok(message.to_owned())
         } else {
             Err(Pending(found.to_string()))

@@ -7,10 +7,15 @@ use e2e::testbed::{binaries, pipeline};
 use e2e::{Result, check, command};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "the_chart_is_sound", Needs::Cluster, the_chart_is_sound);
+    suite.add(
+        group,
+        "chart_passes_lint_and_server_side_dry_run",
+        Needs::Cluster,
+        chart_passes_lint_and_server_side_dry_run,
+    );
 }
 
-fn the_chart_is_sound(env: &TestEnv) -> Result<()> {
+fn chart_passes_lint_and_server_side_dry_run(env: &TestEnv) -> Result<()> {
     let helm = binaries::helm(&env.progress)?;
     let lint = command::output(env.client.command(&helm).args(["lint", "--strict"]).arg(pipeline::chart()))?;
     check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
@@ -32,13 +37,13 @@ fn the_chart_is_sound(env: &TestEnv) -> Result<()> {
         env.client.with_manifest(&["apply", "--dry-run=server"], &rendered)?;
         check!(
             !rendered.contains("cluster-admin") && !rendered.contains("escalate"),
-            "the chart asks for too much"
+            "the chart requests too many permissions"
         );
     }
     let mut wrong = env.client.command(&helm);
     wrong.args(["template", "metrics-pipeline"]).arg(pipeline::chart()).args(["--set", "replicas=many"]);
     let refused = command::output(&mut wrong).map_or_else(|error| error.to_string(), |_| "accepted".into());
-    check!(refused.contains("replicas"), "a wrong value is not refused by name: {refused}");
+    check!(refused.contains("replicas"), "the error does not name the invalid value: {refused}");
     Ok(())
 }
 

@@ -13,22 +13,17 @@ use serde_json::{Value, json};
 use super::{LOAD, MINUTE, TIMEOUT, kube_rs};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "two_kubectls_are_answered", Needs::Cluster, two_kubectls_are_answered);
+    suite.add(group, "serves_two_versions_of_kubectl", Needs::Cluster, serves_two_versions_of_kubectl);
     suite.add(group, "client_go_reads_both_versions", Needs::Cluster, client_go_reads_both_versions);
     suite.add(group, "kube_rs_reads_pages", Needs::OurCluster, kube_rs_reads_pages);
-    suite.add(
-        group,
-        "the_recommender_of_vpa_recommends",
-        Needs::OurCluster,
-        the_recommender_of_vpa_recommends,
-    );
+    suite.add(group, "recommender_of_vpa_recommends", Needs::OurCluster, recommender_of_vpa_recommends);
 }
 
-fn two_kubectls_are_answered(env: &TestEnv) -> Result<()> {
+fn serves_two_versions_of_kubectl(env: &TestEnv) -> Result<()> {
     let newer = env.client.with_kubectl(binaries::clients(&env.progress)?.join("kubectl"));
     for (kubectl, version) in [(&env.client, "v1.36."), (&newer, "v1.37.")] {
-        let told = kubectl.run(&["version", "--client"])?;
-        check!(told.contains(version), "kubectl {version}: {told}");
+        let output = kubectl.run(&["version", "--client"])?;
+        check!(output.contains(version), "kubectl {version}: {output}");
         // Its discovery cache from another scenario may be older than the group.
         kubectl.run(&["api-resources", "--api-group=metrics.k8s.io"])?;
         speaks(kubectl).map_err(|error| failed(format!("kubectl {version}: {error}")))?;
@@ -90,17 +85,19 @@ fn speaks(kubectl: &Client) -> Result<()> {
 fn client_go_reads_both_versions(env: &TestEnv) -> Result<()> {
     let program = binaries::clients(&env.progress)?.join("client-go");
     let text = command::output(env.client.command(&program).arg("read"))?;
-    let answers: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let asked: BTreeSet<_> =
-        answers.iter().map(|answer| format!("{} {}", answer["version"], answer["contentType"])).collect();
-    check!(asked.len() == 4, "two versions in two encodings: {asked:?}");
-    for answer in &answers {
-        let found = &answer["found"];
+    let responses: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let kinds: BTreeSet<_> = responses
+        .iter()
+        .map(|response| format!("{} {}", response["version"], response["contentType"]))
+        .collect();
+    check!(kinds.len() == 4, "two versions in two encodings: {kinds:?}");
+    for response in &responses {
+        let found = &response["found"];
         let amounts = |usage: &Value| -> Vec<String> {
             usage.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
         };
         let node = amounts(&found["node"]["usage"]);
-        check!(node == ["cpu", "memory", "swap"], "{asked:?}: the node's usage has {node:?}");
+        check!(node == ["cpu", "memory", "swap"], "{kinds:?}: the node's usage has {node:?}");
         let pod = &found["pod"];
         let containers = pod["containers"].as_array().map_or(0, Vec::len);
         check!(containers > 0 && amounts(&pod["containers"][0]["usage"]).len() >= 2, "{pod}");
@@ -125,7 +122,7 @@ fn kube_rs_reads_pages(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn the_recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
+fn recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
     let [program, crds] = binaries::recommender(&env.progress)?;
     env.client.run(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
     env.client.run(&[

@@ -27,7 +27,7 @@ pub fn add(suite: &mut Suite) {
         FlagChange::remove("proxy-client-key-file"),
     ];
     let group = suite.group_with("seed", faulty, Some(prepare));
-    suite.add(&group, "swallowed_flags_are_put_right_by_ours", Needs::Alone, story);
+    suite.add(&group, "printed_flags_repair_a_front_proxy_with_merged_flags", Needs::Alone, story);
 }
 
 fn prepare(env: &TestEnv) -> Result<()> {
@@ -113,7 +113,7 @@ fn story(env: &TestEnv) -> Result<()> {
     // As in steps.txt: what the wrong flags wrote there would stay.
     client.delete(&PUBLISHED)?;
     ready(client)?;
-    client.wait_for("kubectl top nodes answers", TIMEOUT, |client| {
+    client.wait_for("kubectl top nodes succeeds", TIMEOUT, |client| {
         client.run(&["top", "nodes"])?;
         Ok(())
     })?;
@@ -128,7 +128,7 @@ fn story(env: &TestEnv) -> Result<()> {
     check!(certificate()? == before, "the front proxy's Secret did not stay");
     client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
     ready(client)?;
-    check!(certificate()? == before, "the front proxy's Secret was issued anew");
+    check!(certificate()? == before, "the front proxy's Secret was reissued");
     Ok(())
 }
 
@@ -137,8 +137,8 @@ fn replace_authority(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let shorter = r#"{"spec":{"certificates":{"frontProxy":{"caValidity":"43800h"}}}}"#;
     client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", shorter])?;
-    let told = wait_for(client, "CertificatesReady", ("True", "FrontProxyFilesOutdated"))?;
-    check!(told.contains("steps.txt"), "no remedy: {told}");
+    let message = wait_for(client, "CertificatesReady", ("True", "FrontProxyFilesOutdated"))?;
+    check!(message.contains("steps.txt"), "no remedy: {message}");
     let certificate = |client: &Client| -> Result<Value> {
         Ok(client.get(&["-n", pipeline::NAMESPACE, "secret", SECRET])?["data"]["tls.crt"].clone())
     };
@@ -165,7 +165,7 @@ fn replace_authority(env: &TestEnv) -> Result<()> {
 fn cluster_uses(env: &TestEnv) -> Result<()> {
     let cluster = env.own_cluster()?;
     take_flags(env, cluster)?;
-    env.client.wait_for("kubectl top nodes answers", TIMEOUT, |client| {
+    env.client.wait_for("kubectl top nodes succeeds", TIMEOUT, |client| {
         client.run(&["top", "nodes"])?;
         Ok(())
     })

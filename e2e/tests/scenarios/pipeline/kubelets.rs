@@ -18,10 +18,20 @@ const SOON: Duration = Duration::from_secs(60);
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
-    suite.add(&group, "certificates_are_told_apart", Needs::Alone, certificates_are_told_apart);
-    suite.add(&group, "silence_has_a_cause", Needs::Alone, silence_has_a_cause);
-    suite.add(&group, "nodes_that_are_not_there_are_named", Needs::Alone, nodes_that_are_not_there_are_named);
-    suite.add(&group, "a_pinned_key_is_held_to", Needs::Alone, a_pinned_key_is_held_to);
+    suite.add(
+        &group,
+        "reports_the_cause_of_each_certificate_error",
+        Needs::Alone,
+        reports_the_cause_of_each_certificate_error,
+    );
+    suite.add(
+        &group,
+        "reports_the_cause_of_each_connection_error",
+        Needs::Alone,
+        reports_the_cause_of_each_connection_error,
+    );
+    suite.add(&group, "reports_nodes_without_a_kubelet", Needs::Alone, reports_nodes_without_a_kubelet);
+    suite.add(&group, "accepts_only_the_pinned_key", Needs::Alone, accepts_only_the_pinned_key);
 }
 
 /// A user who may read the report.
@@ -69,9 +79,10 @@ impl<'a> Reader<'a> {
 
     fn report_of(&self, address: &str) -> Result<Value> {
         let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
-        let answer = self.env.own_cluster()?.send(&request)?;
-        check!(answer.status == 200, "/report: {} {}", answer.status, answer.text());
-        serde_json::from_slice(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.text())))
+        let response = self.env.own_cluster()?.send(&request)?;
+        check!(response.status == 200, "/report: {} {}", response.status, response.text());
+        serde_json::from_slice(&response.body)
+            .map_err(|error| failed(format!("{error}: {}", response.text())))
     }
 
     /// Waits until `node` fails with `cause`; returns the message and the time.
@@ -91,7 +102,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Waits until no node fails and returns the time.
-    fn well(&self) -> Result<Duration> {
+    fn recovered(&self) -> Result<Duration> {
         let began = Instant::now();
         wait::until(SOON, "no node fails", || {
             let report = self.report()?;
@@ -110,10 +121,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
+fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
     let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    reader.well()?;
+    reader.recovered()?;
     for (certificate, cause, words) in [
         // Two cases in a row must have different causes, or the first would be mistaken for the second.
         (Certificate::SelfSigned, "tls_unknown_ca", "serverTLSBootstrap"),
@@ -130,36 +141,36 @@ fn certificates_are_told_apart(env: &TestEnv) -> Result<()> {
     }
     // Any name of the node in the certificate is accepted, whatever address is dialed.
     cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
-    let healed = reader.well()?;
+    let healed = reader.recovered()?;
     env.progress
         .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
-    reader.well()?;
+    reader.recovered()?;
     ready(&env.client)
 }
 
 /// A stopped kubelet and dropped packets have different causes.
-fn silence_has_a_cause(env: &TestEnv) -> Result<()> {
+fn reports_the_cause_of_each_connection_error(env: &TestEnv) -> Result<()> {
     let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    reader.well()?;
+    reader.recovered()?;
     cluster.stop_kubelet();
     reader.say("the kubelet is down", "connection_refused", &reader.failing(node, "connection_refused")?);
     cluster.start_kubelet(&env.progress)?;
-    reader.well()?;
+    reader.recovered()?;
     cluster.drop_from_pods(KUBELET_PORT)?;
     let named = reader.failing(node, "timeout");
     cluster.drop_nothing()?;
     let named = named?;
     check!(named.0.contains("NetworkPolicy"), "{}", named.0);
     reader.say("packets are dropped", "timeout", &named);
-    reader.well()?;
+    reader.recovered()?;
     ready(&env.client)
 }
 
-fn nodes_that_are_not_there_are_named(env: &TestEnv) -> Result<()> {
+fn reports_nodes_without_a_kubelet(env: &TestEnv) -> Result<()> {
     let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
-    reader.well()?;
+    reader.recovered()?;
     let address = cluster.node().address.to_string();
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
     cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
@@ -174,7 +185,7 @@ fn nodes_that_are_not_there_are_named(env: &TestEnv) -> Result<()> {
     for node in ["nameless", "in-plain-text", "shut"] {
         cluster.remove_node(node)?;
     }
-    reader.well()?;
+    reader.recovered()?;
     // The fault that the project began with, on all nodes.
     let with =
         |kubelet: Value| pipeline::manifest(pipeline::NAME, &json!({"metricsCore": {"kubelet": kubelet}}));
@@ -187,10 +198,10 @@ fn nodes_that_are_not_there_are_named(env: &TestEnv) -> Result<()> {
     env.client.apply(&with(json!({})))?;
     ready(&env.client)?;
     reader.alone()?;
-    reader.well().map(drop)
+    reader.recovered().map(drop)
 }
 
-fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
+fn accepts_only_the_pinned_key(env: &TestEnv) -> Result<()> {
     let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
@@ -206,14 +217,14 @@ fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
         if pinned { Ok(()) } else { Err(format!("{} replicas", reports.len()).into()) }
     })?;
     reader.alone()?;
-    reader.well()?;
+    reader.recovered()?;
     ready(&env.client)?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     reader.say("another key", "tls_pin_mismatch", &named);
     // A certificate signed by the CA is accepted before the pin is checked.
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
-    reader.well()?;
+    reader.recovered()?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     check!(named.0.contains("one did before"), "{}", named.0);
@@ -221,5 +232,5 @@ fn a_pinned_key_is_held_to(env: &TestEnv) -> Result<()> {
     mode("Verify")?;
     ready(&env.client)?;
     reader.alone()?;
-    reader.well().map(drop)
+    reader.recovered().map(drop)
 }

@@ -15,8 +15,13 @@ const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,pod
 const OURS: &str = "app.kubernetes.io/managed-by=metrics-pipeline-operator";
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "deletion_leaves_nothing", Needs::Alone, deletion_leaves_nothing);
-    suite.add(group, "two_replicas_have_a_budget", Needs::Alone, two_replicas_have_a_budget);
+    suite.add(group, "deletion_removes_all_objects", Needs::Alone, deletion_removes_all_objects);
+    suite.add(
+        group,
+        "two_replicas_have_a_disruption_budget",
+        Needs::Alone,
+        two_replicas_have_a_disruption_budget,
+    );
 }
 
 fn owned(client: &Client) -> Result<Vec<String>> {
@@ -24,7 +29,7 @@ fn owned(client: &Client) -> Result<Vec<String>> {
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-fn deletion_leaves_nothing(env: &TestEnv) -> Result<()> {
+fn deletion_removes_all_objects(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
     let before = owned(client)?;
@@ -70,7 +75,7 @@ fn deletion_leaves_nothing(env: &TestEnv) -> Result<()> {
     ready(client)
 }
 
-fn two_replicas_have_a_budget(env: &TestEnv) -> Result<()> {
+fn two_replicas_have_a_disruption_budget(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let scale = |replicas: u8| {
         let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");

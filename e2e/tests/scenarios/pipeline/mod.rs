@@ -37,7 +37,12 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub fn add(suite: &mut Suite) {
     // One cluster that no scenario disturbs…
     let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
-    suite.add(&calm, "a_settled_operator_is_quiet", Needs::OurCluster, quiet::a_settled_operator_is_quiet);
+    suite.add(
+        &calm,
+        "settled_operator_sends_no_writes",
+        Needs::OurCluster,
+        quiet::settled_operator_sends_no_writes,
+    );
     answers::add(suite, &calm);
     autoscaling::add(suite, &calm);
     clients::add(suite, &calm);

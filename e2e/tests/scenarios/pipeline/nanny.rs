@@ -36,18 +36,33 @@ pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
 }
 
 fn in_place(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "nodes_resize_it_in_place", Needs::Alone, nodes_resize_it_in_place);
-    suite.add(group, "a_new_pod_is_resized_at_once", Needs::Alone, a_new_pod_is_resized_at_once);
-    suite.add(group, "a_restarted_operator_resizes", Needs::Alone, a_restarted_operator_resizes);
-    suite.add(group, "a_rollout_takes_the_size_along", Needs::Alone, a_rollout_takes_the_size_along);
-    suite.add(group, "limits_follow_requests", Needs::Alone, limits_follow_requests);
-    suite.add(group, "containers_resize_it_in_place", Needs::Alone, containers_resize_it_in_place);
-    suite.add(group, "an_infeasible_size_harms_nobody", Needs::Alone, an_infeasible_size_harms_nobody);
     suite.add(
         group,
-        "other_hands_are_told_and_not_fought",
+        "resizes_in_place_with_the_number_of_nodes",
         Needs::Alone,
-        other_hands_are_told_and_not_fought,
+        resizes_in_place_with_the_number_of_nodes,
+    );
+    suite.add(group, "resizes_a_new_pod_immediately", Needs::Alone, resizes_a_new_pod_immediately);
+    suite.add(group, "restarted_operator_resizes", Needs::Alone, restarted_operator_resizes);
+    suite.add(
+        group,
+        "rollout_applies_the_size_to_the_template",
+        Needs::Alone,
+        rollout_applies_the_size_to_the_template,
+    );
+    suite.add(group, "limits_follow_requests", Needs::Alone, limits_follow_requests);
+    suite.add(
+        group,
+        "resizes_in_place_with_the_number_of_containers",
+        Needs::Alone,
+        resizes_in_place_with_the_number_of_containers,
+    );
+    suite.add(group, "infeasible_size_disturbs_no_pod", Needs::Alone, infeasible_size_disturbs_no_pod);
+    suite.add(
+        group,
+        "reverts_a_foreign_resize_once_then_reports_it",
+        Needs::Alone,
+        reverts_a_foreign_resize_once_then_reports_it,
     );
 }
 
@@ -116,29 +131,30 @@ fn check_same_pod(before: &Value, after: &Value) -> Result<()> {
 fn while_answering(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let (done, client) = (Arc::new(AtomicBool::new(false)), env.client.clone());
     let over = Arc::clone(&done);
-    let asking = thread::spawn(move || {
-        let (mut answers, mut failures) = (0_usize, Vec::new());
+    let requesting = thread::spawn(move || {
+        let (mut succeeded, mut failures) = (0_usize, Vec::new());
         // A minimum number of runs: on a busy machine one takes seconds.
-        while !over.load(Ordering::Relaxed) || answers + failures.len() < 4 {
+        while !over.load(Ordering::Relaxed) || succeeded + failures.len() < 4 {
             match client.run(&["top", "pods", "-A"]) {
-                Ok(_) => answers += 1,
+                Ok(_) => succeeded += 1,
                 Err(error) => failures.push(error.to_string()),
             }
             thread::sleep(Duration::from_secs(1));
         }
-        (answers, failures)
+        (succeeded, failures)
     });
     let result = work();
     done.store(true, Ordering::Relaxed);
-    let (answers, failures) = asking.join().map_err(|_| failed("the asking thread panicked".into()))?;
+    let (succeeded, failures) =
+        requesting.join().map_err(|_| failed("the requesting thread panicked".into()))?;
     result?;
     check!(
         failures.is_empty(),
-        "{} of {} answers failed: {failures:?}",
+        "{} of {} requests failed: {failures:?}",
         failures.len(),
-        answers + failures.len()
+        succeeded + failures.len()
     );
-    env.progress.say(format!("kubectl top answered {answers} times without a gap"));
+    env.progress.say(format!("kubectl top succeeded {succeeded} times without a failure"));
     Ok(())
 }
 
@@ -209,7 +225,13 @@ fn revision(client: &Client) -> Result<i64> {
 }
 
 /// Waits until a condition has a status and a reason; returns its message.
-fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Duration) -> Result<String> {
+fn await_condition(
+    client: &Client,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    timeout: Duration,
+) -> Result<String> {
     client.wait_for(&format!("{kind} is {status} {reason}"), timeout, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         let found = condition(&object, kind).cloned().unwrap_or_default();
@@ -239,7 +261,7 @@ fn is_served(client: &Client) -> Result<()> {
     })
 }
 
-fn nodes_resize_it_in_place(env: &TestEnv) -> Result<()> {
+fn resizes_in_place_with_the_number_of_nodes(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let (before, template_before) = (pod(client)?, template(client)?);
@@ -262,11 +284,11 @@ fn nodes_resize_it_in_place(env: &TestEnv) -> Result<()> {
     })?;
     check!(template(client)? == template_before, "the template changed for a resize alone");
     let events = client.run(&["get", "events", "-A", "--field-selector", "reason=Resized", "-o", "name"])?;
-    check!(!events.is_empty(), "no event tells of it");
+    check!(!events.is_empty(), "no event reports it");
     is_served(client)
 }
 
-fn a_new_pod_is_resized_at_once(env: &TestEnv) -> Result<()> {
+fn resizes_a_new_pod_immediately(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     add_nodes(client)?;
@@ -287,7 +309,7 @@ fn a_new_pod_is_resized_at_once(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-fn a_restarted_operator_resizes(env: &TestEnv) -> Result<()> {
+fn restarted_operator_resizes(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
@@ -309,7 +331,7 @@ fn a_restarted_operator_resizes(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-fn a_rollout_takes_the_size_along(env: &TestEnv) -> Result<()> {
+fn rollout_applies_the_size_to_the_template(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     add_nodes(client)?;
@@ -358,7 +380,7 @@ fn a_rollout_takes_the_size_along(env: &TestEnv) -> Result<()> {
     settle(client)
 }
 
-fn an_infeasible_size_harms_nobody(env: &TestEnv) -> Result<()> {
+fn infeasible_size_disturbs_no_pod(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
@@ -414,7 +436,7 @@ fn an_infeasible_size_harms_nobody(env: &TestEnv) -> Result<()> {
     })
 }
 
-fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
+fn reverts_a_foreign_resize_once_then_reports_it(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let by_hand = |cpu: &str| -> Result<String> {
@@ -440,12 +462,12 @@ fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
     wait_for_memory(client, LARGE, UP + PROMPT)?;
     let before = cpu()?;
     by_hand("90m")?;
-    client.wait_for("it is set back once", MINUTE, |_| {
+    client.wait_for("it is reverted once", MINUTE, |_| {
         let now = cpu()?;
         if now == before { Ok(()) } else { Err(now.to_string().into()) }
     })?;
     by_hand("91m")?;
-    let object = client.wait_for("it is told and left alone", MINUTE, |client| {
+    let object = client.wait_for("it is reported and not reverted", MINUTE, |client| {
         let object = client.get(&["mp", pipeline::NAME])?;
         match condition(&object, "Sized") {
             Some(sized) if sized["reason"] == "ResourcesConflict" => Ok(object),
@@ -456,7 +478,7 @@ fn other_hands_are_told_and_not_fought(env: &TestEnv) -> Result<()> {
     let why = condition(&object, "Ready").map(|ready| ready["reason"].clone()).unwrap_or_default();
     check!(why == "KubeletAddressMissing", "{}", object["status"]);
     thread::sleep(Duration::from_secs(5));
-    check!(cpu()? == "91m", "it is fought over: {}", cpu()?);
+    check!(cpu()? == "91m", "it was reverted again: {}", cpu()?);
     // Another size resets it.
     settle(client)
 }
@@ -486,7 +508,7 @@ fn limits_follow_requests(env: &TestEnv) -> Result<()> {
         check!(is_same(&large) && is_guaranteed(&large), "{new}, {}", large["status"]);
         check!(new["limits"]["cpu"] != old["limits"]["cpu"], "the CPU limit is as it was: {old}, {new}");
         let really = &large["status"]["containerStatuses"][0]["resources"];
-        check!(really == new, "the kubelet says {really} instead of {new}");
+        check!(really == new, "the kubelet reports {really} instead of {new}");
         remove_nodes(client)?;
         let (small, _) = wait_for_memory(client, SMALL, DOWN + PROMPT)?;
         check_same_pod(&fresh, &small)?;
@@ -501,13 +523,13 @@ fn limits_follow_requests(env: &TestEnv) -> Result<()> {
     })?;
     let after = revision(client)?;
     check!(after == before + 2, "{} rollouts instead of one each way", after - before);
-    let told = events(client, "Resized")?;
-    check!(told.iter().any(|note| note.contains("QoS class")), "no event tells of the rollout: {told:?}");
+    let notes = events(client, "Resized")?;
+    check!(notes.iter().any(|note| note.contains("QoS class")), "no event reports the rollout: {notes:?}");
     settle(client)
 }
 
 /// `scalingMode: ContainerProportional`: the size depends on the number of pods.
-fn containers_resize_it_in_place(env: &TestEnv) -> Result<()> {
+fn resizes_in_place_with_the_number_of_containers(env: &TestEnv) -> Result<()> {
     const COPIES: u64 = 4;
     const EACH: u64 = 4;
     /// Pods are counted once a minute, when they have metrics.

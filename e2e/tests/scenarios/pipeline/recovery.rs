@@ -12,14 +12,19 @@ use serde_json::Value;
 use super::{MINUTE, TIMEOUT, metrics_core, operator, ready};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "the_first_answers_come_soon", Needs::Alone, the_first_answers_come_soon);
-    suite.add(group, "a_rollout_is_not_noticed", Needs::Alone, a_rollout_is_not_noticed);
-    suite.add(group, "drift_is_undone", Needs::Alone, drift_is_undone);
-    suite.add(group, "killed_parts_come_back", Needs::Alone, killed_parts_come_back);
+    suite.add(
+        group,
+        "serves_first_metrics_in_time_after_a_start",
+        Needs::Alone,
+        serves_first_metrics_in_time_after_a_start,
+    );
+    suite.add(group, "no_request_fails_during_a_rollout", Needs::Alone, no_request_fails_during_a_rollout);
+    suite.add(group, "reverts_drift", Needs::Alone, reverts_drift);
+    suite.add(group, "killed_components_recover", Needs::Alone, killed_components_recover);
 }
 
 /// The limits from the start of metrics-core's container: pods within 5 s, nodes within 15 s.
-fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
+fn serves_first_metrics_in_time_after_a_start(env: &TestEnv) -> Result<()> {
     ready(&env.client)?;
     let [name, _, _] = metrics_core(&env.client)?;
     env.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
@@ -27,7 +32,7 @@ fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
     env.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
         match client.run(&["top", "pods", "-A"]) {
             Err(_) => Ok(()),
-            Ok(_) => Err("it still answers".into()),
+            Ok(_) => Err("it still responds".into()),
         }
     })?;
     let (mut pods, mut nodes) = (None, None);
@@ -53,7 +58,7 @@ fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
         .map_err(|error| failed(format!("{started}: {error}")))?;
     let after = |then: Option<jiff::Timestamp>| {
         then.map(|then| then.duration_since(started).as_secs_f64())
-            .ok_or_else(|| failed("no answer within a minute".into()))
+            .ok_or_else(|| failed("no response within a minute".into()))
     };
     let (pods, nodes) = (after(pods)?, after(nodes)?);
     env.progress.say(format!(
@@ -70,7 +75,7 @@ fn the_first_answers_come_soon(env: &TestEnv) -> Result<()> {
 }
 
 /// During a rollout of metrics-core, no `kubectl top` fails, and no node and no pod that had metrics is missing.
-fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
+fn no_request_fails_during_a_rollout(env: &TestEnv) -> Result<()> {
     ready(&env.client)?;
     let names = |arguments: &[&str]| -> Result<Vec<String>> {
         let table = env.client.run(arguments)?;
@@ -86,7 +91,7 @@ fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
     let [old, _, _] = metrics_core(&env.client)?;
     let deployment = ["-n", pipeline::NAMESPACE, "rollout", "restart", "deployment", "metrics-core"];
     env.client.run(&deployment)?;
-    let (began, mut asked, mut replaced) = (Instant::now(), 0, None);
+    let (began, mut lists, mut replaced) = (Instant::now(), 0, None);
     // A while after the end of the old one, whose address some component may still use.
     while replaced.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
         check!(began.elapsed() < 2 * MINUTE, "no new pod of metrics-core alone within two minutes");
@@ -95,17 +100,17 @@ fn a_rollout_is_not_noticed(env: &TestEnv) -> Result<()> {
             let missing: Vec<_> = before.iter().filter(|name| !now.contains(name)).collect();
             check!(missing.is_empty(), "{what} missing after {:?}: {missing:?}", began.elapsed());
         }
-        asked += 1;
+        lists += 1;
         if replaced.is_none() && metrics_core(&env.client).is_ok_and(|[name, _, _]| name != old) {
             replaced = Some(Instant::now());
         }
         thread::sleep(Duration::from_millis(500));
     }
-    env.progress.say(format!("asked {asked} times for pods and nodes during a rollout, always whole"));
+    env.progress.say(format!("{lists} lists of pods and nodes during a rollout were complete"));
     ready(&env.client)
 }
 
-fn drift_is_undone(env: &TestEnv) -> Result<()> {
+fn reverts_drift(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let namespace = ["-n", pipeline::NAMESPACE];
     let owned: [(&[&str], &str, &str); 5] = [
@@ -155,13 +160,13 @@ fn drift_is_undone(env: &TestEnv) -> Result<()> {
         })?;
     }
     ready(client)?;
-    client.wait_for("kubectl top nodes answers", TIMEOUT, |client| {
+    client.wait_for("kubectl top nodes succeeds", TIMEOUT, |client| {
         client.run(&["top", "nodes"])?;
         Ok(())
     })
 }
 
-fn killed_parts_come_back(env: &TestEnv) -> Result<()> {
+fn killed_components_recover(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let cluster = env.own_cluster()?;
     let kill = |name: &str| {
@@ -183,7 +188,7 @@ fn killed_parts_come_back(env: &TestEnv) -> Result<()> {
         cluster.kill("kube-apiserver")?;
         Cluster::up(&again, &env.progress.clone().quiet())?;
         ready(client)?;
-        client.wait_for("kubectl top answers", TIMEOUT, |client| {
+        client.wait_for("kubectl top succeeds", TIMEOUT, |client| {
             client.run(&["top", "nodes"])?;
             client.run(&["top", "pods", "-A"])?;
             Ok(())

@@ -26,8 +26,8 @@ const LONG: usize = 100;
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("rotation", Vec::new(), Some(prepare));
     suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
-    suite.add(&group, "a_certificate_of_somebody_else_is_taken_over", Needs::Alone, take_over);
-    suite.add(&group, "an_operator_that_was_down_past_expiry_recovers", Needs::Alone, recover);
+    suite.add(&group, "switches_to_a_foreign_certificate_and_back", Needs::Alone, take_over);
+    suite.add(&group, "operator_recovers_after_all_certificates_expired", Needs::Alone, recover);
 }
 
 fn prepare(env: &TestEnv) -> Result<()> {
@@ -90,7 +90,7 @@ impl Requests {
             let _ = process.kill();
             let _ = process.wait();
             let text = fs::read_to_string(self.lines(number))
-                .map_err(|error| failed(format!("what curl wrote: {error}")))?;
+                .map_err(|error| failed(format!("read the output of curl: {error}")))?;
             // The last line may be incomplete.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             for line in whole.lines() {
@@ -176,11 +176,7 @@ fn rotate(env: &TestEnv) -> Result<()> {
     );
     check!(overlaps >= wanted, "only {overlaps} of {wanted} rotations");
     check!(good > wanted * 100, "only {good} requests");
-    check!(
-        restarts(client)? == before,
-        "metrics-core was started anew: {before}, then {}",
-        restarts(client)?
-    );
+    check!(restarts(client)? == before, "metrics-core was restarted: {before}, then {}", restarts(client)?);
     ready(client)
 }
 
@@ -221,7 +217,7 @@ fn recover(env: &TestEnv) -> Result<()> {
     scale("1")?;
     let said = gone?;
     // Ready may still be what the operator wrote before it was stopped.
-    client.wait_for("lists are answered again", MINUTE, |client| {
+    client.wait_for("lists succeed again", MINUTE, |client| {
         client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
         Ok(())
     })?;
@@ -270,14 +266,14 @@ fn take_over(env: &TestEnv) -> Result<()> {
     source(&json!({"source": "SelfSigned", "secretRef": null}))?;
     our_own_is_served_alone(client)?;
     let (good, bad) = requests.stop()?;
-    env.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("foreign certificates: {good} lists succeeded, {} failed", bad.len()));
     check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     ready(client)
 }
 
 /// Waits until a certificate of the operator's CA is served, and no other CA is trusted.
 pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
-    client.wait_for("a certificate of our own is served alone", TIMEOUT, |client| {
+    client.wait_for("only a certificate of the operator's CA is served", TIMEOUT, |client| {
         let secrets =
             client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
         let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();

@@ -10,16 +10,26 @@ use serde_json::{Value, json};
 use super::{MINUTE, condition};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "nonsense_is_refused_by_name", Needs::Cluster, nonsense_is_refused_by_name);
+    suite.add(
+        group,
+        "rejects_invalid_specs_and_names_the_field",
+        Needs::Cluster,
+        rejects_invalid_specs_and_names_the_field,
+    );
 }
 
 /// A group of its own: the operator writes status for a second MetricsPipeline, and the calm cluster must have no
 /// writes.
 pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "a_second_pipeline_is_a_conflict", Needs::Cluster, a_second_pipeline_is_a_conflict);
+    suite.add(
+        group,
+        "reports_a_conflict_for_a_second_pipeline",
+        Needs::Cluster,
+        reports_a_conflict_for_a_second_pipeline,
+    );
 }
 
-fn nonsense_is_refused_by_name(env: &TestEnv) -> Result<()> {
+fn rejects_invalid_specs_and_names_the_field(env: &TestEnv) -> Result<()> {
     let core = |fields: Value| json!({"metricsCore": fields});
     let issuer = |reference: Value| json!({"certificates": {"source": "CertManager", "certManager": {"issuerRef": reference}}});
     for (spec, words) in [
@@ -86,7 +96,7 @@ fn nonsense_is_refused_by_name(env: &TestEnv) -> Result<()> {
             env.client.with_manifest(&["create", "--dry-run=server", "--validate=strict"], &manifest);
         match answer {
             Err(error) if error.to_string().contains(words) => {}
-            Err(error) => return Err(failed(format!("{spec}: refused without {words:?}: {error}"))),
+            Err(error) => return Err(failed(format!("{spec}: rejected without {words:?}: {error}"))),
             Ok(_) => return Err(failed(format!("{spec} is accepted"))),
         }
     }
@@ -108,7 +118,7 @@ fn nonsense_is_refused_by_name(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn a_second_pipeline_is_a_conflict(env: &TestEnv) -> Result<()> {
+fn reports_a_conflict_for_a_second_pipeline(env: &TestEnv) -> Result<()> {
     env.client.apply(&pipeline::manifest("second", &json!({})))?;
     let seen = env.client.wait_for("the second MetricsPipeline is a Conflict", MINUTE, |client| {
         let object = client.get(&["mp", "second"])?;

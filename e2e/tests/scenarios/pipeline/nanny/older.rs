@@ -11,8 +11,8 @@ use e2e::testbed::cluster::FlagChange;
 use e2e::{Result, check};
 
 use super::{
-    DOWN, LARGE, SMALL, TIMEOUT, add_nodes, applied, check_same_pod, events, is_served, only_pod, pod,
-    remove_nodes, resources, revision, told, while_answering,
+    DOWN, LARGE, SMALL, TIMEOUT, add_nodes, applied, await_condition, check_same_pod, events, is_served,
+    only_pod, pod, remove_nodes, resources, revision, while_answering,
 };
 
 pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
@@ -21,10 +21,15 @@ pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
         FlagChange::set("feature-gates", "InPlacePodVerticalScaling=false"),
     ];
     let group = suite.group_with("nanny-older", flags, Some(prepare));
-    suite.add(&group, "an_older_cluster_gets_new_pods", Needs::Alone, an_older_cluster_gets_new_pods);
+    suite.add(
+        &group,
+        "creates_new_pods_without_in_place_resize",
+        Needs::Alone,
+        creates_new_pods_without_in_place_resize,
+    );
 }
 
-fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
+fn creates_new_pods_without_in_place_resize(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let version = client.raw_json("/version")?;
     let api = client.raw_json("/api/v1")?;
@@ -37,7 +42,7 @@ fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
     while_answering(env, || {
         add_nodes(client)?;
         let began = Instant::now();
-        let says = told(client, "Sized", "False", "ResizeRejected", TIMEOUT)?;
+        let says = await_condition(client, "Sized", "False", "ResizeRejected", TIMEOUT)?;
         check!(says.contains("pods/resize") && says.contains("New pods are made instead"), "{says}");
         env.progress.say(&says);
         let is_new_and_large = |pod: &serde_json::Value| {
@@ -46,7 +51,7 @@ fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
         };
         only_pod(client, TIMEOUT, is_new_and_large)?;
         let took = began.elapsed();
-        told(client, "Sized", "True", "AsExpected", TIMEOUT)?;
+        await_condition(client, "Sized", "True", "AsExpected", TIMEOUT)?;
         env.progress.say(format!("the new pod alone {:.1} s after the nodes came", took.as_secs_f64()));
         is_served(client)
     })?;
@@ -55,21 +60,21 @@ fn an_older_cluster_gets_new_pods(env: &TestEnv) -> Result<()> {
     check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
     check!(last["to"]["memory"] == LARGE, "{last}");
     let refused = events(client, "ResizeRejected")?;
-    check!(refused.iter().any(|note| note.contains("pods/resize")), "no event tells why: {refused:?}");
+    check!(refused.iter().any(|note| note.contains("pods/resize")), "no event has the reason: {refused:?}");
     let resized = events(client, "Resized")?;
     let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
-    check!(resized.iter().any(is_told), "no event tells how: {resized:?}");
+    check!(resized.iter().any(is_told), "no event has the method: {resized:?}");
 
     // A smaller size is no reason for new pods: it is applied with the next rollout, and reported.
     let large = pod(client)?;
     remove_nodes(client)?;
-    let says = told(client, "Sized", "True", "ResizeRejected", DOWN + TIMEOUT)?;
+    let says = await_condition(client, "Sized", "True", "ResizeRejected", DOWN + TIMEOUT)?;
     check!(says.contains("The next rollout brings it"), "{says}");
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
     check!(revision(client)? == first + 1, "a rollout to shrink");
     super::patch(client, serde_json::json!({"metricsCore": {"logLevel": "Debug"}}))?;
     only_pod(client, TIMEOUT, small)?;
-    told(client, "Sized", "True", "AsExpected", TIMEOUT)?;
+    await_condition(client, "Sized", "True", "AsExpected", TIMEOUT)?;
     is_served(client)
 }

@@ -13,9 +13,9 @@ use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::{
-    DOWN, LARGE, MINUTE, PROMPT, SMALL, TIMEOUT, UP, add_nodes, applied, check_same_pod, condition, events,
-    is_served, only_pod, patch, pod, pods, remove_nodes, resources, revision, settle, template, told,
-    wait_for_memory, while_answering,
+    DOWN, LARGE, MINUTE, PROMPT, SMALL, TIMEOUT, UP, add_nodes, applied, await_condition, check_same_pod,
+    condition, events, is_served, only_pod, patch, pod, pods, remove_nodes, resources, revision, settle,
+    template, wait_for_memory, while_answering,
 };
 
 /// Memory of the node that stays free, in MiB: too little for the rest of the large size, which is 68.
@@ -28,21 +28,31 @@ const WAITED: Duration = Duration::from_secs(60 + 30);
 const TRIED_AGAIN: Duration = Duration::from_secs(210);
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "a_deferred_size_waits_for_room", Needs::Alone, a_deferred_size_waits_for_room);
-    suite.add(group, "what_stays_deferred_gets_new_pods", Needs::Alone, what_stays_deferred_gets_new_pods);
-    suite.add(group, "new_pods_in_vain_are_taken_back", Needs::Alone, new_pods_in_vain_are_taken_back);
     suite.add(
         group,
-        "a_size_that_changes_in_a_rollout_is_in_place",
+        "deferred_resize_waits_for_free_memory",
         Needs::Alone,
-        a_size_that_changes_in_a_rollout_is_in_place,
+        deferred_resize_waits_for_free_memory,
     );
-    suite.add(group, "a_port_of_the_node_is_handed_over", Needs::Alone, a_port_of_the_node_is_handed_over);
+    suite.add(group, "lasting_deferral_causes_new_pods", Needs::Alone, lasting_deferral_causes_new_pods);
     suite.add(
         group,
-        "on_the_nodes_network_no_pod_goes_in_vain",
+        "reverts_a_rollout_when_a_resize_becomes_possible",
         Needs::Alone,
-        on_the_nodes_network_no_pod_goes_in_vain,
+        reverts_a_rollout_when_a_resize_becomes_possible,
+    );
+    suite.add(group, "resizes_in_place_during_a_rollout", Needs::Alone, resizes_in_place_during_a_rollout);
+    suite.add(
+        group,
+        "rollout_with_a_host_port_deletes_the_old_pod_first",
+        Needs::Alone,
+        rollout_with_a_host_port_deletes_the_old_pod_first,
+    );
+    suite.add(
+        group,
+        "keeps_the_old_pod_if_a_free_port_would_not_help",
+        Needs::Alone,
+        keeps_the_old_pod_if_a_free_port_would_not_help,
     );
 }
 
@@ -62,18 +72,18 @@ fn mebi(amount: &Value) -> Result<u64> {
 
 /// Creates a pod that requests all free memory of the node except `spare` MiB; returns its request. Its priority is
 /// higher than that of metrics-core, so the kubelet does not evict it.
-fn fill(env: &TestEnv, leave: u64) -> Result<u64> {
+fn fill(env: &TestEnv, spare: u64) -> Result<u64> {
     let (client, node) = (&env.client, &env.own_cluster()?.node().name);
     let allocatable = client.get(&["node", node])?["status"]["allocatable"]["memory"].clone();
     let selector = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
     let there = client.get(&["pods", "-A", "--field-selector", &selector])?;
-    let mut asked = 0;
+    let mut requested = 0;
     for pod in there["items"].as_array().into_iter().flatten() {
         for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
-            asked += mebi(&container["resources"]["requests"]["memory"])?;
+            requested += mebi(&container["resources"]["requests"]["memory"])?;
         }
     }
-    let much = mebi(&allocatable)?.saturating_sub(asked + leave);
+    let much = mebi(&allocatable)?.saturating_sub(requested + spare);
     let namespace = env.namespace()?;
     let filler = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": namespace},
         "spec": {"priorityClassName": "system-node-critical", "terminationGracePeriodSeconds": 0, "containers": [{
@@ -92,7 +102,7 @@ fn empty(env: &TestEnv) -> Result<()> {
 
 /// Waits until the condition reports that the node has no free memory; returns the message.
 fn deferred(client: &Client) -> Result<String> {
-    let says = told(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
+    let says = await_condition(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
     check!(says.contains("the kubelet says") && says.contains("memory"), "no evidence: {says}");
     check!(says.contains("spec.nanny.max"), "no remedy: {says}");
     Ok(says)
@@ -135,7 +145,7 @@ fn surge(client: &Client) -> Result<Value> {
 }
 
 /// Memory becomes free within the minute: the kubelet applies the deferred resize.
-fn a_deferred_size_waits_for_room(env: &TestEnv) -> Result<()> {
+fn deferred_resize_waits_for_free_memory(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let (before, template_before) = (pod(client)?, template(client)?);
@@ -151,20 +161,20 @@ fn a_deferred_size_waits_for_room(env: &TestEnv) -> Result<()> {
         empty(env)?;
         let (after, took) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)?;
-        told(client, "Sized", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "Sized", "True", "AsExpected", MINUTE)?;
         env.progress.say(format!("{:.1} s after the room came", took.as_secs_f64()));
         Ok(())
     })?;
     check!(template(client)? == template_before, "the template changed");
     let applied = applied(client)?;
     check!(applied["method"] == "InPlace" && applied["to"]["memory"] == LARGE, "{applied}");
-    check!(!events(client, "ResizeDeferred")?.is_empty(), "no event tells of it");
+    check!(!events(client, "ResizeDeferred")?.is_empty(), "no event reports it");
     settle(client)
 }
 
 /// No memory becomes free: new pods are created, which cannot be scheduled either; the old one serves until one of
 /// them does.
-fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
+fn lasting_deferral_causes_new_pods(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let before = pod(client)?;
@@ -178,7 +188,7 @@ fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
         check!(waited > Duration::from_secs(45), "it waited only {waited:?} for room");
         check!(resources(&new)["requests"]["memory"] == LARGE, "{}", resources(&new));
         // The stalled rollout is reported, and no pod is deleted.
-        let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
+        let named = await_condition(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("Insufficient memory"), "no evidence: {named}");
         let says = deferred(client)?;
         check!(says.contains("New pods are made instead"), "{says}");
@@ -188,12 +198,12 @@ fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
         check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
         let notes = events(client, "Resized")?;
         let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet says");
-        check!(notes.iter().any(is_told), "no event tells of it: {notes:?}");
+        check!(notes.iter().any(is_told), "no event reports it: {notes:?}");
         empty(env)?;
         only_pod(client, TIMEOUT, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
         wait_for_memory(client, LARGE, MINUTE)?;
-        told(client, "Sized", "True", "AsExpected", MINUTE)?;
-        told(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "Sized", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
         env.progress.say(format!("new pods {:.0} s after it was deferred", waited.as_secs_f64()));
         is_served(client)
     })?;
@@ -202,7 +212,7 @@ fn what_stays_deferred_gets_new_pods(env: &TestEnv) -> Result<()> {
 
 /// Memory becomes free for the rest of the old pod, but not for a new one: the rollout ends where it began. Once with
 /// a template of the small size, once with one of the large size, whose pod was resized since.
-fn new_pods_in_vain_are_taken_back(env: &TestEnv) -> Result<()> {
+fn reverts_a_rollout_when_a_resize_becomes_possible(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let made_at = |size: &str, level: &str| -> Result<()> {
@@ -240,8 +250,8 @@ fn in_vain(env: &TestEnv) -> Result<()> {
         check_same_pod(&before, &after)?;
         let (after, _) = wait_for_memory(client, LARGE, MINUTE)?;
         check_same_pod(&before, &after)?;
-        told(client, "Sized", "True", "AsExpected", MINUTE)?;
-        told(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "Sized", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "DeploymentAvailable", "True", "AsExpected", MINUTE)?;
         env.progress.say(format!("in place {:.1} s after some room came", began.elapsed().as_secs_f64()));
         is_served(client)
     })?;
@@ -250,13 +260,13 @@ fn in_vain(env: &TestEnv) -> Result<()> {
     let last = applied(client)?;
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
-    check!(notes.iter().any(|note| note.contains("taken back")), "no event tells of it: {notes:?}");
+    check!(notes.iter().any(|note| note.contains("taken back")), "no event reports it: {notes:?}");
     empty(env)
 }
 
 /// The size changes during a rollout that waits for a node: old and new pods are resized in place, without a further
 /// rollout.
-fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
+fn resizes_in_place_during_a_rollout(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     let old = pod(client)?;
@@ -294,7 +304,7 @@ fn a_size_that_changes_in_a_rollout_is_in_place(env: &TestEnv) -> Result<()> {
     check!(after == before + 1, "{} rollouts instead of one", after - before);
     let memory = &template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"];
     check!(memory == SMALL, "the template changed after the rollout had begun: {memory}");
-    told(client, "Sized", "True", "AsExpected", MINUTE)?;
+    await_condition(client, "Sized", "True", "AsExpected", MINUTE)?;
     settle(client)
 }
 
@@ -322,14 +332,14 @@ fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Dura
     });
     let result = work();
     done.store(true, Ordering::Relaxed);
-    let seen = asking.join().map_err(|_| failed("the asking thread panicked".into()))?;
+    let seen = asking.join().map_err(|_| failed("the requesting thread panicked".into()))?;
     result?;
     Ok(seen)
 }
 
 /// The port is the node's and there is one node: the old pod is deleted first, once this is known to be necessary,
 /// and the condition reports it.
-fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
+fn rollout_with_a_host_port_deletes_the_old_pod_first(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     while_answering(env, || {
@@ -349,19 +359,21 @@ fn a_port_of_the_node_is_handed_over(env: &TestEnv) -> Result<()> {
     let is_told = |said: &String| {
         said.contains("hostNetwork") && said.contains("no metrics until the new one is ready")
     };
-    check!(said.iter().any(is_told), "the pause is not told of: {said:#?}");
-    check!(gap < MINUTE, "no answer for {gap:?}");
+    check!(said.iter().any(is_told), "the interruption is not reported: {said:#?}");
+    check!(gap < MINUTE, "no response for {gap:?}");
     client.wait_for("the next rollout surges again", MINUTE, |client| {
         let now = surge(client)?;
         if now == json!({"maxSurge": 1, "maxUnavailable": 0}) { Ok(()) } else { Err(now.to_string().into()) }
     })?;
-    env.progress
-        .say(format!("a rollout on one node's network: {:.1} s without an answer", gap.as_secs_f64()));
+    env.progress.say(format!(
+        "a rollout with a host port on one node: {:.1} s without a response",
+        gap.as_secs_f64()
+    ));
     while_answering(env, || settle(client))
 }
 
 /// The node has no memory for the new size: giving up the port would not help, so the old pod stays.
-fn on_the_nodes_network_no_pod_goes_in_vain(env: &TestEnv) -> Result<()> {
+fn keeps_the_old_pod_if_a_free_port_would_not_help(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
     patch(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
@@ -373,14 +385,14 @@ fn on_the_nodes_network_no_pod_goes_in_vain(env: &TestEnv) -> Result<()> {
         deferred(client)?;
         new_pod_waits(client, &before)?;
         stays(client, &before, Duration::from_secs(30))?;
-        let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
+        let named = await_condition(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("hostNetwork") && named.contains("free ports"), "{named}");
         check!(named.contains("No old replica goes for it"), "{named}");
         env.progress.say(&named);
         empty(env)?;
         let after = only_pod(client, TRIED_AGAIN, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
         check_same_pod(&before, &after)?;
-        told(client, "Sized", "True", "AsExpected", MINUTE)?;
+        await_condition(client, "Sized", "True", "AsExpected", MINUTE)?;
         is_served(client)
     })?;
     settle(client)
