@@ -1,18 +1,20 @@
-//! A real Kubernetes on one machine, and what the scenarios on it need.
+//! A real Kubernetes on one machine, the scenarios on it, and the measurements.
 //!
 //! ```text
-//! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
-//!                           images  (static binaries → OCI archives → the node's containerd)
-//!                           differential (metrics-server beside metrics-core, answer by answer)
-//!                           reaction (how soon an autoscaler sees a load, with either server)
-//!                           faults  (what may be wrong, brought about, and what the conditions and `doctor` say of it)
-//!                           plugin  (the kubectl plugin, as users run it)
-//!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
-//!                           scenario (clusters shared by groups of scenarios, dumps on failure)
+//! testbed   clusters from real components: binaries, images, network, cgroups, pki, cluster; clients: kubectl, http
+//! suite     the runner of the scenarios in tests/scenarios: shared clusters, parallel runs, dumps of failures
+//! faults    the list of faults: injected, reported by conditions and `doctor`, repaired
+//! bench     scale (thousands of fake nodes), differential (metrics-server compared with metrics-core), reaction (how
+//!           soon an autoscaler acts)
+//! plot      SVG plots
+//! cli       what the programs in src/bin share
 //! ```
 //!
-//! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
-//! taken from the distribution. See [`testbed::cluster::Cluster::up`] for where to begin.
+//! The files beside these folders (`command`, `wait`, `progress`, `digest`, `error`) are used by all of them. `testbed`
+//! imports none of the other folders; `suite`, `faults` and `bench` import `testbed`, but not each other.
+//!
+//! Nothing here imitates Kubernetes: every component is built from its Go module or comes from the distribution. Start
+//! reading at [`testbed::cluster::Cluster::up`], or at [`suite::Suite`] for the scenarios.
 
 pub mod bench;
 pub mod cli;

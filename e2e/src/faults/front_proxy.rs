@@ -28,7 +28,7 @@ const fn fault(
 /// Faults of kube-apiserver's flags.
 pub const FRONT_PROXY: &[Fault] = &[
     fault(
-        "requestheader flags swallowed by their quoting",
+        "requestheader flags merged into one argument",
         "RequestHeaderFlagsMalformed",
         PUBLISHED,
         &[
@@ -86,7 +86,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         },
     ),
     fault(
-        "no aggregation layer at all",
+        "aggregation layer not configured",
         "AggregationLayerNotConfigured",
         PUBLISHED,
         &["has no requestheader-client-ca-file", "--proxy-client-cert-file"],

@@ -81,7 +81,7 @@ pub const KUBELETS: &[Fault] = &[
     Fault {
         flips_ready: false,
         ..fault(
-            "kubelet spoken to over http",
+            "kubelet port that speaks HTTP without TLS",
             "KubeletPlainHTTP",
             GHOST,
             &["10255", "plain HTTP"],
@@ -117,7 +117,7 @@ pub const KUBELETS: &[Fault] = &[
     Fault {
         condition: "AccessReady",
         ..fault(
-            "kubelet 403: binding deleted, its repair blocked",
+            "kubelet 403: binding deleted, repair blocked",
             "PermissionMissing",
             "ClusterRoleBinding metrics-core:collector",
             &["helm upgrade"],
@@ -140,7 +140,7 @@ pub const KUBELETS: &[Fault] = &[
     Fault {
         short: false,
         ..fault(
-            "kubelet 401: it takes no tokens",
+            "kubelet 401: tokens rejected",
             "KubeletUnauthorized",
             NODE,
             &["401", "authentication.webhook.enabled: true"],
@@ -171,7 +171,7 @@ pub const KUBELETS: &[Fault] = &[
 ];
 
 fn spec(env: &FaultEnv<'_>, patch: &str) -> Result<()> {
-    env.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", patch])?;
+    env.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", patch])?;
     // The change causes a rollout, and the time starts after it.
     pause(Duration::from_secs(1));
     Ok(())

@@ -1,7 +1,7 @@
 //! The list of faults: how each is injected, what the conditions and `doctor` must report within 30 s, and how it is
 //! repaired.
 //!
-//! The scenarios and `cargo run -p e2e --bin faults` use the same list. The faults of a group run one after the other
+//! The scenarios and `cargo faults` use the same list. The faults of a group run one after the other
 //! on the same cluster.
 
 mod front_proxy;
@@ -157,7 +157,7 @@ impl Fault {
     fn reported(&self, env: &FaultEnv<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
         wait::every(Duration::from_millis(500), TIMEOUT, &what, || {
-            let object = env.client.get(&["mp", self.pipeline])?;
+            let object = env.client.get(&["mpl", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
             let missing = self.missing(&message);
             let (ready, ..) = condition(&object, "Ready");
@@ -260,7 +260,7 @@ fn renew(client: &Client) -> Result<()> {
 /// Waits until every condition is True and as expected.
 pub fn settled(client: &Client) -> Result<()> {
     wait::every(Duration::from_millis(500), TIMEOUT, "all conditions are as expected", || {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let other =

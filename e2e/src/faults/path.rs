@@ -52,7 +52,7 @@ pub const PATH: &[Fault] = &[
     Fault {
         short: false,
         ..fault(
-            "packets of the API server dropped, by no NetworkPolicy",
+            "packets from the API server dropped without a NetworkPolicy",
             "Unreachable",
             "port 4443",
             &["so it is not that", "firewall", "hostNetwork"],
@@ -91,7 +91,7 @@ pub const PATH: &[Fault] = &[
             "MetricsPipeline cluster",
             &["kubectl delete metricspipeline"],
             |env| env.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
-            |env| env.client.delete(&["mp", SECOND]).map(drop),
+            |env| env.client.delete(&["mpl", SECOND]).map(drop),
         )
     },
 ];

@@ -1,5 +1,5 @@
 //! Each fault in `e2e::faults` is reported with its cause and cleared, on clusters of their own. The times are in the
-//! table; `cargo run -p e2e --bin faults` enforces the limit of 30 s.
+//! table; `cargo faults` enforces the limit of 30 s.
 //!
 //! Faults of kube-apiserver's flags, which restart it, run in parallel on a second cluster. A run without `--long`
 //! has only a part of the list.
@@ -83,7 +83,7 @@ fn writes_lasting_faults_once(env: &TestEnv) -> Result<()> {
 
 fn lasts(env: &TestEnv, reason: &str) -> Result<()> {
     let client = &env.client;
-    let read = || client.get(&["mp", pipeline::NAME]);
+    let read = || client.get(&["mpl", pipeline::NAME]);
     wait::until(Duration::from_secs(60), "both faults are reported", || {
         let object = read()?;
         let reasons: Vec<_> =

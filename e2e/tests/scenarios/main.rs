@@ -1,6 +1,6 @@
 //! The scenarios on a real cluster.
 //!
-//! `cargo test -p e2e --test scenarios [-- FILTER] [--long]` runs them; `E2E_KUBECONFIG=FILE` runs those that can on
+//! `cargo scenarios [FILTER] [--long]` runs them; `E2E_KUBECONFIG=FILE` runs those that can on
 //! another cluster. The dump of a failed scenario is in `target/e2e-failures`.
 
 mod cluster;

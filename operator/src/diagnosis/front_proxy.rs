@@ -5,9 +5,9 @@
 
 use crds::Reason;
 use crds::cause::CredentialCause;
-use crds::front_proxy::{
-    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, Names, PROXY_CA, ProxyCa, RENEW,
-    USERNAME_HEADERS,
+use crds::extension_apiserver_authentication::{
+    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, PROXY_CA, ProxyCa,
+    RECREATE_COMMAND, RequestHeaderConfig, USERNAME_HEADERS,
 };
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
@@ -38,7 +38,7 @@ const MANAGED: &str = "On a managed cluster ask the provider to do so.";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     /// Names and headers.
-    pub names: Names,
+    pub names: RequestHeaderConfig,
     /// The CAs of front proxies, as far as they can be read.
     pub proxy_cas: Vec<Certificate>,
     /// What looks wrong in it.
@@ -75,11 +75,11 @@ impl Configured {
         let proxy_ca = match &proxies {
             None => ProxyCa::Absent,
             Some(_) if shared => ProxyCa::SharedWithClients,
-            Some(_) => ProxyCa::Own,
+            Some(_) => ProxyCa::Separate,
         };
-        let mut names = Names::default();
-        findings.extend(names.read(data));
-        findings.extend(names.together(proxy_ca));
+        let mut names = RequestHeaderConfig::default();
+        findings.extend(names.update(data));
+        findings.extend(names.check(proxy_ca));
         Some(Self { names, proxy_cas: proxies.unwrap_or_default(), findings })
     }
 
@@ -153,7 +153,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
 
 /// What no request can get around.
 fn hopeless(configured: &Configured) -> Option<Cause> {
-    if configured.has(&Finding::NoFrontProxy) {
+    if configured.has(&Finding::AggregationLayerNotConfigured) {
         return Some(no_aggregation_layer(format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}.")));
     }
     configured.has(&Finding::UsernameHeadersMissing).then(|| no_username(configured, None))
@@ -163,7 +163,7 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
     let name = quote(example.common_name.as_deref().unwrap_or("(none)"));
     let issuer = quote(example.issuer.as_deref().unwrap_or("(unknown)"));
     let shown = format!("kube-apiserver shows a certificate with CN={name}, issued by \"{issuer}\".");
-    let renew = format!("then run `{RENEW}`, as it is only ever added to");
+    let renew = format!("then run `{RECREATE_COMMAND}`, as it is only ever added to");
     match cause {
         CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
@@ -191,7 +191,7 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
         }
         CredentialCause::UnknownCa => {
             if let Some(configured) = configured
-                && configured.has(&Finding::NoFrontProxy)
+                && configured.has(&Finding::AggregationLayerNotConfigured)
             {
                 return no_aggregation_layer(format!(
                     "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}. {shown}"
@@ -281,7 +281,7 @@ fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
         format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\"{lost}.", quote(value)),
         format!(
             "In kube-apiserver's unit or manifest write each flag as an argument of its own, without quotes inside the value, \
-             and restart it (`kubectl metrics-pipeline flags` prints them as they must be); then run `{RENEW}`, as kube-apiserver only adds \
+             and restart it (`kubectl metrics-pipeline flags` prints them as they must be); then run `{RECREATE_COMMAND}`, as kube-apiserver only adds \
              to it, and writes it again within a minute. {MANAGED}"
         ),
     )
@@ -307,7 +307,7 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
     {
         return swallowed(key, value, configured);
     }
-    if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
+    if configured.is_some_and(|configured| configured.has(&Finding::AggregationLayerNotConfigured)) {
         return no_aggregation_layer(format!(
             "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests come without a certificate."
         ));
@@ -391,7 +391,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
              as it also holds right ones.",
             format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\".", quote(value)),
             format!(
-                "Run `{RENEW}`: kube-apiserver only adds to it and writes it again within a minute from its flags of today. If \
+                "Run `{RECREATE_COMMAND}`: kube-apiserver only adds to it and writes it again within a minute from its flags of today. If \
                  the value comes back, the right values are left from before: write each of kube-apiserver's flags as an argument \
                  of its own."
             ),
@@ -426,7 +426,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
             Reason::ConfigurationUnreadable,
             "Part of the configuration of the front proxy can't be read; metrics-core goes on with what it read before.",
             format!("It is this: {unreadable}."),
-            format!("Correct the flags of kube-apiserver, then run `{RENEW}`. {MANAGED}"),
+            format!("Correct the flags of kube-apiserver, then run `{RECREATE_COMMAND}`. {MANAGED}"),
         ));
     }
     expires_soon(facts, symptoms)

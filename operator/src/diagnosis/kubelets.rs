@@ -121,10 +121,7 @@ pub fn failing(observed: &Observed) -> Vec<Failing> {
 /// One slow answer of a busy kubelet is no news. A connection that does not come about is: it is the kernel that makes it,
 /// however busy the kubelet is.
 fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(
-        failed.cause,
-        ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
-    );
+    let passes = matches!(failed.cause, ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other);
     passes
         && failed.nodes <= failed.examples.len()
         && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
@@ -189,15 +186,11 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
             (Reason::KubeletAddressMissing, "Nodes have no address of a type that is asked for")
         }
         ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "Names of nodes do not resolve"),
-        ScrapeCause::ConnectionRefused => {
-            (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port")
-        }
+        ScrapeCause::ConnectionRefused => (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port"),
         ScrapeCause::Unreachable => (Reason::KubeletUnreachable, "There is no route to the kubelet"),
         ScrapeCause::Timeout => (Reason::KubeletTimeout, "No connection to the kubelet comes about in time"),
         ScrapeCause::SlowResponse => (Reason::KubeletTimeout, "The kubelet does not answer in time"),
-        ScrapeCause::ConnectionClosed => {
-            (Reason::KubeletConnectionClosed, "Connections to the kubelet break")
-        }
+        ScrapeCause::ConnectionClosed => (Reason::KubeletConnectionClosed, "Connections to the kubelet break"),
         ScrapeCause::PlainHttp => {
             (Reason::KubeletPlainHTTP, "The kubelet's port speaks plain HTTP, and is asked over TLS")
         }

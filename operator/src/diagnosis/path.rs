@@ -1,7 +1,7 @@
 //! Whether kube-apiserver gets through to the pods of metrics-core.
 
 use crds::Reason;
-use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
+use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, Verdict};
 use super::{Cause, Facts, Symptoms};
@@ -125,7 +125,7 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
 }
 
 fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
-    let port = facts.spec.metrics_core.secure_port;
+    let port = facts.spec.metrics_core.secure_port_or_default();
     let says = format!("kube-apiserver says: \"{}\".", super::said(facts, words));
     let runs = if symptoms.reported {
         " The pods answer the operator on that port, so they run and serve."

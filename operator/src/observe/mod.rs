@@ -12,7 +12,7 @@ mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::front_proxy::PROXY_CA;
+use crds::extension_apiserver_authentication::PROXY_CA;
 use crds::report::Report;
 use crds::{MetricsPipelineSpec, MetricsPipelineStatus};
 use jiff::Timestamp;

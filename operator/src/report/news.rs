@@ -209,17 +209,13 @@ mod tests {
         assert_eq!(reasons(&told.kubelets("u", &[], &both, at(603))), ["KubeletDNSLookupFailed"]);
         assert_eq!(told.kubelets("u", &[], &both[1..], at(606)), [], "it may come back");
         let over = told.kubelets("u", &[], &both[1..], at(626));
-        assert_eq!(reasons(&over), ["KubeletRefusedOver"]);
+        assert_eq!(reasons(&over), ["KubeletConnectionRefusedOver"]);
         assert_eq!((over[0].is_warning, over[0].node.as_deref()), (false, Some("node-0")));
         assert_eq!(
             over[0].note,
-            "This is over: nothing listens on the kubelet's port (refused). It was first told of node-0."
+            "This is over: nothing listens on the kubelet's port (connection_refused). It was first told of node-0."
         );
-        assert_eq!(
-            reasons(&told.kubelets("u", &[], &both, at(630))),
-            ["KubeletConnectionRefused"],
-            "it is back"
-        );
+        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(630))), ["KubeletConnectionRefused"], "it is back");
     }
 
     #[test]
@@ -227,8 +223,7 @@ mod tests {
         let mut told = Told::default();
         let mut count = 0;
         for round in 0..100 {
-            let now =
-                if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
+            let now = if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
             count += told.kubelets("u", &[], &now, at(round * 3)).len();
         }
         assert_eq!(count, 1);
@@ -240,7 +235,7 @@ mod tests {
         let mut told = Told::default();
         assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
         assert_eq!(told.kubelets("u", &stored, &[], at(1)), []);
-        assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletRefusedOver"]);
+        assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletConnectionRefusedOver"]);
         // Another MetricsPipeline begins anew.
         let other = told.kubelets("v", &[], &[failing(ScrapeCause::ConnectionRefused, 2)], at(22));
         assert_eq!(reasons(&other), ["KubeletConnectionRefused"]);
@@ -273,10 +268,7 @@ mod tests {
         ]);
         let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
         assert_eq!(reasons(&conditions(&good, &bad, &refused)), ["BlockedByNetworkPolicy"]);
-        assert_eq!(
-            reasons(&conditions(&good, &bad, &[])),
-            ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]
-        );
+        assert_eq!(reasons(&conditions(&good, &bad, &[])), ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]);
         assert_eq!(conditions(&bad, &bad, &[]), []);
         let over = conditions(&bad, &good, &[]);
         assert_eq!(reasons(&over), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);

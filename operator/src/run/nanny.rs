@@ -195,6 +195,7 @@ pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
     };
     Some(match (change.method, &sizing.instead) {
         (ResizeMethod::InPlace, _) => format!("{gets}, in place: {reason}."),
+        (ResizeMethod::Other, _) => format!("{gets}: {reason}."),
         (ResizeMethod::Rollout, None) => format!("{gets}, by new pods that are made anyway: {reason}."),
         (ResizeMethod::Rollout, Some(obstacle)) => {
             format!("{gets} ({reason}), by new pods, as that can't be had in place: {}.", obstacle.words())

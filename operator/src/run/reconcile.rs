@@ -180,7 +180,7 @@ impl Reconciler {
             self.observer.settle();
             return false;
         };
-        let port = u16::try_from(spec.metrics_core.secure_port).unwrap_or_default();
+        let port = u16::try_from(spec.metrics_core.secure_port_or_default()).unwrap_or_default();
         let server = format!("{}.{}.svc", Owned::Service.name(), self.settings.namespace);
         let (certificate, ca) = (&certificates.serving_certificate, &certificates.ca_certificate);
         self.observer.prove(port, &server, certificate, ca).await

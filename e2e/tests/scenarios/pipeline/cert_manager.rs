@@ -13,7 +13,7 @@ use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::rotation::{self, Requests};
-use super::{MINUTE, TIMEOUT, condition, ready};
+use super::{MINUTE, TIMEOUT, condition, patch_spec, ready};
 
 /// A new CA is used after 2 s, because there is one kube-apiserver; the replicas are verified all the same.
 const QUICK: &str = "extraArgs[0]=--ca-trust-settles=2";
@@ -125,7 +125,7 @@ fn issued(env: &TestEnv) -> Result<()> {
     let names = json!([{"op": "replace", "path": "/spec/dnsNames", "value": ["elsewhere"]}]).to_string();
     let certificate = ["-n", pipeline::NAMESPACE, "certificates.cert-manager.io", "metrics-core"];
     client.run(&[&["patch"][..], &certificate, &["--type=json", "-p", &names]].concat())?;
-    client.wait_for("the Certificate is set back", SOON, |client| {
+    client.wait_for("the Certificate is reverted", SOON, |client| {
         match &client.get(&certificate)?["spec"]["dnsNames"][0] {
             Value::String(name) if name.starts_with("metrics-core.") => Ok(()),
             other => Err(other.to_string().into()),
@@ -135,7 +135,7 @@ fn issued(env: &TestEnv) -> Result<()> {
 
     self_signed(client)?;
     let (good, bad) = requests.stop()?;
-    env.progress.say(format!("cert-manager's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("cert-manager's certificates: {good} lists succeeded, {} failed", bad.len()));
     check!(bad.is_empty() && good > 500, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     Ok(())
 }
@@ -144,18 +144,16 @@ fn issued(env: &TestEnv) -> Result<()> {
 fn request_from(client: &Client, issuer: &Value) -> Result<()> {
     // Null removes the fields of the previous issuer.
     let spec = json!({"source": "CertManager", "certManager": {"issuerRef": {"kind": null, "group": null}}});
-    let mut patch = json!({"spec": {"certificates": spec}});
+    let mut patch = json!({"certificates": spec});
     for (field, value) in issuer.as_object().into_iter().flatten() {
-        patch["spec"]["certificates"]["certManager"]["issuerRef"][field] = value.clone();
+        patch["certificates"]["certManager"]["issuerRef"][field] = value.clone();
     }
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])?;
-    Ok(())
+    patch_spec(client, patch)
 }
 
 /// Restores a CA of the operator's own: the Certificate is deleted, and everything is as before.
 fn self_signed(client: &Client) -> Result<()> {
-    let patch = json!({"spec": {"certificates": {"source": "SelfSigned", "certManager": null}}}).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    patch_spec(client, json!({"certificates": {"source": "SelfSigned", "certManager": null}}))?;
     client.wait_for("the Certificate is gone", MINUTE, |client| {
         let left = ["-n", pipeline::NAMESPACE, "get", "certificates.cert-manager.io", "-o", "name"];
         match client.run(&left)?.trim() {
@@ -171,7 +169,7 @@ fn self_signed(client: &Client) -> Result<()> {
 /// Waits until CertificatesReady has a status and a reason and contains a text; returns its message.
 fn named(client: &Client, status: &str, reason: &str, words: &[&str]) -> Result<String> {
     client.wait_for(&format!("CertificatesReady is {status}, {reason}"), SOON, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let found = condition(&object, "CertificatesReady").cloned().unwrap_or_default();
         let message = found["message"].as_str().unwrap_or_default();
         let current = found["observedGeneration"] == object["metadata"]["generation"];

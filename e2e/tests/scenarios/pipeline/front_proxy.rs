@@ -7,7 +7,7 @@ use e2e::testbed::{binaries, images, pipeline, pki};
 use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, TIMEOUT, condition, metrics_core, ready};
+use super::{MINUTE, TIMEOUT, condition, metrics_core, patch_spec, ready};
 
 /// Everything after the first flag became part of its value.
 const SWALLOWED: &str = "X-Remote-Extra-   --requestheader-group-headers=X-Remote-Group   \
@@ -39,7 +39,7 @@ fn prepare(env: &TestEnv) -> Result<()> {
 }
 
 fn status(client: &Client, kind: &str) -> Result<(String, String, String)> {
-    let object = client.get(&["mp", pipeline::NAME])?;
+    let object = client.get(&["mpl", pipeline::NAME])?;
     let found = condition(&object, kind).cloned().unwrap_or_default();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     Ok((text("status"), text("reason"), text("message")))
@@ -124,7 +124,7 @@ fn story(env: &TestEnv) -> Result<()> {
     let certificate =
         || client.get(&["-n", pipeline::NAMESPACE, "secret", SECRET]).map(|secret| secret["data"].clone());
     let before = certificate()?;
-    client.run(&["delete", "mp", pipeline::NAME, "--timeout=90s"])?;
+    client.run(&["delete", "mpl", pipeline::NAME, "--timeout=90s"])?;
     check!(certificate()? == before, "the front proxy's Secret did not stay");
     client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
     ready(client)?;
@@ -135,8 +135,7 @@ fn story(env: &TestEnv) -> Result<()> {
 /// A new CA, caused by another validity: kube-apiserver trusts it before it signs a certificate.
 fn replace_authority(env: &TestEnv) -> Result<()> {
     let client = &env.client;
-    let shorter = r#"{"spec":{"certificates":{"frontProxy":{"caValidity":"43800h"}}}}"#;
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", shorter])?;
+    patch_spec(client, json!({"certificates": {"frontProxy": {"caValidity": "43800h"}}}))?;
     let message = wait_for(client, "CertificatesReady", ("True", "FrontProxyFilesOutdated"))?;
     check!(message.contains("steps.txt"), "no remedy: {message}");
     let certificate = |client: &Client| -> Result<Value> {

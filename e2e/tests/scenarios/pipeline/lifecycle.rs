@@ -7,7 +7,7 @@ use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::json;
 
-use super::{MINUTE, TIMEOUT, ready};
+use super::{MINUTE, TIMEOUT, patch_spec, ready};
 
 /// The kinds of the operator's objects.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,poddisruptionbudgets,roles,rolebindings,\
@@ -35,7 +35,7 @@ fn deletion_removes_all_objects(env: &TestEnv) -> Result<()> {
     let before = owned(client)?;
     check!(before.len() > 12, "it owns no more than {before:?}");
     // The APIService must be deleted before its backend: while it has none, no namespace can be deleted.
-    client.run(&["delete", "mp", pipeline::NAME, "--wait=false"])?;
+    client.run(&["delete", "mpl", pipeline::NAME, "--wait=false"])?;
     client
         .wait_for(
             "the MetricsPipeline is gone, and never an APIService without its server",
@@ -56,7 +56,9 @@ fn deletion_removes_all_objects(env: &TestEnv) -> Result<()> {
                 if !services.is_empty() && deployment.is_empty() && !registered.is_empty() {
                     return Ok(Err(format!("there is {registered} without its Deployment")));
                 }
-                match client.run(&["get", "mp", pipeline::NAME, "--ignore-not-found", "-o", "name"])?.as_str()
+                match client
+                    .run(&["get", "mpl", pipeline::NAME, "--ignore-not-found", "-o", "name"])?
+                    .as_str()
                 {
                     "" => Ok(Ok(())),
                     _ => Err("still there".into()),
@@ -77,10 +79,7 @@ fn deletion_removes_all_objects(env: &TestEnv) -> Result<()> {
 
 fn two_replicas_have_a_disruption_budget(env: &TestEnv) -> Result<()> {
     let client = &env.client;
-    let scale = |replicas: u8| {
-        let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");
-        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])
-    };
+    let scale = |replicas: u8| patch_spec(client, json!({"metricsCore": {"replicas": replicas}}));
     let budget = || {
         client.run(&[
             "-n",

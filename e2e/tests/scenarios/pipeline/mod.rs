@@ -28,7 +28,9 @@ use serde_json::{Value, json};
 
 /// The namespace of the workloads that the scenarios measure.
 const LOAD: &str = "load";
-/// A selector of the operator's pods.
+/// The selector of metrics-core's pods.
+const METRICS_CORE_PODS: &str = "app.kubernetes.io/name=metrics-core";
+/// The selector of the operator's pods.
 const OPERATORS_PODS: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 const MINUTE: Duration = Duration::from_secs(60);
 /// The timeout until the pipeline is Ready again after any change, on a busy machine.
@@ -98,7 +100,7 @@ fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {
 /// Waits until the MetricsPipeline is Ready with its current generation.
 fn ready(client: &Client) -> Result<()> {
     client.wait_for("the MetricsPipeline is Ready", TIMEOUT, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         match condition(&object, "Ready") {
             Some(ready) if ready["status"] == "True" && current => Ok(()),
@@ -112,9 +114,23 @@ fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
+/// Returns all pods of metrics-core in any state.
+fn metrics_core_pods(client: &Client) -> Result<Vec<Value>> {
+    let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", METRICS_CORE_PODS])?;
+    Ok(pods["items"].as_array().cloned().unwrap_or_default())
+}
+
+/// Merges into the spec of the MetricsPipeline.
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn patch_spec(client: &Client, spec: Value) -> Result<()> {
+    let patch = json!({"spec": spec}).to_string();
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
 /// Returns the running pod of metrics-core: its name, address and UID.
 fn metrics_core(client: &Client) -> Result<[String; 3]> {
-    running_pod(client, "app.kubernetes.io/name=metrics-core")
+    running_pod(client, METRICS_CORE_PODS)
 }
 
 /// Returns the running pod of the operator: its name, address and UID.

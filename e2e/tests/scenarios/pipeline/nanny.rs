@@ -11,7 +11,7 @@ use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, TIMEOUT, condition, metrics_core, operator, ready};
+use super::{MINUTE, TIMEOUT, condition, metrics_core, metrics_core_pods, operator, patch_spec, ready};
 
 mod older;
 mod rollouts;
@@ -158,35 +158,20 @@ fn while_answering(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(
     Ok(())
 }
 
-/// Changes the spec.
-#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn patch(client: &Client, spec: Value) -> Result<()> {
-    let patch = json!({"spec": spec}).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
-    Ok(())
-}
-
 /// Restores one node, the small size and the spec of the group.
 fn settle(client: &Client) -> Result<()> {
     remove_nodes(client)?;
     let whole = json!([{"op": "replace", "path": "/spec", "value": spec()}]).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=json", "-p", &whole])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
     ready(client)?;
     only_pod(client, TIMEOUT, |_| true).map(drop)
 }
 
-/// Returns all pods of metrics-core in any state.
-fn pods(client: &Client) -> Result<Vec<Value>> {
-    let selector = "app.kubernetes.io/name=metrics-core";
-    let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", selector])?;
-    Ok(pods["items"].as_array().cloned().unwrap_or_default())
-}
-
 /// Waits until there is exactly one pod of metrics-core, ready and with the desired size.
 fn only_pod(client: &Client, timeout: Duration, is_right: impl Fn(&Value) -> bool) -> Result<Value> {
     client.wait_for("one pod of metrics-core is left, as it should be", timeout, |client| {
-        let pods = pods(client)?;
+        let pods = metrics_core_pods(client)?;
         match pods.as_slice() {
             [pod]
                 if condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
@@ -233,7 +218,7 @@ fn await_condition(
     timeout: Duration,
 ) -> Result<String> {
     client.wait_for(&format!("{kind} is {status} {reason}"), timeout, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let found = condition(&object, kind).cloned().unwrap_or_default();
         if found["status"] == status && found["reason"] == reason {
             return Ok(found["message"].as_str().unwrap_or_default().to_owned());
@@ -244,14 +229,14 @@ fn await_condition(
 
 /// Returns the method by which the size was last applied.
 fn applied(client: &Client) -> Result<Value> {
-    Ok(client.get(&["mp", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
+    Ok(client.get(&["mpl", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
 }
 
 /// Waits until metrics are served by the current spec. The pipeline is not Ready: most nodes are fake and have no
 /// metrics.
 fn is_served(client: &Client) -> Result<()> {
     client.wait_for("metrics are served", TIMEOUT, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let holds = |kind| condition(&object, kind).is_some_and(|condition| condition["status"] == "True");
         if current && holds("DeploymentAvailable") && holds("MetricsServed") {
@@ -269,7 +254,7 @@ fn resizes_in_place_with_the_number_of_nodes(env: &TestEnv) -> Result<()> {
         add_nodes(client)?;
         let (large, up) = wait_for_memory(client, LARGE, UP + PROMPT)?;
         check_same_pod(&before, &large)?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
         let applied = &object["status"]["nanny"]["applied"];
         check!(applied["method"] == "InPlace" && applied["from"]["memory"] == SMALL, "status: {applied}");
         check!(applied["to"]["memory"] == LARGE && applied["reason"] != "", "status: {applied}");
@@ -338,25 +323,11 @@ fn rollout_applies_the_size_to_the_template(env: &TestEnv) -> Result<()> {
     wait_for_memory(client, LARGE, UP + PROMPT)?;
     let before = revision(client)?;
     while_answering(env, || {
-        client.run(&[
-            "patch",
-            "mp",
-            pipeline::NAME,
-            "--type=merge",
-            "-p",
-            "{\"spec\":{\"metricsCore\":{\"logLevel\":\"Debug\"}}}",
-        ])?;
+        patch_spec(client, json!({"metricsCore":{"logLevel":"Debug"}}))?;
         client.wait_for("the rollout is done with the new size", TIMEOUT, |client| {
             let memory =
                 template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"].clone();
-            let pods = client.get(&[
-                "-n",
-                pipeline::NAMESPACE,
-                "pods",
-                "-l",
-                "app.kubernetes.io/name=metrics-core",
-            ])?;
-            let pods = pods["items"].as_array().map_or(0, Vec::len);
+            let pods = metrics_core_pods(client)?.len();
             if memory == LARGE && pods == 1 && revision(client)? > before {
                 Ok(())
             } else {
@@ -368,14 +339,7 @@ fn rollout_applies_the_size_to_the_template(env: &TestEnv) -> Result<()> {
     let after = revision(client)?;
     check!(after == before + 1, "{} rollouts instead of one", after - before);
     wait_for_memory(client, LARGE, MINUTE)?;
-    client.run(&[
-        "patch",
-        "mp",
-        pipeline::NAME,
-        "--type=merge",
-        "-p",
-        "{\"spec\":{\"metricsCore\":{\"logLevel\":\"Info\"}}}",
-    ])?;
+    patch_spec(client, json!({"metricsCore":{"logLevel":"Info"}}))?;
     is_served(client)?;
     settle(client)
 }
@@ -385,15 +349,8 @@ fn infeasible_size_disturbs_no_pod(env: &TestEnv) -> Result<()> {
     settle(client)?;
     let before = pod(client)?;
     while_answering(env, || {
-        client.run(&[
-            "patch",
-            "mp",
-            pipeline::NAME,
-            "--type=merge",
-            "-p",
-            "{\"spec\":{\"nanny\":{\"min\":{\"memory\":\"1000Gi\"}}}}",
-        ])?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "False", MINUTE)?;
+        patch_spec(client, json!({"nanny":{"min":{"memory":"1000Gi"}}}))?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "False", MINUTE)?;
         let sized = condition(&object, "Sized").cloned().unwrap_or_default();
         check!(sized["reason"] == "ResizeInfeasible", "{sized}");
         check!(
@@ -402,34 +359,18 @@ fn infeasible_size_disturbs_no_pod(env: &TestEnv) -> Result<()> {
         );
         // New pods are created, which no node can hold either; the old one keeps serving.
         thread::sleep(Duration::from_secs(5));
-        let served = client.get(&["mp", pipeline::NAME])?;
+        let served = client.get(&["mpl", pipeline::NAME])?;
         check!(
             condition(&served, "Ready").is_some_and(|ready| ready["status"] == "True"),
             "{}",
             served["status"]
         );
         check_same_pod(&before, &pod(client)?)?;
-        client.run(&[
-            "patch",
-            "mp",
-            pipeline::NAME,
-            "--type=merge",
-            "-p",
-            "{\"spec\":{\"nanny\":{\"min\":null}}}",
-        ])?;
-        client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
-        client.wait_for("one pod is left", TIMEOUT, |client| {
-            let pods = client.get(&[
-                "-n",
-                pipeline::NAMESPACE,
-                "pods",
-                "-l",
-                "app.kubernetes.io/name=metrics-core",
-            ])?;
-            match pods["items"].as_array().map_or(0, Vec::len) {
-                1 => Ok(()),
-                pods => Err(format!("{pods} pods").into()),
-            }
+        patch_spec(client, json!({"nanny":{"min":null}}))?;
+        client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
+        client.wait_for("one pod is left", TIMEOUT, |client| match metrics_core_pods(client)?.len() {
+            1 => Ok(()),
+            pods => Err(format!("{pods} pods").into()),
         })?;
         wait_for_memory(client, SMALL, MINUTE)?;
         is_served(client)
@@ -468,7 +409,7 @@ fn reverts_a_foreign_resize_once_then_reports_it(env: &TestEnv) -> Result<()> {
     })?;
     by_hand("91m")?;
     let object = client.wait_for("it is reported and not reverted", MINUTE, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         match condition(&object, "Sized") {
             Some(sized) if sized["reason"] == "ResourcesConflict" => Ok(object),
             _ => Err(object["status"].to_string().into()),
@@ -496,7 +437,7 @@ fn limits_follow_requests(env: &TestEnv) -> Result<()> {
     check!(burstable["status"]["qosClass"] == "Burstable", "{}", burstable["status"]);
     let before = revision(client)?;
     while_answering(env, || {
-        patch(client, json!({"nanny": {"limits": "Same"}}))?;
+        patch_spec(client, json!({"nanny": {"limits": "Same"}}))?;
         let fresh = only_pod(client, TIMEOUT, is_guaranteed)?;
         check!(fresh["metadata"]["uid"] != burstable["metadata"]["uid"], "the class of a pod changed");
         check!(is_same(&fresh), "{}", resources(&fresh));
@@ -514,7 +455,7 @@ fn limits_follow_requests(env: &TestEnv) -> Result<()> {
         check_same_pod(&fresh, &small)?;
         check!(is_same(&small) && is_guaranteed(&small), "{}", resources(&small));
         is_served(client)?;
-        patch(client, json!({"nanny": {"limits": null}}))?;
+        patch_spec(client, json!({"nanny": {"limits": null}}))?;
         let back = only_pod(client, TIMEOUT, |pod| pod["status"]["qosClass"] == "Burstable")?;
         check!(resources(&back)["limits"]["cpu"].is_null(), "{}", resources(&back));
         is_served(client)?;
@@ -540,7 +481,7 @@ fn resizes_in_place_with_the_number_of_containers(env: &TestEnv) -> Result<()> {
     let population = |object: &Value| object["status"]["nanny"]["recommendation"]["population"].as_u64();
     let namespace = env.namespace()?;
     while_answering(env, || {
-        patch(client, json!({"nanny": {"scalingMode": "ContainerProportional"}}))?;
+        patch_spec(client, json!({"nanny": {"scalingMode": "ContainerProportional"}}))?;
         let containers: Vec<_> = (0..EACH)
             .map(|number| {
                 json!({"name": format!("c{number}"), "image": BUSYBOX, "imagePullPolicy": "Never",
@@ -562,7 +503,7 @@ fn resizes_in_place_with_the_number_of_containers(env: &TestEnv) -> Result<()> {
         // About three further pods: up to 22, the step of the large size.
         let (large, up) = wait_for_memory(client, LARGE, COUNTED + UP + PROMPT)?;
         check_same_pod(&before, &large)?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
         let sized = condition(&object, "Sized").cloned().unwrap_or_default();
         let counted = population(&object).unwrap_or_default();
         check!(counted > COPIES * EACH, "{counted} are counted: {}", object["status"]["nanny"]);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::pipeline;
 use e2e::{Cluster, ClusterSpec, Result, check};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{MINUTE, TIMEOUT, metrics_core, operator, ready};
+use super::{MINUTE, TIMEOUT, metrics_core, operator, patch_spec, ready};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
@@ -177,8 +177,7 @@ fn killed_components_recover(env: &TestEnv) -> Result<()> {
         if what == "a change" {
             // In the middle of a rollout.
             let resolution = if delay == 300 { "10s" } else { "15s" };
-            let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"metricResolution\":\"{resolution}\"}}}}}}");
-            client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])?;
+            patch_spec(client, json!({"metricsCore": {"metricResolution": resolution}}))?;
             thread::sleep(Duration::from_millis(delay));
         }
         kill(&operator(client)?[0])?;

@@ -12,7 +12,7 @@ use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, TIMEOUT, ready};
+use super::{METRICS_CORE_PODS, MINUTE, TIMEOUT, ready};
 
 /// Validities of an hour become 30 s: a CA is replaced after 20 s.
 const COMPRESSED: [&str; 2] =
@@ -201,13 +201,7 @@ fn recover(env: &TestEnv) -> Result<()> {
             match client.raw("/apis/metrics.k8s.io/v1beta1/nodes") {
                 Ok(_) => {
                     thread::sleep(Duration::from_secs(5));
-                    client.delete(&[
-                        "-n",
-                        pipeline::NAMESPACE,
-                        "pods",
-                        "-l",
-                        "app.kubernetes.io/name=metrics-core",
-                    ])?;
+                    client.delete(&["-n", pipeline::NAMESPACE, "pods", "-l", METRICS_CORE_PODS])?;
                     Err("it is still served".into())
                 }
                 Err(error) => Ok(error.to_string()),
@@ -236,10 +230,11 @@ fn take_over(env: &TestEnv) -> Result<()> {
     ready(client)?;
     let source = |spec: &Value| {
         let patch = json!({"spec": {"certificates": spec}});
-        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])
+        client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])
     };
     source(&json!({"source": "Secret", "secretRef": {"name": "company"}}))?;
-    let missing = client.wait_for_condition(&["mp", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
+    let missing =
+        client.wait_for_condition(&["mpl", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
     check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
     let helm = binaries::helm(&env.progress)?;
     let built = images::for_scenarios(&env.progress)?;

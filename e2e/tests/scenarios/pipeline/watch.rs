@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::kube_rs::KubeRsWatcher;
-use super::{LOAD, MINUTE, TIMEOUT, metrics_core, ready};
+use super::{LOAD, MINUTE, TIMEOUT, metrics_core, metrics_core_pods, patch_spec, ready};
 use crate::workloads;
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
@@ -346,24 +346,17 @@ fn watches_continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
 
 fn limits_the_number_of_watches(env: &TestEnv) -> Result<()> {
     let flags = |flags: &[&str]| -> Result<()> {
-        let patch = json!({"spec": {"metricsCore": {"extraArgs": flags}}}).to_string();
-        env.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+        patch_spec(&env.client, json!({"metricsCore": {"extraArgs": flags}}))?;
         ready(&env.client)?;
         // The condition is also Ready while the old pod still serves.
         let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();
         env.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), TIMEOUT, |client| {
-            let pods = client.get(&[
-                "-n",
-                pipeline::NAMESPACE,
-                "pods",
-                "-l",
-                "app.kubernetes.io/name=metrics-core",
-            ])?;
+            let pods = metrics_core_pods(client)?;
             let of =
                 |pod: &Value| pod["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
-            match pods["items"].as_array().map(Vec::as_slice) {
-                Some([pod]) if wanted.iter().all(|flag| of(pod).contains(flag)) => Ok(()),
-                _ => Err(Pending(pods["items"].to_string())),
+            match pods.as_slice() {
+                [pod] if wanted.iter().all(|flag| of(pod).contains(flag)) => Ok(()),
+                pods => Err(Pending(Value::from(pods).to_string())),
             }
         })
     };

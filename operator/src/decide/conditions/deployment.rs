@@ -59,11 +59,18 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
     let (pod, says) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let says = pods::quote(says.message.as_deref());
-    let port = core.secure_port;
+    let port = core.secure_port_or_default();
     let what = format!(
         "With spec.metricsCore.scheduling.hostNetwork two replicas can't be on one node, and pod {name} finds none whose \
          port {port} is free: the scheduler says \"{says}\"."
     );
+    if core.strategy.is_some() {
+        let message = format!(
+            "{what} The operator does not change the order of the rollout because spec.metricsCore.strategy is set. Set its \
+             rollingUpdate.maxUnavailable to 1, remove it, add a node with a free port, or set hostNetwork to false."
+        );
+        return Some((Reason::Unschedulable, message));
+    }
     let remedy = "For rollouts without that, add a node that takes it, or set hostNetwork to false.";
     let order = rollout::order(true, pods, &evidence.observed.refusals, evidence.now);
     Some(match (order, available) {

@@ -41,7 +41,7 @@ pub(super) fn judge(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Verdict {
                     "Whether kubelets answer is not known. {} See that the operator may reach the pods on port {} and that \
                      `helm upgrade` gave it the right to get /report.",
                     evidence.observed.why_no_report().unwrap_or_default(),
-                    evidence.spec.metrics_core.secure_port
+                    evidence.spec.metrics_core.secure_port_or_default()
                 );
                 return Verdict::new(of, Holds::Unknown, Reason::ReportUnavailable, message).remark();
             }

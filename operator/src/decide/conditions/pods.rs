@@ -268,10 +268,7 @@ mod tests {
             json!({ "running": { "startedAt": "2026-01-01T00:09:58Z" } }),
             json!({ "terminated": { "exitCode": 255, "reason": "Unknown", "finishedAt": "2026-01-01T00:09:50Z" } }),
         );
-        assert_eq!(
-            worst_of(&[pod(status.clone())]).map(|(reason, _)| reason),
-            Some(Reason::CrashLoopBackOff)
-        );
+        assert_eq!(worst_of(&[pod(status.clone())]).map(|(reason, _)| reason), Some(Reason::CrashLoopBackOff));
         status["containerStatuses"][0]["restartCount"] = json!(1);
         assert_eq!(worst_of(&[pod(status.clone())]), None);
         status["containerStatuses"][0]["restartCount"] = json!(3);

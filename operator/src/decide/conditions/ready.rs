@@ -63,8 +63,7 @@ mod tests {
         assert_eq!(ready(&[good.clone(), waiting, foreign]), (Holds::False, Reason::ForeignAPIService));
         assert_eq!(ready(&[good.clone(), remark]), (Holds::True, Reason::ImagePullBackOff));
         let one_node =
-            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletConnectionRefused)
-                .remark();
+            verdict(ConditionType::KubeletsReachable, Holds::False, Reason::KubeletConnectionRefused).remark();
         assert_eq!(ready(&[good, one_node]), (Holds::True, Reason::KubeletConnectionRefused));
     }
 }

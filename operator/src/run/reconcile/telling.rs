@@ -147,7 +147,7 @@ impl Reconciler {
         let Some(change) = nanny::change(before, &plan.sizing, outcome, resized) else { return };
         let action = match change.method {
             ResizeMethod::InPlace => "Resize",
-            ResizeMethod::Rollout => "Replace",
+            ResizeMethod::Rollout | ResizeMethod::Other => "Replace",
         };
         if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");

@@ -73,7 +73,7 @@ fn creates_new_pods_without_in_place_resize(env: &TestEnv) -> Result<()> {
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
     check!(revision(client)? == first + 1, "a rollout to shrink");
-    super::patch(client, serde_json::json!({"metricsCore": {"logLevel": "Debug"}}))?;
+    super::patch_spec(client, serde_json::json!({"metricsCore": {"logLevel": "Debug"}}))?;
     only_pod(client, TIMEOUT, small)?;
     await_condition(client, "Sized", "True", "AsExpected", TIMEOUT)?;
     is_served(client)

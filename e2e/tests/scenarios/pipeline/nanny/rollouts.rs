@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     DOWN, LARGE, MINUTE, PROMPT, SMALL, TIMEOUT, UP, add_nodes, applied, await_condition, check_same_pod,
-    condition, events, is_served, only_pod, patch, pod, pods, remove_nodes, resources, revision, settle,
-    template, wait_for_memory, while_answering,
+    condition, events, is_served, metrics_core_pods, only_pod, patch_spec, pod, remove_nodes, resources,
+    revision, settle, template, wait_for_memory, while_answering,
 };
 
 /// Memory of the node that stays free, in MiB: too little for the rest of the large size, which is 68.
@@ -111,7 +111,7 @@ fn deferred(client: &Client) -> Result<String> {
 /// Waits until a new pod exists beside the old one and cannot be scheduled.
 fn new_pod_waits(client: &Client, old: &Value) -> Result<Value> {
     client.wait_for("a new pod waits for a place", WAITED, |client| {
-        let pods = pods(client)?;
+        let pods = metrics_core_pods(client)?;
         let new = pods.iter().find(|pod| pod["metadata"]["uid"] != old["metadata"]["uid"]);
         let placed = new.and_then(|pod| condition(pod, "PodScheduled"));
         match (new, placed) {
@@ -217,7 +217,7 @@ fn reverts_a_rollout_when_a_resize_becomes_possible(env: &TestEnv) -> Result<()>
     settle(client)?;
     let made_at = |size: &str, level: &str| -> Result<()> {
         let old = pod(client)?;
-        patch(client, json!({"metricsCore": {"logLevel": level}}))?;
+        patch_spec(client, json!({"metricsCore": {"logLevel": level}}))?;
         only_pod(client, TIMEOUT, |pod| pod["metadata"]["uid"] != old["metadata"]["uid"])?;
         let memory = &template(client)?["spec"]["containers"][0]["resources"]["requests"]["memory"];
         check!(memory == size, "the template has {memory}");
@@ -274,12 +274,12 @@ fn resizes_in_place_during_a_rollout(env: &TestEnv) -> Result<()> {
     let node = &env.own_cluster()?.node().name;
     client.run(&["cordon", node])?;
     let changed = while_answering(env, || {
-        patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
+        patch_spec(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         let waiting = new_pod_waits(client, &old)?;
         check!(resources(&waiting)["requests"]["memory"] == SMALL, "{}", resources(&waiting));
         add_nodes(client)?;
         let both = client.wait_for("both pods are to have the new size", UP + PROMPT, |client| {
-            let pods = pods(client)?;
+            let pods = metrics_core_pods(client)?;
             let sizes: Vec<_> = pods.iter().map(|pod| resources(pod)["requests"]["memory"].clone()).collect();
             if sizes.len() == 2 && sizes.iter().all(|size| size == LARGE) {
                 Ok(pods)
@@ -320,7 +320,7 @@ fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Dura
                 longest = longest.max(last.elapsed());
                 last = Instant::now();
             }
-            let object = client.get(&["mp", pipeline::NAME]).unwrap_or_default();
+            let object = client.get(&["mpl", pipeline::NAME]).unwrap_or_default();
             let now = condition(&object, "DeploymentAvailable").cloned().unwrap_or_default();
             let now = format!("{} {}: {}", now["status"], now["reason"], now["message"]);
             if said.last() != Some(&now) {
@@ -343,13 +343,13 @@ fn rollout_with_a_host_port_deletes_the_old_pod_first(env: &TestEnv) -> Result<(
     let client = &env.client;
     settle(client)?;
     while_answering(env, || {
-        patch(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
+        patch_spec(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
         only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
         is_served(client)
     })?;
     let old = pod(client)?;
     let (gap, said) = longest_gap(env, || {
-        patch(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
+        patch_spec(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         new_pod_waits(client, &old)?;
         // Not at once: another node may have the port free, or may soon.
         stays(client, &old, Duration::from_secs(3))?;
@@ -376,7 +376,7 @@ fn rollout_with_a_host_port_deletes_the_old_pod_first(env: &TestEnv) -> Result<(
 fn keeps_the_old_pod_if_a_free_port_would_not_help(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
-    patch(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
+    patch_spec(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
     let before = only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
     is_served(client)?;
     fill(env, LITTLE)?;
