@@ -12,7 +12,7 @@ use e2e::{Result, check};
 
 use super::{
     DOWN, LARGE, SMALL, TIMEOUT, add_nodes, applied, await_condition, check_same_pod, events, is_served,
-    only_pod, pod, remove_nodes, resources, revision, while_answering,
+    only_pod, pod, remove_nodes, resources, revision, without_failed_requests,
 };
 
 pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
@@ -39,7 +39,7 @@ fn creates_new_pods_without_in_place_resize(env: &TestEnv) -> Result<()> {
     let small = |pod: &serde_json::Value| resources(pod)["requests"]["memory"] == SMALL;
     let before = only_pod(client, TIMEOUT, small)?;
     let first = revision(client)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         add_nodes(client)?;
         let began = Instant::now();
         let says = await_condition(client, "Sized", "False", "ResizeRejected", TIMEOUT)?;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     DOWN, LARGE, MINUTE, PROMPT, SMALL, TIMEOUT, UP, add_nodes, applied, await_condition, check_same_pod,
     condition, events, is_served, metrics_core_pods, only_pod, patch_spec, pod, remove_nodes, resources,
-    revision, settle, template, wait_for_memory, while_answering,
+    revision, settle, template, wait_for_memory, without_failed_requests,
 };
 
 /// Memory of the node that stays free, in MiB: too little for the rest of the large size, which is 68.
@@ -150,7 +150,7 @@ fn deferred_resize_waits_for_free_memory(env: &TestEnv) -> Result<()> {
     settle(client)?;
     let (before, template_before) = (pod(client)?, template(client)?);
     fill(env, LITTLE)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         add_nodes(client)?;
         let says = deferred(client)?;
         check!(says.contains("waits for a minute"), "{says}");
@@ -179,7 +179,7 @@ fn lasting_deferral_causes_new_pods(env: &TestEnv) -> Result<()> {
     settle(client)?;
     let before = pod(client)?;
     fill(env, LITTLE)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         add_nodes(client)?;
         deferred(client)?;
         let began = Instant::now();
@@ -236,7 +236,7 @@ fn in_vain(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     let (before, template_before) = (pod(client)?, template(client)?);
     let much = fill(env, LITTLE)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         add_nodes(client)?;
         deferred(client)?;
         new_pod_waits(client, &before)?;
@@ -273,7 +273,7 @@ fn resizes_in_place_during_a_rollout(env: &TestEnv) -> Result<()> {
     let before = revision(client)?;
     let node = &env.own_cluster()?.node().name;
     client.run(&["cordon", node])?;
-    let changed = while_answering(env, || {
+    let changed = without_failed_requests(env, || {
         patch_spec(client, json!({"metricsCore": {"logLevel": "Debug"}}))?;
         let waiting = new_pod_waits(client, &old)?;
         check!(resources(&waiting)["requests"]["memory"] == SMALL, "{}", resources(&waiting));
@@ -342,7 +342,7 @@ fn longest_gap(env: &TestEnv, work: impl FnOnce() -> Result<()>) -> Result<(Dura
 fn rollout_with_a_host_port_deletes_the_old_pod_first(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     settle(client)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         patch_spec(client, json!({"metricsCore": {"scheduling": {"hostNetwork": true}}}))?;
         only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
         is_served(client)
@@ -369,7 +369,7 @@ fn rollout_with_a_host_port_deletes_the_old_pod_first(env: &TestEnv) -> Result<(
         "a rollout with a host port on one node: {:.1} s without a response",
         gap.as_secs_f64()
     ));
-    while_answering(env, || settle(client))
+    without_failed_requests(env, || settle(client))
 }
 
 /// The node has no memory for the new size: giving up the port would not help, so the old pod stays.
@@ -380,7 +380,7 @@ fn keeps_the_old_pod_if_a_free_port_would_not_help(env: &TestEnv) -> Result<()> 
     let before = only_pod(client, TIMEOUT, |pod| pod["spec"]["hostNetwork"] == true)?;
     is_served(client)?;
     fill(env, LITTLE)?;
-    while_answering(env, || {
+    without_failed_requests(env, || {
         add_nodes(client)?;
         deferred(client)?;
         new_pod_waits(client, &before)?;
