@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, FaultEnv, renew};
+use super::{Action, Fault, renew};
 use crate::error::Result;
 use crate::testbed::client::Client;
 use crate::testbed::cluster::FlagChange;
@@ -20,7 +20,7 @@ const fn fault(
     reason: &'static str,
     object: &'static str,
     contains: &'static [&'static str],
-    inject: fn(&FaultEnv<'_>) -> Result<()>,
+    inject: Action,
 ) -> Fault {
     Fault::new("AggregationLayerReady", name, reason, object, contains, (inject, |env| env.front_proxy(&[])))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Fault, FaultEnv, cannot_inject, pause};
+use super::{Action, Fault, FaultEnv, cannot_inject, pause};
 use crate::error::Result;
 use crate::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
 use crate::testbed::pipeline;
@@ -21,8 +21,8 @@ const fn fault(
     reason: &'static str,
     object: &'static str,
     contains: &'static [&'static str],
-    inject: fn(&FaultEnv<'_>) -> Result<()>,
-    repair: fn(&FaultEnv<'_>) -> Result<()>,
+    inject: Action,
+    repair: Action,
 ) -> Fault {
     Fault::new("KubeletsReachable", name, reason, object, contains, (inject, repair))
 }

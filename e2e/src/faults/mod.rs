@@ -34,6 +34,9 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 /// The timeout of each wait; the table shows by how much a fault exceeded the limit.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// A change of the cluster: the injection of a fault, or its repair.
+pub type Action = fn(&FaultEnv<'_>) -> Result<()>;
+
 /// A fault that is injected into a cluster whose pipeline is Ready.
 pub struct Fault {
     /// A short description.
@@ -55,9 +58,9 @@ pub struct Fault {
     /// Whether `Ready` must be False meanwhile.
     pub flips_ready: bool,
     /// Injects the fault.
-    pub inject: fn(&FaultEnv<'_>) -> Result<()>,
+    pub inject: Action,
     /// Repairs it.
-    pub repair: fn(&FaultEnv<'_>) -> Result<()>,
+    pub repair: Action,
 }
 
 /// The environment in which faults are injected.
@@ -109,7 +112,7 @@ impl Fault {
         reason: &'static str,
         object: &'static str,
         contains: &'static [&'static str],
-        (inject, repair): (fn(&FaultEnv<'_>) -> Result<()>, fn(&FaultEnv<'_>) -> Result<()>),
+        (inject, repair): (Action, Action),
     ) -> Self {
         Self {
             name,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Fault, FaultEnv, cannot_inject};
+use super::{Action, Fault, FaultEnv, cannot_inject};
 use crate::command;
 use crate::error::Result;
 use crate::testbed::pipeline;
@@ -17,8 +17,8 @@ const fn fault(
     reason: &'static str,
     object: &'static str,
     contains: &'static [&'static str],
-    inject: fn(&FaultEnv<'_>) -> Result<()>,
-    repair: fn(&FaultEnv<'_>) -> Result<()>,
+    inject: Action,
+    repair: Action,
 ) -> Fault {
     Fault::new("APIServiceAvailable", name, reason, object, contains, (inject, repair))
 }

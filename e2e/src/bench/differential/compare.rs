@@ -227,7 +227,7 @@ fn pair(
     match (metrics_core, metrics_server) {
         (Some(metrics_core @ Value::Object(_)), Some(metrics_server @ Value::Object(_)))
         | (Some(metrics_core @ Value::Array(_)), Some(metrics_server @ Value::Array(_))) => {
-            walk(path, metrics_core, metrics_server, note)
+            walk(path, metrics_core, metrics_server, note);
         }
         _ => {
             let show = |value: Option<&Value>| value.map_or_else(|| "-".to_owned(), shortened);

@@ -33,7 +33,7 @@ pub const PORT: u16 = 10250;
 /// The response time of a slow node.
 const SLOW: Duration = Duration::from_secs(9);
 /// The body of a node that returns garbage.
-const GARBAGE: [u8; 20_000] = [0xfe; 20_000];
+static GARBAGE: [u8; 20_000] = [0xfe; 20_000];
 
 /// What the fleet did since its start.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
