@@ -132,7 +132,7 @@ pub const KUBELETS: &[Fault] = &[
             "kubelet 403: the same, once the kubelet denies access",
             "WaitingForDependency",
             NODE,
-            &["403", "AccessReady says why"],
+            &["403", "See AccessReady"],
             take_binding,
             |env| allow_binding(env, true),
         )

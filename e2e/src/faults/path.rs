@@ -55,7 +55,7 @@ pub const PATH: &[Fault] = &[
             "packets from the API server dropped without a NetworkPolicy",
             "Unreachable",
             "port 4443",
-            &["so it is not that", "firewall", "hostNetwork"],
+            &["NetworkPolicy is not the cause", "firewall", "hostNetwork"],
             drop_from_apiserver,
             drop_nothing,
         )

@@ -72,8 +72,9 @@ fn writes_lasting_faults_once(env: &TestEnv) -> Result<()> {
     faults::settled(client)?;
     wait::until(Duration::from_secs(60), "an event reports that the kubelet's cause is resolved", || {
         let events = events(client)?;
-        let over =
-            |event: &&Value| event["reason"] == "KubeletPlainHTTPOver" && event["related"]["name"] == SPECTRE;
+        let over = |event: &&Value| {
+            event["reason"] == "KubeletPlainHTTPResolved" && event["related"]["name"] == SPECTRE
+        };
         match events.iter().find(over) {
             Some(event) if event["type"] == "Normal" && event["related"]["kind"] == "Node" => Ok(()),
             _ => Err(format!("{events:?}").into()),

@@ -61,8 +61,12 @@ fn missing(env: &TestEnv) -> Result<()> {
     serves(client)?;
     let [_, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
-    let message =
-        named(client, "False", "CertificateNotIssued", &["nobody has looked at it", "kubectl describe"])?;
+    let message = named(
+        client,
+        "False",
+        "CertificateNotIssued",
+        &["cert-manager has not processed it", "kubectl describe"],
+    )?;
     env.progress.say(format!("cert-manager without its controller: {message}"));
     serves(client)?;
     self_signed(client)
@@ -118,7 +122,7 @@ fn issued(env: &TestEnv) -> Result<()> {
 
     // The issued certificate stays in use while the next issuer is missing.
     request_from(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
-    named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "served meanwhile"])?;
+    named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "continues to serve"])?;
     request_from(client, &json!({"name": "company"}))?;
     named(client, "True", "AsExpected", &["Issuer company"])?;
 
@@ -252,7 +256,7 @@ fn taken_over(client: &Client, before: &str) -> Result<String> {
             }
         },
     )?;
-    named(client, "True", "AsExpected", &["The serving certificate is cert-manager's"])?;
+    named(client, "True", "AsExpected", &["cert-manager issued the serving certificate"])?;
     ready(client)?;
     Ok(leaf)
 }

@@ -43,7 +43,7 @@ fn creates_new_pods_without_in_place_resize(env: &TestEnv) -> Result<()> {
         add_nodes(client)?;
         let began = Instant::now();
         let says = await_condition(client, "Sized", "False", "ResizeRejected", TIMEOUT)?;
-        check!(says.contains("pods/resize") && says.contains("New pods are made instead"), "{says}");
+        check!(says.contains("pods/resize") && says.contains("New pods are created instead"), "{says}");
         env.progress.say(&says);
         let is_new_and_large = |pod: &serde_json::Value| {
             pod["metadata"]["uid"] != before["metadata"]["uid"]
@@ -62,14 +62,14 @@ fn creates_new_pods_without_in_place_resize(env: &TestEnv) -> Result<()> {
     let refused = events(client, "ResizeRejected")?;
     check!(refused.iter().any(|note| note.contains("pods/resize")), "no event has the reason: {refused:?}");
     let resized = events(client, "Resized")?;
-    let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
+    let is_told = |note: &String| note.contains("by a rollout") && note.contains("pods/resize");
     check!(resized.iter().any(is_told), "no event has the method: {resized:?}");
 
     // A smaller size is no reason for new pods: it is applied with the next rollout, and reported.
     let large = pod(client)?;
     remove_nodes(client)?;
     let says = await_condition(client, "Sized", "True", "ResizeRejected", DOWN + TIMEOUT)?;
-    check!(says.contains("The next rollout brings it"), "{says}");
+    check!(says.contains("The next rollout applies the smaller size"), "{says}");
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
     check!(revision(client)? == first + 1, "a rollout to shrink");

@@ -103,7 +103,7 @@ fn empty(env: &TestEnv) -> Result<()> {
 /// Waits until the condition reports that the node has no free memory; returns the message.
 fn deferred(client: &Client) -> Result<String> {
     let says = await_condition(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
-    check!(says.contains("the kubelet says") && says.contains("memory"), "no evidence: {says}");
+    check!(says.contains("the kubelet reports") && says.contains("memory"), "no evidence: {says}");
     check!(says.contains("spec.nanny.max"), "no remedy: {says}");
     Ok(says)
 }
@@ -153,7 +153,7 @@ fn deferred_resize_waits_for_free_memory(env: &TestEnv) -> Result<()> {
     without_failed_requests(env, || {
         add_nodes(client)?;
         let says = deferred(client)?;
-        check!(says.contains("waits for a minute"), "{says}");
+        check!(says.contains("waits 60 s"), "{says}");
         env.progress.say(&says);
         stays(client, &before, Duration::from_secs(10))?;
         let has = &pod(client)?["status"]["containerStatuses"][0]["resources"]["requests"]["memory"];
@@ -191,13 +191,13 @@ fn lasting_deferral_causes_new_pods(env: &TestEnv) -> Result<()> {
         let named = await_condition(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("Insufficient memory"), "no evidence: {named}");
         let says = deferred(client)?;
-        check!(says.contains("New pods are made instead"), "{says}");
+        check!(says.contains("New pods are created instead"), "{says}");
         stays(client, &before, Duration::from_secs(15))?;
         check!(surge(client)? == json!({"maxSurge": 1, "maxUnavailable": 0}), "{}", surge(client)?);
         let last = applied(client)?;
         check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
         let notes = events(client, "Resized")?;
-        let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet says");
+        let is_told = |note: &String| note.contains("by a rollout") && note.contains("the kubelet reports");
         check!(notes.iter().any(is_told), "no event reports it: {notes:?}");
         empty(env)?;
         only_pod(client, TIMEOUT, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
@@ -260,7 +260,7 @@ fn in_vain(env: &TestEnv) -> Result<()> {
     let last = applied(client)?;
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
-    check!(notes.iter().any(|note| note.contains("taken back")), "no event reports it: {notes:?}");
+    check!(notes.iter().any(|note| note.contains("reverted")), "no event reports it: {notes:?}");
     empty(env)
 }
 
@@ -387,7 +387,7 @@ fn keeps_the_old_pod_if_a_free_port_would_not_help(env: &TestEnv) -> Result<()> 
         stays(client, &before, Duration::from_secs(30))?;
         let named = await_condition(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("hostNetwork") && named.contains("free ports"), "{named}");
-        check!(named.contains("No old replica goes for it"), "{named}");
+        check!(named.contains("No previous replica is terminated"), "{named}");
         env.progress.say(&named);
         empty(env)?;
         let after = only_pod(client, TRIED_AGAIN, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
