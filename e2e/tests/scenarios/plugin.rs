@@ -113,12 +113,17 @@ const FLAGS: &str = "\
 
 /// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
-    suite.add(bare, "plugin_checks_a_cluster_without_a_pipeline", Needs::OurCluster, examines_the_ground);
+    suite.add(
+        bare,
+        "plugin_checks_a_cluster_without_a_pipeline",
+        Needs::OurCluster,
+        checks_a_cluster_without_a_pipeline,
+    );
     suite.add(healthy, "plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
-    suite.add(broken, "plugin_explains_a_broken_pipeline", Needs::Alone, explains_a_broken_one);
+    suite.add(broken, "plugin_explains_a_broken_pipeline", Needs::Alone, explains_a_broken_pipeline);
 }
 
-fn examines_the_ground(env: &TestEnv) -> Result<()> {
+fn checks_a_cluster_without_a_pipeline(env: &TestEnv) -> Result<()> {
     let plugin = Plugin::build(&env.progress)?;
     holds(env, &plugin, "doctor", 0, BARE_DOCTOR)?;
     let status = plugin.run(&env.client, &["status"])?;
@@ -177,7 +182,7 @@ fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn explains_a_broken_one(env: &TestEnv) -> Result<()> {
+fn explains_a_broken_pipeline(env: &TestEnv) -> Result<()> {
     faults::settled(&env.client)?;
     let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];

@@ -141,9 +141,11 @@ fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
     }
     // Any name of the node in the certificate is accepted, whatever address is dialed.
     cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
-    let healed = reader.recovered()?;
-    env.progress
-        .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
+    let took = reader.recovered()?;
+    env.progress.say(format!(
+        "a certificate with only the node's name is accepted after {:.1} s",
+        took.as_secs_f64()
+    ));
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     reader.recovered()?;
     ready(&env.client)

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use crate::command;
 use crate::error::{Doing as _, Result};
 
-/// Runs until the program ends or this is dropped.
-pub struct Lines {
+/// A program in the background; dropping this kills it.
+pub struct Background {
     child: Mutex<Child>,
     out: Arc<Mutex<Vec<String>>>,
     errors: Arc<Mutex<Vec<String>>>,
 }
 
-impl Lines {
+impl Background {
     /// Starts the program.
     pub fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
@@ -32,7 +32,7 @@ impl Lines {
 
     /// Returns the lines of the standard output so far.
     #[must_use]
-    pub fn so_far(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         self.out.lock().clone()
     }
 
@@ -49,7 +49,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for Background {
     fn drop(&mut self) {
         let child = self.child.get_mut();
         let _ = child.kill();
@@ -78,16 +78,17 @@ mod tests {
     use crate::wait;
 
     #[test]
-    fn lines_are_there_before_the_end() {
+    fn returns_lines_before_the_program_ends() {
         let lines =
-            Lines::start(Command::new("sh").args(["-c", "echo a; echo b >&2; echo c; sleep 60"])).unwrap();
+            Background::start(Command::new("sh").args(["-c", "echo a; echo b >&2; echo c; sleep 60"]))
+                .unwrap();
         wait::until(Duration::from_secs(10), "three lines", || {
-            let (out, errors) = (lines.so_far(), lines.errors());
+            let (out, errors) = (lines.lines(), lines.errors());
             if out == ["a", "c"] && errors == "b" { Ok(()) } else { Err(format!("{out:?} {errors}").into()) }
         })
         .unwrap();
         assert!(!lines.has_ended());
-        let ended = Lines::start(&mut Command::new("true")).unwrap();
+        let ended = Background::start(&mut Command::new("true")).unwrap();
         wait::until(Duration::from_secs(10), "its end", || {
             if ended.has_ended() { Ok(()) } else { Err("running".into()) }
         })
