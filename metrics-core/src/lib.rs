@@ -28,12 +28,12 @@
 
 pub mod api;
 mod cluster;
-pub mod digest;
+mod digest;
 pub mod flags;
 pub mod ingest;
 pub mod model;
 pub mod program;
 pub mod report;
 pub mod server;
-pub mod telemetry;
+mod telemetry;
 mod watched_file;

@@ -43,10 +43,9 @@ impl Program {
         Ok(Self { options, tls_policy, always_allow })
     }
 
-    /// Returns the settings of the log.
-    #[must_use]
-    pub fn logging(&self) -> telemetry::Logging {
-        self.options.logging
+    /// Starts the log. Must be called once.
+    pub fn start_log(&self) -> Result<(), impl std::error::Error + use<>> {
+        telemetry::start_log(self.options.logging)
     }
 
     /// Runs until SIGTERM or SIGINT, then until open requests are finished.

@@ -24,7 +24,7 @@ pub struct Logging {
 }
 
 /// Installs the log. Libraries log one level less than metrics-core does.
-pub fn start(logging: Logging) -> Result<(), TryInitError> {
+pub(crate) fn start(logging: Logging) -> Result<(), TryInitError> {
     let ours = LevelFilter::from_level(logging.level);
     let theirs = match logging.level {
         tracing::Level::TRACE => LevelFilter::DEBUG,

@@ -17,7 +17,7 @@ const SLICES: usize = 21;
 
 /// Events by cause. `C` must have few values. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct RecentEvents<C, E>(Arc<Mutex<BTreeMap<C, CauseHistory<E>>>>, Instant);
+pub(crate) struct RecentEvents<C, E>(Arc<Mutex<BTreeMap<C, CauseHistory<E>>>>, Instant);
 
 #[derive(Debug)]
 struct CauseHistory<E> {
@@ -38,7 +38,7 @@ struct Example<E> {
 
 /// The events of one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occurrences<C, E> {
+pub(crate) struct Occurrences<C, E> {
     /// The cause.
     pub cause: C,
     /// The number of events.
@@ -57,13 +57,13 @@ impl<C, E> Default for RecentEvents<C, E> {
 
 impl<C: Copy + Ord, E: Clone + PartialEq> RecentEvents<C, E> {
     /// Records an event.
-    pub fn record(&self, cause: C, example: E) {
+    pub(crate) fn record(&self, cause: C, example: E) {
         self.record_at(cause, example, Instant::now(), Timestamp::now());
     }
 
     /// Returns the events by cause, the cause of the latest event first.
     #[must_use]
-    pub fn list(&self) -> Vec<Occurrences<C, E>> {
+    pub(crate) fn list(&self) -> Vec<Occurrences<C, E>> {
         self.list_at(Instant::now())
     }
 
