@@ -27,7 +27,7 @@ const COMMA: &str = "\",\"";
 impl Labels {
     /// Returns the value of `key`.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -43,26 +43,26 @@ impl Labels {
 
     /// Returns keys and values, sorted by key.
     #[must_use]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         (0..self.ends.len()).map(|at| self.at(at))
     }
 
     /// Returns whether there are no labels.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// Returns the labels as members of a JSON object, or `None` if a character may need an escape: the caller must then
     /// encode the labels one by one.
     #[must_use]
-    pub fn json_members(&self) -> Option<&str> {
+    pub(crate) fn json_members(&self) -> Option<&str> {
         (!self.irregular).then_some(&self.text)
     }
 
     /// Returns the field `labels` (11) of `ObjectMeta`, encoded as protobuf.
     #[must_use]
-    pub fn protobuf_field(&self) -> &[u8] {
+    pub(crate) fn protobuf_field(&self) -> &[u8] {
         &self.entries
     }
 

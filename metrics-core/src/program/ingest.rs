@@ -16,15 +16,15 @@ use super::error::Error;
 /// The running ingestion and its data.
 pub(super) struct Ingest {
     /// The nodes and pods.
-    pub directory: Arc<Directory>,
+    pub(crate) directory: Arc<Directory>,
     /// The samples.
-    pub store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     /// The results of scrapes.
-    pub findings: scrape::Findings,
+    pub(crate) findings: scrape::Findings,
     /// The task that watches nodes and pods.
-    pub discovering: AbortHandle,
+    pub(crate) discovering: AbortHandle,
     /// The task that scrapes.
-    pub scraping: AbortHandle,
+    pub(crate) scraping: AbortHandle,
 }
 
 /// Starts discovery and scraping.

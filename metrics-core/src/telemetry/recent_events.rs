@@ -40,13 +40,13 @@ struct Example<E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Occurrences<C, E> {
     /// The cause.
-    pub cause: C,
+    pub(crate) cause: C,
     /// The number of events.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The time of the latest event.
-    pub last: Timestamp,
+    pub(crate) last: Timestamp,
     /// The latest distinct examples, latest first, each with the time of its latest event.
-    pub examples: Vec<(E, Timestamp)>,
+    pub(crate) examples: Vec<(E, Timestamp)>,
 }
 
 impl<C, E> Default for RecentEvents<C, E> {

@@ -23,7 +23,7 @@ use kube::runtime::{WatchStreamExt, watcher::Error};
 
 use crate::telemetry::{self, WatchFailures};
 
-pub use self::address::{Address, AddressType, UnknownAddressType};
+pub(crate) use self::address::{Address, AddressType};
 pub use self::directory::{Directory, Nodes, Observer, Pod, Pods};
 pub use self::node::Node;
 use self::node::NodeObject;
@@ -36,19 +36,19 @@ const PODS_PAGE: u32 = 500;
 
 /// Which nodes to watch, and how to reach their kubelets.
 #[derive(Clone, Debug, Default)]
-pub struct Config {
+pub(crate) struct Config {
     /// The label selector of the nodes to scrape; `None` selects all.
-    pub node_selector: Option<String>,
+    pub(crate) node_selector: Option<String>,
     /// The kubelet's port where the Node's own is not used.
-    pub kubelet_port: u16,
+    pub(crate) kubelet_port: u16,
     /// Whether to use the port in `status.daemonEndpoints.kubeletEndpoint.Port`.
-    pub use_node_status_port: bool,
+    pub(crate) use_node_status_port: bool,
     /// The address types to use, in order of preference.
-    pub address_types: Vec<AddressType>,
+    pub(crate) address_types: Vec<AddressType>,
 }
 
 /// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
-pub async fn run<O: Observer>(client: kube::Client, config: Config, directory: Arc<Directory<O>>) {
+pub(crate) async fn run<O: Observer>(client: kube::Client, config: Config, directory: Arc<Directory<O>>) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);

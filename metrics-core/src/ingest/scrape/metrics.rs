@@ -43,7 +43,7 @@ impl MetricConstructor<Histogram> for Seconds {
 
 /// The metrics of all scrapes. Clones share their values.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     request_duration: Family<ByNode, Histogram, Seconds>,
     requests: Family<BySuccess, Counter>,
     last_request: Family<ByNode, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -84,7 +84,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Registers all metrics.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "metrics_server_kubelet_request_duration_seconds",
             "Duration of requests to Kubelet API in seconds",

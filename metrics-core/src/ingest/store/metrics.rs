@@ -11,17 +11,17 @@ use prometheus_client::registry::Registry;
 use super::Store;
 
 /// Gauges that are computed from the store at each scrape of `/metrics`.
-pub struct Metrics(Arc<Store>);
+pub(crate) struct Metrics(Arc<Store>);
 
 impl Metrics {
     /// Returns the metrics of `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
         Self(store)
     }
 
     /// Registers `metrics_server_storage_points{type}` and `metrics_server_nodes{state}`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(Self(self.0.clone())));
     }
 }

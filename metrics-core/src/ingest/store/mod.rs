@@ -37,9 +37,9 @@ use parking_lot::{Mutex, RwLock};
 pub use self::directory::Directory;
 use self::index::Index;
 use self::layout::NodeLayout;
-pub use self::metrics::Metrics;
+pub(crate) use self::metrics::Metrics;
 use self::rate::Measured;
-pub use self::scrape_batch::ScrapeBatch;
+pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use crate::ingest::discover::Node;
 
@@ -54,10 +54,10 @@ const MAX_SPARE_POINTS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
-    pub scrape_interval: Duration,
+    pub(crate) scrape_interval: Duration,
     /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
     /// timestamp.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
 }
 
 impl Config {
@@ -118,36 +118,36 @@ pub struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
-    pub node_timestamp_ns: Option<i64>,
+    pub(crate) node_timestamp_ns: Option<i64>,
     /// When the newest sample of a container was taken, by the same clock.
-    pub newest_timestamp_ns: Option<i64>,
+    pub(crate) newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
-    pub node_measured: bool,
+    pub(crate) node_measured: bool,
     /// Whether the node has sent at least two bodies, so that its pods have rates.
-    pub pods_measured: bool,
+    pub(crate) pods_measured: bool,
 }
 
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Whether the first lists of nodes and pods are complete.
-    pub synced: bool,
+    pub(crate) synced: bool,
     /// The number of nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Of these, the nodes that have a rate of their own.
-    pub nodes_measured: usize,
+    pub(crate) nodes_measured: usize,
     /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
-    pub nodes_covered: usize,
+    pub(crate) nodes_covered: usize,
     /// Of these, the nodes for which own usage or pod usage is served now.
-    pub nodes_served: usize,
+    pub(crate) nodes_served: usize,
     /// Of these, the nodes whose last scrape failed.
-    pub nodes_failing: usize,
+    pub(crate) nodes_failing: usize,
     /// Of these, the nodes that are covered or failing.
-    pub nodes_settled: usize,
+    pub(crate) nodes_settled: usize,
     /// The number of Running pods.
-    pub pods: usize,
+    pub(crate) pods: usize,
     /// The number of containers that have a rate.
-    pub containers_measured: usize,
+    pub(crate) containers_measured: usize,
 }
 
 impl Coverage {
@@ -157,7 +157,7 @@ impl Coverage {
     /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
     /// each request. A rollout that needs them compares `nodes_measured`.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.synced
             && self.nodes_settled >= self.nodes - self.nodes / 20
             && (self.nodes == 0 || self.nodes_covered > 0)
@@ -200,7 +200,7 @@ impl Store {
     }
 
     /// Removes a node and its samples.
-    pub fn remove_node(&self, ticket: Ticket) {
+    pub(crate) fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
@@ -261,7 +261,7 @@ impl Store {
     }
 
     /// Records a failed scrape. The last good sample stays.
-    pub fn scrape_failed(&self, ticket: Ticket) {
+    pub(crate) fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
@@ -276,7 +276,7 @@ impl Store {
 
     /// Returns how much of the cluster the samples cover now.
     #[must_use]
-    pub fn coverage(&self) -> Coverage {
+    pub(crate) fn coverage(&self) -> Coverage {
         let mut coverage = Coverage {
             synced: self.directory.synced(),
             nodes: self.directory.nodes().len(),
@@ -303,7 +303,7 @@ impl Store {
     /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
     /// nodes that join later do not make the server unready.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
         self.was_ready.store(ready, Ordering::Relaxed);
         ready

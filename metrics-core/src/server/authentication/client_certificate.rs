@@ -51,7 +51,7 @@ impl Anchors {
 
     /// Returns whether both contain the same public key.
     #[must_use]
-    pub fn intersects(&self, other: &Self) -> bool {
+    pub(crate) fn intersects(&self, other: &Self) -> bool {
         self.0.iter().any(|a| {
             other.0.iter().any(|b| a.trusted.subject_public_key_info == b.trusted.subject_public_key_info)
         })

@@ -21,15 +21,15 @@ use crds::cause::CredentialCause;
 use http::request::Parts;
 
 pub use client_certificate::{Anchors, ClientConnection};
-pub use history::CredentialHistory;
+pub(crate) use history::CredentialHistory;
 pub use metrics::CredentialMetrics;
 pub use token_review::{ReviewError, TokenReviewer, TokenStatus};
-pub use trust::Trust;
-pub use user::{ANONYMOUS, UserInfo};
+pub(crate) use trust::Trust;
+pub use user::UserInfo;
 
 /// An authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub(crate) enum Method {
     /// The headers of a trusted front proxy.
     FrontProxy,
     /// A client certificate.

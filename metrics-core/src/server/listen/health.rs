@@ -33,7 +33,7 @@ impl Health {
 
     /// Adds a liveness check, whose failure a restart can repair. It is also a readiness check.
     #[must_use]
-    pub fn live(
+    pub(crate) fn live(
         mut self,
         name: &'static str,
         run: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl Health {
 
     /// Adds a readiness check.
     #[must_use]
-    pub fn ready(
+    pub(crate) fn ready(
         mut self,
         name: &'static str,
         run: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -54,7 +54,7 @@ impl Health {
     }
 
     /// Returns the response, if `path` is a health endpoint.
-    pub fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<BoxedBody>> {
+    pub(crate) fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<BoxedBody>> {
         let mut parts = path.strip_prefix('/')?.splitn(2, '/');
         let group = match parts.next()? {
             "livez" => "livez",

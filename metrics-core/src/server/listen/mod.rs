@@ -47,11 +47,11 @@ pub struct Failure<'a> {
     /// The HTTP status code.
     pub code: u16,
     /// The machine-readable reason, such as `Forbidden`.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// The message.
     pub message: String,
     /// The request, if the Status has details.
-    pub about: Option<&'a RequestInfo>,
+    pub(crate) about: Option<&'a RequestInfo>,
 }
 
 /// Limits for clients.

@@ -27,7 +27,7 @@ const MAX_PENDING: usize = 1024;
 
 /// An error of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CacheError {
+pub(crate) enum CacheError {
     /// Too many reviews are pending; retry later.
     #[error("too many reviews are pending")]
     TooManyReviews,

@@ -11,7 +11,7 @@ mod source;
 
 use std::sync::Arc;
 
-pub use certificate::Error as CertificateError;
+pub(crate) use certificate::Error as CertificateError;
 pub use policy::{TlsPolicy, TlsPolicyError};
 pub use source::{ServingCertificate, from_files, from_secret};
 
