@@ -1,5 +1,5 @@
-//! The Metrics API: turns a request and the newest rows into a response. No network access; the clock is read only for the
-//! time of a response.
+//! The Metrics API: turns a request and the newest rows into a response. No network access; the clock is read only
+//! for the time of a response.
 //!
 //! ```text
 //! request_info                     method, path, query → attributes, which authorization uses too

@@ -222,8 +222,8 @@ impl StatusDetails {
     }
 }
 
-/// Returns the response to a failed request: a `Status` in the representation that the client accepts, or indented JSON if
-/// it accepts none that is supported.
+/// Returns the response to a failed request: a `Status` in the representation that the client accepts, or indented
+/// JSON if it accepts none that is supported.
 #[must_use]
 pub(crate) fn status(request: &Parts, status: &Status) -> Response<ResponseBody> {
     let representation = negotiate::document(request).unwrap_or(Representation::FALLBACK);

@@ -229,8 +229,8 @@ impl Options {
     }
 }
 
-/// Returns the request timeout, at most nine tenths of the scrape interval: with a longer one, a request could overlap the
-/// next. metrics-server rejects a longer one.
+/// Returns the request timeout, at most nine tenths of the scrape interval: with a longer one, a request could
+/// overlap the next. metrics-server rejects a longer one.
 fn kubelet_timeout(
     arguments: &Arguments,
     resolution: Duration,

@@ -167,8 +167,8 @@ fn health(
         .ready("shutdown", move || check(!shutting_down.load(Ordering::Relaxed), "process is shutting down"))
 }
 
-/// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz` fails and
-/// requests are still served.
+/// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`
+/// fails and requests are still served.
 fn shutdown_signal(
     delay: std::time::Duration,
     shutting_down: Arc<AtomicBool>,

@@ -38,18 +38,18 @@ use self::buffers::BufferPool;
 pub(crate) use self::error::Error;
 pub(crate) use self::failures::Failures;
 use self::log_limit::{LogDecision, LogLimit};
-pub(crate) use self::metrics::Metrics;
+pub(crate) use self::metrics::ScrapeMetrics;
 pub(crate) use self::pins::Pins;
 use self::reload::ReloadedFile;
 use self::schedule::{Id, Schedule, ScrapeOutcome};
 use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
-use crate::ingest::store::{Directory, PutSummary, Store, Ticket};
+use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
 
 /// Configures the scraper.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub(crate) struct ScrapeConfig {
     /// The time between two scrapes of a node.
     pub(crate) scrape_interval: Duration,
     /// The timeout of a scrape, including connecting, over all addresses of a node together.
@@ -99,9 +99,9 @@ struct ScrapeContext {
     tls: TlsConfigs,
     token: Option<ReloadedFile<String>>,
     pool: BufferPool,
-    directory: Arc<Directory>,
+    directory: Arc<StoreDirectory>,
     store: Arc<Store>,
-    metrics: Metrics,
+    metrics: ScrapeMetrics,
     findings: Findings,
 }
 
@@ -116,10 +116,10 @@ pub struct Findings {
 
 /// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
 pub(crate) async fn run(
-    config: Config,
-    directory: Arc<Directory>,
+    config: ScrapeConfig,
+    directory: Arc<StoreDirectory>,
     store: Arc<Store>,
-    metrics: Metrics,
+    metrics: ScrapeMetrics,
     findings: Findings,
 ) {
     let interval_ms = u64::try_from(config.scrape_interval.as_millis()).unwrap_or(u64::MAX);

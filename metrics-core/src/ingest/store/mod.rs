@@ -1,7 +1,7 @@
 //! The store: one snapshot of usage per node, and the rates from two samples.
 //!
 //! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and then swaps it in.
-//! Reads follow the order of the [`Directory`], which alone decides what exists and with which labels.
+//! Reads follow the order of the [`StoreDirectory`], which alone decides what exists and with which labels.
 //!
 //! One read-write lock guards all slots. A write is one pointer swap, plus an update of the index for that node's
 //! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
@@ -34,10 +34,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use self::directory::Directory;
+pub use self::directory::StoreDirectory;
 use self::index::Index;
 use self::layout::NodeLayout;
-pub(crate) use self::metrics::Metrics;
+pub(crate) use self::metrics::StoreMetrics;
 use self::rate::Measured;
 pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
@@ -52,7 +52,7 @@ const MAX_SPARE_POINTS: usize = 4096;
 
 /// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct StoreConfig {
     /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
     pub(crate) scrape_interval: Duration,
     /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
@@ -60,7 +60,7 @@ pub struct Config {
     pub(crate) max_age: Duration,
 }
 
-impl Config {
+impl StoreConfig {
     /// Returns the defaults for a scrape interval. Samples are served for three intervals, and at least for a
     /// minute, so that two failed scrapes in a row have no effect.
     #[must_use]
@@ -71,8 +71,8 @@ impl Config {
 
 /// The samples of all nodes. Read through [`crate::model::rows::Rows`].
 pub struct Store {
-    config: Config,
-    directory: Arc<Directory>,
+    config: StoreConfig,
+    directory: Arc<StoreDirectory>,
     state: RwLock<StoreState>,
     was_ready: AtomicBool,
     /// Buffers of finished batches.
@@ -167,7 +167,7 @@ impl Coverage {
 impl Store {
     /// Returns an empty store.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, config: Config) -> Self {
+    pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
         Self {
             config,
             directory,
@@ -217,7 +217,7 @@ impl Store {
         Some(ScrapeBatch::new(old, buffer))
     }
 
-    /// Writes a batch whose request started at `requested_ms` (of [`Directory::now_ms`]); `None` if the node was
+    /// Writes a batch whose request started at `requested_ms` (of [`StoreDirectory::now_ms`]); `None` if the node was
     /// removed. Callers scrape a node once at a time.
     pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
         let newest_timestamp_ns = batch.newest_ns();

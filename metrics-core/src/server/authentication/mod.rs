@@ -80,8 +80,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Returns an authenticator that uses `trust` for certificates and headers, and caches the TokenReviews of `reviewer`
-    /// for `token_ttl`.
+    /// Returns an authenticator that uses `trust` for certificates and headers, and caches the TokenReviews of
+    /// `reviewer` for `token_ttl`.
     #[must_use]
     pub fn new(
         trust: Arc<trust::LiveTrust>,
@@ -123,7 +123,8 @@ impl Authenticator {
             }
             Err(AuthenticationError::TooManyReviews) => Err(AuthenticationError::TooManyReviews),
             Err(AuthenticationError::Unauthorized(refusals)) => {
-                // A certificate is reported once, with its most specific reason; of equal ones, that of the front proxy.
+                // A certificate is reported once, with its most specific reason; of equal ones, that of the front
+                // proxy.
                 let (tokens, certificates): (Vec<_>, Vec<_>) =
                     refusals.iter().partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
                 let certificate = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);

@@ -3,8 +3,8 @@
 use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
 
-/// Returns the message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource "nodes"
-/// in API group "metrics.k8s.io" at the cluster scope`, followed by the authorizer's `reason`.
+/// Returns the message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource
+/// "nodes" in API group "metrics.k8s.io" at the cluster scope`, followed by the authorizer's `reason`.
 #[must_use]
 pub(crate) fn message(user: &UserInfo, request: &RequestInfo, reason: &str) -> String {
     let refusal = sanitize(&refusal(user, request));

@@ -1,7 +1,7 @@
 //! The HTTPS port: connections, their limits, and the handler chain of a request.
 //!
-//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics, report
-//! or the API) → response.
+//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics,
+//! report or the API) → response.
 
 mod accept;
 mod body;

@@ -41,7 +41,8 @@ pub(super) fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
     certified(chain, key)
 }
 
-/// Returns a self-signed certificate for `localhost`, as metrics-server generates: it encrypts but does not authenticate.
+/// Returns a self-signed certificate for `localhost`, as metrics-server generates: it encrypts but does not
+/// authenticate.
 pub(super) fn self_signed() -> Result<CertifiedKey, Error> {
     let unusable = |_| Error::Key;
     let key = rcgen::KeyPair::generate().map_err(unusable)?;

@@ -1,8 +1,8 @@
 //! TLS of the HTTPS port.
 //!
-//! The server requests a client certificate and never refuses one in the handshake: [`client_certificate`] only verifies
-//! that the client has its private key. Authentication verifies the certificate for each request, so that the client gets
-//! a response (401) and not a failed handshake.
+//! The server requests a client certificate and never refuses one in the handshake: [`client_certificate`] only
+//! verifies that the client has its private key. Authentication verifies the certificate for each request, so that
+//! the client gets a response (401) and not a failed handshake.
 
 mod certificate;
 mod client_certificate;

@@ -35,8 +35,8 @@ const TLS13_SUITES: &[&str] =
 impl TlsPolicy {
     /// Parses `--tls-min-version`, `--tls-cipher-suites` and `--tls-curve-preferences`.
     ///
-    /// A value that would make the server weaker than requested is an error. A weak value that the server does not offer is
-    /// ignored with a note, as long as others remain.
+    /// A value that would make the server weaker than requested is an error. A weak value that the server does not
+    /// offer is ignored with a note, as long as others remain.
     pub fn from_flags(
         min_version: &str,
         suites: &[String],
