@@ -131,7 +131,7 @@ fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
         (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
         (Certificate::WithoutNames, "tls_name_mismatch", "no subject alternative names"),
-        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
+        (Certificate::SelfSignedExpired, "tls_unknown_ca", "self-signed"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
         cluster.kubelet_certificate(certificate, &env.progress)?;
