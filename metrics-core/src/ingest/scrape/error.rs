@@ -16,7 +16,7 @@ const MAX_EXCERPT_CHARS: usize = 160;
 
 /// Why a scrape returned no samples. Messages name the cause first and then the remedy where it is known.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The Node has no address of a configured type.
     #[error(
         "the Node has no address of a type in --kubelet-preferred-address-types; add a type that the Node \
@@ -152,7 +152,7 @@ pub enum Error {
         "the kubelet could not collect any metrics (resource_scrape_error 1); check the kubelet's log and the container \
          runtime on the node"
     )]
-    ScrapeError,
+    NotCollected,
     /// A credential or CA file cannot be used.
     #[error("{}: {reason}", path.display())]
     FileUnreadable {
@@ -169,7 +169,7 @@ pub enum Error {
 impl Error {
     /// Returns the cause, for metrics, the report and the detection of changes.
     #[must_use]
-    pub const fn cause(&self) -> ScrapeCause {
+    pub(crate) const fn cause(&self) -> ScrapeCause {
         match self {
             Self::NoAddress => ScrapeCause::NoAddress,
             Self::Dns { .. } => ScrapeCause::Dns,
@@ -190,7 +190,7 @@ impl Error {
             Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
             Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
             Self::InvalidBody(_) | Self::NoMetrics { .. } => ScrapeCause::InvalidBody,
-            Self::ScrapeError => ScrapeCause::ScrapeError,
+            Self::NotCollected => ScrapeCause::ScrapeError,
             Self::FileUnreadable { .. } => ScrapeCause::FileUnreadable,
             Self::NodeDeleted => ScrapeCause::NodeDeleted,
         }

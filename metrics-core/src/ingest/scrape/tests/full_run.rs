@@ -7,8 +7,8 @@ use crds::cause::ScrapeCause;
 
 use super::{FakeKubelet, TestCa, node, ok};
 use crate::ingest::discover::Node;
-use crate::ingest::scrape::{Config, Credentials, Findings, KubeletTls, Metrics};
-use crate::ingest::store::{self, Directory, Store};
+use crate::ingest::scrape::{Credentials, Findings, KubeletTls, ScrapeConfig, ScrapeMetrics};
+use crate::ingest::store::{self, Store, StoreDirectory};
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Rows};
 
@@ -30,9 +30,9 @@ async fn live_kubelet(ca: &TestCa) -> FakeKubelet {
 
 /// A running scraper with an empty directory.
 struct FullRun {
-    directory: Arc<Directory>,
+    directory: Arc<StoreDirectory>,
     store: Arc<Store>,
-    metrics: Metrics,
+    metrics: ScrapeMetrics,
     findings: Findings,
     running: tokio::task::JoinHandle<()>,
     _files: tempfile::TempDir,
@@ -44,10 +44,10 @@ impl FullRun {
         let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
         std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&token, "secret").unwrap();
-        let directory = Arc::new(Directory::new());
-        let store = Arc::new(Store::new(directory.clone(), store::Config::new(scrape_interval)));
-        let (metrics, findings) = (Metrics::default(), Findings::new(scrape_interval));
-        let config = Config {
+        let directory = Arc::new(StoreDirectory::new());
+        let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(scrape_interval)));
+        let (metrics, findings) = (ScrapeMetrics::default(), Findings::new(scrape_interval));
+        let config = ScrapeConfig {
             scrape_interval,
             timeout: Duration::from_secs(1),
             tls: KubeletTls::Verify { ca_file },
