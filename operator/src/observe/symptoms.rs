@@ -6,14 +6,14 @@ use jiff::SignedDuration;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::{Observed, Served};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 
 /// What kube-apiserver says of an APIService.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// Which.
-    pub object: Owned,
+    pub object: ManagedObject,
     /// `Available`'s reason.
     pub reason: String,
     /// `Available`'s message.
@@ -49,7 +49,7 @@ impl Symptoms {
     /// Reads them.
     #[must_use]
     pub fn read(observed: &Observed) -> Self {
-        let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(is_ours);
+        let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
             Served::NotAsked => {}
@@ -119,7 +119,7 @@ impl Symptoms {
 }
 
 fn unavailable(observed: &Observed) -> Option<Unavailable> {
-    Owned::API_SERVICES.into_iter().find_map(|object| {
+    ManagedObject::API_SERVICES.into_iter().find_map(|object| {
         observed.object(object).filter(|object| is_ours(object))?;
         let available = observed
             .typed::<APIService>(object)?

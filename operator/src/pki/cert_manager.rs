@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Deserialize;
 
-/// The API group; the version is v1.
-pub const GROUP: &str = "cert-manager.io";
+pub use crate::common::names::CERT_MANAGER_GROUP as GROUP;
 
 /// The Secret that cert-manager writes. It is cert-manager's and stays when the Certificate goes, as all of its do.
 pub const SECRET: &str = "metrics-core-cert-manager";
@@ -20,12 +19,6 @@ const REVISION: &str = "cert-manager.io/certificate-revision";
 pub fn asked(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
     let certificates = &spec.certificates;
     certificates.cert_manager.as_ref().filter(|_| certificates.source == CertificateSource::CertManager)
-}
-
-/// Certificates, as they are asked for.
-#[must_use]
-pub fn certificates() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1", "Certificate"), "certificates")
 }
 
 /// CertificateRequests, by which cert-manager has a Certificate issued.

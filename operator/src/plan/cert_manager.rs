@@ -5,8 +5,8 @@ use std::time::Duration;
 use crds::{CertManagerSpec, Reason};
 use jiff::Timestamp;
 
-use crate::common::Owned;
-use crate::common::Power;
+use crate::common::ManagedObject;
+use crate::common::OptionalPermission;
 use crate::common::Problem;
 use crate::common::ownership::{is_ours, last_applied};
 use crate::observe::{Found, Observed, ServingSource};
@@ -19,12 +19,13 @@ const AT_WORK: Duration = Duration::from_secs(10);
 /// What keeps cert-manager from being asked.
 #[must_use]
 pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
-    if !settings.powers.has(Power::CertManager) {
+    if !settings.permissions.has(OptionalPermission::CertManager) {
         return Some(
-            Power::CertManager.missing("spec.certificates.source: CertManager", &settings.namespace),
+            OptionalPermission::CertManager
+                .missing("spec.certificates.source: CertManager", &settings.namespace),
         );
     }
-    matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
+    matches!(observed.objects.get(&ManagedObject::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
             Reason::CertManagerNotInstalled,
             "spec.certificates.source asks cert-manager for the serving certificate, but kube-apiserver serves no Certificates of \
@@ -47,9 +48,9 @@ pub fn lack(
         return Some(problem);
     }
     let namespace = &settings.namespace;
-    let name = Owned::Certificate.describe(namespace);
-    let Some(certificate) = observed.object(Owned::Certificate) else {
-        return Some(match observed.unreadable(Owned::Certificate) {
+    let name = ManagedObject::Certificate.describe(namespace);
+    let Some(certificate) = observed.object(ManagedObject::Certificate) else {
+        return Some(match observed.unreadable(ManagedObject::Certificate) {
             Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waits for {name}.")),
             None => Problem::new(Reason::Progressing, format!("cert-manager is being asked by {name}.")),
         });
@@ -94,7 +95,7 @@ fn not_issued(
         format!(
             "{cause}: {said}{request}. See `kubectl describe {}` and `kubectl describe {plural} {}{place}`, and that cert-manager's \
              controller runs; or correct spec.certificates.certManager.issuerRef.",
-            Owned::Certificate.kubectl(namespace),
+            ManagedObject::Certificate.kubectl(namespace),
             issuer.name,
         ),
     )
@@ -110,7 +111,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
             format!(
                 "{name} is not there, although {} says that it is issued. See that cert-manager's controller runs: it issues what is \
                  missing anew.",
-                Owned::Certificate.describe(&settings.namespace)
+                ManagedObject::Certificate.describe(&settings.namespace)
             ),
         )),
         ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
@@ -119,7 +120,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
                 "{name}, which cert-manager writes, can't be read: kube-apiserver says \"{}\". Give the operator its rights back: run \
                  `helm upgrade` with the chart of this version and --set {}=true.",
                 why.message,
-                Power::CertManager.chart_value()
+                OptionalPermission::CertManager.chart_value()
             ),
         )),
         ServingSource::Unreadable(why) => Some(Problem::new(

@@ -4,19 +4,20 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Arguments;
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
+use crate::plugin::connect::error_chain::error_chain;
 
 /// Why there is no way to a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig can't be used.
-    #[error("the kubeconfig can't be used: {}; name another with --kubeconfig or --context", causes(.0))]
+    #[error("the kubeconfig can't be used: {}; name another with --kubeconfig or --context", error_chain(.0))]
     Kubeconfig(#[from] kube::config::KubeconfigError),
     /// Nothing says where the cluster is.
-    #[error("no cluster is named: {}; name a kubeconfig with --kubeconfig or $KUBECONFIG", causes(.0))]
+    #[error("no cluster is named: {}; name a kubeconfig with --kubeconfig or $KUBECONFIG", error_chain(.0))]
     Infer(#[from] kube::config::InferConfigError),
     /// The connection can't be set up.
-    #[error("the connection can't be set up: {}", causes(.0))]
+    #[error("the connection can't be set up: {}", error_chain(.0))]
     Client(#[from] kube::Error),
 }
 

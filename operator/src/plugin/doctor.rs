@@ -13,7 +13,7 @@ use super::status;
 use super::tree::{Branch, Mark};
 use crate::assess::diagnosis::front_proxy::Configured;
 use crate::common::ownership;
-use crate::observe::{FrontProxyMap, Pipeline, serving};
+use crate::observe::{FrontProxyMap, Pipeline, select_active};
 use crds::front_proxy::{Finding, RENEW};
 
 /// The oldest Kubernetes that is supported.
@@ -27,8 +27,8 @@ const STALE: SignedDuration = SignedDuration::from_secs(60);
 pub fn doctor(examination: &Examination) -> Branch {
     let picture = &examination.picture;
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let serving = serving(pipelines);
-    let served = serving.served.filter(|served| !served.deleting);
+    let selected = select_active(pipelines);
+    let served = selected.active.filter(|served| !served.deleting);
     let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
     let works = installed && works(&examination.lease, examination.now);
     let spec = served.and_then(|served| served.spec.as_ref().ok()).cloned().unwrap_or_default();
@@ -55,15 +55,15 @@ pub fn doctor(examination: &Examination) -> Branch {
         }
         (None, None) => checks.push(no_pipeline(examination)),
     }
-    checks.extend(serving.conflicting.iter().map(|other| {
+    checks.extend(selected.conflicting.iter().map(|other| {
         let text = format!(
             "waits, as the older MetricsPipeline {0} is served. Delete one of them: `kubectl delete metricspipeline {1}`.",
-            serving.served.map_or("", |served| served.name.as_str()),
+            selected.active.map_or("", |served| served.name.as_str()),
             other.name
         );
         Branch::new(Mark::Bad, format!("MetricsPipeline {}", other.name), text)
     }));
-    checks.extend(serving.malformed.iter().map(|other| {
+    checks.extend(selected.malformed.iter().map(|other| {
         let why = other.spec.as_ref().err().cloned().unwrap_or_default();
         Branch::new(
             Mark::Bad,
@@ -95,7 +95,7 @@ fn works(lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
 pub(super) fn is_diagnosed(picture: &Picture, lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
     let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let served = serving(pipelines).served.is_some_and(|served| !served.deleting);
+    let served = select_active(pipelines).active.is_some_and(|served| !served.deleting);
     installed && served && works(lease, now)
 }
 

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::doctor::is_diagnosed;
 use super::picture::{Part, Picture, Unread};
+use crate::common::names::LEASE;
 use crate::observe::{FrontProxyMap, Unreadable};
-use crate::run::LEASE;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 /// How many kubelets are asked for their configuration; those of a cluster are mostly alike.

@@ -4,7 +4,7 @@ use crds::{FrontProxyMode, FrontProxySpec};
 
 use super::arguments::FlagsForm;
 use super::picture::Picture;
-use crate::observe::serving;
+use crate::observe::select_active;
 use crate::plan::front_proxy;
 
 /// Where the operator is installed when nothing tells: the chart's README says so.
@@ -14,7 +14,7 @@ const NAMESPACE: &str = "metrics-pipeline";
 #[must_use]
 pub fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let served = serving(pipelines).served;
+    let served = select_active(pipelines).active;
     let spec = served.and_then(|pipeline| pipeline.spec.as_ref().ok());
     let spec = spec.map_or_else(FrontProxySpec::default, |spec| spec.certificates.front_proxy.clone());
     let flags = front_proxy::flags(&spec, picture.namespace.as_deref().unwrap_or(NAMESPACE));

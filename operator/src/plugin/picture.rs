@@ -11,9 +11,9 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, error_chain};
 use crate::observe::Pipeline;
+use crate::plugin::picture::error_chain::error_chain;
 
 /// How many objects of one kind are read.
 const LIMIT: u32 = 500;
@@ -46,7 +46,7 @@ impl From<kube::Error> for Unread {
                 // kube-apiserver's answer for a group that it does not know has no reason.
                 Self { absent: status.code == 404, message: status.message.trim().to_owned() }
             }
-            _ => Self { absent: false, message: causes(&error) },
+            _ => Self { absent: false, message: error_chain(&error) },
         }
     }
 }

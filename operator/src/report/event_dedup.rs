@@ -9,15 +9,15 @@ use crds::cause::ScrapeCause;
 use crds::{ConditionType, MetricsPipelineStatus, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::assess::diagnosis::Cause;
-use crate::assess::diagnosis::kubelets::{Failing, name};
+use crate::assess::KubeletCause;
+use crate::assess::diagnosis::kubelets::name;
 
 /// A cause is over when it was not seen for so long: one that comes and goes with every other scrape is one cause.
 const OVER: SignedDuration = SignedDuration::from_secs(20);
 
 /// Something to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct NewEvent {
     /// Whether somebody should look.
     pub is_warning: bool,
     /// The event's reason.
@@ -30,22 +30,13 @@ pub struct News {
     pub node: Option<String>,
 }
 
-/// A cause that keeps kubelets from being scraped.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KubeletCause {
-    /// Which, and of which nodes.
-    pub failing: Failing,
-    /// In words.
-    pub cause: Cause,
-}
-
 /// The conditions that became something worth telling. What `kubelets` tell is not told twice.
 #[must_use]
 pub fn conditions(
     old: &MetricsPipelineStatus,
     new: &MetricsPipelineStatus,
     kubelets: &[KubeletCause],
-) -> Vec<News> {
+) -> Vec<NewEvent> {
     let mut news = Vec::new();
     for kind in ConditionType::ALL {
         let Some(condition) = new.conditions.iter().find(|condition| condition.type_ == kind.as_str()) else {
@@ -68,7 +59,7 @@ pub fn conditions(
             continue;
         }
         let good = condition.status == "True" && is(&Reason::AsExpected);
-        news.push(News {
+        news.push(NewEvent {
             is_warning: !good && !is(&Reason::Deleting),
             reason: if good { condition.type_.clone() } else { condition.reason.clone() },
             action: kind.as_str(),
@@ -81,7 +72,7 @@ pub fn conditions(
 
 /// The causes of kubelets that were told and are not known to be over.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct ReportedCauses {
     /// The UID of the MetricsPipeline of which they were.
     pipeline: String,
     causes: BTreeMap<ScrapeCause, OfCause>,
@@ -93,7 +84,7 @@ struct OfCause {
     unseen_since: Option<Timestamp>,
 }
 
-impl Told {
+impl ReportedCauses {
     /// What is new. `stored` are the causes in the status: an operator that was started anew takes them as told.
     pub fn kubelets(
         &mut self,
@@ -101,7 +92,7 @@ impl Told {
         stored: &[NodesWithCause],
         now: &[KubeletCause],
         at: Timestamp,
-    ) -> Vec<News> {
+    ) -> Vec<NewEvent> {
         if self.pipeline != pipeline {
             let told = |nodes: &NodesWithCause| OfCause { nodes: nodes.clone(), unseen_since: None };
             self.causes = stored.iter().map(|nodes| (nodes.cause, told(nodes))).collect();
@@ -114,7 +105,7 @@ impl Told {
                 told.unseen_since = None;
                 continue;
             }
-            news.push(News {
+            news.push(NewEvent {
                 is_warning: true,
                 reason: cause.reason.as_str().to_owned(),
                 action: "Scrape",
@@ -138,10 +129,10 @@ impl Told {
     }
 }
 
-fn over(told: &NodesWithCause) -> News {
+fn over(told: &NodesWithCause) -> NewEvent {
     let (reason, what) = name(told.cause);
     let names = told.nodes.join(", ");
-    News {
+    NewEvent {
         is_warning: false,
         reason: format!("{reason}Over"),
         action: "Scrape",
@@ -178,8 +169,12 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
         };
         KubeletCause {
-            failing: Failing { cause, count, examples: (0..count.min(3)).map(example).collect() },
-            cause: Cause {
+            failing: crate::observe::FailingNodes {
+                cause,
+                count,
+                examples: (0..count.min(3)).map(example).collect(),
+            },
+            cause: crate::assess::diagnosis::Cause {
                 reason: name(cause).0,
                 severity: Severity::Fault,
                 what: "What.".to_owned(),
@@ -189,13 +184,13 @@ mod tests {
         }
     }
 
-    fn reasons(news: &[News]) -> Vec<&str> {
+    fn reasons(news: &[NewEvent]) -> Vec<&str> {
         news.iter().map(|news| news.reason.as_str()).collect()
     }
 
     #[test]
     fn a_cause_is_told_when_it_appears_and_when_it_is_over() {
-        let mut told = Told::default();
+        let mut told = ReportedCauses::default();
         let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
         let first = told.kubelets("u", &[], &refused, at(0));
         assert_eq!(reasons(&first), ["KubeletConnectionRefused"]);
@@ -224,7 +219,7 @@ mod tests {
 
     #[test]
     fn one_that_comes_and_goes_is_one() {
-        let mut told = Told::default();
+        let mut told = ReportedCauses::default();
         let mut count = 0;
         for round in 0..100 {
             let now =
@@ -237,7 +232,7 @@ mod tests {
     #[test]
     fn a_new_operator_takes_what_is_stored_as_told() {
         let stored = [failing(ScrapeCause::ConnectionRefused, 2).failing.status()];
-        let mut told = Told::default();
+        let mut told = ReportedCauses::default();
         assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
         assert_eq!(told.kubelets("u", &stored, &[], at(1)), []);
         assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletRefusedOver"]);

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::event_dedup::News;
-use crate::common::{FIELD_MANAGER, Owned};
+use super::event_dedup::NewEvent;
+use crate::common::{FIELD_MANAGER, ManagedObject};
 use crate::csr::Refusal;
 use crate::observe::Pipeline;
 
@@ -29,7 +29,7 @@ impl Events {
     }
 
     /// What became worth telling.
-    pub(super) async fn tell(&self, pipeline: &Pipeline, news: &[News]) {
+    pub(super) async fn publish_all(&self, pipeline: &Pipeline, news: &[NewEvent]) {
         for one in news {
             let about = one.node.as_ref().map(|name| ObjectReference {
                 api_version: Some(Node::api_version(&()).into_owned()),
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// A certificate was issued.
-    pub async fn renewed(&self, pipeline: &Pipeline, object: Owned, which: &str, why: &str) {
+    pub async fn renewed(&self, pipeline: &Pipeline, object: ManagedObject, which: &str, why: &str) {
         let note = format!("A new {which} certificate was issued, as {why}.");
         self.publish(
             pipeline,
@@ -57,7 +57,7 @@ impl Events {
     }
 
     /// Something that somebody had changed was set back.
-    pub async fn drift(&self, pipeline: &Pipeline, object: Owned, what: &str) {
+    pub async fn drift(&self, pipeline: &Pipeline, object: ManagedObject, what: &str) {
         self.publish(
             pipeline,
             Some(self.reference(object)),
@@ -86,7 +86,7 @@ impl Events {
     }
 
     /// An owned object.
-    fn reference(&self, object: Owned) -> ObjectReference {
+    fn reference(&self, object: ManagedObject) -> ObjectReference {
         let resource = object.resource();
         ObjectReference {
             api_version: Some(resource.api_version),
@@ -99,7 +99,7 @@ impl Events {
 
     /// The resources of metrics-core were changed; the action keeps apart what would be counted as one.
     pub async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
-        let deployment = Some(self.reference(Owned::Deployment));
+        let deployment = Some(self.reference(ManagedObject::Deployment));
         self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
     }
 

@@ -1,107 +1,16 @@
 //! The nanny's edge: what it sees, and what it did as status tells it.
 
-use crds::{
-    MetricsPipelineSpec, NannyMode, NannyStatus, Recommendation, ResizeMethod, ResizeStatus, ResourceAmounts,
-    ScalingMode,
-};
+use crds::{NannyStatus, Recommendation, ResizeMethod, ResizeStatus, ResourceAmounts};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply::{Outcome, Resized};
-use crate::common::quantity::nanos;
-use crate::common::{METRICS_CORE, Owned};
-use crate::nanny::resize::{is_active, same_resources, spec_resources};
-use crate::nanny::{Advice, Nanny, NannyInput, Policy, RecommendedSize};
-use crate::observe::{Observed, Pipeline};
+use crate::common::ManagedObject;
+use crate::nanny::RecommendedSize;
+use crate::nanny::resize::same_resources;
 use crate::plan::Sizing;
-
-/// The nanny of the MetricsPipeline that is served.
-#[derive(Debug, Default)]
-pub struct Advisor {
-    nanny: Nanny,
-    /// Whose it is.
-    of: String,
-    /// What it advised last.
-    advice: Advice,
-}
-
-impl Advisor {
-    /// Looks at what is there and advises.
-    pub fn advise(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
-        let serving = pipeline.filter(|pipeline| !pipeline.deleting);
-        let Some((pipeline, spec)) =
-            serving.and_then(|pipeline| Some((pipeline, pipeline.spec.as_ref().ok()?)))
-        else {
-            *self = Self::default();
-            return;
-        };
-        if self.of != pipeline.uid {
-            *self = Self { of: pipeline.uid.clone(), ..Self::default() };
-        }
-        if spec.nanny.mode == NannyMode::Off {
-            (self.nanny, self.advice) = (Nanny::default(), Advice::default());
-            return;
-        }
-        let policy = Policy::new(spec);
-        let recorded = pipeline.status.nanny.as_ref().and_then(|status| recorded(status, &policy));
-        self.advice = self.nanny.step(policy, recorded, &sight(spec, observed, now));
-    }
-
-    /// The size to hold.
-    pub fn recommended(&self) -> Option<&RecommendedSize> {
-        self.advice.recommended.as_ref()
-    }
-
-    /// When to look again at the latest.
-    pub fn next(&self) -> Option<Timestamp> {
-        self.advice.next
-    }
-}
-
-fn sight(spec: &MetricsPipelineSpec, observed: &Observed, now: Timestamp) -> NannyInput {
-    let count = match spec.nanny.scaling_mode {
-        ScalingMode::NodeProportional => observed.nodes,
-        ScalingMode::ContainerProportional => observed.containers,
-    };
-    NannyInput {
-        population: count.and_then(|count| u64::try_from(count).ok()),
-        usage: observed.usage,
-        present: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(memory).max(),
-        killed: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(killed).max(),
-        now,
-    }
-}
-
-/// What the pod's container has.
-fn memory(pod: &Pod) -> Option<u64> {
-    let requests = spec_resources(pod)?.requests.as_ref()?;
-    u64::try_from(nanos(&requests.get("memory")?.0)? / 1_000_000_000).ok()
-}
-
-/// When the pod's container was last killed as its memory ran out.
-fn killed(pod: &Pod) -> Option<Timestamp> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let ours = statuses.iter().find(|status| status.name == METRICS_CORE)?;
-    [ours.state.as_ref(), ours.last_state.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|state| state.terminated.as_ref())
-        .filter(|terminated| terminated.reason.as_deref() == Some("OOMKilled"))
-        .filter_map(|terminated| Some(terminated.finished_at.as_ref()?.0))
-        .max()
-}
-
-fn recorded(status: &NannyStatus, policy: &Policy) -> Option<RecommendedSize> {
-    let recommendation = status.recommendation.as_ref()?;
-    Some(RecommendedSize {
-        size: policy.read(&recommendation.requests),
-        population: u64::try_from(recommendation.population).unwrap_or(0),
-        reason: recommendation.reason.clone(),
-        changed: status.applied.as_ref().map(|applied| applied.time.0),
-    })
-}
 
 /// The nanny's part of status. What was last applied stays until something else is.
 pub fn status(
@@ -145,7 +54,7 @@ fn has(applied: Option<&ResizeStatus>, recommended: &RecommendedSize) -> bool {
 fn came_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
     let (Some(template), Some(wanted)) = (&sizing.template, &sizing.wanted) else { return false };
     if same_resources(template, wanted) {
-        return sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
+        return sizing.taken_back && outcome.applied.contains(&ManagedObject::Deployment);
     }
     sizing.template_from.is_none()
 }
@@ -171,7 +80,7 @@ pub fn change<'a>(
     let is_news =
         sizing.instead.is_some() || !has(before.and_then(|status| status.applied.as_ref()), recommended);
     if let (Some(from), Some(template)) = (&sizing.template_from, &sizing.template)
-        && outcome.applied.contains(&Owned::Deployment)
+        && outcome.applied.contains(&ManagedObject::Deployment)
     {
         let is_change = is_news && !sizing.taken_back && same_resources(template, wanted);
         return is_change.then_some(Change { method: ResizeMethod::Rollout, from });
@@ -206,7 +115,7 @@ pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
 
 /// What is told when new pods were made in vain.
 pub fn taken_back(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
-    let is_taken_back = sizing.taken_back && outcome.applied.contains(&Owned::Deployment);
+    let is_taken_back = sizing.taken_back && outcome.applied.contains(&ManagedObject::Deployment);
     let size = sizing.recommended.as_ref()?.size;
     is_taken_back.then(|| {
         format!(

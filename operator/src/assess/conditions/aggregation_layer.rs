@@ -17,7 +17,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     }
     let why = if symptoms.ours {
         "No request of kube-apiserver came to metrics-core yet; APIServiceAvailable says what keeps it away."
-    } else if evidence.problem(&crate::common::Owned::API_SERVICES).is_some() {
+    } else if evidence.problem(&crate::common::ManagedObject::API_SERVICES).is_some() {
         "It shows once the APIServices are there; APIServiceAvailable says why they are not."
     } else {
         "It shows once kube-apiserver asks metrics-core."

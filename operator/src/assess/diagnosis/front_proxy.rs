@@ -12,7 +12,7 @@ use crds::front_proxy::{
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
 
-use super::{Cause, Facts};
+use super::{Cause, DiagnosisInput};
 use crate::common::normalize::quote;
 use crate::observe::{FrontProxyMap, Symptoms};
 use crate::pki::Certificate;
@@ -96,7 +96,7 @@ impl Configured {
 }
 
 /// What is wrong, or to be warned of.
-pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+pub(super) fn diagnose(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let configured = Configured::read(&facts.observed.front_proxy);
     if symptoms.broken() {
         return broken(facts, symptoms, configured.as_ref());
@@ -108,7 +108,7 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     configured.as_ref().and_then(hopeless)
 }
 
-fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     let recent = |age: &Option<SignedDuration>| age.filter(|age| *age <= RECENT);
     let accepted = recent(&symptoms.accepted);
     let since_accepted = |age: SignedDuration| accepted.is_none_or(|accepted| age < accepted);
@@ -340,7 +340,7 @@ fn no_aggregation_layer(evidence: String) -> Cause {
     )
 }
 
-fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
+fn in_doubt(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
     let read = configured.map_or_else(
         || format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} could not be read."),
         |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a header for users, so it is not that."),
@@ -362,7 +362,7 @@ fn in_doubt(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configure
 }
 
 /// Requests get through; what should be looked at all the same.
-fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     // Several kube-apiservers may run with different flags: then some requests are refused while ours get through.
     // What was refused before they did is over.
     let good_for = facts.observed.answered_since.map(|since| facts.now.duration_since(since));
@@ -433,7 +433,7 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
     expires_soon(facts, symptoms)
 }
 
-fn expires_soon(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+fn expires_soon(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let client = symptoms.accepted_client.as_ref()?;
     let expiry = client.not_after?;
     (expiry.duration_since(facts.now) < SOON).then(|| {

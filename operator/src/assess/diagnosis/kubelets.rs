@@ -1,138 +1,20 @@
 //! Why kubelets do not answer metrics-core, from what the replicas tell.
 
-use std::collections::BTreeMap;
-
 use crds::cause::ScrapeCause;
-use crds::report::{FailedScrape, FailedScrapes};
-use crds::{KubeletTlsMode, NodesWithCause, Reason};
-use jiff::{SignedDuration, Timestamp};
+use crds::{KubeletTlsMode, Reason};
 
 use super::network_policy::{self, Direction, PolicyEffect};
-use super::{Cause, Facts, Severity};
+use super::{Cause, DiagnosisInput, Severity};
 use crate::common::normalize::quote;
-use crate::common::{METRICS_CORE, Owned};
-use crate::observe::Observed;
-
-/// Nodes named for a cause.
-const NAMED: usize = 3;
-
-/// What passes by itself is told of single nodes once it lasts so long, of all nodes at once.
-const PASSING: SignedDuration = SignedDuration::from_secs(15);
+use crate::common::{METRICS_CORE, ManagedObject};
+use crate::observe::FailingNodes;
 
 /// The kubelet's port where no Node tells another.
 const KUBELET_PORT: i32 = 10250;
 
-/// Nodes that fail with one cause.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failing {
-    /// The cause.
-    pub cause: ScrapeCause,
-    /// How many.
-    pub count: usize,
-    /// Some of them, by name.
-    pub examples: Vec<FailedScrape>,
-}
-
-impl Failing {
-    /// As it stands in the status.
-    #[must_use]
-    pub fn status(&self) -> NodesWithCause {
-        NodesWithCause {
-            cause: self.cause,
-            count: i32::try_from(self.count).unwrap_or(i32::MAX),
-            nodes: self.names(),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.examples.iter().take(NAMED).map(|example| example.node.clone()).collect()
-    }
-
-    /// `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let names = self.names();
-        let nodes = if self.count == 1 { "node" } else { "nodes" };
-        if names.is_empty() {
-            format!("{} {nodes}", self.count)
-        } else if names.len() < self.count {
-            format!("{} {nodes} (such as {})", self.count, names.join(", "))
-        } else {
-            format!("{} {nodes} ({})", self.count, names.join(", "))
-        }
-    }
-}
-
-/// How many nodes there are and have metrics, as far as it is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Nodes that are to be scraped.
-    pub total: usize,
-    /// Nodes that have metrics, of the replica that knows fewest.
-    pub covered: usize,
-    /// Nodes that fail, of the replica with most.
-    pub failing: usize,
-}
-
-/// Joins the replicas' counts; `None` when no ready replica told any.
-#[must_use]
-pub fn coverage(observed: &Observed) -> Option<Coverage> {
-    let mut reports = observed.reports().map(|report| report.nodes).peekable();
-    reports.peek()?;
-    let all: Vec<_> = reports.collect();
-    let total = all.iter().map(|nodes| nodes.known).max().unwrap_or_default();
-    let covered = all.iter().map(|nodes| nodes.covered).min().unwrap_or_default();
-    let failing = all.iter().map(|nodes| nodes.failing).max().unwrap_or_default();
-    let total = total.max(observed.nodes.unwrap_or_default());
-    Some(Coverage { total, covered: covered.min(total), failing })
-}
-
-/// Nodes that fail, by cause, most nodes first. A node that only one of several replicas can't scrape counts.
-#[must_use]
-pub fn failing(observed: &Observed) -> Vec<Failing> {
-    let mut by_cause: BTreeMap<ScrapeCause, (usize, BTreeMap<String, FailedScrape>)> = BTreeMap::new();
-    for report in observed.reports() {
-        let all_fail = report.nodes.failing >= report.nodes.known;
-        for failed in &report.scrapes {
-            // A node that goes is no fault of anything.
-            let gone = failed.cause == ScrapeCause::NodeDeleted;
-            if gone || failed.nodes == 0 || (!all_fail && may_pass(failed, report.now)) {
-                continue;
-            }
-            let (count, examples) = by_cause.entry(failed.cause).or_default();
-            *count = (*count).max(failed.nodes);
-            for example in &failed.examples {
-                examples.entry(example.node.clone()).or_insert_with(|| example.clone());
-            }
-        }
-    }
-    let mut failing: Vec<_> = by_cause
-        .into_iter()
-        .map(|(cause, (count, examples))| Failing {
-            cause,
-            count: count.max(examples.len().min(NAMED)),
-            examples: examples.into_values().take(NAMED).collect(),
-        })
-        .collect();
-    failing.sort_by(|a, b| b.count.cmp(&a.count).then(a.cause.cmp(&b.cause)));
-    failing
-}
-
-/// One slow answer of a busy kubelet is no news. A connection that does not come about is: it is the kernel that makes it,
-/// however busy the kubelet is.
-fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(
-        failed.cause,
-        ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
-    );
-    passes
-        && failed.nodes <= failed.examples.len()
-        && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
-}
-
 /// What is wrong, or to be warned of: the cause of most nodes, and a word of the others.
-pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
-    let failing = failing(facts.observed);
+pub(super) fn diagnose(facts: DiagnosisInput<'_>) -> Option<Cause> {
+    let failing = &facts.observed.facts.failing;
     let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
         return insecure.then(not_verified);
@@ -148,7 +30,7 @@ pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
 
 /// One cause in words: of which nodes, what metrics-core says of one of them, and what to do.
 #[must_use]
-pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
+pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     let example = failing.examples.first();
     let message = example.map_or("", |example| example.message.as_str());
     let address = example
@@ -235,7 +117,7 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
 }
 
 /// What the cluster shows besides.
-fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
+fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
     match cause {
         ScrapeCause::Timeout | ScrapeCause::Unreachable => {
             // They do not hold for pods on the node's network.
@@ -271,7 +153,7 @@ fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
     }
 }
 
-fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
+fn remedy(facts: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
     let namespace = facts.namespace;
     let node = worst.examples.first().map_or("NODE", |example| example.node.as_str());
     match worst.cause {
@@ -319,7 +201,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
             "The operator keeps ClusterRole and {}; a kubelet remembers a refusal for 30 s and a permission for 5 min. If it lasts, \
              run `kubectl auth can-i get nodes --subresource=metrics --as=system:serviceaccount:{namespace}:{METRICS_CORE}`; \
              if that says yes, see authorization.mode in the KubeletConfiguration.",
-            Owned::CollectorBinding.describe(namespace)
+            ManagedObject::CollectorBinding.describe(namespace)
         ),
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
             "See what it answers: `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource`; metrics-core needs a kubelet of \

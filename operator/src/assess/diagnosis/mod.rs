@@ -22,7 +22,7 @@ use crate::plan::objects::selector;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct DiagnosisInput<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
     /// What was asked for.
@@ -106,7 +106,7 @@ pub struct Diagnosis {
 }
 
 /// What kube-apiserver says, the same whichever of several replicas it happened to ask.
-fn said(facts: Facts<'_>, words: &str) -> String {
+fn said(facts: DiagnosisInput<'_>, words: &str) -> String {
     let mut said = words.to_owned();
     let pods = &facts.observed.pods;
     let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
@@ -120,18 +120,18 @@ fn said(facts: Facts<'_>, words: &str) -> String {
 }
 
 /// The labels of the pods of metrics-core: those they bear, as a policy may select by any of them.
-fn pod_labels(facts: Facts<'_>) -> BTreeMap<String, String> {
+fn pod_labels(facts: DiagnosisInput<'_>) -> BTreeMap<String, String> {
     facts.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
 }
 
 /// Judges the way of a request, in its order.
 #[must_use]
-pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
-    let symptoms = Symptoms::read(facts.observed);
-    let front_proxy = front_proxy::diagnose(facts, &symptoms);
+pub fn diagnose(facts: DiagnosisInput<'_>) -> Diagnosis {
+    let symptoms = &facts.observed.facts.symptoms;
+    let front_proxy = front_proxy::diagnose(facts, symptoms);
     let explained = front_proxy.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
     Diagnosis {
-        path: if explained { None } else { path::diagnose(facts, &symptoms) },
+        path: if explained { None } else { path::diagnose(facts, symptoms) },
         kubelets: kubelets::diagnose(facts),
         front_proxy,
     }

@@ -4,11 +4,11 @@ use crds::Reason;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, PolicyEffect};
-use super::{Cause, Facts, Symptoms};
+use super::{Cause, DiagnosisInput, Symptoms};
+use crate::common::names::PORT_NAME;
 use crate::common::normalize::quote;
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::{METRICS_CORE, ManagedObject};
 use crate::observe::ReportError;
-use crate::plan::objects::service::PORT_NAME;
 
 /// `Available`'s reasons that tell of the Service and its endpoints, before any connection is tried.
 const WITHOUT_ENDPOINTS: [&str; 6] = [
@@ -52,7 +52,7 @@ fn kind(words: &str) -> Kind {
 }
 
 /// What is wrong.
-pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+pub(super) fn diagnose(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if !symptoms.broken() {
         return None;
     }
@@ -64,7 +64,7 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
             Reason::MissingEndpoints,
             format!(
                 "{} has no ready pod of metrics-core behind it.",
-                Owned::Service.describe(facts.namespace)
+                ManagedObject::Service.describe(facts.namespace)
             ),
             format!("kube-apiserver says {} \"{}\".", said.reason, super::said(facts, &said.message)),
             "DeploymentAvailable says why no pod is ready.",
@@ -90,7 +90,7 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     }
 }
 
-fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn certificate(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     let untrusted: Vec<_> = facts
         .observed
         .replicas
@@ -119,12 +119,12 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
             "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}; if a replica serves an \
              old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace {0}`.",
             facts.namespace,
-            Owned::ServingSecret.name()
+            ManagedObject::ServingSecret.name()
         ),
     )
 }
 
-fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn lost(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     let port = facts.spec.metrics_core.secure_port;
     let says = format!("kube-apiserver says: \"{}\".", super::said(facts, words));
     let runs = if symptoms.reported {
@@ -190,7 +190,7 @@ fn lost(facts: Facts<'_>, symptoms: &Symptoms, words: &str) -> Cause {
 }
 
 /// What kube-apiserver says is no known pattern, or what it is known to mean was ruled out.
-fn other(facts: Facts<'_>, symptoms: &Symptoms, said: &crate::observe::Unavailable) -> Cause {
+fn other(facts: DiagnosisInput<'_>, symptoms: &Symptoms, said: &crate::observe::Unavailable) -> Cause {
     let answers = if symptoms.accepted.is_some() {
         format!(
             " metrics-core accepted kube-apiserver as the front proxy lately, so it is neither the proxy certificate nor \

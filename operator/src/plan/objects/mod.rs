@@ -33,7 +33,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, Owned};
+use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::observe::Pipeline;
 use crate::settings::Settings;
@@ -55,7 +55,7 @@ pub struct Context<'a> {
 #[derive(Clone, PartialEq)]
 pub struct Desired {
     /// Which.
-    pub object: Owned,
+    pub object: ManagedObject,
     /// Who owns the fields.
     pub manager: &'static str,
     /// The fields.
@@ -73,7 +73,7 @@ impl fmt::Debug for Desired {
 
 impl Desired {
     /// An object of the operator's main field manager.
-    pub fn new<K: Serialize>(object: Owned, fields: &K) -> Result<Self, serde_json::Error> {
+    pub fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_value(fields)?;
         Ok(Self { object, manager: FIELD_MANAGER, body, resource_version: None })
     }
@@ -88,7 +88,7 @@ impl Context<'_> {
 
     /// Name, namespace, labels and owner.
     #[must_use]
-    pub fn metadata(&self, object: Owned) -> ObjectMeta {
+    pub fn metadata(&self, object: ManagedObject) -> ObjectMeta {
         ObjectMeta {
             name: Some(object.name().to_owned()),
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
@@ -127,7 +127,7 @@ impl Context<'_> {
         Subject {
             api_group: None,
             kind: "ServiceAccount".to_owned(),
-            name: Owned::ServiceAccount.name().to_owned(),
+            name: ManagedObject::ServiceAccount.name().to_owned(),
             namespace: Some(self.settings.namespace.clone()),
         }
     }
@@ -192,7 +192,11 @@ pub(super) mod tests {
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
             certificates: crate::pki::Timing::default(),
-            powers: crate::common::Powers { front_proxy: true, csr_approval: true, cert_manager: true },
+            permissions: crate::common::OptionalPermissions {
+                front_proxy: true,
+                csr_approval: true,
+                cert_manager: true,
+            },
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }
@@ -202,7 +206,7 @@ pub(super) mod tests {
         with_context(
             |_| {},
             |context| {
-                let metadata = context.metadata(Owned::AuthReaderBinding);
+                let metadata = context.metadata(ManagedObject::AuthReaderBinding);
                 assert_eq!(metadata.namespace.as_deref(), Some("kube-system"));
                 let owners = metadata.owner_references.expect("an owner");
                 assert_eq!(
@@ -210,7 +214,7 @@ pub(super) mod tests {
                     ("MetricsPipeline", "0000-1111")
                 );
                 assert_eq!(metadata.labels.expect("labels")["app.kubernetes.io/instance"], "main");
-                assert_eq!(context.metadata(Owned::CollectorRole).namespace, None);
+                assert_eq!(context.metadata(ManagedObject::CollectorRole).namespace, None);
             },
         );
     }
