@@ -116,7 +116,7 @@ impl Flags {
             // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
             identity: format!("{}_{}", name.trim(), started()),
             certificates: Timing {
-                trust_settles: Duration::from_secs(self.ca_trust_settles),
+                trust_delay: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
             },
             permissions: OptionalPermissions {

@@ -1,4 +1,4 @@
-//! The edge: reads whose names are whose when a request waits, and approves.
+//! Approves kubelets' CertificateSigningRequests: reads the owners of names while requests are pending, and approves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,126 +14,128 @@ use serde::de::DeserializeOwned;
 
 use crate::common::FIELD_MANAGER;
 use crate::common::error_chain::error_chain;
-use crate::csr::{Claims, Refusal, Request};
+use crate::csr::{KubeletRequest, NameOwners, NotApproved};
 
-/// How long one request to kube-apiserver may take.
+/// The timeout of a request to kube-apiserver.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Objects in one answer.
+/// The maximum count of objects in a page.
 const PAGE: u32 = 500;
 
-/// A request that is left alone is looked at again: a new Node gets its addresses a moment later.
-const FIRST_AGAIN: Duration = Duration::from_secs(5);
-const LAST_AGAIN: Duration = Duration::from_secs(300);
+/// The delays after which a pending request is checked again, as a new Node gets its addresses a moment after its
+/// request.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// What came of a visit.
+/// The result of [`Approver::approve_pending`].
 #[derive(Clone, Debug, Default)]
-pub struct Visit {
-    /// Requests that were approved, with their Nodes.
+pub struct Approvals {
+    /// The names of approved requests and their Nodes.
     pub approved: Vec<(String, String)>,
-    /// Requests that are left alone, with news of why.
-    pub left: Vec<(String, Refusal)>,
-    /// When to come again.
-    pub again: Option<Duration>,
-    /// Whether there was anything to ask kube-apiserver, or nothing waits.
-    pub looked: bool,
-    /// What kube-apiserver refused, in its words.
-    pub refused: Option<String>,
+    /// The names of requests that are not approved for a new reason, and the reason.
+    pub not_approved: Vec<(String, NotApproved)>,
+    /// When to check again.
+    pub retry_after: Option<Duration>,
+    /// Whether the requests were checked; false between two checks of the same requests.
+    pub checked: bool,
+    /// The error of kube-apiserver.
+    pub error: Option<String>,
 }
 
 /// Approves requests that match their Node.
 pub struct Approver {
     client: Client,
-    /// Why each pending request is left alone, by UID.
-    left: BTreeMap<String, Refusal>,
-    /// Those that may be approved later, when they were last looked at, and how long to wait.
+    /// Why each pending request is not approved, by UID.
+    not_approved: BTreeMap<String, NotApproved>,
+    /// The UIDs of requests that may be approved later, when they were last checked, and the retry delay.
     waiting: Option<(BTreeSet<String>, Instant, Duration)>,
 }
 
 impl Approver {
-    /// One that has seen nothing yet.
+    /// Creates an approver.
     #[must_use]
     pub const fn new(client: Client) -> Self {
-        Self { client, left: BTreeMap::new(), waiting: None }
+        Self { client, not_approved: BTreeMap::new(), waiting: None }
     }
 
-    /// Looks at the requests that are pending. Costs nothing when there is none.
-    pub async fn visit(&mut self, pending: &[CertificateSigningRequest]) -> Visit {
-        let mut visit = Visit::default();
+    /// Checks the pending requests and approves those that match their Node. Sends nothing if none is pending.
+    pub async fn approve_pending(&mut self, pending: &[CertificateSigningRequest]) -> Approvals {
+        let mut approvals = Approvals::default();
         let uids: BTreeSet<_> = pending.iter().map(uid).collect();
-        self.left.retain(|uid, _| uids.contains(uid));
+        self.not_approved.retain(|uid, _| uids.contains(uid));
         let mut readable = Vec::new();
         for csr in pending {
-            match Request::read(csr) {
+            match KubeletRequest::parse(csr) {
                 Ok(request) => readable.push((csr, request)),
-                // A spec never changes: this is final.
-                Err(refusal) => self.leave(csr, refusal, &mut visit),
+                // The spec is immutable, so this is final.
+                Err(reason) => self.record(csr, reason, &mut approvals),
             }
         }
         let waiting: BTreeSet<_> = readable.iter().map(|(csr, _)| uid(csr)).collect();
         if waiting.is_empty() {
             self.waiting = None;
-            visit.looked = true;
-            return visit;
+            approvals.checked = true;
+            return approvals;
         }
-        let pause = match &self.waiting {
-            Some((before, looked, pause)) if waiting.is_subset(before) => {
-                let left = pause.saturating_sub(looked.elapsed());
-                if !left.is_zero() {
-                    visit.again = Some(left);
-                    return visit;
+        let delay = match &self.waiting {
+            Some((before, checked, delay)) if waiting.is_subset(before) => {
+                let remaining = delay.saturating_sub(checked.elapsed());
+                if !remaining.is_zero() {
+                    approvals.retry_after = Some(remaining);
+                    return approvals;
                 }
-                (*pause * 2).min(LAST_AGAIN)
+                (*delay * 2).min(MAX_RETRY_DELAY)
             }
-            _ => FIRST_AGAIN,
+            _ => MIN_RETRY_DELAY,
         };
-        self.waiting = Some((waiting, Instant::now(), pause));
-        visit.looked = true;
-        visit.again = Some(pause);
-        let claims = match self.claims().await {
-            Ok(claims) => claims,
-            Err(why) => {
-                visit.refused = Some(why);
-                return visit;
+        self.waiting = Some((waiting, Instant::now(), delay));
+        approvals.checked = true;
+        approvals.retry_after = Some(delay);
+        let owners = match self.name_owners().await {
+            Ok(owners) => owners,
+            Err(error) => {
+                approvals.error = Some(error);
+                return approvals;
             }
         };
         for (csr, request) in readable {
-            match claims.judge(&request) {
+            match owners.check(&request) {
                 Ok(()) => match self.approve(csr, &request).await {
-                    Ok(()) => visit.approved.push((name(csr), request.node)),
-                    Err(why) => visit.refused = why.or(visit.refused),
+                    Ok(()) => approvals.approved.push((name(csr), request.node)),
+                    Err(error) => approvals.error = error.or(approvals.error),
                 },
-                Err(refusal) => self.leave(csr, refusal, &mut visit),
+                Err(reason) => self.record(csr, reason, &mut approvals),
             }
         }
-        visit
+        approvals
     }
 
-    fn leave(&mut self, csr: &CertificateSigningRequest, refusal: Refusal, visit: &mut Visit) {
-        if self.left.get(&uid(csr)) != Some(&refusal) {
-            self.left.insert(uid(csr), refusal.clone());
-            visit.left.push((name(csr), refusal));
+    /// Records why a request is not approved, and reports it if the reason is new.
+    fn record(&mut self, csr: &CertificateSigningRequest, reason: NotApproved, approvals: &mut Approvals) {
+        if self.not_approved.get(&uid(csr)) != Some(&reason) {
+            self.not_approved.insert(uid(csr), reason.clone());
+            approvals.not_approved.push((name(csr), reason));
         }
     }
 
-    async fn claims(&self) -> Result<Claims, String> {
-        let mut claims = Claims::default();
+    async fn name_owners(&self) -> Result<NameOwners, String> {
+        let mut owners = NameOwners::default();
         let all = ListParams::default();
         let apiserver = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
-        list(Api::<Node>::all(self.client.clone()), all.clone(), |node| claims.add_node(&node)).await?;
-        list(Api::<Service>::all(self.client.clone()), all, |service| claims.add_service(&service)).await?;
+        list(Api::<Node>::all(self.client.clone()), all.clone(), |node| owners.add_node(&node)).await?;
+        list(Api::<Service>::all(self.client.clone()), all, |service| owners.add_service(&service)).await?;
         list(Api::<EndpointSlice>::namespaced(self.client.clone(), "default"), apiserver, |slice| {
-            claims.add_apiserver(&slice);
+            owners.add_apiserver(&slice);
         })
         .await?;
-        Ok(claims)
+        Ok(owners)
     }
 
-    /// On the version that was judged. `Err(None)` when it changed meanwhile.
+    /// Approves the version that was checked. Returns `Err(None)` if the request changed meanwhile.
     async fn approve(
         &self,
         csr: &CertificateSigningRequest,
-        request: &Request,
+        request: &KubeletRequest,
     ) -> Result<(), Option<String>> {
         let mut approved = csr.clone();
         let now = Some(Time(Timestamp::now()));
@@ -143,7 +145,7 @@ impl Approver {
                 status: "True".to_owned(),
                 reason: Some("MatchesNode".to_owned()),
                 message: Some(format!(
-                    "Every name and address belongs to Node {} alone ({FIELD_MANAGER}).",
+                    "All names and addresses belong to Node {} alone ({FIELD_MANAGER}).",
                     request.node
                 )),
                 last_update_time: now.clone(),
@@ -163,18 +165,18 @@ impl Approver {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Err(None),
             Ok(Err(error)) => Err(Some(error_chain(&error))),
-            Err(_) => Err(Some(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => Err(Some(format!("no response within {} s", TIMEOUT.as_secs()))),
         }
     }
 }
 
 impl std::fmt::Debug for Approver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Approver").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Approver").field("not_approved", &self.not_approved).finish_non_exhaustive()
     }
 }
 
-/// Page by page, each object let go as soon as it was looked at.
+/// Lists objects in pages and drops each object after `each`.
 async fn list<K>(api: Api<K>, mut parameters: ListParams, mut each: impl FnMut(K)) -> Result<(), String>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -183,7 +185,7 @@ where
     loop {
         let page = tokio::time::timeout(TIMEOUT, api.list(&parameters))
             .await
-            .map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))?
+            .map_err(|_| format!("no response within {} s", TIMEOUT.as_secs()))?
             .map_err(|error| error_chain(&error))?;
         page.items.into_iter().for_each(&mut each);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -15,8 +15,8 @@ use kube::Client;
 
 use crate::observe::{Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Sizing};
+pub use csr_approval::Approvals;
 use csr_approval::Approver;
-pub use csr_approval::Visit;
 pub use resize::Resized;
 use resize::Resizer;
 pub use writer::Outcome;
@@ -30,7 +30,7 @@ pub struct Applied {
     /// The resizes of pods; `None` when the writes before them were interrupted.
     pub resized: Option<Resized>,
     /// The decisions on kubelets' CSRs.
-    pub csrs: Visit,
+    pub csrs: Approvals,
     /// What the observer should take over.
     pub learned: Vec<Learned>,
     /// Why the rest of the plan was not carried out.
@@ -107,7 +107,7 @@ impl Applier {
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
             Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
-            Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
+            Action::MaintainPlan(plan) => self.maintain(plan, observed, now, &mut applied).await,
         }
         applied
     }
@@ -146,15 +146,15 @@ impl Applier {
     }
 
     async fn approve_csrs(&mut self, observed: &Observed, applied: &mut Applied) {
-        let visit = self.approver.visit(&observed.signing_requests).await;
-        if !visit.approved.is_empty() {
+        let approvals = self.approver.approve_pending(&observed.signing_requests).await;
+        if !approvals.approved.is_empty() {
             applied.learned.push(Learned::Outdated(Source::SigningRequests));
         }
-        // Between two visits nothing new is known.
-        if visit.looked {
-            applied.learned.push(Learned::CsrApprovalError(visit.refused.clone()));
+        // Between two checks nothing new is known.
+        if approvals.checked {
+            applied.learned.push(Learned::CsrApprovalError(approvals.error.clone()));
         }
-        applied.csrs = visit;
+        applied.csrs = approvals;
     }
 
     async fn set_active_finalizer(&self, pipeline: &Pipeline, wanted: bool, applied: &mut Applied) {

@@ -179,25 +179,28 @@ impl Resizer {
         let error = match tokio::time::timeout(TIMEOUT, request).await {
             Ok(Ok(pod)) => return Ok(pod),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => {
+                return Err(Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())));
+            }
         };
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(error_chain(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let says = format!("kube-apiserver says \"{}\"", status.message.trim());
+        let says = format!("kube-apiserver returned \"{}\"", status.message.trim());
         let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
             404 | 405 => (
-                format!("{says}: it has no subresource pods/resize (Kubernetes has it since 1.33)"),
+                format!(
+                    "{says}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
+                ),
                 RejectionKind::NotInPlace,
             ),
             415 | 422 => (says, RejectionKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
             403 if status.message.contains("enough allocatable") => (says, RejectionKind::Infeasible),
             403 if status.message.contains(" cannot ") => {
-                let remedy =
-                    "run `helm upgrade` with the chart of this version to give the operator the right";
+                let remedy = "run `helm upgrade` with the chart of this version to grant the permission";
                 (format!("{says}; {remedy}"), RejectionKind::Forbidden)
             }
             _ => (says, RejectionKind::Forbidden),

@@ -1,19 +1,18 @@
-//! What others say, fit for a message of ours: bounded, on one line, and the same as long as they mean the same.
+//! Quotes error messages of other programs in a message of the operator: bounded, on one line and normalized.
 //!
-//! A message that changes is written to the status again. So what differs from one time to the next without a
-//! meaning is left out of a quotation: the ports that a system picks for a client, the time of day, ids of requests
-//! and streams, fractions of seconds.
+//! A changed message causes a status write. Normalization therefore removes details that change without a meaning: the
+//! ports of clients, the current time, IDs of requests and streams, fractions of seconds.
 
 use std::borrow::Cow;
 
-/// How much is quoted.
-const MOST: usize = 300;
+/// The maximum length of a quotation, in characters.
+const MAX_LENGTH: usize = 300;
 
-/// What stands for what was left out.
+/// Stands for a removed part.
 const OMITTED: &str = "…";
 
-/// Go's words for a request that took too long: which of them comes is a matter of who looks at the clock first.
-const TOO_LATE: [&str; 5] = [
+/// Go's messages for a request that timed out. Which of them appears depends on which timer fires first.
+const TIMEOUTS: [&str; 5] = [
     "net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
     "net/http: request canceled (Client.Timeout exceeded while awaiting headers)",
     "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
@@ -21,45 +20,49 @@ const TOO_LATE: [&str; 5] = [
     "http2: client connection lost",
 ];
 
-/// The letters and digits of the suffix that kube-apiserver gives to generated names
+/// The alphabet of the suffix that kube-apiserver appends to generated names
 /// (k8s.io/apimachinery/pkg/util/rand).
 const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
 
-/// What somebody else says: steady, cut to a readable length and without control characters.
+/// Returns the text normalized, truncated to 300 characters and without control characters.
 #[must_use]
-pub fn quote(words: &str) -> String {
-    bounded(words, MOST)
+pub fn quote(text: &str) -> String {
+    bounded(text, MAX_LENGTH)
 }
 
-/// The same with another length.
+/// Like [`quote`], with a maximum length in characters.
 #[must_use]
-pub fn bounded(words: &str, most: usize) -> String {
-    let clean: String = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let steady = normalize(&clean);
-    if steady.chars().count() <= most { steady } else { steady.chars().take(most).chain(['…']).collect() }
+pub fn bounded(text: &str, max_length: usize) -> String {
+    let clean: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let normalized = normalize(&clean);
+    if normalized.chars().count() <= max_length {
+        normalized
+    } else {
+        normalized.chars().take(max_length).chain(['…']).collect()
+    }
 }
 
-/// The words without what changes each time they are said. What is steady already stays as it is.
+/// Removes details that change from one occurrence of a message to the next. Idempotent.
 #[must_use]
-pub fn normalize(words: &str) -> String {
-    let words = TOO_LATE
+pub fn normalize(text: &str) -> String {
+    let text = TIMEOUTS
         .iter()
-        .fold(words.to_owned(), |words, late| words.replace(late, "context deadline exceeded"));
-    let mut said: Vec<Cow<'_, str>> = Vec::new();
+        .fold(text.to_owned(), |text, timeout| text.replace(timeout, "context deadline exceeded"));
+    let mut kept: Vec<Cow<'_, str>> = Vec::new();
     let mut before = ["", ""];
-    for word in words.split(' ') {
+    for word in text.split(' ') {
         // crypto/x509: "certificate has expired or is not yet valid: current time T is after T".
         let is_now = before == ["current", "time"] && is_timestamp(core(word));
         if !is_now {
-            said.push(one(word, before));
+            kept.push(normalize_word(word, before));
         }
         before = [before[1], word];
     }
-    said.join(" ")
+    kept.join(" ")
 }
 
-/// A word, known by those before it.
-fn one<'a>(word: &'a str, before: [&str; 2]) -> Cow<'a, str> {
+/// Normalizes one word, given the two words before it.
+fn normalize_word<'a>(word: &'a str, before: [&str; 2]) -> Cow<'a, str> {
     let core = core(word);
     let instead = |part: &str, by: &str| Cow::Owned(word.replacen(part, by, 1));
     // Go's net: "read tcp 10.0.0.1:51234->10.0.0.2:4443"; the first port is a client's.
@@ -97,12 +100,12 @@ fn one<'a>(word: &'a str, before: [&str; 2]) -> Cow<'a, str> {
     }
 }
 
-/// A word without the punctuation around it.
+/// Returns a word without the punctuation around it.
 fn core(word: &str) -> &str {
     word.trim_matches(|c: char| !c.is_alphanumeric() && !matches!(c, '[' | ']'))
 }
 
-/// The host of `host:port`.
+/// Returns the host of `host:port`.
 fn without_port(address: &str) -> Option<&str> {
     let (host, port) = address.rsplit_once(':')?;
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -120,14 +123,14 @@ fn is_uuid(word: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && word.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
-/// As Go writes the address of a value.
+/// Returns whether a word is a pointer as Go formats it.
 fn is_pointer(word: &str) -> bool {
     let digits = word.strip_prefix("0x").unwrap_or_default();
     digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A Go duration with a fraction, such as `1m0.002s` or `12.345ms`, in whole seconds; one below a second is of no
-/// interest.
+/// Rounds a Go duration with a fraction, such as `1m0.002s` or `12.345ms`, to whole seconds; omits the number below one
+/// second.
 fn whole_seconds(word: &str) -> Option<String> {
     if word.len() > 32 || !word.ends_with('s') || !word.contains('.') {
         return None;
@@ -162,8 +165,8 @@ mod tests {
     use super::{bounded, normalize, quote};
 
     #[test]
-    fn what_changes_each_time_is_left_out() {
-        for (said, steadied) in [
+    fn removes_volatile_details() {
+        for (text, normalized) in [
             (
                 "read tcp 10.99.0.1:51234->10.244.0.3:4443: read: connection reset by peer",
                 "read tcp 10.99.0.1->10.244.0.3:4443: read: connection reset by peer",
@@ -193,30 +196,30 @@ mod tests {
                 "pods \"metrics-core-5d9444559b-…\" is forbidden: exceeded quota",
             ),
         ] {
-            assert_eq!(normalize(said), steadied);
+            assert_eq!(normalize(text), normalized);
         }
     }
 
     #[test]
-    fn what_means_something_stays() {
-        for said in [
+    fn keeps_meaningful_details() {
+        for text in [
             "dial tcp 10.96.1.2:443: connect: connection refused",
             "bad status from https://10.244.0.3:4443/apis/metrics.k8s.io/v1beta1: 401",
             "the kubelet's certificate expired at 2021-01-01T00:00:00Z",
             "Client.Timeout exceeded while awaiting headers",
-            "no answer within 5 s",
+            "no response within 5 s",
             "[\"X-Remote-Extra- --requestheader-group-headers=X-Remote-Group\"]",
             "0/3 nodes are available: 1 Insufficient memory.",
             "CN=aggregator, O=a, sha256:0123456789abcdef",
             "fd00::1",
             "a  b",
         ] {
-            assert_eq!(normalize(said), said);
+            assert_eq!(normalize(text), text);
         }
     }
 
     #[test]
-    fn quotations_are_cut_and_stand_on_one_line() {
+    fn quotes_are_truncated_and_on_one_line() {
         assert_eq!(quote(" a\nb\u{7}c "), "a b c");
         assert_eq!(bounded("éééé", 2), "éé…");
         assert_eq!(quote(&"x".repeat(301)).chars().count(), 301);
@@ -224,8 +227,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn steady_words_stay(words in "[a-z0-9:>. ()\\[\\]mµsh-]{0,60}") {
-            let once = normalize(&words);
+        fn normalize_is_idempotent(text in "[a-z0-9:>. ()\\[\\]mµsh-]{0,60}") {
+            let once = normalize(&text);
             prop_assert_eq!(normalize(&once), once.clone());
         }
     }

@@ -56,8 +56,8 @@ impl OptionalPermission {
         Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{field} asks for what the operator was not granted. Grant it with the chart's value {value}: `helm upgrade RELEASE \
-                 CHART --namespace {namespace} --reuse-values --set {value}=true`."
+                "{field} requires permissions that the operator does not have. Grant them with the chart value \
+                 {value}: `helm upgrade RELEASE CHART --namespace {namespace} --reuse-values --set {value}=true`."
             ),
         )
     }

@@ -76,7 +76,7 @@ pub fn whose(object: &DynamicObject) -> String {
     if !managers.is_empty() {
         facts.push(format!("it was last written by {}", managers.join(", ")));
     }
-    if facts.is_empty() { "it does not say whose it is".to_owned() } else { facts.join("; ") }
+    if facts.is_empty() { "it names no owner".to_owned() } else { facts.join("; ") }
 }
 
 #[cfg(test)]

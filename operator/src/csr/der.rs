@@ -1,8 +1,8 @@
-//! Enough of DER (X.690) to write a kubelet's request again and compare it with the one that was made.
+//! A DER encoder (X.690) that is sufficient to encode a kubelet's request again and compare it with the original.
 //!
-//! Who approves and who signs read the request with different parsers. If both read the same bytes differently, the
-//! signer may grant what the approver did not see; a request that is, to the byte, what would be written from what
-//! was read has no room for that.
+//! The operator and the signer use different parsers. If they interpreted the same bytes differently, the signer
+//! could grant something that the operator did not check. A request whose parsed contents encode to the same bytes
+//! excludes that.
 
 /// SEQUENCE.
 pub const SEQUENCE: u8 = 0x30;
@@ -31,7 +31,7 @@ pub const SUBJECT_ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
 /// OBJECT IDENTIFIER 1.2.840.113549.1.9.14, extensionRequest.
 pub const EXTENSION_REQUEST: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
-/// Tag, length and the contents one behind the other.
+/// Encodes a tag, the length and the concatenated contents.
 #[must_use]
 pub fn tlv(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     let length: usize = contents.iter().map(|content| content.len()).sum();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_written_short() {
+    fn encodes_lengths_in_the_shortest_form() {
         assert_eq!(tlv(SET, &[&[1], &[2, 3]]), [0x31, 3, 1, 2, 3]);
         assert_eq!(tlv(SEQUENCE, &[&[0; 127]])[..2], [0x30, 127]);
         assert_eq!(tlv(SEQUENCE, &[&[0; 128]])[..3], [0x30, 0x81, 128]);

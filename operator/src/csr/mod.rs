@@ -1,19 +1,20 @@
-//! Approval of the kubelets' serving certificates.
+//! Decides which CertificateSigningRequests of kubelets to approve. Pure: no Kubernetes client and no clock.
 //!
-//! A kubelet with `serverTLSBootstrap: true` asks for its serving certificate by a CertificateSigningRequest of the
-//! signer `kubernetes.io/kubelet-serving`, which nobody in Kubernetes approves. An approval too many lets whoever
-//! asked for it impersonate another server of the cluster, so [`request`] reads only what a kubelet would write, to
-//! the byte, and [`claims`] grants only names and addresses that are that Node's and nobody else's. Everything else
-//! is left alone, never denied: a person or another approver may know more.
+//! A kubelet with `serverTLSBootstrap: true` requests its serving certificate with a CertificateSigningRequest of the
+//! signer `kubernetes.io/kubelet-serving`, which no component of Kubernetes approves. A wrong approval would let the
+//! requester impersonate another server of the cluster. So [`KubeletRequest::parse`] accepts only the exact bytes
+//! that a kubelet writes, and [`NameOwners::check`] accepts only names and addresses that belong to the requesting
+//! Node alone. Other requests stay pending and are never denied: an administrator or another approver may decide on
+//! them.
 
-mod claims;
 mod der;
-mod refusal;
-mod request;
+mod kubelet_request;
+mod name_owners;
+mod not_approved;
 
-pub use claims::Claims;
-pub use refusal::Refusal;
-pub use request::{Request, is_pending};
+pub use kubelet_request::{KubeletRequest, is_pending};
+pub use name_owners::NameOwners;
+pub use not_approved::NotApproved;
 
-/// The signer of kubelets' serving certificates (KEP-1513).
+/// The signer of kubelets' serving certificates.
 pub const SIGNER: &str = "kubernetes.io/kubelet-serving";

@@ -87,8 +87,8 @@ pub enum RejectionKind {
     Conflict,
 }
 
-/// Whether a pod belongs to a ReplicaSet and is neither finished nor being deleted. A debug pod with the same labels is
-/// not a replica.
+/// Whether a pod belongs to a ReplicaSet and is neither finished nor being deleted. A debug pod with the same labels
+/// is not a replica.
 #[must_use]
 pub fn is_active(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -229,8 +229,8 @@ fn merged(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> Re
     }
 }
 
-/// Whether an in-place resize from one to the other is allowed: the QoS class stays, and no request or limit is added or
-/// removed.
+/// Whether an in-place resize from one to the other is allowed: the QoS class stays, and no request or limit is added
+/// or removed.
 #[must_use]
 pub fn can_resize(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     let keys = |amounts: Option<&Amounts>| -> BTreeSet<String> {

@@ -12,8 +12,8 @@ use super::Observed;
 /// The maximum count of nodes that are named for one cause.
 const NAMED: usize = 3;
 
-/// Causes that often pass by themselves count for single nodes only after this time, for all nodes at once.
-const PASSING: SignedDuration = SignedDuration::from_secs(15);
+/// Transient causes on single nodes are reported only after this time; on all nodes they are reported at once.
+const TRANSIENT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The nodes that can't be scraped for one cause.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ pub(super) fn failing(observed: &Observed) -> Vec<FailingNodes> {
         for failed in &report.scrapes {
             // A node that is removed is no fault.
             let deleted = failed.cause == ScrapeCause::NodeDeleted;
-            if deleted || failed.nodes == 0 || (!all_fail && may_pass(failed, report.now)) {
+            if deleted || failed.nodes == 0 || (!all_fail && is_transient(failed, report.now)) {
                 continue;
             }
             let (count, examples) = by_cause.entry(failed.cause).or_default();
@@ -110,14 +110,14 @@ pub(super) fn failing(observed: &Observed) -> Vec<FailingNodes> {
     failing
 }
 
-/// Whether the failures may pass by themselves: one slow response of a busy kubelet does. A refused connection does
-/// not: the kernel accepts connections however busy the kubelet is.
-fn may_pass(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let passes = matches!(
+/// Returns whether a failure may resolve by itself. One slow response of a busy kubelet may. A connection timeout may not,
+/// as the kernel accepts connections however busy the kubelet is.
+fn is_transient(failed: &FailedScrapes, now: Timestamp) -> bool {
+    let transient = matches!(
         failed.cause,
         ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
     );
-    passes
+    transient
         && failed.nodes <= failed.examples.len()
-        && failed.examples.iter().all(|example| now.duration_since(example.since) < PASSING)
+        && failed.examples.iter().all(|example| now.duration_since(example.since) < TRANSIENT)
 }

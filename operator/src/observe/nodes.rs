@@ -83,7 +83,7 @@ async fn follow(
                 if !failing {
                     tracing::warn!(
                         error = crate::common::error_chain::error_chain(&error),
-                        "the nodes can't be watched; it is tried again"
+                        "cannot watch the nodes; retrying"
                     );
                 }
                 failing = true;

@@ -14,7 +14,7 @@ use super::{Facts, Pipeline, Proof, ReplicaReport, Served};
 use crate::common::ManagedObject;
 use crate::nanny::Usage;
 use crate::nanny::resize::ResizeRejections;
-use crate::pki::external::External;
+use crate::pki::external::ExternalCertificate;
 
 /// What was found under the name of a managed object.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ pub enum ServingSource {
     #[default]
     Unused,
     /// The Secret exists.
-    Found(External),
+    Found(ExternalCertificate),
     /// The Secret does not exist.
     Missing,
     /// It could not be read.
@@ -190,9 +190,9 @@ impl Observed {
             .filter_map(|replica| Some(format!("pod {}: {}", replica.pod, replica.report.as_ref().err()?)))
             .collect();
         Some(if why.is_empty() {
-            "No pod of metrics-core runs that could be asked.".to_owned()
+            "No running pod of metrics-core could be polled.".to_owned()
         } else {
-            format!("The replicas could not be asked: {}.", why.join("; "))
+            format!("The replicas could not be polled: {}.", why.join("; "))
         })
     }
 

@@ -62,7 +62,7 @@ pub(super) async fn request_metrics(client: &Client) -> Served {
     match tokio::time::timeout(TIMEOUT, request(client)).await {
         Ok(Ok((code, body))) => judge(code, &body),
         Ok(Err(message)) => Served::Failed { message },
-        Err(_) => Served::Failed { message: format!("no answer within {} s", TIMEOUT.as_secs()) },
+        Err(_) => Served::Failed { message: format!("no response within {} s", TIMEOUT.as_secs()) },
     }
 }
 
@@ -76,7 +76,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()
         .await
-        .map_err(|error| format!("the answer could not be read: {error}"))?;
+        .map_err(|error| format!("the response could not be read: {error}"))?;
     Ok((code, body.to_bytes().into()))
 }
 
@@ -89,7 +89,7 @@ fn judge(code: u16, body: &[u8]) -> Served {
     }
     match serde_json::from_slice::<List>(body) {
         Ok(list) => Served::Answered { nodes: list.items.len() },
-        Err(error) => Served::Failed { message: format!("the answer is not a list of nodes: {error}") },
+        Err(error) => Served::Failed { message: format!("the response is not a list of nodes: {error}") },
     }
 }
 

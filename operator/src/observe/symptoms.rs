@@ -1,4 +1,5 @@
-//! What shows from outside that something is wrong, and what the replicas saw of kube-apiserver.
+//! The symptoms of a fault: APIServices that are not available, failed metrics requests, and what the replicas report about
+//! requests from kube-apiserver.
 
 use crds::cause::CredentialCause;
 use crds::report::{FrontProxyClient, RefusedCredential, Report};
@@ -9,51 +10,51 @@ use super::{Observed, Served};
 use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 
-/// What kube-apiserver says of an APIService.
+/// The condition `Available` of an APIService, when it is not True.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
-    /// Which.
+    /// The APIService.
     pub object: ManagedObject,
-    /// `Available`'s reason.
+    /// The condition's reason.
     pub reason: String,
-    /// `Available`'s message.
+    /// The condition's message.
     pub message: String,
 }
 
-/// What shows from outside, and what the replicas saw.
+/// All symptoms of a round.
 #[derive(Clone, Debug, Default)]
 pub struct Symptoms {
-    /// Whether the APIServices are there and ours: else nothing of what follows concerns us.
+    /// Whether the APIServices exist and are ours. If not, the other symptoms concern another metrics server.
     pub ours: bool,
-    /// What kube-apiserver says against an APIService of ours.
+    /// The first of our APIServices that is not available.
     pub unavailable: Option<Unavailable>,
-    /// What went wrong with a request for metrics.
+    /// The error of the operator's last metrics request, if it failed.
     pub failed_request: Option<String>,
-    /// Whether a request for metrics was answered.
-    pub answered: bool,
-    /// Whether any replica told what it sees.
+    /// Whether the operator's last metrics request succeeded.
+    pub request_succeeded: bool,
+    /// Whether a replica reported.
     pub reported: bool,
-    /// The last client certificate that was refused for a request to the API, and how long ago.
+    /// The last client certificate that was rejected for an API request, and its age.
     pub refused: Option<(CredentialCause, RefusedCredential, SignedDuration)>,
-    /// How long ago a front proxy was last accepted.
+    /// The age of the last request from an accepted front proxy.
     pub accepted: Option<SignedDuration>,
     /// The front proxy of that request.
     pub accepted_client: Option<FrontProxyClient>,
-    /// How long ago a request for the API came without any credential.
+    /// The age of the last API request without credentials.
     pub anonymous: Option<SignedDuration>,
-    /// Clients that refused the replicas' certificate lately, and how long ago the last one was.
+    /// The age of the last TLS alert from a client that rejected a replica's certificate.
     pub alerts: Option<SignedDuration>,
 }
 
 impl Symptoms {
-    /// Reads them.
+    /// Derives the symptoms from the observed state.
     #[must_use]
     pub fn read(observed: &Observed) -> Self {
         let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
             Served::NotAsked => {}
-            Served::Answered { .. } => symptoms.answered = true,
+            Served::Answered { .. } => symptoms.request_succeeded = true,
             Served::Refused { code, message } => {
                 symptoms.failed_request = Some(format!("{code}: \"{message}\""));
             }
@@ -66,19 +67,20 @@ impl Symptoms {
         symptoms
     }
 
-    /// Whether requests do not get through.
+    /// Returns whether metrics requests fail.
     #[must_use]
     pub fn broken(&self) -> bool {
         self.ours && (self.unavailable.is_some() || self.failed_request.is_some())
     }
 
-    /// What was said against it: what lasts first, as the answers to single requests differ from one to the next.
+    /// Returns the error messages. The condition's message comes first, because it is more stable than the errors of single
+    /// requests.
     pub fn messages(&self) -> impl Iterator<Item = &str> {
-        let unavailable = self.unavailable.as_ref().map(|said| said.message.as_str());
+        let unavailable = self.unavailable.as_ref().map(|unavailable| unavailable.message.as_str());
         [unavailable, self.failed_request.as_deref()].into_iter().flatten()
     }
 
-    /// All of that.
+    /// Returns all error messages, joined by spaces.
     #[must_use]
     pub fn all_messages(&self) -> String {
         self.messages().collect::<Vec<_>>().join(" ")
@@ -86,7 +88,8 @@ impl Symptoms {
 
     fn take(&mut self, report: &Report) {
         let age = |time: jiff::Timestamp| report.now.duration_since(time);
-        let sooner = |now: &Option<SignedDuration>, then: SignedDuration| now.is_none_or(|now| then < now);
+        let is_newer =
+            |known: &Option<SignedDuration>, age: SignedDuration| known.is_none_or(|known| age < known);
         for refused in &report.refused_credentials {
             if matches!(refused.cause, CredentialCause::TokenRejected | CredentialCause::TokenReviewFailed) {
                 continue;
@@ -100,18 +103,18 @@ impl Symptoms {
             }
         }
         if let Some(time) = report.last_front_proxy_request
-            && sooner(&self.accepted, age(time))
+            && is_newer(&self.accepted, age(time))
         {
             self.accepted = Some(age(time));
             self.accepted_client.clone_from(&report.last_front_proxy);
         }
         if let Some(time) = report.last_anonymous_request
-            && sooner(&self.anonymous, age(time))
+            && is_newer(&self.anonymous, age(time))
         {
             self.anonymous = Some(age(time));
         }
         for failed in report.failed_handshakes.iter().filter(|failed| failed.cause.to_string() == "alert") {
-            if sooner(&self.alerts, age(failed.last)) {
+            if is_newer(&self.alerts, age(failed.last)) {
                 self.alerts = Some(age(failed.last));
             }
         }

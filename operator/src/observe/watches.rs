@@ -183,7 +183,7 @@ async fn follow<K: kube::Resource>(
                     tracing::warn!(
                         ?source,
                         error = error_chain(&error),
-                        "a watch failed; it is tried again, and its objects are read at every reconcile meanwhile"
+                        "a watch failed; retrying, and reading its objects at every reconcile until it works"
                     );
                 }
                 failing = true;

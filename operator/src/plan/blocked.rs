@@ -9,7 +9,7 @@ use crate::common::ownership::{is_ours, whose};
 use crate::common::{ManagedObject, Problem};
 use crate::observe::Observed;
 
-/// What must not be touched: what can't be read, what is somebody else's, and an APIService before its time.
+/// Returns the objects to leave alone: those that can't be read, foreign ones, and APIServices without a ready pod.
 pub(super) fn blocked_objects(context: Context<'_>, observed: &Observed) -> BTreeMap<ManagedObject, Problem> {
     let namespace = &context.settings.namespace;
     let mut blocked: BTreeMap<ManagedObject, Problem> = ManagedObject::ALL
@@ -21,7 +21,7 @@ pub(super) fn blocked_objects(context: Context<'_>, observed: &Observed) -> BTre
             Some((object, problem))
         })
         .collect();
-    // Both versions or none: two servers behind one group would answer differently.
+    // Both versions or none: two servers behind one API group would return different results.
     let foreign = ManagedObject::API_SERVICES.into_iter().find_map(|object| {
         blocked.get(&object).filter(|problem| problem.reason == Reason::ForeignAPIService).cloned()
     });
@@ -37,12 +37,13 @@ pub(super) fn unreadable(observed: &Observed, object: ManagedObject, namespace: 
     let why = observed.unreadable(object)?;
     let name = object.describe(namespace);
     Some(if why.forbidden {
-        let value = object.permission().map(|power| format!(" and --set {}=true", power.chart_value()));
+        let value =
+            object.permission().map(|permission| format!(" and --set {}=true", permission.chart_value()));
         Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name} can't be read: kube-apiserver says \"{}\". Give the operator its rights back: run `helm upgrade` \
-                 with the chart of this version{}.",
+                "{name} cannot be read: kube-apiserver returned \"{}\". Restore the operator's permissions: run `helm \
+                 upgrade` with the chart of this version{}.",
                 why.message,
                 value.unwrap_or_default()
             ),
@@ -50,7 +51,10 @@ pub(super) fn unreadable(observed: &Observed, object: ManagedObject, namespace: 
     } else {
         Problem::new(
             Reason::ApplyFailed,
-            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
         )
     })
 }
@@ -65,8 +69,8 @@ fn foreign(context: Context<'_>, observed: &Observed, object: ManagedObject) -> 
         return Some(Problem::new(
             Reason::ForeignObject,
             format!(
-                "{name} belongs to somebody else and is left alone: {whose}. Look at it with `kubectl get {kubectl} -o yaml`; \
-                 if nobody needs it, run `kubectl delete {kubectl}`.",
+                "{name} is not managed by this operator and is left unchanged ({whose}). Inspect it with `kubectl get \
+                 {kubectl} -o yaml`. If it is not needed, run `kubectl delete {kubectl}`.",
             ),
         ));
     }
@@ -76,16 +80,17 @@ fn foreign(context: Context<'_>, observed: &Observed, object: ManagedObject) -> 
     Some(Problem::new(
         Reason::ForeignAPIService,
         format!(
-            "{name} belongs to somebody else and is left alone: {whose}. Either remove that metrics server, or have it \
-             taken over: `kubectl patch metricspipeline {} --type=merge -p '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
+            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics \
+             server, or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p \
+             '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
             context.pipeline.name,
         ),
     ))
 }
 
-/// An APIService without a ready server behind it breaks discovery and the deletion of namespaces. So the
-/// first registration, and a take-over, wait for a ready pod. One of ours that exists stays when pods fail:
-/// taking it away would turn a pause into `NotFound`, and it still carries the CA.
+/// An APIService without a ready server breaks discovery and the deletion of namespaces, so its creation and its adoption
+/// wait for a ready pod. One that the operator already manages stays when pods fail: without it clients would receive
+/// `NotFound` instead of a temporary error, and it still announces the CA.
 fn too_early(observed: &Observed, object: ManagedObject) -> Option<Problem> {
     let is_registration = ManagedObject::API_SERVICES.contains(&object);
     let exists = observed.object(object).is_some_and(is_ours);
@@ -94,7 +99,7 @@ fn too_early(observed: &Observed, object: ManagedObject) -> Option<Problem> {
     }
     Some(Problem::new(
         Reason::WaitingForDependency,
-        "The APIServices are applied once a pod of metrics-core is ready: without one they would break the discovery \
-         of other APIs and the deletion of namespaces.",
+        "The APIServices are created once a pod of metrics-core is ready. Without a ready pod they would break API \
+         discovery and namespace deletion.",
     ))
 }

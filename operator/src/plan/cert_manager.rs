@@ -28,10 +28,10 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     matches!(observed.objects.get(&ManagedObject::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
             Reason::CertManagerNotInstalled,
-            "spec.certificates.source asks cert-manager for the serving certificate, but kube-apiserver serves no Certificates of \
-             cert-manager.io/v1. Install cert-manager (https://cert-manager.io/docs/installation): `helm install cert-manager \
-             oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace --set crds.enabled=true`; \
-             or set spec.certificates.source to SelfSigned.",
+            "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of \
+             cert-manager.io/v1. Install cert-manager (https://cert-manager.io/docs/installation): `helm install \
+             cert-manager oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace \
+             --set crds.enabled=true`. Or set spec.certificates.source to SelfSigned.",
         )
     })
 }
@@ -51,24 +51,32 @@ pub fn lack(
     let name = ManagedObject::Certificate.describe(namespace);
     let Some(certificate) = observed.object(ManagedObject::Certificate) else {
         return Some(match observed.unreadable(ManagedObject::Certificate) {
-            Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waits for {name}.")),
-            None => Problem::new(Reason::Progressing, format!("cert-manager is being asked by {name}.")),
+            Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")),
+            None => Problem::new(Reason::Progressing, format!("The operator is creating {name}.")),
         });
     };
     if !is_ours(certificate) {
-        return Some(Problem::new(Reason::WaitingForDependency, format!("Waits for {name}.")));
+        return Some(Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")));
     }
     match cert_manager::issuance(certificate, last_applied(certificate)) {
         Issuance::Issued => unreadable_secret(settings, observed),
         // A renewal that failed is tried again until it is too late.
-        Issuance::NotRenewed { said } => Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
-            not_issued(&format!("cert-manager did not renew {name}"), &said, cert_manager, settings, observed)
-        })),
-        Issuance::Waiting { since, said } => {
+        Issuance::NotRenewed { message: said } => {
+            Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
+                not_issued(
+                    &format!("cert-manager did not renew {name}"),
+                    &said,
+                    cert_manager,
+                    settings,
+                    observed,
+                )
+            }))
+        }
+        Issuance::Pending { since, message: said } => {
             if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < AT_WORK) {
                 return Some(Problem::new(
                     Reason::Progressing,
-                    format!("cert-manager is at work on {name}: {said}."),
+                    format!("cert-manager is processing {name}: {said}."),
                 ));
             }
             let cause = format!("cert-manager has not issued {name}");
@@ -93,8 +101,8 @@ fn not_issued(
     Problem::new(
         Reason::CertificateNotIssued,
         format!(
-            "{cause}: {said}{request}. See `kubectl describe {}` and `kubectl describe {plural} {}{place}`, and that cert-manager's \
-             controller runs; or correct spec.certificates.certManager.issuerRef.",
+            "{cause}: {said}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
+             cert-manager's controller runs, or correct spec.certificates.certManager.issuerRef.",
             ManagedObject::Certificate.kubectl(namespace),
             issuer.name,
         ),
@@ -109,26 +117,29 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
         ServingSource::Missing => Some(Problem::new(
             Reason::CertificateNotIssued,
             format!(
-                "{name} is not there, although {} says that it is issued. See that cert-manager's controller runs: it issues what is \
-                 missing anew.",
+                "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller \
+                 runs: it recreates the Secret.",
                 ManagedObject::Certificate.describe(&settings.namespace)
             ),
         )),
         ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name}, which cert-manager writes, can't be read: kube-apiserver says \"{}\". Give the operator its rights back: run \
-                 `helm upgrade` with the chart of this version and --set {}=true.",
+                "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the \
+                 operator's permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
                 why.message,
                 OptionalPermission::CertManager.chart_value()
             ),
         )),
         ServingSource::Unreadable(why) => Some(Problem::new(
             Reason::CertificateUnreadable,
-            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
         )),
         ServingSource::Unused => {
-            Some(Problem::new(Reason::WaitingForDependency, format!("{name} was not looked at yet.")))
+            Some(Problem::new(Reason::WaitingForDependency, format!("{name} has not been read yet.")))
         }
     }
 }

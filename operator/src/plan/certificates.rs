@@ -12,21 +12,23 @@ use super::objects::ca_secret::PREVIOUS;
 use crate::common::ownership::{is_ours, last_applied};
 use crate::common::{ManagedObject, Problem};
 use crate::observe::{Observed, ServingSource};
-use crate::pki::external::{External, Unusable};
-use crate::pki::{self, Found, IssueError, Plan, Trusted, Wanted, Why};
+use crate::pki::external::{ExternalCertificate, ExternalError};
+use crate::pki::{
+    self, IssueError, RenewalReason, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,
+};
 use crate::settings::Settings;
 
 /// What the spec asks for.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> Wanted {
+pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
     let timing = settings.certificates;
     let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
-    Wanted {
+    ServingRequirements {
         algorithm: spec.certificates.key_algorithm,
         ca_validity: validity(spec.certificates.ca_validity),
         serving_validity: validity(spec.certificates.serving_validity),
         names: pki::service_names(ManagedObject::Service.name(), &settings.namespace),
-        trust_settles: timing.trust_settles,
+        trust_delay: timing.trust_delay,
     }
 }
 
@@ -46,7 +48,7 @@ fn external<'a>(
     secret: &SecretReference,
     settings: &Settings,
     observed: &'a Observed,
-) -> Result<&'a External, CertificateError> {
+) -> Result<&'a ExternalCertificate, CertificateError> {
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
     let problem = |reason, message: String| Err(CertificateError::Source(Problem::new(reason, message)));
     match &observed.serving_source {
@@ -60,17 +62,20 @@ fn external<'a>(
         ServingSource::Unreadable(why) if why.forbidden => problem(
             Reason::PermissionMissing,
             format!(
-                "{name} can't be read: kube-apiserver says \"{}\". Grant it with the chart's value servingSecret: `helm upgrade \
-                 RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value \
+                 servingSecret: `helm upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
                 why.message, settings.namespace, secret.name
             ),
         ),
         ServingSource::Unreadable(why) => problem(
             Reason::CertificateUnreadable,
-            format!("{name} can't be read: kube-apiserver says \"{}\".", why.message),
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
         ),
         ServingSource::Unused => {
-            problem(Reason::WaitingForDependency, format!("{name} was not looked at yet."))
+            problem(Reason::WaitingForDependency, format!("{name} has not been read yet."))
         }
     }
 }
@@ -81,7 +86,7 @@ pub fn plan(
     settings: &Settings,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Plan, CertificateError> {
+) -> Result<ServingPlan, CertificateError> {
     let ours = |object: ManagedObject| observed.object(object).is_some_and(is_ours);
     let secret = |object: ManagedObject| {
         let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
@@ -95,10 +100,10 @@ pub fn plan(
         .filter_map(|object| {
             let bundle = observed.typed::<APIService>(object)?.spec.and_then(|spec| spec.ca_bundle);
             let since = observed.object(object).and_then(last_applied);
-            Some(Trusted { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
+            Some(TrustedBundle { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
         })
         .collect();
-    let found = Found {
+    let found = StoredServing {
         previous: ca.remove(PREVIOUS).map(|bytes| bytes.0),
         ca: ca.remove("tls.crt").zip(ca.remove("tls.key")).map(|(certificate, key)| (certificate.0, key.0)),
         serving_ca: serving.remove("ca.crt").map(|bytes| bytes.0),
@@ -110,10 +115,12 @@ pub fn plan(
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
-    if let Some(asked) = pki::cert_manager::asked(spec) {
+    if let Some(asked) = pki::cert_manager::requested(spec) {
         return from_cert_manager(asked, &wanted, settings, observed, &found, now);
     }
-    let Some(secret) = &spec.certificates.secret_ref else { return Ok(pki::plan(&wanted, &found, now)?) };
+    let Some(secret) = &spec.certificates.secret_ref else {
+        return Ok(pki::serving::plan(&wanted, &found, now)?);
+    };
     let external = external(secret, settings, observed)?;
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
     pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
@@ -122,29 +129,30 @@ pub fn plan(
 /// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
 fn from_cert_manager(
     asked: &CertManagerSpec,
-    wanted: &Wanted,
+    wanted: &ServingRequirements,
     settings: &Settings,
     observed: &Observed,
-    found: &Found,
+    found: &StoredServing,
     now: Timestamp,
-) -> Result<Plan, CertificateError> {
+) -> Result<ServingPlan, CertificateError> {
     let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
         let ServingSource::Found(external) = &observed.serving_source else {
             return Err(CertificateError::Source(Problem::new(
                 Reason::WaitingForDependency,
-                "cert-manager's Secret was not looked at yet.",
+                "cert-manager's Secret has not been read yet.",
             )));
         };
         let name =
             format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
-        if external.authorities.as_ref().is_none_or(Vec::is_empty) {
+        if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
             let issuer = &asked.issuer_ref;
             return Err(CertificateError::Source(Problem::new(
                 Reason::CertificateUnreadable,
                 format!(
-                    "{name} has no ca.crt: {} {} does not tell its CA, as an issuer of public certificates (ACME) does not. \
-                     kube-apiserver trusts metrics-core by a CA alone. What was served before stays. Name an issuer that tells \
-                     its CA in spec.certificates.certManager.issuerRef, such as one of type CA or Vault.",
+                    "{name} has no ca.crt: {} {} does not publish its CA, for example because it is an ACME issuer. \
+                     kube-apiserver needs the CA to trust metrics-core. metrics-core continues to serve the previous \
+                     certificate. In spec.certificates.certManager.issuerRef, name an issuer that publishes its CA, \
+                     such as one of type CA or Vault.",
                     issuer.kind, issuer.name
                 ),
             )));
@@ -153,21 +161,22 @@ fn from_cert_manager(
             .map_err(|error| unusable(&name, &error, wanted));
     };
     // With a CA of our own stored, what is served is not cert-manager's yet.
-    let before = External { pair: found.serving.clone(), authorities: found.serving_ca.clone() };
+    let before = ExternalCertificate { pair: found.serving.clone(), ca_bundle: found.serving_ca.clone() };
     let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
     served.ok_or(CertificateError::Source(lack))
 }
 
-fn unusable(name: &str, error: &Unusable, wanted: &Wanted) -> CertificateError {
+fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> CertificateError {
     let reason = match error {
-        Unusable::Pair(Why::Expired(_)) => Reason::CertificateExpired,
+        ExternalError::Pair(RenewalReason::Expired(_)) => Reason::CertificateExpired,
         _ => Reason::CertificateUnreadable,
     };
     let server = wanted.names.first().map_or("", String::as_str);
     CertificateError::Source(Problem::new(
         reason,
         format!(
-            "{name} can't be served: {error}. What was served before stays. It must be a server's certificate for {server}."
+            "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server \
+             certificate for {server}."
         ),
     ))
 }

@@ -12,8 +12,8 @@ use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 use crate::observe::Observed;
 use crate::pki::IssueError;
-use crate::pki::front_proxy::{self, Found, Plan, Wanted};
-use crate::pki::front_proxy_flags::FrontProxy;
+use crate::pki::front_proxy::{self, FrontProxyPlan, FrontProxyRequirements, StoredFrontProxy};
+use crate::pki::front_proxy_flags::FrontProxyFlags;
 use crate::settings::Settings;
 
 /// Plans from what is ours.
@@ -22,10 +22,10 @@ pub fn plan(
     settings: &Settings,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Plan, IssueError> {
+) -> Result<FrontProxyPlan, IssueError> {
     let spec = &spec.certificates.front_proxy;
     let validity = |duration: kube::core::Duration| settings.certificates.validity(Duration::from(duration));
-    let wanted = Wanted {
+    let wanted = FrontProxyRequirements {
         common_name: spec.common_name.clone(),
         ca_validity: validity(spec.ca_validity),
         client_validity: validity(spec.client_validity),
@@ -38,7 +38,7 @@ pub fn plan(
     let mut ca = secret(ManagedObject::FrontProxyCaSecret);
     let mut client = secret(ManagedObject::FrontProxySecret);
     let [next_certificate, next_key] = NEXT;
-    let found = Found {
+    let found = StoredFrontProxy {
         next: ca
             .remove(next_certificate)
             .zip(ca.remove(next_key))
@@ -57,8 +57,8 @@ pub fn plan(
 
 /// What kube-apiserver's flags are made of.
 #[must_use]
-pub fn flags<'a>(spec: &'a FrontProxySpec, namespace: &'a str) -> FrontProxy<'a> {
-    FrontProxy {
+pub fn flags<'a>(spec: &'a FrontProxySpec, namespace: &'a str) -> FrontProxyFlags<'a> {
+    FrontProxyFlags {
         common_name: &spec.common_name,
         directory: &spec.directory,
         namespace,

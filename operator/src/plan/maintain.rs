@@ -33,7 +33,7 @@ pub fn maintain_plan(
         removals: Vec::new(),
         blocked,
         certificates,
-        not_issued: pki::cert_manager::asked(context.spec)
+        not_issued: pki::cert_manager::requested(context.spec)
             .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
         front_proxy,
         approve_csrs: context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact
@@ -64,7 +64,10 @@ enum Built {
 }
 
 /// Returns what the replicas must serve before the old CA is dropped.
-fn expected_certificate(context: Context<'_>, certificates: &pki::Plan) -> Option<ExpectedCertificate> {
+fn expected_certificate(
+    context: Context<'_>,
+    certificates: &pki::ServingPlan,
+) -> Option<ExpectedCertificate> {
     (certificates.rollover == Rollover::Retiring).then(|| ExpectedCertificate {
         port: u16::try_from(context.spec.metrics_core.secure_port).unwrap_or_default(),
         server: format!("{}.{}.svc", ManagedObject::Service.name(), context.settings.namespace),
@@ -78,7 +81,7 @@ fn plan_certificates(
     observed: &Observed,
     now: Timestamp,
     blocked: &mut BTreeMap<ManagedObject, Problem>,
-) -> Option<pki::Plan> {
+) -> Option<pki::ServingPlan> {
     let depend = [
         ManagedObject::CaSecret,
         ManagedObject::ServingSecret,
@@ -86,18 +89,19 @@ fn plan_certificates(
         ManagedObject::ApiServiceV1,
     ];
     // Without knowing what is there, a new certificate could take the place of a good one.
-    let blocker = [ManagedObject::CaSecret, ManagedObject::ServingSecret]
+    let cause = [ManagedObject::CaSecret, ManagedObject::ServingSecret]
         .into_iter()
         .find_map(|object| blocked.get(&object))
         .cloned();
-    let problem = match blocker {
+    let problem = match cause {
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
             Err(CertificateError::Source(problem)) => problem,
-            Err(CertificateError::Issue(error)) => {
-                Problem::new(Reason::ApplyFailed, format!("A certificate was not issued: {error}."))
-            }
+            Err(CertificateError::Issue(error)) => Problem::new(
+                Reason::ApplyFailed,
+                format!("A certificate could not be issued: {error}. The operator retries."),
+            ),
         },
     };
     for object in depend {
@@ -127,7 +131,7 @@ fn build(
         ManagedObject::RoleBinding => {
             binding(context, observed, objects::serving_secret_access::binding(context)?)
         }
-        ManagedObject::Certificate => match pki::cert_manager::asked(context.spec) {
+        ManagedObject::Certificate => match pki::cert_manager::requested(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
                 Some(problem) => Built::Blocked(problem),
@@ -169,7 +173,7 @@ fn with_certificates(
     context: Context<'_>,
     observed: &Observed,
     object: ManagedObject,
-    plan: &pki::Plan,
+    plan: &pki::ServingPlan,
 ) -> Result<Desired, PlanError> {
     let found = observed.object(object);
     let version = || found.and_then(|found| found.metadata.resource_version.clone());
@@ -201,8 +205,8 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(
-            "The kubelets' CertificateSigningRequests can't be read or approved: kube-apiserver says \"{why}\". If it is a right \
-             that is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            "The kubelets' CertificateSigningRequests cannot be read or approved: kube-apiserver returned \"{why}\". If a \
+             permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
             OptionalPermission::CsrApproval.chart_value()
         ),
     ))
@@ -213,7 +217,7 @@ fn with_front_proxy(
     context: Context<'_>,
     observed: &Observed,
     object: ManagedObject,
-    plan: Option<&pki::front_proxy::Plan>,
+    plan: Option<&pki::front_proxy::FrontProxyPlan>,
 ) -> Result<Built, PlanError> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return Ok(if teardown::stays(context.pipeline, object) {
@@ -239,7 +243,7 @@ fn plan_front_proxy(
     observed: &Observed,
     now: Timestamp,
     blocked: &mut BTreeMap<ManagedObject, Problem>,
-) -> Option<pki::front_proxy::Plan> {
+) -> Option<pki::front_proxy::FrontProxyPlan> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return None;
     }
@@ -254,7 +258,7 @@ fn plan_front_proxy(
             Ok(plan) => return Some(plan),
             Err(error) => Problem::new(
                 Reason::ApplyFailed,
-                format!("A certificate of the front proxy was not issued: {error}."),
+                format!("A front-proxy certificate could not be issued: {error}. The operator retries."),
             ),
         }
     };
@@ -271,14 +275,22 @@ fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, PlanEr
         KubeletCa::Missing { place } => return Ok(Built::Blocked(kubelet_ca_missing(context, place))),
         KubeletCa::Unreadable(why) => {
             let reason = if why.forbidden { Reason::PermissionMissing } else { Reason::ApplyFailed };
-            let message = format!("The kubelets' CA can't be read: kube-apiserver says \"{}\".", why.message);
+            let remedy = if why.forbidden {
+                "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
+            } else {
+                "The operator retries."
+            };
+            let message = format!(
+                "The kubelets' CA cannot be read: kube-apiserver returned \"{}\". {remedy}",
+                why.message
+            );
             return Ok(Built::Blocked(Problem::new(reason, message)));
         }
     };
     if let Err(error) = Certificate::parse_pem(pem.as_bytes()) {
         let message = format!(
-            "The kubelets' CA can't be used: it {error}. Put the PEM certificates of the CA that signs the kubelets' serving \
-             certificates there (spec.metricsCore.kubelet.tls.certificateAuthority says where it is looked for)."
+            "The kubelets' CA is invalid: it {error}. Store the PEM certificates of the CA that signs the kubelets' \
+             serving certificates in a ConfigMap, and name it in spec.metricsCore.kubelet.tls.certificateAuthority."
         );
         return Ok(Built::Blocked(Problem::new(Reason::CertificateUnreadable, message)));
     }
@@ -289,12 +301,12 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
     let remedy = if context.spec.metrics_core.kubelet.tls.certificate_authority.is_some() {
         "Create it, or correct spec.metricsCore.kubelet.tls.certificateAuthority."
     } else {
-        "kube-controller-manager writes it into every namespace (its controller root-ca-certificate-publisher): see \
+        "kube-controller-manager publishes it in every namespace (controller root-ca-certificate-publisher). Check \
          that it runs with --root-ca-file, or name a ConfigMap in spec.metricsCore.kubelet.tls.certificateAuthority."
     };
     Problem::new(
         Reason::KubeletCANotFound,
-        format!("The kubelets' CA was not found: there is no {place}. {remedy}"),
+        format!("The kubelets' CA was not found: {place} does not exist. {remedy}"),
     )
 }
 
@@ -302,7 +314,8 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let Some(image) = context.image() else {
         return Ok(Built::Blocked(Problem::new(
             Reason::InvalidSpec,
-            "metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of them.",
+            "spec.metricsCore.image is not set, and the operator was started without --metrics-core-image. Set one of \
+            them.",
         )));
     };
     let found = observed.object(ManagedObject::Deployment);

@@ -60,7 +60,7 @@ pub enum Action {
     /// Add the finalizer. Nothing is created before it is there.
     AddFinalizer,
     /// Apply and delete objects until they are as desired.
-    Maintain(Box<MaintainPlan>),
+    MaintainPlan(Box<MaintainPlan>),
     /// Delete objects in order, as the MetricsPipeline is being deleted.
     TearDown(TeardownPlan),
     /// Remove the finalizer: everything is deleted.
@@ -77,11 +77,11 @@ pub struct MaintainPlan {
     /// Objects that are left alone in this round, with the reason.
     pub blocked: BTreeMap<ManagedObject, Problem>,
     /// The certificates, unless they could not be planned.
-    pub certificates: Option<pki::Plan>,
+    pub certificates: Option<pki::ServingPlan>,
     /// Why cert-manager's certificate is not what the spec requests.
     pub not_issued: Option<Problem>,
     /// The front-proxy certificates, if the spec requests them and they could be planned.
-    pub front_proxy: Option<pki::front_proxy::Plan>,
+    pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
     /// Whether kubelets' CertificateSigningRequests are approved.
     pub approve_csrs: bool,
     /// Why they can't be approved although the spec requests it.
@@ -105,9 +105,9 @@ pub struct Sizing {
     /// are recreated.
     pub template_from: Option<ResourceRequirements>,
     /// Why pods can't be resized in place and are recreated for their size.
-    pub instead: Option<ResizeBlocker>,
+    pub rollout_blocker: Option<ResizeBlocker>,
     /// Whether the rollout for the size is reverted, as its new pods can't be scheduled.
-    pub taken_back: bool,
+    pub reverts_rollout: bool,
 }
 
 /// A managed object to delete.

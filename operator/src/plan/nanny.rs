@@ -1,4 +1,4 @@
-//! The nanny's advice: what it is given, and what it recommends.
+//! The nanny of the active MetricsPipeline: collects its input and keeps its recommendation between reconciles.
 
 use crds::{MetricsPipelineSpec, NannyMode, NannyStatus, ScalingMode};
 use jiff::Timestamp;
@@ -7,22 +7,23 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::common::METRICS_CORE;
 use crate::common::quantity::nanos;
 use crate::nanny::resize::{is_active, spec_resources};
-use crate::nanny::{Advice, Nanny, NannyInput, Policy, RecommendedSize};
+use crate::nanny::{Advice, Nanny, NannyInput, Policy, RecommendedSize, SizeReason};
 use crate::observe::{Observed, Pipeline};
 
-/// The nanny of the active MetricsPipeline.
+/// Recommends sizes for the active MetricsPipeline.
 #[derive(Debug, Default)]
 pub struct Advisor {
     nanny: Nanny,
-    /// The UID of the MetricsPipeline that its state belongs to.
+    /// The UID of the MetricsPipeline.
     uid: String,
-    /// Its last advice.
+    /// The last advice.
     advice: Advice,
 }
 
 impl Advisor {
-    /// Makes the advice of this round.
-    pub fn advise(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
+    /// Updates the advice from the observed state. Resets it when the MetricsPipeline is another one, is being
+    /// deleted or turns the nanny off.
+    pub fn update(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
         let active = pipeline.filter(|pipeline| !pipeline.deleting);
         let Some((pipeline, spec)) =
             active.and_then(|pipeline| Some((pipeline, pipeline.spec.as_ref().ok()?)))
@@ -39,16 +40,18 @@ impl Advisor {
         }
         let policy = Policy::new(spec);
         let recorded = pipeline.status.nanny.as_ref().and_then(|status| recorded(status, &policy));
-        self.advice = self.nanny.step(policy, recorded, &input(spec, observed, now));
+        self.advice = self.nanny.recommend(policy, recorded, &input(spec, observed, now));
     }
 
-    /// Returns the recommended size.
+    /// Returns the recommended size; `None` if the nanny is off or the cluster size is unknown.
+    #[must_use]
     pub fn recommended(&self) -> Option<&RecommendedSize> {
         self.advice.recommended.as_ref()
     }
 
-    /// Returns when the next round is due at the latest.
-    pub fn due(&self) -> Option<Timestamp> {
+    /// Returns when to update the advice again at the latest.
+    #[must_use]
+    pub fn next(&self) -> Option<Timestamp> {
         self.advice.next
     }
 }
@@ -58,23 +61,24 @@ fn input(spec: &MetricsPipelineSpec, observed: &Observed, now: Timestamp) -> Nan
         ScalingMode::NodeProportional => observed.nodes,
         ScalingMode::ContainerProportional => observed.containers,
     };
+    let active = || observed.pods.iter().filter(|pod| is_active(pod));
     NannyInput {
         population: count.and_then(|count| u64::try_from(count).ok()),
         usage: observed.usage,
-        present: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(memory).max(),
-        killed: observed.pods.iter().filter(|pod| is_active(pod)).filter_map(killed).max(),
+        current_memory: active().filter_map(requested_memory).max(),
+        last_oom_kill: active().filter_map(last_oom_kill).max(),
         now,
     }
 }
 
-/// Returns the memory request of the pod's container in bytes.
-fn memory(pod: &Pod) -> Option<u64> {
+/// Returns the memory request of metrics-core's container in bytes.
+fn requested_memory(pod: &Pod) -> Option<u64> {
     let requests = spec_resources(pod)?.requests.as_ref()?;
     u64::try_from(nanos(&requests.get("memory")?.0)? / 1_000_000_000).ok()
 }
 
-/// Returns when the pod's container was last OOM-killed.
-fn killed(pod: &Pod) -> Option<Timestamp> {
+/// Returns when metrics-core's container was last OOM-killed.
+fn last_oom_kill(pod: &Pod) -> Option<Timestamp> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let ours = statuses.iter().find(|status| status.name == METRICS_CORE)?;
     [ours.state.as_ref(), ours.last_state.as_ref()]
@@ -86,12 +90,13 @@ fn killed(pod: &Pod) -> Option<Timestamp> {
         .max()
 }
 
+/// Returns the recommended size that the status records.
 fn recorded(status: &NannyStatus, policy: &Policy) -> Option<RecommendedSize> {
     let recommendation = status.recommendation.as_ref()?;
     Some(RecommendedSize {
-        size: policy.read(&recommendation.requests),
+        size: policy.parse_size(&recommendation.requests),
         population: u64::try_from(recommendation.population).unwrap_or(0),
-        reason: recommendation.reason.clone(),
+        reason: SizeReason::Recorded(recommendation.reason.clone()),
         changed: status.applied.as_ref().map(|applied| applied.time.0),
     })
 }

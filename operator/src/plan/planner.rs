@@ -13,7 +13,7 @@ use crate::settings::Settings;
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// An object could not be written as JSON.
-    #[error("an object could not be written as JSON: {0}")]
+    #[error("cannot serialize an object: {0}")]
     Serialize(#[from] serde_json::Error),
     /// The thread of the plan ended early.
     #[error("the thread that makes the plan stopped")]
@@ -37,7 +37,7 @@ impl Planner {
     /// Returns the plan for what was observed.
     pub async fn plan(&mut self, observed: &Observed, now: Timestamp) -> Result<Plan, PlanError> {
         let active = select_active(&observed.pipelines).active;
-        self.nanny.advise(active, observed, now);
+        self.nanny.update(active, observed, now);
         let recommended = self.nanny.recommended();
         let action = if issues_slow_keys(active) {
             let (active, observed, settings) = (active.cloned(), observed.clone(), self.settings.clone());
@@ -50,7 +50,7 @@ impl Planner {
         } else {
             action(active, observed, &self.settings, recommended, now)?
         };
-        Ok(Plan { pipelines: observed.pipelines.clone(), action, nanny_due: self.nanny.due() })
+        Ok(Plan { pipelines: observed.pipelines.clone(), action, nanny_due: self.nanny.next() })
     }
 }
 
@@ -81,5 +81,5 @@ fn action(
     let context = objects::Context { pipeline, spec, settings, size };
     let mut plan = maintain::maintain_plan(context, observed, now)?;
     plan.sizing.recommended = recommended.cloned();
-    Ok(Action::Maintain(Box::new(plan)))
+    Ok(Action::MaintainPlan(Box::new(plan)))
 }

@@ -40,8 +40,9 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
         return RoleRefAction::Wait(Problem::new(
             Reason::ImmutableField,
             format!(
-                "{name} binds to {bound} instead of {wanted}, which can't be changed. It is being deleted to be made anew, but \
-                 finalizers keep it ({finalizers}): have their owner finish, or take them out with `kubectl edit {kubectl}`."
+                "{name} references {bound} instead of {wanted}, and roleRef is immutable. The operator is recreating \
+                 the binding, but finalizers block its deletion ({finalizers}). Wait for their owner, or remove them \
+                 with `kubectl edit {kubectl}`."
             ),
         ));
     }
@@ -49,7 +50,8 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
         object: desired.object,
         uid,
         replaced: Some(format!(
-            "{name} bound to {bound} instead of {wanted}. As that can't be changed, it is deleted and made anew."
+            "{name} referenced {bound} instead of {wanted}. Because roleRef is immutable, the operator recreates the \
+            binding."
         )),
     })
 }
@@ -94,7 +96,7 @@ mod tests {
         assert_eq!((removal.object, removal.uid.as_str()), (ManagedObject::CollectorBinding, "u"));
         let why = removal.replaced.expect("why");
         assert!(
-            why.contains("ClusterRoleBinding metrics-core:collector bound to ClusterRole cluster-admin"),
+            why.contains("ClusterRoleBinding metrics-core:collector referenced ClusterRole cluster-admin"),
             "{why}"
         );
     }

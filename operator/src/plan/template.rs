@@ -43,17 +43,24 @@ pub(super) fn sizing(context: Context<'_>, observed: &Observed, now: Timestamp) 
     let changes = before.filter(|before| {
         before.again != template.again || !same_resources(&before.resources, &template.resources)
     });
-    let taken_back = changes.is_some() && taken_back(context, observed, &wanted, now).is_some();
-    let forced = changes.is_some() && !taken_back && same_resources(&template.resources, &wanted);
-    let instead = forced.then(|| blocker(observed, &wanted, now)).flatten();
-    let template_from = match (changes, &instead) {
+    let reverts_rollout = changes.is_some() && previous_template(context, observed, &wanted, now).is_some();
+    let forced = changes.is_some() && !reverts_rollout && same_resources(&template.resources, &wanted);
+    let rollout_blocker = forced.then(|| blocker(observed, &wanted, now)).flatten();
+    let template_from = match (changes, &rollout_blocker) {
         // Made again, it says nothing of what pods have had until now.
         (Some(before), Some((_, has))) if same_resources(&before.resources, &wanted) => Some(has.clone()),
         (before, _) => before.map(|before| before.resources),
     };
-    let instead = instead.map(|(blocker, _)| blocker);
+    let rollout_blocker = rollout_blocker.map(|(blocker, _)| blocker);
     let template = Some(template.resources);
-    Ok(Sizing { recommended: None, wanted: Some(wanted), template, template_from, instead, taken_back })
+    Ok(Sizing {
+        recommended: None,
+        wanted: Some(wanted),
+        template,
+        template_from,
+        rollout_blocker,
+        reverts_rollout,
+    })
 }
 
 /// What the template is to have: what it has, unless new pods are made anyway or are the only way; what it had, when
@@ -71,7 +78,7 @@ pub(super) fn decide(
     if context.size.is_none() {
         return Ok(wanted);
     }
-    if let Some(before) = taken_back(context, observed, &wanted.resources, now) {
+    if let Some(before) = previous_template(context, observed, &wanted.resources, now) {
         return Ok(before);
     }
     // What somebody else set there is theirs to begin with, and not kept.
@@ -162,7 +169,7 @@ fn blocker(
 /// What the template had before new pods were made for the size's sake, when they can't be placed and all the old
 /// ones have got the size in place after all: there was no room for a whole pod, but for the rest of one. With the
 /// old template the old pods are up to date again, and the rollout is over.
-fn taken_back(
+fn previous_template(
     context: Context<'_>,
     observed: &Observed,
     wanted: &ResourceRequirements,
@@ -194,7 +201,7 @@ fn taken_back(
     if made(&new, template.again) && made(&old, !template.again) {
         return Some(Template { resources: wanted.clone(), again: !template.again });
     }
-    let from = Size::read(&last.from, size);
+    let from = Size::parse_or(&last.from, size);
     let resources = objects::resources::requirements(Context { size: Some(from), ..context });
     let is_one = made(&new, template.again) && made(&old, template.again);
     (is_one && can_resize(&resources, wanted) && !same_resources(&resources, wanted))

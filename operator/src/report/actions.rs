@@ -14,7 +14,7 @@ impl Reporter {
         let Round { observed, plan, applied, .. } = round;
         self.count_writes(&applied.outcome);
         let Some(pipeline) = plan.roles().active else { return };
-        let Action::Maintain(plan) = &plan.action else { return };
+        let Action::MaintainPlan(plan) = &plan.action else { return };
         self.report_certificates(pipeline, plan, &applied.outcome).await;
         for (object, note) in &applied.outcome.drift {
             self.events.drift(pipeline, *object, note).await;
@@ -77,8 +77,8 @@ impl Reporter {
             self.telemetry.resized("drift");
             self.events.drift(pipeline, ManagedObject::Deployment, note).await;
         }
-        if let Some(note) = nanny::taken_back(sizing, outcome) {
-            self.events.resized(pipeline, "TakeBack", &note).await;
+        if let Some(note) = nanny::revert_note(sizing, outcome) {
+            self.events.resized(pipeline, "Revert", &note).await;
         }
         let before = pipeline.status.nanny.as_ref();
         let Some(change) = nanny::change(before, sizing, outcome, resized) else { return };
@@ -89,7 +89,7 @@ impl Reporter {
         if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");
         }
-        if let Some(note) = nanny::words(change, sizing) {
+        if let Some(note) = nanny::resize_note(change, sizing) {
             self.events.resized(pipeline, action, &note).await;
         }
     }
@@ -99,10 +99,10 @@ impl Reporter {
             tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
             self.telemetry.signing_request("approved");
         }
-        for (name, refusal) in &applied.csrs.left {
-            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
-            self.telemetry.signing_request(refusal.code());
-            self.events.left(pipeline, name, refusal).await;
+        for (name, reason) in &applied.csrs.not_approved {
+            tracing::info!(name, %reason, "did not approve a kubelet's request for a serving certificate");
+            self.telemetry.signing_request(reason.code());
+            self.events.left(pipeline, name, reason).await;
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What is new since what was last told: the events that are worth one. Pure.
+//! Deduplicates events: decides which changes are worth one. Pure.
 //!
-//! Conditions are compared with those that are stored. Of kubelets each cause is told apart from the others, once when
-//! it appears and once when it is over, however many rounds it lasts and however many nodes it befalls.
+//! Conditions are compared with the stored ones. Each kubelet cause has its own events, one when it appears and one when
+//! it is resolved, regardless of how long it lasts and how many nodes it affects.
 
 use std::collections::BTreeMap;
 
@@ -12,54 +12,54 @@ use jiff::{SignedDuration, Timestamp};
 use crate::assess::KubeletCause;
 use crate::assess::diagnosis::kubelets::name;
 
-/// A cause is over when it was not seen for so long: one that comes and goes with every other scrape is one cause.
-const OVER: SignedDuration = SignedDuration::from_secs(20);
+/// A cause is resolved when it has not occurred for this time. A cause that comes and goes between scrapes counts once.
+const RESOLVED_AFTER: SignedDuration = SignedDuration::from_secs(20);
 
-/// Something to tell.
+/// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Whether somebody should look.
+    /// Whether the event is a warning.
     pub is_warning: bool,
     /// The event's reason.
     pub reason: String,
     /// The event's action.
     pub action: &'static str,
-    /// In words.
+    /// The event's note.
     pub note: String,
-    /// The Node that it is about, where there is one.
+    /// The related Node, if any.
     pub node: Option<String>,
 }
 
-/// The conditions that became something worth telling. What `kubelets` tell is not told twice.
+/// Returns the events for conditions that changed status or reason. Causes in `kubelets` have events of their own.
 #[must_use]
 pub fn conditions(
     old: &MetricsPipelineStatus,
     new: &MetricsPipelineStatus,
     kubelets: &[KubeletCause],
 ) -> Vec<NewEvent> {
-    let mut news = Vec::new();
+    let mut events = Vec::new();
     for kind in ConditionType::ALL {
         let Some(condition) = new.conditions.iter().find(|condition| condition.type_ == kind.as_str()) else {
             continue;
         };
         let is = |reason: &Reason| reason.as_str() == condition.reason;
-        // The summary repeats the others, unless there is nothing else to tell.
+        // `Ready` repeats another condition's reason, except for these.
         let own = [Reason::Conflict, Reason::InvalidSpec, Reason::Deleting, Reason::AsExpected];
         if kind == ConditionType::Ready && !own.iter().any(is) {
             continue;
         }
-        let passing = [Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
-        let worth = condition.status != "Unknown" && !passing.iter().any(is);
+        let transient = [Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
+        let is_reportable = condition.status != "Unknown" && !transient.iter().any(is);
         let before = old.conditions.iter().find(|before| before.type_ == condition.type_);
-        let same = before
+        let is_same = before
             .is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
-        let apart = kind == ConditionType::KubeletsReachable
+        let has_own_events = kind == ConditionType::KubeletsReachable
             && kubelets.iter().any(|kubelet| is(&kubelet.cause.reason));
-        if same || !worth || apart {
+        if is_same || !is_reportable || has_own_events {
             continue;
         }
         let good = condition.status == "True" && is(&Reason::AsExpected);
-        news.push(NewEvent {
+        events.push(NewEvent {
             is_warning: !good && !is(&Reason::Deleting),
             reason: if good { condition.type_.clone() } else { condition.reason.clone() },
             action: kind.as_str(),
@@ -67,25 +67,26 @@ pub fn conditions(
             node: None,
         });
     }
-    news
+    events
 }
 
-/// The causes of kubelets that were told and are not known to be over.
+/// The kubelet causes that were reported and are not resolved.
 #[derive(Clone, Debug, Default)]
 pub struct ReportedCauses {
-    /// The UID of the MetricsPipeline of which they were.
+    /// The UID of their MetricsPipeline.
     pipeline: String,
-    causes: BTreeMap<ScrapeCause, OfCause>,
+    causes: BTreeMap<ScrapeCause, ReportedCause>,
 }
 
 #[derive(Clone, Debug)]
-struct OfCause {
+struct ReportedCause {
     nodes: NodesWithCause,
     unseen_since: Option<Timestamp>,
 }
 
 impl ReportedCauses {
-    /// What is new. `stored` are the causes in the status: an operator that was started anew takes them as told.
+    /// Returns the events for new and resolved causes. `stored` are the causes in the status: after a restart of the
+    /// operator they count as reported.
     pub fn kubelets(
         &mut self,
         pipeline: &str,
@@ -94,60 +95,60 @@ impl ReportedCauses {
         at: Timestamp,
     ) -> Vec<NewEvent> {
         if self.pipeline != pipeline {
-            let told = |nodes: &NodesWithCause| OfCause { nodes: nodes.clone(), unseen_since: None };
-            self.causes = stored.iter().map(|nodes| (nodes.cause, told(nodes))).collect();
+            let reported =
+                |nodes: &NodesWithCause| ReportedCause { nodes: nodes.clone(), unseen_since: None };
+            self.causes = stored.iter().map(|nodes| (nodes.cause, reported(nodes))).collect();
             pipeline.clone_into(&mut self.pipeline);
         }
-        let mut news = Vec::new();
+        let mut events = Vec::new();
         for KubeletCause { failing, cause } in now {
             let nodes = failing.status();
-            if let Some(told) = self.causes.get_mut(&failing.cause) {
-                told.unseen_since = None;
+            if let Some(reported) = self.causes.get_mut(&failing.cause) {
+                reported.unseen_since = None;
                 continue;
             }
-            news.push(NewEvent {
+            events.push(NewEvent {
                 is_warning: true,
                 reason: cause.reason.as_str().to_owned(),
                 action: "Scrape",
                 note: cause.message(),
                 node: nodes.nodes.first().cloned(),
             });
-            self.causes.insert(failing.cause, OfCause { nodes, unseen_since: None });
+            self.causes.insert(failing.cause, ReportedCause { nodes, unseen_since: None });
         }
-        self.causes.retain(|cause, told| {
+        self.causes.retain(|cause, reported| {
             if now.iter().any(|kubelet| kubelet.failing.cause == *cause) {
                 return true;
             }
-            let since = *told.unseen_since.get_or_insert(at);
-            if at.duration_since(since) < OVER {
+            let since = *reported.unseen_since.get_or_insert(at);
+            if at.duration_since(since) < RESOLVED_AFTER {
                 return true;
             }
-            news.push(over(&told.nodes));
+            events.push(resolved(&reported.nodes));
             false
         });
-        news
+        events
     }
 }
 
-fn over(told: &NodesWithCause) -> NewEvent {
-    let (reason, what) = name(told.cause);
-    let names = told.nodes.join(", ");
+fn resolved(reported: &NodesWithCause) -> NewEvent {
+    let (reason, what) = name(reported.cause);
     NewEvent {
         is_warning: false,
-        reason: format!("{reason}Over"),
+        reason: format!("{reason}Resolved"),
         action: "Scrape",
         note: format!(
-            "This is over: {} ({}). It was first told of {names}.",
-            uncapitalized(what),
-            told.cause
+            "Resolved: {what} ({}). First reported for {}.",
+            reported.cause,
+            node_list(&reported.nodes)
         ),
-        node: told.nodes.first().cloned(),
+        node: reported.nodes.first().cloned(),
     }
 }
 
-fn uncapitalized(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+fn node_list(names: &[String]) -> String {
+    let nodes = if names.len() == 1 { "node" } else { "nodes" };
+    format!("{nodes} {}", names.join(", "))
 }
 
 #[cfg(test)]
@@ -177,67 +178,73 @@ mod tests {
             cause: crate::assess::diagnosis::Cause {
                 reason: name(cause).0,
                 severity: Severity::Fault,
-                what: "What.".to_owned(),
+                summary: "What.".to_owned(),
                 evidence: "Evidence.".to_owned(),
                 remedy: "Remedy.".to_owned(),
             },
         }
     }
 
-    fn reasons(news: &[NewEvent]) -> Vec<&str> {
-        news.iter().map(|news| news.reason.as_str()).collect()
+    fn reasons(events: &[NewEvent]) -> Vec<&str> {
+        events.iter().map(|event| event.reason.as_str()).collect()
     }
 
     #[test]
-    fn a_cause_is_told_when_it_appears_and_when_it_is_over() {
-        let mut told = ReportedCauses::default();
+    fn reports_a_cause_when_it_appears_and_when_it_is_resolved() {
+        let mut reported = ReportedCauses::default();
         let refused = [failing(ScrapeCause::ConnectionRefused, 1)];
-        let first = told.kubelets("u", &[], &refused, at(0));
+        let first = reported.kubelets("u", &[], &refused, at(0));
         assert_eq!(reasons(&first), ["KubeletConnectionRefused"]);
         assert_eq!(
             (first[0].is_warning, first[0].node.as_deref(), first[0].note.as_str()),
             (true, Some("node-0"), "What. Evidence. Remedy.")
         );
-        // However long it lasts, and however many nodes it befalls.
-        assert_eq!(told.kubelets("u", &[], &[failing(ScrapeCause::ConnectionRefused, 5000)], at(600)), []);
-        let both = [failing(ScrapeCause::ConnectionRefused, 1), failing(ScrapeCause::Dns, 2)];
-        assert_eq!(reasons(&told.kubelets("u", &[], &both, at(603))), ["KubeletDNSLookupFailed"]);
-        assert_eq!(told.kubelets("u", &[], &both[1..], at(606)), [], "it may come back");
-        let over = told.kubelets("u", &[], &both[1..], at(626));
-        assert_eq!(reasons(&over), ["KubeletRefusedOver"]);
-        assert_eq!((over[0].is_warning, over[0].node.as_deref()), (false, Some("node-0")));
+        // Not again while it lasts, nor for more nodes.
         assert_eq!(
-            over[0].note,
-            "This is over: nothing listens on the kubelet's port (refused). It was first told of node-0."
+            reported.kubelets("u", &[], &[failing(ScrapeCause::ConnectionRefused, 5000)], at(600)),
+            []
+        );
+        let both = [failing(ScrapeCause::ConnectionRefused, 1), failing(ScrapeCause::Dns, 2)];
+        assert_eq!(reasons(&reported.kubelets("u", &[], &both, at(603))), ["KubeletDNSLookupFailed"]);
+        assert_eq!(reported.kubelets("u", &[], &both[1..], at(606)), [], "not resolved yet");
+        let resolved = reported.kubelets("u", &[], &both[1..], at(626));
+        assert_eq!(reasons(&resolved), ["KubeletConnectionRefusedResolved"]);
+        assert_eq!((resolved[0].is_warning, resolved[0].node.as_deref()), (false, Some("node-0")));
+        assert_eq!(
+            resolved[0].note,
+            "Resolved: Connections to the kubelet's port are refused (connection_refused). First reported for node node-0."
         );
         assert_eq!(
-            reasons(&told.kubelets("u", &[], &both, at(630))),
+            reasons(&reported.kubelets("u", &[], &both, at(630))),
             ["KubeletConnectionRefused"],
-            "it is back"
+            "it occurs again"
         );
     }
 
     #[test]
-    fn one_that_comes_and_goes_is_one() {
-        let mut told = ReportedCauses::default();
+    fn reports_an_intermittent_cause_once() {
+        let mut reported = ReportedCauses::default();
         let mut count = 0;
         for round in 0..100 {
             let now =
                 if round % 5 == 0 { vec![failing(ScrapeCause::ConnectionClosed, 1)] } else { Vec::new() };
-            count += told.kubelets("u", &[], &now, at(round * 3)).len();
+            count += reported.kubelets("u", &[], &now, at(round * 3)).len();
         }
         assert_eq!(count, 1);
     }
 
     #[test]
-    fn a_new_operator_takes_what_is_stored_as_told() {
+    fn a_restarted_operator_does_not_report_stored_causes_again() {
         let stored = [failing(ScrapeCause::ConnectionRefused, 2).failing.status()];
-        let mut told = ReportedCauses::default();
-        assert_eq!(told.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
-        assert_eq!(told.kubelets("u", &stored, &[], at(1)), []);
-        assert_eq!(reasons(&told.kubelets("u", &stored, &[], at(21))), ["KubeletRefusedOver"]);
-        // Another MetricsPipeline begins anew.
-        let other = told.kubelets("v", &[], &[failing(ScrapeCause::ConnectionRefused, 2)], at(22));
+        let mut reported = ReportedCauses::default();
+        assert_eq!(reported.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
+        assert_eq!(reported.kubelets("u", &stored, &[], at(1)), []);
+        assert_eq!(
+            reasons(&reported.kubelets("u", &stored, &[], at(21))),
+            ["KubeletConnectionRefusedResolved"]
+        );
+        // Another MetricsPipeline starts without reported causes.
+        let other = reported.kubelets("v", &[], &[failing(ScrapeCause::ConnectionRefused, 2)], at(22));
         assert_eq!(reasons(&other), ["KubeletConnectionRefused"]);
     }
 
@@ -253,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_told_when_they_change_and_causes_of_kubelets_not_twice() {
+    fn reports_changed_conditions_but_not_kubelet_causes_twice() {
         use ConditionType::{APIServiceAvailable, KubeletsReachable, NodesCovered, Ready};
         let good = status(&[
             (Ready, "True", Reason::AsExpected),
@@ -273,8 +280,8 @@ mod tests {
             ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]
         );
         assert_eq!(conditions(&bad, &bad, &[]), []);
-        let over = conditions(&bad, &good, &[]);
-        assert_eq!(reasons(&over), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);
-        assert!(over.iter().all(|news| !news.is_warning));
+        let resolved = conditions(&bad, &good, &[]);
+        assert_eq!(reasons(&resolved), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);
+        assert!(resolved.iter().all(|event| !event.is_warning));
     }
 }

@@ -67,7 +67,7 @@ pub struct StatusError {
 pub struct Reporter {
     client: Client,
     events: Events,
-    reported: event_dedup::ReportedCauses,
+    reported_causes: event_dedup::ReportedCauses,
     telemetry: Telemetry,
 }
 
@@ -78,7 +78,7 @@ impl Reporter {
         Self {
             events: Events::new(client.clone(), namespace, identity),
             client,
-            reported: event_dedup::ReportedCauses::default(),
+            reported_causes: event_dedup::ReportedCauses::default(),
             telemetry,
         }
     }
@@ -108,7 +108,7 @@ impl Reporter {
     ) -> Result<(), StatusError> {
         let Round { observed, applied, now, .. } = round;
         let pipeline = active.pipeline;
-        let Action::Maintain(plan) = &round.plan.action else {
+        let Action::MaintainPlan(plan) = &round.plan.action else {
             let status = status(pipeline, &active.conditions, None, now);
             return self.report_status(pipeline, &status, None, reported).await;
         };
@@ -172,7 +172,7 @@ impl Reporter {
         if let Some(kubelets) = kubelets {
             let stored =
                 pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
-            let changes = self.reported.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
+            let changes = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
             self.events.publish_all(pipeline, &changes).await;
         }
         Ok(differs)

@@ -1,4 +1,4 @@
-//! The nanny's edge: what it sees, and what it did as status tells it.
+//! The nanny's part of status and its events.
 
 use crds::{NannyStatus, Recommendation, ResizeMethod, ResizeStatus, ResourceAmounts};
 use jiff::Timestamp;
@@ -12,8 +12,8 @@ use crate::nanny::RecommendedSize;
 use crate::nanny::resize::same_resources;
 use crate::plan::Sizing;
 
-/// The nanny's part of status. What was last applied stays until something else is.
-pub fn status(
+/// Returns the nanny's part of status. `applied` stays until another size is applied.
+pub(crate) fn status(
     before: Option<&NannyStatus>,
     sizing: &Sizing,
     outcome: &Outcome,
@@ -24,19 +24,21 @@ pub fn status(
     let recommendation = Recommendation {
         requests: recommended.size.amounts(),
         population: i64::try_from(recommended.population).unwrap_or(i64::MAX),
-        reason: recommended.reason.clone(),
+        reason: recommended.reason.to_string(),
     };
     let applied = before.and_then(|status| status.applied.clone());
     let applied = match change(before, sizing, outcome, resized) {
-        Some(Change { method: ResizeMethod::InPlace, .. }) if has(applied.as_ref(), recommended) => applied,
+        Some(Change { method: ResizeMethod::InPlace, .. }) if is_applied(applied.as_ref(), recommended) => {
+            applied
+        }
         Some(Change { method, from }) => Some(ResizeStatus {
             time: Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
             method,
             from: requests(from),
             to: recommended.size.amounts(),
-            reason: recommended.reason.clone(),
+            reason: recommended.reason.to_string(),
         }),
-        None if came_in_place(sizing, outcome) && has(applied.as_ref(), recommended) => {
+        None if ended_in_place(sizing, outcome) && is_applied(applied.as_ref(), recommended) => {
             applied.map(|applied| ResizeStatus { method: ResizeMethod::InPlace, ..applied })
         }
         None => applied,
@@ -44,90 +46,91 @@ pub fn status(
     Some(NannyStatus { recommendation: Some(recommendation), applied })
 }
 
-/// Whether that is what was last applied: a new pod from an old template is no new size.
-fn has(applied: Option<&ResizeStatus>, recommended: &RecommendedSize) -> bool {
+/// Whether the recommended size was already applied. A new pod from a template with an older size is no new change.
+fn is_applied(applied: Option<&ResizeStatus>, recommended: &RecommendedSize) -> bool {
     applied.is_some_and(|applied| applied.to == recommended.size.amounts())
 }
 
-/// Whether pods have their size in place, although new ones were tried before: the template has another one, or was
-/// made again in vain.
-fn came_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
+/// Whether the pods got their size in place although a rollout was started for it: the rollout is reverted, or the
+/// template has another size.
+fn ended_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
     let (Some(template), Some(wanted)) = (&sizing.template, &sizing.wanted) else { return false };
     if same_resources(template, wanted) {
-        return sizing.taken_back && outcome.applied.contains(&ManagedObject::Deployment);
+        return sizing.reverts_rollout && outcome.applied.contains(&ManagedObject::Deployment);
     }
     sizing.template_from.is_none()
 }
 
-/// How resources were changed in a round, and what they were.
+/// A change of the resources in one reconcile.
 #[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    /// How.
-    pub method: ResizeMethod,
-    /// What they were.
-    pub from: &'a ResourceRequirements,
+pub(crate) struct Change<'a> {
+    /// In place or by a rollout.
+    pub(crate) method: ResizeMethod,
+    /// The resources before.
+    pub(crate) from: &'a ResourceRequirements,
 }
 
-/// How resources were changed in this round. New pods that are made anyway, at the size that the old ones have got
-/// in place, are no change.
-pub fn change<'a>(
+/// Returns the change of the resources in this reconcile. A rollout for another reason, with the size that the pods
+/// already have in place, is not a change.
+pub(crate) fn change<'a>(
     before: Option<&NannyStatus>,
     sizing: &'a Sizing,
     outcome: &Outcome,
     resized: &'a Resized,
 ) -> Option<Change<'a>> {
     let (wanted, recommended) = (sizing.wanted.as_ref()?, sizing.recommended.as_ref()?);
-    let is_news =
-        sizing.instead.is_some() || !has(before.and_then(|status| status.applied.as_ref()), recommended);
+    let is_new = sizing.rollout_blocker.is_some()
+        || !is_applied(before.and_then(|status| status.applied.as_ref()), recommended);
     if let (Some(from), Some(template)) = (&sizing.template_from, &sizing.template)
         && outcome.applied.contains(&ManagedObject::Deployment)
     {
-        let is_change = is_news && !sizing.taken_back && same_resources(template, wanted);
+        let is_change = is_new && !sizing.reverts_rollout && same_resources(template, wanted);
         return is_change.then_some(Change { method: ResizeMethod::Rollout, from });
     }
     resized.from.first().map(|from| Change { method: ResizeMethod::InPlace, from })
 }
 
-/// What is told of a change.
-pub fn words(change: Change<'_>, sizing: &Sizing) -> Option<String> {
+/// Returns the event note of a change.
+pub(crate) fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String> {
     let recommended = sizing.recommended.as_ref()?;
     let (size, reason) = (recommended.size, &recommended.reason);
     let before = requests(change.from);
-    let of =
-        |amount: &Option<Quantity>| amount.as_ref().map_or("none", |amount| amount.0.as_str()).to_owned();
-    let gets = if before == size.amounts() {
-        format!("metrics-core gets {size}")
+    let or_none =
+        |amount: &Option<Quantity>| amount.as_ref().map_or("no", |amount| amount.0.as_str()).to_owned();
+    let sizes = if before == size.amounts() {
+        size.to_string()
     } else {
-        format!(
-            "metrics-core gets {size} instead of {} CPU and {} memory",
-            of(&before.cpu),
-            of(&before.memory)
-        )
+        let (cpu, memory) = (or_none(&before.cpu), or_none(&before.memory));
+        format!("{size}, from {cpu} CPU and {memory} memory")
     };
-    Some(match (change.method, &sizing.instead) {
-        (ResizeMethod::InPlace, _) => format!("{gets}, in place: {reason}."),
-        (ResizeMethod::Rollout, None) => format!("{gets}, by new pods that are made anyway: {reason}."),
-        (ResizeMethod::Rollout, Some(blocker)) => {
-            format!("{gets} ({reason}), by new pods, as that can't be had in place: {}.", blocker)
+    Some(match (change.method, &sizing.rollout_blocker) {
+        (ResizeMethod::InPlace, _) => format!("metrics-core is resized in place to {sizes} ({reason})."),
+        (ResizeMethod::Rollout, None) => {
+            format!(
+                "metrics-core is resized to {sizes} ({reason}) with a rollout that also has other changes."
+            )
         }
+        (ResizeMethod::Rollout, Some(blocker)) => format!(
+            "metrics-core is resized by a rollout to {sizes} ({reason}). An in-place resize is not possible: {blocker}."
+        ),
     })
 }
 
-/// What is told when new pods were made in vain.
-pub fn taken_back(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
-    let is_taken_back = sizing.taken_back && outcome.applied.contains(&ManagedObject::Deployment);
+/// Returns the event note of a reverted rollout; `None` if none was reverted.
+pub(crate) fn revert_note(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
+    let is_reverted = sizing.reverts_rollout && outcome.applied.contains(&ManagedObject::Deployment);
     let size = sizing.recommended.as_ref()?.size;
-    is_taken_back.then(|| {
+    is_reverted.then(|| {
         format!(
-            "metrics-core has {size} in place after all, while the new pods could not be placed: their rollout is taken \
-             back."
+            "The new pods could not be scheduled, and the previous ones were resized in place to {size}: the rollout is \
+             reverted."
         )
     })
 }
 
 fn requests(resources: &ResourceRequirements) -> ResourceAmounts {
-    let of = |key: &str| resources.requests.as_ref().and_then(|requests| requests.get(key)).cloned();
-    ResourceAmounts { cpu: of("cpu"), memory: of("memory") }
+    let amount = |key: &str| resources.requests.as_ref().and_then(|requests| requests.get(key)).cloned();
+    ResourceAmounts { cpu: amount("cpu"), memory: amount("memory") }
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use crate::pki::{self, Certificate};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Details<'a> {
     /// The certificates.
-    pub certificates: Option<&'a pki::Plan>,
+    pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
-    pub front_proxy: Option<&'a pki::front_proxy::Plan>,
+    pub front_proxy: Option<&'a pki::front_proxy::FrontProxyPlan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
     /// What the nanny recommends and applied.

@@ -311,7 +311,11 @@ impl Telemetry {
     }
 
     /// Shows when certificates expire and are renewed.
-    pub fn certificates(&self, plan: Option<&pki::Plan>, front_proxy: Option<&pki::front_proxy::Plan>) {
+    pub fn certificates(
+        &self,
+        plan: Option<&pki::ServingPlan>,
+        front_proxy: Option<&pki::front_proxy::FrontProxyPlan>,
+    ) {
         let certificates = [
             ("ca", plan.map(|plan| &plan.ca_certificate)),
             ("serving", plan.map(|plan| &plan.serving_certificate)),

@@ -155,7 +155,7 @@ impl Reconciler {
     }
 
     fn pause(&self, plan: &Plan, applied: &Applied, assessment: &Assessment<'_>, now: Timestamp) -> Duration {
-        let Action::Maintain(maintain) = &plan.action else {
+        let Action::MaintainPlan(maintain) = &plan.action else {
             let is_idle = matches!(plan.action, Action::Idle);
             return if is_idle { requeue::IDLE } else { requeue::PROGRESSING };
         };
@@ -174,7 +174,7 @@ impl Reconciler {
 fn count_failed(plan: &Plan, applied: &Applied) -> usize {
     let problems = &applied.outcome.problems;
     match &plan.action {
-        Action::Maintain(_) => {
+        Action::MaintainPlan(_) => {
             problems.values().filter(|problem| problem.reason != Reason::WaitingForDependency).count()
         }
         Action::TearDown(plan) => {

@@ -73,7 +73,11 @@ pub fn until_due(
         let until = due.duration_since(now).max(SignedDuration::from_millis(100));
         Duration::try_from(until).unwrap_or(Duration::MAX)
     });
-    [certificates, proof, applied.csrs.again, nanny].into_iter().flatten().min().unwrap_or(Duration::MAX)
+    [certificates, proof, applied.csrs.retry_after, nanny]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]

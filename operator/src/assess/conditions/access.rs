@@ -1,4 +1,4 @@
-//! metrics-core has the rights that it needs, and the operator those that it was asked to use for it.
+//! `AccessReady`: metrics-core has its permissions, and the operator has the optional permissions that the spec needs.
 
 use crds::{ConditionType, Reason};
 
@@ -17,6 +17,6 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
         of,
         ConditionStatus::True,
         Reason::AsExpected,
-        "The service account of metrics-core is bound to the roles that it needs.",
+        "The ServiceAccount of metrics-core is bound to every role that it needs.",
     )
 }

@@ -1,4 +1,4 @@
-//! kube-apiserver is known to metrics-core as the front proxy that speaks for users.
+//! `AggregationLayerReady`: metrics-core accepts kube-apiserver as the front proxy.
 
 use crds::{ConditionType, Reason};
 
@@ -11,16 +11,17 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     if let Some(cause) = &diagnosis.front_proxy {
         return Condition::cause(of, cause);
     }
-    if symptoms.accepted.is_some() || (symptoms.ours && symptoms.answered) {
-        let message = "metrics-core accepts kube-apiserver as the front proxy that speaks for users.";
+    if symptoms.accepted.is_some() || (symptoms.ours && symptoms.request_succeeded) {
+        let message =
+            "metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.";
         return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     }
     let why = if symptoms.ours {
-        "No request of kube-apiserver came to metrics-core yet; APIServiceAvailable says what keeps it away."
+        "metrics-core has received no request from kube-apiserver yet. See APIServiceAvailable for the cause."
     } else if evidence.problem(&crate::common::ManagedObject::API_SERVICES).is_some() {
-        "It shows once the APIServices are there; APIServiceAvailable says why they are not."
+        "The status is unknown until the APIServices exist. See APIServiceAvailable for the cause."
     } else {
-        "It shows once kube-apiserver asks metrics-core."
+        "The status is unknown until kube-apiserver sends its first request to metrics-core."
     };
     Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, why)
 }

@@ -1,4 +1,4 @@
-//! kube-apiserver finds metrics-core behind the APIServices.
+//! `APIServiceAvailable`: kube-apiserver reaches metrics-core through the APIServices.
 
 use crds::{ConditionType, Reason};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
@@ -13,10 +13,10 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     if let Some(problem) = evidence.problem(&ManagedObject::API_SERVICES) {
         return Condition::problem(of, problem);
     }
-    // A second cause for the same symptom would be a wrong one.
+    // The front proxy already explains the symptom; a second cause would be wrong.
     if let Some(cause) = diagnosis.front_proxy.as_ref().filter(|cause| cause.severity == Severity::Fault) {
         let message = format!(
-            "metrics-core refuses what comes through kube-apiserver ({}); AggregationLayerReady says what to do.",
+            "metrics-core rejects requests from kube-apiserver ({}). See AggregationLayerReady for the remedy.",
             cause.reason
         );
         return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
@@ -25,21 +25,23 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
         return Condition::cause(of, cause);
     }
     for object in ManagedObject::API_SERVICES {
-        let evaluated = evidence
+        let reported = evidence
             .observed
             .typed::<APIService>(object)
             .and_then(|api_service| api_service.status?.conditions)
             .is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Available"));
-        if !evaluated {
-            let message =
-                format!("kube-apiserver has not evaluated {} yet.", object.describe(evidence.namespace));
+        if !reported {
+            let message = format!(
+                "kube-apiserver has not reported yet whether {} is available.",
+                object.describe(evidence.namespace)
+            );
             return Condition::new(of, ConditionStatus::Unknown, Reason::Pending, message);
         }
     }
-    if let Some(said) = &symptoms.unavailable {
-        let message = format!("{} is not available.", said.object.describe(evidence.namespace));
+    if let Some(unavailable) = &symptoms.unavailable {
+        let message = format!("{} is not available.", unavailable.object.describe(evidence.namespace));
         return Condition::new(of, ConditionStatus::False, Reason::FailedDiscoveryCheck, message);
     }
-    let message = "kube-apiserver finds metrics-core behind v1beta1.metrics.k8s.io and v1.metrics.k8s.io.";
+    let message = "kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.";
     Condition::new(of, ConditionStatus::True, Reason::AsExpected, message)
 }

@@ -1,4 +1,4 @@
-//! CA and serving certificate exist, are valid and are not due for renewal.
+//! `CertificatesReady`: the CA and the serving certificate exist and are valid.
 
 use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
 
@@ -13,8 +13,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
         objects.extend(ManagedObject::FRONT_PROXY);
     }
-    if pki::cert_manager::asked(evidence.spec).is_some() {
-        // What keeps it from being asked comes before what follows from that.
+    if pki::cert_manager::requested(evidence.spec).is_some() {
+        // A missing Certificate explains what follows from it.
         objects.insert(0, ManagedObject::Certificate);
     }
     if let Some(problem) = evidence.problem(&objects) {
@@ -25,7 +25,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             of,
             ConditionStatus::Unknown,
             Reason::Progressing,
-            "The certificates are being looked at.",
+            "The operator has not evaluated the certificates yet.",
         );
     };
     let serving = &plan.serving_certificate;
@@ -39,7 +39,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             _ => ConditionStatus::False,
         };
         let message = format!(
-            "{} What was issued before is served meanwhile: it is valid until {}, and its CA until {}.",
+            "{} metrics-core continues to serve the previous certificate, which is valid until {}; its CA is valid \
+            until {}.",
             problem.message, serving.not_after, ca.not_after
         );
         return Condition::new(of, status, problem.reason, message);
@@ -50,7 +51,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::CertificateExpiring,
             format!(
-                "Less than a tenth of the serving certificate's validity is left: see that it is renewed. {valid}"
+                "Less than a tenth of the serving certificate's validity remains: renew it at its source. {valid}"
             ),
         ),
         Rollover::Settled if evidence.plan.front_proxy.as_ref().is_some_and(|plan| plan.waits) => {
@@ -59,9 +60,9 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
                 ConditionStatus::True,
                 Reason::FrontProxyFilesOutdated,
                 format!(
-                    "The front-proxy CA is being replaced, and kube-apiserver does not publish the new one yet. Write ca.crt, tls.crt \
-                 and tls.key of {} to every control-plane node: `kubectl get {} --output go-template='{{{{index .data \
-                 \"steps.txt\"}}}}'` says how. {valid}",
+                    "The front-proxy CA is being replaced, but kube-apiserver does not publish the new CA yet. Copy \
+                     ca.crt, tls.crt and tls.key of {} to every control-plane node. `kubectl get {} --output \
+                     go-template='{{{{index .data \"steps.txt\"}}}}'` prints the steps. {valid}",
                     ManagedObject::FrontProxySecret.describe(evidence.namespace),
                     ManagedObject::FrontProxyFlags.kubectl(evidence.namespace),
                 ),
@@ -73,8 +74,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::Progressing,
             format!(
-                "The CA is being replaced: old and new are both trusted, and once every APIService holds the new one, the \
-                 serving certificate is issued by it. {valid}"
+                "The CA is being replaced: the APIServices trust the old CA and the new CA. The new CA issues the \
+                 serving certificate once every APIService has it. {valid}"
             ),
         ),
         Rollover::Retiring => Condition::new(
@@ -82,24 +83,25 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ConditionStatus::True,
             Reason::Progressing,
             format!(
-                "The CA is being replaced: the serving certificate is of the new one, and the old one stays trusted until \
-                 every replica is proven to serve it ({}). {valid}",
+                "The CA is being replaced: the new CA issued the serving certificate. The old CA stays trusted until \
+                 every replica serves the new certificate ({}). {valid}",
                 lack(evidence)
             ),
         ),
     }
 }
 
-/// Whose the certificate is, and until when it and its CA are valid.
-fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
+/// Describes the source of the serving certificate and how long it and its CA are valid.
+fn validity(evidence: Evidence<'_>, plan: &pki::ServingPlan) -> String {
     let (serving, ca) = (&plan.serving_certificate, &plan.ca_certificate);
-    let asked = pki::cert_manager::asked(evidence.spec);
+    let asked = pki::cert_manager::requested(evidence.spec);
     match (asked, &evidence.spec.certificates.secret_ref) {
         (Some(asked), _) => {
             let certificate = evidence.observed.object(ManagedObject::Certificate);
             let renewal = certificate.and_then(pki::cert_manager::renewal_time);
             format!(
-                "The serving certificate is cert-manager's, by {} of {} {}: it is valid until {}{}, and its CA until {}.",
+                "cert-manager issued the serving certificate for {} with {} {}. It is valid until {}{}; its CA is \
+                valid until {}.",
                 ManagedObject::Certificate.describe(evidence.namespace),
                 asked.issuer_ref.kind,
                 asked.issuer_ref.name,
@@ -109,46 +111,50 @@ fn validity(evidence: Evidence<'_>, plan: &pki::Plan) -> String {
             )
         }
         (None, None) => format!(
-            "The serving certificate is valid until {} and is renewed at {}; the CA until {} and {}.",
+            "The serving certificate is valid until {} and is renewed at {}. The CA is valid until {} and is renewed \
+            at {}.",
             serving.not_after,
             serving.renewal_time(),
             ca.not_after,
             ca.renewal_time(),
         ),
         (None, Some(secret)) => format!(
-            "The serving certificate is that of Secret {}/{}, whose owner renews it: it is valid until {}, and its CA until {}.",
+            "The serving certificate comes from Secret {}/{}, whose owner renews it. It is valid until {}; its CA is \
+            valid until {}.",
             evidence.namespace, secret.name, serving.not_after, ca.not_after,
         ),
     }
 }
 
-/// What is to be said of the front proxy's certificates, with a blank before it.
+/// Describes the front proxy's certificates, with a leading space; empty if there are none.
 fn front_proxy(evidence: Evidence<'_>) -> String {
     let spec = &evidence.spec.certificates.front_proxy;
     let secret = ManagedObject::FrontProxySecret.describe(evidence.namespace);
     let stays = match spec.on_deletion {
-        FrontProxyDeletion::Keep => " It and its CA stay when the MetricsPipeline is deleted.",
+        FrontProxyDeletion::Keep => {
+            " The certificate and its CA are kept when the MetricsPipeline is deleted."
+        }
         FrontProxyDeletion::Delete => "",
     };
     match &evidence.plan.front_proxy {
         Some(plan) => format!(
-            " The front-proxy certificate ({secret}) is valid until {} and is renewed at {}; its CA until {}. kube-apiserver's \
-             flags for it are in {}.{stays}",
+            " The front-proxy certificate ({secret}) is valid until {} and is renewed at {}; its CA is valid until {}. {} \
+             contains the flags of kube-apiserver for it.{stays}",
             plan.client_certificate.not_after,
             plan.client_certificate.renewal_time(),
             plan.ca_certificate.not_after,
             ManagedObject::FrontProxyFlags.describe(evidence.namespace),
         ),
         None if evidence.observed.object(ManagedObject::FrontProxySecret).is_some_and(is_ours) => format!(
-            " {secret} is kept, as a kube-apiserver may depend on it, but is not renewed any more \
-             (certificates.frontProxy.mode is Off)."
+            " {secret} is kept because a kube-apiserver may depend on it, but it is no longer renewed \
+             (spec.certificates.frontProxy.mode is Off)."
         ),
         None => String::new(),
     }
 }
 
-/// What the proof waits for.
+/// Describes which replica is not yet known to serve the new certificate.
 fn lack(evidence: Evidence<'_>) -> String {
     let lack = evidence.observed.proof.as_ref().and_then(|proof| proof.lack(&evidence.observed.pods));
-    lack.unwrap_or_else(|| "they are being looked at".to_owned())
+    lack.unwrap_or_else(|| "the replicas have not been checked yet".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Enough replicas of metrics-core run and are ready.
+//! `DeploymentAvailable`: enough replicas of metrics-core are available.
 
 use crds::{ConditionType, Reason};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
@@ -41,13 +41,15 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let (reason, message) = port(evidence, available)
         .or_else(|| trouble(evidence, &status))
         .or_else(|| paused(evidence))
-        .unwrap_or_else(|| (Reason::Progressing, format!("{name} is being rolled out: {counts}.")));
-    // Old replicas that still serve keep the promise of this condition; what fails beside them is the reason.
+        .unwrap_or_else(|| (Reason::Progressing, format!("{name} is rolling out: {counts}.")));
+    // While previous replicas serve, the condition is True; its reason reports the failing rollout.
     let condition_status = if enough { ConditionStatus::True } else { ConditionStatus::False };
     let message = match (reason, enough) {
         (Reason::Progressing, _) => message,
-        (_, true) => format!("The replicas of before still serve, but the rollout does not go on: {message}"),
-        (_, false) => format!("{message} ({counts}.)"),
+        (_, true) => {
+            format!("The previous replicas still serve metrics, but the rollout is stalled. {message}")
+        }
+        (_, false) => format!("{message} {counts}."),
     };
     Condition::new(of, condition_status, reason, message)
 }
@@ -58,42 +60,48 @@ fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
     Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
 }
 
-/// On the node's network a rollout may need the port of an old replica: what that means for those who ask for metrics.
+/// Explains a rollout with hostNetwork whose new pod waits for the port of a previous replica.
 fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
     let core = &evidence.spec.metrics_core;
     if !core.scheduling.host_network {
         return None;
     }
     let pods = &evidence.observed.pods;
-    let (pod, says) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
+    let (pod, reported) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let says = pods::quote(says.message.as_deref());
+    let reported = pods::quote(reported.message.as_deref());
     let port = core.secure_port;
     let what = format!(
-        "With spec.metricsCore.scheduling.hostNetwork two replicas can't be on one node, and pod {name} finds none whose \
-         port {port} is free: the scheduler says \"{says}\"."
+        "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
+         no node has port {port} free: the scheduler reports \"{reported}\"."
     );
-    let remedy = "For rollouts without that, add a node that takes it, or set hostNetwork to false.";
+    let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
     let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
     Some(match (order, available) {
         (Order::OldFirst, 2..) => (
             Reason::Progressing,
-            format!("{what} A replica of before goes first, and the others serve meanwhile. {remedy}"),
+            format!(
+                "{what} The rollout terminates one previous replica first, and the other replicas keep serving \
+                metrics. {remedy}"
+            ),
         ),
         (Order::OldFirst, _) => (
             Reason::Progressing,
             format!(
-                "{what} The old replica goes first, so there are no metrics until the new one is ready. {remedy}"
+                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one \
+                is ready. {remedy}"
             ),
         ),
         (Order::NewFirst, _) => (
             Reason::Unschedulable,
-            format!("{what} No old replica goes for it unless it could take its place. {remedy}"),
+            format!(
+                "{what} No previous replica is terminated unless the new pod fits in its place. {remedy}"
+            ),
         ),
     })
 }
 
-/// The operator pauses it only in between; whoever else did must resume it.
+/// Reports a pause that the operator did not set. The operator itself pauses a rollout only between two writes.
 fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
     let paused =
         |body: &serde_json::Value| body.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
@@ -108,8 +116,8 @@ fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
         let name = ManagedObject::Deployment.name();
         let namespace = evidence.namespace;
         let message = format!(
-            "The rollout of {} was paused by somebody, so no change reaches its pods. Run `kubectl rollout resume \
-             deployment/{name} --namespace {namespace}`.",
+            "The rollout of {} is paused, but not by the operator, so changes do not reach its pods. Run `kubectl rollout \
+             resume deployment/{name} --namespace {namespace}`.",
             ManagedObject::Deployment.describe(namespace)
         );
         (Reason::DeploymentPaused, message)
@@ -123,13 +131,13 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
         .flatten()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     if let Some(rejected) = rejected {
-        let says = quote(rejected.message.as_deref().unwrap_or_default());
+        let reported = quote(rejected.message.as_deref().unwrap_or_default());
         return Some((
             Reason::FailedCreate,
             format!(
-                "Kubernetes does not admit pods of metrics-core: it says \"{says}\". Look at the ResourceQuotas, the Pod \
-                 Security level and the admission webhooks of namespace {}, and at spec.metricsCore.scheduling.priorityClassName, \
-                 which some clusters admit in kube-system only.",
+                "The pods of metrics-core cannot be created: Kubernetes reports \"{reported}\". Check the ResourceQuotas, \
+                 the Pod Security level and the admission webhooks of namespace {}. Check \
+                 spec.metricsCore.scheduling.priorityClassName too: some clusters allow it in kube-system only.",
                 evidence.namespace
             ),
         ));

@@ -1,4 +1,4 @@
-//! The kubelets answer metrics-core.
+//! `KubeletsReachable`: metrics-core can scrape the kubelets.
 
 use crds::{ConditionType, Reason};
 
@@ -7,11 +7,11 @@ use crate::assess::diagnosis::{Diagnosis, Severity};
 use crate::common::ManagedObject;
 use crate::observe::Coverage;
 
-/// So many nodes in a hundred may be without metrics before the pipeline as a whole is not `Ready`; one node
-/// of several always may. Who is paged for the pipeline is not the one who looks after a machine.
+/// The percentage of nodes that may lack metrics before `Ready` is False; one of several nodes always may. The person on
+/// call for the pipeline is usually not responsible for a single machine.
 const TOLERATED_PERCENT: usize = 10;
 
-/// Whether what is missing is a matter of some nodes, not of the pipeline.
+/// Returns whether so few nodes lack metrics that the pipeline as a whole is not affected.
 pub(super) fn is_partial(nodes: Coverage) -> bool {
     let missing = nodes.total.saturating_sub(nodes.covered);
     nodes.covered > 0 && missing <= (nodes.total * TOLERATED_PERCENT / 100).max(1)
@@ -30,7 +30,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             ];
             let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
             let condition = if waits {
-                let message = format!("{} AccessReady says why metrics-core lacks it.", cause.what);
+                let message = format!("{} See AccessReady for the cause.", cause.summary);
                 Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message)
             } else {
                 Condition::cause(of, cause)
@@ -38,12 +38,12 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             if partial { condition.non_blocking() } else { condition }
         }
         (_, None) => {
-            let waits =
-                "The replicas of metrics-core tell once they run; DeploymentAvailable says what keeps them.";
+            let waits = "The status is unknown until a replica of metrics-core reports. See DeploymentAvailable for \
+                the cause.";
             if evidence.observed.replicas.iter().any(|replica| replica.ready) {
                 let message = format!(
-                    "Whether kubelets answer is not known. {} See that the operator may reach the pods on port {} and that \
-                     `helm upgrade` gave it the right to get /report.",
+                    "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods \
+                     on port {}, and run `helm upgrade` with the chart of this version to grant it get on /report.",
                     evidence.observed.why_no_report().unwrap_or_default(),
                     evidence.spec.metrics_core.secure_port
                 );
@@ -54,11 +54,14 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
         }
         (Some(cause), Some(_)) => Condition::cause(of, cause),
         (None, Some(nodes)) if nodes.total > 0 && nodes.covered == 0 && nodes.failing == 0 => {
-            let message = "The kubelets are being asked for the first time.";
+            let message = "metrics-core is scraping the kubelets for the first time.";
             Condition::new(of, ConditionStatus::Unknown, Reason::Progressing, message)
         }
-        (None, Some(_)) => {
-            Condition::new(of, ConditionStatus::True, Reason::AsExpected, "The kubelets answer metrics-core.")
-        }
+        (None, Some(_)) => Condition::new(
+            of,
+            ConditionStatus::True,
+            Reason::AsExpected,
+            "The kubelets respond to metrics-core.",
+        ),
     }
 }

@@ -1,4 +1,4 @@
-//! A real request for metrics was answered.
+//! `MetricsServed`: a metrics request through kube-apiserver succeeded.
 
 use crds::{ConditionType, Reason};
 
@@ -24,19 +24,20 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
         (Some(api_service), _) if !is_ours(api_service) => {
             return waiting(
                 ConditionStatus::Unknown,
-                "Whoever owns the APIServices answers requests for metrics; APIServiceAvailable says who.",
+                "Another metrics server owns the APIServices and serves metrics requests. See APIServiceAvailable for \
+                its name.",
             );
         }
         (None, _) | (_, Served::NotAsked) => {
             return waiting(
                 ConditionStatus::Unknown,
-                "Requests for metrics are tried once the APIServices are there.",
+                "The operator sends a metrics request once the APIServices exist.",
             );
         }
         (_, Served::Answered { nodes: 0 }) if fault(&diagnosis.kubelets) => {
             return waiting(
                 ConditionStatus::False,
-                "Requests are answered, but without metrics of any node; KubeletsReachable says why.",
+                "Metrics requests succeed but return no nodes. See KubeletsReachable for the cause.",
             );
         }
         (_, Served::Answered { nodes: 0 }) => {
@@ -45,8 +46,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 ConditionStatus::False,
                 Reason::NoMetrics,
                 format!(
-                    "Requests are answered, but without metrics of any node: none was scraped twice yet, or no kubelet can be \
-                     scraped. See `{REQUEST}` and `kubectl logs deployment/metrics-core --namespace {}`.",
+                    "Metrics requests succeed but return no nodes: no node has been scraped twice yet, or no kubelet \
+                     can be scraped. Run `{REQUEST}` and `kubectl logs deployment/metrics-core --namespace {}`.",
                     evidence.namespace
                 ),
             );
@@ -54,27 +55,33 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
         (_, Served::Answered { nodes }) => {
             let total = evidence.observed.facts.coverage.map(|nodes| nodes.total).or(evidence.observed.nodes);
             let of_all = match total {
-                // A node that was just removed may have metrics a moment longer.
+                // A node that was just deleted may still have metrics.
                 Some(total) => format!("{} of {total} nodes have metrics.", total.min(*nodes)),
                 None => format!("{nodes} nodes have metrics."),
             };
             return Condition::new(of, ConditionStatus::True, Reason::AsExpected, of_all);
         }
         (_, Served::Refused { code, message }) => {
-            format!("A request for metrics was answered with {code}: \"{}\".", quote(message))
+            format!("A metrics request returned HTTP status {code}: \"{}\".", quote(message))
         }
-        (_, Served::Failed { message }) => format!("A request for metrics failed: {}.", quote(message)),
+        (_, Served::Failed { message }) => format!("A metrics request failed: {}.", quote(message)),
     };
     if fault(&diagnosis.front_proxy) {
-        return waiting(ConditionStatus::False, "Requests for metrics fail; AggregationLayerReady says why.");
+        return waiting(
+            ConditionStatus::False,
+            "Metrics requests fail. See AggregationLayerReady for the cause.",
+        );
     }
     if diagnosis.path.is_some() {
-        return waiting(ConditionStatus::False, "Requests for metrics fail; APIServiceAvailable says why.");
+        return waiting(
+            ConditionStatus::False,
+            "Metrics requests fail. See APIServiceAvailable for the cause.",
+        );
     }
     Condition::new(
         of,
         ConditionStatus::False,
         Reason::RequestFailed,
-        format!("{failed} Try it with `{REQUEST}`."),
+        format!("{failed} Run `{REQUEST}` to reproduce it."),
     )
 }

@@ -172,8 +172,9 @@ pub fn malformed(error: &str) -> Vec<Condition> {
     all_alike(
         Reason::InvalidSpec,
         &format!(
-            "The spec cannot be parsed: spec.{error}. The operator changed nothing. The object was probably stored under another \
-             version of the CustomResourceDefinition. Correct the field and run `kubectl apply`, which validates the spec."
+            "The spec cannot be parsed: spec.{error}. The operator changed nothing. The object was probably stored \
+             under another version of the CustomResourceDefinition. Correct the field and run `kubectl apply`, which \
+             validates the spec."
         ),
     )
 }
@@ -190,8 +191,9 @@ pub fn deleting(
         Some(problem) => problem.message.clone(),
         // A foreground deletion waits for the pods, and a pod on a node that is down never terminates by itself.
         None if waiting.contains(&ManagedObject::Deployment) => format!(
-            "Waiting for deletion of {}. A pod on a node that is down terminates only when the node returns or its Node object \
-             is deleted. Run `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace {namespace} -o wide`.",
+            "Waiting for deletion of {}. A pod on a node that is down terminates only when the node returns or its \
+             Node object is deleted. Run `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace \
+             {namespace} -o wide`.",
             names.join(", ")
         ),
         None => format!("Waiting for deletion of {}.", names.join(", ")),

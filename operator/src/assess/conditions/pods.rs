@@ -1,4 +1,4 @@
-//! Why pods are not ready.
+//! Explains why pods are not ready.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::common::METRICS_CORE;
 use crate::common::normalize::bounded;
 
-/// A container that runs for less than this is still starting.
+/// A container that has been running for less than this is still starting.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// A container that ended twice and last within this time will end again.
-const LATELY: SignedDuration = SignedDuration::from_mins(10);
+/// A container that has restarted more than once, and last within this time, counts as crashing.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
-/// How much of what others say goes into a message.
+/// The maximum length of a quotation, in characters.
 const MAX_QUOTE: usize = 400;
 
-/// The trouble of the pod that is worst off, if any: what will not pass by itself comes first.
+/// Returns the most severe problem of the pods, if any. Problems that do not resolve by themselves come first.
 #[must_use]
 pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
     let rank = |reason: Reason| match reason {
@@ -28,14 +28,14 @@ pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, S
         Reason::Unschedulable => 2,
         _ => 3,
     };
-    pods.iter().filter_map(|pod| trouble(pod, namespace, now)).min_by_key(|(reason, _)| rank(*reason))
+    pods.iter().filter_map(|pod| problem(pod, namespace, now)).min_by_key(|(reason, _)| rank(*reason))
 }
 
-fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
-    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if pod.metadata.deletion_timestamp.is_some() || over {
+    let terminated_phase = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if pod.metadata.deletion_timestamp.is_some() || terminated_phase {
         return None;
     }
     let condition =
@@ -44,12 +44,13 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
         return None;
     }
     if let Some(scheduled) = condition("PodScheduled").filter(|scheduled| scheduled.status == "False") {
-        let says = quote(scheduled.message.as_deref());
+        let message = quote(scheduled.message.as_deref());
         return Some((
             Reason::Unschedulable,
             format!(
-                "Pod {name} can't be placed on a node: the scheduler says \"{says}\". Look at spec.metricsCore.scheduling and \
-                 spec.metricsCore.resources, or add room: `kubectl describe pod {name} --namespace {namespace}`."
+                "Pod {name} cannot be scheduled: the scheduler reports \"{message}\". Check \
+                 spec.metricsCore.scheduling and spec.metricsCore.resources, or add node capacity. Run `kubectl \
+                 describe pod {name} --namespace {namespace}` for details."
             ),
         ));
     }
@@ -57,7 +58,7 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
         let since = condition(type_).and_then(|condition| condition.last_transition_time.as_ref());
         since.is_some_and(|since| lasts(since.0, now))
     };
-    // Ours first; a container that was injected before or beside it may be the trouble too.
+    // Our container first; an injected container (sidecar or init container) may be the cause too.
     let mut containers: Vec<_> = status.container_statuses.iter().flatten().collect();
     containers.sort_by_key(|container| container.name != METRICS_CORE);
     let injected = status.init_container_statuses.iter().flatten();
@@ -81,15 +82,16 @@ fn trouble(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
     (all_ready && has_lasted("Ready")).then(|| (Reason::PodsNotReady, silent(name, node, namespace)))
 }
 
-/// What is said of a pod whose containers were ready when its kubelet last told of them.
+/// Explains a pod that is not ready although the kubelet last reported all its containers as ready.
 fn silent(pod: &str, node: &str, namespace: &str) -> String {
     format!(
-        "Pod {pod} is not ready although its container was: nothing is heard of node {node}, or a readiness gate is not met. See \
-         `kubectl get node {node}` and `kubectl describe pod {pod} --namespace {namespace}`."
+        "Pod {pod} is not ready, although its containers were ready in the kubelet's last report. Node {node} may be \
+         down, or a readiness gate is not met. Run `kubectl get node {node}` and `kubectl describe pod {pod} \
+         --namespace {namespace}`."
     )
 }
 
-/// Whether something lasts for longer than a start.
+/// Returns whether a state has lasted longer than a normal start.
 fn lasts(since: Timestamp, now: Timestamp) -> bool {
     now.duration_since(since) >= SignedDuration::try_from(STARTING).unwrap_or_default()
 }
@@ -97,7 +99,7 @@ fn lasts(since: Timestamp, now: Timestamp) -> bool {
 fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(Reason, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or_default();
-    let says = quote(waiting.message.as_deref());
+    let message = quote(waiting.message.as_deref());
     match reason {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -107,7 +109,7 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         | "RegistryUnavailable" => Some((
             Reason::ImagePullBackOff,
             format!(
-                "The image {} of pod {pod} can't be pulled: the kubelet says {reason} \"{says}\". Correct \
+                "Image {} of pod {pod} cannot be pulled: the kubelet reports {reason} \"{message}\". Correct \
                  spec.metricsCore.image, spec.metricsCore.imagePullSecrets or the registry.",
                 container.image
             ),
@@ -115,33 +117,37 @@ fn waiting(container: &ContainerStatus, pod: &str, namespace: &str) -> Option<(R
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
             Reason::PodsNotReady,
             format!(
-                "The container of pod {pod} can't be started: the kubelet says {reason} \"{says}\". See `kubectl describe pod \
-                 {pod} --namespace {namespace}`."
+                "Container {} of pod {pod} cannot start: the kubelet reports {reason} \"{message}\". Run `kubectl \
+                 describe pod {pod} --namespace {namespace}` for details.",
+                container.name
             ),
         )),
         _ => None,
     }
 }
 
-/// A container that has been waiting since long for what comes before its start: the network, a volume, or another one.
+/// Explains a container that has been waiting for longer than a normal start: for the network, a volume or an init
+/// container.
 fn stuck(container: &ContainerStatus, pod: &str, node: &str, namespace: &str) -> Option<(Reason, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref().unwrap_or("nothing");
+    let reason = waiting.reason.as_deref().unwrap_or("no reason");
     Some((
         Reason::PodsNotReady,
         format!(
-            "Container {} of pod {pod} does not start: the kubelet of node {node} says {reason}. A volume, the pod's network, or a \
-             container before it is not ready: see the events of `kubectl describe pod {pod} --namespace {namespace}`.",
+            "Container {} of pod {pod} does not start: the kubelet of node {node} reports {reason}. A volume, the pod \
+             network or an init container is not ready. See the events in `kubectl describe pod {pod} --namespace \
+             {namespace}`.",
             container.name
         ),
     ))
 }
 
-/// Whether a container that ended will most likely end again: a machine's restart ends each of them once.
+/// Returns whether a terminated container is likely to terminate again. A single restart is no crash loop: a reboot of the
+/// machine restarts each container once.
 fn repeats(container: &ContainerStatus, last: &ContainerStateTerminated, now: Timestamp) -> bool {
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let backs_off = waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
-    let is_recent = |ended: &Time| now.duration_since(ended.0) < LATELY;
+    let is_recent = |ended: &Time| now.duration_since(ended.0) < RECENT;
     backs_off || (container.restart_count > 1 && last.finished_at.as_ref().is_none_or(is_recent))
 }
 
@@ -158,21 +164,22 @@ fn crashing(
     let last = terminated(&container.state).or_else(earlier)?;
     let ContainerStateTerminated { exit_code, reason, message, .. } = last;
     let reason = reason.unwrap_or_default();
-    // The last line of a log is nearest to the end.
+    // The last line of the log is the most specific.
     let message = message.unwrap_or_default();
-    let said = message.trim_end().lines().next_back().unwrap_or_default();
-    let said = if said.is_empty() { "nothing".to_owned() } else { format!("\"{}\"", quote(Some(said))) };
+    let output = message.trim_end().lines().next_back().unwrap_or_default();
+    let output =
+        if output.is_empty() { "(empty)".to_owned() } else { format!("\"{}\"", quote(Some(output))) };
     let remedy = if reason == "OOMKilled" {
-        "Raise spec.metricsCore.resources.requests.memory, which is the limit too unless you set one."
+        "Increase spec.metricsCore.resources.requests.memory. It is also the memory limit unless you set one."
             .to_owned()
     } else {
-        format!("See `kubectl logs {pod} --container {} --namespace {namespace} --previous`.", container.name)
+        format!("Run `kubectl logs {pod} --container {} --namespace {namespace} --previous`.", container.name)
     };
     Some((
         Reason::CrashLoopBackOff,
         format!(
-            "Container {} of pod {pod} stops again and again: it ended with exit code {exit_code} ({reason}) and said {said} last. \
-             {remedy}",
+            "Container {} of pod {pod} keeps crashing. Its last exit code is {exit_code} ({reason}) and its last \
+             output is {output}. {remedy}",
             container.name
         ),
     ))
@@ -192,15 +199,15 @@ fn not_ready(
     Some((
         Reason::PodsNotReady,
         format!(
-            "Pod {pod} runs since {started} but does not become ready. See what it waits for with `kubectl logs {pod} \
-             --namespace {namespace}`."
+            "Pod {pod} has been running since {started} but is not ready. Run `kubectl logs {pod} --namespace \
+             {namespace}` to see what it is waiting for."
         ),
     ))
 }
 
-/// Somebody else's words, cut where they are too long.
-pub(super) fn quote(words: Option<&str>) -> String {
-    bounded(words.unwrap_or_default(), MAX_QUOTE)
+/// Quotes a message of Kubernetes, truncated to the maximum length.
+pub(super) fn quote(message: Option<&str>) -> String {
+    bounded(message.unwrap_or_default(), MAX_QUOTE)
 }
 
 #[cfg(test)]
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_starts_and_what_is_not_heard_of_are_told() {
+    fn reports_containers_that_never_start_and_nodes_that_are_down() {
         let scheduled = |at: &str, ready: &str| {
             json!([
                 { "type": "PodScheduled", "status": "True", "lastTransitionTime": at },
@@ -246,24 +253,24 @@ mod tests {
         let creating = one("metrics-core", false, json!({ "waiting": { "reason": "ContainerCreating" } }));
         let alone = json!({ "containerStatuses": [creating] });
         assert_eq!(of(alone.clone(), "2026-01-01T00:09:55Z"), None);
-        let (reason, says) = of(alone, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::PodsNotReady && says.contains("ContainerCreating"), "{says}");
+        let (reason, message) = of(alone, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && message.contains("ContainerCreating"), "{message}");
         let init = one("mesh-init", false, json!({ "waiting": { "reason": "CrashLoopBackOff" } }));
         let mut init = init;
         init["lastState"] = json!({ "terminated": { "exitCode": 7, "reason": "Error" } });
         let before = one("metrics-core", false, json!({ "waiting": { "reason": "PodInitializing" } }));
         let both = json!({ "containerStatuses": [before], "initContainerStatuses": [init] });
-        let (reason, says) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::CrashLoopBackOff && says.contains("mesh-init"), "{says}");
+        let (reason, message) = of(both, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::CrashLoopBackOff && message.contains("mesh-init"), "{message}");
         let well = one("metrics-core", true, json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }));
         let silent = json!({ "containerStatuses": [well] });
         assert_eq!(of(silent.clone(), "2026-01-01T00:09:55Z"), None);
-        let (reason, says) = of(silent, "2026-01-01T00:05:00Z").expect("a cause");
-        assert!(reason == Reason::PodsNotReady && says.contains("nothing is heard of node"), "{says}");
+        let (reason, message) = of(silent, "2026-01-01T00:05:00Z").expect("a cause");
+        assert!(reason == Reason::PodsNotReady && message.contains("may be down"), "{message}");
     }
 
     #[test]
-    fn one_restart_long_ago_is_no_crash_loop() {
+    fn ignores_a_single_or_old_restart() {
         let mut status = container(
             json!({ "running": { "startedAt": "2026-01-01T00:09:58Z" } }),
             json!({ "terminated": { "exitCode": 255, "reason": "Unknown", "finishedAt": "2026-01-01T00:09:50Z" } }),
@@ -281,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_has_its_own_reason_and_evidence() {
+    fn returns_reason_and_evidence_for_each_cause() {
         let cases = [
             (
                 json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False",
@@ -303,7 +310,7 @@ mod tests {
                     json!({ "terminated": { "exitCode": 2, "reason": "Error", "message": "a\nerror: unknown flag\n" } }),
                 ),
                 Reason::CrashLoopBackOff,
-                "exit code 2 (Error) and said \"error: unknown flag\" last",
+                "exit code is 2 (Error) and its last output is \"error: unknown flag\"",
             ),
             (
                 container(
@@ -328,14 +335,14 @@ mod tests {
             ),
         ];
         for (status, reason, evidence) in cases {
-            let (found, message) = worst_of(&[pod(status)]).expect("trouble");
+            let (found, message) = worst_of(&[pod(status)]).expect("a problem");
             assert_eq!(found, reason, "{message}");
             assert!(message.contains(evidence), "{message}");
         }
     }
 
     #[test]
-    fn a_pod_that_starts_or_ends_or_is_ready_is_no_trouble() {
+    fn ignores_pods_that_are_starting_terminated_or_ready() {
         assert_eq!(
             worst_of(&[pod(container(
                 json!({ "running": { "startedAt": "2026-01-01T00:09:50Z" } }),
@@ -349,14 +356,14 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_pass_comes_first() {
+    fn prefers_problems_that_do_not_resolve_by_themselves() {
         let slow = pod(container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), json!({})));
         let missing = pod(container(json!({ "waiting": { "reason": "ErrImageNeverPull" } }), json!({})));
-        assert_eq!(worst_of(&[slow, missing]).expect("trouble").0, Reason::ImagePullBackOff);
+        assert_eq!(worst_of(&[slow, missing]).expect("a problem").0, Reason::ImagePullBackOff);
     }
 
     #[test]
-    fn a_container_beside_ours_is_told_from_ours() {
+    fn prefers_the_problem_of_our_container_to_that_of_a_sidecar() {
         let beside = |name: &str, ready: bool, waiting: &str| {
             json!({ "name": name, "image": "registry/x:1", "imageID": "", "ready": ready, "restartCount": 0,
                 "state": { "waiting": { "reason": waiting } } })
@@ -364,7 +371,7 @@ mod tests {
         let pulled = |ours_ready: bool| {
             let status = json!({ "phase": "Pending", "containerStatuses": [
                 beside("a-proxy", false, "ErrImagePull"), beside("metrics-core", ours_ready, "CreateContainerError") ] });
-            worst_of(&[pod(status)]).expect("trouble").0
+            worst_of(&[pod(status)]).expect("a problem").0
         };
         assert_eq!(pulled(false), Reason::PodsNotReady);
         assert_eq!(pulled(true), Reason::ImagePullBackOff);

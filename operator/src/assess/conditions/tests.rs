@@ -1,5 +1,5 @@
 use super::*;
-use crate::nanny::{RecommendedSize, Size};
+use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
 use crate::observe::{Found, ReplicaReport, Served};
 use crate::plan::{MaintainPlan, Sizing};
 use crate::settings::Settings;
@@ -13,7 +13,7 @@ fn sizing() -> Sizing {
     let recommended = RecommendedSize {
         size: Size { cpu: 20, memory: 64 << 20 },
         population: 3,
-        reason: "3 nodes".to_owned(),
+        reason: SizeReason::InitialEstimate(Population::Nodes(3)),
         changed: None,
     };
     let wanted = json!({ "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } });
@@ -22,8 +22,8 @@ fn sizing() -> Sizing {
         wanted: Some(serde_json::from_value(wanted).expect("resources")),
         template: None,
         template_from: None,
-        instead: None,
-        taken_back: false,
+        rollout_blocker: None,
+        reverts_rollout: false,
     }
 }
 
@@ -77,7 +77,7 @@ fn refused(nodes: usize) -> Value {
 }
 
 #[test]
-fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
+fn certificate_not_issued_is_a_warning_while_the_previous_one_is_valid() {
     let mut plan = plan();
     plan.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "cert-manager has not issued it."));
     let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
@@ -87,14 +87,17 @@ fn what_is_not_issued_is_a_warning_while_something_valid_is_served() {
     );
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::CertificateNotIssued));
     let message = &conditions["CertificatesReady"].message;
-    assert!(message.contains("not issued it. What was issued before is served meanwhile"), "{message}");
+    assert!(
+        message.contains("not issued it. metrics-core continues to serve the previous certificate"),
+        "{message}"
+    );
     plan.not_issued = Some(Problem::new(Reason::PermissionMissing, "denied."));
     let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
 }
 
 #[test]
-fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
+fn few_failing_nodes_do_not_block_ready_and_many_do() {
     let with = |known: usize, failing: usize| {
         let mut observed = healthy();
         observed.nodes = Some(known);
@@ -119,7 +122,7 @@ fn a_node_of_many_is_a_remark_and_many_are_a_fault() {
 }
 
 #[test]
-fn what_explains_a_403_of_a_kubelet_is_told_once() {
+fn a_missing_binding_explains_a_403_of_a_kubelet() {
     let mut observed = healthy();
     observed.served = Served::Answered { nodes: 0 };
     let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
@@ -141,7 +144,7 @@ fn what_explains_a_403_of_a_kubelet_is_told_once() {
 }
 
 #[test]
-fn a_pause_by_somebody_else_is_no_rollout() {
+fn a_pause_that_the_operator_did_not_set_is_deployment_paused() {
     let mut observed = healthy();
     let found = json!({
         "metadata": { "name": "metrics-core", "generation": 3 },
@@ -159,7 +162,7 @@ fn a_pause_by_somebody_else_is_no_rollout() {
 }
 
 #[test]
-fn replicas_that_do_not_tell_are_a_remark() {
+fn unreadable_reports_do_not_block_ready() {
     let mut observed = healthy();
     observed.replicas[0].report = Err(crate::observe::ReportError::Refused(403));
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
@@ -193,7 +196,7 @@ fn short(conditions: &BTreeMap<&'static str, Condition>, condition: &str) -> (Co
 }
 
 #[test]
-fn a_healthy_pipeline_is_ready_and_says_how_many_nodes() {
+fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
     let conditions = evaluated(&healthy(), &plan(), &BTreeMap::new());
     assert_eq!(conditions.len(), ConditionType::ALL.len());
     assert!(
@@ -204,7 +207,7 @@ fn a_healthy_pipeline_is_ready_and_says_how_many_nodes() {
 }
 
 #[test]
-fn each_step_that_fails_explains_ready() {
+fn ready_reports_the_failing_step() {
     let mut observed = healthy();
     put(
         &mut observed,
@@ -240,7 +243,7 @@ fn each_step_that_fails_explains_ready() {
 }
 
 #[test]
-fn a_problem_of_an_object_is_told_by_its_condition() {
+fn each_object_problem_belongs_to_its_condition() {
     let missing = |object: ManagedObject| {
         BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))])
     };
@@ -257,7 +260,7 @@ fn a_problem_of_an_object_is_told_by_its_condition() {
 }
 
 #[test]
-fn a_cause_comes_before_what_waits_for_it() {
+fn ready_prefers_a_cause_to_waiting_for_dependency() {
     let failed = BTreeMap::from([
         (ManagedObject::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
         (ManagedObject::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
@@ -267,7 +270,7 @@ fn a_cause_comes_before_what_waits_for_it() {
 }
 
 #[test]
-fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
+fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     let mut observed = healthy();
     let surging =
         json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
@@ -287,7 +290,7 @@ fn old_replicas_that_serve_keep_it_available_while_a_rollout_fails() {
 }
 
 #[test]
-fn refused_pods_are_told_in_kubernetes_words() {
+fn failed_create_quotes_the_message_of_kubernetes() {
     let mut observed = healthy();
     let refused = json!({ "observedGeneration": 2, "conditions": [
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
@@ -298,7 +301,7 @@ fn refused_pods_are_told_in_kubernetes_words() {
 }
 
 #[test]
-fn somebody_elses_answers_are_not_ours() {
+fn metrics_of_a_foreign_api_service_do_not_count() {
     let mut observed = healthy();
     let foreign = json!({ "metadata": { "name": "v1beta1.metrics.k8s.io" }, "status": available("True", "Passed", "") });
     let foreign = serde_json::from_value(foreign).expect("an object");
@@ -311,7 +314,7 @@ fn somebody_elses_answers_are_not_ours() {
 }
 
 #[test]
-fn every_message_ends_as_a_sentence() {
+fn every_message_ends_with_a_full_stop() {
     let served = Pipeline {
         name: "old".to_owned(),
         uid: String::new(),
@@ -329,7 +332,7 @@ fn every_message_ends_as_a_sentence() {
         evaluated(&Observed::default(), &plan(), &BTreeMap::new()).into_values().collect(),
     ];
     for condition in all.concat() {
-        assert!(condition.message.ends_with(['.', ')']), "{}", condition.message);
+        assert!(condition.message.ends_with('.'), "{}", condition.message);
     }
     assert!(conflict(&served)[0].message.contains("MetricsPipeline old"));
 }

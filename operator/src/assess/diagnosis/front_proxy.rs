@@ -1,6 +1,6 @@
-//! Whether metrics-core believes kube-apiserver when it says for whom it asks.
+//! Diagnoses whether metrics-core accepts kube-apiserver as the front proxy that authenticates users.
 //!
-//! The ConfigMap alone decides nothing, as it only ever grows: what happens to requests now comes first, the
+//! The ConfigMap alone is no proof, because kube-apiserver only adds to it. The outcome of recent requests decides; the
 //! ConfigMap explains it.
 
 use crds::Reason;
@@ -17,36 +17,36 @@ use crate::common::normalize::quote;
 use crate::observe::{FrontProxyMap, Symptoms};
 use crate::pki::Certificate;
 
-/// What happened longer ago says nothing about now. kube-apiserver looks at a failing APIService every 30 s at
-/// the latest.
+/// Requests older than this are not evidence of the current state. kube-apiserver checks a failing APIService at least
+/// every 30 s.
 const RECENT: SignedDuration = SignedDuration::from_secs(60);
 
-/// While requests get through, what happened so lately shows that not all of them do: every kube-apiserver looks at
-/// an APIService every 30 s.
-const PARTLY: SignedDuration = SignedDuration::from_secs(40);
+/// A rejection newer than this, while the operator's own requests succeed, shows that another kube-apiserver is rejected:
+/// every kube-apiserver checks an APIService every 30 s.
+const RECENT_PARTIAL: SignedDuration = SignedDuration::from_secs(40);
 
-/// Ages are told by a replica's clock, and read a moment later.
-const CLOCKS: SignedDuration = SignedDuration::from_secs(2);
+/// Tolerance for ages, which come from a replica's clock and are read a moment later.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(2);
 
-/// A proxy certificate that expires sooner is worth a warning: nobody renews it by itself but kubeadm.
+/// A proxy certificate that expires within this time is a warning: only kubeadm renews it automatically.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// What to ask where nobody can change the flags.
-const MANAGED: &str = "On a managed cluster ask the provider to do so.";
+/// The remedy for users who cannot change kube-apiserver's flags.
+const MANAGED: &str = "On a managed cluster, ask the provider to do this.";
 
-/// What the ConfigMap says.
+/// The parsed content of the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
-    /// Names and headers.
+    /// The allowed names and the header names.
     pub names: Names,
-    /// The CAs of front proxies, as far as they can be read.
+    /// The front-proxy CAs that could be parsed.
     pub proxy_cas: Vec<Certificate>,
-    /// What looks wrong in it.
+    /// The problems found in it.
     pub findings: Vec<Finding>,
 }
 
 impl Configured {
-    /// Reads the ConfigMap; `None` when it was not read.
+    /// Parses the ConfigMap; returns `None` if it was not read.
     #[must_use]
     pub fn read(map: &FrontProxyMap) -> Option<Self> {
         let empty = std::collections::BTreeMap::new();
@@ -61,7 +61,7 @@ impl Configured {
             match Certificate::parse_pem(pem.as_bytes()) {
                 Ok(certificates) => Some(certificates),
                 Err(why) => {
-                    findings.push(Finding::Unreadable { key, why: format!("it {why}") });
+                    findings.push(Finding::Unreadable { key, why: format!("the value {why}") });
                     Some(Vec::new())
                 }
             }
@@ -87,7 +87,7 @@ impl Configured {
         self.findings.contains(finding)
     }
 
-    fn swallowed(&self) -> Option<(&'static str, &str)> {
+    fn malformed_flags(&self) -> Option<(&'static str, &str)> {
         self.findings.iter().find_map(|finding| match finding {
             Finding::RequestHeaderFlagsMalformed { key, value } => Some((*key, value.as_str())),
             _ => None,
@@ -95,24 +95,24 @@ impl Configured {
     }
 }
 
-/// What is wrong, or to be warned of.
+/// Returns the fault or warning, if any.
 pub(super) fn diagnose(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let configured = Configured::read(&facts.observed.front_proxy);
     if symptoms.broken() {
         return broken(facts, symptoms, configured.as_ref());
     }
-    if symptoms.ours && symptoms.answered {
+    if symptoms.ours && symptoms.request_succeeded {
         return works(facts, symptoms, configured.as_ref());
     }
-    // Nothing was tried yet; what can't work whatever is tried is known all the same.
-    configured.as_ref().and_then(hopeless)
+    // No request was sent yet, but a configuration that fails every request is known already.
+    configured.as_ref().and_then(always_fails)
 }
 
 fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     let recent = |age: &Option<SignedDuration>| age.filter(|age| *age <= RECENT);
     let accepted = recent(&symptoms.accepted);
     let since_accepted = |age: SignedDuration| accepted.is_none_or(|accepted| age < accepted);
-    // Of several kube-apiservers, one that is accepted says nothing of another that is not.
+    // With several kube-apiservers, an accepted one is no evidence for another that is rejected.
     let of_another = |refused: &Option<String>| {
         let accepted = symptoms.accepted_client.as_ref().and_then(|client| client.client.as_ref());
         let differ = refused.as_ref().zip(accepted).is_some_and(|(refused, accepted)| refused != accepted);
@@ -126,14 +126,14 @@ fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
     if let Some((cause, example, age)) = refused
         && anonymous.is_none_or(|anonymous| *age <= anonymous)
     {
-        return Some(refusal(*cause, example, configured));
+        return Some(rejection(*cause, example, configured));
     }
     let says_forbidden =
         symptoms.all_messages().contains("403") || symptoms.all_messages().contains("system:anonymous");
     if anonymous.is_some() && says_forbidden {
         return Some(no_certificate(configured));
     }
-    // Without groups kube-apiserver's own check is refused, while users who need no group get through.
+    // Without groups kube-apiserver's own availability check is forbidden, while users who need no group succeed.
     if let Some(configured) = configured
         && accepted.is_some()
         && says_forbidden
@@ -144,27 +144,27 @@ fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
     if accepted.is_some() {
         return None;
     }
-    if let Some(cause) = configured.and_then(hopeless) {
+    if let Some(cause) = configured.and_then(always_fails) {
         return Some(cause);
     }
-    // kube-apiserver was told that it is not believed, and nobody tells us why.
+    // kube-apiserver receives 401 or 403, and no replica reports why.
     let unauthorized = symptoms.all_messages().contains("401") || says_forbidden;
-    (unauthorized && !symptoms.reported).then(|| in_doubt(facts, symptoms, configured))
+    (unauthorized && !symptoms.reported).then(|| unknown_cause(facts, symptoms, configured))
 }
 
-/// What no request can get around.
-fn hopeless(configured: &Configured) -> Option<Cause> {
+/// Returns the configuration fault that fails every request, if any.
+fn always_fails(configured: &Configured) -> Option<Cause> {
     if configured.has(&Finding::NoFrontProxy) {
         return Some(no_aggregation_layer(format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}.")));
     }
     configured.has(&Finding::UsernameHeadersMissing).then(|| no_username(configured, None))
 }
 
-fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Option<&Configured>) -> Cause {
+fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Option<&Configured>) -> Cause {
     let name = quote(example.common_name.as_deref().unwrap_or("(none)"));
     let issuer = quote(example.issuer.as_deref().unwrap_or("(unknown)"));
-    let shown = format!("kube-apiserver shows a certificate with CN={name}, issued by \"{issuer}\".");
-    let renew = format!("then run `{RENEW}`, as it is only ever added to");
+    let shown = format!("kube-apiserver presents a certificate with CN={name}, issued by \"{issuer}\".");
+    let renew = format!("then run `{RENEW}` to remove outdated values");
     match cause {
         CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
@@ -175,18 +175,16 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
             Cause::fault(
                 Reason::ProxyNameNotAllowed,
                 format!(
-                    "kube-apiserver's proxy certificate has CN={name}, which --{ALLOWED_NAMES} does not have: metrics-core \
-                     answers 401 to all that comes through it."
+                    "kube-apiserver's proxy certificate has CN={name}, which --{ALLOWED_NAMES} does not allow: \
+                     metrics-core rejects its requests with 401."
                 ),
                 format!(
-                    "{shown} {ALLOWED_NAMES} of ConfigMap {NAMESPACE}/{CONFIG_MAP} has: {}.",
-                    allowed
-                        .filter(|names| !names.is_empty())
-                        .unwrap_or_else(|| "(nothing that is known)".to_owned())
+                    "{shown} {ALLOWED_NAMES} in ConfigMap {NAMESPACE}/{CONFIG_MAP} contains: {}.",
+                    allowed.filter(|names| !names.is_empty()).unwrap_or_else(|| "(unknown)".to_owned())
                 ),
                 format!(
-                    "Start kube-apiserver with --{ALLOWED_NAMES}={name}, or give it a --proxy-client-cert-file with an \
-                     allowed common name. {MANAGED}"
+                    "Start kube-apiserver with --{ALLOWED_NAMES}={name}, or with a --proxy-client-cert-file that has \
+                     an allowed common name. {MANAGED}"
                 ),
             )
         }
@@ -202,67 +200,75 @@ fn refusal(cause: CredentialCause, example: &RefusedCredential, configured: Opti
             Cause::fault(
                 Reason::ProxyCertificateUnknownCA,
                 format!(
-                    "The CA of --{PROXY_CA} did not sign kube-apiserver's proxy certificate (--proxy-client-cert-file): \
-                     metrics-core answers 401 to all that comes through it."
+                    "kube-apiserver's proxy certificate (--proxy-client-cert-file) is not signed by a CA of --{PROXY_CA}: \
+                     metrics-core rejects its requests with 401."
                 ),
                 format!(
-                    "{shown} None of the {known} CAs in {PROXY_CA} of ConfigMap {NAMESPACE}/{CONFIG_MAP} signed it."
+                    "{shown} No CA of {PROXY_CA} in ConfigMap {NAMESPACE}/{CONFIG_MAP} signed it (checked: {known})."
                 ),
                 format!(
-                    "Start kube-apiserver with the --{PROXY_CA} that holds \"{issuer}\", or with a --proxy-client-cert-file \
-                     that its CA signed. {MANAGED}"
+                    "Start kube-apiserver with a --{PROXY_CA} that contains \"{issuer}\", or with a \
+                     --proxy-client-cert-file that is signed by its CA. {MANAGED}"
                 ),
             )
         }
         CredentialCause::Expired | CredentialCause::NotYetValid => Cause::fault(
             Reason::ProxyCertificateExpired,
             format!(
-                "kube-apiserver's proxy certificate (--proxy-client-cert-file) is {}: metrics-core answers 401 to all that \
-                 comes through it.",
-                if cause == CredentialCause::Expired { "expired" } else { "not valid yet" }
+                "kube-apiserver's proxy certificate (--proxy-client-cert-file) is {}: metrics-core rejects its \
+                 requests with 401.",
+                if cause == CredentialCause::Expired { "expired" } else { "not yet valid" }
             ),
             shown,
             format!(
-                "Renew it (`kubeadm certs renew front-proxy-client` on a cluster of kubeadm) and restart kube-apiserver; it \
-                 does not read a new one by itself on every version. {MANAGED}"
+                "Renew it (with kubeadm: `kubeadm certs renew front-proxy-client`) and restart kube-apiserver, \
+                 because not every version reloads the file. {MANAGED}"
             ),
         ),
         _ => Cause::fault(
             Reason::ProxyCertificateInvalid,
-            "kube-apiserver's proxy certificate (--proxy-client-cert-file) can't be used: metrics-core answers 401 to all \
-             that comes through it.",
-            format!("{shown} metrics-core says: \"{}\".", quote(&example.message)),
+            "kube-apiserver's proxy certificate (--proxy-client-cert-file) is not a valid client certificate: \
+             metrics-core rejects its requests with 401.",
+            format!("{shown} metrics-core reports: \"{}\".", quote(&example.message)),
             format!(
-                "Issue a certificate for client authentication (extended key usage clientAuth), signed by the CA of \
-                 --{PROXY_CA}, and restart kube-apiserver with it; {renew}. {MANAGED}"
+                "Issue a certificate for client authentication (extended key usage clientAuth) that is signed by the \
+                 CA of --{PROXY_CA}. Restart kube-apiserver with it, {renew}. {MANAGED}"
             ),
         ),
     }
 }
 
 fn no_username(configured: &Configured, common_name: Option<&str>) -> Cause {
-    if let Some((key, value)) = configured.swallowed() {
-        return swallowed(key, value, configured);
+    if let Some((key, value)) = configured.malformed_flags() {
+        return malformed_flags(key, value, configured);
     }
     let shown = common_name
-        .map(|name| format!("kube-apiserver's certificate (CN={name}) is accepted, but names no user. "))
+        .map(|name| {
+            format!("kube-apiserver's certificate (CN={name}) is accepted, but its requests name no user. ")
+        })
         .unwrap_or_default();
     let headers = &configured.names.username_headers;
     Cause::fault(
         Reason::UsernameHeadersMissing,
-        "No header tells metrics-core whose a request through kube-apiserver is, so all get 401.",
+        if headers.is_empty() {
+            format!("{USERNAME_HEADERS} is empty: metrics-core cannot identify users and returns 401.")
+        } else {
+            format!(
+                "No header of {USERNAME_HEADERS} contains a user name: metrics-core cannot identify users and returns 401."
+            )
+        },
         format!(
-            "{shown}{USERNAME_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} has: {}.",
+            "{shown}{USERNAME_HEADERS} in ConfigMap {NAMESPACE}/{CONFIG_MAP} contains: {}.",
             if headers.is_empty() { "nothing".to_owned() } else { headers.join(", ") }
         ),
         format!(
-            "Start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User and --{GROUP_HEADERS}=X-Remote-Group, each an \
-             argument of its own. {MANAGED}"
+            "Start kube-apiserver with --{USERNAME_HEADERS}=X-Remote-User and --{GROUP_HEADERS}=X-Remote-Group, each as a \
+             separate argument. {MANAGED}"
         ),
     )
 }
 
-fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
+fn malformed_flags(key: &str, value: &str, configured: &Configured) -> Cause {
     let missing: Vec<_> = [
         (configured.names.username_headers.is_empty(), USERNAME_HEADERS),
         (configured.names.group_headers.is_empty(), GROUP_HEADERS),
@@ -271,58 +277,58 @@ fn swallowed(key: &str, value: &str, configured: &Configured) -> Cause {
     .into_iter()
     .filter_map(|(empty, key)| empty.then_some(key))
     .collect();
-    let lost =
-        if missing.is_empty() { String::new() } else { format!(" and leaves {} empty", missing.join(", ")) };
+    let lost = if missing.is_empty() { String::new() } else { format!(". Empty: {}", missing.join(", ")) };
     Cause::fault(
         Reason::RequestHeaderFlagsMalformed,
         format!(
-            "kube-apiserver was given several flags as one argument, so --{key} swallowed those behind it: metrics-core \
-             can't tell whose a request is."
+            "kube-apiserver received several flags as one argument, so the value of --{key} contains the flags after it: \
+             metrics-core cannot identify users."
         ),
-        format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\"{lost}.", quote(value)),
+        format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\"{lost}.", quote(value)),
         format!(
-            "In kube-apiserver's unit or manifest write each flag as an argument of its own, without quotes inside the value, \
-             and restart it (`kubectl metrics-pipeline flags` prints them as they must be); then run `{RENEW}`, as kube-apiserver only adds \
-             to it, and writes it again within a minute. {MANAGED}"
+            "In kube-apiserver's systemd unit or manifest, write each flag as a separate argument without quotes \
+             inside the value (`kubectl metrics-pipeline flags` prints the correct flags), and restart \
+             kube-apiserver. Then run `{RENEW}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
+             minute. {MANAGED}"
         ),
     )
 }
 
 fn no_group_header(configured: &Configured) -> Cause {
-    if let Some((key, value)) = configured.swallowed() {
-        return swallowed(key, value, configured);
+    if let Some((key, value)) = configured.malformed_flags() {
+        return malformed_flags(key, value, configured);
     }
     Cause::fault(
         Reason::GroupHeadersMissing,
-        "No header tells metrics-core the groups of who asks through kube-apiserver: whoever has rights by a group gets \
-         403.",
-        format!("{GROUP_HEADERS} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty."),
+        "requestheader-group-headers is empty: metrics-core cannot identify the groups of users and returns 403 to \
+         users whose permissions come from a group.",
+        format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no value for {GROUP_HEADERS}."),
         format!("Start kube-apiserver with --{GROUP_HEADERS}=X-Remote-Group. {MANAGED}"),
     )
 }
 
 fn no_certificate(configured: Option<&Configured>) -> Cause {
-    // --proxy-client-cert-file may be among what was swallowed.
+    // --proxy-client-cert-file may be among the flags inside the malformed value.
     if let Some(configured) = configured
-        && let Some((key, value)) = configured.swallowed()
+        && let Some((key, value)) = configured.malformed_flags()
     {
-        return swallowed(key, value, configured);
+        return malformed_flags(key, value, configured);
     }
     if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
         return no_aggregation_layer(format!(
-            "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests come without a certificate."
+            "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests carry no certificate."
         ));
     }
     Cause::fault(
         Reason::ProxyCertificateMissing,
-        "kube-apiserver shows no client certificate, so all that comes through it is anonymous and gets 403.",
+        "kube-apiserver presents no client certificate: metrics-core treats its requests as anonymous and returns 403.",
         format!(
-            "Requests for the metrics API come to metrics-core without a certificate, although {PROXY_CA} of ConfigMap \
+            "Requests for the metrics API reach metrics-core without a certificate, although {PROXY_CA} in ConfigMap \
              {NAMESPACE}/{CONFIG_MAP} is set."
         ),
         format!(
-            "Start kube-apiserver with --proxy-client-cert-file and --proxy-client-key-file: a client certificate that the CA of \
-             --{PROXY_CA} signed. {MANAGED}"
+            "Start kube-apiserver with --proxy-client-cert-file and --proxy-client-key-file. The certificate must be \
+             a client certificate that is signed by the CA of --{PROXY_CA}. {MANAGED}"
         ),
     )
 }
@@ -330,85 +336,89 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
 fn no_aggregation_layer(evidence: String) -> Cause {
     Cause::fault(
         Reason::AggregationLayerNotConfigured,
-        "kube-apiserver runs without an aggregation layer: nobody can come to metrics-core through it.",
+        "kube-apiserver runs without an aggregation layer: clients cannot reach metrics-core through it.",
         evidence,
         format!(
             "Start kube-apiserver with --{PROXY_CA}, --{ALLOWED_NAMES}, --{USERNAME_HEADERS}=X-Remote-User, \
-             --{GROUP_HEADERS}=X-Remote-Group, --requestheader-extra-headers-prefix=X-Remote-Extra-, --proxy-client-cert-file \
-             and --proxy-client-key-file, each an argument of its own. {MANAGED}"
+             --{GROUP_HEADERS}=X-Remote-Group, --requestheader-extra-headers-prefix=X-Remote-Extra-, \
+             --proxy-client-cert-file and --proxy-client-key-file, each as a separate argument. {MANAGED}"
         ),
     )
 }
 
-fn in_doubt(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
+fn unknown_cause(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
     let read = configured.map_or_else(
         || format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} could not be read."),
-        |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a header for users, so it is not that."),
+        |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a username header, so it is not the \
+            cause."),
     );
     Cause::fault(
         Reason::ReportUnavailable,
-        "metrics-core does not believe kube-apiserver, and why is not known, as no replica could be asked.",
+        "metrics-core does not accept kube-apiserver as the front proxy. The cause is unknown because no replica \
+        could be polled.",
         format!(
-            "kube-apiserver says: \"{}\". {read} {}",
-            super::said(facts, symptoms.messages().next().unwrap_or_default()),
+            "kube-apiserver reports: \"{}\". {read} {}",
+            super::quote_apiserver(facts, symptoms.messages().next().unwrap_or_default()),
             facts.observed.why_no_report().unwrap_or_default()
         ),
         format!(
-            "What is left: the common name or the CA of --proxy-client-cert-file, or that it expired. `kubectl logs \
-                 deployment/metrics-core --namespace {}` says which.",
+            "Possible causes are the common name, the CA or the expiry of --proxy-client-cert-file. Run `kubectl logs \
+             deployment/metrics-core --namespace {}` to see which one.",
             facts.namespace
         ),
     )
 }
 
-/// Requests get through; what should be looked at all the same.
+/// Returns the warning, if any, while requests succeed.
 fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
-    // Several kube-apiservers may run with different flags: then some requests are refused while ours get through.
-    // What was refused before they did is over.
+    // Several kube-apiservers may run with different flags: then metrics-core rejects some requests while the operator's
+    // succeed. A rejection from before they succeeded is resolved.
     let good_for = facts.observed.answered_since.map(|since| facts.now.duration_since(since));
     if let Some((cause, example, age)) = &symptoms.refused
-        && *age <= PARTLY
-        && good_for.is_some_and(|good_for| *age + CLOCKS < good_for)
+        && *age <= RECENT_PARTIAL
+        && good_for.is_some_and(|good_for| *age + CLOCK_SKEW < good_for)
         && !facts.observed.served_in_doubt
     {
-        let one = refusal(*cause, example, configured);
+        let one = rejection(*cause, example, configured);
         let client =
             example.client.as_deref().map(|client| format!(" from {}", quote(client))).unwrap_or_default();
         return Some(Cause::warning(
             one.reason,
             format!(
-                "Some requests{client} are refused while others get through: perhaps one of several kube-apiservers. {}",
-                one.what
+                "Some requests{client} are rejected while others succeed: one of several kube-apiservers may have \
+                other flags. {}",
+                one.summary
             ),
             one.evidence,
             one.remedy,
         ));
     }
     let configured = configured?;
-    if let Some((key, value)) = configured.swallowed() {
+    if let Some((key, value)) = configured.malformed_flags() {
         return Some(Cause::warning(
             Reason::StaleConfiguration,
-            "The configuration of the front proxy holds a value of flags that were swallowed by quoting; requests get through, \
-             as it also holds right ones.",
-            format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has {key} = \"{}\".", quote(value)),
+            "The front-proxy configuration contains a stale value: several flags in one argument. Requests succeed \
+             because it also contains correct values.",
+            format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\".", quote(value)),
             format!(
-                "Run `{RENEW}`: kube-apiserver only adds to it and writes it again within a minute from its flags of today. If \
-                 the value comes back, the right values are left from before: write each of kube-apiserver's flags as an argument \
-                 of its own."
+                "Run `{RENEW}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
+                 value returns, the current flags are malformed: write each flag of kube-apiserver as a separate \
+                 argument."
             ),
         ));
     }
     if configured.has(&Finding::AnyClientMayImpersonate) {
         return Some(Cause::warning(
             Reason::AnyClientMayImpersonate,
-            "Whoever has a client certificate of this cluster may pose as anybody towards metrics-core and any other aggregated \
-             API server.",
+            "Any client with a certificate of this cluster can impersonate any user to metrics-core and every other \
+             aggregated API server.",
             format!(
-                "{ALLOWED_NAMES} of ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty, and {PROXY_CA} shares a CA with {CLIENT_CA}."
+                "{ALLOWED_NAMES} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is empty, and {PROXY_CA} shares a CA with \
+                {CLIENT_CA}."
             ),
             format!(
-                "Start kube-apiserver with --{ALLOWED_NAMES} set to the common name of its --proxy-client-cert-file{}, or with a \
-                 front-proxy CA of its own. {MANAGED}",
+                "Start kube-apiserver with --{ALLOWED_NAMES} set to the common name of its \
+                 --proxy-client-cert-file{}, or with a separate front-proxy CA. {MANAGED}",
                 symptoms
                     .accepted_client
                     .as_ref()
@@ -425,8 +435,8 @@ fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Con
     {
         return Some(Cause::warning(
             Reason::ConfigurationUnreadable,
-            "Part of the configuration of the front proxy can't be read; metrics-core goes on with what it read before.",
-            format!("It is this: {unreadable}."),
+            "Part of the front-proxy configuration cannot be parsed; metrics-core continues to use the last valid value.",
+            format!("The error is: {unreadable}."),
             format!("Correct the flags of kube-apiserver, then run `{RENEW}`. {MANAGED}"),
         ));
     }
@@ -443,9 +453,9 @@ fn expires_soon(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause>
                 "kube-apiserver's proxy certificate (--proxy-client-cert-file, CN={}) expires at {expiry}.",
                 quote(&client.common_name)
             ),
-            "From then on metrics-core answers 401 to all that comes through kube-apiserver.",
+            "After that time, metrics-core rejects requests from kube-apiserver with 401.",
             format!(
-                "Renew it (`kubeadm certs renew front-proxy-client` on a cluster of kubeadm) and restart kube-apiserver. {MANAGED}"
+                "Renew it (with kubeadm: `kubeadm certs renew front-proxy-client`) and restart kube-apiserver. {MANAGED}"
             ),
         )
     })

@@ -1,4 +1,4 @@
-//! Why kubelets do not answer metrics-core, from what the replicas tell.
+//! Diagnoses why metrics-core cannot scrape kubelets, from the reports of its replicas.
 
 use crds::cause::ScrapeCause;
 use crds::{KubeletTlsMode, Reason};
@@ -9,10 +9,10 @@ use crate::common::normalize::quote;
 use crate::common::{METRICS_CORE, ManagedObject};
 use crate::observe::FailingNodes;
 
-/// The kubelet's port where no Node tells another.
+/// The kubelet's default port, for Nodes that publish no other port.
 const KUBELET_PORT: i32 = 10250;
 
-/// What is wrong, or to be warned of: the cause of most nodes, and a word of the others.
+/// Returns the fault or warning, if any: the most frequent cause, with the others as evidence.
 pub(super) fn diagnose(facts: DiagnosisInput<'_>) -> Option<Cause> {
     let failing = &facts.observed.facts.failing;
     let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
@@ -23,22 +23,22 @@ pub(super) fn diagnose(facts: DiagnosisInput<'_>) -> Option<Cause> {
         failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
     let mut cause = explain(facts, worst);
     if !others.is_empty() {
-        cause.evidence = format!("{} Besides: {}.", cause.evidence, others.join("; "));
+        cause.evidence = format!("{} Other causes: {}.", cause.evidence, others.join("; "));
     }
     Some(cause)
 }
 
-/// One cause in words: of which nodes, what metrics-core says of one of them, and what to do.
+/// Explains one cause: the affected nodes, metrics-core's error for one of them, and the remedy.
 #[must_use]
 pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     let example = failing.examples.first();
     let message = example.map_or("", |example| example.message.as_str());
     let address = example
         .and_then(|example| example.address.as_deref())
-        .map(|address| format!(" at {}", quote(address)))
+        .map(|address| format!(" ({})", quote(address)))
         .unwrap_or_default();
     let evidence = format!(
-        "metrics-core says of node {}{address}: \"{}\".",
+        "metrics-core reports for node {}{address}: \"{}\".",
         example.map_or("", |example| example.node.as_str()),
         quote(message).trim_end_matches('.')
     );
@@ -46,7 +46,7 @@ pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     Cause {
         reason,
         severity: Severity::Fault,
-        what: format!("{what}: {}.", failing.describe()),
+        summary: format!("{what}: {}.", failing.describe()),
         evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
         remedy: remedy(facts, failing),
     }
@@ -55,72 +55,79 @@ pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
 fn not_verified() -> Cause {
     Cause::warning(
         Reason::KubeletCertificatesNotVerified,
-        "The kubelets' certificates are not verified: whoever can redirect a connection reads the token of metrics-core and \
-         can tell it any metrics.",
+        "The kubelets' certificates are not verified: an attacker who can redirect a connection can read the token of \
+         metrics-core and return forged metrics.",
         "spec.metricsCore.kubelet.tls.mode is Insecure.",
-        "Set it to Verify; if the kubelets' certificates are self-signed, let the cluster sign them first (serverTLSBootstrap: \
-         true in the KubeletConfiguration).",
+        "Set it to Verify. If the kubelets' certificates are self-signed, first let the cluster's CA sign them \
+         (serverTLSBootstrap: true in the KubeletConfiguration).",
     )
 }
 
-/// The reason and the cause in words.
+/// Returns the reason and a description of the cause.
 #[must_use]
 pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
     match cause {
-        ScrapeCause::NoAddress => {
-            (Reason::KubeletAddressMissing, "Nodes have no address of a type that is asked for")
-        }
-        ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "Names of nodes do not resolve"),
+        ScrapeCause::NoAddress => (
+            Reason::KubeletAddressMissing,
+            "Nodes have no address of the types in spec.metricsCore.kubelet.addressTypes",
+        ),
+        ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "DNS lookups of node names fail"),
         ScrapeCause::ConnectionRefused => {
-            (Reason::KubeletConnectionRefused, "Nothing listens on the kubelet's port")
+            (Reason::KubeletConnectionRefused, "Connections to the kubelet's port are refused")
         }
         ScrapeCause::Unreachable => (Reason::KubeletUnreachable, "There is no route to the kubelet"),
-        ScrapeCause::Timeout => (Reason::KubeletTimeout, "No connection to the kubelet comes about in time"),
-        ScrapeCause::SlowResponse => (Reason::KubeletTimeout, "The kubelet does not answer in time"),
-        ScrapeCause::ConnectionClosed => {
-            (Reason::KubeletConnectionClosed, "Connections to the kubelet break")
+        ScrapeCause::Timeout => (Reason::KubeletTimeout, "Connections to the kubelet time out"),
+        ScrapeCause::SlowResponse => {
+            (Reason::KubeletTimeout, "The kubelet does not respond within the timeout")
         }
-        ScrapeCause::PlainHttp => {
-            (Reason::KubeletPlainHTTP, "The kubelet's port speaks plain HTTP, and is asked over TLS")
-        }
-        ScrapeCause::TlsUnknownCa => {
-            (Reason::KubeletCertificateUnknownCA, "Nobody who is trusted signed the kubelet's certificate")
-        }
+        ScrapeCause::ConnectionClosed => (
+            Reason::KubeletConnectionClosed,
+            "Connections to the kubelet are closed before the response is complete",
+        ),
+        ScrapeCause::PlainHttp => (
+            Reason::KubeletPlainHTTP,
+            "The kubelet's port serves plain HTTP, but metrics-core connects with TLS",
+        ),
+        ScrapeCause::TlsUnknownCa => (
+            Reason::KubeletCertificateUnknownCA,
+            "The kubelet's serving certificate is not signed by a trusted CA",
+        ),
         ScrapeCause::TlsNameMismatch => (
             Reason::KubeletCertificateNameMismatch,
-            "The kubelet's certificate bears none of the Node's names and addresses",
+            "The kubelet's serving certificate contains none of the Node's names and addresses",
         ),
-        ScrapeCause::TlsExpired => {
-            (Reason::KubeletCertificateExpired, "The kubelet's certificate is expired or not valid yet")
-        }
+        ScrapeCause::TlsExpired => (
+            Reason::KubeletCertificateExpired,
+            "The kubelet's serving certificate is expired or not yet valid",
+        ),
         ScrapeCause::TlsPinMismatch => {
-            (Reason::KubeletCertificateChanged, "The kubelet shows another key than the one that was pinned")
+            (Reason::KubeletCertificateChanged, "The kubelet's key differs from the pinned key")
         }
-        ScrapeCause::TlsOther => (Reason::KubeletTLSFailed, "TLS with the kubelet fails"),
+        ScrapeCause::TlsOther => (Reason::KubeletTLSFailed, "The TLS handshake with the kubelet fails"),
         ScrapeCause::Unauthorized => {
-            (Reason::KubeletUnauthorized, "The kubelet does not accept the token of metrics-core (401)")
+            (Reason::KubeletUnauthorized, "The kubelet rejects the token of metrics-core (401)")
         }
         ScrapeCause::Forbidden => (
             Reason::KubeletForbidden,
-            "The kubelet refuses metrics-core for lack of a right (403: get on nodes/metrics)",
+            "The kubelet denies metrics-core permission to get nodes/metrics (403)",
         ),
         ScrapeCause::NotFound
         | ScrapeCause::HttpStatus
         | ScrapeCause::BodyTooLarge
         | ScrapeCause::InvalidBody => {
-            (Reason::KubeletResponseInvalid, "The kubelet does not answer with resource metrics")
+            (Reason::KubeletResponseInvalid, "The kubelet's response contains no valid resource metrics")
         }
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
-            (Reason::KubeletScrapeFailed, "Kubelets can't be scraped")
+            (Reason::KubeletScrapeFailed, "Kubelets cannot be scraped")
         }
     }
 }
 
-/// What the cluster shows besides.
+/// Returns further evidence from the cluster.
 fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
     match cause {
         ScrapeCause::Timeout | ScrapeCause::Unreachable => {
-            // They do not hold for pods on the node's network.
+            // NetworkPolicies do not apply to pods with hostNetwork.
             let on_node = facts.spec.metrics_core.scheduling.host_network;
             let Some(policies) = facts.observed.network_policies.as_ref().filter(|_| !on_node) else {
                 return String::new();
@@ -133,20 +140,26 @@ fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
                 (port, None),
             ) {
                 PolicyEffect::Open => {
-                    format!("No NetworkPolicy in namespace {} holds it back.", facts.namespace)
+                    format!("No NetworkPolicy in namespace {} blocks this traffic.", facts.namespace)
                 }
                 PolicyEffect::Blocked(names) => {
-                    format!("NetworkPolicy {} lets metrics-core reach no kubelet.", names.join(", "))
+                    format!(
+                        "NetworkPolicy {} blocks all traffic from metrics-core to kubelets.",
+                        names.join(", ")
+                    )
                 }
                 PolicyEffect::Depends(names) => {
-                    format!("NetworkPolicy {} lets metrics-core reach some addresses only.", names.join(", "))
+                    format!(
+                        "NetworkPolicy {} allows traffic from metrics-core to some addresses only.",
+                        names.join(", ")
+                    )
                 }
             }
         }
         ScrapeCause::TlsUnknownCa => match facts.observed.pending_kubelet_csrs {
             Some(0) | None => String::new(),
             Some(pending) => format!(
-                "{pending} CertificateSigningRequests of kubelets (kubernetes.io/kubelet-serving) wait for an approval."
+                "{pending} CertificateSigningRequests of kubelets (signer kubernetes.io/kubelet-serving) are pending."
             ),
         },
         _ => String::new(),
@@ -158,67 +171,73 @@ fn remedy(facts: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
     let node = worst.examples.first().map_or("NODE", |example| example.node.as_str());
     match worst.cause {
         ScrapeCause::NoAddress => format!(
-            "Add a type that the Node has to spec.metricsCore.kubelet.addressTypes: `kubectl get node {node} -o \
-             jsonpath={{.status.addresses}}`."
+            "Add an address type of the Node to spec.metricsCore.kubelet.addressTypes. `kubectl get node {node} -o \
+             jsonpath={{.status.addresses}}` lists them."
         ),
-        ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or have the cluster's DNS know the \
-                             names of nodes."
+        ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or make the node names \
+                             resolvable in the cluster's DNS."
             .to_owned(),
         ScrapeCause::ConnectionRefused => format!(
-            "On the node see `systemctl status kubelet`; if it runs, see that spec.metricsCore.kubelet.port is its port \
-             (`kubectl get node {node} -o jsonpath={{.status.daemonEndpoints}}`)."
+            "Run `systemctl status kubelet` on the node. If the kubelet runs, check that \
+             spec.metricsCore.kubelet.port is its port (`kubectl get node {node} -o \
+             jsonpath={{.status.daemonEndpoints}}`)."
         ),
         ScrapeCause::Unreachable | ScrapeCause::Timeout => format!(
-            "See whether the node runs (`kubectl get node {node}`), and let pods reach its port {} (firewall, security group, \
-             NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork.",
+            "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node \
+             (firewall, security group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
             facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
         ),
         ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
-            "On the node see how busy it is and the kubelet's log (`journalctl -u kubelet`); `kubectl get --raw \
-             /api/v1/nodes/{node}/proxy/metrics/resource` asks it too. spec.metricsCore.kubelet.requestTimeout gives it longer."
+            "Check the node's load and the kubelet's log (`journalctl -u kubelet`). `kubectl get --raw \
+             /api/v1/nodes/{node}/proxy/metrics/resource` sends the same request. If the kubelet needs more time, \
+             increase spec.metricsCore.kubelet.requestTimeout."
         ),
-        ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port (10250): 10255 is \
-                                   its read-only port and speaks HTTP."
+        ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port \
+                                   (10250). Port 10255 is the kubelet's read-only port, which serves plain HTTP."
             .to_owned(),
         ScrapeCause::TlsUnknownCa => unknown_ca(),
-        ScrapeCause::TlsNameMismatch => "Give the kubelet a certificate with the Node's name or address as a subject alternative \
-                                         name: serverTLSBootstrap: true in its configuration asks for one, or set \
-                                         tlsCertFile."
+        ScrapeCause::TlsNameMismatch => "Issue a serving certificate that contains the Node's name or address as a \
+                                         subject alternative name: set serverTLSBootstrap: true in the \
+                                         KubeletConfiguration to request one, or set tlsCertFile."
             .to_owned(),
         ScrapeCause::TlsExpired => "Renew the kubelet's serving certificate: restart the kubelet, approve its \
-                                    CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. See that the clocks are \
-                                    right."
+                                    CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. Check that the \
+                                    clocks are correct."
             .to_owned(),
         ScrapeCause::TlsPinMismatch => format!(
-            "If the kubelet's certificate was replaced on purpose, delete the Node's pin (docs/diagnosis.md); if not, somebody may \
-             stand between: look at node {node}."
+            "If the kubelet's certificate was replaced on purpose, run `kubectl rollout restart \
+             deployment/{METRICS_CORE} --namespace {namespace}` to clear the pins. If not, another host may \
+             impersonate node {node}: inspect the node."
         ),
-        ScrapeCause::TlsOther => format!("See the kubelet's log on node {node} (`journalctl -u kubelet`)."),
-        ScrapeCause::Unauthorized => "In the KubeletConfiguration set authentication.webhook.enabled: true and restart the kubelet. \
-                                      On a managed cluster ask the provider to do so."
+        ScrapeCause::TlsOther => format!("Check the kubelet's log on node {node} (`journalctl -u kubelet`)."),
+        ScrapeCause::Unauthorized => "Set authentication.webhook.enabled: true in the KubeletConfiguration and \
+                                      restart the kubelet. On a managed cluster, ask the provider to do this."
             .to_owned(),
         ScrapeCause::Forbidden => format!(
-            "The operator keeps ClusterRole and {}; a kubelet remembers a refusal for 30 s and a permission for 5 min. If it lasts, \
-             run `kubectl auth can-i get nodes --subresource=metrics --as=system:serviceaccount:{namespace}:{METRICS_CORE}`; \
-             if that says yes, see authorization.mode in the KubeletConfiguration.",
+            "The operator maintains ClusterRole and {}, and a kubelet caches denials for 30 s and permissions for 5 \
+             min. If the error persists, run `kubectl auth can-i get nodes --subresource=metrics \
+             --as=system:serviceaccount:{namespace}:{METRICS_CORE}`. If that prints yes, check authorization.mode in \
+             the KubeletConfiguration.",
             ManagedObject::CollectorBinding.describe(namespace)
         ),
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
-            "See what it answers: `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource`; metrics-core needs a kubelet of \
-             1.27 or newer."
+            "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \
+             requires kubelet 1.27 or newer."
         ),
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
-            format!("See `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}`.")
+            format!("Run `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}` for details.")
         }
     }
 }
 
-/// In the order of what is best.
+/// Lists the remedies, the best one first.
 fn unknown_ca() -> String {
-    "Kubelets sign their own certificates unless they are told otherwise (so with kubeadm). Best: set serverTLSBootstrap: true in \
-     the KubeletConfiguration, restart the kubelet and approve its request (`kubectl get csr`, `kubectl certificate approve NAME`, \
-     or the chart's value csrApproval.enabled and spec.metricsCore.kubelet.tls.csrApproval: Exact for the operator to do so). Else: if another CA signed them, name it in \
-     spec.metricsCore.kubelet.tls.certificateAuthority; or set spec.metricsCore.kubelet.tls.mode to Pin, which trusts each kubelet's \
-     key as it is first seen; last, Insecure, which verifies nothing."
+    "By default kubelets use self-signed serving certificates (for example with kubeadm). Recommended: set \
+     serverTLSBootstrap: true in the KubeletConfiguration, restart the kubelet and approve its \
+     CertificateSigningRequest (`kubectl get csr`, `kubectl certificate approve NAME`). The operator approves it with \
+     the chart value csrApproval.enabled=true and spec.metricsCore.kubelet.tls.csrApproval: Exact. If another CA \
+     signed the certificate, name that CA in spec.metricsCore.kubelet.tls.certificateAuthority. Otherwise set \
+     spec.metricsCore.kubelet.tls.mode to Pin (trust on first use), or as a last resort to Insecure (no \
+     verification)."
         .to_owned()
 }

@@ -1,10 +1,9 @@
-//! One cause for each symptom: joins what kube-apiserver says, what the replicas of metrics-core tell of
-//! themselves, and what stands in the cluster. Pure.
+//! Finds one cause for each symptom, from the status that kube-apiserver reports, the reports of the metrics-core replicas
+//! and other objects in the cluster. Pure.
 //!
-//! The way of a request is judged in its order: is kube-apiserver known as the front proxy ([`front_proxy`]),
-//! does it get through to metrics-core ([`path`]), do kubelets answer ([`kubelets`]). A later part is never
-//! blamed for what an earlier one explains. What can't be known is not guessed: then the message says what is
-//! known and what was ruled out.
+//! [`diagnose`] follows a request: does metrics-core accept kube-apiserver as the front proxy ([`front_proxy`]), does
+//! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]). A fault in an earlier step suppresses
+//! the steps that it explains. If the cause is unknown, the message states what is known and what was ruled out.
 
 pub mod front_proxy;
 pub mod kubelets;
@@ -20,40 +19,40 @@ use crate::common::normalize::quote;
 use crate::observe::{Observed, Symptoms};
 use crate::plan::objects::selector;
 
-/// What is judged.
+/// The input of a diagnosis.
 #[derive(Clone, Copy, Debug)]
 pub struct DiagnosisInput<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
-    /// What was asked for.
+    /// The desired state.
     pub spec: &'a MetricsPipelineSpec,
-    /// What is there.
+    /// The observed state.
     pub observed: &'a Observed,
-    /// The time of the judgement.
+    /// The time of the diagnosis.
     pub now: Timestamp,
 }
 
-/// How bad a cause is.
+/// The severity of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// Nothing works because of it.
+    /// Metrics are not served because of it.
     Fault,
-    /// It works, but somebody should look.
+    /// Metrics are served, but the cause needs attention.
     Warning,
 }
 
-/// A cause: what it is, what shows it, what to do.
+/// A cause with its evidence and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// In a word.
+    /// The machine-readable reason.
     pub reason: Reason,
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
     /// The cause as a sentence, naming the object.
-    pub what: String,
-    /// What shows it, as a sentence; may be empty.
+    pub summary: String,
+    /// The evidence, in full sentences; may be empty.
     pub evidence: String,
-    /// What to run, and what to ask whom.
+    /// The remedy: commands to run, fields or flags to change.
     pub remedy: String,
 }
 
@@ -61,70 +60,71 @@ impl Cause {
     fn new(
         reason: Reason,
         severity: Severity,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { reason, severity, what: what.into(), evidence: evidence.into(), remedy: remedy.into() }
+        Self { reason, severity, summary: summary.into(), evidence: evidence.into(), remedy: remedy.into() }
     }
 
     fn fault(
         reason: Reason,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Severity::Fault, what, evidence, remedy)
+        Self::new(reason, Severity::Fault, summary, evidence, remedy)
     }
 
     fn warning(
         reason: Reason,
-        what: impl Into<String>,
+        summary: impl Into<String>,
         evidence: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self::new(reason, Severity::Warning, what, evidence, remedy)
+        Self::new(reason, Severity::Warning, summary, evidence, remedy)
     }
 
-    /// Cause, evidence, remedy.
+    /// Returns cause, evidence and remedy as one message.
     #[must_use]
     pub fn message(&self) -> String {
-        let parts = [&self.what, &self.evidence, &self.remedy];
+        let parts = [&self.summary, &self.evidence, &self.remedy];
         parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// What is wrong on the way from a kubelet to the client, if anything.
+/// The causes found on the path of a metrics request, at most one for each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// Between kube-apiserver and whom metrics-core believes.
+    /// metrics-core does not accept kube-apiserver as the front proxy.
     pub front_proxy: Option<Cause>,
-    /// Between kube-apiserver and the pods.
+    /// kube-apiserver does not reach the pods.
     pub path: Option<Cause>,
-    /// Between metrics-core and the kubelets.
+    /// metrics-core cannot scrape kubelets.
     pub kubelets: Option<Cause>,
 }
 
-/// What kube-apiserver says, the same whichever of several replicas it happened to ask.
-fn said(facts: DiagnosisInput<'_>, words: &str) -> String {
-    let mut said = words.to_owned();
+/// Quotes kube-apiserver without the addresses of pods, so that the text does not depend on the replica that it connected
+/// to.
+fn quote_apiserver(facts: DiagnosisInput<'_>, message: &str) -> String {
+    let mut text = message.to_owned();
     let pods = &facts.observed.pods;
     let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
     for address in addresses.filter(|_| pods.len() > 1) {
         let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
         for before in ["/", ">", " "] {
-            said = said.replace(&format!("{before}{host}:"), &format!("{before}POD:"));
+            text = text.replace(&format!("{before}{host}:"), &format!("{before}POD:"));
         }
     }
-    quote(&said)
+    quote(&text)
 }
 
-/// The labels of the pods of metrics-core: those they bear, as a policy may select by any of them.
+/// Returns the labels of the metrics-core pods. A NetworkPolicy may select by any of them.
 fn pod_labels(facts: DiagnosisInput<'_>) -> BTreeMap<String, String> {
     facts.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
 }
 
-/// Judges the way of a request, in its order.
+/// Diagnoses each step of a metrics request, in order.
 #[must_use]
 pub fn diagnose(facts: DiagnosisInput<'_>) -> Diagnosis {
     let symptoms = &facts.observed.facts.symptoms;

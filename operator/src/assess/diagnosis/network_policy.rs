@@ -1,7 +1,7 @@
-//! Which NetworkPolicies keep kube-apiserver from metrics-core, or metrics-core from the kubelets.
+//! Evaluates which NetworkPolicies block kube-apiserver from metrics-core, or metrics-core from the kubelets.
 //!
-//! kube-apiserver is no pod: a rule that admits only pods and namespaces does not admit it. Whether an address
-//! block does depends on the address that it comes from, which only the network knows.
+//! kube-apiserver is not a pod: a rule that allows only pods and namespaces does not allow it. Whether an ipBlock allows it
+//! depends on its source address, which the operator cannot know.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,28 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, Network
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// What the policies of a namespace mean for one direction.
+/// The effect of all policies of a namespace on traffic with a host that is not a pod, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyEffect {
-    /// None of them selects the pods, or one lets everybody through.
+    /// No policy selects the pods, or a rule allows every address.
     Open,
-    /// Who is no pod is kept out, by these.
+    /// These policies allow pods only.
     Blocked(Vec<String>),
-    /// It depends on addresses, by these.
+    /// These policies allow some addresses only.
     Depends(Vec<String>),
 }
 
-/// Which way packets go.
+/// The direction of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To the pods.
+    /// Traffic to the pods.
     Ingress,
-    /// From the pods.
+    /// Traffic from the pods.
     Egress,
 }
 
-/// Judges the policies. `port` is where the packets go, by number and, for ingress, by the container's name.
+/// Returns the effect of the policies. `port` is the destination port: its number and, for ingress, its name in the
+/// container.
 #[must_use]
 pub fn evaluate(
     policies: &[NetworkPolicy],
@@ -52,7 +53,7 @@ pub fn evaluate(
         return PolicyEffect::Open;
     }
     let mut depends = false;
-    // Policies add up: one rule that admits is enough.
+    // Policies are additive: one rule that allows the traffic is enough.
     for policy in &selecting {
         for (peers, ports) in rules(policy, direction) {
             if !ports.is_none_or(|ports| ports.is_empty() || ports.iter().any(|one| covers(one, port))) {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_pod_is_admitted_by_open_rules_only() {
+    fn only_unrestricted_rules_allow_hosts_that_are_not_pods() {
         let deny = policy(json!({ "podSelector": {}, "policyTypes": ["Ingress"] }));
         let pods = policy(json!({ "podSelector": { "matchLabels": { "app": "metrics-core" } },
             "ingress": [{ "from": [{ "podSelector": {} }], "ports": [{ "port": 4443 }] }] }));
@@ -164,12 +165,12 @@ mod tests {
         assert_eq!(ingress(std::slice::from_ref(&deny)), blocked);
         assert_eq!(ingress(std::slice::from_ref(&pods)), blocked);
         assert_eq!(ingress(std::slice::from_ref(&other_port)), blocked);
-        assert_eq!(ingress(&[deny, open]), PolicyEffect::Open, "policies add up");
+        assert_eq!(ingress(&[deny, open]), PolicyEffect::Open, "policies are additive");
         assert_eq!(ingress(&[block]), PolicyEffect::Depends(vec!["ns/p".to_owned()]));
     }
 
     #[test]
-    fn egress_counts_only_where_it_is_meant() {
+    fn egress_is_evaluated_only_for_egress_policies() {
         let labels = BTreeMap::new();
         let kubelet = |policy: NetworkPolicy| evaluate(&[policy], &labels, Direction::Egress, (10250, None));
         assert_eq!(kubelet(policy(json!({ "podSelector": {}, "ingress": [] }))), PolicyEffect::Open);

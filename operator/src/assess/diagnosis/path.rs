@@ -1,16 +1,17 @@
-//! Whether kube-apiserver gets through to the pods of metrics-core.
+//! Diagnoses whether kube-apiserver reaches the pods of metrics-core.
 
 use crds::Reason;
 use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, PolicyEffect};
-use super::{Cause, DiagnosisInput, Symptoms};
+use super::{Cause, Symptoms};
+use crate::assess::DiagnosisInput;
 use crate::common::names::PORT_NAME;
 use crate::common::normalize::quote;
 use crate::common::{METRICS_CORE, ManagedObject};
 use crate::observe::ReportError;
 
-/// `Available`'s reasons that tell of the Service and its endpoints, before any connection is tried.
+/// Reasons of the condition `Available` that concern the Service and its endpoints; no connection was tried.
 const WITHOUT_ENDPOINTS: [&str; 6] = [
     "ServiceNotFound",
     "EndpointsNotFound",
@@ -20,21 +21,21 @@ const WITHOUT_ENDPOINTS: [&str; 6] = [
     "EndpointsAccessError",
 ];
 
-/// What kube-apiserver's words mean (Go's net, crypto/tls and apiserver's own).
+/// Classifies an error message of kube-apiserver (from Go's net and crypto/tls, and from apiserver itself).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ErrorClass {
     Certificate,
-    Lost,
+    Unreachable,
     Refused,
     Other,
 }
 
-fn kind(words: &str) -> Kind {
-    let any = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+fn classify(error: &str) -> ErrorClass {
+    let any = |parts: &[&str]| parts.iter().any(|part| error.contains(part));
     if any(&["x509:", "tls: failed to verify", "tls: bad certificate", "certificate signed by unknown"]) {
-        Kind::Certificate
+        ErrorClass::Certificate
     } else if any(&["connection refused"]) {
-        Kind::Refused
+        ErrorClass::Refused
     } else if any(&[
         "i/o timeout",
         "deadline exceeded",
@@ -42,55 +43,58 @@ fn kind(words: &str) -> Kind {
         "client connection lost",
         "no route to host",
         "timed out",
-        "no answer within",
+        "no response within",
         "504",
     ]) {
-        Kind::Lost
+        ErrorClass::Unreachable
     } else {
-        Kind::Other
+        ErrorClass::Other
     }
 }
 
-/// What is wrong.
+/// Returns the fault, if any.
 pub(super) fn diagnose(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if !symptoms.broken() {
         return None;
     }
-    let words = symptoms.all_messages();
-    if let Some(said) = &symptoms.unavailable
-        && WITHOUT_ENDPOINTS.contains(&said.reason.as_str())
+    let error = symptoms.all_messages();
+    if let Some(unavailable) = &symptoms.unavailable
+        && WITHOUT_ENDPOINTS.contains(&unavailable.reason.as_str())
     {
         return Some(Cause::fault(
             Reason::MissingEndpoints,
+            format!("{} has no ready endpoints.", ManagedObject::Service.describe(facts.namespace)),
             format!(
-                "{} has no ready pod of metrics-core behind it.",
-                ManagedObject::Service.describe(facts.namespace)
+                "kube-apiserver reports {}: \"{}\".",
+                unavailable.reason,
+                super::quote_apiserver(facts, &unavailable.message)
             ),
-            format!("kube-apiserver says {} \"{}\".", said.reason, super::said(facts, &said.message)),
-            "DeploymentAvailable says why no pod is ready.",
+            "See DeploymentAvailable for the cause.",
         ));
     }
-    let kind_of_all = kind(&words);
-    // One saying is evidence enough, and does not change with every request.
-    let words = symptoms.messages().find(|saying| kind(saying) == kind_of_all).unwrap_or(&words);
-    match kind_of_all {
-        Kind::Certificate => Some(certificate(facts, symptoms, words)),
-        Kind::Lost => Some(lost(facts, symptoms, words)),
-        Kind::Refused => Some(Cause::fault(
+    let class = classify(&error);
+    // One message of that kind is enough evidence, and the first does not change with every request.
+    let error = symptoms.messages().find(|message| classify(message) == class).unwrap_or(&error);
+    match class {
+        ErrorClass::Certificate => Some(certificate(facts, symptoms, error)),
+        ErrorClass::Unreachable => Some(unreachable(facts, symptoms, error)),
+        ErrorClass::Refused => Some(Cause::fault(
             Reason::FailedDiscoveryCheck,
-            "Nothing listens where kube-apiserver is led to.",
-            format!("kube-apiserver says: \"{}\".", super::said(facts, words)),
+            "Connections from kube-apiserver to metrics-core are refused.",
+            format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error)),
             format!(
-                "See whether pods run with `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o \
-                 wide`, and whether something rewrites the way to them (a proxy, a rule of the node's firewall).",
+                "Run `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o wide` to \
+                 check that pods run. Check whether a proxy or a firewall rule of the node redirects the connections.",
                 facts.namespace
             ),
         )),
-        Kind::Other => symptoms.unavailable.as_ref().map(|said| other(facts, symptoms, said)),
+        ErrorClass::Other => {
+            symptoms.unavailable.as_ref().map(|unavailable| other(facts, symptoms, unavailable))
+        }
     }
 }
 
-fn certificate(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn certificate(facts: DiagnosisInput<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     let untrusted: Vec<_> = facts
         .observed
         .replicas
@@ -103,32 +107,33 @@ fn certificate(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> C
     let seen = if !untrusted.is_empty() {
         format!(" The operator does not accept it either: {}.", untrusted.join(", "))
     } else if symptoms.reported {
-        " The operator, which asks the pods directly, accepts their certificates with the same CA: so what stands between \
-         kube-apiserver and the pods, or an older caBundle, is to blame."
+        " The operator connects to the pods directly and accepts their certificates with the same CA. The cause is \
+         therefore a proxy between kube-apiserver and the pods, or an outdated caBundle."
             .to_owned()
     } else {
         String::new()
     };
     let alerts =
-        symptoms.alerts.map_or("", |_| " The replicas count clients that refused their certificate.");
+        symptoms.alerts.map_or("", |_| " The replicas report clients that rejected their certificate.");
     Cause::fault(
         Reason::ServingCertificateMismatch,
-        "kube-apiserver does not accept the certificate that metrics-core serves.",
-        format!("It says: \"{}\".{seen}{alerts}", super::said(facts, words)),
+        "kube-apiserver does not accept the serving certificate of metrics-core.",
+        format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(facts, error)),
         format!(
-            "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}; if a replica serves an \
-             old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace {0}`.",
+            "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}. If a \
+             replica serves an old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace \
+             {0}`.",
             facts.namespace,
             ManagedObject::ServingSecret.name()
         ),
     )
 }
 
-fn lost(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
+fn unreachable(facts: DiagnosisInput<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     let port = facts.spec.metrics_core.secure_port;
-    let says = format!("kube-apiserver says: \"{}\".", super::said(facts, words));
+    let reported = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error));
     let runs = if symptoms.reported {
-        " The pods answer the operator on that port, so they run and serve."
+        " The pods respond to the operator on that port, so they run and serve."
     } else {
         ""
     };
@@ -139,9 +144,9 @@ fn lost(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     });
     let admit = |names: &[String]| {
         format!(
-            "Let everyone reach TCP port {port} of the pods with the label app.kubernetes.io/name={METRICS_CORE}, as \
-             kube-apiserver is no pod (a rule with `ports` and without `from`), or change {}: `kubectl edit networkpolicy {} \
-             --namespace {}`.",
+            "Allow TCP port {port} of the pods with the label app.kubernetes.io/name={METRICS_CORE} from every source \
+             (a rule with `ports` and without `from`), because kube-apiserver is not a pod. Add such a policy or \
+             change {}: `kubectl edit networkpolicy {} --namespace {}`.",
             names.join(", "),
             names.first().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name),
             facts.namespace
@@ -150,16 +155,19 @@ fn lost(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
     match policies {
         Some(PolicyEffect::Blocked(names)) => Cause::fault(
             Reason::BlockedByNetworkPolicy,
-            format!("NetworkPolicy {} keeps kube-apiserver from the pods of metrics-core.", names.join(", ")),
-            format!("No rule admits on port {port} who is no pod. {says}{runs}"),
+            format!(
+                "NetworkPolicy {} blocks traffic from kube-apiserver to the pods of metrics-core.",
+                names.join(", ")
+            ),
+            format!("No rule allows sources that are not pods on port {port}. {reported}{runs}"),
             admit(&names),
         ),
         Some(PolicyEffect::Depends(names)) => Cause::fault(
             Reason::Unreachable,
-            format!("Packets between kube-apiserver and the pods of metrics-core are lost on port {port}."),
+            format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
             format!(
-                "{says}{runs} NetworkPolicy {} admits some addresses only; whether kube-apiserver's is among them can't be seen \
-                 from here.",
+                "{reported}{runs} NetworkPolicy {} allows some addresses only, and the operator cannot determine \
+                 whether the address of kube-apiserver is one of them.",
                 names.join(", ")
             ),
             admit(&names),
@@ -167,48 +175,54 @@ fn lost(facts: DiagnosisInput<'_>, symptoms: &Symptoms, words: &str) -> Cause {
         verdict => {
             let ruled_out = match verdict {
                 Some(_) => format!(
-                    " No NetworkPolicy in namespace {} keeps it out, so it is not that.",
+                    " No NetworkPolicy in namespace {} blocks this traffic, so NetworkPolicy is not the cause.",
                     facts.namespace
                 ),
-                None if on_node => " NetworkPolicies do not hold for pods on the node's network.".to_owned(),
+                None if on_node => " NetworkPolicies do not apply to pods with hostNetwork.".to_owned(),
                 None => " NetworkPolicies could not be read.".to_owned(),
             };
             Cause::fault(
                 Reason::Unreachable,
+                format!("kube-apiserver cannot reach the pods of metrics-core on port {port}."),
+                format!("{reported}{runs}{ruled_out}"),
                 format!(
-                    "Packets between kube-apiserver and the pods of metrics-core are lost on port {port}."
-                ),
-                format!("{says}{runs}{ruled_out}"),
-                format!(
-                    "Let the control plane reach the nodes and pods on TCP port {port} (on private GKE, AKS and EKS clusters by a \
-                     firewall rule or security group), or set spec.metricsCore.scheduling.hostNetwork where it has no route to \
-                     pods. If kube-apiserver's machine has no kube-proxy, it needs --enable-aggregator-routing=true."
+                    "Allow the control plane to reach nodes and pods on TCP port {port} (on private GKE, AKS and EKS \
+                     clusters with a firewall rule or security group). If it has no route to pods, set \
+                     spec.metricsCore.scheduling.hostNetwork to true. If its machine runs no kube-proxy, start \
+                     kube-apiserver with --enable-aggregator-routing=true."
                 ),
             )
         }
     }
 }
 
-/// What kube-apiserver says is no known pattern, or what it is known to mean was ruled out.
-fn other(facts: DiagnosisInput<'_>, symptoms: &Symptoms, said: &crate::observe::Unavailable) -> Cause {
-    let answers = if symptoms.accepted.is_some() {
+/// Reports an error whose pattern is unknown, or whose usual causes were ruled out.
+fn other(facts: DiagnosisInput<'_>, symptoms: &Symptoms, unavailable: &crate::observe::Unavailable) -> Cause {
+    let ruled_out = if symptoms.accepted.is_some() {
         format!(
-            " metrics-core accepted kube-apiserver as the front proxy lately, so it is neither the proxy certificate nor \
-             ConfigMap {NAMESPACE}/{CONFIG_MAP}."
+            " metrics-core recently accepted kube-apiserver as the front proxy, so neither the proxy certificate nor \
+             ConfigMap {NAMESPACE}/{CONFIG_MAP} is the cause."
         )
     } else if symptoms.reported {
-        " The replicas saw neither a certificate that they refused nor a request without one, so it is hardly the proxy \
-         certificate."
+        " The replicas report no rejected certificate and no request without a certificate, so the proxy certificate is \
+             probably not the cause."
             .to_owned()
     } else {
         format!(" {}", facts.observed.why_no_report().unwrap_or_default())
     };
     Cause::fault(
         Reason::FailedDiscoveryCheck,
-        format!("{} is not available, and why is not known.", said.object.describe(facts.namespace)),
-        format!("kube-apiserver says {} \"{}\".{answers}", said.reason, super::said(facts, &said.message)),
         format!(
-            "See `kubectl logs deployment/{METRICS_CORE} --namespace {}` and the log of kube-apiserver.",
+            "{} is not available, and the cause is unknown.",
+            unavailable.object.describe(facts.namespace)
+        ),
+        format!(
+            "kube-apiserver reports {}: \"{}\".{ruled_out}",
+            unavailable.reason,
+            super::quote_apiserver(facts, &unavailable.message)
+        ),
+        format!(
+            "Run `kubectl logs deployment/{METRICS_CORE} --namespace {}` and check the log of kube-apiserver.",
             facts.namespace
         ),
     )

@@ -55,7 +55,7 @@ fn replica(more: Value) -> ReplicaReport {
     }
 }
 
-/// A pipeline whose APIService kube-apiserver finds unavailable, in these words.
+/// Returns the state of a pipeline whose APIServices are unavailable with this message.
 fn unavailable(message: &str) -> Observed {
     let mut observed = Observed {
         nodes: Some(1),
@@ -121,7 +121,7 @@ fn a_healthy_pipeline_has_no_cause() {
 }
 
 #[test]
-fn each_refusal_of_the_proxy_certificate_has_its_cause() {
+fn each_rejection_of_the_proxy_certificate_has_a_cause() {
     for (code, expected) in [
         ("cn_not_allowed", Reason::ProxyNameNotAllowed),
         ("unknown_ca", Reason::ProxyCertificateUnknownCA),
@@ -140,7 +140,7 @@ fn each_refusal_of_the_proxy_certificate_has_its_cause() {
 }
 
 #[test]
-fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
+fn distinguishes_malformed_flags_from_missing_headers() {
     let mut observed = unavailable("401");
     let refused = refused("no_username", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(json!({ "refusedCredentials": refused }))];
@@ -151,7 +151,7 @@ fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
         ("requestheader-allowed-names", Some("[]")),
     ]);
     assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Severity::Fault)));
-    // Before anything asked: nothing can come of it.
+    // Reported even before the first request.
     observed.replicas.clear();
     assert_eq!(front_proxy(&observed), Some((Reason::RequestHeaderFlagsMalformed, Severity::Fault)));
     assert_eq!(
@@ -165,11 +165,11 @@ fn swallowed_flags_are_told_from_a_header_that_is_not_set() {
 }
 
 #[test]
-fn what_is_left_in_the_config_map_is_no_fault_while_requests_get_through() {
+fn stale_config_map_values_are_a_warning_while_requests_succeed() {
     let mut observed = served();
     observed.front_proxy = map(&[("requestheader-extra-headers-prefix", Some(SWALLOWED))]);
     assert_eq!(front_proxy(&observed), Some((Reason::StaleConfiguration, Severity::Warning)));
-    // And a right entry of before hides nothing: what happens now counts.
+    // A correct value from before does not hide a rejection: recent requests decide.
     let mut observed = unavailable("401");
     let refused = refused("cn_not_allowed", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(
@@ -179,7 +179,7 @@ fn what_is_left_in_the_config_map_is_no_fault_while_requests_get_through() {
 }
 
 #[test]
-fn an_accepted_request_after_a_refusal_clears_the_front_proxy() {
+fn an_accepted_request_after_a_rejection_clears_the_front_proxy() {
     let mut observed = unavailable("Get \"https://10.0.0.9:4443/apis\": context deadline exceeded");
     let refused = refused("cn_not_allowed", "2026-01-01T00:09:20Z");
     observed.replicas = vec![replica(
@@ -208,7 +208,7 @@ fn one_of_several_kube_apiservers_does_not_clear_another() {
 }
 
 #[test]
-fn no_certificate_and_no_layer_are_told_apart() {
+fn distinguishes_a_missing_certificate_from_a_missing_aggregation_layer() {
     let anonymous = json!({ "lastAnonymousRequest": "2026-01-01T00:09:50Z" });
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 403");
     observed.replicas = vec![replica(anonymous)];
@@ -220,7 +220,7 @@ fn no_certificate_and_no_layer_are_told_apart() {
 }
 
 #[test]
-fn groups_that_are_lost_are_named() {
+fn reports_missing_group_headers() {
     let mut observed = unavailable("bad status: 403");
     observed.front_proxy = map(&[("requestheader-group-headers", Some("[]"))]);
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:50Z" }))];
@@ -228,7 +228,7 @@ fn groups_that_are_lost_are_named() {
 }
 
 #[test]
-fn an_empty_list_of_names_is_a_warning_with_a_shared_ca_only() {
+fn empty_allowed_names_are_a_warning_only_with_a_shared_ca() {
     let shared = ca("one for all");
     let mut observed = served();
     observed.front_proxy = map(&[("requestheader-allowed-names", Some("[]"))]);
@@ -248,7 +248,7 @@ fn one_of_several_api_servers_is_a_warning() {
     observed.replicas = vec![replica(
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }),
     )];
-    assert_eq!(front_proxy(&observed), None, "what was refused before requests got through is over");
+    assert_eq!(front_proxy(&observed), None, "a rejection from before requests succeeded is resolved");
     observed.answered_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
     assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Severity::Warning)));
     observed.served_in_doubt = true;
@@ -256,7 +256,7 @@ fn one_of_several_api_servers_is_a_warning() {
 }
 
 #[test]
-fn a_proxy_certificate_that_expires_soon_is_told_before() {
+fn warns_before_the_proxy_certificate_expires() {
     let mut observed = served();
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z",
         "lastFrontProxy": { "commonName": "aggregator", "issuer": "CN=x", "notAfter": "2026-01-05T00:00:00Z" } }))];
@@ -264,23 +264,27 @@ fn a_proxy_certificate_that_expires_soon_is_told_before() {
 }
 
 #[test]
-fn the_policy_that_blocks_is_named_and_ruled_out_otherwise() {
+fn names_the_network_policy_that_blocks_or_rules_policies_out() {
     let mut observed =
         unavailable("Get \"https://10.0.0.9:4443\": net/http: request canceled (Client.Timeout exceeded)");
     observed.replicas = vec![replica(json!({}))];
     let path = of(&observed).path.expect("a cause");
     assert_eq!(path.reason, Reason::Unreachable);
-    assert!(path.evidence.contains("not that") && path.evidence.contains("so they run"), "{}", path.evidence);
+    assert!(
+        path.evidence.contains("NetworkPolicy is not the cause") && path.evidence.contains("so they run"),
+        "{}",
+        path.evidence
+    );
     let policy = json!({ "metadata": { "name": "default-deny", "namespace": "ns" },
         "spec": { "podSelector": {}, "policyTypes": ["Ingress"] } });
     observed.network_policies = Some(vec![serde_json::from_value(policy).expect("a policy")]);
     let path = of(&observed).path.expect("a cause");
     assert_eq!(path.reason, Reason::BlockedByNetworkPolicy);
-    assert!(path.what.contains("NetworkPolicy ns/default-deny"), "{}", path.what);
+    assert!(path.summary.contains("NetworkPolicy ns/default-deny"), "{}", path.summary);
 }
 
 #[test]
-fn a_certificate_that_is_not_accepted_is_no_matter_of_the_network() {
+fn reports_a_serving_certificate_mismatch_on_x509_errors() {
     let mut observed =
         unavailable("tls: failed to verify certificate: x509: certificate signed by unknown authority");
     observed.replicas = vec![replica(json!({}))];
@@ -291,17 +295,17 @@ fn a_certificate_that_is_not_accepted_is_no_matter_of_the_network() {
 }
 
 #[test]
-fn what_is_not_known_is_said_with_what_was_ruled_out() {
+fn an_unknown_cause_reports_what_was_ruled_out() {
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 401");
     observed.replicas = vec![replica(json!({}))];
     observed.replicas[0].report = Err(ReportError::Timeout);
     let cause = of(&observed).front_proxy.expect("a cause");
     assert_eq!(cause.reason, Reason::ReportUnavailable);
-    assert!(cause.evidence.contains("so it is not that"), "{}", cause.evidence);
+    assert!(cause.evidence.contains("so it is not the cause"), "{}", cause.evidence);
     let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 500");
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }))];
     let path = of(&observed).path.expect("a cause");
-    assert!(path.what.contains("not known") && path.evidence.contains("neither"), "{}", path.message());
+    assert!(path.summary.contains("unknown") && path.evidence.contains("neither"), "{}", path.message());
 }
 
 #[test]
@@ -316,13 +320,13 @@ fn every_kubelet_cause_has_a_remedy() {
         observed.replicas =
             vec![replica(json!({ "nodes": { "known": 1, "covered": 0, "failing": 1 }, "scrapes": scrapes }))];
         let found = of(&observed).kubelets.expect("a cause");
-        assert!(found.what.contains("1 node (node-1)"), "{}", found.what);
+        assert!(found.summary.contains("1 node (node-1)"), "{}", found.summary);
         assert!(found.remedy.len() > 20 && found.message().ends_with('.'), "{}", found.message());
     }
 }
 
 #[test]
-fn an_unknown_ca_offers_three_ways_in_order() {
+fn an_unknown_ca_lists_three_remedies_in_order() {
     let mut observed = served();
     observed.pending_kubelet_csrs = Some(2);
     let scrapes = json!([{ "cause": "tls_unknown_ca", "nodes": 1, "examples": [{ "node": "node-1",
@@ -336,7 +340,7 @@ fn an_unknown_ca_offers_three_ways_in_order() {
 }
 
 #[test]
-fn one_late_answer_of_one_node_is_no_news_and_of_all_is() {
+fn a_slow_response_counts_only_if_all_nodes_are_slow() {
     let with = |cause: &str, known: usize| {
         let scrapes = json!([{ "cause": cause, "nodes": 1, "examples": [{ "node": "node-1",
             "message": "words", "since": "2026-01-01T00:09:55Z" }] }]);
@@ -348,10 +352,7 @@ fn one_late_answer_of_one_node_is_no_news_and_of_all_is() {
     };
     assert_eq!(with("slow_response", 5), None);
     assert!(with("slow_response", 1).is_some());
-    assert!(
-        with("timeout", 5).is_some(),
-        "that no connection comes about is no matter of how busy a kubelet is"
-    );
+    assert!(with("timeout", 5).is_some(), "a connection timeout does not depend on the load of a kubelet");
 }
 
 #[test]
@@ -368,12 +369,12 @@ fn an_unverified_kubelet_is_a_visible_warning() {
 }
 
 #[test]
-fn how_single_requests_fail_does_not_change_what_is_said() {
+fn the_message_does_not_depend_on_how_a_single_request_fails() {
     let with = |failed: Served| {
         let observed = unavailable("Get \"https://10.96.0.9:443/apis\": context deadline exceeded");
         of(&Observed { served: failed, ..observed }).path.expect("a cause").message()
     };
-    let slow = with(Served::Failed { message: "no answer within 5 s".into() });
+    let slow = with(Served::Failed { message: "no response within 5 s".into() });
     let refused =
         with(Served::Refused { code: 503, message: "error trying to reach service: timed out".into() });
     assert_eq!(slow, refused);
@@ -381,7 +382,7 @@ fn how_single_requests_fail_does_not_change_what_is_said() {
 }
 
 #[test]
-fn what_means_the_same_reads_the_same() {
+fn the_message_does_not_contain_volatile_details() {
     let at = |port: u32, time: &str| {
         let mut observed = unavailable(&format!(
             "failing or missing response from https://10.244.0.3:4443/apis: Get \"https://10.244.0.3:4443/apis\": read tcp \
@@ -405,7 +406,7 @@ fn what_means_the_same_reads_the_same() {
 }
 
 #[test]
-fn which_of_several_replicas_was_asked_makes_no_difference() {
+fn the_message_does_not_depend_on_the_replica() {
     let asked = |address: &str| {
         let mut observed = unavailable(&format!("bad status from https://{address}:4443/apis: 500"));
         let pod = |ip: &str| serde_json::from_value(json!({ "status": { "podIP": ip } })).expect("a pod");

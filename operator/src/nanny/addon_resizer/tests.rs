@@ -2,15 +2,15 @@ use super::super::size::{MAX_CPU, MAX_MEMORY};
 use super::*;
 use proptest::prelude::*;
 
-/// The seed's: 40m + 0.5m, 40Mi + 4Mi.
-const SEED: Parameters = Parameters {
+/// CPU 40m + 0.5m, memory 40Mi + 4Mi.
+const PARAMETERS: Parameters = Parameters {
     cpu: (40_000_000, 500_000),
     memory: ((40 << 20) * 1_000_000_000, (4 << 20) * 1_000_000_000),
 };
 
-/// The formula as addon-resizer's source reads, computed the slow way: the extra is added `n` times, and steps are
-/// made in floating point.
-fn slowly(parameters: Parameters, smallest: Option<u64>, n: u64) -> (u128, u128) {
+/// Computes the formula as addon-resizer's source does, in the simplest way: adds the extra `n` times, and computes
+/// steps in floating point.
+fn reference(parameters: Parameters, smallest: Option<u64>, n: u64) -> (u128, u128) {
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -34,7 +34,7 @@ fn slowly(parameters: Parameters, smallest: Option<u64>, n: u64) -> (u128, u128)
 }
 
 #[test]
-fn the_steps_are_those_of_addon_resizer() {
+fn steps_equal_those_of_addon_resizer() {
     let mut steps = vec![step(100, 1)];
     while *steps.last().expect("one") < 5000 {
         steps.push(step(100, steps.last().expect("one") + 1));
@@ -42,25 +42,26 @@ fn the_steps_are_those_of_addon_resizer() {
     assert_eq!(steps, [100, 150, 225, 337, 505, 757, 1135, 1702, 2553, 3829, 5743]);
 }
 
-/// Golden values of the seed's parameters, from [`slowly`] at every size up to 6,000 and by hand at these.
+/// Compares with [`reference`] at every size up to 6,000, and with values computed by hand.
 #[test]
-fn golden_values_of_the_seed() {
+fn sizes_equal_those_of_addon_resizer() {
     let mebi = |memory: u64| memory << 20;
     for (n, cpu, memory) in [(0, 40, 40), (1, 41, 44), (5, 43, 60), (100, 90, 440), (5000, 2540, 20_040)] {
-        assert_eq!(linear(SEED, n), Size { cpu, memory: mebi(memory) }, "{n}");
+        assert_eq!(linear(PARAMETERS, n), Size { cpu, memory: mebi(memory) }, "{n}");
     }
     // 5, 7, 10, 15, 22, 33, 49, 73, 109, …
     for (n, cpu, memory) in
         [(0, 43, 60), (5, 43, 60), (6, 44, 68), (8, 45, 80), (11, 48, 100), (100, 95, 476)]
     {
-        assert_eq!(exponential(SEED, 5, n), Size { cpu, memory: mebi(memory) }, "{n}");
+        assert_eq!(exponential(PARAMETERS, 5, n), Size { cpu, memory: mebi(memory) }, "{n}");
     }
     for n in 0..6000 {
         for smallest in [None, Some(5), Some(16), Some(100)] {
-            let size = smallest.map_or_else(|| linear(SEED, n), |smallest| exponential(SEED, smallest, n));
+            let size = smallest
+                .map_or_else(|| linear(PARAMETERS, n), |smallest| exponential(PARAMETERS, smallest, n));
             assert_eq!(
                 (u128::from(size.cpu), u128::from(size.memory)),
-                slowly(SEED, smallest, n),
+                reference(PARAMETERS, smallest, n),
                 "{n} {smallest:?}"
             );
         }
@@ -68,8 +69,8 @@ fn golden_values_of_the_seed() {
 }
 
 #[test]
-fn near_enough_is_judged_on_two_decimals() {
-    // 0.949… is cut to 0.94, 1.059… to 1.05.
+fn threshold_compares_two_decimals() {
+    // 0.949 is truncated to 0.94, and 1.059 to 1.05.
     assert_eq!(compare(949, 1000, 5), Ordering::Less);
     assert_eq!(compare(950, 1000, 5), Ordering::Equal);
     assert_eq!(compare(1059, 1000, 5), Ordering::Equal);

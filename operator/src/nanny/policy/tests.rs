@@ -1,4 +1,6 @@
-use super::super::measured::{Learned, Population, cpu_step, memory_step};
+use super::super::Population;
+use super::super::measured::{UsageModel, cpu_step, memory_step};
+use super::super::size::{MAX_CPU, MAX_MEMORY};
 use super::*;
 use crate::nanny::{Nanny, NannyInput};
 use jiff::Timestamp;
@@ -11,29 +13,29 @@ fn policy(nanny: Value) -> Policy {
 }
 
 #[test]
-fn what_the_user_names_counts_before_our_own_bounds_amount_by_amount() {
+fn bounds_in_the_spec_override_the_defaults() {
     let bounds = |nanny: Value| {
         let policy = policy(nanny);
-        (policy.least.to_string(), policy.most.to_string())
+        (policy.min.to_string(), policy.max.to_string())
     };
     let text = |least: &str, most: &str| (least.to_owned(), most.to_owned());
     assert_eq!(bounds(json!({})), text("20m CPU and 64Mi memory", "4 CPU and 8192Mi memory"));
-    // A minimum above our ceiling, beside a maximum of the other amount.
+    // A CPU minimum above the default maximum, and a memory maximum.
     assert_eq!(
         bounds(json!({ "min": { "cpu": 8 }, "max": { "memory": "16Gi" } })),
         text("8 CPU and 64Mi memory", "8 CPU and 16384Mi memory")
     );
-    // A maximum below our floor, beside a minimum of the other amount.
+    // A memory maximum below the default minimum, and a CPU minimum.
     assert_eq!(
         bounds(json!({ "min": { "cpu": "1" }, "max": { "memory": "32Mi" } })),
         text("1 CPU and 32Mi memory", "4 CPU and 32Mi memory")
     );
-    // kube-apiserver does not admit it; what is stored already must not end in a panic.
+    // kube-apiserver rejects it, but an object stored before must not panic.
     let crossed = json!({ "min": { "memory": "2Gi" }, "max": { "memory": "1Gi" } });
     assert_eq!(bounds(crossed), text("20m CPU and 2048Mi memory", "4 CPU and 2048Mi memory"));
 }
 
-/// CPU as people write it: what `spec.nanny.cpu` and `extraCpu` admit, up to 1,000 cores.
+/// Generates CPU quantities that `spec.nanny.cpu` and `extraCpu` admit, up to 1,000 cores.
 fn cpu() -> impl Strategy<Value = Value> {
     prop_oneof![
         (1..=1000_i64).prop_map(|cores| json!(cores)),
@@ -46,7 +48,7 @@ fn cpu() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Memory likewise, up to 16 TiB.
+/// Generates memory quantities, up to 16 TiB.
 fn memory() -> impl Strategy<Value = Value> {
     prop_oneof![
         (1..=16_i64 << 40).prop_map(|bytes| json!(bytes)),
@@ -59,14 +61,14 @@ fn memory() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A minimum and a maximum of an amount; above zero is all that is asked of each.
+/// Generates an optional minimum and maximum of an amount, both positive.
 fn bounds(
     amount: impl Strategy<Value = Value> + Clone,
 ) -> impl Strategy<Value = (Option<Value>, Option<Value>)> {
     (proptest::option::of(amount.clone()), proptest::option::of(amount))
 }
 
-/// Everything of `spec.nanny` that sizes follow.
+/// Generates the fields of `spec.nanny` that affect sizes.
 fn admitted() -> impl Strategy<Value = Value> {
     let formula = (cpu(), cpu(), memory(), memory());
     let bounds = (bounds(cpu().boxed()), bounds(memory().boxed()));
@@ -93,36 +95,33 @@ fn admitted() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What the estimator of a policy gives for so many nodes or containers, bounded as [`Nanny`] does it.
+/// Returns the estimate of a policy, within its bounds as [`Nanny`] does it.
 fn estimate(policy: &Policy, number: u64) -> Size {
-    let population = match policy.counts {
-        ScalingMode::NodeProportional => Population::Nodes(number),
-        ScalingMode::ContainerProportional => Population::Containers(number),
-    };
+    let population = Population::new(policy.scaling_mode, number);
     policy.by_formula(number).unwrap_or_else(|| {
-        let want = Learned::default().want(population, None, None, policy.least).expect("a size");
-        let stepped = Size { cpu: cpu_step(want.cpu), memory: memory_step(want.memory) };
-        stepped.within(policy.least, policy.most)
+        let size = UsageModel::default().estimate(population, None, None, policy.min).expect("a size");
+        let stepped = Size { cpu: cpu_step(size.cpu), memory: memory_step(size.memory) };
+        stepped.clamp(policy.min, policy.max)
     })
 }
 
 proptest! {
-    /// Of everything that the schema admits, by nodes and by containers, for all estimators.
+    /// For all values that the schema admits, both scaling modes and all estimators.
     #[test]
-    fn whatever_is_admitted_gives_finite_positive_and_monotone_sizes(
+    fn admitted_values_give_finite_positive_and_monotone_sizes(
         nanny in admitted(), number in prop_oneof![0..10_000_u64, any::<u64>()], more in any::<u64>(),
     ) {
         let policy = policy(nanny);
-        prop_assert!(policy.least.cpu <= policy.most.cpu && policy.least.memory <= policy.most.memory);
+        prop_assert!(policy.min.cpu <= policy.max.cpu && policy.min.memory <= policy.max.memory);
         let (small, large) = (estimate(&policy, number), estimate(&policy, number.saturating_add(more)));
         prop_assert!(small.cpu >= 1 && small.memory >= 1, "{small}");
         prop_assert!(small.cpu <= large.cpu && small.memory <= large.memory, "{small}, {large}");
         prop_assert!(large.cpu <= MAX_CPU && large.memory <= MAX_MEMORY, "{large}");
-        // The nanny begins with it, and Kubernetes can read what is written of it.
+        // It is the initial size, and its quantities parse to the same size.
         let now = Timestamp::UNIX_EPOCH;
-        let sight = NannyInput { population: Some(number), usage: None, present: None, killed: None, now };
-        let recommended = Nanny::default().step(policy, None, &sight).recommended.expect("a size").size;
+        let input = NannyInput { population: Some(number), usage: None, current_memory: None, last_oom_kill: None, now };
+        let recommended = Nanny::default().recommend(policy, None, &input).recommended.expect("a size").size;
         prop_assert_eq!(recommended, small);
-        prop_assert_eq!(policy.read(&recommended.amounts()), recommended);
+        prop_assert_eq!(policy.parse_size(&recommended.amounts()), recommended);
     }
 }

@@ -9,11 +9,11 @@ fn resources(cpu: &str, memory: &str) -> ResourceRequirements {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn pod(asked: &ResourceRequirements, actual: &ResourceRequirements, conditions: Value) -> Pod {
+fn pod(requested: &ResourceRequirements, actual: &ResourceRequirements, conditions: Value) -> Pod {
     serde_json::from_value(json!({
         "metadata": { "name": "a", "uid": "u", "ownerReferences": [
             { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r" }] },
-        "spec": { "containers": [{ "name": "beside" }, { "name": METRICS_CORE, "resources": asked }] },
+        "spec": { "containers": [{ "name": "beside" }, { "name": METRICS_CORE, "resources": requested }] },
         "status": { "phase": "Running", "conditions": conditions, "containerStatuses": [{
             "name": METRICS_CORE, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "resources": actual }] },
     }))
@@ -29,7 +29,7 @@ fn of(pod: &Pod, wanted: &ResourceRequirements) -> ResizeState {
 }
 
 #[test]
-fn a_pod_goes_from_unasked_to_sized() {
+fn resize_goes_from_not_requested_to_complete() {
     let (small, large) = (resources("20m", "64Mi"), resources("0.04", "131072Ki"));
     let same = resources("40m", "128Mi");
     assert_eq!(of(&pod(&small, &small, json!([])), &large), ResizeState::NotRequested);
@@ -40,7 +40,7 @@ fn a_pod_goes_from_unasked_to_sized() {
 }
 
 #[test]
-fn what_the_kubelet_says_is_told_and_waited_for() {
+fn blocked_resize_quotes_the_kubelet_and_waits() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
     let pending = |reason: &str, since: &str| {
         json!([{ "type": "PodResizePending", "status": "True", "reason": reason, "message": "no room",
@@ -69,7 +69,7 @@ fn what_the_kubelet_says_is_told_and_waited_for() {
 }
 
 #[test]
-fn what_the_kubelet_said_of_an_earlier_size_is_not_taken_for_an_answer() {
+fn ignores_conditions_of_an_earlier_generation() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
     for (type_, reason) in [("PodResizePending", "Infeasible"), ("PodResizeInProgress", "Error")] {
         let of_generation = |seen: i64| {
@@ -85,24 +85,24 @@ fn what_the_kubelet_said_of_an_earlier_size_is_not_taken_for_an_answer() {
 }
 
 #[test]
-fn what_was_refused_is_not_asked_for_again_until_something_else_is_wanted() {
+fn rejected_resize_is_blocked_until_the_desired_resources_change() {
     let (small, large) = (resources("20m", "64Mi"), resources("40m", "128Mi"));
-    let refusal = ResizeRejection {
+    let rejection = ResizeRejection {
         wanted: large.clone(),
         message: "quota".to_owned(),
         kind: RejectionKind::Forbidden,
     };
-    let refusals = ResizeRejections::from([("u".to_owned(), refusal)]);
+    let rejections = ResizeRejections::from([("u".to_owned(), rejection)]);
     let pod = pod(&small, &small, json!([]));
     assert!(matches!(
-        resize_state(&pod, &large, &refusals, now()),
+        resize_state(&pod, &large, &rejections, now()),
         ResizeState::Blocked { waiting: true, .. }
     ));
-    assert_eq!(resize_state(&pod, &resources("40m", "100Mi"), &refusals, now()), ResizeState::NotRequested);
+    assert_eq!(resize_state(&pod, &resources("40m", "100Mi"), &rejections, now()), ResizeState::NotRequested);
 }
 
 #[test]
-fn the_qos_class_and_the_set_of_limits_are_fixed() {
+fn qos_class_and_set_of_limits_are_immutable() {
     let burstable = resources("20m", "64Mi");
     let guaranteed: ResourceRequirements = serde_json::from_value(json!({
         "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "cpu": "20m", "memory": "64Mi" } }))
@@ -117,7 +117,7 @@ fn the_qos_class_and_the_set_of_limits_are_fixed() {
 }
 
 #[test]
-fn what_admission_adds_is_not_ours() {
+fn ignores_resources_that_admission_adds() {
     let with = |cpu: &str, memory: &str, cpu_limit: &str| -> ResourceRequirements {
         serde_json::from_value(json!({
             "requests": { "cpu": cpu, "memory": memory, "ephemeral-storage": "1Gi" },
@@ -129,7 +129,7 @@ fn what_admission_adds_is_not_ours() {
     assert_eq!(of(&pod(&small, &small, json!([])), &resources("40m", "128Mi")), ResizeState::NotRequested);
     assert_eq!(of(&pod(&large, &small, json!([])), &resources("40m", "128Mi")), ResizeState::InProgress);
     assert_eq!(of(&pod(&large, &large, json!([])), &resources("40m", "128Mi")), ResizeState::Complete);
-    // But a pod whose limits equal its requests can't get others that do not.
+    // The QoS class Guaranteed can't change to Burstable.
     let mut guaranteed = resources("20m", "64Mi");
     guaranteed.limits.clone_from(&guaranteed.requests);
     let blocked = of(&pod(&guaranteed, &guaranteed, json!([])), &resources("40m", "128Mi"));
@@ -137,14 +137,14 @@ fn what_admission_adds_is_not_ours() {
 }
 
 #[test]
-fn growth_is_told_from_shrinking() {
+fn distinguishes_growing_from_shrinking() {
     let (small, large) = (resources("20m", "64Mi"), resources("20m", "128Mi"));
     assert!(grows(&small, &large) && !grows(&large, &small) && !grows(&small, &small));
     assert!(grows(&ResourceRequirements::default(), &small));
 }
 
 #[test]
-fn only_living_pods_of_the_deployment_count() {
+fn is_active_excludes_finished_and_foreign_pods() {
     let resources = resources("20m", "64Mi");
     let mut pod = pod(&resources, &resources, json!([]));
     assert!(is_active(&pod));
@@ -152,5 +152,5 @@ fn only_living_pods_of_the_deployment_count() {
     assert!(!is_active(&pod));
     pod.status.as_mut().expect("a status").phase = None;
     pod.metadata.owner_references = None;
-    assert!(!is_active(&pod), "somebody's debug pod");
+    assert!(!is_active(&pod), "a debug pod");
 }

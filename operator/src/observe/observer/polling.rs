@@ -22,8 +22,8 @@ use crate::observe::{
     Found, KubeletCa, PollScope, Served, ServingSource, Symptoms, cert_manager, poll_scope, replicas,
     select_active, served, usage,
 };
-use crate::pki::cert_manager::{SECRET, asked};
-use crate::pki::external::External;
+use crate::pki::cert_manager::{SECRET, requested};
+use crate::pki::external::ExternalCertificate;
 
 /// The minimum time between two reads of the replicas' usage; metrics-core has no new samples sooner.
 const READ_USAGE: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Observer {
 
     async fn poll_everything(&mut self, spec: &MetricsPipelineSpec) {
         self.poll_kubelet_ca(spec).await;
-        self.uses_cert_manager = asked(spec).is_some() && self.permissions.cert_manager;
+        self.uses_cert_manager = requested(spec).is_some() && self.permissions.cert_manager;
         if self.uses_cert_manager {
             self.read_cert_manager().await;
         } else {
@@ -248,9 +248,9 @@ impl Observer {
             Ok(Some(secret)) => {
                 let mut data = secret.data.unwrap_or_default();
                 let mut take = |key: &str| data.remove(key).map(|bytes| bytes.0);
-                ServingSource::Found(External {
+                ServingSource::Found(ExternalCertificate {
                     pair: take("tls.crt").zip(take("tls.key")),
-                    authorities: take("ca.crt"),
+                    ca_bundle: take("ca.crt"),
                 })
             }
             Err(error) => ServingSource::Unreadable(unreadable(&error)),
@@ -291,7 +291,7 @@ fn latest_kubelet_ca(before: KubeletCa, read: KubeletCa, same_source: bool) -> K
         (KubeletCa::Found(pem), KubeletCa::Unreadable(why)) if same_source && !why.forbidden => {
             tracing::warn!(
                 why = why.message,
-                "the kubelets' CA could not be read again; what was read before is kept"
+                "cannot read the kubelets' CA; keeping the CA that was read before"
             );
             KubeletCa::Found(pem)
         }

@@ -35,7 +35,7 @@ const MAX_REQUESTS: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// kube-apiserver did not respond in time.
-    #[error("kube-apiserver did not answer within {} s when asked for {what}", TIMEOUT.as_secs())]
+    #[error("kube-apiserver did not return {what} within {} s", TIMEOUT.as_secs())]
     Timeout {
         /// What was read.
         what: &'static str,

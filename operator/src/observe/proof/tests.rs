@@ -1,21 +1,21 @@
 use super::*;
-use crate::pki::{self, Found, Pair, Plan, Wanted};
+use crate::pki::{self, Pair, ServingPlan, ServingRequirements, StoredServing};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 const NAME: &str = "metrics-core.ns.svc";
 
-fn plan() -> Plan {
+fn plan() -> ServingPlan {
     let day = Duration::from_secs(24 * 60 * 60);
-    let wanted = Wanted {
+    let wanted = ServingRequirements {
         algorithm: crds::KeyAlgorithm::ECDSAP256,
         ca_validity: day,
         serving_validity: day,
         names: pki::service_names("metrics-core", "ns"),
-        trust_settles: Duration::ZERO,
+        trust_delay: Duration::ZERO,
     };
-    pki::plan(&wanted, &Found::default(), jiff::Timestamp::now()).expect("a plan")
+    pki::serving::plan(&wanted, &StoredServing::default(), jiff::Timestamp::now()).expect("a plan")
 }
 
 fn pod(name: &str, address: &str, ready: bool) -> Pod {
@@ -70,7 +70,7 @@ async fn every_replica_must_show_the_certificate() {
 
     // A pod that came after the look was not asked.
     let grown = [good[0].clone(), pod("b", "127.0.0.2", true)];
-    assert_eq!(proof.lack(&grown).as_deref(), Some("pod b was not looked at yet"));
+    assert_eq!(proof.lack(&grown).as_deref(), Some("pod b has not been checked yet"));
     for ready in [true, false] {
         let two = [good[0].clone(), pod("b", "127.0.0.2", ready)];
         let lack = look(&two, NAME).await.lack(&two);
@@ -81,7 +81,7 @@ async fn every_replica_must_show_the_certificate() {
     assert!(look(&unready, NAME).await.proven(&unready).is_some());
     let ready = [good[0].clone(), pod("c", "127.0.0.3", true)];
     let lack = look(&ready, NAME).await.lack(&ready).expect("a lack");
-    assert!(lack.starts_with("the certificate of pod c can't be seen: 127.0.0.3"), "{lack}");
+    assert!(lack.starts_with("the serving certificate of pod c is unknown: 127.0.0.3"), "{lack}");
     assert_eq!(look(&[], NAME).await.lack(&[]).as_deref(), Some("no replica is ready"));
     // The right certificate under another name proves nothing.
     assert!(look(&good, "elsewhere.ns.svc").await.proven(&good).is_none());

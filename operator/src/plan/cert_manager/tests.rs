@@ -4,7 +4,7 @@ use super::*;
 use crate::common::OptionalPermissions;
 use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::observe::{KubeletCa, Unreadable};
-use crate::pki::external::External;
+use crate::pki::external::ExternalCertificate;
 use crate::pki::{Pair, issue_ca, issue_leaf};
 use crds::{CertificateSource, IssuerReference, KeyAlgorithm, MetricsPipelineSpec};
 use serde_json::{Value, json};
@@ -58,11 +58,14 @@ fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// What cert-manager stores.
-fn issued() -> External {
+fn issued() -> ExternalCertificate {
     let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 365 * DAY, now()).expect("a CA");
     let names = ["metrics-core.metrics-system.svc".to_owned()];
     let leaf = issue_leaf(&ca, now() + 365 * DAY, &names, KeyAlgorithm::ECDSAP256, 90 * DAY, now());
-    External { pair: Some(bytes(&leaf.expect("a leaf"))), authorities: Some(ca.certificate.into_bytes()) }
+    ExternalCertificate {
+        pair: Some(bytes(&leaf.expect("a leaf"))),
+        ca_bundle: Some(ca.certificate.into_bytes()),
+    }
 }
 
 fn planned(observed: &Observed) -> MaintainPlan {
@@ -189,13 +192,13 @@ fn a_ca_of_our_own_is_kept_until_something_is_issued() {
 }
 
 #[test]
-fn an_issuer_that_tells_no_ca_is_named() {
+fn names_an_issuer_that_publishes_no_ca() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
-    observed.serving_source = ServingSource::Found(External { authorities: None, ..issued() });
+    observed.serving_source = ServingSource::Found(ExternalCertificate { ca_bundle: None, ..issued() });
     let problem = &planned(&observed).blocked[&ManagedObject::ServingSecret];
     assert_eq!(problem.reason, Reason::CertificateUnreadable);
-    assert!(problem.message.contains("Issuer company does not tell its CA"), "{}", problem.message);
+    assert!(problem.message.contains("Issuer company does not publish its CA"), "{}", problem.message);
 }
 
 #[test]

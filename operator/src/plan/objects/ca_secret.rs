@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{Context, Desired};
 use crate::common::ManagedObject;
-use crate::pki::Plan;
+use crate::pki::ServingPlan;
 
 /// The key of the Secret that holds earlier CAs that are still trusted.
 pub const PREVIOUS: &str = "previous.crt";
 
 /// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
-pub fn build(context: Context<'_>, certificates: &Plan) -> Result<Desired, serde_json::Error> {
+pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let mut data = BTreeMap::new();
     if let Some(ca) = &certificates.ca {
@@ -44,7 +44,7 @@ mod tests {
             |_| {},
             |context| {
                 let wanted = crate::plan::certificates::wanted(context.spec, context.settings);
-                let plan = pki::plan(&wanted, &pki::Found::default(), now).expect("a plan");
+                let plan = pki::serving::plan(&wanted, &pki::StoredServing::default(), now).expect("a plan");
                 let desired = super::build(context, &plan).expect("built");
                 (plan, desired)
             },

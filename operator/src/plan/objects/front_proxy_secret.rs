@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Context, Desired};
 use crate::common::ManagedObject;
-use crate::pki::front_proxy::Plan;
+use crate::pki::front_proxy::FrontProxyPlan;
 
 /// `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
-pub fn build(context: Context<'_>, plan: &Plan) -> Result<Desired, serde_json::Error> {
+pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
         metadata: metadata(context, ManagedObject::FrontProxySecret),

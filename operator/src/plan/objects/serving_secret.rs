@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::{Context, Desired};
 use crate::common::ManagedObject;
-use crate::pki::Plan;
+use crate::pki::ServingPlan;
 
 /// `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients shall trust.
-pub fn build(context: Context<'_>, certificates: &Plan) -> Result<Desired, serde_json::Error> {
+pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
         metadata: context.metadata(ManagedObject::ServingSecret),
@@ -37,7 +37,7 @@ mod tests {
             |_| {},
             |context| {
                 let wanted = crate::plan::certificates::wanted(context.spec, context.settings);
-                let plan = pki::plan(&wanted, &pki::Found::default(), now).expect("a plan");
+                let plan = pki::serving::plan(&wanted, &pki::StoredServing::default(), now).expect("a plan");
                 let desired = super::build(context, &plan).expect("built");
                 (plan, desired)
             },

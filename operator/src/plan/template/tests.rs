@@ -169,7 +169,7 @@ fn the_template_stays_while_pods_are_resized_in_place() {
         vec![pod("old", 128, Some(256), deferred("2026-01-01T00:00:00Z"))],
     ] {
         let sizing = decided(64, pods.clone(), |_| {}, None);
-        assert_eq!((template(&sizing), sizing.instead), (64, None), "{pods:?}");
+        assert_eq!((template(&sizing), sizing.rollout_blocker), (64, None), "{pods:?}");
     }
 }
 
@@ -178,7 +178,9 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
     let no_room = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z"))];
     let sizing = decided(64, no_room, |_| {}, None);
     assert_eq!(template(&sizing), 128);
-    assert!(matches!(sizing.instead, Some(ResizeBlocker::Deferred(says)) if says.contains("no room")));
+    assert!(
+        matches!(sizing.rollout_blocker, Some(ResizeBlocker::Deferred(says)) if says.contains("no room"))
+    );
     assert_eq!(sizing.template_from, Some(resources(64)));
 
     let refuse = |kind| {
@@ -190,12 +192,12 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
     let old = || vec![pod("old", 64, Some(64), json!([]))];
     let older_cluster = decided(64, old(), refuse(RejectionKind::NotInPlace), None);
     assert_eq!(
-        (template(&older_cluster), older_cluster.instead),
+        (template(&older_cluster), older_cluster.rollout_blocker),
         (128, Some(ResizeBlocker::Rejected("404".to_owned())))
     );
     // New pods would be refused as well.
     let quota = decided(64, old(), refuse(RejectionKind::Forbidden), None);
-    assert_eq!((template(&quota), quota.instead), (64, None));
+    assert_eq!((template(&quota), quota.rollout_blocker), (64, None));
     // Once the template has it, that is no news.
     let underway = |observed: &mut Observed| {
         refuse(RejectionKind::NotInPlace)(observed);
@@ -205,7 +207,7 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
         found.data["status"]["replicas"] = json!(2);
     };
     let underway = decided(128, old(), underway, None);
-    assert_eq!((template(&underway), underway.instead, underway.template_from), (128, None, None));
+    assert_eq!((template(&underway), underway.rollout_blocker, underway.template_from), (128, None, None));
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn the_template_takes_the_size_along_at_another_rollout() {
         found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
     };
     let sizing = decided(64, vec![pod("old", 128, Some(128), json!([]))], another_image, None);
-    assert_eq!((template(&sizing), sizing.instead), (128, None));
+    assert_eq!((template(&sizing), sizing.rollout_blocker), (128, None));
     // It is paused until both managers have written.
     let paused = |observed: &mut Observed| {
         let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
@@ -229,7 +231,7 @@ fn the_template_takes_the_size_along_at_another_rollout() {
 }
 
 #[test]
-fn a_rollout_that_finds_no_room_is_taken_back_when_the_old_pods_get_the_size_in_place() {
+fn reverts_an_unschedulable_rollout_when_the_old_pods_are_resized_in_place() {
     let rollout = Some((ResizeMethod::Rollout, 64));
     let with = |old: Pod, new: Option<Pod>, last| {
         template(&decided(128, std::iter::once(old).chain(new).collect(), |_| {}, last))
@@ -266,7 +268,7 @@ fn pods_are_made_again_when_the_template_has_the_size_already() {
     let stuck =
         |mark: fn(Pod) -> Pod| vec![mark(pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z")))];
     let (sizing, marked) = decided_for((128, false), stuck(|pod| pod), |_| {}, None);
-    assert!(marked && matches!(sizing.instead, Some(ResizeBlocker::Deferred(_))));
+    assert!(marked && matches!(sizing.rollout_blocker, Some(ResizeBlocker::Deferred(_))));
     assert_eq!((template(&sizing), sizing.template_from), (128, Some(resources(64))));
     // The next time the mark goes.
     assert!(!decided_for((128, true), stuck(again), |_| {}, None).1);
@@ -292,15 +294,15 @@ fn pods_are_made_again_when_the_template_has_the_size_already() {
 }
 
 #[test]
-fn pods_that_are_made_again_in_vain_are_taken_back_too() {
+fn reverts_an_unschedulable_rollout_of_the_same_template() {
     let rollout = Some((ResizeMethod::Rollout, 64));
     let both = || vec![pod("old", 128, Some(128), json!([])), again(unplaced_pod(128))];
     let (sizing, marked) = decided_for((128, true), both(), |_| {}, rollout);
-    assert_eq!((marked, sizing.taken_back, template(&sizing)), (false, true, 128));
-    assert_eq!(sizing.instead, None);
+    assert_eq!((marked, sizing.reverts_rollout, template(&sizing)), (false, true, 128));
+    assert_eq!(sizing.rollout_blocker, None);
     // While the pod that waits is still there.
     let (sizing, marked) = decided_for((128, false), both(), |_| {}, rollout);
-    assert_eq!((marked, sizing.taken_back, sizing.template_from), (false, false, None));
+    assert_eq!((marked, sizing.reverts_rollout, sizing.template_from), (false, false, None));
 }
 
 /// A Deployment on the node's network, whose new pod finds no port; what is applied.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::common::ManagedObject;
-use crate::nanny::Size;
 use crate::nanny::resize::ResizeBlocker;
+use crate::nanny::{Population, Size, SizeReason};
 use crate::plan::Sizing;
 use serde_json::json;
 
@@ -12,12 +12,12 @@ fn resources(memory: &str) -> ResourceRequirements {
     .expect("resources")
 }
 
-/// 128Mi is wanted and the template is to have `template`, which had `from`.
-fn sizing(template: &str, from: Option<&str>, instead: Option<ResizeBlocker>) -> Sizing {
+/// 128Mi is desired. The template changes to `template`, from `from`.
+fn sizing(template: &str, from: Option<&str>, rollout_blocker: Option<ResizeBlocker>) -> Sizing {
     let recommended = RecommendedSize {
         size: Size { cpu: 20, memory: 128 << 20 },
         population: 21,
-        reason: "21 nodes instead of 1".to_owned(),
+        reason: SizeReason::PopulationChanged { population: Population::Nodes(21), before: 1 },
         changed: None,
     };
     Sizing {
@@ -25,8 +25,8 @@ fn sizing(template: &str, from: Option<&str>, instead: Option<ResizeBlocker>) ->
         wanted: Some(resources("128Mi")),
         template: Some(resources(template)),
         template_from: from.map(resources),
-        instead,
-        taken_back: false,
+        rollout_blocker,
+        reverts_rollout: false,
     }
 }
 
@@ -62,13 +62,14 @@ fn one_resized() -> Resized {
 }
 
 #[test]
-fn a_resize_in_place_is_told_once() {
+fn in_place_resize_is_reported_once() {
     let sizing = sizing("64Mi", None, None);
     let (unwritten, resized) = (Outcome::default(), one_resized());
     assert_eq!(method_after(None, &sizing, &unwritten, &resized), Some((ResizeMethod::InPlace, true)));
-    let words =
-        |before| change(before, &sizing, &unwritten, &resized).and_then(|change| words(change, &sizing));
-    let note = "metrics-core gets 20m CPU and 128Mi memory instead of 20m CPU and 64Mi memory, in place: 21 nodes instead of 1.";
+    let words = |before| {
+        change(before, &sizing, &unwritten, &resized).and_then(|change| resize_note(change, &sizing))
+    };
+    let note = "metrics-core is resized in place to 20m CPU and 128Mi memory, from 20m CPU and 64Mi memory (21 nodes instead of 1).";
     assert_eq!(words(None).as_deref(), Some(note));
     // A new pod from the old template.
     let known = before(ResizeMethod::InPlace, "128Mi");
@@ -79,47 +80,56 @@ fn a_resize_in_place_is_told_once() {
 }
 
 #[test]
-fn new_pods_for_the_sizes_sake_are_told_with_the_reason_and_others_are_not() {
-    let asked = before(ResizeMethod::InPlace, "128Mi");
-    let says = "the kubelet reports \"no room\"".to_owned();
-    let forced = sizing("128Mi", Some("64Mi"), Some(ResizeBlocker::Deferred(says)));
-    let none = Resized::default();
-    assert_eq!(method_after(Some(&asked), &forced, &applied(), &none), Some((ResizeMethod::Rollout, true)));
-    let told = change(Some(&asked), &forced, &applied(), &none).and_then(|change| words(change, &forced));
-    let told = told.expect("a note");
-    assert!(told.contains("by new pods") && told.contains("the kubelet reports \"no room\""), "{told}");
-    // A rollout for another reason takes along what the pods have already.
-    let along = sizing("128Mi", Some("64Mi"), None);
-    assert!(change(Some(&asked), &along, &applied(), &none).is_none());
-    assert_eq!(method_after(Some(&asked), &along, &applied(), &none), Some((ResizeMethod::InPlace, false)));
+fn rollout_for_the_size_is_reported_with_its_reason() {
+    let known = before(ResizeMethod::InPlace, "128Mi");
+    let message = "the kubelet reports \"no room\"".to_owned();
+    let forced = sizing("128Mi", Some("64Mi"), Some(ResizeBlocker::Deferred(message)));
+    let nothing = Resized::default();
+    assert_eq!(
+        method_after(Some(&known), &forced, &applied(), &nothing),
+        Some((ResizeMethod::Rollout, true))
+    );
+    let forced_change =
+        change(Some(&known), &forced, &applied(), &nothing).and_then(|change| resize_note(change, &forced));
+    let text = forced_change.expect("a note");
+    assert!(text.contains("by a rollout") && text.contains("the kubelet reports \"no room\""), "{text}");
+    // A rollout for another reason contains the size that the pods already have.
+    let combined = sizing("128Mi", Some("64Mi"), None);
+    assert!(change(Some(&known), &combined, &applied(), &nothing).is_none());
+    assert_eq!(
+        method_after(Some(&known), &combined, &applied(), &nothing),
+        Some((ResizeMethod::InPlace, false))
+    );
     // Nothing was written.
-    assert!(change(Some(&asked), &forced, &Outcome::default(), &none).is_none());
+    assert!(change(Some(&known), &forced, &Outcome::default(), &nothing).is_none());
 }
 
 #[test]
-fn another_set_of_limits_is_no_other_size() {
+fn change_of_limits_alone_has_no_previous_size() {
     let shape = sizing("128Mi", Some("128Mi"), Some(ResizeBlocker::Immutable));
-    let told = change(None, &shape, &applied(), &Resized::default()).and_then(|change| words(change, &shape));
-    let note = "metrics-core gets 20m CPU and 128Mi memory (21 nodes instead of 1), by new pods, as that can't be had in \
-                place: its QoS class or its set of limits would change, and both are immutable for a running pod.";
-    assert_eq!(told.as_deref(), Some(note));
+    let note =
+        change(None, &shape, &applied(), &Resized::default()).and_then(|change| resize_note(change, &shape));
+    let expected = "metrics-core is resized by a rollout to 20m CPU and 128Mi memory (21 nodes instead of 1). An in-place \
+                resize is not possible: its QoS class or its set of limits would change, and both are immutable for a \
+                running pod.";
+    assert_eq!(note.as_deref(), Some(expected));
 }
 
 #[test]
-fn a_rollout_that_is_taken_back_was_in_place_after_all() {
+fn reverted_rollout_is_reported_as_in_place() {
     let tried = before(ResizeMethod::Rollout, "128Mi");
-    let back = Sizing { taken_back: true, ..sizing("64Mi", Some("128Mi"), None) };
-    assert!(taken_back(&back, &applied()).is_some_and(|note| note.contains("taken back")));
+    let back = Sizing { reverts_rollout: true, ..sizing("64Mi", Some("128Mi"), None) };
+    assert!(revert_note(&back, &applied()).is_some_and(|note| note.contains("reverted")));
     assert!(change(Some(&tried), &back, &applied(), &Resized::default()).is_none());
-    // It counts as a rollout until that is done.
+    // The method is Rollout until the revert is applied.
     let nothing = Resized::default();
     assert_eq!(method_after(Some(&tried), &back, &applied(), &nothing), Some((ResizeMethod::Rollout, false)));
     let done = sizing("64Mi", None, None);
-    assert!(taken_back(&done, &applied()).is_none());
+    assert!(revert_note(&done, &applied()).is_none());
     assert_eq!(method_after(Some(&tried), &done, &applied(), &nothing), Some((ResizeMethod::InPlace, false)));
-    // Made again from the same template, it is done as soon as that is written.
-    let again = Sizing { taken_back: true, ..sizing("128Mi", Some("128Mi"), None) };
-    assert!(taken_back(&again, &applied()).is_some());
+    // With the same template, the method is InPlace as soon as the template is applied.
+    let again = Sizing { reverts_rollout: true, ..sizing("128Mi", Some("128Mi"), None) };
+    assert!(revert_note(&again, &applied()).is_some());
     assert!(change(Some(&tried), &again, &applied(), &nothing).is_none());
     assert_eq!(
         method_after(Some(&tried), &again, &applied(), &nothing),

@@ -15,8 +15,8 @@ fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
 }
 
-/// A new pod that asks for so much memory and could not be placed for a minute, in the scheduler's words; beside an
-/// old one that has 64Mi and was asked to have `asked`.
+/// Returns a previous pod that has 64Mi and requests `asked`, and a new pod that requests 128Mi and has been unschedulable
+/// for a minute with the scheduler's message `says`.
 fn pods(says: &str, asked: &str) -> Vec<Pod> {
     let resources = |memory: &str| json!({ "requests": { "memory": memory } });
     let pod = |name: &str, asked: &str, status: Value| {
@@ -36,7 +36,7 @@ fn pods(says: &str, asked: &str) -> Vec<Pod> {
     serde_json::from_value(both).expect("pods")
 }
 
-/// What is said while a rollout waits: so many of the replicas that are wanted are available.
+/// Evaluates the condition during a rollout with `available` of `wanted` replicas.
 fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Condition {
     let mut spec = MetricsPipelineSpec::default();
     spec.metrics_core.scheduling.host_network = host_network;
@@ -66,7 +66,7 @@ fn short(condition: &Condition) -> (ConditionStatus, Reason) {
 }
 
 #[test]
-fn a_rollout_that_finds_no_room_is_named_and_the_old_pods_count() {
+fn stays_true_with_reason_unschedulable_while_previous_pods_serve() {
     for host_network in [false, true] {
         let hangs = evaluated(host_network, pods(NO_MEMORY, "64Mi"), 1, 1);
         assert_eq!(short(&hangs), (ConditionStatus::True, Reason::Unschedulable));
@@ -79,23 +79,23 @@ fn a_rollout_that_finds_no_room_is_named_and_the_old_pods_count() {
 }
 
 #[test]
-fn a_port_that_is_handed_over_is_told_with_what_it_means() {
+fn reports_that_metrics_pause_while_the_port_is_handed_over() {
     let one = evaluated(true, pods(NO_PORT, "64Mi"), 1, 1);
     assert_eq!(short(&one), (ConditionStatus::True, Reason::Progressing));
     assert!(one.message.contains("no metrics until the new one is ready"), "{}", one.message);
     assert!(one.message.contains("port 4443") && one.message.contains("free ports"), "{}", one.message);
-    // The old one has gone.
+    // The previous pod has terminated.
     let gone = evaluated(true, pods(NO_PORT, "64Mi"), 0, 1);
     assert_eq!(short(&gone), (ConditionStatus::False, Reason::Progressing));
     assert!(gone.message.contains("no metrics until"), "{}", gone.message);
     let two = evaluated(true, pods(NO_PORT, "64Mi"), 2, 2);
-    assert!(two.message.contains("the others serve meanwhile"), "{}", two.message);
+    assert!(two.message.contains("the other replicas keep serving metrics"), "{}", two.message);
 }
 
 #[test]
-fn a_port_that_is_kept_is_a_rollout_that_hangs() {
+fn reports_unschedulable_when_the_new_pod_would_not_fit() {
     let kept = evaluated(true, pods(NO_PORT, "128Mi"), 1, 1);
     assert_eq!(short(&kept), (ConditionStatus::True, Reason::Unschedulable));
-    assert!(kept.message.contains("No old replica goes for it"), "{}", kept.message);
+    assert!(kept.message.contains("No previous replica is terminated"), "{}", kept.message);
     assert!(kept.message.contains("hostNetwork to false"), "{}", kept.message);
 }

@@ -17,9 +17,9 @@ fn service(name: &str, namespace: &str, spec: &Value, status: &Value) -> Service
     .expect("a Service")
 }
 
-fn claims() -> Claims {
-    let mut claims = Claims::default();
-    claims.add_node(&node(
+fn owners() -> NameOwners {
+    let mut owners = NameOwners::default();
+    owners.add_node(&node(
         "node-1",
         &[
             ("Hostname", "node-1"),
@@ -29,61 +29,57 @@ fn claims() -> Claims {
         ],
         &json!({}),
     ));
-    claims
+    owners
 }
 
-fn request(node: &str, dns_names: &[&str], addresses: &[&str]) -> Request {
-    Request {
+fn request(node: &str, dns_names: &[&str], addresses: &[&str]) -> KubeletRequest {
+    KubeletRequest {
         node: node.to_owned(),
         dns_names: dns_names.iter().map(|name| (*name).to_owned()).collect(),
         addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
     }
 }
 
-fn code(claims: &Claims, dns_names: &[&str], addresses: &[&str]) -> &'static str {
-    claims.judge(&request("node-1", dns_names, addresses)).expect_err("a refusal").code()
+fn code(owners: &NameOwners, dns_names: &[&str], addresses: &[&str]) -> &'static str {
+    owners.check(&request("node-1", dns_names, addresses)).expect_err("an error").code()
 }
 
 #[test]
-fn what_is_the_nodes_alone_is_granted() {
+fn accepts_names_of_the_node_alone() {
     let all = request("node-1", &["node-1", "node-1.example.org"], &["10.0.0.1", "2001:db8:0::1"]);
-    assert_eq!(claims().judge(&all), Ok(()));
-    assert_eq!(claims().judge(&request("node-1", &[], &["10.0.0.1"])), Ok(()));
+    assert_eq!(owners().check(&all), Ok(()));
+    assert_eq!(owners().check(&request("node-1", &[], &["10.0.0.1"])), Ok(()));
 }
 
 #[test]
-fn what_is_not_the_nodes_is_refused() {
-    assert_eq!(code(&claims(), &["node-2"], &[]), "not_the_nodes");
-    assert_eq!(code(&claims(), &["node-1", "example.org"], &["10.0.0.1"]), "not_the_nodes");
-    assert_eq!(code(&claims(), &[], &["10.0.0.1", "10.0.0.2"]), "not_the_nodes");
-    let unknown = claims().judge(&request("node-9", &["node-1"], &[]));
-    assert_eq!(unknown, Err(Refusal::UnknownNode("node-9".to_owned())));
+fn rejects_names_outside_of_the_node_status() {
+    assert_eq!(code(&owners(), &["node-2"], &[]), "not_in_node_status");
+    assert_eq!(code(&owners(), &["node-1", "example.org"], &["10.0.0.1"]), "not_in_node_status");
+    assert_eq!(code(&owners(), &[], &["10.0.0.1", "10.0.0.2"]), "not_in_node_status");
+    let unknown = owners().check(&request("node-9", &["node-1"], &[]));
+    assert_eq!(unknown, Err(NotApproved::UnknownNode("node-9".to_owned())));
 }
 
-/// A kubelet writes its own Node's addresses, so it may claim anybody's.
+/// A kubelet writes its Node's addresses, so they may include those of other objects.
 #[test]
-fn what_is_somebody_elses_too_is_refused() {
+fn rejects_names_of_other_nodes() {
     for other in [
         node("node-2", &[("InternalIP", "10.0.0.1")], &json!({})),
         node("node-2", &[("ExternalIP", "::ffff:10.0.0.1")], &json!({})),
     ] {
-        let mut claims = claims();
-        claims.add_node(&other);
-        assert_eq!(code(&claims, &["node-1"], &["10.0.0.1"]), "shared");
-        assert_eq!(
-            claims.judge(&request("node-1", &["node-1"], &[])),
-            Ok(()),
-            "what is not shared is granted"
-        );
+        let mut owners = owners();
+        owners.add_node(&other);
+        assert_eq!(code(&owners, &["node-1"], &["10.0.0.1"]), "shared");
+        assert_eq!(owners.check(&request("node-1", &["node-1"], &[])), Ok(()), "not shared");
     }
-    let mut claims = Claims::default();
-    claims.add_node(&node("node-1", &[("Hostname", "node-2")], &json!({})));
-    claims.add_node(&node("node-2", &[], &json!({})));
-    assert_eq!(code(&claims, &["node-2"], &[]), "shared", "another Node's name");
+    let mut owners = NameOwners::default();
+    owners.add_node(&node("node-1", &[("Hostname", "node-2")], &json!({})));
+    owners.add_node(&node("node-2", &[], &json!({})));
+    assert_eq!(code(&owners, &["node-2"], &[]), "shared", "another Node's name");
 }
 
 #[test]
-fn what_is_a_services_is_refused() {
+fn rejects_names_of_services() {
     for (spec, status) in [
         (json!({ "clusterIP": "10.0.0.1" }), json!({})),
         (json!({ "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "10.0.0.1"] }), json!({})),
@@ -91,16 +87,16 @@ fn what_is_a_services_is_refused() {
         (json!({ "loadBalancerIP": "10.0.0.1" }), json!({})),
         (json!({}), json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] } })),
     ] {
-        let mut claims = claims();
-        claims.add_service(&service("web", "default", &spec, &status));
-        assert_eq!(code(&claims, &[], &["10.0.0.1"]), "shared", "{spec} {status}");
-        assert_eq!(claims.judge(&request("node-1", &[], &["2001:db8::1"])), Ok(()));
+        let mut owners = owners();
+        owners.add_service(&service("web", "default", &spec, &status));
+        assert_eq!(code(&owners, &[], &["10.0.0.1"]), "shared", "{spec} {status}");
+        assert_eq!(owners.check(&request("node-1", &[], &["2001:db8::1"])), Ok(()));
     }
     let with_name = |dns_name: &str, service: &Service| {
-        let mut claims = Claims::default();
-        claims.add_node(&node("node-1", &[("Hostname", dns_name)], &json!({})));
-        claims.add_service(service);
-        claims.judge(&request("node-1", &[dns_name], &[])).map_err(|refusal| refusal.code())
+        let mut owners = NameOwners::default();
+        owners.add_node(&node("node-1", &[("Hostname", dns_name)], &json!({})));
+        owners.add_service(service);
+        owners.check(&request("node-1", &[dns_name], &[])).map_err(|error| error.code())
     };
     let web = service("web", "default", &json!({ "clusterIP": "None" }), &json!({}));
     for name in ["web", "web.default", "web-0.web.default"] {
@@ -119,14 +115,14 @@ fn what_is_a_services_is_refused() {
 }
 
 #[test]
-fn kube_apiservers_addresses_are_for_control_plane_nodes() {
+fn accepts_addresses_of_kube_apiserver_for_control_plane_nodes_only() {
     let slice: EndpointSlice = serde_json::from_value(json!({
         "addressType": "IPv4", "metadata": { "name": "kubernetes" }, "endpoints": [{ "addresses": ["10.0.0.1"] }],
     }))
     .expect("a slice");
-    let mut claims = claims();
-    claims.add_apiserver(&slice);
-    assert_eq!(code(&claims, &[], &["10.0.0.1"]), "shared");
-    claims.add_node(&node("node-1", &[("InternalIP", "10.0.0.1")], &json!({ CONTROL_PLANE: "" })));
-    assert_eq!(claims.judge(&request("node-1", &[], &["10.0.0.1"])), Ok(()));
+    let mut owners = owners();
+    owners.add_apiserver(&slice);
+    assert_eq!(code(&owners, &[], &["10.0.0.1"]), "shared");
+    owners.add_node(&node("node-1", &[("InternalIP", "10.0.0.1")], &json!({ CONTROL_PLANE: "" })));
+    assert_eq!(owners.check(&request("node-1", &[], &["10.0.0.1"])), Ok(()));
 }

@@ -1,4 +1,4 @@
-//! What a kubelet asks for, if it is a kubelet and asks for nothing else.
+//! Parses a CertificateSigningRequest, strictly as kubelets write it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,24 +13,25 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::der::{self, tlv};
-use super::{Refusal, SIGNER};
+use super::{NotApproved, SIGNER};
 
 const USER_PREFIX: &str = "system:node:";
 const GROUP: &str = "system:nodes";
 
-/// A kubelet's request has some hundred bytes; an RSA key of 8192 bits adds a thousand.
+/// The maximum length. A kubelet's request has some hundred bytes, and about a thousand more with an RSA key of 8192
+/// bits.
 const MAX_REQUEST: usize = 16 * 1024;
 
-/// A Node has a handful of addresses.
+/// The maximum count of names and addresses. A Node has a handful.
 const MAX_NAMES: usize = 64;
 
-/// P-256, P-384, P-521 (RFC 5480, 2.1.1.1).
+/// P-256, P-384 and P-521 (RFC 5480, 2.1.1.1).
 const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
 
-/// What a kubelet asks for.
+/// The contents of a kubelet's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The Node that asks.
+pub struct KubeletRequest {
+    /// The name of the Node.
     pub node: String,
     /// DNS names, in lower case.
     pub dns_names: Vec<String>,
@@ -38,38 +39,39 @@ pub struct Request {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Whether a request waits for somebody's approval.
+/// Whether a request of [`SIGNER`] is neither approved, denied nor failed.
 #[must_use]
 pub fn is_pending(csr: &CertificateSigningRequest) -> bool {
     let decided = csr.status.as_ref().is_some_and(|status| {
-        let final_one = |kind: &str| matches!(kind, "Approved" | "Denied" | "Failed");
+        let is_final = |kind: &str| matches!(kind, "Approved" | "Denied" | "Failed");
         status.certificate.is_some()
-            || status.conditions.iter().flatten().any(|condition| final_one(&condition.type_))
+            || status.conditions.iter().flatten().any(|condition| is_final(&condition.type_))
     });
     csr.spec.signer_name == SIGNER && csr.metadata.deletion_timestamp.is_none() && !decided
 }
 
-impl Request {
-    /// Reads a request. kube-apiserver has checked its signature (and so that the requester holds the key) when it
-    /// was made, and that user name and groups are the requester's; none of it can be changed later.
-    pub fn read(csr: &CertificateSigningRequest) -> Result<Self, Refusal> {
+impl KubeletRequest {
+    /// Parses a request. At creation, kube-apiserver verified its signature, and so that the requester has the key,
+    /// and set user name and groups. All of these are immutable.
+    pub fn parse(csr: &CertificateSigningRequest) -> Result<Self, NotApproved> {
         let spec = &csr.spec;
         if spec.signer_name != SIGNER {
-            return Err(Refusal::Requester(format!("its signer is {}", spec.signer_name)));
+            return Err(NotApproved::Requester(format!("its signer is {}", spec.signer_name)));
         }
         let user = spec.username.as_deref().unwrap_or_default();
-        let node = user.strip_prefix(USER_PREFIX).filter(|node| is_dns_name(node)).ok_or_else(|| {
-            Refusal::Requester(format!("it was made by {user:?}, which is no kubelet's user name"))
-        })?;
+        let node = user
+            .strip_prefix(USER_PREFIX)
+            .filter(|node| is_dns_name(node))
+            .ok_or_else(|| NotApproved::Requester(format!("its requester {user:?} is not a kubelet")))?;
         if !spec.groups.iter().flatten().any(|group| group == GROUP) {
-            return Err(Refusal::Requester(format!("{user} is not in the group {GROUP}")));
+            return Err(NotApproved::Requester(format!("its requester {user} is not in the group {GROUP}")));
         }
         usages(&spec.usages.clone().unwrap_or_default())?;
         let der = pem(&spec.request.0)?;
         let (rest, request) = X509CertificationRequest::from_der(&der)
-            .map_err(|error| Refusal::Malformed(format!("is not PKCS #10: {error}")))?;
+            .map_err(|error| NotApproved::Malformed(format!("is not PKCS #10: {error}")))?;
         if !rest.is_empty() {
-            return Err(Refusal::Malformed("has something behind the request".to_owned()));
+            return Err(NotApproved::Malformed("has trailing data after the request".to_owned()));
         }
         let info = &request.certification_request_info;
         key(&info.subject_pki)?;
@@ -78,22 +80,22 @@ impl Request {
         let attributes = attributes(&names)?;
         let written = tlv(der::SEQUENCE, &[&der::VERSION_1, &subject, info.subject_pki.raw, &attributes]);
         if written != info.raw {
-            return Err(Refusal::Extensions);
+            return Err(NotApproved::Extensions);
         }
         let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
         for name in names {
             match name {
                 GeneralName::DNSName(name) => dns_names.push(dns_name(name)?),
                 GeneralName::IPAddress(bytes) => addresses.push(address(bytes)?),
-                other => return Err(Refusal::Name(other.to_string())),
+                other => return Err(NotApproved::Name(other.to_string())),
             }
         }
         Ok(Self { node: node.to_owned(), dns_names, addresses })
     }
 }
 
-/// As kubelets ask: with key encipherment for RSA keys, without for others.
-fn usages(usages: &[String]) -> Result<(), Refusal> {
+/// Checks the usages. Kubelets request key encipherment for RSA keys only.
+fn usages(usages: &[String]) -> Result<(), NotApproved> {
     let distinct: BTreeSet<&str> = usages.iter().map(String::as_str).collect();
     let known = [
         BTreeSet::from(["digital signature", "server auth"]),
@@ -102,15 +104,15 @@ fn usages(usages: &[String]) -> Result<(), Refusal> {
     if known.contains(&distinct) && distinct.len() == usages.len() {
         Ok(())
     } else {
-        Err(Refusal::Usages(format!("{usages:?}")))
+        Err(NotApproved::Usages(format!("{usages:?}")))
     }
 }
 
-/// One block of PEM and nothing around it.
-fn pem(text: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let malformed = |words: &str| Refusal::Malformed(words.to_owned());
+/// Decodes a single PEM block without surrounding text.
+fn pem(text: &[u8]) -> Result<Vec<u8>, NotApproved> {
+    let malformed = |problem: &str| NotApproved::Malformed(problem.to_owned());
     if text.len() > MAX_REQUEST {
-        return Err(malformed("is longer than any kubelet's"));
+        return Err(malformed("is longer than 16 KiB"));
     }
     let mut blocks = Pem::iter_from_buffer(text);
     let block = blocks
@@ -122,13 +124,14 @@ fn pem(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     let ends = text.trim_ascii_end().ends_with(b"-----END CERTIFICATE REQUEST-----");
     let boundaries = text.windows(5).filter(|window| *window == b"-----").count();
     if blocks.next().is_some() || !begins || !ends || boundaries != 4 {
-        return Err(malformed("holds more than one PEM block"));
+        return Err(malformed("contains more than one PEM block"));
     }
     Ok(block.contents)
 }
 
-fn key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {
-    let good = match key.parsed() {
+/// Checks the algorithm and size of the key.
+fn key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), NotApproved> {
+    let is_supported = match key.parsed() {
         Ok(PublicKey::RSA(rsa)) => (2048..=8192).contains(&rsa.key_size()),
         Ok(PublicKey::EC(_)) => key
             .algorithm
@@ -138,20 +141,20 @@ fn key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {
             .is_some_and(|curve| CURVES.contains(&curve.to_id_string().as_str())),
         _ => false,
     };
-    if good { Ok(()) } else { Err(Refusal::Key) }
+    if is_supported { Ok(()) } else { Err(NotApproved::Key) }
 }
 
-/// The subject as a kubelet writes it, with the kinds of text that were used.
-fn subject(name: &x509_parser::x509::X509Name<'_>, user: &str) -> Result<Vec<u8>, Refusal> {
-    let refusal = || Refusal::Subject(user.to_owned());
+/// Encodes the subject as a kubelet does, with the string types of the request.
+fn subject(name: &x509_parser::x509::X509Name<'_>, user: &str) -> Result<Vec<u8>, NotApproved> {
+    let error = || NotApproved::Subject(user.to_owned());
     let tags: Vec<u8> = name
         .iter_attributes()
         .map(|attribute| u8::try_from(attribute.attr_value().tag().0).unwrap_or(u8::MAX))
         .collect();
-    let [organization, common_name] = tags[..] else { return Err(refusal()) };
+    let [organization, common_name] = tags[..] else { return Err(error()) };
     if [organization, common_name].iter().any(|tag| ![der::UTF8_STRING, der::PRINTABLE_STRING].contains(tag))
     {
-        return Err(refusal());
+        return Err(error());
     }
     let part = |oid: &[u8], tag: u8, text: &str| {
         let text = tlv(tag, &[text.as_bytes()]);
@@ -163,36 +166,36 @@ fn subject(name: &x509_parser::x509::X509Name<'_>, user: &str) -> Result<Vec<u8>
         .into_iter()
         .map(|parts| tlv(der::SEQUENCE, &parts))
         .find(|written| written == name.as_raw())
-        .ok_or_else(refusal)
+        .ok_or_else(error)
 }
 
-/// The names of the one extension that is asked for.
-fn names<'a>(request: &'a X509CertificationRequest<'_>) -> Result<Vec<&'a GeneralName<'a>>, Refusal> {
+/// Returns the names of the subject alternative name, which must be the only extension.
+fn names<'a>(request: &'a X509CertificationRequest<'_>) -> Result<Vec<&'a GeneralName<'a>>, NotApproved> {
     let [attribute] = request.certification_request_info.attributes() else {
-        return Err(Refusal::Extensions);
+        return Err(NotApproved::Extensions);
     };
-    let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else {
-        return Err(Refusal::Extensions);
+    let ParsedCriAttribute::ExtensionRequest(requested) = attribute.parsed_attribute() else {
+        return Err(NotApproved::Extensions);
     };
-    let [extension] = &asked.extensions[..] else { return Err(Refusal::Extensions) };
+    let [extension] = &requested.extensions[..] else { return Err(NotApproved::Extensions) };
     let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
-        return Err(Refusal::Extensions);
+        return Err(NotApproved::Extensions);
     };
     match names.general_names.len() {
-        0 => Err(Refusal::Name("nothing".to_owned())),
+        0 => Err(NotApproved::Name("no name or address".to_owned())),
         1..=MAX_NAMES => Ok(names.general_names.iter().collect()),
-        many => Err(Refusal::Name(format!("{many} names"))),
+        many => Err(NotApproved::Name(format!("{many} names"))),
     }
 }
 
-/// The attributes as a kubelet writes them for these names.
-fn attributes(names: &[&GeneralName<'_>]) -> Result<Vec<u8>, Refusal> {
+/// Encodes the attributes as a kubelet does for these names.
+fn attributes(names: &[&GeneralName<'_>]) -> Result<Vec<u8>, NotApproved> {
     let names = names
         .iter()
         .map(|name| match name {
             GeneralName::DNSName(name) => Ok(tlv(der::DNS_NAME, &[name.as_bytes()])),
             GeneralName::IPAddress(bytes) => Ok(tlv(der::IP_ADDRESS, &[bytes])),
-            other => Err(Refusal::Name(other.to_string())),
+            other => Err(NotApproved::Name(other.to_string())),
         })
         .collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
@@ -203,17 +206,17 @@ fn attributes(names: &[&GeneralName<'_>]) -> Result<Vec<u8>, Refusal> {
     Ok(tlv(der::ATTRIBUTES, &[&attribute]))
 }
 
-/// Names that mean something else than one machine to whoever resolves them are nobody's.
-fn dns_name(name: &str) -> Result<String, Refusal> {
+/// Checks a DNS name. Names of Services and of localhost do not identify one machine.
+fn dns_name(name: &str) -> Result<String, NotApproved> {
     let name = name.to_ascii_lowercase();
     let of_services = name.split('.').skip(1).any(|label| label == "svc");
     if !is_dns_name(&name) || of_services || name == "localhost" || name.ends_with(".localhost") {
-        return Err(Refusal::Name(format!("{name:?}")));
+        return Err(NotApproved::Name(format!("{name:?}")));
     }
     Ok(name)
 }
 
-/// A DNS name as Kubernetes writes them (RFC 1123), that is not an address.
+/// Whether it is a lower-case DNS name (RFC 1123) and not an address.
 fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -224,14 +227,14 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label) && name.parse::<IpAddr>().is_err()
 }
 
-/// Addresses that mean another machine to each machine, or many, are nobody's.
-fn address(bytes: &[u8]) -> Result<IpAddr, Refusal> {
+/// Checks an IP address. Loopback, link-local, multicast and unspecified addresses do not identify one machine.
+fn address(bytes: &[u8]) -> Result<IpAddr, NotApproved> {
     let address = if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         IpAddr::from(bytes)
     } else if let Ok(bytes) = <[u8; 16]>::try_from(bytes) {
         IpAddr::from(bytes)
     } else {
-        return Err(Refusal::Name(format!("an address of {} bytes", bytes.len())));
+        return Err(NotApproved::Name(format!("an address of {} bytes", bytes.len())));
     };
     let link_local = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
@@ -239,11 +242,10 @@ fn address(bytes: &[u8]) -> Result<IpAddr, Refusal> {
     };
     let mapped = address.to_canonical() != address;
     if mapped || link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-        return Err(Refusal::Name(address.to_string()));
+        return Err(NotApproved::Name(address.to_string()));
     }
     Ok(address)
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
 mod tests;

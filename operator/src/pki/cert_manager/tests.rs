@@ -21,41 +21,41 @@ fn at(time: &str) -> Timestamp {
 }
 
 #[test]
-fn ready_of_this_generation_is_issued() {
+fn certificate_ready_at_its_generation_is_issued() {
     let issued = certificate(json!([condition("Ready", "True", 2)]));
     assert_eq!(issuance(&issued, None), Issuance::Issued);
     assert_eq!(renewal_time(&issued), Some(at("2026-02-01T00:00:00Z")));
-    // While it is renewed, what there is stays good.
+    // The current certificate is used during a renewal.
     let renewing = certificate(json!([condition("Ready", "True", 2), condition("Issuing", "True", 2)]));
     assert_eq!(issuance(&renewing, None), Issuance::Issued);
     let failed = certificate(json!([condition("Ready", "True", 2), condition("Issuing", "False", 2)]));
-    let said = "Issuing is False (R): Said so".to_owned();
-    assert_eq!(issuance(&failed, None), Issuance::NotRenewed { said });
+    let message = "Issuing is False (R): Said so".to_owned();
+    assert_eq!(issuance(&failed, None), Issuance::NotRenewed { message });
 }
 
 #[test]
-fn what_waits_says_why_and_since_when() {
+fn pending_certificate_has_a_message_and_a_start() {
     let waiting = |certificate: &DynamicObject, applied: &str| match issuance(certificate, Some(at(applied)))
     {
-        Issuance::Waiting { since, said } => (since, said),
+        Issuance::Pending { since, message } => (since, message),
         other => panic!("{other:?}"),
     };
     let missing = certificate(json!([condition("Ready", "False", 2), condition("Issuing", "True", 2)]));
-    let (since, said) = waiting(&missing, "2026-01-01T00:00:00Z");
+    let (since, message) = waiting(&missing, "2026-01-01T00:00:00Z");
     assert_eq!(since, Some(at("2026-01-01T00:00:10Z")));
-    assert_eq!(said, "Ready is False (R): Said so");
+    assert_eq!(message, "Ready is False (R): Said so");
     let failed = certificate(json!([condition("Ready", "False", 2), condition("Issuing", "False", 2)]));
     assert_eq!(waiting(&failed, "2026-01-01T00:00:00Z").1, "Issuing is False (R): Said so");
 
     let changed = certificate(json!([condition("Ready", "True", 1)]));
-    let (since, said) = waiting(&changed, "2026-01-01T00:00:20Z");
-    assert_eq!((since, said.contains("since it was changed")), (Some(at("2026-01-01T00:00:20Z")), true));
+    let (since, message) = waiting(&changed, "2026-01-01T00:00:20Z");
+    assert_eq!((since, message.contains("its latest change")), (Some(at("2026-01-01T00:00:20Z")), true));
     let fresh = certificate(Value::Null);
-    assert!(waiting(&fresh, "2026-01-01T00:00:20Z").1.contains("nobody has looked"));
+    assert!(waiting(&fresh, "2026-01-01T00:00:20Z").1.contains("cert-manager has not processed it"));
 }
 
 #[test]
-fn the_latest_request_of_the_certificate_is_quoted() {
+fn quotes_the_latest_request_of_the_certificate() {
     let request = |name: &str, owner: &str, revision: u32, conditions: Value| -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest",
@@ -78,10 +78,10 @@ fn the_latest_request_of_the_certificate_is_quoted() {
         Some("CertificateRequest ns/a-10: Ready is False (Pending): Referenced issuer not found")
     );
     assert_eq!(latest_request(&requests, "nobody"), None);
-    let said = |conditions: Value| latest_request(&[request("a", "u", 1, conditions)], "u").expect("one");
-    assert!(said(json!([])).ends_with("nobody has approved it"));
-    assert!(said(json!([{ "type": "Approved", "status": "True" }])).ends_with("has not answered"));
+    let message = |conditions: Value| latest_request(&[request("a", "u", 1, conditions)], "u").expect("one");
+    assert!(message(json!([])).ends_with("it is not approved"));
+    assert!(message(json!([{ "type": "Approved", "status": "True" }])).ends_with("has not signed it yet"));
     let denied = json!([{ "type": "Ready", "status": "False" },
         { "type": "Denied", "status": "True", "reason": "policy", "message": "no" }]);
-    assert!(said(denied).ends_with("Denied is True (policy): no"));
+    assert!(message(denied).ends_with("Denied is True (policy): no"));
 }

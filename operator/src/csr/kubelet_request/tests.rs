@@ -18,8 +18,8 @@ fn csr(pem: &str) -> CertificateSigningRequest {
     .expect("a request")
 }
 
-/// As a kubelet asks, changed as a test likes.
-fn asked(change: impl FnOnce(&mut CertificateParams)) -> String {
+/// Returns a kubelet's request in PEM with a change.
+fn pem_of(change: impl FnOnce(&mut CertificateParams)) -> String {
     let mut params =
         CertificateParams::new(vec!["node-1".to_owned(), "10.0.0.1".to_owned()]).expect("params");
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -31,11 +31,11 @@ fn asked(change: impl FnOnce(&mut CertificateParams)) -> String {
 }
 
 fn code(csr: &CertificateSigningRequest) -> &'static str {
-    Request::read(csr).expect_err("a refusal").code()
+    KubeletRequest::parse(csr).expect_err("an error").code()
 }
 
 fn code_of(change: impl FnOnce(&mut CertificateParams)) -> &'static str {
-    code(&csr(&asked(change)))
+    code(&csr(&pem_of(change)))
 }
 
 fn names(names: &[&str]) -> Vec<SanType> {
@@ -45,25 +45,25 @@ fn names(names: &[&str]) -> Vec<SanType> {
 }
 
 #[test]
-fn a_kubelets_request_is_read() {
-    let request = Request::read(&csr(&asked(|_| {}))).expect("a request");
+fn parses_a_kubelets_request() {
+    let request = KubeletRequest::parse(&csr(&pem_of(|_| {}))).expect("a request");
     assert_eq!(request.node, "node-1");
     assert_eq!(request.dns_names, ["node-1"]);
     assert_eq!(request.addresses, ["10.0.0.1".parse::<IpAddr>().expect("an address")]);
 
-    let six = asked(|params| params.subject_alt_names = names(&["2001:db8::1", "Node-1.Example.org"]));
-    let request = Request::read(&csr(&six)).expect("a request");
+    let six = pem_of(|params| params.subject_alt_names = names(&["2001:db8::1", "Node-1.Example.org"]));
+    let request = KubeletRequest::parse(&csr(&six)).expect("a request");
     assert_eq!(request.dns_names, ["node-1.example.org"]);
 
-    let mut rsa = csr(&asked(|_| {}));
+    let mut rsa = csr(&pem_of(|_| {}));
     rsa.spec.usages =
         Some(["key encipherment", "server auth", "digital signature"].map(str::to_owned).into());
-    assert!(Request::read(&rsa).is_ok());
+    assert!(KubeletRequest::parse(&rsa).is_ok());
 }
 
 #[test]
-fn only_kubelets_are_heard() {
-    let pem = asked(|_| {});
+fn rejects_requesters_other_than_kubelets() {
+    let pem = pem_of(|_| {});
     for (user, groups) in [
         (Some("system:node:"), vec![GROUP]),
         (Some("system:nodes:node-1"), vec![GROUP]),
@@ -86,7 +86,7 @@ fn only_kubelets_are_heard() {
 }
 
 #[test]
-fn only_a_servers_usages_are_granted() {
+fn rejects_usages_other_than_a_servers() {
     for usages in [
         &["server auth"] as &[&str],
         &["digital signature"],
@@ -98,14 +98,14 @@ fn only_a_servers_usages_are_granted() {
         &["Digital Signature", "server auth"],
         &[],
     ] {
-        let mut csr = csr(&asked(|_| {}));
+        let mut csr = csr(&pem_of(|_| {}));
         csr.spec.usages = Some(usages.iter().map(|usage| (*usage).to_owned()).collect());
         assert_eq!(code(&csr), "usages", "{usages:?}");
     }
 }
 
 #[test]
-fn the_subject_is_the_kubelets_and_nothing_more() {
+fn rejects_other_subjects() {
     use DnType::{CommonName, OrganizationName, OrganizationalUnitName};
     let subject = |parts: &[(DnType, &str)]| {
         let parts: Vec<_> = parts.iter().map(|(kind, text)| (kind.clone(), (*text).to_owned())).collect();
@@ -128,7 +128,7 @@ fn the_subject_is_the_kubelets_and_nothing_more() {
 }
 
 #[test]
-fn nothing_but_names_is_granted() {
+fn rejects_other_extensions_and_kinds_of_names() {
     assert_eq!(code_of(|params| params.subject_alt_names.clear()), "extensions");
     assert_eq!(
         code_of(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)),
@@ -144,7 +144,7 @@ fn nothing_but_names_is_granted() {
 }
 
 #[test]
-fn names_that_are_nobodys_are_refused() {
+fn rejects_names_that_do_not_identify_one_machine() {
     for name in [
         "localhost",
         "node-1.localhost",
@@ -174,7 +174,7 @@ fn names_that_are_nobodys_are_refused() {
 }
 
 #[test]
-fn weak_and_unusual_keys_are_refused() {
+fn rejects_weak_and_unsupported_keys() {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
     let mut params = CertificateParams::new(vec!["node-1".to_owned()]).expect("params");
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -185,14 +185,14 @@ fn weak_and_unusual_keys_are_refused() {
 
     for (bits, good) in [(1024, false), (2047, false), (2048, true), (8192, true), (16384, false)] {
         let composed = compose(&[kubelets_attribute()], &rsa(bits), &[]);
-        assert_eq!(Request::read(&csr(&composed)).is_ok(), good, "{bits} bits");
+        assert_eq!(KubeletRequest::parse(&csr(&composed)).is_ok(), good, "{bits} bits");
     }
 }
 
 #[test]
-fn only_one_block_of_pem_is_read() {
-    let pem = asked(|_| {});
-    let other = asked(|_| {});
+fn rejects_more_than_one_pem_block() {
+    let pem = pem_of(|_| {});
+    let other = pem_of(|_| {});
     for text in [
         String::new(),
         "nonsense".to_owned(),
@@ -205,18 +205,14 @@ fn only_one_block_of_pem_is_read() {
     ] {
         assert_eq!(code(&csr(&text)), "malformed", "{text}");
     }
-    assert_eq!(
-        code(&csr(&compose(&[kubelets_attribute()], &rsa(2048), &[0]))),
-        "malformed",
-        "bytes behind it"
-    );
+    assert_eq!(code(&csr(&compose(&[kubelets_attribute()], &rsa(2048), &[0]))), "malformed", "trailing data");
 }
 
-/// What one parser may skip and another may take: each of these holds a second set of names somewhere.
+/// Each of these has a second set of names that one parser may skip and another may use.
 #[test]
-fn what_could_be_read_in_two_ways_is_refused() {
+fn rejects_ambiguous_encodings() {
     let good = kubelets_attribute();
-    assert!(Request::read(&csr(&compose(std::slice::from_ref(&good), &rsa(2048), &[]))).is_ok());
+    assert!(KubeletRequest::parse(&csr(&compose(std::slice::from_ref(&good), &rsa(2048), &[]))).is_ok());
 
     let evil_names = tlv(der::SEQUENCE, &[&tlv(der::DNS_NAME, &[b"evil"])]);
     let evil_extension =
@@ -260,7 +256,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
     }
 }
 
-/// The attribute of a kubelet that asks for `node-1`.
+/// Returns the attributes of a kubelet's request for `node-1`.
 fn kubelets_attribute() -> Vec<u8> {
     let names = tlv(der::SEQUENCE, &[&tlv(der::DNS_NAME, &[b"node-1"])]);
     let extension = tlv(der::SEQUENCE, &[&der::SUBJECT_ALT_NAME, &tlv(der::OCTET_STRING, &[&names])]);
@@ -268,7 +264,7 @@ fn kubelets_attribute() -> Vec<u8> {
     tlv(der::SEQUENCE, &[&der::EXTENSION_REQUEST, &value])
 }
 
-/// A SubjectPublicKeyInfo of RSA with a modulus of that many bits.
+/// Returns a SubjectPublicKeyInfo of RSA with a modulus of `bits`.
 fn rsa(bits: usize) -> Vec<u8> {
     let algorithm = tlv(
         der::SEQUENCE,
@@ -283,8 +279,8 @@ fn rsa(bits: usize) -> Vec<u8> {
     tlv(der::SEQUENCE, &[&algorithm, &tlv(0x03, &[&[0], &key])])
 }
 
-/// A request of these parts, with something behind it. Its signature is none: kube-apiserver checks that.
-fn compose(attributes: &[Vec<u8>], key: &[u8], behind: &[u8]) -> String {
+/// Composes a request of these parts with trailing data. The signature is invalid, as kube-apiserver verifies it.
+fn compose(attributes: &[Vec<u8>], key: &[u8], trailing: &[u8]) -> String {
     use base64::Engine as _;
     let part = |oid: &[u8], text: &str| {
         let text = tlv(der::PRINTABLE_STRING, &[text.as_bytes()]);
@@ -298,14 +294,14 @@ fn compose(attributes: &[Vec<u8>], key: &[u8], behind: &[u8]) -> String {
         &[&[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b], &[0x05, 0x00]],
     );
     let request = tlv(der::SEQUENCE, &[&info, &algorithm, &tlv(0x03, &[&[0], &[1; 256]])]);
-    let body = base64::engine::general_purpose::STANDARD.encode([request, behind.to_vec()].concat());
+    let body = base64::engine::general_purpose::STANDARD.encode([request, trailing.to_vec()].concat());
     let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
     format!("-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n", lines.join("\n"))
 }
 
 #[test]
-fn only_what_nobody_decided_is_pending() {
-    let mut csr = csr(&asked(|_| {}));
+fn only_undecided_requests_are_pending() {
+    let mut csr = csr(&pem_of(|_| {}));
     assert!(is_pending(&csr));
     for kind in ["Approved", "Denied", "Failed"] {
         csr.status =
@@ -318,9 +314,9 @@ fn only_what_nobody_decided_is_pending() {
 }
 
 proptest::proptest! {
-    /// Whatever is flipped, nothing crashes, and what is still read names nothing else.
+    /// For any changed byte, nothing panics, and a request that still parses has the same count of names.
     #[test]
-    fn a_changed_byte_adds_no_name(place in 0_usize..700, value in 0_u8..=255) {
+    fn changed_byte_adds_no_name(place in 0_usize..700, value in 0_u8..=255) {
         use base64::Engine as _;
         let pem = compose(&[kubelets_attribute()], &rsa(2048), &[]);
         let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
@@ -332,7 +328,7 @@ proptest::proptest! {
             "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
             engine.encode(&der)
         );
-        if let Ok(request) = Request::read(&csr(&text)) {
+        if let Ok(request) = KubeletRequest::parse(&csr(&text)) {
             proptest::prop_assert_eq!(request.node, "node-1");
             proptest::prop_assert_eq!(request.dns_names.len() + request.addresses.len(), 1);
         }

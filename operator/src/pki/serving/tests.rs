@@ -3,13 +3,13 @@ use super::*;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> ServingRequirements {
+    ServingRequirements {
         algorithm: KeyAlgorithm::ECDSAP256,
         ca_validity: 365 * DAY,
         serving_validity: 30 * DAY,
         names: super::super::service_names("metrics-core", "monitoring"),
-        trust_settles: MINUTE,
+        trust_delay: MINUTE,
     }
 }
 
@@ -21,9 +21,9 @@ fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
 }
 
-/// What is found after a plan was applied.
-fn stored(plan: &Plan) -> Found {
-    Found {
+/// Returns what is stored after a plan is applied.
+fn stored(plan: &ServingPlan) -> StoredServing {
+    StoredServing {
         ca: plan.ca.as_ref().map(bytes),
         previous: (!plan.previous.is_empty()).then(|| plan.previous.clone().into_bytes()),
         serving: Some(bytes(&plan.serving)),
@@ -33,20 +33,20 @@ fn stored(plan: &Plan) -> Found {
     }
 }
 
-fn trusted(bundle: &str) -> Trusted {
-    Trusted { bundle: bundle.as_bytes().to_vec(), since: None }
+fn trusted(bundle: &str) -> TrustedBundle {
+    TrustedBundle { bundle: bundle.as_bytes().to_vec(), since: None }
 }
 
 fn trusts(bundle: &str, serving: &Certificate) -> bool {
     let bundle = Certificate::parse_pem(bundle.as_bytes()).expect("a bundle");
-    bundle.iter().any(|ca| serving.serves_under(ca))
+    bundle.iter().any(|ca| serving.is_server_certificate_of(ca))
 }
 
 #[test]
-fn the_first_plan_issues_both_and_the_second_keeps_them() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
-    assert_eq!(first.ca_renewed, Some(Why::Missing));
-    assert_eq!(first.serving_renewed, Some(Why::Missing));
+fn first_plan_issues_both_and_second_keeps_them() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    assert_eq!(first.ca_renewed, Some(RenewalReason::Missing));
+    assert_eq!(first.serving_renewed, Some(RenewalReason::Missing));
     assert_eq!(first.rollover, Rollover::Settled);
     assert!(first.ca_certificate.is_ca && !first.serving_certificate.is_ca);
     assert!(trusts(&first.bundle, &first.serving_certificate));
@@ -60,26 +60,26 @@ fn the_first_plan_issues_both_and_the_second_keeps_them() {
 }
 
 #[test]
-fn a_serving_certificate_is_renewed_when_a_third_is_left() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
+fn renews_a_serving_certificate_when_a_third_of_its_validity_is_left() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
     let due = first.serving_certificate.renewal_time();
     assert!(due <= start() + 20 * DAY && due >= start() + 18 * DAY, "{due}");
     assert_eq!(first.next, due);
     let found = stored(&first);
     assert_eq!(plan(&wanted(), &found, due - MINUTE).expect("plan").serving_renewed, None);
     let renewed = plan(&wanted(), &found, due).expect("plan");
-    assert_eq!(renewed.serving_renewed, Some(Why::Due));
+    assert_eq!(renewed.serving_renewed, Some(RenewalReason::Due));
     assert_eq!(renewed.ca_renewed, None);
     assert_eq!(renewed.bundle, first.bundle);
 }
 
 #[test]
-fn a_ca_is_replaced_with_an_overlap_at_every_step() {
+fn ca_rollover_overlaps_at_every_step() {
     let mut now = start();
-    let first = plan(&wanted(), &Found::default(), now).expect("plan");
+    let first = plan(&wanted(), &StoredServing::default(), now).expect("plan");
     now = first.ca_certificate.renewal_time();
     let mut found = stored(&first);
-    // A young serving certificate, so that only the CA is due.
+    // A new serving certificate, so that only the CA is due.
     found.serving = Some(bytes(
         &issue_leaf(
             first.ca.as_ref().expect("a CA"),
@@ -93,13 +93,13 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
     ));
 
     let trusting = plan(&wanted(), &found, now).expect("plan");
-    assert_eq!(trusting.ca_renewed, Some(Why::Due));
+    assert_eq!(trusting.ca_renewed, Some(RenewalReason::Due));
     assert_eq!(trusting.serving_renewed, None);
     assert_eq!(trusting.rollover, Rollover::Trusting);
-    assert_eq!(Some(bytes(&trusting.serving)), found.serving, "the old certificate goes on");
+    assert_eq!(Some(bytes(&trusting.serving)), found.serving, "the old certificate is served");
     assert!(trusts(&trusting.bundle, &trusting.serving_certificate));
 
-    // Written, but one APIService was not yet: nothing moves, however late it is.
+    // One APIService does not contain the new CA: the rollover waits without a timeout.
     let mut half = stored(&trusting);
     half.trusted = vec![trusted(&trusting.bundle), trusted(&first.bundle)];
     let waiting = plan(&wanted(), &half, now + 10 * MINUTE).expect("plan");
@@ -109,7 +109,7 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
     );
     assert_eq!(waiting.bundle, trusting.bundle);
 
-    // All hold it, but not for long enough: counted from when the last of them was written, however old the CA is.
+    // All contain it, but not for the trust delay, which starts when the last APIService is written.
     let found = stored(&trusting);
     let waiting = plan(&wanted(), &found, now + MINUTE / 2).expect("plan");
     assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
@@ -121,12 +121,12 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
 
     now += MINUTE;
     let retiring = plan(&wanted(), &found, now).expect("plan");
-    assert_eq!(retiring.serving_renewed, Some(Why::NewAuthority));
+    assert_eq!(retiring.serving_renewed, Some(RenewalReason::CaReplaced));
     assert_eq!(retiring.rollover, Rollover::Retiring);
     assert!(trusts(&retiring.bundle, &trusting.serving_certificate), "the old one is still trusted");
     assert!(trusts(&retiring.bundle, &retiring.serving_certificate));
 
-    // Time proves nothing, nor does another certificate.
+    // Neither time nor another verified certificate ends the rollover.
     let mut found = stored(&retiring);
     for proven in [None, Some(trusting.serving_certificate.clone())] {
         found.proven = proven;
@@ -144,45 +144,48 @@ fn a_ca_is_replaced_with_an_overlap_at_every_step() {
 }
 
 #[test]
-fn a_deleted_ca_secret_does_not_break_what_is_served() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
+fn served_certificate_stays_trusted_after_the_ca_secret_is_deleted() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
     let mut found = stored(&first);
     found.ca = None;
     let next = plan(&wanted(), &found, start() + DAY).expect("plan");
-    assert_eq!(next.ca_renewed, Some(Why::Missing));
+    assert_eq!(next.ca_renewed, Some(RenewalReason::Missing));
     assert_eq!((next.serving_renewed, next.rollover), (None, Rollover::Trusting));
     assert!(trusts(&next.bundle, &first.serving_certificate));
 }
 
 #[test]
-fn what_replicas_serve_is_trusted_when_both_secrets_are_deleted() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
-    let found = Found { trusted: vec![trusted(&first.bundle); 2], ..Found::default() };
+fn served_certificate_stays_trusted_after_both_secrets_are_deleted() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let found = StoredServing { trusted: vec![trusted(&first.bundle); 2], ..StoredServing::default() };
     let next = plan(&wanted(), &found, start() + DAY).expect("plan");
-    assert_eq!((next.serving_renewed.as_ref(), next.rollover), (Some(&Why::Missing), Rollover::Retiring));
+    assert_eq!(
+        (next.serving_renewed.as_ref(), next.rollover),
+        (Some(&RenewalReason::Missing), Rollover::Retiring)
+    );
     assert!(trusts(&next.bundle, &first.serving_certificate));
     assert!(trusts(&next.bundle, &next.serving_certificate));
-    // Once every replica is seen to serve the new one, the old one is trusted no more.
+    // When every replica serves the new certificate, the old CA is removed.
     let proven = Some(next.serving_certificate.clone());
-    let settled = plan(&wanted(), &Found { proven, ..stored(&next) }, start() + DAY).expect("plan");
+    let settled = plan(&wanted(), &StoredServing { proven, ..stored(&next) }, start() + DAY).expect("plan");
     assert_eq!(settled.rollover, Rollover::Settled);
     assert!(!trusts(&settled.bundle, &first.serving_certificate));
 }
 
 #[test]
-fn what_can_not_be_used_is_replaced_at_once() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
-    let other = plan(&wanted(), &Found::default(), start()).expect("plan");
-    let renewed = |change: &dyn Fn(&mut Found), now: Timestamp| {
+fn replaces_an_unusable_certificate_at_once() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let other = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let renewed = |change: &dyn Fn(&mut StoredServing), now: Timestamp| {
         let mut found = stored(&first);
         change(&mut found);
         plan(&wanted(), &found, now).expect("plan").serving_renewed
     };
     let now = start() + DAY;
-    assert_eq!(renewed(&|found| found.serving = None, now), Some(Why::Missing));
+    assert_eq!(renewed(&|found| found.serving = None, now), Some(RenewalReason::Missing));
     assert!(matches!(
         renewed(&|found| found.serving.as_mut().expect("serving").0 = b"nonsense".to_vec(), now),
-        Some(Why::Unreadable(_))
+        Some(RenewalReason::Unreadable(_))
     ));
     assert_eq!(
         renewed(
@@ -190,30 +193,30 @@ fn what_can_not_be_used_is_replaced_at_once() {
                 other.serving.key.expose().as_bytes().to_vec(),
             now
         ),
-        Some(Why::KeyMismatch)
+        Some(RenewalReason::KeyMismatch)
     );
     assert_eq!(
         renewed(&|found| found.serving = Some(bytes(&other.serving)), now),
-        Some(Why::UnknownAuthority)
+        Some(RenewalReason::UnknownCa)
     );
-    assert!(matches!(renewed(&|_| {}, start() + 31 * DAY), Some(Why::Expired(_))));
-    assert!(matches!(renewed(&|_| {}, start() - DAY), Some(Why::NotYetValid(_))));
+    assert!(matches!(renewed(&|_| {}, start() + 31 * DAY), Some(RenewalReason::Expired(_))));
+    assert!(matches!(renewed(&|_| {}, start() - DAY), Some(RenewalReason::NotYetValid(_))));
 
     let mut moved = wanted();
     moved.names = super::super::service_names("metrics-core", "elsewhere");
     assert!(matches!(
         plan(&moved, &stored(&first), now).expect("plan").serving_renewed,
-        Some(Why::WrongNames(_))
+        Some(RenewalReason::WrongNames(_))
     ));
 }
 
 #[test]
-fn a_change_of_algorithm_replaces_both_with_an_overlap() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
-    let rsa = Wanted { algorithm: KeyAlgorithm::RSA2048, ..wanted() };
+fn change_of_algorithm_replaces_both_with_an_overlap() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let rsa = ServingRequirements { algorithm: KeyAlgorithm::RSA2048, ..wanted() };
     let now = start() + DAY;
     let trusting = plan(&rsa, &stored(&first), now).expect("plan");
-    assert_eq!(trusting.ca_renewed, Some(Why::AlgorithmChanged));
+    assert_eq!(trusting.ca_renewed, Some(RenewalReason::AlgorithmChanged));
     assert_eq!((&trusting.serving_renewed, trusting.rollover), (&None, Rollover::Trusting));
     let retiring = plan(&rsa, &stored(&trusting), now + MINUTE).expect("plan");
     assert_eq!(retiring.serving_certificate.algorithm, Some(KeyAlgorithm::RSA2048));
@@ -221,48 +224,48 @@ fn a_change_of_algorithm_replaces_both_with_an_overlap() {
 }
 
 #[test]
-fn a_shortened_validity_is_followed_and_a_longer_one_waits() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
-    let shorter = Wanted { serving_validity: DAY, ..wanted() };
-    let longer = Wanted { serving_validity: 90 * DAY, ..wanted() };
+fn shorter_validity_applies_at_once_and_longer_at_the_next_renewal() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let shorter = ServingRequirements { serving_validity: DAY, ..wanted() };
+    let longer = ServingRequirements { serving_validity: 90 * DAY, ..wanted() };
     let now = start() + Duration::from_secs(1);
     assert_eq!(
         plan(&shorter, &stored(&first), now).expect("plan").serving_renewed,
-        Some(Why::ValidityShortened)
+        Some(RenewalReason::ValidityShortened)
     );
     assert_eq!(plan(&longer, &stored(&first), now).expect("plan").serving_renewed, None);
 }
 
 #[test]
-fn a_serving_certificate_never_outlives_its_ca() {
-    let short = Wanted { ca_validity: DAY, serving_validity: DAY, ..wanted() };
-    let first = plan(&short, &Found::default(), start()).expect("plan");
+fn serving_certificate_expires_with_its_ca_at_the_latest() {
+    let short = ServingRequirements { ca_validity: DAY, serving_validity: DAY, ..wanted() };
+    let first = plan(&short, &StoredServing::default(), start()).expect("plan");
     assert_eq!(first.serving_certificate.not_after, first.ca_certificate.not_after);
 }
 
 #[test]
-fn keys_are_not_shown() {
-    let first = plan(&wanted(), &Found::default(), start()).expect("plan");
+fn debug_does_not_print_keys() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
     let shown = format!("{first:?}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
 }
 
 proptest::proptest! {
-    /// Whatever the validities and however long the operator was away: what is served is always trusted by
-    /// the bundle, is valid, and a plan that was applied is kept by the next one.
+    /// For any validities and any downtime of the operator, the served certificate is valid and trusted by the
+    /// bundle, and the next plan keeps an applied one.
     #[test]
     fn every_plan_is_safe(
         ca_hours in 1_u32..2000, part in 1_u32..=100,
         steps in proptest::collection::vec((0_u32..200_000, proptest::bool::ANY), 1..6),
     ) {
         let hour = Duration::from_secs(3600);
-        let wanted = Wanted {
+        let wanted = ServingRequirements {
             ca_validity: hour * ca_hours,
             serving_validity: (hour * ca_hours * part / 100).max(hour),
             ..wanted()
         };
         let mut now = start();
-        let mut current = plan(&wanted, &Found::default(), now).expect("plan");
+        let mut current = plan(&wanted, &StoredServing::default(), now).expect("plan");
         for (step, proven) in steps {
             now += Duration::from_secs(u64::from(step));
             let mut before = stored(&current);
@@ -270,15 +273,15 @@ proptest::proptest! {
             current = plan(&wanted, &before, now).expect("plan");
             proptest::prop_assert!(trusts(&current.bundle, &current.serving_certificate));
             proptest::prop_assert!(current.serving_certificate.valid_at(now));
-            // Either what served before stays trusted, or it could not be used any more.
+            // The previous certificate stays trusted or has expired.
             let old = first(std::str::from_utf8(&before.serving.as_ref().expect("serving").0).expect("text")).expect("pem");
             proptest::prop_assert!(trusts(&current.bundle, &old) || !old.valid_at(now));
-            // An old CA goes only when its successor is proven to serve, or when it could not vouch for anything any more.
+            // An old CA is removed only when every replica serves the new certificate or the old CA has expired.
             let served = current.serving_certificate.clone();
             let dropped = Certificate::parse_pem(&before.trusted[0].bundle).expect("a bundle").into_iter()
                 .any(|ca| ca.valid_at(now) && !current.bundle.contains(ca.to_pem().trim_end()));
             proptest::prop_assert!(!dropped || (proven && before.serving_ca.is_some() && old == served));
-            // What is newly served was trusted before, unless nothing that was served could be used.
+            // A new serving certificate was trusted before, unless the old one had expired.
             let trusted_before = trusts(std::str::from_utf8(&before.trusted[0].bundle).expect("text"), &current.serving_certificate);
             proptest::prop_assert!(trusted_before || !old.valid_at(now));
             let again = plan(&wanted, &stored(&current), now).expect("plan");
