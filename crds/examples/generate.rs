@@ -1,12 +1,9 @@
-//! Writes the CustomResourceDefinition to where it is checked in: beside this crate and into the chart.
+//! Writes the CustomResourceDefinition into the Helm chart.
 
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let yaml = crds::custom_resource_definition_yaml()?;
-    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for place in ["metricspipelines.yaml", "../charts/metrics-pipeline/templates/crd.yaml"] {
-        std::fs::write(crate_root.join(place), &yaml)?;
-    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/metrics-pipeline/templates/crd.yaml");
+    std::fs::write(path, crds::custom_resource_definition_yaml()?)?;
     Ok(())
 }

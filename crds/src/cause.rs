@@ -1,29 +1,28 @@
-//! The vocabulary of causes: what may be wrong between two parts of the pipeline, each with a code.
+//! The vocabulary of causes: failures between two parts of the pipeline, each with a code.
 //!
-//! Codes are part of the API: they are label values of metrics, values in [`crate::report::Report`] and in
-//! status, so a code is never renamed. A reader that is older than the writer takes a code that it does not
-//! know as the last variant.
+//! Codes are part of the API: they are label values of metrics, and values in [`crate::report::Report`] and in
+//! the status. A released code is never renamed. A reader parses a code that it does not know, written by a newer
+//! version, as the last variant.
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Declares an enum of causes with codes in `snake_case`.
 macro_rules! causes {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal),+ $(,)? } otherwise $(#[$other_doc:meta])* $other:ident = $other_code:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $code)] $variant,)+
             $(#[$other_doc])* #[serde(rename = $other_code, other)] $other,
         }
 
         impl $name {
-            /// All of them.
+            /// All causes.
             pub const ALL: &[Self] = &[$(Self::$variant,)+ Self::$other];
 
-            /// The code.
+            /// Returns the code.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ Self::$other => $other_code }
@@ -39,104 +38,105 @@ macro_rules! causes {
 }
 
 causes! {
-    /// Why a kubelet gave no samples, in the order of how far the scrape came.
+    /// Why a scrape failed, ordered by how far the scrape proceeded.
     ScrapeCause {
         /// The Node has no address of a configured type.
         NoAddress = "no_address",
-        /// The name does not resolve.
+        /// The host name does not resolve.
         Dns = "dns",
-        /// Nothing listens there.
+        /// The port refuses the connection: no process listens on it.
         ConnectionRefused = "connection_refused",
-        /// There is no route.
+        /// There is no route to the host.
         Unreachable = "unreachable",
-        /// No connection came about in time: the packets are dropped on their way, or the machine is down.
+        /// The connection timed out: packets are dropped, or the machine is down.
         Timeout = "timeout",
-        /// The connection broke.
+        /// The connection was closed before the response was complete.
         ConnectionClosed = "connection_closed",
-        /// The connection stands, and no answer came in time.
+        /// The connection was established, but the response did not arrive before the timeout.
         SlowResponse = "slow_response",
-        /// The port speaks HTTP without TLS.
+        /// The port speaks plain HTTP instead of TLS.
         PlainHttp = "plain_http",
-        /// Nobody who is trusted signed the kubelet's certificate.
+        /// The kubelet's serving certificate is not signed by a trusted CA.
         TlsUnknownCa = "tls_unknown_ca",
-        /// The kubelet's certificate bears none of the Node's names and addresses.
+        /// The kubelet's serving certificate contains no name or address of the Node.
         TlsNameMismatch = "tls_name_mismatch",
-        /// The kubelet's certificate is past its time, or its time has not come.
+        /// The kubelet's serving certificate has expired or is not valid yet.
         TlsExpired = "tls_expired",
-        /// The kubelet shows another key than the one that was pinned.
+        /// The kubelet presents another key than the pinned one.
         TlsPinMismatch = "tls_pin_mismatch",
-        /// The handshake failed for another reason.
+        /// The TLS handshake failed for another reason.
         TlsOther = "tls_other",
-        /// The kubelet does not accept our credentials (401).
+        /// The kubelet rejects the credentials of metrics-core (401).
         Unauthorized = "unauthorized",
-        /// The kubelet does not let us (403).
+        /// The kubelet denies metrics-core the permission (403).
         Forbidden = "forbidden",
-        /// The kubelet has no such path (404).
+        /// The kubelet does not serve the path (404).
         NotFound = "not_found",
-        /// Another HTTP status.
+        /// The kubelet returned another HTTP status.
         HttpStatus = "http_status",
-        /// The answer is beyond the limits.
+        /// The response exceeds the size limit.
         BodyTooLarge = "body_too_large",
-        /// The answer is no HTTP, no gzip, or has no resource metrics in it.
+        /// The response is not valid HTTP, not valid gzip, or contains no resource metrics.
         InvalidBody = "invalid_body",
-        /// A file of metrics-core can't be used.
+        /// metrics-core can't read a file that it needs for the scrape.
         FileUnreadable = "file_unreadable",
-        /// The node went while it was asked.
+        /// The Node was deleted during the scrape.
         NodeDeleted = "node_deleted",
     }
     otherwise
-    /// One that this reader does not know.
+    /// A code that this version does not know.
     Other = "other"
 }
 
 causes! {
-    /// Why metrics-core refused a credential.
+    /// Why metrics-core rejected a credential.
     CredentialCause {
-        /// No known CA signed the certificate.
+        /// The certificate is not signed by a known CA.
         UnknownCa = "unknown_ca",
-        /// The certificate is malformed or breaks a rule of its chain.
+        /// The certificate is malformed, or its chain is invalid.
         BadCertificate = "bad_certificate",
-        /// The certificate is not for clients (extended key usage).
+        /// The certificate is not for client authentication (extended key usage).
         NotForClients = "not_for_clients",
-        /// The certificate's time has not come.
+        /// The certificate is not valid yet.
         NotYetValid = "not_yet_valid",
-        /// The certificate is past its time.
+        /// The certificate has expired.
         Expired = "expired",
-        /// The certificate's common name is not among the front proxy's.
+        /// The certificate's common name is not an allowed name of the front proxy.
         CnNotAllowed = "cn_not_allowed",
-        /// The certificate is a front proxy's, but no header that is read named a user.
+        /// The certificate is a front proxy's, but no configured header contains a user name.
         NoUsername = "no_username",
-        /// The API server does not know the token.
+        /// kube-apiserver rejected the token.
         TokenRejected = "token_rejected",
-        /// The API server could not be asked about the token.
+        /// The TokenReview request failed.
         TokenReviewFailed = "token_review_failed",
     }
     otherwise
-    /// One that this reader does not know.
+    /// A code that this version does not know.
     Other = "other"
 }
 
 causes! {
-    /// Why a client's connection to metrics-core came to no TLS.
+    /// Why a TLS handshake with a client of metrics-core failed.
     HandshakeCause {
-        /// The client closed the connection without a word. kube-apiserver's availability checks and TCP probes do.
+        /// The client closed the connection without sending data, as TCP probes and kube-apiserver's availability
+        /// checks do.
         Closed = "closed",
-        /// The client went away during the handshake.
+        /// The client closed the connection during the handshake.
         ClosedMidway = "closed_midway",
-        /// The client did not complete the handshake in time.
+        /// The client did not complete the handshake before the timeout.
         Timeout = "timeout",
-        /// The client spoke HTTP without TLS.
+        /// The client spoke plain HTTP instead of TLS.
         PlainHttp = "plain_http",
-        /// The client spoke something else than TLS.
+        /// The client spoke a protocol other than TLS or HTTP.
         NotTls = "not_tls",
-        /// The client refused metrics-core: mostly its certificate.
+        /// The client sent a TLS alert, usually because it does not accept the serving certificate.
         Alert = "alert",
-        /// There is no TLS version, cipher suite or group in common.
+        /// Client and server share no TLS version, cipher suite or key exchange group.
         Incompatible = "incompatible",
-        /// The client could not prove that it holds the key of the certificate it showed.
+        /// The client could not prove possession of the key of its certificate.
         ClientCertificate = "client_certificate",
     }
     otherwise
-    /// Another one, or one that this reader does not know.
+    /// Another failure, or a code that this version does not know.
     Other = "other"
 }

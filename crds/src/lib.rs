@@ -1,36 +1,26 @@
-//! The MetricsPipeline API: the types of `metrics-pipeline.dev/v1alpha1`, the vocabulary of their
-//! conditions, and the CustomResourceDefinition generated from them.
+//! The MetricsPipeline API (`metrics-pipeline.dev/v1alpha1`) and what the operator, metrics-core and the kubectl
+//! plugin share. Each part is a module of its own:
 //!
-//! The generated YAML is checked in beside this crate (`crds/metricspipelines.yaml`) and carried by the
-//! Helm chart; a test holds both to these types. After a change of a type run
-//! `cargo run -p crds --example generate`.
+//! - [`api`]: the types of spec and status, and the CustomResourceDefinition that is generated from them;
+//! - [`conditions`]: the condition types and reasons in `status.conditions`;
+//! - [`cause`]: the cause codes in metrics, in the report and in the status;
+//! - [`report`]: the response of metrics-core to `GET /report`;
+//! - [`extension_apiserver_authentication`]: the parser of the ConfigMap of that name.
+//!
+//! The generated CustomResourceDefinition is checked in once, as `charts/metrics-pipeline/templates/crd.yaml`.
+//! After a change of a type, run `cargo run -p crds --example generate`; a test fails if the file is outdated.
 
+mod api;
 pub mod cause;
-mod condition;
-pub mod front_proxy;
-mod pipeline;
+mod conditions;
+pub mod extension_apiserver_authentication;
 pub mod report;
-mod resources;
-mod spec;
-mod status;
 
-pub use condition::{ConditionType, Reason};
-pub use pipeline::{MetricsPipeline, custom_resource_definition_yaml};
-pub use resources::{ResourceAmounts, Resources};
-pub use spec::{
-    Adoption, ApiServiceSpec, CertManagerSpec, CertificateSource, CertificatesSpec, ConfigMapKey,
-    CsrApproval, Estimator, FrontProxyDeletion, FrontProxyMode, FrontProxySpec, IssuerReference,
-    KeyAlgorithm, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec, Limits, LogFormat,
-    LogLevel, MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, ScalingMode,
-    SchedulingSpec, SecretReference,
-};
-pub use status::{
-    CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,
-    Recommendation, ResizeMethod, ResizeStatus,
-};
+pub use api::*;
+pub use conditions::{ConditionType, Reason};
 
 /// The API group of MetricsPipeline.
 pub const GROUP: &str = "metrics-pipeline.dev";
 
-/// The finalizer that makes the operator remove the APIServices before anything they point to.
+/// The finalizer with which the operator deletes the APIServices before the objects that they refer to.
 pub const FINALIZER: &str = "metrics-pipeline.dev/ordered-deletion";

@@ -1,49 +1,49 @@
-//! What a metrics-core tells of itself at `GET /report` (JSON): what goes wrong for it, by cause, with examples.
+//! The response of a metrics-core replica to `GET /report` (JSON): its failures by cause, with examples.
 //!
-//! It is bounded whatever happens to metrics-core: causes are an enumeration, examples are at most three a
-//! cause, texts are cut. It holds no secret. Reading it needs the right to `get` the non-resource URL `/report`.
+//! Its size is bounded: causes are an enumeration, a cause has at most [`MAX_EXAMPLES`] examples, and texts are
+//! truncated. It contains no secret. Reading it requires permission to `get` the non-resource URL `/report`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::{CredentialCause, HandshakeCause, ScrapeCause};
 
-/// Where it is served.
+/// The path of the report.
 pub const PATH: &str = "/report";
 
-/// How many examples a cause has at most.
+/// The maximum number of examples of one cause.
 pub const MAX_EXAMPLES: usize = 3;
 
-/// What a replica of metrics-core tells of itself.
+/// The report of one metrics-core replica.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// When the process started.
     pub started: Timestamp,
-    /// When this was written.
+    /// When the report was created.
     pub now: Timestamp,
-    /// The SHA-256 of the serving certificate in use (its leaf, DER), in lower-case hexadecimal digits.
+    /// The SHA-256 digest of the serving certificate in use (the leaf, DER), in lower-case hexadecimal.
     #[serde(default)]
     pub serving_certificate: Option<String>,
-    /// How many nodes have samples.
+    /// The number of nodes, and how many have samples.
     pub nodes: NodeCounts,
-    /// Nodes whose last scrape failed, by cause, most frequent first.
+    /// The nodes whose last scrape failed, by cause, most frequent first.
     #[serde(default)]
     pub scrapes: Vec<FailedScrapes>,
-    /// Credentials that were refused in the last five minutes, by cause, latest first. A front proxy's certificate
-    /// whose headers name no user counts among them also when the request went on as somebody else's.
+    /// Credentials that were rejected in the last five minutes, by cause, latest first. They include a front proxy's
+    /// certificate without a user name in the headers, even if another credential then authenticated the request.
     #[serde(default)]
     pub refused_credentials: Vec<RefusedCredentials>,
     /// TLS handshakes that failed in the last five minutes, by cause, latest first.
     #[serde(default)]
     pub failed_handshakes: Vec<FailedHandshakes>,
-    /// When a request of a front proxy (kube-apiserver) was last accepted.
+    /// When metrics-core last accepted a request of a front proxy (kube-apiserver).
     #[serde(default)]
     pub last_front_proxy_request: Option<Timestamp>,
     /// The front proxy of that request.
     #[serde(default)]
     pub last_front_proxy: Option<FrontProxyClient>,
-    /// The last request that a client without any credential made for metrics: what a kube-apiserver without
+    /// When a client without any credential last requested metrics, as a kube-apiserver without
     /// `--proxy-client-cert-file` does.
     #[serde(default)]
     pub last_anonymous_request: Option<Timestamp>,
@@ -52,7 +52,7 @@ pub struct Report {
     pub last_anonymous_client: Option<String>,
 }
 
-/// The certificate that an accepted front proxy showed.
+/// The certificate of a front proxy whose request was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrontProxyClient {
@@ -68,30 +68,31 @@ pub struct FrontProxyClient {
     pub client: Option<String>,
 }
 
-/// How many nodes have samples.
+/// The number of nodes by the state of their samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCounts {
-    /// Nodes that are to be scraped.
+    /// Nodes that metrics-core scrapes.
     pub known: usize,
-    /// Of those, the ones whose pods or own usage are served now.
+    /// Of those, the nodes with metrics: their own usage or that of their pods is served.
     pub covered: usize,
-    /// Of those, the ones whose last scrape failed.
+    /// Of those, the nodes whose last scrape failed.
     pub failing: usize,
-    /// Of those, the ones whose kubelet is told by a pinned key, as no CA vouches for it (`kubelet.tls.mode: Pin`).
+    /// Of those, the nodes whose kubelet is verified by a pinned key because its serving certificate is not signed
+    /// by a trusted CA (`kubelet.tls.mode: Pin`).
     #[serde(default)]
     pub pinned: usize,
 }
 
-/// Nodes whose last scrape failed with one cause.
+/// The nodes whose last scrape failed with one cause.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedScrapes {
     /// The cause.
     pub cause: ScrapeCause,
-    /// How many nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// Some of them, by name.
+    /// Examples, ordered by name.
     pub examples: Vec<FailedScrape>,
 }
 
@@ -101,30 +102,30 @@ pub struct FailedScrapes {
 pub struct FailedScrape {
     /// The Node's name.
     pub node: String,
-    /// Where it was asked, as `host:port`, when it came so far.
+    /// The scraped `host:port`, if the scrape got that far.
     #[serde(default)]
     pub address: Option<String>,
-    /// What happened, in words; at most 300 characters.
+    /// The error; at most 300 characters.
     pub message: String,
-    /// Since when every scrape failed.
+    /// When the first of the consecutive failures occurred.
     pub since: Timestamp,
 }
 
-/// Credentials that were refused with one cause.
+/// Credentials that were rejected with one cause.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedCredentials {
     /// The cause.
     pub cause: CredentialCause,
-    /// How many, in the last five minutes.
+    /// The number in the last five minutes.
     pub count: u64,
-    /// When the last was refused.
+    /// When the last one was rejected.
     pub last: Timestamp,
-    /// The last ones of these five minutes that differ, latest first.
+    /// The latest distinct ones of these five minutes, latest first.
     pub examples: Vec<RefusedCredential>,
 }
 
-/// A credential that was refused; of a token nothing is told.
+/// A credential that was rejected. It contains nothing of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedCredential {
@@ -137,12 +138,12 @@ pub struct RefusedCredential {
     /// The client's IP address.
     #[serde(default)]
     pub client: Option<String>,
-    /// Whether the request was for the API (its group's paths), as kube-apiserver's are.
+    /// Whether the request was for a path of the Metrics API, as kube-apiserver's requests are.
     #[serde(default)]
     pub for_api: bool,
-    /// What happened, in words; at most 300 characters.
+    /// The error; at most 300 characters.
     pub message: String,
-    /// When this one was last refused.
+    /// When this one was last rejected.
     #[serde(default)]
     pub last: Timestamp,
 }
@@ -153,14 +154,13 @@ pub struct RefusedCredential {
 pub struct FailedHandshakes {
     /// The cause, as in the metric `metrics_core_tls_handshakes_total{outcome}`.
     pub cause: HandshakeCause,
-    /// How many, in the last five minutes.
+    /// The number in the last five minutes.
     pub count: u64,
-    /// When the last one was.
+    /// When the last one failed.
     pub last: Timestamp,
     /// The last client's IP address.
     #[serde(default)]
     pub client: Option<String>,
-    /// What it means, in words, with the TLS library's text of the last one if there is any; at most 300
-    /// characters.
+    /// What the cause means, and the TLS library's error of the last one, if any; at most 300 characters.
     pub message: String,
 }

@@ -1,14 +1,14 @@
-//! Holds docs/diagnosis.md to the vocabulary: a reason that nobody explained is of no use to who is paged.
+//! Compares docs/diagnosis.md with the vocabulary of conditions and causes.
 
 use std::path::Path;
 
 #[test]
-fn every_reason_condition_and_cause_is_explained() {
+fn diagnosis_page_explains_every_condition_reason_and_cause() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/diagnosis.md");
     let text = std::fs::read_to_string(path).unwrap();
     let reasons = crds::Reason::ALL.iter().map(|reason| format!("\n| `{reason}` | "));
     let conditions = crds::ConditionType::ALL.iter().map(|kind| format!("\n| `{kind}` | "));
-    // Of a node that goes nobody is told.
+    // The status never contains it.
     let causes = crds::cause::ScrapeCause::ALL.iter().filter(|cause| cause.as_str() != "node_deleted");
     let causes = causes.map(|cause| format!("`{cause}`"));
     let missing: Vec<_> =
@@ -20,5 +20,5 @@ fn every_reason_condition_and_cause_is_explained() {
             || crds::ConditionType::ALL.iter().any(|kind| kind.as_str() == name)
     };
     let unknown: Vec<_> = rows.filter(|name| !known(name)).collect();
-    assert!(unknown.is_empty(), "docs/diagnosis.md explains what there is not: {unknown:?}");
+    assert!(unknown.is_empty(), "docs/diagnosis.md explains reasons that do not exist: {unknown:?}");
 }

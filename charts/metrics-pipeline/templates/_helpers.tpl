@@ -1,5 +1,5 @@
-{{/* The name of everything. It is fixed: the cluster has one metrics API, so a second release must collide here, by
-name, and not in the cluster by overwriting what the first one owns. */}}
+{{/* The name of all objects. It is fixed: a cluster has one Metrics API, so a second release must fail because of an
+existing name, and not overwrite the objects of the first one. */}}
 {{- define "metrics-pipeline.name" -}}
 metrics-pipeline-operator
 {{- end }}
@@ -18,9 +18,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* registry/repository:tag of an image; the context is a list of the image's values and the chart's. */}}
+{{/* The reference of an image: registry/repository@digest if a digest is set, else registry/repository:tag. The context
+is a list of the image's values and the chart. */}}
 {{- define "metrics-pipeline.image" -}}
 {{- $image := index . 0 -}}
 {{- $chart := index . 1 -}}
-{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default $chart.AppVersion }}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $chart.AppVersion }}{{ end }}
 {{- end }}

@@ -83,7 +83,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("\n$ kubectl get metricspipelines\n");
     show(&client, &["get", "metricspipelines"])?;
     println!();
-    let table = pipeline::conditions(&client.get(&["mp", pipeline::NAME])?);
+    let table = pipeline::conditions(&client.get(&["mpl", pipeline::NAME])?);
     println!("{:<22} {:<8} {:<20} MESSAGE", "CONDITION", "STATUS", "REASON");
     for [condition, status, reason, message] in table {
         println!("{condition:<22} {status:<8} {reason:<20} {message}");
@@ -102,10 +102,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         name => format!("--name {name} "),
     };
     println!(
-        "\nLook further:\n  cargo cluster {option}kubectl describe mp {name}\n  cargo cluster {option}kubectl -n {namespace} \
+        "\nLook further:\n  cargo cluster {option}kubectl describe mpl {name}\n  cargo cluster {option}kubectl -n {namespace} \
          get all,secrets,configmaps\n  cargo cluster {option}kubectl -n {namespace} logs deploy/metrics-core\n  cargo cluster \
-         {option}kubectl explain mp.spec --recursive\n  cargo cluster {option}status\nClean up:\n  cargo cluster \
-         {option}kubectl delete mp {name}      # takes the pipeline away, the APIServices first\n  cargo cluster {option}down\
+         {option}kubectl explain mpl.spec --recursive\n  cargo cluster {option}status\nClean up:\n  cargo cluster \
+         {option}kubectl delete mpl {name}      # takes the pipeline away, the APIServices first\n  cargo cluster {option}down\
          \n\nThe whole took {:.0} s.",
         progress.elapsed().as_secs_f64(),
         name = pipeline::NAME,
@@ -118,7 +118,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step) -> Result<()> {
     let mut told = String::new();
     client.wait_for("the MetricsPipeline is Ready", Duration::from_secs(180), |client| {
-        let conditions = pipeline::conditions(&client.get(&["mp", pipeline::NAME])?);
+        let conditions = pipeline::conditions(&client.get(&["mpl", pipeline::NAME])?);
         let Some([_, status, reason, message]) = conditions.iter().find(|row| row[0] == "Ready") else {
             return Err("no condition yet".into());
         };

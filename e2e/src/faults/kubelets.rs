@@ -183,7 +183,7 @@ pub const KUBELETS: &[Fault] = &[
 ];
 
 fn spec(bench: &Bench<'_>, patch: &str) -> Result<()> {
-    bench.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", patch])?;
+    bench.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", patch])?;
     // A rollout goes before: what is measured begins when it is through.
     pause(Duration::from_secs(1));
     Ok(())

@@ -132,7 +132,7 @@ impl Fault {
     fn named(&self, bench: &Bench<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
         wait::every(Duration::from_millis(500), PATIENCE, &what, || {
-            let object = bench.client.get(&["mp", self.pipeline])?;
+            let object = bench.client.get(&["mpl", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
             let missing = self.missing(&message);
             let (ready, ..) = condition(&object, "Ready");
@@ -229,7 +229,7 @@ fn renew(client: &Client) -> Result<()> {
 /// Waits until every condition is True and as expected.
 pub fn settled(client: &Client) -> Result<()> {
     wait::every(Duration::from_millis(500), PATIENCE, "all conditions are as expected", || {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let other =

@@ -103,7 +103,7 @@ pub const PATH: &[Fault] = &[
             "MetricsPipeline cluster",
             &["kubectl delete metricspipeline"],
             |bench| bench.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
-            |bench| bench.client.delete(&["mp", SECOND]).map(drop),
+            |bench| bench.client.delete(&["mpl", SECOND]).map(drop),
         )
     },
 ];

@@ -92,7 +92,7 @@ fn that_last_are_written_once(stand: &Stand) -> Result<()> {
 
 fn lasts(stand: &Stand, reason: &str) -> Result<()> {
     let client = &stand.client;
-    let read = || client.get(&["mp", pipeline::NAME]);
+    let read = || client.get(&["mpl", pipeline::NAME]);
     wait::until(Duration::from_secs(60), "both faults are named", || {
         let object = read()?;
         let reasons: Vec<_> =

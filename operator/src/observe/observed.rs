@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::front_proxy::PROXY_CA;
+use crds::extension_apiserver_authentication::PROXY_CA;
 use crds::report::Report;
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;

@@ -110,8 +110,9 @@ pub(super) fn start(
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
 
     let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
-        Api::namespaced(client.clone(), crds::front_proxy::NAMESPACE);
-    let by_name = config().fields(&format!("metadata.name={}", crds::front_proxy::CONFIG_MAP));
+        Api::namespaced(client.clone(), crds::extension_apiserver_authentication::NAMESPACE);
+    let by_name =
+        config().fields(&format!("metadata.name={}", crds::extension_apiserver_authentication::CONFIG_MAP));
     tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
     if permissions.csr_approval {
         let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());

@@ -69,7 +69,7 @@ fn expected_certificate(
     certificates: &pki::ServingPlan,
 ) -> Option<ExpectedCertificate> {
     (certificates.rollover == Rollover::Retiring).then(|| ExpectedCertificate {
-        port: u16::try_from(context.spec.metrics_core.secure_port).unwrap_or_default(),
+        port: u16::try_from(context.spec.metrics_core.secure_port_or_default()).unwrap_or_default(),
         server: format!("{}.{}.svc", ManagedObject::Service.name(), context.settings.namespace),
         certificate: certificates.serving_certificate.clone(),
         ca: certificates.ca_certificate.clone(),
@@ -334,14 +334,14 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
         rollout::Order::NewFirst
     };
     // Two field managers write the template; if both have to, no pod is started in between, so it is one rollout.
-    let main = objects::deployment::build(context, image, order, false)?;
+    let main = objects::deployment::build(context, &image, order, false)?;
     let is_half = found.is_none_or(|found| {
         let is_template = |path: &String| !path.starts_with('.') || path.starts_with(".spec.template");
         let is_paused = found.data.pointer("/spec/paused") == Some(&Value::Bool(true));
         is_paused || differences(&main, found).iter().any(is_template)
     });
     let main =
-        if is_half && !agrees { objects::deployment::build(context, image, order, true)? } else { main };
+        if is_half && !agrees { objects::deployment::build(context, &image, order, true)? } else { main };
     Ok(Built::Wanted(vec![main, nanny]))
 }
 

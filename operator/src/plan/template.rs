@@ -141,7 +141,7 @@ fn makes_new_pods(
         return Ok(false);
     }
     let Some(image) = context.image() else { return Ok(false) };
-    let main = objects::deployment::build(context, image, Order::NewFirst, false)?;
+    let main = objects::deployment::build(context, &image, Order::NewFirst, false)?;
     Ok(differences(&main, object).iter().any(|path| path.starts_with(".spec.template")))
 }
 

@@ -14,7 +14,7 @@ use super::tree::{Branch, Mark};
 use crate::assess::diagnosis::front_proxy::Configured;
 use crate::common::ownership;
 use crate::observe::{FrontProxyMap, Pipeline, select_active};
-use crds::front_proxy::{Finding, RENEW};
+use crds::extension_apiserver_authentication::{Finding, RECREATE_COMMAND};
 
 /// The oldest Kubernetes that is supported.
 const OLDEST: (u32, u32) = (1, 33);
@@ -155,7 +155,7 @@ fn aggregation_layer(map: &FrontProxyMap) -> Branch {
         })
         .collect();
     let text = format!(
-        "Nothing in the ConfigMap is ever taken out, so a value may be of an earlier flag; to see today's flags alone: `{RENEW}`"
+        "Nothing in the ConfigMap is ever taken out, so a value may be of an earlier flag; to see today's flags alone: `{RECREATE_COMMAND}`"
     );
     Branch::new(Mark::Good, title, text).with(parts)
 }

@@ -112,7 +112,10 @@ fn before_the_installation_the_ground_is_examined() {
     let tree = doctor(&examination);
     let layer = check(&tree, "aggregation layer");
     assert!(
-        layer.parts.iter().any(|part| part.title == "swallowed_flags" && part.mark == Mark::Bad),
+        layer
+            .parts
+            .iter()
+            .any(|part| part.title == "request_header_flags_malformed" && part.mark == Mark::Bad),
         "{layer:?}"
     );
     let registrations = check(&tree, "APIServices of metrics.k8s.io");

@@ -13,7 +13,7 @@ use super::doctor::is_diagnosed;
 use super::picture::{Part, Picture, Unread};
 use crate::common::names::LEASE;
 use crate::observe::{FrontProxyMap, Unreadable};
-use crds::front_proxy::{CONFIG_MAP, NAMESPACE};
+use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 
 /// How many kubelets are asked for their configuration; those of a cluster are mostly alike.
 const SAMPLE: u32 = 5;

@@ -29,7 +29,7 @@ pub fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
         let name = served.map_or("NAME", |pipeline| pipeline.name.as_str());
         format!(
             "no certificate is issued for these flags yet. Where the cluster has one already (kubeadm, managed clusters), leave \
-             it alone. Else: `helm upgrade` with `--set frontProxy.enabled=true`, and `kubectl patch mp {name} --type merge -p \
+             it alone. Else: `helm upgrade` with `--set frontProxy.enabled=true`, and `kubectl patch mpl {name} --type merge -p \
              '{{\"spec\":{{\"certificates\":{{\"frontProxy\":{{\"mode\":\"Issue\"}}}}}}}}'`"
         )
     });

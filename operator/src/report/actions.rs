@@ -84,7 +84,7 @@ impl Reporter {
         let Some(change) = nanny::change(before, sizing, outcome, resized) else { return };
         let action = match change.method {
             ResizeMethod::InPlace => "Resize",
-            ResizeMethod::Rollout => "Replace",
+            ResizeMethod::Rollout | ResizeMethod::Other => "Replace",
         };
         if change.method == ResizeMethod::Rollout {
             self.telemetry.resized("rollout");

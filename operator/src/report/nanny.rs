@@ -105,6 +105,7 @@ pub(crate) fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String>
     };
     Some(match (change.method, &sizing.rollout_blocker) {
         (ResizeMethod::InPlace, _) => format!("metrics-core is resized in place to {sizes} ({reason})."),
+        (ResizeMethod::Other, _) => format!("metrics-core is resized to {sizes} ({reason})."),
         (ResizeMethod::Rollout, None) => {
             format!(
                 "metrics-core is resized to {sizes} ({reason}) with a rollout that also has other changes."

@@ -75,7 +75,7 @@ fn made_anew(stand: &Stand) -> Result<()> {
 
     supplant(client, &json!({"app.kubernetes.io/managed-by": "somebody"}))?;
     let object = client.wait_for("the condition says whose it is", PATIENCE, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         match condition(&object, "AccessReady") {
             Some(access) if access["reason"] == "ForeignObject" => Ok(object),
             _ => Err(object["status"].to_string().into()),

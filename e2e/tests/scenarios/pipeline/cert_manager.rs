@@ -146,14 +146,14 @@ fn ask(client: &Client, issuer: &Value) -> Result<()> {
     for (field, value) in issuer.as_object().into_iter().flatten() {
         patch["spec"]["certificates"]["certManager"]["issuerRef"][field] = value.clone();
     }
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])?;
     Ok(())
 }
 
 /// Back to a CA of the operator's own: the Certificate goes, and all is as it was.
 fn self_signed(client: &Client) -> Result<()> {
     let patch = json!({"spec": {"certificates": {"source": "SelfSigned", "certManager": null}}}).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
     client.wait_for("the Certificate is gone", MINUTE, |client| {
         let left = ["-n", pipeline::NAMESPACE, "get", "certificates.cert-manager.io", "-o", "name"];
         match client.run(&left)?.trim() {
@@ -169,7 +169,7 @@ fn self_signed(client: &Client) -> Result<()> {
 /// Waits until CertificatesReady has a status and a reason and says some words; its message.
 fn named(client: &Client, status: &str, reason: &str, words: &[&str]) -> Result<String> {
     client.wait_for(&format!("CertificatesReady is {status}, {reason}"), SOON, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let found = condition(&object, "CertificatesReady").cloned().unwrap_or_default();
         let message = found["message"].as_str().unwrap_or_default();
         let current = found["observedGeneration"] == object["metadata"]["generation"];

@@ -38,7 +38,7 @@ fn prepare(stand: &Stand) -> Result<()> {
 }
 
 fn status(client: &Client, kind: &str) -> Result<(String, String, String)> {
-    let object = client.get(&["mp", pipeline::NAME])?;
+    let object = client.get(&["mpl", pipeline::NAME])?;
     let found = condition(&object, kind).cloned().unwrap_or_default();
     let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
     Ok((text("status"), text("reason"), text("message")))
@@ -123,7 +123,7 @@ fn story(stand: &Stand) -> Result<()> {
     let certificate =
         || client.get(&["-n", pipeline::NAMESPACE, "secret", SECRET]).map(|secret| secret["data"].clone());
     let before = certificate()?;
-    client.run(&["delete", "mp", pipeline::NAME, "--timeout=90s"])?;
+    client.run(&["delete", "mpl", pipeline::NAME, "--timeout=90s"])?;
     check!(certificate()? == before, "the front proxy's Secret did not stay");
     client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
     ready(client)?;
@@ -135,7 +135,7 @@ fn story(stand: &Stand) -> Result<()> {
 fn replace_authority(stand: &Stand) -> Result<()> {
     let client = &stand.client;
     let shorter = r#"{"spec":{"certificates":{"frontProxy":{"caValidity":"43800h"}}}}"#;
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", shorter])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", shorter])?;
     let told = wait_for(client, "CertificatesReady", ("True", "FrontProxyFilesOutdated"))?;
     check!(told.contains("steps.txt"), "no remedy: {told}");
     let certificate = |client: &Client| -> Result<Value> {

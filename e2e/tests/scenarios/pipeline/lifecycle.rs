@@ -29,7 +29,7 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
     let before = owned(client)?;
     check!(before.len() > 12, "it owns no more than {before:?}");
     // The APIService must be gone before its server is: from the moment it is dead, namespaces can't be deleted.
-    client.run(&["delete", "mp", pipeline::NAME, "--wait=false"])?;
+    client.run(&["delete", "mpl", pipeline::NAME, "--wait=false"])?;
     client
         .wait_for(
             "the MetricsPipeline is gone, and never an APIService without its server",
@@ -50,7 +50,9 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
                 if !services.is_empty() && deployment.is_empty() && !registered.is_empty() {
                     return Ok(Err(format!("there is {registered} without its Deployment")));
                 }
-                match client.run(&["get", "mp", pipeline::NAME, "--ignore-not-found", "-o", "name"])?.as_str()
+                match client
+                    .run(&["get", "mpl", pipeline::NAME, "--ignore-not-found", "-o", "name"])?
+                    .as_str()
                 {
                     "" => Ok(Ok(())),
                     _ => Err("still there".into()),
@@ -73,7 +75,7 @@ fn two_replicas_have_a_budget(stand: &Stand) -> Result<()> {
     let client = &stand.client;
     let scale = |replicas: u8| {
         let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");
-        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])
+        client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &spec])
     };
     let budget = || {
         client.run(&[

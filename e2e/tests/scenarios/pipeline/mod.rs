@@ -92,7 +92,7 @@ fn install(stand: &Stand, spec: &Value, load: &str) -> Result<()> {
 /// Waits until the MetricsPipeline is Ready as of its present generation.
 fn ready(client: &Client) -> Result<()> {
     client.wait_for("the MetricsPipeline is Ready", PATIENCE, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         match condition(&object, "Ready") {
             Some(ready) if ready["status"] == "True" && current => Ok(()),

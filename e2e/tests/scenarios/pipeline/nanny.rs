@@ -145,7 +145,7 @@ fn while_answering(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 fn patch(client: &Client, spec: Value) -> Result<()> {
     let patch = json!({"spec": spec}).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
     Ok(())
 }
 
@@ -153,7 +153,7 @@ fn patch(client: &Client, spec: Value) -> Result<()> {
 fn settle(client: &Client) -> Result<()> {
     remove_nodes(client)?;
     let whole = json!([{"op": "replace", "path": "/spec", "value": spec()}]).to_string();
-    client.run(&["patch", "mp", pipeline::NAME, "--type=json", "-p", &whole])?;
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
     ready(client)?;
     only_pod(client, PATIENCE, |_| true).map(drop)
@@ -210,7 +210,7 @@ fn revision(client: &Client) -> Result<i64> {
 /// Waits until a condition has a status and a reason; its message.
 fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Duration) -> Result<String> {
     client.wait_for(&format!("{kind} is {status} {reason}"), timeout, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let found = condition(&object, kind).cloned().unwrap_or_default();
         if found["status"] == status && found["reason"] == reason {
             return Ok(found["message"].as_str().unwrap_or_default().to_owned());
@@ -221,13 +221,13 @@ fn told(client: &Client, kind: &str, status: &str, reason: &str, timeout: Durati
 
 /// How the size was last applied.
 fn applied(client: &Client) -> Result<Value> {
-    Ok(client.get(&["mp", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
+    Ok(client.get(&["mpl", pipeline::NAME])?["status"]["nanny"]["applied"].clone())
 }
 
 /// Waits until metrics are served as of the present spec. It is not Ready meanwhile: most nodes are fakes without metrics.
 fn is_served(client: &Client) -> Result<()> {
     client.wait_for("metrics are served", PATIENCE, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         let holds = |kind| condition(&object, kind).is_some_and(|condition| condition["status"] == "True");
         if current && holds("DeploymentAvailable") && holds("MetricsServed") {
@@ -245,7 +245,7 @@ fn nodes_resize_it_in_place(stand: &Stand) -> Result<()> {
         add_nodes(client)?;
         let (large, up) = wait_for_memory(client, LARGE, UP + PROMPT)?;
         check_same_pod(&before, &large)?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
         let applied = &object["status"]["nanny"]["applied"];
         check!(applied["method"] == "InPlace" && applied["from"]["memory"] == SMALL, "status: {applied}");
         check!(applied["to"]["memory"] == LARGE && applied["reason"] != "", "status: {applied}");
@@ -316,7 +316,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
     while_answering(stand, || {
         client.run(&[
             "patch",
-            "mp",
+            "mpl",
             pipeline::NAME,
             "--type=merge",
             "-p",
@@ -346,7 +346,7 @@ fn a_rollout_takes_the_size_along(stand: &Stand) -> Result<()> {
     wait_for_memory(client, LARGE, MINUTE)?;
     client.run(&[
         "patch",
-        "mp",
+        "mpl",
         pipeline::NAME,
         "--type=merge",
         "-p",
@@ -363,13 +363,13 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
     while_answering(stand, || {
         client.run(&[
             "patch",
-            "mp",
+            "mpl",
             pipeline::NAME,
             "--type=merge",
             "-p",
             "{\"spec\":{\"nanny\":{\"min\":{\"memory\":\"1000Gi\"}}}}",
         ])?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "False", MINUTE)?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "False", MINUTE)?;
         let sized = condition(&object, "Sized").cloned().unwrap_or_default();
         check!(sized["reason"] == "ResizeInfeasible", "{sized}");
         check!(
@@ -378,7 +378,7 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
         );
         // New pods are tried, which no node can hold either; the old one serves on.
         thread::sleep(Duration::from_secs(5));
-        let served = client.get(&["mp", pipeline::NAME])?;
+        let served = client.get(&["mpl", pipeline::NAME])?;
         check!(
             condition(&served, "Ready").is_some_and(|ready| ready["status"] == "True"),
             "{}",
@@ -387,13 +387,13 @@ fn an_infeasible_size_harms_nobody(stand: &Stand) -> Result<()> {
         check_same_pod(&before, &pod(client)?)?;
         client.run(&[
             "patch",
-            "mp",
+            "mpl",
             pipeline::NAME,
             "--type=merge",
             "-p",
             "{\"spec\":{\"nanny\":{\"min\":null}}}",
         ])?;
-        client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
         client.wait_for("one pod is left", PATIENCE, |client| {
             let pods = client.get(&[
                 "-n",
@@ -444,7 +444,7 @@ fn other_hands_are_told_and_not_fought(stand: &Stand) -> Result<()> {
     })?;
     by_hand("91m")?;
     let object = client.wait_for("it is told and left alone", MINUTE, |client| {
-        let object = client.get(&["mp", pipeline::NAME])?;
+        let object = client.get(&["mpl", pipeline::NAME])?;
         match condition(&object, "Sized") {
             Some(sized) if sized["reason"] == "ResourcesConflict" => Ok(object),
             _ => Err(object["status"].to_string().into()),
@@ -538,7 +538,7 @@ fn containers_resize_it_in_place(stand: &Stand) -> Result<()> {
         // Some three beside them: up to 22, the step of the large size.
         let (large, up) = wait_for_memory(client, LARGE, COUNTED + UP + PROMPT)?;
         check_same_pod(&before, &large)?;
-        let object = client.wait_for_condition(&["mp", pipeline::NAME], "Sized", "True", MINUTE)?;
+        let object = client.wait_for_condition(&["mpl", pipeline::NAME], "Sized", "True", MINUTE)?;
         let sized = condition(&object, "Sized").cloned().unwrap_or_default();
         let counted = population(&object).unwrap_or_default();
         check!(counted > COPIES * EACH, "{counted} are counted: {}", object["status"]["nanny"]);

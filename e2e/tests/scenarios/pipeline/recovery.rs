@@ -172,7 +172,7 @@ fn killed_parts_come_back(stand: &Stand) -> Result<()> {
             // In the middle of a rollout.
             let resolution = if delay == 300 { "10s" } else { "15s" };
             let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"metricResolution\":\"{resolution}\"}}}}}}");
-            client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &spec])?;
+            client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &spec])?;
             thread::sleep(Duration::from_millis(delay));
         }
         kill(&operator(client)?[0])?;

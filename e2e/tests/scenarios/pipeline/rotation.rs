@@ -239,10 +239,11 @@ fn take_over(stand: &Stand) -> Result<()> {
     ready(client)?;
     let source = |spec: &Value| {
         let patch = json!({"spec": {"certificates": spec}});
-        client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])
+        client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])
     };
     source(&json!({"source": "Secret", "secretRef": {"name": "company"}}))?;
-    let missing = client.wait_for_condition(&["mp", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
+    let missing =
+        client.wait_for_condition(&["mpl", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
     check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
     let helm = binaries::helm(&stand.progress)?;
     let built = images::for_scenarios(&stand.progress)?;

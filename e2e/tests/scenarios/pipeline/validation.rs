@@ -35,7 +35,7 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
         ),
         (
             core(json!({"kubelet": {"tls": {"mode": "Insecure", "certificateAuthority": {"name": "x"}}}})),
-            "certificateAuthority: is only used with the modes Verify and Pin",
+            "certificateAuthority: must be absent with mode Insecure",
         ),
         (
             json!({"certificates": {"servingValidity": "72h", "caValidity": "24h"}}),
@@ -43,15 +43,15 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
         ),
         (
             json!({"certificates": {"source": "CertManager"}}),
-            "certManager: names the issuer of source CertManager",
+            "certManager: is required with source CertManager",
         ),
         (
             json!({"certificates": {"certManager": {"issuerRef": {"name": "a"}}}}),
-            "certManager: names the issuer of source CertManager",
+            "certManager: is required with source CertManager",
         ),
         (issuer(json!({})), "spec.certificates.certManager.issuerRef.name"),
         (issuer(json!({"name": "Not a name"})), "spec.certificates.certManager.issuerRef.name"),
-        (issuer(json!({"name": "a", "kind": "Secret"})), "kind: is Issuer or ClusterIssuer"),
+        (issuer(json!({"name": "a", "kind": "Secret"})), "kind: must be Issuer or ClusterIssuer"),
         (json!({"nanny": {"cpu": "-1m"}}), "spec.nanny.cpu"),
         (json!({"nanny": {"extraCpu": "1Z"}}), "spec.nanny.extraCpu"),
         (json!({"nanny": {"memory": 0}}), "spec.nanny.memory"),
@@ -77,6 +77,56 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
         (json!({"nanny": {"estimator": "Guess"}}), "spec.nanny.estimator"),
         (json!({"nanny": {"mode": "Maybe"}}), "spec.nanny.mode"),
         (json!({"apiService": {"adoption": "Sometimes"}}), "spec.apiService.adoption"),
+        (
+            json!({"commonMetadata": {"labels": {"app.kubernetes.io/name": "a"}}}),
+            "spec.commonMetadata.labels: Invalid value: app.kubernetes.io/name",
+        ),
+        (
+            json!({"commonMetadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-admin": "true"}}}),
+            "rbac.authorization.k8s.io/: keys with this prefix are reserved",
+        ),
+        (
+            json!({"commonMetadata": {"annotations": {"metrics-pipeline.dev/a": "b"}}}),
+            "metrics-pipeline.dev/: keys with this prefix are reserved",
+        ),
+        (json!({"commonMetadata": {"labels": {"a": "no value"}}}), "spec.commonMetadata.labels.a"),
+        (
+            core(json!({"podMetadata": {"labels": {"app.kubernetes.io/managed-by": "a"}}})),
+            "spec.metricsCore.podMetadata.labels: Invalid value: app.kubernetes.io/managed-by",
+        ),
+        (core(json!({"strategy": {}})), "spec.metricsCore.strategy.type"),
+        (
+            core(json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}})),
+            "rollingUpdate: must be absent with type Recreate",
+        ),
+        (
+            core(
+                json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "0%", "maxUnavailable": 0}}}),
+            ),
+            "maxUnavailable: must not be 0 if maxSurge is 0",
+        ),
+        (
+            core(json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": -1}}})),
+            "spec.metricsCore.strategy.rollingUpdate.maxSurge",
+        ),
+        (core(json!({"imageDigest": "sha256:0"})), "spec.metricsCore.imageDigest"),
+        (
+            core(json!({"image": "a@sha256:0", "imageDigest": format!("sha256:{}", "0".repeat(64))})),
+            "imageDigest: must be absent if image contains a digest",
+        ),
+        (core(json!({"securePort": 0})), "spec.metricsCore.securePort"),
+        (
+            core(json!({"extraArgs": ["--max-watches=3", "--metric-resolution=5s"]})),
+            "--metric-resolution: can't be set here, set spec.metricsCore.metricResolution instead",
+        ),
+        (
+            core(json!({"extraArgs": ["-kubelet_insecure_tls"]})),
+            "--kubelet-insecure-tls: can't be set here, set spec.metricsCore.kubelet.tls.mode instead",
+        ),
+        (
+            core(json!({"extraArgs": ["-la=b"]})),
+            "--node-selector: can't be set here, set spec.metricsCore.kubelet.nodeSelector instead",
+        ),
         (json!({"nonsense": true}), "spec.nonsense"),
     ] {
         let manifest = pipeline::manifest("nonsense", &spec);
@@ -96,6 +146,14 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
             json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
         ),
         core(json!({"resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"memory": "1Gi"}}})),
+        json!({"commonMetadata": {"labels": {"team": "a", "x.y/z": ""}, "annotations": {"note": "any text"}}}),
+        core(json!({
+            "imageDigest": format!("sha256:{}", "0".repeat(64)),
+            "podMetadata": {"annotations": {"mesh/inject": "false"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "50%"}},
+            "extraArgs": ["--max-watches=3", "-v=4", "-logtostderr"],
+        })),
+        core(json!({"strategy": {"type": "Recreate"}, "securePort": 10250})),
         issuer(json!({"name": "a"})),
         issuer(json!({"name": "a.b", "kind": "ClusterIssuer"})),
         issuer(json!({"name": "a", "kind": "AWSPCAIssuer", "group": "awspca.cert-manager.io"})),
@@ -109,13 +167,13 @@ fn nonsense_is_refused_by_name(stand: &Stand) -> Result<()> {
 fn a_second_pipeline_is_a_conflict(stand: &Stand) -> Result<()> {
     stand.client.apply(&pipeline::manifest("second", &json!({})))?;
     let seen = stand.client.wait_for("the second MetricsPipeline is a Conflict", MINUTE, |client| {
-        let object = client.get(&["mp", "second"])?;
+        let object = client.get(&["mpl", "second"])?;
         match condition(&object, "Ready") {
             Some(ready) if ready["status"] == "False" && ready["reason"] == "Conflict" => Ok(object),
             _ => Err(object["status"].to_string().into()),
         }
     });
-    stand.client.delete(&["mp", "second"])?;
+    stand.client.delete(&["mpl", "second"])?;
     let seen = seen?;
     let conditions = pipeline::conditions(&seen);
     check!(conditions.len() >= 6, "not all conditions are there from the first visit: {conditions:?}");

@@ -331,7 +331,7 @@ fn watchers_outlive_a_replica(stand: &Stand) -> Result<()> {
 fn watchers_are_limited(stand: &Stand) -> Result<()> {
     let flags = |flags: &[&str]| -> Result<()> {
         let patch = json!({"spec": {"metricsCore": {"extraArgs": flags}}}).to_string();
-        stand.client.run(&["patch", "mp", pipeline::NAME, "--type=merge", "-p", &patch])?;
+        stand.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
         ready(&stand.client)?;
         // Ready it is as well while the old pod still serves.
         let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();

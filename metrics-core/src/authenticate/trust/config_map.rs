@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::front_proxy::{CLIENT_CA, Finding, Names, PROXY_CA, ProxyCa};
+use crds::extension_apiserver_authentication::{CLIENT_CA, Finding, PROXY_CA, ProxyCa, RequestHeaderConfig};
 
 use super::FrontProxy;
 use crate::authenticate::Anchors;
@@ -12,7 +12,7 @@ use crate::authenticate::Anchors;
 pub struct FromConfigMap {
     client_ca: Option<Anchors>,
     proxy_ca: Option<Anchors>,
-    names: Names,
+    names: RequestHeaderConfig,
 }
 
 impl FromConfigMap {
@@ -32,22 +32,27 @@ impl FromConfigMap {
                 Some(Err(why)) => findings.push(Finding::Unreadable { key, why }),
             }
         }
-        findings.extend(next.names.read(data));
+        findings.extend(next.names.update(data));
         let shared = |proxy_ca: &Anchors| {
             next.client_ca.as_ref().is_some_and(|client_ca| client_ca.intersects(proxy_ca))
         };
         let proxy_ca = match &next.proxy_ca {
             None => ProxyCa::Absent,
             Some(proxy_ca) if shared(proxy_ca) => ProxyCa::SharedWithClients,
-            Some(_) => ProxyCa::Own,
+            Some(_) => ProxyCa::Separate,
         };
-        findings.extend(next.names.together(proxy_ca));
+        findings.extend(next.names.check(proxy_ca));
         (next, findings)
     }
 
     pub(super) fn front_proxy(&self) -> Option<FrontProxy> {
-        let Names { allowed_names, username_headers, group_headers, extra_prefixes, uid_headers } =
-            self.names.clone();
+        let RequestHeaderConfig {
+            allowed_names,
+            username_headers,
+            group_headers,
+            extra_prefixes,
+            uid_headers,
+        } = self.names.clone();
         Some(FrontProxy {
             anchors: self.proxy_ca.clone()?,
             allowed_names,
@@ -128,7 +133,10 @@ mod tests {
         assert_eq!(
             findings,
             [
-                Finding::RequestHeaderFlagsMalformed { key: "requestheader-extra-headers-prefix", value: value.into() },
+                Finding::RequestHeaderFlagsMalformed {
+                    key: "requestheader-extra-headers-prefix",
+                    value: value.into()
+                },
                 Finding::UsernameHeadersMissing,
                 Finding::GroupHeadersMissing
             ]
@@ -148,6 +156,6 @@ mod tests {
     fn without_a_proxy_ca_there_is_no_front_proxy() {
         let (read, findings) = FromConfigMap::default().read(&data(&[("client-ca-file", &ca().pem)]));
         assert!(read.front_proxy().is_none());
-        assert_eq!(findings, [Finding::NoFrontProxy]);
+        assert_eq!(findings, [Finding::AggregationLayerNotConfigured]);
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Anchors;
 
 pub use config_map::FromConfigMap;
-pub use crds::front_proxy::{CONFIG_MAP, Finding};
+pub use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding};
 pub use source::{follow_config_map, follow_file, read_file};
 
 /// What is trusted at one moment.

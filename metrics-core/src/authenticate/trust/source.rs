@@ -46,7 +46,7 @@ pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> I
             // Without the ConfigMap there is nobody to trust, and that is an answer.
             Ok(Some(watcher::Event::InitDone)) => {
                 if !trust.looked_up.swap(true, Ordering::AcqRel) {
-                    log.findings(vec![Finding::NoFrontProxy]);
+                    log.findings(vec![Finding::AggregationLayerNotConfigured]);
                 }
             }
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,

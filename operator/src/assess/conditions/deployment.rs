@@ -70,11 +70,18 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
     let (pod, reported) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let reported = pods::quote(reported.message.as_deref());
-    let port = core.secure_port;
+    let port = core.secure_port_or_default();
     let what = format!(
         "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
          no node has port {port} free: the scheduler reports \"{reported}\"."
     );
+    if core.strategy.is_some() {
+        let message = format!(
+            "{what} The operator does not change the order of the rollout because spec.metricsCore.strategy is set. Set its \
+             rollingUpdate.maxUnavailable to 1, remove it, add a node with a free port, or set hostNetwork to false."
+        );
+        return Some((Reason::Unschedulable, message));
+    }
     let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
     let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
     Some(match (order, available) {

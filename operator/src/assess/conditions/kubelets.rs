@@ -45,7 +45,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                     "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods \
                      on port {}, and run `helm upgrade` with the chart of this version to grant it get on /report.",
                     evidence.observed.why_no_report().unwrap_or_default(),
-                    evidence.spec.metrics_core.secure_port
+                    evidence.spec.metrics_core.secure_port_or_default()
                 );
                 return Condition::new(of, ConditionStatus::Unknown, Reason::ReportUnavailable, message)
                     .non_blocking();

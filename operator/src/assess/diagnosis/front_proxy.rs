@@ -5,9 +5,9 @@
 
 use crds::Reason;
 use crds::cause::CredentialCause;
-use crds::front_proxy::{
-    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, Names, PROXY_CA, ProxyCa, RENEW,
-    USERNAME_HEADERS,
+use crds::extension_apiserver_authentication::{
+    ALLOWED_NAMES, CLIENT_CA, CONFIG_MAP, Finding, GROUP_HEADERS, NAMESPACE, PROXY_CA, ProxyCa,
+    RECREATE_COMMAND, RequestHeaderConfig, USERNAME_HEADERS,
 };
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
@@ -38,7 +38,7 @@ const MANAGED: &str = "On a managed cluster, ask the provider to do this.";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     /// The allowed names and the header names.
-    pub names: Names,
+    pub names: RequestHeaderConfig,
     /// The front-proxy CAs that could be parsed.
     pub proxy_cas: Vec<Certificate>,
     /// The problems found in it.
@@ -75,11 +75,11 @@ impl Configured {
         let proxy_ca = match &proxies {
             None => ProxyCa::Absent,
             Some(_) if shared => ProxyCa::SharedWithClients,
-            Some(_) => ProxyCa::Own,
+            Some(_) => ProxyCa::Separate,
         };
-        let mut names = Names::default();
-        findings.extend(names.read(data));
-        findings.extend(names.together(proxy_ca));
+        let mut names = RequestHeaderConfig::default();
+        findings.extend(names.update(data));
+        findings.extend(names.check(proxy_ca));
         Some(Self { names, proxy_cas: proxies.unwrap_or_default(), findings })
     }
 
@@ -96,19 +96,19 @@ impl Configured {
 }
 
 /// Returns the fault or warning, if any.
-pub(super) fn diagnose(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
-    let configured = Configured::read(&facts.observed.front_proxy);
+pub(super) fn diagnose(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
+    let configured = Configured::read(&input.observed.front_proxy);
     if symptoms.broken() {
-        return broken(facts, symptoms, configured.as_ref());
+        return broken(input, symptoms, configured.as_ref());
     }
     if symptoms.ours && symptoms.request_succeeded {
-        return works(facts, symptoms, configured.as_ref());
+        return works(input, symptoms, configured.as_ref());
     }
     // No request was sent yet, but a configuration that fails every request is known already.
     configured.as_ref().and_then(always_fails)
 }
 
-fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn broken(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     let recent = |age: &Option<SignedDuration>| age.filter(|age| *age <= RECENT);
     let accepted = recent(&symptoms.accepted);
     let since_accepted = |age: SignedDuration| accepted.is_none_or(|accepted| age < accepted);
@@ -149,12 +149,12 @@ fn broken(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
     }
     // kube-apiserver receives 401 or 403, and no replica reports why.
     let unauthorized = symptoms.all_messages().contains("401") || says_forbidden;
-    (unauthorized && !symptoms.reported).then(|| unknown_cause(facts, symptoms, configured))
+    (unauthorized && !symptoms.reported).then(|| unknown_cause(input, symptoms, configured))
 }
 
 /// Returns the configuration fault that fails every request, if any.
 fn always_fails(configured: &Configured) -> Option<Cause> {
-    if configured.has(&Finding::NoFrontProxy) {
+    if configured.has(&Finding::AggregationLayerNotConfigured) {
         return Some(no_aggregation_layer(format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}.")));
     }
     configured.has(&Finding::UsernameHeadersMissing).then(|| no_username(configured, None))
@@ -164,7 +164,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
     let name = quote(example.common_name.as_deref().unwrap_or("(none)"));
     let issuer = quote(example.issuer.as_deref().unwrap_or("(unknown)"));
     let shown = format!("kube-apiserver presents a certificate with CN={name}, issued by \"{issuer}\".");
-    let renew = format!("then run `{RENEW}` to remove outdated values");
+    let renew = format!("then run `{RECREATE_COMMAND}` to remove outdated values");
     match cause {
         CredentialCause::NoUsername => match configured {
             Some(configured) => no_username(configured, Some(&name)),
@@ -190,7 +190,7 @@ fn rejection(cause: CredentialCause, example: &RefusedCredential, configured: Op
         }
         CredentialCause::UnknownCa => {
             if let Some(configured) = configured
-                && configured.has(&Finding::NoFrontProxy)
+                && configured.has(&Finding::AggregationLayerNotConfigured)
             {
                 return no_aggregation_layer(format!(
                     "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}. {shown}"
@@ -288,7 +288,7 @@ fn malformed_flags(key: &str, value: &str, configured: &Configured) -> Cause {
         format!(
             "In kube-apiserver's systemd unit or manifest, write each flag as a separate argument without quotes \
              inside the value (`kubectl metrics-pipeline flags` prints the correct flags), and restart \
-             kube-apiserver. Then run `{RENEW}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
+             kube-apiserver. Then run `{RECREATE_COMMAND}`: kube-apiserver only adds to the ConfigMap, and recreates it within a \
              minute. {MANAGED}"
         ),
     )
@@ -314,7 +314,7 @@ fn no_certificate(configured: Option<&Configured>) -> Cause {
     {
         return malformed_flags(key, value, configured);
     }
-    if configured.is_some_and(|configured| configured.has(&Finding::NoFrontProxy)) {
+    if configured.is_some_and(|configured| configured.has(&Finding::AggregationLayerNotConfigured)) {
         return no_aggregation_layer(format!(
             "ConfigMap {NAMESPACE}/{CONFIG_MAP} has no {PROXY_CA}, and kube-apiserver's requests carry no certificate."
         ));
@@ -346,7 +346,7 @@ fn no_aggregation_layer(evidence: String) -> Cause {
     )
 }
 
-fn unknown_cause(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
+fn unknown_cause(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
     let read = configured.map_or_else(
         || format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} could not be read."),
         |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a username header, so it is not the \
@@ -358,26 +358,26 @@ fn unknown_cause(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Opt
         could be polled.",
         format!(
             "kube-apiserver reports: \"{}\". {read} {}",
-            super::quote_apiserver(facts, symptoms.messages().next().unwrap_or_default()),
-            facts.observed.why_no_report().unwrap_or_default()
+            super::quote_apiserver(input, symptoms.messages().next().unwrap_or_default()),
+            input.observed.why_no_report().unwrap_or_default()
         ),
         format!(
             "Possible causes are the common name, the CA or the expiry of --proxy-client-cert-file. Run `kubectl logs \
              deployment/metrics-core --namespace {}` to see which one.",
-            facts.namespace
+            input.namespace
         ),
     )
 }
 
 /// Returns the warning, if any, while requests succeed.
-fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn works(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     // Several kube-apiservers may run with different flags: then metrics-core rejects some requests while the operator's
     // succeed. A rejection from before they succeeded is resolved.
-    let good_for = facts.observed.answered_since.map(|since| facts.now.duration_since(since));
+    let good_for = input.observed.answered_since.map(|since| input.now.duration_since(since));
     if let Some((cause, example, age)) = &symptoms.refused
         && *age <= RECENT_PARTIAL
         && good_for.is_some_and(|good_for| *age + CLOCK_SKEW < good_for)
-        && !facts.observed.served_in_doubt
+        && !input.observed.served_in_doubt
     {
         let one = rejection(*cause, example, configured);
         let client =
@@ -401,7 +401,7 @@ fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Con
              because it also contains correct values.",
             format!("{key} in ConfigMap {NAMESPACE}/{CONFIG_MAP} is \"{}\".", quote(value)),
             format!(
-                "Run `{RENEW}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
+                "Run `{RECREATE_COMMAND}`: kube-apiserver recreates the ConfigMap from its current flags within a minute. If the \
                  value returns, the current flags are malformed: write each flag of kube-apiserver as a separate \
                  argument."
             ),
@@ -437,16 +437,16 @@ fn works(facts: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Con
             Reason::ConfigurationUnreadable,
             "Part of the front-proxy configuration cannot be parsed; metrics-core continues to use the last valid value.",
             format!("The error is: {unreadable}."),
-            format!("Correct the flags of kube-apiserver, then run `{RENEW}`. {MANAGED}"),
+            format!("Correct the flags of kube-apiserver, then run `{RECREATE_COMMAND}`. {MANAGED}"),
         ));
     }
-    expires_soon(facts, symptoms)
+    expires_soon(input, symptoms)
 }
 
-fn expires_soon(facts: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
+fn expires_soon(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let client = symptoms.accepted_client.as_ref()?;
     let expiry = client.not_after?;
-    (expiry.duration_since(facts.now) < SOON).then(|| {
+    (expiry.duration_since(input.now) < SOON).then(|| {
         Cause::warning(
             Reason::ProxyCertificateExpired,
             format!(

@@ -13,15 +13,15 @@ use crate::observe::FailingNodes;
 const KUBELET_PORT: i32 = 10250;
 
 /// Returns the fault or warning, if any: the most frequent cause, with the others as evidence.
-pub(super) fn diagnose(facts: DiagnosisInput<'_>) -> Option<Cause> {
-    let failing = &facts.observed.facts.failing;
-    let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
+pub(super) fn diagnose(input: DiagnosisInput<'_>) -> Option<Cause> {
+    let failing = &input.observed.facts.failing;
+    let insecure = input.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
         return insecure.then(not_verified);
     };
     let others: Vec<_> =
         failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
-    let mut cause = explain(facts, worst);
+    let mut cause = explain(input, worst);
     if !others.is_empty() {
         cause.evidence = format!("{} Other causes: {}.", cause.evidence, others.join("; "));
     }
@@ -30,7 +30,7 @@ pub(super) fn diagnose(facts: DiagnosisInput<'_>) -> Option<Cause> {
 
 /// Explains one cause: the affected nodes, metrics-core's error for one of them, and the remedy.
 #[must_use]
-pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
+pub fn explain(input: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     let example = failing.examples.first();
     let message = example.map_or("", |example| example.message.as_str());
     let address = example
@@ -47,8 +47,8 @@ pub fn explain(facts: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
         reason,
         severity: Severity::Fault,
         summary: format!("{what}: {}.", failing.describe()),
-        evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
-        remedy: remedy(facts, failing),
+        evidence: [evidence, extra(input, failing.cause)].join(" ").trim_end().to_owned(),
+        remedy: remedy(input, failing),
     }
 }
 
@@ -124,23 +124,23 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
 }
 
 /// Returns further evidence from the cluster.
-fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
+fn extra(input: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
     match cause {
         ScrapeCause::Timeout | ScrapeCause::Unreachable => {
             // NetworkPolicies do not apply to pods with hostNetwork.
-            let on_node = facts.spec.metrics_core.scheduling.host_network;
-            let Some(policies) = facts.observed.network_policies.as_ref().filter(|_| !on_node) else {
+            let on_node = input.spec.metrics_core.scheduling.host_network;
+            let Some(policies) = input.observed.network_policies.as_ref().filter(|_| !on_node) else {
                 return String::new();
             };
-            let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
+            let port = input.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
             match network_policy::evaluate(
                 policies,
-                &super::pod_labels(facts),
+                &super::pod_labels(input),
                 Direction::Egress,
                 (port, None),
             ) {
                 PolicyEffect::Open => {
-                    format!("No NetworkPolicy in namespace {} blocks this traffic.", facts.namespace)
+                    format!("No NetworkPolicy in namespace {} blocks this traffic.", input.namespace)
                 }
                 PolicyEffect::Blocked(names) => {
                     format!(
@@ -156,7 +156,7 @@ fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
                 }
             }
         }
-        ScrapeCause::TlsUnknownCa => match facts.observed.pending_kubelet_csrs {
+        ScrapeCause::TlsUnknownCa => match input.observed.pending_kubelet_csrs {
             Some(0) | None => String::new(),
             Some(pending) => format!(
                 "{pending} CertificateSigningRequests of kubelets (signer kubernetes.io/kubelet-serving) are pending."
@@ -166,8 +166,8 @@ fn extra(facts: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
     }
 }
 
-fn remedy(facts: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
-    let namespace = facts.namespace;
+fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
+    let namespace = input.namespace;
     let node = worst.examples.first().map_or("NODE", |example| example.node.as_str());
     match worst.cause {
         ScrapeCause::NoAddress => format!(
@@ -185,7 +185,7 @@ fn remedy(facts: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
         ScrapeCause::Unreachable | ScrapeCause::Timeout => format!(
             "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node \
              (firewall, security group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
-            facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
+            input.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
         ),
         ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
             "Check the node's load and the kubelet's log (`journalctl -u kubelet`). `kubectl get --raw \

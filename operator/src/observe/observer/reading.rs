@@ -83,8 +83,11 @@ impl Observer {
             // Its watch keeps the count.
             Source::Nodes => {}
             Source::FrontProxy => {
-                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), crds::front_proxy::NAMESPACE);
-                let answer = within("a ConfigMap", api.get_opt(crds::front_proxy::CONFIG_MAP)).await;
+                let api: Api<ConfigMap> =
+                    Api::namespaced(self.client.clone(), crds::extension_apiserver_authentication::NAMESPACE);
+                let answer =
+                    within("a ConfigMap", api.get_opt(crds::extension_apiserver_authentication::CONFIG_MAP))
+                        .await;
                 self.observed.front_proxy = match answer {
                     Ok(Some(map)) => FrontProxyMap::Found(map.data.unwrap_or_default()),
                     Ok(None) => FrontProxyMap::Absent,

@@ -84,6 +84,34 @@ fn a_field_that_is_no_longer_wanted_differs() {
     assert_eq!(differences(&desired(want), &found(service())), [".spec.type"]);
 }
 
+/// Labels and annotations that the user adds are removed with the spec; those of others are kept.
+#[test]
+fn removed_labels_and_annotations_differ_but_those_of_others_do_not() {
+    let mut object = service();
+    object["metadata"]["labels"]["team"] = json!("a");
+    object["metadata"]["annotations"] = json!({ "note": "b", "of/others": "c" });
+    let owned = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:metadata"];
+    owned["f:labels"]["f:team"] = json!({});
+    owned["f:annotations"] = json!({ "f:note": {} });
+    let object = found(object);
+
+    let mut want = wanted();
+    want["metadata"]["labels"]["team"] = json!("a");
+    want["metadata"]["annotations"] = json!({ "note": "b" });
+    assert_eq!(differences(&desired(want.clone()), &object), Vec::<String>::new());
+
+    let mut other = want.clone();
+    other["metadata"]["annotations"] = json!({ "note": "c", "new": "d" });
+    assert_eq!(
+        differences(&desired(other), &object),
+        [".metadata.annotations.note", ".metadata.annotations.new"]
+    );
+
+    want["metadata"]["labels"].as_object_mut().expect("labels").remove("team");
+    want["metadata"].as_object_mut().expect("metadata").remove("annotations");
+    assert_eq!(differences(&desired(want), &object), [".metadata.annotations", ".metadata.labels.team"]);
+}
+
 #[test]
 fn items_of_an_associative_list_are_found_by_key() {
     let mut want = wanted();

@@ -63,6 +63,33 @@ fn a_new_pipeline_gets_everything_but_the_registration() {
 }
 
 #[test]
+fn common_metadata_is_on_every_object() {
+    let mut observed = empty();
+    observed.ready_endpoints = Some(1);
+    let plan = planned(
+        |spec| {
+            spec.common_metadata.labels.insert("team".to_owned(), "a".to_owned());
+            spec.common_metadata.annotations.insert("note".to_owned(), "b".to_owned());
+            spec.metrics_core.replicas = 2;
+            spec.certificates.front_proxy.mode = FrontProxyMode::Issue;
+        },
+        &observed,
+    );
+    let main: Vec<_> =
+        plan.desired.iter().filter(|desired| desired.manager == crate::common::FIELD_MANAGER).collect();
+    assert_eq!(main.len(), ManagedObject::ALL.len() - 1, "all but cert-manager's Certificate");
+    for desired in main {
+        let metadata = &desired.body["metadata"];
+        assert_eq!(
+            (&metadata["labels"]["team"], &metadata["annotations"]["note"]),
+            (&json!("a"), &json!("b")),
+            "{desired:?}"
+        );
+        assert_eq!(metadata["labels"][MANAGED_BY_LABEL], MANAGED_BY, "{desired:?}");
+    }
+}
+
+#[test]
 fn the_registration_follows_the_first_ready_pod_and_stays_without_one() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);

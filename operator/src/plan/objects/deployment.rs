@@ -1,13 +1,13 @@
 //! metrics-core itself, all but its resources.
 
-use crds::{KubeletTlsMode, PullPolicy};
+use crds::{KubeletTlsMode, PullPolicy, StrategySpec, StrategyType};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm,
     PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext,
     Volume, VolumeMount, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::flags::{CONFIG_DIRECTORY, arguments};
@@ -38,9 +38,9 @@ pub fn build(
             revision_history_limit: Some(3),
             paused: paused.then_some(true),
             selector: LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() },
-            strategy: Some(strategy(order)),
+            strategy: Some(core.strategy.as_ref().map_or_else(|| automatic_strategy(order), strategy)),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(context.labels()), ..ObjectMeta::default() }),
+                metadata: Some(context.pod_metadata()),
                 spec: Some(pod(context, image)),
             },
             ..DeploymentSpec::default()
@@ -50,7 +50,25 @@ pub fn build(
     Desired::new(ManagedObject::Deployment, &deployment)
 }
 
-fn strategy(order: Order) -> DeploymentStrategy {
+/// Returns the strategy that the spec sets.
+fn strategy(spec: &StrategySpec) -> DeploymentStrategy {
+    let type_ = match spec.type_ {
+        StrategyType::RollingUpdate => "RollingUpdate",
+        StrategyType::Recreate => "Recreate",
+    };
+    let rolling_update = spec.rolling_update.as_ref().map(|bounds| RollingUpdateDeployment {
+        max_surge: bounds.max_surge.clone(),
+        max_unavailable: bounds.max_unavailable.clone(),
+    });
+    DeploymentStrategy {
+        type_: Some(type_.to_owned()),
+        // An empty object would differ forever from the one with Kubernetes' defaults.
+        rolling_update: rolling_update.filter(|bounds| *bounds != RollingUpdateDeployment::default()),
+    }
+}
+
+/// Returns the strategy if the spec sets none.
+fn automatic_strategy(order: Order) -> DeploymentStrategy {
     let (surge, unavailable) = order.surge_and_unavailable();
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -123,7 +141,7 @@ fn container(context: Context<'_>, image: &str, verifies: bool) -> Container {
         args: Some(arguments(context)),
         ports: Some(vec![ContainerPort {
             name: Some(PORT_NAME.to_owned()),
-            container_port: core.secure_port,
+            container_port: core.secure_port_or_default(),
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
@@ -195,7 +213,8 @@ fn some<T>(value: T, is_empty: impl FnOnce(&T) -> bool) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_context;
-    use crds::{KubeletTlsMode, MetricsPipelineSpec};
+    use crds::{KubeletTlsMode, MetricsPipelineSpec, RollingUpdateSpec, StrategySpec, StrategyType};
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
     use serde_json::{Value, json};
 
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> Value {
@@ -257,6 +276,35 @@ mod tests {
         };
         assert_eq!(strategy(super::Order::NewFirst), json!({ "maxSurge": 1, "maxUnavailable": 0 }));
         assert_eq!(strategy(super::Order::OldFirst), json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+    }
+
+    #[test]
+    fn strategy_of_the_spec_replaces_the_automatic_one() {
+        let strategy = |type_, rolling_update: Option<RollingUpdateSpec>| {
+            let body =
+                built(|spec| spec.metrics_core.strategy = Some(StrategySpec { type_, rolling_update }));
+            body["spec"]["strategy"].clone()
+        };
+        let bounds = RollingUpdateSpec {
+            max_surge: Some(IntOrString::Int(0)),
+            max_unavailable: Some(IntOrString::String("50%".to_owned())),
+        };
+        assert_eq!(
+            strategy(StrategyType::RollingUpdate, Some(bounds)),
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } })
+        );
+        assert_eq!(strategy(StrategyType::Recreate, None), json!({ "type": "Recreate" }));
+        let empty = Some(RollingUpdateSpec::default());
+        assert_eq!(strategy(StrategyType::RollingUpdate, empty), json!({ "type": "RollingUpdate" }));
+    }
+
+    #[test]
+    fn port_is_4443_unless_the_spec_sets_one() {
+        let port = |value| {
+            let body = built(|spec| spec.metrics_core.secure_port = value);
+            body["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"].clone()
+        };
+        assert_eq!((port(None), port(Some(10250))), (json!(4443), json!(10250)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
     let core = &context.spec.metrics_core;
     let kubelet = &core.kubelet;
     let mut arguments = vec![
-        format!("--secure-port={}", core.secure_port),
+        format!("--secure-port={}", core.secure_port_or_default()),
         format!("--tls-secret={}/{}", context.settings.namespace, ManagedObject::ServingSecret.name()),
         format!("--metric-resolution={}", core.metric_resolution),
         format!("--kubelet-request-timeout={}", kubelet.request_timeout),
@@ -97,6 +97,23 @@ mod tests {
                 "--logging-format=text",
             ]
         );
+    }
+
+    #[test]
+    fn extra_args_can_not_override_a_flag_that_the_spec_sets() {
+        let all = |spec: &mut crds::MetricsPipelineSpec| {
+            spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Pin;
+            spec.metrics_core.kubelet.node_selector = Some("a=b".to_owned());
+        };
+        let port = |spec: &mut crds::MetricsPipelineSpec| {
+            spec.metrics_core.kubelet.port = Some(1);
+            spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Insecure;
+        };
+        let set = [with_context(all, arguments), with_context(port, arguments)].concat();
+        let name = |argument: &String| argument.split('=').next().unwrap_or_default()[2..].to_owned();
+        for flag in set.iter().map(name).filter(|flag| flag != "shutdown-delay-duration") {
+            assert!(crds::SPEC_FLAGS.iter().any(|(known, _)| *known == flag), "--{flag}");
+        }
     }
 
     #[test]

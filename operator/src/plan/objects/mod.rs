@@ -26,7 +26,7 @@ pub mod serving_secret_access;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crds::{GROUP, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ExtraMetadata, GROUP, MetricsPipeline, MetricsPipelineSpec};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
@@ -80,19 +80,26 @@ impl Desired {
 }
 
 impl Context<'_> {
-    /// The image of metrics-core, if one is named anywhere.
+    /// Returns the image reference of metrics-core, if an image is set in the spec or in the settings.
     #[must_use]
-    pub fn image(&self) -> Option<&String> {
-        self.spec.metrics_core.image.as_ref().or(self.settings.image.as_ref())
+    pub fn image(&self) -> Option<String> {
+        let core = &self.spec.metrics_core;
+        let image = core.image.as_ref().or(self.settings.image.as_ref())?;
+        Some(match &core.image_digest {
+            // CRI-O rejects a reference with both tag and digest.
+            Some(digest) => format!("{}@{digest}", repository(image)),
+            None => image.clone(),
+        })
     }
 
-    /// Name, namespace, labels and owner.
+    /// Returns name, namespace, labels, annotations and owner of an object.
     #[must_use]
     pub fn metadata(&self, object: ManagedObject) -> ObjectMeta {
         ObjectMeta {
             name: Some(object.name().to_owned()),
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
-            labels: Some(self.labels()),
+            labels: Some(self.labels(&[&self.spec.common_metadata])),
+            annotations: annotations(&[&self.spec.common_metadata]),
             // A cluster-scoped owner may own objects in every namespace. It is the safety net for a
             // MetricsPipeline whose finalizer somebody removed by hand.
             owner_references: Some(vec![OwnerReference {
@@ -107,18 +114,29 @@ impl Context<'_> {
         }
     }
 
-    /// The labels of every object.
+    /// Returns labels and annotations of the pods.
     #[must_use]
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        [
+    pub fn pod_metadata(&self) -> ObjectMeta {
+        let extra = [&self.spec.common_metadata, &self.spec.metrics_core.pod_metadata];
+        ObjectMeta {
+            labels: Some(self.labels(&extra)),
+            annotations: annotations(&extra),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// Returns the labels of `extra`, later ones overriding earlier ones, and those of the operator, which nothing
+    /// overrides: the selector and the ownership of objects depend on them.
+    fn labels(&self, extra: &[&ExtraMetadata]) -> BTreeMap<String, String> {
+        let own = [
             ("app.kubernetes.io/name", METRICS_CORE),
             ("app.kubernetes.io/instance", self.pipeline.name.as_str()),
             ("app.kubernetes.io/component", "metrics-server"),
             ("app.kubernetes.io/part-of", "metrics-pipeline"),
             (MANAGED_BY_LABEL, MANAGED_BY),
         ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        extra.iter().flat_map(|extra| extra.labels.clone()).chain(own).collect()
     }
 
     /// The ServiceAccount of metrics-core as the subject of a binding.
@@ -130,6 +148,21 @@ impl Context<'_> {
             name: ManagedObject::ServiceAccount.name().to_owned(),
             namespace: Some(self.settings.namespace.clone()),
         }
+    }
+}
+
+fn annotations(extra: &[&ExtraMetadata]) -> Option<BTreeMap<String, String>> {
+    let annotations: BTreeMap<_, _> = extra.iter().flat_map(|extra| extra.annotations.clone()).collect();
+    Some(annotations).filter(|annotations| !annotations.is_empty())
+}
+
+/// Returns an image reference without tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        // The colon separates host and port of the registry.
+        _ => name,
     }
 }
 
@@ -224,9 +257,69 @@ pub(super) mod tests {
         with_context(
             |_| {},
             |context| {
-                let labels = context.labels();
+                let labels = context.labels(&[]);
                 assert!(selector().iter().all(|(key, value)| labels.get(key) == Some(value)));
+                assert!(labels.keys().all(|key| crds::RESERVED_LABELS.contains(&key.as_str())));
             },
         );
+    }
+
+    #[test]
+    fn common_metadata_is_added_but_does_not_override_labels_of_the_operator() {
+        let common = |spec: &mut MetricsPipelineSpec| {
+            spec.common_metadata.labels = strings([("team", "a"), (MANAGED_BY_LABEL, "somebody")]);
+            spec.common_metadata.annotations = strings([("note", "b")]);
+        };
+        let metadata = with_context(common, |context| context.metadata(ManagedObject::Service));
+        let labels = metadata.labels.expect("labels");
+        assert_eq!((labels["team"].as_str(), labels[MANAGED_BY_LABEL].as_str()), ("a", MANAGED_BY));
+        assert_eq!(metadata.annotations, Some(strings([("note", "b")])));
+        assert_eq!(
+            with_context(|_| {}, |context| context.metadata(ManagedObject::Service)).annotations,
+            None
+        );
+    }
+
+    #[test]
+    fn pod_metadata_overrides_common_metadata_on_pods_only() {
+        let extra = |spec: &mut MetricsPipelineSpec| {
+            spec.common_metadata.labels = strings([("team", "a"), ("tier", "1")]);
+            spec.metrics_core.pod_metadata.labels =
+                strings([("tier", "2"), ("app.kubernetes.io/name", "other")]);
+            spec.metrics_core.pod_metadata.annotations = strings([("mesh/inject", "false")]);
+        };
+        let (pod, object) = with_context(extra, |context| {
+            (context.pod_metadata(), context.metadata(ManagedObject::Deployment))
+        });
+        let labels = pod.labels.expect("labels");
+        assert_eq!((labels["team"].as_str(), labels["tier"].as_str()), ("a", "2"));
+        assert!(selector().iter().all(|(key, value)| labels.get(key) == Some(value)));
+        assert_eq!(pod.annotations, Some(strings([("mesh/inject", "false")])));
+        assert_eq!(object.labels.expect("labels")["tier"], "1");
+        assert_eq!(object.annotations, None);
+    }
+
+    #[test]
+    fn digest_replaces_tag_and_digest_of_the_image() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (image, expected) in [
+            (None, "registry.example/metrics-core"),
+            (Some("metrics-core"), "metrics-core"),
+            (Some("localhost:5000/metrics-core"), "localhost:5000/metrics-core"),
+            (Some("localhost:5000/metrics-core:1@sha256:a"), "localhost:5000/metrics-core"),
+        ] {
+            let set = |spec: &mut MetricsPipelineSpec| {
+                spec.metrics_core.image = image.map(str::to_owned);
+                spec.metrics_core.image_digest = Some(digest.clone());
+            };
+            let image = with_context(set, |context| context.image());
+            assert_eq!(image, Some(format!("{expected}@{digest}")));
+        }
+        let image = with_context(|_| {}, |context| context.image());
+        assert_eq!(image.as_deref(), Some("registry.example/metrics-core:1"));
+    }
+
+    fn strings<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
     }
 }

@@ -308,7 +308,7 @@ fn longest_gap(stand: &Stand, work: impl FnOnce() -> Result<()>) -> Result<(Dura
                 longest = longest.max(last.elapsed());
                 last = Instant::now();
             }
-            let object = client.get(&["mp", pipeline::NAME]).unwrap_or_default();
+            let object = client.get(&["mpl", pipeline::NAME]).unwrap_or_default();
             let now = condition(&object, "DeploymentAvailable").cloned().unwrap_or_default();
             let now = format!("{} {}: {}", now["status"], now["reason"], now["message"]);
             if said.last() != Some(&now) {

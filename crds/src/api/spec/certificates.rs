@@ -1,4 +1,4 @@
-//! Certificates.
+//! The serving certificate and its CA.
 
 use kube::core::Duration;
 use schemars::JsonSchema;
@@ -16,33 +16,52 @@ use super::{CertManagerSpec, FrontProxySpec};
     "fieldPath": ".servingValidity",
 }, {
     "rule": "(self.source == 'Secret') == has(self.secretRef)",
-    "message": "secretRef: names the Secret of source Secret, and of no other source",
+    "message": "secretRef: is required with source Secret and must be absent with any other source",
     "fieldPath": ".secretRef",
 }, {
     "rule": "(self.source == 'CertManager') == has(self.certManager)",
-    "message": "certManager: names the issuer of source CertManager, and of no other source",
+    "message": "certManager: is required with source CertManager and must be absent with any other source",
     "fieldPath": ".certManager",
 }]))]
 pub struct CertificatesSpec {
-    /// Who issues the serving certificate.
+    /// The source of metrics-core's serving certificate. A change of the source replaces the certificate without a
+    /// gap: the APIServices trust the old and the new CA until all replicas serve the new certificate.
+    ///
+    /// - `SelfSigned`: the operator's own CA, in the Secret `metrics-core-ca`, issues it.
+    /// - `Secret`: you or another controller provides it in the Secret that `secretRef` names.
+    /// - `CertManager`: cert-manager issues it for a Certificate that the operator owns.
+    ///
+    /// Default: `SelfSigned`.
     pub source: CertificateSource,
-    /// The Secret of `source: Secret`, in the operator's namespace: `tls.crt` (with intermediate certificates behind
-    /// it), `tls.key`, and in `ca.crt` the CAs for the APIServices. Needs the chart's value `servingSecret`.
+    /// The Secret with the certificate for `source: Secret`. It must be in the operator's namespace and contain
+    /// `tls.crt` (the certificate, then any intermediate certificates), `tls.key` and `ca.crt` (the CAs for the
+    /// APIServices). The chart value `servingSecret` must contain its name, so that the operator may read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretReference>,
-    /// The issuer of `source: CertManager`. Needs the chart's value `certManager.enabled`.
+    /// The issuer for `source: CertManager`. Requires the chart value `certManager.enabled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_manager: Option<CertManagerSpec>,
-    /// The algorithm of new keys.
+    /// The algorithm of the private keys of the CA and the serving certificate. A change replaces both without a
+    /// gap. It has no effect with `source: Secret`.
+    ///
+    /// - `ECDSAP256`: ECDSA with the curve P-256.
+    /// - `RSA2048`: RSA with 2048 bits.
+    /// - `RSA4096`: RSA with 4096 bits; each TLS handshake takes much more CPU time.
+    ///
+    /// Default: `ECDSAP256`. Set RSA if a client or a policy requires it.
     pub key_algorithm: KeyAlgorithm,
-    /// How long a serving certificate is valid, as a Go duration. It is renewed when a third of it is left.
+    /// The validity of the serving certificate, as a Go duration from `1h` to `87600h`. It must not exceed
+    /// `caValidity`. The certificate is renewed when a third of its validity is left. Default: `2592000s` (30
+    /// days).
     #[schemars(schema_with = "certificate_validity")]
     pub serving_validity: Duration,
-    /// How long the CA is valid, as a Go duration. It is renewed when a third of it is left; old and new are
-    /// trusted together meanwhile.
+    /// The validity of the operator's CA, as a Go duration from `1h` to `87600h`. The CA is renewed when a third of
+    /// its validity is left; the APIServices trust the old and the new CA during the renewal. Default: `31536000s`
+    /// (365 days).
     #[schemars(schema_with = "certificate_validity")]
     pub ca_validity: Duration,
-    /// The certificate by which kube-apiserver proves itself to metrics-core and other aggregated API servers.
+    /// The client certificate with which kube-apiserver authenticates itself to metrics-core and other aggregated API
+    /// servers.
     pub front_proxy: FrontProxySpec,
 }
 
@@ -61,16 +80,15 @@ impl Default for CertificatesSpec {
     }
 }
 
-/// Who issues the serving certificate.
+/// The source of the serving certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CertificateSource {
-    /// A CA of the operator's own, kept in the Secret `metrics-core-ca`.
+    /// The operator's own CA.
     #[default]
     SelfSigned,
-    /// Somebody else, who keeps it in the Secret `secretRef`. It is taken over from there with the same overlap as
-    /// one of our own.
+    /// The Secret that `secretRef` names.
     Secret,
-    /// cert-manager, by a Certificate that the operator owns. It is taken over with the same overlap, too.
+    /// cert-manager, for a Certificate that the operator owns.
     CertManager,
 }
 
@@ -78,7 +96,7 @@ pub enum CertificateSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// The Secret's name.
+    /// The name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

@@ -1,4 +1,4 @@
-//! Compute resources of a container, as far as metrics-core needs them.
+//! The compute resources of the metrics-core container.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// What the scheduler reserves for the container.
+    /// The requests: the CPU and memory that the scheduler reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ResourceAmounts>,
-    /// What the container may use at most. An amount that is left out follows `nanny.limits`: the memory
-    /// limit equals the memory request, and there is a CPU limit only with `Same`.
+    /// The limits: the maximum CPU and memory of the container. An absent amount follows `nanny.limits`: the memory
+    /// limit equals the memory request, and a CPU limit exists only with `Same`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
 }
@@ -21,26 +21,26 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceAmounts {
-    /// CPU as a Kubernetes quantity, in cores: `50m`, `1`.
+    /// CPU in cores, as a Kubernetes quantity above zero, such as `50m` or `1`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "quantity")]
     #[schemars(schema_with = "positive_quantity")]
     pub cpu: Option<Quantity>,
-    /// Memory as a Kubernetes quantity, in bytes: `64Mi`, `1Gi`.
+    /// Memory in bytes, as a Kubernetes quantity above zero, such as `64Mi` or `1Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "quantity")]
     #[schemars(schema_with = "positive_quantity")]
     pub memory: Option<Quantity>,
 }
 
-/// A quantity above zero. Kubernetes' own schema for quantities admits any string.
+/// Returns the schema of a quantity above zero. Kubernetes' own schema of quantities accepts any string.
 fn positive_quantity(_: &mut SchemaGenerator) -> Schema {
     quantity_schema(
-        // quantity() reads strings only, and a bare integer is legal YAML for "1".
+        // quantity() accepts strings only, and a bare integer is valid YAML for "1".
         "type(self) == int ? int(self) > 0 : isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
         "must be a Kubernetes quantity above zero, such as 50m, 1 or 64Mi",
     )
 }
 
-/// CPU above zero and at most 1,000 cores.
+/// Returns the schema of CPU above zero, up to 1,000 cores.
 pub(crate) fn cpu_quantity(_: &mut SchemaGenerator) -> Schema {
     quantity_schema(
         "type(self) == int ? int(self) > 0 && int(self) <= 1000 : isQuantity(string(self)) && \
@@ -49,7 +49,7 @@ pub(crate) fn cpu_quantity(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
-/// Memory above zero and at most 16 TiB.
+/// Returns the schema of memory above zero, up to 16 TiB.
 pub(crate) fn memory_quantity(_: &mut SchemaGenerator) -> Schema {
     quantity_schema(
         "type(self) == int ? int(self) > 0 && int(self) <= 17592186044416 : isQuantity(string(self)) && \
@@ -66,7 +66,8 @@ fn quantity_schema(rule: &str, message: &str) -> Schema {
     })
 }
 
-/// Reads a quantity, also a bare number as in `cpu: 1`: the schema admits it, and kube-apiserver stores it as it is.
+/// Parses a quantity. A bare number as in `cpu: 1` is accepted, because the schema accepts it and kube-apiserver
+/// stores it unchanged.
 pub(crate) fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Quantity>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a quantity such as 50m, 1 or 64Mi")]
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantity_may_be_a_bare_number() {
+    fn parses_a_bare_number_as_a_quantity() {
         let amounts = |json| serde_json::from_value::<ResourceAmounts>(json);
         let read = amounts(serde_json::json!({ "cpu": 1, "memory": 4_294_967_296_i64 })).expect("amounts");
         assert_eq!(read.cpu, Some(Quantity("1".to_owned())));

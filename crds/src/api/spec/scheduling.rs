@@ -1,4 +1,4 @@
-//! Where metrics-core runs.
+//! Scheduling of the metrics-core pods.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,31 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint}
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the pods of metrics-core run.
+/// Scheduling of the metrics-core pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SchedulingSpec {
-    /// Labels that a node must have. `kubernetes.io/os: linux` is added unless another value is given.
+    /// The labels that a node must have. The operator adds `kubernetes.io/os: linux` unless the key is present.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that are tolerated.
+    /// The tolerations of the pods, at most 64. Set them to run metrics-core on tainted nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tolerations: Vec<Toleration>,
-    /// Affinity. Left out, replicas prefer different nodes.
+    /// The affinity of the pods. When absent, the scheduler prefers different nodes for the replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How pods are spread over zones and nodes.
+    /// The topology spread constraints of the pods, at most 16. Set them to spread the replicas over zones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// The PriorityClass; without it a full node evicts the cluster's metrics first.
+    /// The PriorityClass of the pods. Default: `system-cluster-critical`. With a lower priority, metrics-core can
+    /// be preempted or evicted from a full node. Some clusters, such as GKE, accept the default outside of
+    /// `kube-system` only with a ResourceQuota for it.
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: String,
-    /// Whether pods use the node's network: for clusters whose kube-apiserver can't reach pod addresses.
+    /// Whether the pods use the node's network. Default: `false`. Set `true` if kube-apiserver can't reach pod IP
+    /// addresses. Then at most one replica runs on a node, and `securePort` must be free there.
     pub host_network: bool,
 }
 

@@ -1,39 +1,43 @@
-//! What the operator found and did.
+//! The observed state.
+//!
+//! Enums are plain strings in the schema: a newer operator can write a new value through an older
+//! CustomResourceDefinition, and an older operator parses it as `Other`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::resources::ResourceAmounts;
 use crate::cause::ScrapeCause;
-use crate::resources::ResourceAmounts;
 
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsPipelineStatus {
-    /// The `metadata.generation` that was last acted on.
+    /// The `metadata.generation` that the operator last processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What is true of the pipeline; `Ready` sums up the others. Each message names cause, evidence and remedy.
+    /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and
+    /// remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many nodes have metrics.
+    /// The number of nodes with metrics, and why others have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesStatus>,
     /// The certificates in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificatesStatus>,
-    /// What the nanny recommends, and what it last applied.
+    /// The size that the nanny recommends, and the last change of resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nanny: Option<NannyStatus>,
 }
 
-/// What the nanny recommends, and what it last applied.
+/// The size that the nanny recommends, and the last change of resources.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NannyStatus {
-    /// The size that is recommended, as of the last decision that changed it.
+    /// The recommended size, as of the last decision that changed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommendation: Option<Recommendation>,
     /// The last change of resources.
@@ -41,15 +45,15 @@ pub struct NannyStatus {
     pub applied: Option<ResizeStatus>,
 }
 
-/// A size and what it was decided on.
+/// A recommended size and its basis.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Recommendation {
-    /// The requests.
+    /// The recommended requests.
     pub requests: ResourceAmounts,
-    /// How many nodes (or containers) there were.
+    /// The number of nodes, or of containers with `nanny.scalingMode: ContainerProportional`.
     pub population: i64,
-    /// Why it is what it is.
+    /// The basis of the decision.
     pub reason: String,
 }
 
@@ -57,51 +61,59 @@ pub struct Recommendation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResizeStatus {
-    /// When it was made.
+    /// When the resources were changed.
     pub time: Time,
-    /// How it was made.
+    /// How the resources were changed.
+    ///
+    /// - `InPlace`: running pods were resized without a restart (KEP-1287).
+    /// - `Rollout`: new pods replaced the old ones.
+    #[schemars(with = "String")]
     pub method: ResizeMethod,
-    /// The requests before.
+    /// The requests before the change.
     pub from: ResourceAmounts,
-    /// The requests since.
+    /// The requests after the change.
     pub to: ResourceAmounts,
-    /// Why.
+    /// The basis of the decision.
     pub reason: String,
 }
 
 /// How resources were changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResizeMethod {
-    /// Of running pods, without a restart (KEP-1287).
+    /// Running pods were resized without a restart (KEP-1287).
     InPlace,
-    /// By new pods.
+    /// New pods replaced the old ones.
     Rollout,
+    /// A method that this version does not know.
+    #[serde(other)]
+    Other,
 }
 
-/// How many nodes have metrics.
+/// The number of nodes with metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesStatus {
-    /// Nodes that the cluster has (and `kubelet.nodeSelector` selects).
+    /// The number of nodes that `kubelet.nodeSelector` selects.
     pub total: i32,
-    /// Nodes for which the Metrics API answers.
+    /// The number of nodes with metrics.
     pub covered: i32,
-    /// Both, for the printer column: `covered/total`.
+    /// `covered/total`, for the printer column.
     pub summary: String,
-    /// Why nodes have none, most frequent cause first.
+    /// Why nodes have no metrics, most frequent cause first.
     #[serde(default)]
     pub causes: Vec<NodesWithCause>,
 }
 
-/// Nodes that can't be scraped, with one cause.
+/// Nodes whose scrapes fail with one cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesWithCause {
-    /// The cause, a code such as `connection_refused` or `tls_unknown_ca` (docs/diagnosis.md lists them).
+    /// The cause, a code such as `connection_refused` or `tls_unknown_ca`; docs/diagnosis.md lists the codes.
+    #[schemars(with = "String")]
     pub cause: ScrapeCause,
-    /// How many nodes.
+    /// The number of nodes with this cause.
     pub count: i32,
-    /// Three of them at most, by name.
+    /// The names of at most three of them.
     pub nodes: Vec<String>,
 }
 
@@ -115,7 +127,7 @@ pub struct CertificatesStatus {
     /// The certificate that metrics-core serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<CertificateStatus>,
-    /// The front-proxy CA that signs, if the operator issues it.
+    /// The front-proxy CA that signs the client certificate, if the operator issues it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_proxy_ca: Option<CertificateStatus>,
     /// The front-proxy client certificate, if the operator issues it.
@@ -123,13 +135,13 @@ pub struct CertificatesStatus {
     pub front_proxy: Option<CertificateStatus>,
 }
 
-/// One certificate.
+/// A certificate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// When it expires.
+    /// When the certificate expires.
     pub not_after: Time,
-    /// When the operator renews it; left out when somebody else does.
+    /// When the operator renews the certificate. Absent if the operator does not issue it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal_time: Option<Time>,
 }

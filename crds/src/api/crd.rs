@@ -1,15 +1,15 @@
 use kube::CustomResourceExt;
 
-// The derive writes the struct itself; its spec and status have files of their own.
-pub use crate::spec::MetricsPipeline;
+// kube's derive declares this struct beside the spec.
+pub use super::spec::MetricsPipeline;
 
-/// The CustomResourceDefinition of [`MetricsPipeline`] as YAML, in the form that is checked in.
+/// Returns the CustomResourceDefinition of [`MetricsPipeline`] as YAML, as it is checked in.
 ///
 /// # Errors
-/// When the definition can't be serialized, which is a defect of this crate.
+/// If the definition can't be serialized, which is a defect of this crate.
 pub fn custom_resource_definition_yaml() -> Result<String, serde_saphyr::ser::Error> {
     let mut definition = MetricsPipeline::crd();
-    // Helm would delete every MetricsPipeline, and with it the pipeline, on `helm uninstall`.
+    // Without it, `helm uninstall` deletes every MetricsPipeline, and the pipeline with it.
     definition
         .metadata
         .annotations
