@@ -1,7 +1,7 @@
 //! The process: flags, log, one thread, and then [`operator::run`].
 
 use clap::Parser;
-use operator::settings::{Flags, LogFormat};
+use operator::{Flags, LogFormat};
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(operator::run::run(flags)) {
+    match runtime.block_on(operator::run(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "stopped");

@@ -2,13 +2,13 @@
 
 /// Whether two quantities are the same amount: `0.1` and `100m`, `1Gi` and `1024Mi`. Nonsense equals nothing.
 #[must_use]
-pub fn same_quantity(a: &str, b: &str) -> bool {
+pub(crate) fn same_quantity(a: &str, b: &str) -> bool {
     matches!((nanos(a), nanos(b)), (Some(a), Some(b)) if a == b)
 }
 
 /// The amount in units of 10⁻⁹, the finest that Kubernetes keeps; `None` for what is no quantity.
 #[must_use]
-pub fn nanos(quantity: &str) -> Option<i128> {
+pub(crate) fn nanos(quantity: &str) -> Option<i128> {
     let end = quantity
         .char_indices()
         .find(|(_, character)| !matches!(character, '0'..='9' | '.' | '+' | '-'))

@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 
-use crate::common::METRICS_CORE;
+use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::pki::cert_manager::{Issuance, issuance, latest_request, requests};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,8 +24,7 @@ pub(super) async fn request(
     let uid = certificate.metadata.uid.as_deref()?;
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &requests());
     // cert-manager copies the labels of the Certificate.
-    let labels = format!("app.kubernetes.io/name={METRICS_CORE}");
-    let parameters = ListParams::default().labels(&labels).limit(MAX_REQUESTS);
+    let parameters = ListParams::default().labels(METRICS_CORE_SELECTOR).limit(MAX_REQUESTS);
     let list = tokio::time::timeout(TIMEOUT, api.list(&parameters)).await.ok()?.ok()?;
     latest_request(&list.items, uid)
 }

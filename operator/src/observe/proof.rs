@@ -19,7 +19,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::common::error_chain;
-use crate::observe::proof::error_chain::error_chain;
 use crate::pki::Certificate;
 
 /// How long one handshake may take, the connection included.
@@ -27,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The certificate that every replica must serve before the old CA is dropped.
 #[derive(Clone, Debug)]
-pub struct ExpectedCertificate {
+pub(crate) struct ExpectedCertificate {
     /// The port of the pods.
     pub port: u16,
     /// The DNS name that the certificate must contain.
@@ -40,7 +39,7 @@ pub struct ExpectedCertificate {
 
 /// What was seen of the replicas.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// The certificate that they shall serve.
     pub certificate: Certificate,
     /// What each of them serves.
@@ -49,7 +48,7 @@ pub struct Proof {
 
 /// One replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
@@ -62,7 +61,7 @@ pub struct Replica {
 
 /// What a replica serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// The certificate that it shall serve, and the new CA vouches for it.
     Expected,
     /// Another one.
@@ -75,13 +74,13 @@ impl Proof {
     /// The certificate, if every replica serves it: each pod that requests are sent to was asked and showed it, and
     /// none that is not ready showed another one, as it may be ready soon.
     #[must_use]
-    pub fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
+    pub(crate) fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
         self.lack(pods).is_none().then_some(&self.certificate)
     }
 
     /// What the proof lacks, for people.
     #[must_use]
-    pub fn lack(&self, pods: &[Pod]) -> Option<String> {
+    pub(crate) fn lack(&self, pods: &[Pod]) -> Option<String> {
         let replicas: Vec<_> = pods.iter().filter_map(Target::of).collect();
         if !replicas.iter().any(|target| target.ready) {
             return Some("no replica is ready".to_owned());

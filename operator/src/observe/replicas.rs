@@ -18,7 +18,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::common::error_chain;
 use crate::common::names::PORT_NAME;
-use crate::observe::replicas::error_chain::error_chain;
 
 /// For everything, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ const MAX_REPLICAS: usize = 16;
 
 /// A pod of metrics-core that runs, and what it told.
 #[derive(Clone, Debug)]
-pub struct ReplicaReport {
+pub(crate) struct ReplicaReport {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
@@ -46,7 +45,7 @@ pub struct ReplicaReport {
 
 /// Why a replica told nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
+pub(crate) enum ReportError {
     /// The operator has no token: it runs outside of the cluster.
     #[error("the operator has no ServiceAccount token because it does not run in a pod")]
     NoToken,

@@ -9,10 +9,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::common::error_chain;
-use crate::observe::served::error_chain::error_chain;
 
 /// The largest response that is read: 5,000 nodes take 2 MiB.
-pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+pub(super) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 
 /// As long as kube-apiserver waits in its own check. It is much: 5,000 nodes are answered in a tenth of a second.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +23,7 @@ const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 
 /// Whether a request for metrics is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Served {
+pub(crate) enum Served {
     /// It was not asked.
     #[default]
     NotAsked,

@@ -11,7 +11,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::common::quantity::nanos;
 use crate::common::{METRICS_CORE, error_chain};
 use crate::nanny::Usage;
-use crate::observe::usage::error_chain::error_chain;
 
 /// The largest page: 500 pods of many containers.
 const MAX_PAGE: usize = 8 * 1024 * 1024;

@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::common::{METRICS_CORE, ManagedObject, OptionalPermissions, error_chain};
 use crate::csr::SIGNER;
-use crate::observe::watches::error_chain::error_chain;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub(crate) enum Source {
     /// All MetricsPipelines.
     Pipelines,
     /// One owned object.
@@ -43,7 +43,10 @@ pub enum Source {
 
 impl Source {
     /// All that is watched.
-    pub fn all(objects: &[ManagedObject], permissions: OptionalPermissions) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(
+        objects: &[ManagedObject],
+        permissions: OptionalPermissions,
+    ) -> impl Iterator<Item = Self> {
         let objects = objects.iter().copied().map(Self::Object);
         let requests = permissions.csr_approval.then_some(Self::SigningRequests);
         [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
@@ -55,14 +58,14 @@ impl Source {
 
 /// The sources that changed, and a bell.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     changed: Mutex<BTreeSet<Source>>,
     bell: Notify,
 }
 
 impl Changes {
     /// Marks a source as changed.
-    pub fn mark(&self, source: Source) {
+    pub(crate) fn mark(&self, source: Source) {
         self.changed.lock().insert(source);
         self.bell.notify_one();
     }
@@ -78,7 +81,7 @@ impl Changes {
     }
 
     /// Waits until a source is marked.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.bell.notified().await;
     }
 }
@@ -102,7 +105,7 @@ pub(super) fn start(
     tasks.spawn(follow(watch(pipelines, config()), changes.clone(), Source::Pipelines, |_| true));
 
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
-    let of_ours = config().labels(&labels("app.kubernetes.io/name"));
+    let of_ours = config().labels(METRICS_CORE_SELECTOR);
     tasks.spawn(follow(watch(pods, of_ours), changes.clone(), Source::Pods, |_| true));
 
     let endpoints: Api<PartialObjectMeta<EndpointSlice>> = Api::namespaced(client.clone(), namespace);

@@ -18,7 +18,7 @@ const AT_WORK: Duration = Duration::from_secs(10);
 
 /// What keeps cert-manager from being asked.
 #[must_use]
-pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
+pub(crate) fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     if !settings.permissions.has(OptionalPermission::CertManager) {
         return Some(
             OptionalPermission::CertManager
@@ -38,7 +38,7 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
 
 /// Why what cert-manager stored is not what the spec asks for; `None` when it is.
 #[must_use]
-pub fn lack(
+pub(crate) fn lack(
     cert_manager: &CertManagerSpec,
     settings: &Settings,
     observed: &Observed,

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 
 /// What the spec asks for.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
+pub(crate) fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
     let timing = settings.certificates;
     let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
     ServingRequirements {
@@ -34,7 +34,7 @@ pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequire
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(crate) enum CertificateError {
     /// A certificate of ours was not issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -81,7 +81,7 @@ fn external<'a>(
 }
 
 /// Plans from what is ours. What is somebody else's is neither used nor trusted.
-pub fn plan(
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,

@@ -14,7 +14,7 @@ use crate::common::quantity::same_quantity;
 
 /// The paths that differ, for the log: never values. Empty when settled.
 #[must_use]
-pub fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
+pub(crate) fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
     let api_version = desired.body.get("apiVersion").and_then(Value::as_str);
     let entry = found.metadata.managed_fields.iter().flatten().find(|entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(desired.manager)

@@ -17,7 +17,7 @@ use crate::pki::front_proxy_flags::FrontProxyFlags;
 use crate::settings::Settings;
 
 /// Plans from what is ours.
-pub fn plan(
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,

@@ -17,7 +17,7 @@ use crate::plan::blocked::blocked_objects;
 use crate::plan::{ExpectedCertificate, differences, teardown};
 
 /// What is to be done for the MetricsPipeline that is served.
-pub fn maintain_plan(
+pub(super) fn maintain_plan(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,

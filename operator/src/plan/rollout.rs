@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// A new pod must be ready before an old one goes: `maxSurge` 1, `maxUnavailable` 0.
     NewFirst,
     /// An old pod makes room for a new one: `maxSurge` 0, `maxUnavailable` 1.
@@ -31,7 +31,7 @@ pub enum Order {
 impl Order {
     /// `maxSurge` and `maxUnavailable`.
     #[must_use]
-    pub const fn surge_and_unavailable(self) -> (i32, i32) {
+    pub(crate) const fn surge_and_unavailable(self) -> (i32, i32) {
         match self {
             Self::NewFirst => (1, 0),
             Self::OldFirst => (0, 1),
@@ -41,7 +41,12 @@ impl Order {
 
 /// The order of a rollout, given the pods of metrics-core and what was refused to be done to them.
 #[must_use]
-pub fn order(host_network: bool, pods: &[Pod], rejections: &ResizeRejections, now: Timestamp) -> Order {
+pub(crate) fn order(
+    host_network: bool,
+    pods: &[Pod],
+    rejections: &ResizeRejections,
+    now: Timestamp,
+) -> Order {
     if !host_network {
         return Order::NewFirst;
     }
@@ -58,7 +63,7 @@ pub fn order(host_network: bool, pods: &[Pod], rejections: &ResizeRejections, no
 
 /// What the scheduler says of a pod that no node has the port for.
 #[must_use]
-pub fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
+pub(crate) fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
     let says_so = |condition: &&PodCondition| {
         let message = condition.message.as_deref().unwrap_or_default();
         message.contains("free ports")
@@ -68,7 +73,7 @@ pub fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
 
 /// What the scheduler says of a pod that it can't place.
 #[must_use]
-pub fn unplaced(pod: &Pod) -> Option<&PodCondition> {
+pub(crate) fn unplaced(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref().filter(|_| is_active(pod))?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
 }

@@ -4,8 +4,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Arguments;
-use crate::common::error_chain;
-use crate::plugin::connect::error_chain::error_chain;
+use crate::inspect::error_chain;
 
 /// Why there is no way to a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +21,7 @@ pub enum ConnectError {
 }
 
 /// A client for the cluster that the arguments name.
-pub async fn client(arguments: &Arguments) -> Result<Client, ConnectError> {
+pub(super) async fn client(arguments: &Arguments) -> Result<Client, ConnectError> {
     let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
     let config = match &arguments.kubeconfig {
         Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,

@@ -11,9 +11,9 @@ use super::examination::{Examination, Kubelet, KubeletConfiguration};
 use super::picture::{Part, Picture};
 use super::status;
 use super::tree::{Branch, Mark};
-use crate::assess::diagnosis::front_proxy::Configured;
-use crate::common::ownership;
-use crate::observe::{FrontProxyMap, Pipeline, select_active};
+use crate::inspect::Configured;
+use crate::inspect::{FrontProxyMap, Pipeline, select_active};
+use crate::inspect::{describe_owner, is_ours};
 use crds::extension_apiserver_authentication::{Finding, RECREATE_COMMAND};
 
 /// The oldest Kubernetes that is supported.
@@ -24,7 +24,7 @@ const STALE: SignedDuration = SignedDuration::from_secs(60);
 
 /// All checks.
 #[must_use]
-pub fn doctor(examination: &Examination) -> Branch {
+pub(super) fn doctor(examination: &Examination) -> Branch {
     let picture = &examination.picture;
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
     let selected = select_active(pipelines);
@@ -166,7 +166,7 @@ fn registrations(examination: &Examination, spec: &MetricsPipelineSpec) -> Branc
         Ok(found) => found,
         Err(why) => return Branch::new(Mark::Unknown, title, format!("could not be read: {why}")),
     };
-    let Some(foreign) = found.iter().find(|object| !ownership::is_ours(object)) else {
+    let Some(foreign) = found.iter().find(|object| !is_ours(object)) else {
         let text = if found.is_empty() {
             "nobody's yet: they are free to be taken"
         } else {
@@ -175,7 +175,7 @@ fn registrations(examination: &Examination, spec: &MetricsPipelineSpec) -> Branc
         return Branch::new(Mark::Good, title, text);
     };
     let name = foreign.metadata.name.as_deref().unwrap_or_default();
-    let whose = ownership::whose(foreign);
+    let whose = describe_owner(foreign);
     match spec.api_service.adoption {
         Adoption::Adopt => Branch::new(
             Mark::Good,

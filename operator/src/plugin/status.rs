@@ -8,8 +8,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::picture::{Part, Picture, Unread};
 use super::tree::{Branch, Mark};
-use crate::observe::Pipeline;
-use crate::observe::select_active;
+use crate::inspect::Pipeline;
+use crate::inspect::select_active;
 
 /// How many branches of one kind are shown; the rest is counted.
 const SHOWN: usize = 5;
@@ -54,7 +54,7 @@ impl Layer {
 
 /// The tree.
 #[must_use]
-pub fn status(picture: &Picture) -> Branch {
+pub(super) fn status(picture: &Picture) -> Branch {
     let root = |mark, text: &str, parts| Branch::new(mark, "metrics pipeline", text).with(parts);
     let pipelines = match &picture.pipelines {
         Ok(pipelines) => pipelines,

@@ -16,7 +16,7 @@ use crate::pki::{self, Certificate};
 
 /// The parts of the status beside the conditions.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Details<'a> {
+pub(super) struct Details<'a> {
     /// The certificates.
     pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
@@ -34,7 +34,7 @@ pub struct Details<'a> {
 /// Returns the new status. A condition type that was not evaluated keeps its stored condition. So does a type that this
 /// version does not know: another controller or version may own it.
 #[must_use]
-pub fn status(
+pub(super) fn status(
     pipeline: &Pipeline,
     evaluated: &[Condition],
     details: Option<Details<'_>>,

@@ -70,7 +70,7 @@ struct OfCause {
 
 /// Metrics about the operator and about what it looks after.
 #[derive(Clone, Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     registry: Arc<Mutex<Registry>>,
     reconciles: Family<OfResult, Counter<u64, AtomicU64>>,
     duration: Histogram,
@@ -180,35 +180,35 @@ impl Default for Telemetry {
 
 impl Telemetry {
     /// Counts a reconcile.
-    pub fn reconciled(&self, good: bool, took: Duration) {
+    pub(crate) fn reconciled(&self, good: bool, took: Duration) {
         let result = if good { "success" } else { "error" };
         self.reconciles.get_or_create(&OfResult { result }).inc();
         self.duration.observe(took.as_secs_f64());
     }
 
     /// Counts a write.
-    pub fn wrote(&self, object: crate::common::ManagedObject, verb: &'static str) {
+    pub(crate) fn wrote(&self, object: crate::common::ManagedObject, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
     }
 
     /// Counts a kubelet's CertificateSigningRequest.
-    pub fn signing_request(&self, result: &'static str) {
+    pub(crate) fn signing_request(&self, result: &'static str) {
         self.signing_requests.get_or_create(&OfResult { result }).inc();
     }
 
     /// Shows whether this process is the one that acts.
-    pub fn leads(&self, leads: bool) {
+    pub(crate) fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
     /// Counts a change of resources.
-    pub fn resized(&self, outcome: &'static str) {
+    pub(crate) fn resized(&self, outcome: &'static str) {
         self.resizes.get_or_create(&OfOutcome { outcome }).inc();
     }
 
     /// Shows what is recommended, and the most that any pod requests.
-    pub fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
+    pub(crate) fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
         let Some(recommended) = &sizing.recommended else {
             self.size_cpu.clear();
             self.size_memory.clear();
@@ -238,7 +238,7 @@ impl Telemetry {
 
     /// Forgets the conditions of every MetricsPipeline but these, and the certificates when there is none: an alert
     /// on their expiry must not outlive them.
-    pub fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
+    pub(crate) fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let names: BTreeSet<&str> = names.collect();
         if names.is_empty() {
             self.expiry.clear();
@@ -264,7 +264,7 @@ impl Telemetry {
     }
 
     /// Shows the conditions of a MetricsPipeline.
-    pub fn conditions(&self, name: &str, status: &MetricsPipelineStatus) {
+    pub(crate) fn conditions(&self, name: &str, status: &MetricsPipelineStatus) {
         for condition in &status.conditions {
             for one in ["True", "False", "Unknown"] {
                 let labels = OfCondition {
@@ -311,7 +311,7 @@ impl Telemetry {
     }
 
     /// Shows when certificates expire and are renewed.
-    pub fn certificates(
+    pub(crate) fn certificates(
         &self,
         plan: Option<&pki::ServingPlan>,
         front_proxy: Option<&pki::front_proxy::FrontProxyPlan>,
@@ -342,7 +342,7 @@ impl Telemetry {
     }
 
     /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
-    pub fn failing_nodes(&self, failing: &[FailingNodes]) {
+    pub(crate) fn failing_nodes(&self, failing: &[FailingNodes]) {
         self.failing_nodes.clear();
         for one in failing {
             let labels = OfCause { cause: one.cause.as_str() };
@@ -352,7 +352,7 @@ impl Telemetry {
 
     /// All metrics as text.
     #[must_use]
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         _ = encode(&mut text, &self.registry.lock());

@@ -15,7 +15,6 @@ use kube::{Api, Client};
 
 use crate::common::names::LEASE;
 use crate::common::{FIELD_MANAGER, error_chain};
-use crate::run::election::error_chain::error_chain;
 
 const DURATION: Duration = Duration::from_secs(15);
 /// Who has not renewed for so long, from when the last renewal was sent, stops: 5 s before another may start.
@@ -25,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(4);
 
 /// One candidate.
-pub struct Election {
+pub(super) struct Election {
     api: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
@@ -41,12 +40,12 @@ struct Seen {
 impl Election {
     /// A candidate that holds nothing yet.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, identity: String) -> Self {
         Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
     }
 
     /// Waits until the Lease is ours.
-    pub async fn acquire(&mut self) {
+    pub(super) async fn acquire(&mut self) {
         let mut told = false;
         loop {
             match self.attempt().await {
@@ -64,7 +63,7 @@ impl Election {
     }
 
     /// Renews until that fails for too long; then another may act soon, and this process must not.
-    pub async fn keep(&mut self) {
+    pub(super) async fn keep(&mut self) {
         loop {
             let left = RENEW_DEADLINE.saturating_sub(self.renewed.elapsed());
             // The deadline also ends a pause or an attempt in the middle.
@@ -90,7 +89,7 @@ impl Election {
     }
 
     /// Gives the Lease back, so that the next need not wait until it runs out.
-    pub async fn release(&mut self) {
+    pub(super) async fn release(&mut self) {
         let Some(seen) = self.seen.take().filter(|seen| holder(&seen.lease) == Some(&self.identity)) else {
             return;
         };

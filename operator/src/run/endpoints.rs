@@ -28,7 +28,7 @@ const STUCK: Duration = Duration::from_secs(15 * 60);
 
 /// How the process is.
 #[derive(Debug, Default)]
-pub struct Health {
+pub(super) struct Health {
     /// When the loop last came round.
     beat: Mutex<Option<Instant>>,
     reached: std::sync::atomic::AtomicBool,
@@ -36,12 +36,12 @@ pub struct Health {
 
 impl Health {
     /// The loop came round.
-    pub fn beat(&self) {
+    pub(super) fn beat(&self) {
         *self.beat.lock() = Some(Instant::now());
     }
 
     /// kube-apiserver was reached.
-    pub fn ready(&self) {
+    pub(super) fn ready(&self) {
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
@@ -56,7 +56,7 @@ impl Health {
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Telemetry) {
+pub(super) async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Telemetry) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -113,7 +113,7 @@ fn answer(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -
 }
 
 /// Opens the listener.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         // A node without IPv6 has no [::].
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {

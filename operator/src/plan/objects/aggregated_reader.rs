@@ -6,7 +6,7 @@ use super::{Context, Desired, rule};
 use crate::common::ManagedObject;
 
 /// A ClusterRole that Kubernetes adds to view, edit and admin (RBAC, "Aggregated ClusterRoles").
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let mut metadata = context.metadata(ManagedObject::AggregatedReaderRole);
     let labels = metadata.labels.get_or_insert_default();
     for role in ["view", "edit", "admin"] {

@@ -14,7 +14,7 @@ const GROUP: &str = "metrics.k8s.io";
 /// Registers one version. `was_insecure` is whether the object that stands there skips the verification of
 /// the certificate: then, and only then, the field is named, as a field that is not ours can't be removed
 /// otherwise, and kube-apiserver admits no CA beside it.
-pub fn build(
+pub(crate) fn build(
     context: Context<'_>,
     object: ManagedObject,
     bundle: &str,

@@ -6,7 +6,7 @@ use super::{Context, Desired, role_ref};
 use crate::common::ManagedObject;
 
 /// Binds `system:auth-delegator` (Kubernetes, "Set up an Extension API Server").
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = ClusterRoleBinding {
         metadata: context.metadata(ManagedObject::AuthDelegatorBinding),
         role_ref: role_ref("ClusterRole", "system:auth-delegator"),

@@ -6,7 +6,7 @@ use super::{Context, Desired, role_ref};
 use crate::common::ManagedObject;
 
 /// Binds `extension-apiserver-authentication-reader` in `kube-system`.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = RoleBinding {
         metadata: context.metadata(ManagedObject::AuthReaderBinding),
         role_ref: role_ref("Role", "extension-apiserver-authentication-reader"),

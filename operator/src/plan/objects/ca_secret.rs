@@ -10,10 +10,10 @@ use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
 /// The key of the Secret that holds earlier CAs that are still trusted.
-pub const PREVIOUS: &str = "previous.crt";
+pub(crate) const PREVIOUS: &str = "previous.crt";
 
 /// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let mut data = BTreeMap::new();
     if let Some(ca) = &certificates.ca {

@@ -14,7 +14,10 @@ use crate::pki::service_names;
 const NAMES: usize = 2;
 
 /// Every field that has a default in cert-manager is named, so that none differs from version to version.
-pub fn build(context: Context<'_>, cert_manager: &CertManagerSpec) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(
+    context: Context<'_>,
+    cert_manager: &CertManagerSpec,
+) -> Result<Desired, serde_json::Error> {
     let certificates = &context.spec.certificates;
     let (algorithm, size) = match certificates.key_algorithm {
         KeyAlgorithm::ECDSAP256 => ("ECDSA", 256),

@@ -6,7 +6,7 @@ use super::{Context, Desired, role_ref, rule};
 use crate::common::ManagedObject;
 
 /// Nodes and pods are watched; `nodes/metrics` is the kubelet's own check for `/metrics/resource`.
-pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let role = ClusterRole {
         metadata: context.metadata(ManagedObject::CollectorRole),
         rules: Some(vec![
@@ -19,7 +19,7 @@ pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
 }
 
 /// Grants it.
-pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = ClusterRoleBinding {
         metadata: context.metadata(ManagedObject::CollectorBinding),
         role_ref: role_ref("ClusterRole", ManagedObject::CollectorRole.name()),

@@ -8,10 +8,10 @@ use super::{Context, Desired};
 use crate::common::ManagedObject;
 
 /// The key, and the name of the file that it is mounted as.
-pub const KUBELET_CA: &str = "kubelet-ca.crt";
+pub(crate) const KUBELET_CA: &str = "kubelet-ca.crt";
 
 /// A copy of the CA under a name of ours: the source may be anywhere in the namespace and under any key.
-pub fn build(context: Context<'_>, kubelet_ca: &str) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>, kubelet_ca: &str) -> Result<Desired, serde_json::Error> {
     let map = ConfigMap {
         metadata: context.metadata(ManagedObject::ConfigMap),
         data: Some(BTreeMap::from([(KUBELET_CA.to_owned(), kubelet_ca.to_owned())])),

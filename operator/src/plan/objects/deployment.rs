@@ -24,7 +24,7 @@ const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
 ///
 /// Nothing in the template follows the contents of Secret or ConfigMap: metrics-core reads both again by
 /// itself, so a new certificate is no rollout.
-pub fn build(
+pub(crate) fn build(
     context: Context<'_>,
     image: &str,
     order: Order,

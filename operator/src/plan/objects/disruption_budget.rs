@@ -8,7 +8,7 @@ use super::{Context, Desired, selector};
 use crate::common::ManagedObject;
 
 /// `None` below two replicas: with one, a budget would block every drain for ever.
-pub fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error> {
     if context.spec.metrics_core.replicas < 2 {
         return Ok(None);
     }

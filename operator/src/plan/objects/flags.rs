@@ -7,11 +7,11 @@ use super::config_map::KUBELET_CA;
 use crate::common::ManagedObject;
 
 /// Where the ConfigMap is mounted.
-pub const CONFIG_DIRECTORY: &str = "/etc/metrics-core";
+pub(crate) const CONFIG_DIRECTORY: &str = "/etc/metrics-core";
 
 /// The arguments that follow from the spec, and behind them the user's own.
 #[must_use]
-pub fn arguments(context: Context<'_>) -> Vec<String> {
+pub(crate) fn arguments(context: Context<'_>) -> Vec<String> {
     let core = &context.spec.metrics_core;
     let kubelet = &core.kubelet;
     let mut arguments = vec![

@@ -9,7 +9,7 @@ use crate::common::ManagedObject;
 use crate::plan::front_proxy;
 
 /// The same flags in several forms, and what to do with them.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let flags = front_proxy::flags(&context.spec.certificates.front_proxy, &context.settings.namespace);
     let config_map = ConfigMap {
         metadata: context.metadata(ManagedObject::FrontProxyFlags),

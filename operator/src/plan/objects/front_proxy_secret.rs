@@ -12,7 +12,7 @@ use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
 /// `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
-pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
         metadata: metadata(context, ManagedObject::FrontProxySecret),

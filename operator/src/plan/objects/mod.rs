@@ -3,36 +3,37 @@
 //! Each is an apply configuration: it holds exactly the fields that the operator wants to own. What it leaves
 //! out stays as kube-apiserver or somebody else sets it.
 
-pub mod aggregated_reader;
-pub mod api_service;
-pub mod auth_delegator;
-pub mod auth_reader;
-pub mod ca_secret;
-pub mod certificate;
-pub mod collector;
-pub mod config_map;
-pub mod deployment;
-pub mod disruption_budget;
-pub mod flags;
-pub mod front_proxy_ca_secret;
-pub mod front_proxy_flags;
-pub mod front_proxy_secret;
-pub mod resources;
-pub mod service;
-pub mod service_account;
-pub mod serving_secret;
-pub mod serving_secret_access;
+pub(crate) mod aggregated_reader;
+pub(crate) mod api_service;
+pub(crate) mod auth_delegator;
+pub(crate) mod auth_reader;
+pub(crate) mod ca_secret;
+pub(crate) mod certificate;
+pub(crate) mod collector;
+pub(crate) mod config_map;
+pub(crate) mod deployment;
+pub(crate) mod disruption_budget;
+pub(crate) mod flags;
+pub(crate) mod front_proxy_ca_secret;
+pub(crate) mod front_proxy_flags;
+pub(crate) mod front_proxy_secret;
+pub(crate) mod resources;
+pub(crate) mod service;
+pub(crate) mod service_account;
+pub(crate) mod serving_secret;
+pub(crate) mod serving_secret_access;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crds::{ExtraMetadata, GROUP, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ExtraMetadata, MetricsPipeline, MetricsPipelineSpec};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::common::names::NAME_LABEL;
 use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::observe::Pipeline;
@@ -40,7 +41,7 @@ use crate::settings::Settings;
 
 /// What every object is built from.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// Whose it is.
     pub pipeline: &'a Pipeline,
     /// What that asks for.
@@ -53,7 +54,7 @@ pub struct Context<'a> {
 
 /// An object as it shall be.
 #[derive(Clone, PartialEq)]
-pub struct Desired {
+pub(crate) struct Desired {
     /// Which.
     pub object: ManagedObject,
     /// Who owns the fields.
@@ -73,7 +74,7 @@ impl fmt::Debug for Desired {
 
 impl Desired {
     /// An object of the operator's main field manager.
-    pub fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
+    pub(crate) fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_value(fields)?;
         Ok(Self { object, manager: FIELD_MANAGER, body, resource_version: None })
     }
@@ -82,7 +83,7 @@ impl Desired {
 impl Context<'_> {
     /// Returns the image reference of metrics-core, if an image is set in the spec or in the settings.
     #[must_use]
-    pub fn image(&self) -> Option<String> {
+    pub(crate) fn image(&self) -> Option<String> {
         let core = &self.spec.metrics_core;
         let image = core.image.as_ref().or(self.settings.image.as_ref())?;
         Some(match &core.image_digest {
@@ -94,7 +95,7 @@ impl Context<'_> {
 
     /// Returns name, namespace, labels, annotations and owner of an object.
     #[must_use]
-    pub fn metadata(&self, object: ManagedObject) -> ObjectMeta {
+    pub(crate) fn metadata(&self, object: ManagedObject) -> ObjectMeta {
         ObjectMeta {
             name: Some(object.name().to_owned()),
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
@@ -116,7 +117,7 @@ impl Context<'_> {
 
     /// Returns labels and annotations of the pods.
     #[must_use]
-    pub fn pod_metadata(&self) -> ObjectMeta {
+    pub(crate) fn pod_metadata(&self) -> ObjectMeta {
         let extra = [&self.spec.common_metadata, &self.spec.metrics_core.pod_metadata];
         ObjectMeta {
             labels: Some(self.labels(&extra)),
@@ -129,7 +130,7 @@ impl Context<'_> {
     /// overrides: the selector and the ownership of objects depend on them.
     fn labels(&self, extra: &[&ExtraMetadata]) -> BTreeMap<String, String> {
         let own = [
-            ("app.kubernetes.io/name", METRICS_CORE),
+            (NAME_LABEL, METRICS_CORE),
             ("app.kubernetes.io/instance", self.pipeline.name.as_str()),
             ("app.kubernetes.io/component", "metrics-server"),
             ("app.kubernetes.io/part-of", "metrics-pipeline"),
@@ -141,7 +142,7 @@ impl Context<'_> {
 
     /// The ServiceAccount of metrics-core as the subject of a binding.
     #[must_use]
-    pub fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject {
         Subject {
             api_group: None,
             kind: "ServiceAccount".to_owned(),
@@ -168,16 +169,10 @@ fn repository(image: &str) -> &str {
 
 /// The labels that select the pods. They can't be changed later, so they name no MetricsPipeline.
 #[must_use]
-pub fn selector() -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", METRICS_CORE), ("app.kubernetes.io/component", "metrics-server")]
+pub(crate) fn selector() -> BTreeMap<String, String> {
+    [(NAME_LABEL, METRICS_CORE), ("app.kubernetes.io/component", "metrics-server")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
-}
-
-/// The annotation prefix of the API group.
-#[must_use]
-pub fn annotation(name: &str) -> String {
-    format!("{GROUP}/{name}")
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
@@ -203,7 +198,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Calls a test with a context of all defaults, changed as the test likes.
-    pub fn with_context<T>(
+    pub(crate) fn with_context<T>(
         change: impl FnOnce(&mut MetricsPipelineSpec),
         test: impl FnOnce(Context<'_>) -> T,
     ) -> T {

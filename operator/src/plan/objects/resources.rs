@@ -12,14 +12,14 @@ use crate::common::{METRICS_CORE, ManagedObject, NANNY_FIELD_MANAGER};
 use crate::nanny::Size;
 
 /// An annotation of the template that means nothing but that pods with it and pods without it are different ones.
-pub const AGAIN: &str = "metrics-pipeline.dev/made-again";
+pub(crate) const AGAIN: &str = "metrics-pipeline.dev/made-again";
 
 const DEFAULT_CPU: &str = "50m";
 const DEFAULT_MEMORY: &str = "128Mi";
 
 /// Requests and limits as the nanny says or else the spec; limits that it leaves out follow `nanny.limits`.
 #[must_use]
-pub fn requirements(context: Context<'_>) -> ResourceRequirements {
+pub(crate) fn requirements(context: Context<'_>) -> ResourceRequirements {
     context.size.map_or_else(|| literal(context), |size| sized(context, size))
 }
 
@@ -73,7 +73,7 @@ fn resources(
 
 /// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned, and
 /// [`AGAIN`].
-pub fn build(
+pub(crate) fn build(
     context: Context<'_>,
     resources: &ResourceRequirements,
     again: bool,

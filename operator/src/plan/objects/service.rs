@@ -8,10 +8,10 @@ use crate::common::ManagedObject;
 use crate::common::names::PORT_NAME;
 
 /// The port of the Service.
-pub const PORT: i32 = 443;
+pub(crate) const PORT: i32 = 443;
 
 /// A Service of one port. Its IP families are the cluster's own choice.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let service = Service {
         metadata: context.metadata(ManagedObject::Service),
         spec: Some(ServiceSpec {

@@ -6,7 +6,7 @@ use super::{Context, Desired};
 use crate::common::ManagedObject;
 
 /// The ServiceAccount. Whether its token is mounted is said where it is used, in the Deployment.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let account = ServiceAccount {
         metadata: context.metadata(ManagedObject::ServiceAccount),
         ..ServiceAccount::default()

@@ -10,7 +10,7 @@ use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
 /// `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients shall trust.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
         metadata: context.metadata(ManagedObject::ServingSecret),

@@ -6,7 +6,7 @@ use super::{Context, Desired, role_ref, rule};
 use crate::common::ManagedObject;
 
 /// `list` and `watch` are allowed too, as long as they ask for that name alone.
-pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let mut secret = rule("", &["secrets"], &["get", "list", "watch"]);
     secret.resource_names = Some(vec![ManagedObject::ServingSecret.name().to_owned()]);
     let role = Role { metadata: context.metadata(ManagedObject::Role), rules: Some(vec![secret]) };
@@ -14,7 +14,7 @@ pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
 }
 
 /// Grants it.
-pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = RoleBinding {
         metadata: context.metadata(ManagedObject::RoleBinding),
         role_ref: role_ref("Role", ManagedObject::Role.name()),
