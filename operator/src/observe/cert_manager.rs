@@ -1,4 +1,4 @@
-//! What cert-manager says of the request that it made for the serving certificate, while that is of interest.
+//! Reads the message of cert-manager's CertificateRequest while the serving certificate is not issued.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::pki::cert_manager::{Issuance, issuance, latest_request, requests};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests beyond this many are not looked at; cert-manager keeps one of each Certificate.
+/// The maximum count of requests that are read; cert-manager keeps one of each Certificate.
 const MAX_REQUESTS: u32 = 50;
 
-/// The latest request's words; `None` when the Certificate is issued, or there is no request that can be read.
+/// Returns the message of the latest request; `None` when the Certificate is issued or no request can be read.
 pub(super) async fn request(
     client: &Client,
     namespace: &str,

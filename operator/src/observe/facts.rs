@@ -7,7 +7,7 @@ use crate::common::ownership::is_ours;
 /// The facts of one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    /// What is wrong as seen from outside, and what the replicas report of kube-apiserver.
+    /// The symptoms of a fault.
     pub symptoms: Symptoms,
     /// The node counts that the replicas report; `None` when no replica reports.
     pub coverage: Option<Coverage>,

@@ -1,7 +1,7 @@
-//! The owned objects as they shall be, one file each.
+//! Builds the managed objects, one file each.
 //!
-//! Each is an apply configuration: it holds exactly the fields that the operator wants to own. What it leaves
-//! out stays as kube-apiserver or somebody else sets it.
+//! Each is an apply configuration: it has exactly the fields that the operator manages. Other fields stay as
+//! kube-apiserver or another writer sets them.
 
 pub(crate) mod aggregated_reader;
 pub(crate) mod api_service;
@@ -39,33 +39,33 @@ use crate::nanny::Size;
 use crate::observe::Pipeline;
 use crate::settings::Settings;
 
-/// What every object is built from.
+/// The input of every object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
-    /// Whose it is.
+    /// The owner.
     pub pipeline: &'a Pipeline,
-    /// What that asks for.
+    /// Its spec.
     pub spec: &'a MetricsPipelineSpec,
-    /// What the operator was started with.
+    /// The operator's settings.
     pub settings: &'a Settings,
-    /// What the nanny sets the resources to; `None` when they are what the spec says.
+    /// The nanny's size; `None` when the resources are those of the spec.
     pub size: Option<Size>,
 }
 
-/// An object as it shall be.
+/// A desired object.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Desired {
-    /// Which.
+    /// The object.
     pub object: ManagedObject,
-    /// Who owns the fields.
+    /// The field manager.
     pub manager: &'static str,
     /// The fields.
     pub body: Value,
-    /// The version that the decision was made on, where acting on an older one would destroy something.
+    /// The version that the plan is based on, where a write to another version could destroy data.
     pub resource_version: Option<String>,
 }
 
-// By hand, as the body may be a Secret's.
+// By hand, as the body may be that of a Secret.
 impl fmt::Debug for Desired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Desired({} by {})", self.object, self.manager)
@@ -73,7 +73,7 @@ impl fmt::Debug for Desired {
 }
 
 impl Desired {
-    /// An object of the operator's main field manager.
+    /// Creates an object of the operator's main field manager.
     pub(crate) fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_value(fields)?;
         Ok(Self { object, manager: FIELD_MANAGER, body, resource_version: None })
@@ -101,8 +101,8 @@ impl Context<'_> {
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
             labels: Some(self.labels(&[&self.spec.common_metadata])),
             annotations: annotations(&[&self.spec.common_metadata]),
-            // A cluster-scoped owner may own objects in every namespace. It is the safety net for a
-            // MetricsPipeline whose finalizer somebody removed by hand.
+            // A cluster-scoped owner may own objects in every namespace. Owner references clean up after a
+            // MetricsPipeline whose finalizer was removed by hand.
             owner_references: Some(vec![OwnerReference {
                 api_version: MetricsPipeline::api_version(&()).into_owned(),
                 kind: MetricsPipeline::kind(&()).into_owned(),
@@ -140,7 +140,7 @@ impl Context<'_> {
         extra.iter().flat_map(|extra| extra.labels.clone()).chain(own).collect()
     }
 
-    /// The ServiceAccount of metrics-core as the subject of a binding.
+    /// Returns the ServiceAccount of metrics-core as the subject of a binding.
     #[must_use]
     pub(crate) fn subject(&self) -> Subject {
         Subject {
@@ -167,7 +167,7 @@ fn repository(image: &str) -> &str {
     }
 }
 
-/// The labels that select the pods. They can't be changed later, so they name no MetricsPipeline.
+/// Returns the labels that select the pods. Selectors are immutable, so they do not name the MetricsPipeline.
 #[must_use]
 pub(crate) fn selector() -> BTreeMap<String, String> {
     [(NAME_LABEL, METRICS_CORE), ("app.kubernetes.io/component", "metrics-server")]
@@ -197,7 +197,7 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
 pub(super) mod tests {
     use super::*;
 
-    /// Calls a test with a context of all defaults, changed as the test likes.
+    /// Calls a test with a context of default values, after `change`.
     pub(crate) fn with_context<T>(
         change: impl FnOnce(&mut MetricsPipelineSpec),
         test: impl FnOnce(Context<'_>) -> T,
@@ -230,7 +230,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_object_names_its_owner() {
+    fn every_object_has_an_owner_reference() {
         with_context(
             |_| {},
             |context| {
@@ -248,7 +248,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_selector_is_part_of_the_labels() {
+    fn selector_is_part_of_the_labels() {
         with_context(
             |_| {},
             |context| {
