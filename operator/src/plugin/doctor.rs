@@ -11,9 +11,9 @@ use super::examination::{Examination, Kubelet, KubeletConfiguration};
 use super::picture::{Part, Picture};
 use super::status;
 use super::tree::{Branch, Mark};
-use crate::assess::diagnosis::front_proxy::Configured;
-use crate::common::ownership;
-use crate::observe::{FrontProxyMap, Pipeline, serving};
+use crate::inspect::Configured;
+use crate::inspect::{FrontProxyMap, Pipeline, select_active};
+use crate::inspect::{describe_owner, is_ours};
 use crds::extension_apiserver_authentication::{Finding, RECREATE_COMMAND};
 
 /// The oldest Kubernetes that is supported.
@@ -24,11 +24,11 @@ const STALE: SignedDuration = SignedDuration::from_secs(60);
 
 /// All checks.
 #[must_use]
-pub fn doctor(examination: &Examination) -> Branch {
+pub(super) fn doctor(examination: &Examination) -> Branch {
     let picture = &examination.picture;
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let serving = serving(pipelines);
-    let served = serving.served.filter(|served| !served.deleting);
+    let selected = select_active(pipelines);
+    let served = selected.active.filter(|served| !served.deleting);
     let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
     let works = installed && works(&examination.lease, examination.now);
     let spec = served.and_then(|served| served.spec.as_ref().ok()).cloned().unwrap_or_default();
@@ -55,15 +55,15 @@ pub fn doctor(examination: &Examination) -> Branch {
         }
         (None, None) => checks.push(no_pipeline(examination)),
     }
-    checks.extend(serving.conflicting.iter().map(|other| {
+    checks.extend(selected.conflicting.iter().map(|other| {
         let text = format!(
             "waits, as the older MetricsPipeline {0} is served. Delete one of them: `kubectl delete metricspipeline {1}`.",
-            serving.served.map_or("", |served| served.name.as_str()),
+            selected.active.map_or("", |served| served.name.as_str()),
             other.name
         );
         Branch::new(Mark::Bad, format!("MetricsPipeline {}", other.name), text)
     }));
-    checks.extend(serving.malformed.iter().map(|other| {
+    checks.extend(selected.malformed.iter().map(|other| {
         let why = other.spec.as_ref().err().cloned().unwrap_or_default();
         Branch::new(
             Mark::Bad,
@@ -95,7 +95,7 @@ fn works(lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
 pub(super) fn is_diagnosed(picture: &Picture, lease: &Part<Option<Timestamp>>, now: Timestamp) -> bool {
     let installed = picture.operators.as_ref().is_ok_and(|found| !found.is_empty());
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let served = serving(pipelines).served.is_some_and(|served| !served.deleting);
+    let served = select_active(pipelines).active.is_some_and(|served| !served.deleting);
     installed && served && works(lease, now)
 }
 
@@ -166,7 +166,7 @@ fn registrations(examination: &Examination, spec: &MetricsPipelineSpec) -> Branc
         Ok(found) => found,
         Err(why) => return Branch::new(Mark::Unknown, title, format!("could not be read: {why}")),
     };
-    let Some(foreign) = found.iter().find(|object| !ownership::is_ours(object)) else {
+    let Some(foreign) = found.iter().find(|object| !is_ours(object)) else {
         let text = if found.is_empty() {
             "nobody's yet: they are free to be taken"
         } else {
@@ -175,7 +175,7 @@ fn registrations(examination: &Examination, spec: &MetricsPipelineSpec) -> Branc
         return Branch::new(Mark::Good, title, text);
     };
     let name = foreign.metadata.name.as_deref().unwrap_or_default();
-    let whose = ownership::whose(foreign);
+    let whose = describe_owner(foreign);
     match spec.api_service.adoption {
         Adoption::Adopt => Branch::new(
             Mark::Good,

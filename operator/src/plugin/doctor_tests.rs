@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::observe::Unreadable;
+use crate::inspect::Unreadable;
 use crate::plugin::examination::Version;
 use crate::plugin::picture::{Picture, Unread};
 use crds::ConditionType;

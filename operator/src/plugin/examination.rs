@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::doctor::is_diagnosed;
 use super::picture::{Part, Picture, Unread};
-use crate::observe::{FrontProxyMap, Unreadable};
-use crate::run::LEASE;
+use crate::inspect::LEASE;
+use crate::inspect::{FrontProxyMap, Unreadable};
 use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 
 /// How many kubelets are asked for their configuration; those of a cluster are mostly alike.
@@ -20,7 +20,7 @@ const SAMPLE: u32 = 5;
 
 /// What was read.
 #[derive(Debug)]
-pub struct Examination {
+pub(super) struct Examination {
     /// What `status` shows.
     pub picture: Picture,
     /// kube-apiserver's version.
@@ -39,7 +39,7 @@ pub struct Examination {
 
 /// kube-apiserver's version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(super) struct Version {
     /// Major and minor.
     pub number: (u32, u32),
     /// As it is written.
@@ -48,7 +48,7 @@ pub struct Version {
 
 /// One kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kubelet {
+pub(super) struct Kubelet {
     /// Its Node's name.
     pub node: String,
     /// How it is configured.
@@ -58,7 +58,7 @@ pub struct Kubelet {
 /// The fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) that decide whether it can be scraped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletConfiguration {
+pub(super) struct KubeletConfiguration {
     /// Its serving certificate, when one is given.
     pub tls_cert_file: String,
     /// Whether it asks the cluster's CA for a serving certificate.
@@ -71,7 +71,7 @@ pub struct KubeletConfiguration {
 /// How a kubelet tells who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletAuthentication {
+pub(super) struct KubeletAuthentication {
     /// By kube-apiserver, for tokens.
     pub webhook: KubeletWebhook,
 }
@@ -79,7 +79,7 @@ pub struct KubeletAuthentication {
 /// Whether tokens are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletWebhook {
+pub(super) struct KubeletWebhook {
     /// Whether they are.
     pub enabled: Option<bool>,
 }
@@ -91,7 +91,7 @@ struct Configz {
 
 impl Examination {
     /// Reads it all.
-    pub async fn make(client: &Client, picture: Picture) -> Self {
+    pub(super) async fn make(client: &Client, picture: Picture) -> Self {
         let (version, front_proxy, registrations, lease) = tokio::join!(
             version(client),
             front_proxy(client),

@@ -4,20 +4,20 @@ use crds::{FrontProxyMode, FrontProxySpec};
 
 use super::arguments::FlagsForm;
 use super::picture::Picture;
-use crate::observe::serving;
-use crate::plan::front_proxy;
+use crate::inspect::front_proxy_flags;
+use crate::inspect::select_active;
 
 /// Where the operator is installed when nothing tells: the chart's README says so.
 const NAMESPACE: &str = "metrics-pipeline";
 
 /// The flags in one form, and what to know beside them.
 #[must_use]
-pub fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
+pub(super) fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
     let pipelines = picture.pipelines.as_deref().unwrap_or_default();
-    let served = serving(pipelines).served;
+    let served = select_active(pipelines).active;
     let spec = served.and_then(|pipeline| pipeline.spec.as_ref().ok());
     let spec = spec.map_or_else(FrontProxySpec::default, |spec| spec.certificates.front_proxy.clone());
-    let flags = front_proxy::flags(&spec, picture.namespace.as_deref().unwrap_or(NAMESPACE));
+    let flags = front_proxy_flags(&spec, picture.namespace.as_deref().unwrap_or(NAMESPACE));
     let text = match form {
         FlagsForm::Steps => flags.steps(),
         FlagsForm::Lines => flags.lines(),

@@ -11,9 +11,8 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
-use crate::observe::Pipeline;
+use crate::inspect::Pipeline;
+use crate::inspect::{METRICS_CORE, error_chain};
 
 /// How many objects of one kind are read.
 const LIMIT: u32 = 500;
@@ -22,11 +21,11 @@ const LIMIT: u32 = 500;
 const OPERATOR: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 
 /// A part that was read, or why not.
-pub type Part<T> = Result<T, Unread>;
+pub(super) type Part<T> = Result<T, Unread>;
 
 /// Why a part could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub(super) struct Unread {
     /// Whether the kind is unknown to the cluster.
     pub absent: bool,
     /// In words.
@@ -46,14 +45,14 @@ impl From<kube::Error> for Unread {
                 // kube-apiserver's answer for a group that it does not know has no reason.
                 Self { absent: status.code == 404, message: status.message.trim().to_owned() }
             }
-            _ => Self { absent: false, message: causes(&error) },
+            _ => Self { absent: false, message: error_chain(&error) },
         }
     }
 }
 
 /// What was read.
 #[derive(Debug)]
-pub struct Picture {
+pub(super) struct Picture {
     /// The MetricsPipelines.
     pub pipelines: Part<Vec<Pipeline>>,
     /// The operator's Deployments; one is expected.
@@ -70,7 +69,7 @@ pub struct Picture {
 
 impl Picture {
     /// Reads it all. `namespace` is where the operator is, when the user says so.
-    pub async fn take(client: &Client, namespace: Option<String>) -> Self {
+    pub(super) async fn take(client: &Client, namespace: Option<String>) -> Self {
         let everything = ListParams::default().limit(LIMIT);
         let of_operator = everything.clone().labels(OPERATOR);
         let of_core = everything.clone().labels(&format!("app.kubernetes.io/name={METRICS_CORE}"));

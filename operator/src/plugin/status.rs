@@ -8,8 +8,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::picture::{Part, Picture, Unread};
 use super::tree::{Branch, Mark};
-use crate::observe::Pipeline;
-use crate::observe::serving;
+use crate::inspect::Pipeline;
+use crate::inspect::select_active;
 
 /// How many branches of one kind are shown; the rest is counted.
 const SHOWN: usize = 5;
@@ -54,7 +54,7 @@ impl Layer {
 
 /// The tree.
 #[must_use]
-pub fn status(picture: &Picture) -> Branch {
+pub(super) fn status(picture: &Picture) -> Branch {
     let root = |mark, text: &str, parts| Branch::new(mark, "metrics pipeline", text).with(parts);
     let pipelines = match &picture.pipelines {
         Ok(pipelines) => pipelines,
@@ -70,8 +70,8 @@ pub fn status(picture: &Picture) -> Branch {
         Err(why) => return root(Mark::Unknown, &unread("MetricsPipelines", why), Vec::new()),
     };
     let operator = operator(picture);
-    let serving = serving(pipelines);
-    let Some(served) = serving.served else {
+    let selected = select_active(pipelines);
+    let Some(served) = selected.active else {
         let text = "There is no MetricsPipeline. Apply one; `spec: {}` is complete.";
         return root(
             Mark::Bad,
@@ -90,11 +90,11 @@ pub fn status(picture: &Picture) -> Branch {
     let mut parts = vec![operator];
     parts.extend(layers(picture, served));
     parts.push(autoscalers(&picture.autoscalers));
-    parts.extend(serving.conflicting.iter().map(|other| {
+    parts.extend(selected.conflicting.iter().map(|other| {
         let text = format!("waits: the older MetricsPipeline {} is served", served.name);
         Branch::new(Mark::Warning, format!("MetricsPipeline {}", other.name), text)
     }));
-    parts.extend(serving.malformed.iter().map(|other| {
+    parts.extend(selected.malformed.iter().map(|other| {
         let why = other.spec.as_ref().err().cloned().unwrap_or_default();
         Branch::new(
             Mark::Bad,

@@ -75,7 +75,7 @@ impl Branch {
 
 /// How trees are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Style {
+pub(super) struct Style {
     /// Whether with colours.
     pub colours: bool,
     /// Columns of the terminal.
@@ -90,7 +90,7 @@ impl Style {
 
 /// The tree in lines.
 #[must_use]
-pub fn render(root: &Branch, style: Style) -> String {
+pub(super) fn render(root: &Branch, style: Style) -> String {
     let mut out = String::new();
     branch(&mut out, root, style, "", "");
     out
