@@ -1,7 +1,7 @@
 //! The process: flags, log, one thread, and then [`operator::run`].
 
 use clap::Parser;
-use operator::flags::{Flags, LogFormat};
+use operator::settings::{Flags, LogFormat};
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;

@@ -47,7 +47,7 @@ pub const FRONT_PROXY: &[Fault] = &[
         &[
             "requestheader-extra-headers-prefix",
             "X-Remote-Extra- --requestheader-group",
-            "an argument of its own",
+            "a separate argument",
             "ask the provider",
         ],
         |bench| {

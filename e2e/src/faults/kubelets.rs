@@ -144,7 +144,7 @@ pub const KUBELETS: &[Fault] = &[
             "kubelet 403: the same, once the kubelet refuses",
             "WaitingForDependency",
             NODE,
-            &["403", "AccessReady says why"],
+            &["403", "See AccessReady"],
             take_binding,
             |bench| allow_binding(bench, true),
         )

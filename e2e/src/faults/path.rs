@@ -67,7 +67,7 @@ pub const PATH: &[Fault] = &[
             "packets of the API server dropped, by no NetworkPolicy",
             "Unreachable",
             "port 4443",
-            &["so it is not that", "firewall", "hostNetwork"],
+            &["NetworkPolicy is not the cause", "firewall", "hostNetwork"],
             drop_from_apiserver,
             drop_nothing,
         )

@@ -185,7 +185,9 @@ impl Error {
     /// listens.
     fn came(&self) -> ScrapeCause {
         match self.cause() {
-            ScrapeCause::ConnectionRefused | ScrapeCause::Unreachable | ScrapeCause::Timeout => ScrapeCause::ConnectionRefused,
+            ScrapeCause::ConnectionRefused | ScrapeCause::Unreachable | ScrapeCause::Timeout => {
+                ScrapeCause::ConnectionRefused
+            }
             cause => cause,
         }
     }

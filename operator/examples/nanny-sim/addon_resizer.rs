@@ -1,10 +1,10 @@
-//! addon-resizer 1.8 as the seed runs it: every 5 min it counts nodes, and when what is set differs from what its
-//! formula gives by more than 5 %, it sets that.
+//! addon-resizer 1.8: counts nodes every 5 min, and sets the result of its formula if that differs from the current
+//! size by more than 5 %.
 
 use crate::Run;
 use crate::cluster::Cluster;
 
-/// The formula's parameters are those of the nanny's own formulas, so that only the rules differ.
+/// Runs addon-resizer with the parameters of the nanny's formulas.
 pub fn run(name: &'static str, is_exponential: bool, cluster: &Cluster) -> Run {
     let mut run = Run::new(name);
     let mut set = formula(is_exponential, cluster.nodes[0]);
@@ -16,12 +16,12 @@ pub fn run(name: &'static str, is_exponential: bool, cluster: &Cluster) -> Run {
                 set = expected;
             }
         }
-        run.take(second, set, cluster);
+        run.record(second, set, cluster);
     }
     run
 }
 
-/// MiB.
+/// Returns memory in MiB.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

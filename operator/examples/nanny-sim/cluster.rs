@@ -1,4 +1,4 @@
-//! The traces, and a metrics-core that uses what it was measured to use.
+//! The traces, and the usage of metrics-core in them.
 
 use operator::nanny::Usage;
 
@@ -9,13 +9,13 @@ use crate::time;
 pub struct Trace {
     /// The plot's file name.
     pub name: &'static str,
-    /// For people.
+    /// The title of the plot.
     pub title: &'static str,
     minutes: usize,
     nodes: fn(f64) -> f64,
 }
 
-/// All traces; a function gives the number of nodes at a minute.
+/// All traces. The function returns the number of nodes at a minute.
 pub const TRACES: [Trace; 4] = [
     Trace {
         name: "growth",
@@ -49,17 +49,17 @@ pub const TRACES: [Trace; 4] = [
 
 /// A trace, second by second.
 pub struct Cluster {
-    /// Which.
+    /// The trace.
     pub trace: Trace,
-    /// Nodes.
+    /// The number of nodes.
     pub nodes: Vec<u64>,
-    /// MiB in use.
+    /// The usage in MiB.
     pub used: Vec<f64>,
 }
 
 impl Cluster {
-    /// Plays a trace. Memory follows nodes with a time constant of 20 s up and 60 s down; a tenth of it comes and goes
-    /// with lists.
+    /// Computes the usage for a trace. Memory follows nodes with a time constant of 20 s up and 60 s down. List
+    /// requests add up to a tenth.
     pub fn new(trace: Trace) -> Self {
         let (mut nodes, mut used) = (Vec::new(), Vec::new());
         let mut base: Option<f64> = None;
@@ -67,7 +67,7 @@ impl Cluster {
         for second in 0..trace.minutes * 60 {
             #[allow(clippy::cast_precision_loss, reason = "a plot")]
             let count = (trace.nodes)(second as f64 / 60.0).round();
-            // 8 MiB and 48 kB a node: docs/performance.md.
+            // 8 MiB and 48 kB per node (docs/performance.md).
             let goal = 8.0 + count * 48_000.0 / f64::from(1 << 20);
             let before = base.unwrap_or(goal);
             let now = before + (goal - before) / if goal > before { 20.0 } else { 60.0 };
@@ -81,12 +81,12 @@ impl Cluster {
         Self { trace, nodes, used }
     }
 
-    /// How long it is.
+    /// Returns the length in seconds.
     pub fn seconds(&self) -> usize {
         self.nodes.len()
     }
 
-    /// What the Metrics API says of metrics-core: a sample every 15 s, 10 s old.
+    /// Returns the usage in the Metrics API: a sample every 15 s, 10 s old.
     pub fn usage(&self, second: usize) -> Option<Usage> {
         let sampled = second.checked_sub(10)? / 15 * 15;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount of bytes")]

@@ -1,8 +1,8 @@
-//! What the nanny does as a cluster grows, flaps, breaks and explodes, beside what addon-resizer 1.8 would do.
+//! Simulates the nanny and addon-resizer 1.8 in clusters that grow, flap, lose a zone and explode.
 //!
 //! `cargo run -p operator --example nanny-sim` writes a plot for each trace to docs/nanny and prints the counts.
 
-#![allow(clippy::print_stdout, clippy::expect_used, reason = "a program for a terminal")]
+#![allow(clippy::print_stdout, clippy::expect_used, reason = "a command-line program")]
 
 mod addon_resizer;
 mod cluster;
@@ -12,21 +12,21 @@ use std::path::Path;
 
 use crds::{Estimator, MetricsPipelineSpec};
 use jiff::Timestamp;
-use operator::nanny::{Nanny, Policy, Sight};
+use operator::nanny::{Nanny, NannyInput, Policy};
 
 use cluster::{Cluster, TRACES};
 
-/// One policy's way through a trace.
+/// The result of one policy for a trace.
 pub struct Run {
-    /// Whose.
+    /// The policy.
     pub name: &'static str,
-    /// Memory in MiB, at each second.
+    /// Memory in MiB, per second.
     pub memory: Vec<f64>,
-    /// When it changed.
+    /// The seconds at which the size changed.
     pub changes: Vec<usize>,
-    /// How often more was used than there was, with a minute between.
+    /// The number of OOM kills, at most one a minute.
     pub kills: usize,
-    /// When it last was.
+    /// The second of the last OOM kill.
     killed: Option<usize>,
 }
 
@@ -53,13 +53,13 @@ fn main() {
     }
 }
 
-/// Changes, and how often memory ran out.
+/// Formats the number of changes and of OOM kills.
 fn cell(run: &Run) -> String {
     let kills = if run.kills == 0 { String::new() } else { format!(" ({} × out of memory)", run.kills) };
     format!("{}{kills}", run.changes.len())
 }
 
-/// The defaults for metrics-core; the formulas with minClusterSize 5 as the seed has it.
+/// Returns the default spec with `minClusterSize: 5`.
 fn spec(estimator: Estimator) -> MetricsPipelineSpec {
     let mut spec = MetricsPipelineSpec::default();
     spec.nanny.estimator = estimator;
@@ -73,21 +73,21 @@ fn ours(name: &'static str, spec: &MetricsPipelineSpec, cluster: &Cluster) -> Ru
     let mut run = Run::new(name);
     for second in 0..cluster.seconds() {
         let now = time(second);
-        let sight = Sight {
+        let input = NannyInput {
             population: Some(cluster.nodes[second]),
             usage: cluster.usage(second),
-            present: None,
-            killed: None,
+            current_memory: None,
+            last_oom_kill: None,
             now,
         };
-        let held = nanny.step(policy, None, &sight).held.expect("a size");
+        let recommended = nanny.recommend(policy, None, &input).recommended.expect("a size");
         #[allow(clippy::cast_precision_loss, reason = "a plot")]
-        run.take(second, held.size.memory as f64 / f64::from(1 << 20), cluster);
+        run.record(second, recommended.size.memory as f64 / f64::from(1 << 20), cluster);
     }
     run
 }
 
-/// A second of the trace as a time.
+/// Converts a second of the trace to a timestamp.
 #[must_use]
 pub fn time(second: usize) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + i64::try_from(second).unwrap_or(0))
@@ -95,19 +95,19 @@ pub fn time(second: usize) -> Timestamp {
 }
 
 impl Run {
-    /// One that has not begun.
+    /// Returns an empty result.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self { name, memory: Vec::new(), changes: Vec::new(), kills: 0, killed: None }
     }
 
-    /// Takes the size at a second, and compares it with what is used then.
-    pub fn take(&mut self, second: usize, mebi: f64, cluster: &Cluster) {
+    /// Records the size at a second and compares it with the usage.
+    pub fn record(&mut self, second: usize, mebi: f64, cluster: &Cluster) {
         if self.memory.last().is_some_and(|last| (last - mebi).abs() > f64::EPSILON) {
             self.changes.push(second);
         }
         if cluster.used[second] > mebi {
-            // It is killed, starts again, and is killed again if nothing changed within a minute.
+            // After an OOM kill the container restarts, and is killed again within a minute if the size stays.
             self.kills += usize::from(self.killed.is_none_or(|last| second - last >= 60));
             self.killed = Some(second);
         }

@@ -1,11 +1,9 @@
 //! Writes what differs, in order, and nothing else.
 
-mod diff;
-mod quantity;
+mod csr_approval;
 mod resize;
 mod writer;
 
-pub use diff::differences;
-pub use quantity::{nanos, same_quantity};
+pub use csr_approval::{Approvals, Approver};
 pub use resize::{Resized, Resizer};
 pub use writer::{Outcome, Writer};

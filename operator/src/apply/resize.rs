@@ -9,10 +9,12 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::causes::causes;
-use crate::nanny::resize::{Refusal, RefusalKind, Standing, asked, is_alive, standing};
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
+use crate::nanny::resize::{
+    RejectionKind, ResizeRejection, ResizeState, is_active, resize_state, spec_resources,
+};
 use crate::observe::Observer;
-use crate::owned::{METRICS_CORE, NANNY_FIELD_MANAGER};
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,11 +67,13 @@ impl Resizer {
     ) -> Resized {
         let mut done = Resized::default();
         let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        let pods: Vec<Pod> = observer.observed().pods.iter().filter(|pod| is_alive(pod)).cloned().collect();
+        let pods: Vec<Pod> = observer.observed().pods.iter().filter(|pod| is_active(pod)).cloned().collect();
         self.asked.retain(|known, _| pods.iter().any(|pod| uid(pod) == *known));
         observer.forget_refusals(|known, age| age < AGAIN && pods.iter().any(|pod| uid(pod) == *known));
         for pod in pods {
-            if standing(&pod, wanted, &observer.observed().refusals, now) != Standing::Unasked {
+            if resize_state(&pod, wanted, &observer.observed().resize_rejections, now)
+                != ResizeState::NotRequested
+            {
                 continue;
             }
             if let Some(drift) = self.contested(&pod, wanted) {
@@ -79,7 +83,7 @@ impl Resizer {
                 }
                 done.drift.push(drift.words);
             }
-            let from = asked(&pod).cloned().unwrap_or_default();
+            let from = spec_resources(&pod).cloned().unwrap_or_default();
             match self.ask(&pod, wanted).await {
                 Ok(changed) => {
                     let entry = self.asked.entry(uid(&pod)).or_insert_with(|| Asked {
@@ -94,11 +98,7 @@ impl Resizer {
                     observer.resized(changed);
                 }
                 Err(Failure::Refused(refusal)) => {
-                    tracing::warn!(
-                        pod = pod.metadata.name,
-                        message = refusal.message,
-                        "a pod can't be resized"
-                    );
+                    tracing::warn!(pod = pod.metadata.name, message = refusal.message, "cannot resize a pod");
                     done.refused += 1;
                     observer.refused(uid(&pod), refusal);
                 }
@@ -119,19 +119,20 @@ impl Resizer {
             return None;
         }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let who = owner(pod).unwrap_or("somebody");
+        let who = owner(pod).unwrap_or("an unknown writer");
         if before.set_back && before.at.elapsed() < TRUCE {
             return Some(Drift {
                 words: String::new(),
-                refusal: Some(Refusal {
+                refusal: Some(ResizeRejection {
                     wanted: wanted.clone(),
-                    message: format!("{who} sets the resources of pod {name} again and again"),
-                    kind: RefusalKind::Contested,
+                    message: format!("{who} repeatedly changes the resources of pod {name}"),
+                    kind: RejectionKind::Conflict,
                 }),
             });
         }
         *before = Asked { wanted: wanted.clone(), at: Instant::now(), set_back: true };
-        let words = format!("The resources of pod {name} were changed by {who} and are set back, once.");
+        let words =
+            format!("The resources of pod {name} were changed by {who}. The operator reverts them once.");
         Some(Drift { words, refusal: None })
     }
 
@@ -150,40 +151,43 @@ impl Resizer {
         let error = match tokio::time::timeout(TIMEOUT, request).await {
             Ok(Ok(pod)) => return Ok(pod),
             Ok(Err(error)) => error,
-            Err(_) => return Err(Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => {
+                return Err(Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())));
+            }
         };
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(causes(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let says = format!("kube-apiserver says \"{}\"", status.message.trim());
+        let says = format!("kube-apiserver returned \"{}\"", status.message.trim());
         let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
             404 | 405 => (
-                format!("{says}: it has no subresource pods/resize (Kubernetes has it since 1.33)"),
-                RefusalKind::NotInPlace,
+                format!(
+                    "{says}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
+                ),
+                RejectionKind::NotInPlace,
             ),
-            415 | 422 => (says, RefusalKind::NotInPlace),
+            415 | 422 => (says, RejectionKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
-            403 if status.message.contains("enough allocatable") => (says, RefusalKind::Infeasible),
+            403 if status.message.contains("enough allocatable") => (says, RejectionKind::Infeasible),
             403 if status.message.contains(" cannot ") => {
-                let remedy =
-                    "run `helm upgrade` with the chart of this version to give the operator the right";
-                (format!("{says}; {remedy}"), RefusalKind::NotAtAll)
+                let remedy = "run `helm upgrade` with the chart of this version to grant the permission";
+                (format!("{says}; {remedy}"), RejectionKind::Forbidden)
             }
-            _ => (says, RefusalKind::NotAtAll),
+            _ => (says, RejectionKind::Forbidden),
         };
-        Err(Failure::Refused(Refusal { wanted: wanted.clone(), message, kind }))
+        Err(Failure::Refused(ResizeRejection { wanted: wanted.clone(), message, kind }))
     }
 }
 
 struct Drift {
     words: String,
-    refusal: Option<Refusal>,
+    refusal: Option<ResizeRejection>,
 }
 
 enum Failure {
-    Refused(Refusal),
+    Refused(ResizeRejection),
     /// The pod is gone or another one.
     Gone,
     Unreachable(String),

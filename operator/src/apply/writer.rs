@@ -10,12 +10,11 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
-use super::differences;
-use crate::causes::causes;
-use crate::decide::{Desired, Maintain, Problem, Removal};
+use crate::common::error_chain::causes;
+use crate::common::normalize::normalize;
+use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned, Problem};
 use crate::observe::{Found, Observer, Source};
-use crate::owned::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
-use crate::quote::steady;
+use crate::plan::{Desired, Maintain, Removal, differences};
 
 /// How long one write may take; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -150,7 +149,7 @@ impl Writer {
         observer: &Observer,
     ) -> Option<Problem> {
         object.requires().iter().find_map(|required| {
-            let problem = plan.held.get(required).or_else(|| outcome.problems.get(required))?;
+            let problem = plan.blocked.get(required).or_else(|| outcome.problems.get(required))?;
             let exists = observer.observed().object(*required).is_some();
             // A certificate that was not stored must not be announced; for the rest, an older version will do.
             let by_value =
@@ -160,7 +159,7 @@ impl Writer {
             }
             Some(Problem::new(
                 Reason::WaitingForDependency,
-                format!("Waits for {}: {}", required.describe(&self.namespace), problem.message),
+                format!("Waiting for {}: {}", required.describe(&self.namespace), problem.message),
             ))
         })
     }
@@ -188,11 +187,11 @@ impl Writer {
             let fields = differing.join(" ");
             if self.settled.get(&key) == Some(&wanted) {
                 let name = desired.object.describe(&self.namespace);
-                let who = last_writer(found).unwrap_or("somebody");
+                let who = last_writer(found).unwrap_or("an unknown writer");
                 self.admit_drift(key, &format!("changed by {who} ({fields})"))?;
                 drift.push((
                     desired.object,
-                    format!("{name} was changed by {who} and is set back: {fields}."),
+                    format!("{name} was changed by {who}. The operator reverts {fields}."),
                 ));
             }
             tracing::info!(object = %desired.object, manager = desired.manager, fields, "applying");
@@ -200,7 +199,7 @@ impl Writer {
             if self.settled.get(&key) == Some(&wanted) {
                 let name = desired.object.describe(&self.namespace);
                 self.admit_drift(key, "deleted")?;
-                drift.push((desired.object, format!("{name} was deleted and is created again.")));
+                drift.push((desired.object, format!("{name} was deleted. The operator recreates it.")));
             }
             tracing::info!(object = %desired.object, manager = desired.manager, "creating");
         }
@@ -223,8 +222,8 @@ impl Writer {
                     tracing::warn!(
                         object = %desired.object,
                         fields = %left.join(" "),
-                        "kube-apiserver stored something else than was applied: an admission webhook may rewrite it; it \
-                         is left alone until it changes"
+                        "the stored object differs from the applied one, probably because of an admission webhook; it is \
+                         not applied again until either changes"
                     );
                     self.overruled.insert(key, (wanted, version(&written)));
                 }
@@ -257,8 +256,8 @@ impl Writer {
         Err(Failure::Refused(Problem::new(
             Reason::ApplyFailed,
             format!(
-                "{name} is {what} again and again. It is set back at most {MAX_DRIFTS} times in {} s: find who does it and \
-                 have them leave it alone.",
+                "{name} is repeatedly {what}. The operator reverts it at most {MAX_DRIFTS} times in {} s. Find the other \
+                 writer and stop it.",
                 QUARREL.as_secs()
             ),
         )))
@@ -267,8 +266,10 @@ impl Writer {
     async fn remove(&mut self, removals: &[Removal], observer: &mut Observer, outcome: &mut Outcome) {
         for removal in removals {
             if removal.replaced.is_some()
-                && let Err(Failure::Refused(problem)) = self
-                    .admit_drift((removal.object, FIELD_MANAGER), "made with a value that can't be changed")
+                && let Err(Failure::Refused(problem)) = self.admit_drift(
+                    (removal.object, FIELD_MANAGER),
+                    "created with a wrong value of an immutable field",
+                )
             {
                 outcome.problems.insert(removal.object, problem);
                 continue;
@@ -324,7 +325,7 @@ impl Writer {
                 Failure::Refused(refusal(&name, &kubectl, verb, status))
             }
             Some(error) => Failure::Unreachable(causes(error)),
-            None => Failure::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs())),
+            None => Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())),
         }
     }
 }
@@ -337,14 +338,14 @@ impl std::fmt::Debug for Writer {
 
 /// kube-apiserver's refusal in our words. It says 403 both for a missing right and for what admission refuses.
 fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -> Problem {
-    let says = steady(&status.message);
+    let says = normalize(&status.message);
     let about_rights = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && about_rights {
         return Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name} can't be {verb}, as the operator lacks a right: kube-apiserver says \"{says}\". Give it back: run \
-                 `helm upgrade` with the chart of this version.",
+                "{name} cannot be {verb} because the operator lacks a permission: kube-apiserver returned \"{says}\". \
+                 Restore it: run `helm upgrade` with the chart of this version.",
             ),
         );
     }
@@ -353,14 +354,14 @@ fn refusal(name: &str, kubectl: &str, verb: &str, status: &kube::core::Status) -
         return Problem::new(
             Reason::ImmutableField,
             format!(
-                "{name} can't be {verb}: somebody made it with a value that can't be changed; kube-apiserver says \"{says}\". \
-                 The operator makes it anew once it is gone: `kubectl delete {kubectl}`.",
+                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \
+                 \"{says}\". Run `kubectl delete {kubectl}`; the operator then recreates it.",
             ),
         );
     }
     Problem::new(
         Reason::ApplyFailed,
-        format!("{name} can't be {verb}: kube-apiserver says \"{says}\". It is tried again and again."),
+        format!("{name} cannot be {verb}: kube-apiserver returned \"{says}\". The operator retries."),
     )
 }
 

@@ -1,11 +1,11 @@
-//! The estimators of addon-resizer 1.8: `base + extra × n`, where `n` is the number of nodes or containers, or the
-//! next of a few steps above it; and its rule of when an amount is near enough.
+//! The estimators of addon-resizer 1.8: `base + extra × n`, where `n` is the number of nodes or containers, or that
+//! number rounded up to a step, and its threshold for changes.
 
 use std::cmp::Ordering;
 
 use super::size::Size;
 
-/// Base and extra of both resources, in billionths of a core and of a byte.
+/// Base and extra of both resources, in nanocores and in billionths of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// CPU: base and extra.
@@ -14,21 +14,21 @@ pub struct Parameters {
     pub memory: (u128, u128),
 }
 
-/// The size for `n` nodes or containers.
+/// Returns the size for `n` nodes or containers.
 #[must_use]
 pub fn linear(parameters: Parameters, n: u64) -> Size {
     let of = |(base, extra): (u128, u128)| base.saturating_add(extra.saturating_mul(u128::from(n)));
     Size::from_nanos(of(parameters.cpu), of(parameters.memory))
 }
 
-/// The size for the first of the steps `smallest`, ⌊1.5 × that⌋, … that is not below `n`.
+/// Returns the size for `n` rounded up to a step: `smallest`, ⌊1.5 × smallest⌋, and so on.
 #[must_use]
 pub fn exponential(parameters: Parameters, smallest: u64, n: u64) -> Size {
     linear(parameters, step(smallest, n))
 }
 
-/// addon-resizer computes ⌊1.5 n + 0.01⌋ in floating point, the 0.01 against rounding: in whole numbers ⌊3 n / 2⌋.
-/// From 1 that would stay 1 for ever.
+/// addon-resizer computes ⌊1.5 n + 0.01⌋ in floating point, where 0.01 compensates for rounding: ⌊3 n / 2⌋ in
+/// integers. From 1 that would never grow, so steps start at 2.
 fn step(smallest: u64, n: u64) -> u64 {
     let mut step = smallest.max(2);
     while step < n {
@@ -37,8 +37,8 @@ fn step(smallest: u64, n: u64) -> u64 {
     step
 }
 
-/// Whether an amount is to be changed: up (`Less`) or down (`Greater`), where the quotient of what is set and what is
-/// expected, cut to two decimals, differs from 1 by more than the threshold in percent.
+/// Compares the current amount with the expected one. `Less` means that it must grow, `Greater` that it must shrink:
+/// the quotient `set / expected`, truncated to two decimals, differs from 1 by more than the threshold in percent.
 #[must_use]
 pub fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
     let percent = u128::from(set) * 100 / u128::from(expected.max(1));
@@ -52,5 +52,4 @@ pub fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
 }
 
 #[cfg(test)]
-#[path = "addon_resizer_tests.rs"]
 mod tests;

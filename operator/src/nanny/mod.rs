@@ -1,17 +1,22 @@
-//! The right size of metrics-core. Pure: it has neither a client nor a clock.
+//! The size of metrics-core. Pure: no Kubernetes client and no clock.
 //!
-//! [`Policy`] is what the spec says in numbers. [`Nanny`] keeps the size that is recommended, and changes it when an
-//! estimate says so for long enough. [`resize`] says what is to be done about each pod.
+//! [`Policy`] is the spec in numbers. [`Nanny`] keeps the recommended size and changes it when an estimate demands
+//! that for long enough. [`resize`] determines the state of each pod's in-place resize.
 
 mod addon_resizer;
 mod measured;
 mod policy;
+mod population;
+mod reason;
+mod recommender;
 pub mod resize;
-mod settle;
+mod scale_target;
 mod size;
 
-pub use addon_resizer::{exponential, linear};
+pub use addon_resizer::{Parameters, exponential, linear};
 pub use measured::Usage;
-pub use policy::{Policy, Rule};
-pub use settle::{Advice, Held, Nanny, Sight};
+pub use policy::{Policy, SizeEstimator};
+pub use population::Population;
+pub use reason::SizeReason;
+pub use recommender::{Advice, Nanny, NannyInput, RecommendedSize};
 pub use size::Size;

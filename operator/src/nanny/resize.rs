@@ -1,4 +1,4 @@
-//! What is to be done about each pod for it to have the resources that are wanted.
+//! The state of the in-place resize (KEP-1287) of each pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,125 +6,141 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::apply::same_quantity;
-use crate::owned::METRICS_CORE;
+use crate::common::METRICS_CORE;
+use crate::common::quantity::{nanos, same_quantity};
 
-/// So long the kubelet may take or wait for room before new pods are made instead.
-pub const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a resize may stay deferred or failing on the kubelet before the operator replaces the pods.
+pub const RESIZE_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a pod can't be resized in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Its node is too small, in Kubernetes' words.
+pub enum ResizeBlocker {
+    /// The node's allocatable resources are too small. Holds the message of kube-apiserver or the kubelet.
     Infeasible(String),
-    /// Its node has no room yet, in the kubelet's words.
+    /// The node has no free resources now. Holds the kubelet's message.
     Deferred(String),
-    /// kube-apiserver or the kubelet refuses, in their words.
-    Refused(String),
-    /// Somebody else sets the resources again and again.
-    Contested(String),
-    /// The QoS class or the set of limits would change, which is fixed for a pod's life (KEP-1287).
-    Shape,
+    /// kube-apiserver or the kubelet rejected the resize. Holds the message.
+    Rejected(String),
+    /// Another field manager keeps changing the resources. Holds which one and on which pod.
+    Conflict(String),
+    /// The QoS class or the set of requests and limits would change; both are immutable (KEP-1287).
+    Immutable,
 }
 
-impl Obstacle {
-    /// Why, to go on a sentence.
-    #[must_use]
-    pub fn words(&self) -> &str {
-        match self {
-            Self::Infeasible(says) | Self::Deferred(says) | Self::Refused(says) | Self::Contested(says) => {
-                says
+impl std::fmt::Display for ResizeBlocker {
+    /// Writes a clause that continues a sentence.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Infeasible(message)
+            | Self::Deferred(message)
+            | Self::Rejected(message)
+            | Self::Conflict(message) => message,
+            Self::Immutable => {
+                "its QoS class or its set of limits would change, and both are immutable for a running pod"
             }
-            Self::Shape => "its QoS class or its set of limits changes, which a pod keeps for its life",
-        }
+        })
     }
 }
 
-/// How a pod stands to what is wanted.
+/// The state of a pod's resize to the desired resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It has it.
-    Sized,
-    /// It has not been asked for yet.
-    Unasked,
-    /// It is on its way.
-    Underway,
-    /// It can't be had in place now; `patient` while it may still come.
+pub enum ResizeState {
+    /// The pod has the desired resources.
+    Complete,
+    /// The pod's spec does not have the desired resources yet.
+    NotRequested,
+    /// The pod's spec has the desired resources, and the kubelet has not applied them yet.
+    InProgress,
+    /// The resize is blocked.
     Blocked {
-        /// Why not.
-        obstacle: Obstacle,
-        /// Whether there is still time.
-        patient: bool,
+        /// Why.
+        blocker: ResizeBlocker,
+        /// Whether the resize may still succeed, so that the pod is not replaced.
+        waiting: bool,
     },
 }
 
-/// What kube-apiserver refused to do to a pod, by the pod's UID.
-pub type Refusals = BTreeMap<String, Refusal>;
+/// Resizes that kube-apiserver rejected, by the pod's UID.
+pub type ResizeRejections = BTreeMap<String, ResizeRejection>;
 
-/// What kube-apiserver refused.
+/// A resize that kube-apiserver rejected.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// What was asked for.
+pub struct ResizeRejection {
+    /// The resources that were requested.
     pub wanted: ResourceRequirements,
-    /// Its words.
+    /// The message of kube-apiserver.
     pub message: String,
-    /// What that means.
-    pub kind: RefusalKind,
+    /// The class of the rejection.
+    pub kind: RejectionKind,
 }
 
-/// What a refusal means.
+/// Classes of rejections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// The pod's node is too small; another may not be.
+pub enum RejectionKind {
+    /// The pod's node is too small. Another node may not be.
     Infeasible,
-    /// It can't be done in place: new pods are a way out.
+    /// In-place resize is not possible. New pods are.
     NotInPlace,
-    /// A right or a quota is missing: new pods would be refused too.
-    NotAtAll,
-    /// Somebody else insists on other resources.
-    Contested,
+    /// A permission or quota is missing: kube-apiserver would reject new pods too.
+    Forbidden,
+    /// Another field manager keeps changing the resources.
+    Conflict,
 }
 
-/// A pod of metrics-core that lives and is to live.
+/// Whether a pod belongs to a ReplicaSet and is neither finished nor being deleted. A debug pod with the same labels
+/// is not a replica.
 #[must_use]
-pub fn is_alive(pod: &Pod) -> bool {
+pub fn is_active(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let owned = pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet");
     owned && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// The resources that a pod's container is to have, as its spec says.
+/// Returns the resources of metrics-core's container in the pod's spec.
 #[must_use]
-pub fn asked(pod: &Pod) -> Option<&ResourceRequirements> {
+pub fn spec_resources(pod: &Pod) -> Option<&ResourceRequirements> {
     let spec = pod.spec.as_ref()?;
     spec.containers.iter().find(|container| container.name == METRICS_CORE)?.resources.as_ref()
 }
 
-/// How a pod stands to what is wanted.
+/// Returns the resources of metrics-core's container as the kubelet reports them, or else those in the pod's spec.
 #[must_use]
-pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, now: Timestamp) -> Standing {
+pub fn actual_resources(pod: &Pod) -> Option<&ResourceRequirements> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let ours = statuses.into_iter().flatten().find(|status| status.name == METRICS_CORE);
+    ours.and_then(|status| status.resources.as_ref()).or_else(|| spec_resources(pod))
+}
+
+/// Returns the state of a pod's resize to the `wanted` resources.
+#[must_use]
+pub fn resize_state(
+    pod: &Pod,
+    wanted: &ResourceRequirements,
+    rejections: &ResizeRejections,
+    now: Timestamp,
+) -> ResizeState {
     let none = ResourceRequirements::default();
-    let asked = asked(pod).unwrap_or(&none);
-    if !has(asked, wanted) {
-        if !same_shape(asked, &overlaid(asked, wanted)) {
-            return Standing::Blocked { obstacle: Obstacle::Shape, patient: false };
+    let requested = spec_resources(pod).unwrap_or(&none);
+    if !includes(requested, wanted) {
+        if !can_resize(requested, &merged(requested, wanted)) {
+            return ResizeState::Blocked { blocker: ResizeBlocker::Immutable, waiting: false };
         }
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        return match refusals.get(uid).filter(|refusal| same(&refusal.wanted, wanted)) {
-            Some(refusal) => {
-                let says = refusal.message.clone();
-                let (obstacle, patient) = match refusal.kind {
-                    RefusalKind::Infeasible => (Obstacle::Infeasible(says), false),
-                    RefusalKind::NotInPlace => (Obstacle::Refused(says), false),
-                    RefusalKind::NotAtAll => (Obstacle::Refused(says), true),
-                    RefusalKind::Contested => (Obstacle::Contested(says), true),
+        return match rejections.get(uid).filter(|rejection| same_resources(&rejection.wanted, wanted)) {
+            Some(rejection) => {
+                let message = rejection.message.clone();
+                let (blocker, waiting) = match rejection.kind {
+                    RejectionKind::Infeasible => (ResizeBlocker::Infeasible(message), false),
+                    RejectionKind::NotInPlace => (ResizeBlocker::Rejected(message), false),
+                    RejectionKind::Forbidden => (ResizeBlocker::Rejected(message), true),
+                    RejectionKind::Conflict => (ResizeBlocker::Conflict(message), true),
                 };
-                Standing::Blocked { obstacle, patient }
+                ResizeState::Blocked { blocker, waiting }
             }
-            None => Standing::Unasked,
+            None => ResizeState::NotRequested,
         };
     }
-    let Some(status) = &pod.status else { return Standing::Underway };
+    let Some(status) = &pod.status else { return ResizeState::InProgress };
     let condition = |type_: &str| {
         status
             .conditions
@@ -132,49 +148,53 @@ pub fn standing(pod: &Pod, wanted: &ResourceRequirements, refusals: &Refusals, n
             .flatten()
             .find(|condition| condition.type_ == type_ && condition.status == "True")
     };
-    // What the kubelet said of what was asked for before says nothing of this.
+    // The kubelet reported it for an earlier generation of the pod's spec.
     let is_stale = |condition: &PodCondition| {
-        condition.observed_generation.zip(pod.metadata.generation).is_some_and(|(seen, now)| seen < now)
+        let generations = condition.observed_generation.zip(pod.metadata.generation);
+        generations.is_some_and(|(observed, current)| observed < current)
     };
-    let says = |condition: &PodCondition| {
-        format!("the kubelet says \"{}\"", condition.message.as_deref().unwrap_or_default())
+    let message = |condition: &PodCondition| {
+        format!("the kubelet reports \"{}\"", condition.message.as_deref().unwrap_or_default())
     };
-    let patient = |condition: &PodCondition| {
+    let waiting = |condition: &PodCondition| {
         let since = condition.last_transition_time.as_ref();
-        since.is_none_or(|since| now.duration_since(since.0) < PATIENCE)
+        since.is_none_or(|since| now.duration_since(since.0) < RESIZE_TIMEOUT)
     };
     if let Some(pending) = condition("PodResizePending") {
         if is_stale(pending) {
-            return Standing::Underway;
+            return ResizeState::InProgress;
         }
         return match pending.reason.as_deref() {
             Some("Infeasible") => {
-                Standing::Blocked { obstacle: Obstacle::Infeasible(says(pending)), patient: false }
+                ResizeState::Blocked { blocker: ResizeBlocker::Infeasible(message(pending)), waiting: false }
             }
-            _ => Standing::Blocked { obstacle: Obstacle::Deferred(says(pending)), patient: patient(pending) },
+            _ => ResizeState::Blocked {
+                blocker: ResizeBlocker::Deferred(message(pending)),
+                waiting: waiting(pending),
+            },
         };
     }
     if let Some(progress) = condition("PodResizeInProgress") {
         if progress.reason.as_deref() == Some("Error") && !is_stale(progress) {
-            return Standing::Blocked {
-                obstacle: Obstacle::Refused(says(progress)),
-                patient: patient(progress),
+            return ResizeState::Blocked {
+                blocker: ResizeBlocker::Rejected(message(progress)),
+                waiting: waiting(progress),
             };
         }
-        return Standing::Underway;
+        return ResizeState::InProgress;
     }
     let container = status.container_statuses.iter().flatten().find(|status| status.name == METRICS_CORE);
     match container.and_then(|container| container.resources.as_ref()) {
-        // Not started yet, or by a kubelet that does not tell.
-        None => Standing::Sized,
-        Some(actual) if has(actual, wanted) => Standing::Sized,
-        Some(_) => Standing::Underway,
+        // The container has not started, or the kubelet does not report resources.
+        None => ResizeState::Complete,
+        Some(actual) if includes(actual, wanted) => ResizeState::Complete,
+        Some(_) => ResizeState::InProgress,
     }
 }
 
-/// Whether resources are the same amounts.
+/// Whether two sets of resources have the same keys and amounts.
 #[must_use]
-pub fn same(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+pub fn same_resources(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     same_amounts(a.requests.as_ref(), b.requests.as_ref())
         && same_amounts(a.limits.as_ref(), b.limits.as_ref())
 }
@@ -188,30 +208,31 @@ fn same_amounts(a: Option<&Amounts>, b: Option<&Amounts>) -> bool {
         && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same_quantity(&value.0, &other.0)))
 }
 
-/// Whether a pod has the wanted amounts. What it has besides is not ours: a LimitRange or an admission webhook adds to
-/// each pod what its template does not name.
+/// Whether resources contain the `wanted` amounts. Others are ignored: a LimitRange or an admission webhook may add
+/// resources that the pod template does not have.
 #[must_use]
-pub fn has(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> bool {
-    same(resources, &overlaid(resources, wanted))
+pub fn includes(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> bool {
+    same_resources(resources, &merged(resources, wanted))
 }
 
-/// What becomes of resources when the wanted ones are applied to them.
-fn overlaid(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> ResourceRequirements {
-    let over = |below: &Option<Amounts>, above: &Option<Amounts>| {
-        let mut amounts = below.clone().unwrap_or_default();
-        amounts.extend(above.clone().unwrap_or_default());
+/// Returns `resources` with the `wanted` amounts applied.
+fn merged(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> ResourceRequirements {
+    let merge = |base: &Option<Amounts>, patch: &Option<Amounts>| {
+        let mut amounts = base.clone().unwrap_or_default();
+        amounts.extend(patch.clone().unwrap_or_default());
         Some(amounts)
     };
     ResourceRequirements {
-        requests: over(&resources.requests, &wanted.requests),
-        limits: over(&resources.limits, &wanted.limits),
+        requests: merge(&resources.requests, &wanted.requests),
+        limits: merge(&resources.limits, &wanted.limits),
         ..resources.clone()
     }
 }
 
-/// Whether a pod may go from one to the other in its life: the QoS class stays, and nothing is added or taken away.
+/// Whether an in-place resize from one to the other is allowed: the QoS class stays, and no request or limit is added
+/// or removed.
 #[must_use]
-pub fn same_shape(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+pub fn can_resize(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     let keys = |amounts: Option<&Amounts>| -> BTreeSet<String> {
         amounts.into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
@@ -220,25 +241,25 @@ pub fn same_shape(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
         && is_guaranteed(a) == is_guaranteed(b)
 }
 
-/// Whether limits of both equal the requests (QoS class Guaranteed).
+/// Whether the QoS class is Guaranteed: both resources have limits, and requests equal them.
 fn is_guaranteed(resources: &ResourceRequirements) -> bool {
     let limits = resources.limits.as_ref();
     ["cpu", "memory"].iter().all(|key| limits.is_some_and(|limits| limits.contains_key(*key)))
         && same_amounts(resources.requests.as_ref(), limits)
 }
 
-/// Whether something grows.
+/// Whether any request or limit increases.
 #[must_use]
 pub fn grows(from: &ResourceRequirements, to: &ResourceRequirements) -> bool {
-    let more = |from: Option<&Amounts>, to: Option<&Amounts>| {
+    let increases = |from: Option<&Amounts>, to: Option<&Amounts>| {
         to.into_iter().flatten().any(|(key, to)| {
-            let from = from.and_then(|from| from.get(key)).and_then(|from| crate::apply::nanos(&from.0));
-            from.is_none_or(|from| crate::apply::nanos(&to.0).is_some_and(|to| to > from))
+            let from = from.and_then(|from| from.get(key)).and_then(|from| nanos(&from.0));
+            from.is_none_or(|from| nanos(&to.0).is_some_and(|to| to > from))
         })
     };
-    more(from.requests.as_ref(), to.requests.as_ref()) || more(from.limits.as_ref(), to.limits.as_ref())
+    increases(from.requests.as_ref(), to.requests.as_ref())
+        || increases(from.limits.as_ref(), to.limits.as_ref())
 }
 
 #[cfg(test)]
-#[path = "resize_tests.rs"]
 mod tests;

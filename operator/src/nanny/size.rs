@@ -1,20 +1,20 @@
-//! An amount of CPU and of memory.
+//! Requests of CPU and memory.
 
 use crds::ResourceAmounts;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::apply::nanos;
+use crate::common::quantity::nanos;
 
-/// The most CPU that is ever computed with: a million cores.
+/// The maximum CPU in computations: a million cores.
 pub(super) const MAX_CPU: u64 = 1_000_000_000;
 
-/// The most memory that is ever computed with: 1 EiB.
+/// The maximum memory in computations: 1 EiB.
 pub(super) const MAX_MEMORY: u64 = 1 << 60;
 
 const MEBI: u64 = 1 << 20;
 const KIBI: u64 = 1 << 10;
 
-/// What a container requests. Kubernetes knows no finer amounts of either.
+/// The requests of a container, in the smallest units that Kubernetes schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Millicores.
@@ -24,44 +24,44 @@ pub struct Size {
 }
 
 impl Size {
-    /// From nanocores, and from billionths of a byte; both rounded up.
+    /// The maximum in computations.
+    pub(super) const MAX: Self = Self { cpu: MAX_CPU, memory: MAX_MEMORY };
+
+    /// Converts nanocores and billionths of a byte, both rounded up.
     pub(super) fn from_nanos(cpu: u128, memory: u128) -> Self {
-        let up = |amount: u128, unit: u128, most: u64| {
-            u64::try_from(amount.div_ceil(unit)).unwrap_or(most).clamp(1, most)
+        let up = |amount: u128, unit: u128, max: u64| {
+            u64::try_from(amount.div_ceil(unit)).unwrap_or(max).clamp(1, max)
         };
         Self { cpu: up(cpu, 1_000_000, MAX_CPU), memory: up(memory, 1_000_000_000, MAX_MEMORY) }
     }
 
-    /// CPU and memory as quantities name them; `None` for one that is missing or unreadable.
-    pub(super) fn named(amounts: Option<&ResourceAmounts>) -> (Option<u64>, Option<u64>) {
+    /// Parses CPU and memory. Returns `None` for a quantity that is missing, invalid or not positive.
+    pub(super) fn parse(amounts: Option<&ResourceAmounts>) -> (Option<u64>, Option<u64>) {
         let amount = |quantity: Option<&Quantity>| quantity.and_then(positive);
         let cpu = amount(amounts.and_then(|amounts| amounts.cpu.as_ref()));
         let memory = amount(amounts.and_then(|amounts| amounts.memory.as_ref()));
         (cpu.map(|cpu| Self::from_nanos(cpu, 0).cpu), memory.map(|memory| Self::from_nanos(0, memory).memory))
     }
 
-    /// From quantities; one that is missing or unreadable takes the place of `otherwise`.
-    pub(crate) fn read(amounts: &ResourceAmounts, otherwise: Self) -> Self {
-        let (cpu, memory) = Self::named(Some(amounts));
-        Self { cpu: cpu.unwrap_or(otherwise.cpu), memory: memory.unwrap_or(otherwise.memory) }
+    /// Parses quantities. One that is missing or invalid is taken from `default`.
+    pub(crate) fn parse_or(amounts: &ResourceAmounts, default: Self) -> Self {
+        let (cpu, memory) = Self::parse(Some(amounts));
+        Self { cpu: cpu.unwrap_or(default.cpu), memory: memory.unwrap_or(default.memory) }
     }
 
-    /// Each amount within the two.
+    /// Restricts each amount to a minimum and a maximum. The maximum wins if they cross.
     #[must_use]
-    pub fn within(self, least: Self, most: Self) -> Self {
-        Self {
-            cpu: self.cpu.max(least.cpu).min(most.cpu),
-            memory: self.memory.max(least.memory).min(most.memory),
-        }
+    pub fn clamp(self, min: Self, max: Self) -> Self {
+        Self { cpu: self.cpu.max(min.cpu).min(max.cpu), memory: self.memory.max(min.memory).min(max.memory) }
     }
 
-    /// As Kubernetes writes it.
+    /// Returns both as quantities.
     #[must_use]
     pub fn amounts(self) -> ResourceAmounts {
         ResourceAmounts { cpu: Some(self.cpu_quantity()), memory: Some(self.memory_quantity()) }
     }
 
-    /// CPU in its canonical form: `20m`, `1`.
+    /// Returns CPU in the canonical form: `20m`, `1`.
     #[must_use]
     pub fn cpu_quantity(self) -> Quantity {
         Quantity(if self.cpu.is_multiple_of(1000) {
@@ -71,7 +71,7 @@ impl Size {
         })
     }
 
-    /// Memory in its canonical form, in no larger unit than MiB.
+    /// Returns memory in MiB, KiB or bytes, whichever is the largest unit without a fraction.
     #[must_use]
     pub fn memory_quantity(self) -> Quantity {
         Quantity(match self.memory {
@@ -88,7 +88,7 @@ impl std::fmt::Display for Size {
     }
 }
 
-/// A quantity in billionths, if it is one above zero.
+/// Parses a quantity to billionths; `None` if it is invalid or not positive.
 pub(super) fn positive(quantity: &Quantity) -> Option<u128> {
     nanos(&quantity.0).and_then(|amount| u128::try_from(amount).ok()).filter(|amount| *amount > 0)
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_written_as_kubernetes_does() {
+    fn displays_canonical_quantities() {
         let written = |cpu, memory| Size { cpu, memory }.to_string();
         assert_eq!(written(20, 64 << 20), "20m CPU and 64Mi memory");
         assert_eq!(written(2000, 1536), "2 CPU and 1536 memory");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finer_amount_is_rounded_up() {
+    fn rounds_up_and_caps_amounts() {
         assert_eq!(Size::from_nanos(20_000, 1), Size { cpu: 1, memory: 1 });
         assert_eq!(Size::from_nanos(1_000_001, 2_000_000_000), Size { cpu: 2, memory: 2 });
         assert_eq!(Size::from_nanos(u128::MAX, u128::MAX), Size { cpu: MAX_CPU, memory: MAX_MEMORY });

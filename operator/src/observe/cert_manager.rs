@@ -6,7 +6,7 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 
-use crate::owned::METRICS_CORE;
+use crate::common::METRICS_CORE;
 use crate::pki::cert_manager::{Issuance, issuance, latest_request, requests};
 
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,12 +1,14 @@
 //! What is there: the MetricsPipelines, every owned object, the pods, the nodes, and whether metrics are
 //! served. Nothing is decided here.
 
+mod active_pipeline;
 mod cert_manager;
 mod nodes;
 mod observer;
 mod proof;
 mod replicas;
 mod served;
+mod symptoms;
 mod usage;
 mod watches;
 
@@ -21,15 +23,17 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
+use crate::common::Owned;
 use crate::nanny::Usage;
-use crate::nanny::resize::Refusals;
-use crate::owned::Owned;
-use crate::pki::external::External;
+use crate::nanny::resize::ResizeRejections;
+use crate::pki::external::ExternalCertificate;
 
+pub use active_pipeline::{Serving, serving};
 pub use observer::{ObserveError, Observer};
 pub use proof::{Proof, Replica, Seen};
 pub use replicas::{ReportError, Teller};
 pub use served::{MAX_RESPONSE, Served};
+pub use symptoms::{Symptoms, Unavailable};
 pub use watches::{Changes, Source};
 
 /// A MetricsPipeline, as far as it can be read.
@@ -124,7 +128,7 @@ pub enum ServingSource {
     #[default]
     Unused,
     /// The Secret is there.
-    Found(External),
+    Found(ExternalCertificate),
     /// There is no such Secret.
     Missing,
     /// It could not be read.
@@ -173,7 +177,7 @@ pub struct Observed {
     /// What the replicas use, as they say themselves; only when the nanny asks.
     pub usage: Option<Usage>,
     /// What was refused to be done to pods.
-    pub refusals: Refusals,
+    pub resize_rejections: ResizeRejections,
     /// Whether a request for metrics is answered. After one that failed, what was known before.
     pub served: Served,
     /// Whether the last request failed, and the next one decides.
@@ -250,9 +254,9 @@ impl Observed {
             .filter_map(|replica| Some(format!("pod {}: {}", replica.pod, replica.report.as_ref().err()?)))
             .collect();
         Some(if why.is_empty() {
-            "No pod of metrics-core runs that could be asked.".to_owned()
+            "No running pod of metrics-core could be polled.".to_owned()
         } else {
-            format!("The replicas could not be asked: {}.", why.join("; "))
+            format!("The replicas could not be polled: {}.", why.join("; "))
         })
     }
 

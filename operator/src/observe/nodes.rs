@@ -82,8 +82,8 @@ async fn follow(
             Err(error) => {
                 if !failing {
                     tracing::warn!(
-                        error = crate::causes::causes(&error),
-                        "the nodes can't be watched; it is tried again"
+                        error = crate::common::error_chain::causes(&error),
+                        "cannot watch the nodes; retrying"
                     );
                 }
                 failing = true;

@@ -1,6 +1,6 @@
 //! Reads what changed and keeps the rest.
 
-mod around;
+mod polling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,13 +21,12 @@ use super::nodes::Nodes;
 use super::replicas::{Token, Trust};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, FrontProxyMap, Observed, Pipeline, Unreadable, proof};
-use crate::approval::{self, SIGNER};
-use crate::causes::causes;
-use crate::nanny::resize::Refusal;
-use crate::owned::{METRICS_CORE, Owned};
+use crate::common::error_chain::causes;
+use crate::common::normalize::normalize;
+use crate::common::{METRICS_CORE, Owned, Powers};
+use crate::csr::{self, SIGNER};
+use crate::nanny::resize::ResizeRejection;
 use crate::pki::Certificate;
-use crate::powers::Powers;
-use crate::quote::steady;
 
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -48,7 +47,7 @@ const MAX_REQUESTS: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// kube-apiserver did not answer.
-    #[error("kube-apiserver did not answer within {} s when asked for {what}", TIMEOUT.as_secs())]
+    #[error("kube-apiserver did not return {what} within {} s", TIMEOUT.as_secs())]
     Timeout {
         /// What was asked for.
         what: &'static str,
@@ -160,16 +159,16 @@ impl Observer {
         // What it refused before is history.
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         self.refused.remove(&uid);
-        self.observed.refusals.remove(&uid);
+        self.observed.resize_rejections.remove(&uid);
         if let Some(known) = self.observed.pods.iter_mut().find(|other| same(other)) {
             *known = pod;
         }
     }
 
     /// Takes over that a pod was not resized, by its UID.
-    pub fn refused(&mut self, uid: String, refusal: Refusal) {
+    pub fn refused(&mut self, uid: String, refusal: ResizeRejection) {
         self.refused.entry(uid.clone()).or_insert_with(Instant::now);
-        self.observed.refusals.insert(uid, refusal);
+        self.observed.resize_rejections.insert(uid, refusal);
     }
 
     /// Forgets refusals but those to be kept, by the pod's UID and how long ago it was; what is forgotten is tried
@@ -177,7 +176,7 @@ impl Observer {
     pub fn forget_refusals(&mut self, keep: impl Fn(&String, Duration) -> bool) {
         self.refused.retain(|uid, since| keep(uid, since.elapsed()));
         let kept = &self.refused;
-        self.observed.refusals.retain(|uid, _| kept.contains_key(uid));
+        self.observed.resize_rejections.retain(|uid, _| kept.contains_key(uid));
     }
 
     /// Has an object read again before the next decision.
@@ -324,7 +323,7 @@ impl Observer {
         let mut pending = Vec::new();
         loop {
             let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
-            pending.extend(page.items.into_iter().filter(approval::is_pending));
+            pending.extend(page.items.into_iter().filter(csr::is_pending));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
                 _ => return Ok(pending),
@@ -363,7 +362,7 @@ fn words(error: &ObserveError) -> Unreadable {
     if let ObserveError::Request { error: inner, .. } = error
         && let kube::Error::Api(status) = &**inner
     {
-        return Unreadable { forbidden: status.is_forbidden(), message: steady(&status.message) };
+        return Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) };
     }
     Unreadable { forbidden: false, message: error.to_string() }
 }

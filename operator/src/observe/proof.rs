@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
 use crate::pki::Certificate;
 
 /// How long one handshake may take, the connection included.
@@ -77,9 +77,9 @@ impl Proof {
             match seen {
                 Some(Seen::Other) => Some(format!("pod {} still serves another certificate", target.pod)),
                 Some(Seen::Nothing(why)) if target.ready => {
-                    Some(format!("the certificate of pod {} can't be seen: {why}", target.pod))
+                    Some(format!("the serving certificate of pod {} is unknown: {why}", target.pod))
                 }
-                None if target.ready => Some(format!("pod {} was not looked at yet", target.pod)),
+                None if target.ready => Some(format!("pod {} has not been checked yet", target.pod)),
                 Some(Seen::Expected | Seen::Nothing(_)) | None => None,
             }
         })
@@ -130,7 +130,7 @@ pub(super) async fn look(
             {
                 Ok(Ok(seen)) => seen,
                 Ok(Err(why)) => Seen::Nothing(why),
-                Err(_) => Seen::Nothing(format!("{address} does not answer within {} s", TIMEOUT.as_secs())),
+                Err(_) => Seen::Nothing(format!("{address} did not respond within {} s", TIMEOUT.as_secs())),
             };
             Replica { pod: target.pod, uid: target.uid, ready: target.ready, seen }
         });
@@ -148,7 +148,7 @@ async fn handshake(
 ) -> Result<Seen, String> {
     let name = ServerName::try_from(server.to_owned()).map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone()).map_err(|error| format!("the CA can't be trusted: {error}"))?;
+    roots.add(ca.der().clone()).map_err(|error| format!("the CA cannot be used: {error}"))?;
     let provider = Arc::new(default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
@@ -167,7 +167,7 @@ async fn handshake(
         (Some(leaf), Ok(_)) if leaf == *certificate.der() => Ok(Seen::Expected),
         (Some(leaf), _) if leaf != *certificate.der() => Ok(Seen::Other),
         (_, Err(error)) => Err(format!("TLS with {address}: {}", causes(&error))),
-        (_, Ok(_)) => Err(format!("TLS with {address}: no certificate was shown")),
+        (_, Ok(_)) => Err(format!("TLS with {address}: the server presented no certificate")),
     }
 }
 
@@ -215,5 +215,4 @@ impl ServerCertVerifier for Shown {
 }
 
 #[cfg(test)]
-#[path = "proof_tests.rs"]
 mod tests;

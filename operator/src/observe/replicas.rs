@@ -16,8 +16,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::causes::causes;
-use crate::decide::objects::service::PORT_NAME;
+use crate::common::error_chain::causes;
+use crate::plan::objects::service::PORT_NAME;
 
 /// For everything, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,22 +47,22 @@ pub struct Teller {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// The operator has no token: it runs outside of the cluster.
-    #[error("the operator has no service account token to show, as it does not run in a pod")]
+    #[error("the operator has no ServiceAccount token because it does not run in a pod")]
     NoToken,
     /// No connection came about, or it broke.
     #[error("{0}")]
     Connection(String),
     /// It took too long.
-    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    #[error("no response within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// The replica's certificate was not signed by the CA that the APIServices trust, or has another name.
-    #[error("its certificate is not accepted: {0}")]
+    #[error("its serving certificate is not accepted: {0}")]
     Untrusted(String),
     /// It does not let us.
-    #[error("it answers {0}")]
+    #[error("HTTP status {0}")]
     Refused(u16),
     /// What it says is no report.
-    #[error("its answer is no report: {0}")]
+    #[error("its report is invalid: {0}")]
     Unusable(String),
 }
 

@@ -8,7 +8,7 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::causes::causes;
+use crate::common::error_chain::causes;
 
 /// The largest response that is read: 5,000 nodes take 2 MiB.
 pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
@@ -61,7 +61,7 @@ pub(super) async fn ask(client: &Client) -> Served {
     match tokio::time::timeout(TIMEOUT, request(client)).await {
         Ok(Ok((code, body))) => judge(code, &body),
         Ok(Err(message)) => Served::Failed { message },
-        Err(_) => Served::Failed { message: format!("no answer within {} s", TIMEOUT.as_secs()) },
+        Err(_) => Served::Failed { message: format!("no response within {} s", TIMEOUT.as_secs()) },
     }
 }
 
@@ -75,7 +75,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()
         .await
-        .map_err(|error| format!("the answer could not be read: {error}"))?;
+        .map_err(|error| format!("the response could not be read: {error}"))?;
     Ok((code, body.to_bytes().into()))
 }
 
@@ -88,7 +88,7 @@ fn judge(code: u16, body: &[u8]) -> Served {
     }
     match serde_json::from_slice::<List>(body) {
         Ok(list) => Served::Answered { nodes: list.items.len() },
-        Err(error) => Served::Failed { message: format!("the answer is not a list of nodes: {error}") },
+        Err(error) => Served::Failed { message: format!("the response is not a list of nodes: {error}") },
     }
 }
 

@@ -8,10 +8,10 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::apply::nanos;
-use crate::causes::causes;
+use crate::common::METRICS_CORE;
+use crate::common::error_chain::causes;
+use crate::common::quantity::nanos;
 use crate::nanny::Usage;
-use crate::owned::METRICS_CORE;
 
 /// The largest page: 500 pods of many containers.
 const MAX_PAGE: usize = 8 * 1024 * 1024;

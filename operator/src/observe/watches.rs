@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::approval::SIGNER;
-use crate::causes::causes;
-use crate::owned::{METRICS_CORE, Owned};
-use crate::powers::Powers;
+use crate::common::Powers;
+use crate::common::error_chain::causes;
+use crate::common::{METRICS_CORE, Owned};
+use crate::csr::SIGNER;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,7 +185,7 @@ async fn follow<K: kube::Resource>(
                     tracing::warn!(
                         ?source,
                         error = causes(&error),
-                        "a watch failed; it is tried again, and its objects are read at every reconcile meanwhile"
+                        "a watch failed; retrying, and reading its objects at every reconcile until it works"
                     );
                 }
                 failing = true;

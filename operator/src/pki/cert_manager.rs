@@ -1,5 +1,4 @@
-//! Whether cert-manager is asked, and what it says of a Certificate (cert-manager.io/v1) and of the requests that it made
-//! for it: the few fields that matter here.
+//! cert-manager's Certificates and CertificateRequests (cert-manager.io/v1): the few fields that the operator reads.
 
 use crds::{CertManagerSpec, CertificateSource, MetricsPipelineSpec};
 use jiff::Timestamp;
@@ -9,61 +8,61 @@ use serde::Deserialize;
 /// The API group; the version is v1.
 pub const GROUP: &str = "cert-manager.io";
 
-/// The Secret that cert-manager writes. It is cert-manager's and stays when the Certificate goes, as all of its do.
+/// The name of the Secret that cert-manager writes. cert-manager owns it; it remains when the Certificate is deleted.
 pub const SECRET: &str = "metrics-core-cert-manager";
 
-/// By which revision of its Certificate a CertificateRequest was made.
+/// The annotation with the revision of the Certificate for which a CertificateRequest was created.
 const REVISION: &str = "cert-manager.io/certificate-revision";
 
-/// What the spec asks cert-manager for, if it does.
+/// Returns the spec's settings for cert-manager if cert-manager is the certificate source.
 #[must_use]
-pub fn asked(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
+pub fn requested(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
     let certificates = &spec.certificates;
     certificates.cert_manager.as_ref().filter(|_| certificates.source == CertificateSource::CertManager)
 }
 
-/// Certificates, as they are asked for.
+/// Returns the API resource of Certificates.
 #[must_use]
 pub fn certificates() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1", "Certificate"), "certificates")
 }
 
-/// CertificateRequests, by which cert-manager has a Certificate issued.
+/// Returns the API resource of CertificateRequests, which cert-manager creates to issue a Certificate.
 #[must_use]
 pub fn requests() -> ApiResource {
     let kind = GroupVersionKind::gvk(GROUP, "v1", "CertificateRequest");
     ApiResource::from_gvk_with_plural(&kind, "certificaterequests")
 }
 
-/// How far cert-manager has come with a Certificate.
+/// The state of a Certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuance {
-    /// Its Secret holds what it asks for.
+    /// The Secret contains the requested certificate.
     Issued,
-    /// So it does, but the last attempt to renew it failed.
+    /// The Secret contains the requested certificate, but the last renewal failed.
     NotRenewed {
-        /// What cert-manager says, as a part of a sentence.
-        said: String,
+        /// What cert-manager reports, as a clause.
+        message: String,
     },
-    /// Its Secret does not hold what it asks for, or nobody has looked yet.
-    Waiting {
-        /// Since when: the last time that anything about it changed.
+    /// The Secret does not contain the requested certificate, or cert-manager has not processed the Certificate.
+    Pending {
+        /// Since when: the last change of the Certificate or of a condition.
         since: Option<Timestamp>,
-        /// What cert-manager says, as a part of a sentence.
-        said: String,
+        /// What cert-manager reports, as a clause.
+        message: String,
     },
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Status {
-    conditions: Vec<Condition>,
+struct CertManagerStatus {
+    conditions: Vec<CertManagerCondition>,
     renewal_time: Option<Timestamp>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Condition {
+struct CertManagerCondition {
     r#type: String,
     status: String,
     #[serde(default)]
@@ -76,34 +75,34 @@ struct Condition {
     observed_generation: Option<i64>,
 }
 
-impl Condition {
-    /// `Ready is False (Pending): Referenced issuer not found`.
-    fn said(&self) -> String {
+impl CertManagerCondition {
+    /// Returns a clause: `Ready is False (Pending): Referenced issuer not found`.
+    fn summary(&self) -> String {
         let reason = if self.reason.is_empty() { String::new() } else { format!(" ({})", self.reason) };
-        // As the sentence goes on.
+        // The clause is not the end of the sentence.
         let message = self.message.trim().trim_end_matches('.');
         let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         format!("{} is {}{reason}{message}", self.r#type, self.status)
     }
 }
 
-impl Status {
+impl CertManagerStatus {
     fn of(object: &DynamicObject) -> Self {
         let status = object.data.get("status").cloned();
         status.and_then(|status| serde_json::from_value(status).ok()).unwrap_or_default()
     }
 
-    fn condition(&self, kind: &str) -> Option<&Condition> {
+    fn condition(&self, kind: &str) -> Option<&CertManagerCondition> {
         self.conditions.iter().find(|condition| condition.r#type == kind)
     }
 }
 
-/// How far cert-manager has come with a Certificate that was last `applied` at a time.
+/// Returns the state of a Certificate that the operator last changed at `applied`.
 #[must_use]
 pub fn issuance(certificate: &DynamicObject, applied: Option<Timestamp>) -> Issuance {
-    let status = Status::of(certificate);
+    let status = CertManagerStatus::of(certificate);
     let ready = status.condition("Ready");
-    let is_current = |condition: &&Condition| {
+    let is_current = |condition: &&CertManagerCondition| {
         let generation = certificate.metadata.generation;
         condition
             .observed_generation
@@ -111,34 +110,34 @@ pub fn issuance(certificate: &DynamicObject, applied: Option<Timestamp>) -> Issu
     };
     match ready.filter(is_current) {
         Some(ready) if ready.status == "True" => {
-            // The condition goes when the next attempt succeeds.
+            // cert-manager removes the condition when the next attempt succeeds.
             let failed = status.condition("Issuing").filter(|issuing| issuing.status == "False");
-            failed.map_or(Issuance::Issued, |failed| Issuance::NotRenewed { said: failed.said() })
+            failed.map_or(Issuance::Issued, |failed| Issuance::NotRenewed { message: failed.summary() })
         }
         current => {
             let changes = status.conditions.iter().filter_map(|condition| condition.last_transition_time);
             let since = changes.chain(applied).max();
-            let said = match (current, ready) {
+            let message = match (current, ready) {
                 (Some(ready), _) => {
-                    // An attempt that failed says more than that there is nothing yet.
+                    // The failed attempt is more specific than Ready=False.
                     let failed = status.condition("Issuing").filter(|issuing| issuing.status == "False");
-                    failed.unwrap_or(ready).said()
+                    failed.unwrap_or(ready).summary()
                 }
-                (None, Some(_)) => "nobody has looked at it since it was changed".to_owned(),
-                (None, None) => "it has no condition Ready: nobody has looked at it".to_owned(),
+                (None, Some(_)) => "cert-manager has not processed its latest change".to_owned(),
+                (None, None) => "it has no condition Ready: cert-manager has not processed it".to_owned(),
             };
-            Issuance::Waiting { since, said }
+            Issuance::Pending { since, message }
         }
     }
 }
 
-/// When cert-manager renews what it issued.
+/// Returns when cert-manager will renew the certificate.
 #[must_use]
 pub fn renewal_time(certificate: &DynamicObject) -> Option<Timestamp> {
-    Status::of(certificate).renewal_time
+    CertManagerStatus::of(certificate).renewal_time
 }
 
-/// What the latest request for a Certificate says, as a part of a sentence:
+/// Returns the state of the latest request for a Certificate, as a clause:
 /// `CertificateRequest ns/metrics-core-1: Ready is False (Pending): Referenced issuer not found`.
 #[must_use]
 pub fn latest_request(requests: &[DynamicObject], certificate_uid: &str) -> Option<String> {
@@ -152,23 +151,22 @@ pub fn latest_request(requests: &[DynamicObject], certificate_uid: &str) -> Opti
         (revision, request.metadata.creation_timestamp.as_ref().map(|time| time.0))
     };
     let request = requests.iter().filter(of_it).max_by_key(age)?;
-    let status = Status::of(request);
-    // Whoever refuses it has the last word.
-    let refused = ["Denied", "InvalidRequest"]
+    let status = CertManagerStatus::of(request);
+    // A request that is denied or invalid is never issued, whatever its Ready condition says.
+    let rejected = ["Denied", "InvalidRequest"]
         .into_iter()
         .filter_map(|kind| status.condition(kind))
         .find(|condition| condition.status == "True");
-    let said = match refused.or_else(|| status.condition("Ready")) {
-        Some(condition) => condition.said(),
-        None if status.condition("Approved").is_none() => "nobody has approved it".to_owned(),
-        None => "it is approved, and its issuer has not answered".to_owned(),
+    let message = match rejected.or_else(|| status.condition("Ready")) {
+        Some(condition) => condition.summary(),
+        None if status.condition("Approved").is_none() => "it is not approved".to_owned(),
+        None => "it is approved, but its issuer has not signed it yet".to_owned(),
     };
     let metadata = &request.metadata;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let name = metadata.name.as_deref().unwrap_or_default();
-    Some(format!("CertificateRequest {namespace}/{name}: {said}"))
+    Some(format!("CertificateRequest {namespace}/{name}: {message}"))
 }
 
 #[cfg(test)]
-#[path = "cert_manager_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! One certificate, read from PEM.
+//! X.509 certificates, parsed from PEM.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use x509_parser::public_key::PublicKey;
 
 use super::BACKDATE;
 
-/// More certificates than any bundle of ours has; what is larger was not written by us.
+/// The maximum count of certificates in a bundle. The operator writes far fewer.
 const MAX_CERTIFICATES: usize = 64;
 
-/// What the operator needs to know of a certificate.
+/// The parts of a certificate that the operator uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     der: CertificateDer<'static>,
@@ -23,42 +23,42 @@ pub struct Certificate {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
-    /// The subject's common name, if it has one that is text.
+    /// The subject's common name, if it is text.
     pub common_name: Option<String>,
-    /// Whether it may sign others (RFC 5280, 4.2.1.9).
+    /// Whether it is a CA (basic constraints, RFC 5280, 4.2.1.9).
     pub is_ca: bool,
-    /// DNS names of the subject (RFC 5280, 4.2.1.6).
+    /// DNS names of the subject alternative name (RFC 5280, 4.2.1.6).
     pub dns_names: Vec<String>,
-    /// The key's algorithm, when it is one that the API offers.
+    /// The key's algorithm; `None` if the API does not offer it.
     pub algorithm: Option<KeyAlgorithm>,
-    /// SubjectPublicKeyInfo in DER.
+    /// The SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
 }
 
-/// Why PEM could not be read.
+/// An error while parsing PEM. Its message continues the name of the file or key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Not PEM.
     #[error("is not valid PEM: {0}")]
     Pem(String),
-    /// PEM without a certificate.
-    #[error("holds no PEM block of type CERTIFICATE")]
+    /// No certificate.
+    #[error("contains no PEM block of type CERTIFICATE")]
     Empty,
     /// Too many certificates.
-    #[error("holds more than {MAX_CERTIFICATES} certificates")]
+    #[error("contains more than {MAX_CERTIFICATES} certificates")]
     TooMany,
     /// Not X.509.
     #[error("certificate number {number} is not valid X.509: {error}")]
     X509 {
-        /// Its place in the bundle, from 1.
+        /// Its position in the bundle, from 1.
         number: usize,
-        /// What the parser says.
+        /// The parser's message.
         error: String,
     },
 }
 
 impl Certificate {
-    /// Reads every certificate of a PEM bundle, in order; at least one.
+    /// Parses all certificates of a PEM bundle, in order. Fails if there is none.
     pub fn parse_pem(pem: &[u8]) -> Result<Vec<Self>, ParseError> {
         let mut certificates = Vec::new();
         for (index, der) in CertificateDer::pem_slice_iter(pem).enumerate() {
@@ -114,13 +114,13 @@ impl Certificate {
         Ok(certificate)
     }
 
-    /// The certificate itself (RFC 5280, 4.1) in DER.
+    /// Returns the certificate in DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// PEM (RFC 7468).
+    /// Encodes the certificate as PEM (RFC 7468).
     #[must_use]
     pub fn to_pem(&self) -> String {
         use base64::Engine as _;
@@ -138,24 +138,24 @@ impl Certificate {
         pem
     }
 
-    /// When it was issued, if by us.
+    /// Returns when the operator issued it: `notBefore` without the backdating.
     #[must_use]
     pub fn issued(&self) -> Timestamp {
         self.not_before + BACKDATE
     }
 
-    /// How long it was issued for.
+    /// Returns the time from issuance to expiry.
     #[must_use]
     pub fn validity(&self) -> Duration {
         self.not_after.duration_since(self.issued()).try_into().unwrap_or_default()
     }
 
-    /// When it is renewed: when a third of its validity is left, and up to a twentieth earlier, so that many
-    /// of one age are not renewed at once. The same certificate always gives the same moment.
+    /// Returns when to renew it: when a third of its validity is left, minus a jitter of up to a twentieth, so that
+    /// certificates of the same age are not renewed at once. The jitter is derived from the certificate.
     #[must_use]
     pub fn renewal_time(&self) -> Timestamp {
         let validity = self.validity();
-        // FNV-1a; any mixing of the bytes will do.
+        // FNV-1a. Any hash works.
         let hash = self
             .der
             .iter()
@@ -170,43 +170,43 @@ impl Certificate {
         self.not_after - self.validity() / 10 <= now
     }
 
-    /// Whether it is valid at a time.
+    /// Whether it is valid at `now`.
     #[must_use]
     pub fn valid_at(&self, now: Timestamp) -> bool {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether it is a server's certificate signed by this CA: a chain of two that rustls accepts.
+    /// Whether it is a serving certificate signed by this CA, as rustls verifies it.
     #[must_use]
-    pub fn serves_under(&self, ca: &Self) -> bool {
-        self.serves_by(&[], ca)
+    pub fn is_server_certificate_of(&self, ca: &Self) -> bool {
+        self.is_server_certificate_with_chain(&[], ca)
     }
 
-    /// The same, with the certificates between the two.
+    /// Like [`Self::is_server_certificate_of`], with intermediate certificates.
     #[must_use]
-    pub fn serves_by(&self, chain: &[Self], ca: &Self) -> bool {
-        self.is_under(ca, chain, webpki::KeyUsage::server_auth())
+    pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self) -> bool {
+        self.verifies(ca, chain, webpki::KeyUsage::server_auth())
     }
 
-    /// Whether it names a host: by itself or by a wildcard (RFC 9525).
+    /// Whether its subject alternative name matches a host, also by a wildcard (RFC 9525).
     #[must_use]
-    pub fn names(&self, host: &str) -> bool {
+    pub fn matches_host(&self, host: &str) -> bool {
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
         ServerName::try_from(host)
             .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
-    /// Whether it is a client's certificate signed by this CA.
+    /// Whether it is a client certificate signed by this CA.
     #[must_use]
-    pub fn authenticates_under(&self, ca: &Self) -> bool {
-        self.is_under(ca, &[], webpki::KeyUsage::client_auth())
+    pub fn is_client_certificate_of(&self, ca: &Self) -> bool {
+        self.verifies(ca, &[], webpki::KeyUsage::client_auth())
     }
 
-    fn is_under(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage) -> bool {
+    fn verifies(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
         let chain: Vec<_> = chain.iter().map(|certificate| certificate.der.clone()).collect();
-        // Within the certificate's own validity: expiry is judged apart, with its own words.
+        // A time within the certificate's validity: callers check expiry themselves to report it as such.
         let seconds = u64::try_from(self.issued().as_second()).unwrap_or_default();
         end_entity
             .verify_for_usage(

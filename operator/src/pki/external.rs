@@ -1,54 +1,58 @@
-//! A serving certificate that somebody else issues: from their Secret to what is served, with the same overlap as
-//! for our own.
+//! Plans a serving certificate that a user or cert-manager stores in a Secret, with the same CA rollover as
+//! [`super::serving`].
 //!
-//! Whatever its owner does, replicas serve it only once every APIService has trusted its CA for long enough, and what
-//! was trusted before goes only when every replica is proven to serve it.
+//! Replicas serve the certificate only when every APIService has contained its CA for the trust delay. The previous
+//! CA is removed only when every replica is verified to serve the certificate.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::plan::{Found, Plan, Rollover, Wanted, Why, is_trusted, known_authorities, read_pair};
+use super::serving::{
+    RenewalReason, Rollover, ServingPlan, ServingRequirements, StoredServing, is_trusted, previous_cas,
+    read_pair,
+};
 use super::{Certificate, Pair};
 
-/// What the owner's Secret holds.
+/// The contents of the source Secret.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct External {
+pub struct ExternalCertificate {
     /// `tls.crt` and `tls.key`.
     pub pair: Option<(Vec<u8>, Vec<u8>)>,
     /// `ca.crt`.
-    pub authorities: Option<Vec<u8>>,
+    pub ca_bundle: Option<Vec<u8>>,
 }
 
-impl std::fmt::Debug for External {
+impl std::fmt::Debug for ExternalCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("External(…)")
     }
 }
 
-/// Why what its owner stored can't be served.
+/// An error of the source Secret. Its message is a clause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// `tls.crt` and `tls.key`.
-    #[error("{}", words(.0))]
-    Pair(Why),
-    /// `ca.crt`.
-    #[error("ca.crt {0}; put there the PEM certificates of the CAs that clients shall trust")]
-    Authorities(String),
-    /// The chain does not lead to `ca.crt`.
+pub enum ExternalError {
+    /// `tls.crt` or `tls.key` is missing or unusable.
+    #[error("{}", describe(.0))]
+    Pair(RenewalReason),
+    /// `ca.crt` is missing or invalid.
+    #[error("ca.crt {0}; set it to the PEM certificates of the CAs that clients must trust")]
+    CaBundle(String),
+    /// No CA in `ca.crt` signed the certificate.
     #[error(
-        "no CA in ca.crt vouches for tls.crt as a server's certificate; put intermediate certificates behind it into tls.crt"
+        "tls.crt is not a serving certificate signed by a CA in ca.crt; if there are intermediate certificates, append them to \
+         tls.crt"
     )]
     Chain,
 }
 
-fn words(why: &Why) -> String {
+fn describe(why: &RenewalReason) -> String {
     match why {
-        Why::Missing => "it has no keys tls.crt and tls.key".to_owned(),
-        Why::WrongNames(names) => {
+        RenewalReason::Missing => "it does not have the keys tls.crt and tls.key".to_owned(),
+        RenewalReason::WrongNames(names) => {
             format!(
-                "tls.crt names {}, but must name the Service",
-                if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+                "the DNS names of tls.crt ({}) do not include the Service",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             )
         }
         why => why.to_string(),
@@ -58,27 +62,31 @@ fn words(why: &Why) -> String {
 struct Source {
     pair: Pair,
     certificate: Certificate,
-    authorities: Vec<Certificate>,
-    /// The one of them that vouches for it.
-    authority: Certificate,
+    cas: Vec<Certificate>,
+    /// The one of them that signed the certificate.
+    ca: Certificate,
 }
 
-fn read(wanted: &Wanted, external: &External, now: Timestamp) -> Result<Source, Unusable> {
-    let (pair, certificate) = read_pair(external.pair.as_ref(), now).map_err(Unusable::Pair)?;
-    // kube-apiserver asks for the first; the others are for people and their own clients.
-    if !wanted.names.first().is_none_or(|name| certificate.names(name)) {
-        return Err(Unusable::Pair(Why::WrongNames(certificate.dns_names)));
+fn read(
+    wanted: &ServingRequirements,
+    external: &ExternalCertificate,
+    now: Timestamp,
+) -> Result<Source, ExternalError> {
+    let (pair, certificate) = read_pair(external.pair.as_ref(), now).map_err(ExternalError::Pair)?;
+    // kube-apiserver verifies the first name. The others are for other clients.
+    if !wanted.names.first().is_none_or(|name| certificate.matches_host(name)) {
+        return Err(ExternalError::Pair(RenewalReason::WrongNames(certificate.dns_names)));
     }
-    let authorities = external.authorities.as_deref().unwrap_or_default();
-    let authorities =
-        Certificate::parse_pem(authorities).map_err(|error| Unusable::Authorities(error.to_string()))?;
+    let ca_bundle = external.ca_bundle.as_deref().unwrap_or_default();
+    let cas =
+        Certificate::parse_pem(ca_bundle).map_err(|error| ExternalError::CaBundle(error.to_string()))?;
     let chain = chain(&pair);
-    let mut valid = authorities.iter().filter(|authority| authority.valid_at(now));
-    let authority = valid.find(|authority| certificate.serves_by(&chain, authority)).cloned();
-    Ok(Source { authority: authority.ok_or(Unusable::Chain)?, pair, certificate, authorities })
+    let mut valid = cas.iter().filter(|ca| ca.valid_at(now));
+    let ca = valid.find(|ca| certificate.is_server_certificate_with_chain(&chain, ca)).cloned();
+    Ok(Source { ca: ca.ok_or(ExternalError::Chain)?, pair, certificate, cas })
 }
 
-/// What stands behind the certificate in the same PEM.
+/// Returns the intermediate certificates: those after the first in the same PEM.
 fn chain(pair: &Pair) -> Vec<Certificate> {
     let mut all = Certificate::parse_pem(pair.certificate.as_bytes()).unwrap_or_default();
     if !all.is_empty() {
@@ -87,22 +95,27 @@ fn chain(pair: &Pair) -> Vec<Certificate> {
     all
 }
 
-/// Decides what is served and trusted.
-pub fn plan(wanted: &Wanted, external: &External, found: &Found, now: Timestamp) -> Result<Plan, Unusable> {
+/// Plans which certificate is served and which CAs are trusted.
+pub fn plan(
+    wanted: &ServingRequirements,
+    external: &ExternalCertificate,
+    found: &StoredServing,
+    now: Timestamp,
+) -> Result<ServingPlan, ExternalError> {
     let source = read(wanted, external, now)?;
-    let known = known_authorities(found, &source.authorities, now);
-    let (trusted, settled) = is_trusted(wanted, found, &source.authorities, Timestamp::MIN, now);
+    let known = previous_cas(found, &source.cas, now);
+    let (trusted, settled) = is_trusted(wanted, found, &source.cas, Timestamp::MIN, now);
 
     let stored = read_pair(found.serving.as_ref(), now).ok().filter(|(pair, certificate)| {
         let chain = chain(pair);
-        let mut vouching = source.authorities.iter().chain(&known);
-        wanted.names.first().is_none_or(|name| certificate.names(name))
-            && vouching.any(|authority| certificate.serves_by(&chain, authority))
+        let mut cas = source.cas.iter().chain(&known);
+        wanted.names.first().is_none_or(|name| certificate.matches_host(name))
+            && cas.any(|ca| certificate.is_server_certificate_with_chain(&chain, ca))
     });
     let (serving, serving_certificate, serving_renewed) = match stored {
         Some((_, certificate)) if certificate == source.certificate => (source.pair, certificate, None),
         Some((pair, certificate)) if !trusted => (pair, certificate, None),
-        _ => (source.pair, source.certificate.clone(), Some(Why::OwnersChoice)),
+        _ => (source.pair, source.certificate.clone(), Some(RenewalReason::SourceChanged)),
     };
     let served = serving_certificate == source.certificate;
     let is_proven = known.is_empty() || found.proven.as_ref() == Some(&serving_certificate);
@@ -115,10 +128,10 @@ pub fn plan(wanted: &Wanted, external: &External, found: &Found, now: Timestamp)
     let previous = if rollover == Rollover::Settled { String::new() } else { pem(&known) };
     let step = (rollover == Rollover::Trusting).then(|| settled.max(now + Duration::from_secs(1)));
     let next = [Some(serving_certificate.not_after), step].into_iter().flatten().min().unwrap_or(now);
-    Ok(Plan {
-        bundle: format!("{}{previous}", pem(&source.authorities)),
+    Ok(ServingPlan {
+        bundle: format!("{}{previous}", pem(&source.cas)),
         ca: None,
-        ca_certificate: source.authority,
+        ca_certificate: source.ca,
         ca_renewed: None,
         previous,
         serving,
@@ -130,5 +143,4 @@ pub fn plan(wanted: &Wanted, external: &External, found: &Found, now: Timestamp)
 }
 
 #[cfg(test)]
-#[path = "external_tests.rs"]
 mod tests;

@@ -1,42 +1,42 @@
-//! The front-proxy CA and client certificate: which there shall be, from those that there are.
+//! Plans the front-proxy CA and client certificate.
 //!
-//! Their files are brought to the control-plane nodes by people, so a CA is never replaced by time alone:
+//! Administrators copy the files to the control-plane nodes, so a CA rollover waits for them:
 //!
-//! 1. The next CA is stored beside the current one, and `ca.crt` holds both. Client certificates are still signed
-//!    by the current one, whose key is kept.
-//! 2. Once a kube-apiserver publishes the next CA (ConfigMap `kube-system/extension-apiserver-authentication`, which
+//! 1. The next CA is stored beside the current one, and `ca.crt` contains both. The current CA still signs client
+//!    certificates.
+//! 2. When a kube-apiserver publishes the next CA (ConfigMap `kube-system/extension-apiserver-authentication`, which
 //!    every aggregated API server reads), it becomes the current one and signs a new client certificate.
-//! 3. The earlier CA stays in `ca.crt` until it expires: nobody can see whether the last kube-apiserver has the new
-//!    client certificate.
+//! 3. The previous CA stays in `ca.crt` until it expires: the operator can't detect whether every kube-apiserver uses
+//!    the new client certificate.
 
 use std::time::Duration;
 
 use crds::KeyAlgorithm;
 use jiff::Timestamp;
 
-use super::plan::{first, outdated, read_pair};
-use super::{Certificate, IssueError, Pair, Why, issue_ca, issue_client};
+use super::serving::{first, outdated, read_pair};
+use super::{Certificate, IssueError, Pair, RenewalReason, issue_ca, issue_client};
 
-/// kube-apiserver and whatever reads its certificate understand it.
+/// Every version of kube-apiserver and of its aggregated API servers supports it.
 const ALGORITHM: KeyAlgorithm = KeyAlgorithm::RSA2048;
 
-/// Earlier CAs beyond this many are forgotten.
+/// The maximum count of previous CAs.
 const MAX_PREVIOUS: usize = 4;
 
-/// What the spec asks for.
+/// The CA and client certificate that the spec requests.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct FrontProxyRequirements {
     /// The client certificate's common name.
     pub common_name: String,
-    /// How long a CA is valid.
+    /// The validity of a new CA.
     pub ca_validity: Duration,
-    /// How long a client certificate is valid.
+    /// The validity of a new client certificate.
     pub client_validity: Duration,
 }
 
-/// What is stored; everything may be missing or nonsense.
+/// The stored certificates. Each may be missing or invalid.
 #[derive(Clone, Default)]
-pub struct Found {
+pub struct StoredFrontProxy {
     /// `tls.crt` and `tls.key` of the CA's Secret.
     pub ca: Option<(Vec<u8>, Vec<u8>)>,
     /// `next.crt` and `next.key` of the CA's Secret.
@@ -47,47 +47,51 @@ pub struct Found {
     pub client: Option<(Vec<u8>, Vec<u8>)>,
     /// `ca.crt` of the client's Secret.
     pub bundle: Option<Vec<u8>>,
-    /// What kube-apiserver publishes as `requestheader-client-ca-file`; looked at only when it matters.
+    /// The PEM that kube-apiserver publishes as `requestheader-client-ca-file`; `None` if it publishes none.
     pub published: Option<Vec<u8>>,
 }
 
-/// Which there shall be.
+/// The desired certificates.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// The CA that signs.
+pub struct FrontProxyPlan {
+    /// The current CA.
     pub ca: Pair,
-    /// Its certificate.
+    /// The current CA's certificate, parsed.
     pub ca_certificate: Certificate,
-    /// The CA that will sign once kube-apiserver trusts it.
+    /// The next CA, which becomes the current one when kube-apiserver publishes it.
     pub next: Option<Pair>,
-    /// Why a CA was issued, if one was.
-    pub ca_issued: Option<Why>,
-    /// Earlier CAs, in PEM.
+    /// Why a CA was issued; `None` if none was.
+    pub ca_issued: Option<RenewalReason>,
+    /// Previous CAs in PEM.
     pub previous: String,
     /// The client certificate.
     pub client: Pair,
-    /// The client certificate, read.
+    /// The client certificate, parsed.
     pub client_certificate: Certificate,
-    /// Why it is new, if it is.
-    pub client_issued: Option<Why>,
-    /// For `--requestheader-client-ca-file`, in PEM.
+    /// Why the client certificate is new; `None` if it is not.
+    pub client_issued: Option<RenewalReason>,
+    /// The contents of `--requestheader-client-ca-file` in PEM.
     pub bundle: String,
-    /// Whether something waits until kube-apiserver publishes a CA.
+    /// Whether a step waits for kube-apiserver to publish a CA.
     pub waits: bool,
     /// When the next step is due.
     pub next_step: Timestamp,
 }
 
-/// Decides; issues what must be new.
-pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, IssueError> {
+/// Plans the certificates. Issues those that must be replaced.
+pub fn plan(
+    wanted: &FrontProxyRequirements,
+    found: &StoredFrontProxy,
+    now: Timestamp,
+) -> Result<FrontProxyPlan, IssueError> {
     let published = found
         .published
         .as_deref()
         .map_or_else(Vec::new, |pem| Certificate::parse_pem(pem).unwrap_or_default());
     let mut ca_issued = None;
     let mut retired = None;
-    let stored_next = authority(found.next.as_ref(), now).ok();
-    let (ca, next) = match (authority(found.ca.as_ref(), now), stored_next) {
+    let stored_next = read_ca(found.next.as_ref(), now).ok();
+    let (ca, next) = match (read_ca(found.ca.as_ref(), now), stored_next) {
         (Ok(current), Some(next)) if published.contains(&next.1) => {
             retired = Some(current.1);
             (next, None)
@@ -96,26 +100,26 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
         (Ok(current), None) => match outdated(&current.1, ALGORITHM, wanted.ca_validity, now) {
             Some(why) => {
                 ca_issued = Some(why);
-                (current, Some(new_authority(wanted, now)?))
+                (current, Some(new_ca(wanted, now)?))
             }
             None => (current, None),
         },
-        // The one that waits is as good as a new one, and may be on its way to kube-apiserver.
+        // The next CA may already be distributed to kube-apiserver, unlike a new one.
         (Err(_), Some(next)) => (next, None),
         (Err(why), None) => {
             ca_issued = Some(why);
-            (new_authority(wanted, now)?, None)
+            (new_ca(wanted, now)?, None)
         }
     };
     let current = [Some(&ca.1), next.as_ref().map(|(_, certificate)| certificate)];
-    let previous = earlier(found, retired, &current, now);
+    let previous = previous_cas(found, retired, &current, now);
 
     let trusted = published.contains(&ca.1);
     let (mut kept, mut client_issued) = (None, None);
     match read_client(wanted, found, &ca.1, &previous, now) {
         Err(why) => client_issued = Some(why),
-        // What kube-apiserver may have now is replaced when its successor is trusted.
-        Ok((_, Some(why))) if trusted || why != Why::NewAuthority => client_issued = Some(why),
+        // kube-apiserver may still use this certificate, so it is replaced when the new CA is trusted.
+        Ok((_, Some(why))) if trusted || why != RenewalReason::CaReplaced => client_issued = Some(why),
         Ok((pair, _)) => kept = Some(pair),
     }
     let (client, client_certificate) = if let Some(kept) = kept {
@@ -126,14 +130,14 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
         let certificate = first(&pair.certificate)?;
         (pair, certificate)
     };
-    let waits = next.is_some() || !client_certificate.authenticates_under(&ca.1);
+    let waits = next.is_some() || !client_certificate.is_client_certificate_of(&ca.1);
     let pem = |certificates: &[Certificate]| certificates.iter().map(Certificate::to_pem).collect::<String>();
     let next_pem = next.as_ref().map(|(_, certificate)| certificate.to_pem()).unwrap_or_default();
     let mut steps = vec![client_certificate.renewal_time()];
-    // A CA that is being replaced already has no step of its own.
+    // A CA with a successor is not renewed.
     steps.extend(next.is_none().then(|| ca.1.renewal_time()));
     steps.extend(previous.iter().map(|certificate| certificate.not_after));
-    Ok(Plan {
+    Ok(FrontProxyPlan {
         bundle: format!("{}{next_pem}{}", ca.1.to_pem(), pem(&previous)),
         next: next.map(|(pair, _)| pair),
         ca: ca.0,
@@ -148,59 +152,61 @@ pub fn plan(wanted: &Wanted, found: &Found, now: Timestamp) -> Result<Plan, Issu
     })
 }
 
-fn new_authority(wanted: &Wanted, now: Timestamp) -> Result<(Pair, Certificate), IssueError> {
+fn new_ca(wanted: &FrontProxyRequirements, now: Timestamp) -> Result<(Pair, Certificate), IssueError> {
     let pair = issue_ca("front-proxy CA", ALGORITHM, wanted.ca_validity, now)?;
     let certificate = first(&pair.certificate)?;
     Ok((pair, certificate))
 }
 
-fn authority(stored: Option<&(Vec<u8>, Vec<u8>)>, now: Timestamp) -> Result<(Pair, Certificate), Why> {
+fn read_ca(
+    stored: Option<&(Vec<u8>, Vec<u8>)>,
+    now: Timestamp,
+) -> Result<(Pair, Certificate), RenewalReason> {
     let (pair, certificate) = read_pair(stored, now)?;
-    if certificate.is_ca { Ok((pair, certificate)) } else { Err(Why::NotAnAuthority) }
+    if certificate.is_ca { Ok((pair, certificate)) } else { Err(RenewalReason::NotACa) }
 }
 
-type Client = ((Pair, Certificate), Option<Why>);
+type Client = ((Pair, Certificate), Option<RenewalReason>);
 
-/// The client certificate, and why it is to be replaced when that is safe.
+/// Returns the stored client certificate, and why it should be replaced when that is safe.
 fn read_client(
-    wanted: &Wanted,
-    found: &Found,
+    wanted: &FrontProxyRequirements,
+    found: &StoredFrontProxy,
     ca: &Certificate,
     previous: &[Certificate],
     now: Timestamp,
-) -> Result<Client, Why> {
+) -> Result<Client, RenewalReason> {
     let (pair, certificate) = read_pair(found.client.as_ref(), now)?;
     let why = if certificate.common_name.as_deref() != Some(wanted.common_name.as_str()) {
-        return Err(Why::OtherName(certificate.common_name.unwrap_or_default()));
-    } else if certificate.authenticates_under(ca) {
+        return Err(RenewalReason::WrongCommonName(certificate.common_name.unwrap_or_default()));
+    } else if certificate.is_client_certificate_of(ca) {
         outdated(&certificate, ALGORITHM, wanted.client_validity, now)
-    } else if previous.iter().any(|ca| certificate.authenticates_under(ca)) {
-        Some(Why::NewAuthority)
+    } else if previous.iter().any(|ca| certificate.is_client_certificate_of(ca)) {
+        Some(RenewalReason::CaReplaced)
     } else {
-        return Err(Why::UnknownAuthority);
+        return Err(RenewalReason::UnknownCa);
     };
     Ok(((pair, certificate), why))
 }
 
-/// CAs that are valid still, wherever they were kept.
-fn earlier(
-    found: &Found,
+/// Returns previous CAs that are still valid, from all objects that store them.
+fn previous_cas(
+    found: &StoredFrontProxy,
     retired: Option<Certificate>,
     current: &[Option<&Certificate>],
     now: Timestamp,
 ) -> Vec<Certificate> {
     let stored = [found.previous.as_ref(), found.bundle.as_ref()];
     let stored = stored.into_iter().flatten().filter_map(|pem| Certificate::parse_pem(pem).ok()).flatten();
-    let mut earlier: Vec<Certificate> = Vec::new();
+    let mut previous: Vec<Certificate> = Vec::new();
     for certificate in retired.into_iter().chain(stored) {
-        let is_new = !current.contains(&Some(&certificate)) && !earlier.contains(&certificate);
-        if certificate.is_ca && certificate.valid_at(now) && is_new && earlier.len() < MAX_PREVIOUS {
-            earlier.push(certificate);
+        let is_new = !current.contains(&Some(&certificate)) && !previous.contains(&certificate);
+        if certificate.is_ca && certificate.valid_at(now) && is_new && previous.len() < MAX_PREVIOUS {
+            previous.push(certificate);
         }
     }
-    earlier
+    previous
 }
 
 #[cfg(test)]
-#[path = "front_proxy_tests.rs"]
 mod tests;

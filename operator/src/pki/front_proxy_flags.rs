@@ -1,17 +1,16 @@
-//! kube-apiserver's flags for the front proxy, in forms that can be taken over as they stand.
+//! kube-apiserver's flags for the front proxy, in formats that can be copied without changes.
 //!
-//! The fault to be avoided is quoting: one argument that swallows the next two is legal to kube-apiserver and
-//! leaves an aggregation layer that reads no user name. No value here has a blank, a quote or a comma, and each form
-//! holds each argument by itself.
+//! The formats avoid quoting errors: kube-apiserver accepts one argument that contains the next two flags, and then
+//! reads no user name. No value contains a space, quote or comma, and each format has one entry per argument.
 
 use std::fmt::Write as _;
 
-/// What the flags are made of.
+/// The inputs of the flags.
 #[derive(Clone, Copy, Debug)]
-pub struct FrontProxy<'a> {
+pub struct FrontProxyFlags<'a> {
     /// The client certificate's common name.
     pub common_name: &'a str,
-    /// Where the files stand on control-plane nodes.
+    /// The directory of the files on control-plane nodes.
     pub directory: &'a str,
     /// The namespace of the Secret.
     pub namespace: &'a str,
@@ -19,19 +18,19 @@ pub struct FrontProxy<'a> {
     pub secret: &'a str,
 }
 
-/// The variable of the systemd drop-in.
+/// The environment variable of the systemd drop-in.
 const VARIABLE: &str = "FRONT_PROXY_FLAGS";
 
-/// The files: the Secret's key, and the name on the nodes.
+/// The files: the key in the Secret and the suffix of the file name on the nodes.
 const FILES: [(&str, &str); 3] =
     [("ca.crt", "front-proxy-ca.crt"), ("tls.crt", "front-proxy.crt"), ("tls.key", "front-proxy.key")];
 
-impl FrontProxy<'_> {
+impl FrontProxyFlags<'_> {
     fn path(&self, file: &str) -> String {
         format!("{}/metrics-core-{file}", self.directory)
     }
 
-    /// Names and values, in order.
+    /// Returns the flags' names and values, in order.
     #[must_use]
     pub fn flags(&self) -> Vec<(&'static str, String)> {
         let [ca, certificate, key] = FILES.map(|(_, file)| self.path(file));
@@ -46,19 +45,19 @@ impl FrontProxy<'_> {
         ]
     }
 
-    /// The arguments, each one exactly as kube-apiserver shall get it.
+    /// Returns the arguments, `--name=value`.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         self.flags().into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
     }
 
-    /// One argument a line.
+    /// Returns the arguments, one per line.
     #[must_use]
     pub fn lines(&self) -> String {
         self.arguments().iter().fold(String::new(), |text, argument| text + argument + "\n")
     }
 
-    /// A JSON array of the arguments, which is a YAML list too: of a static pod's `command`, for one.
+    /// Returns the arguments as a JSON array, which is also a YAML list, as in a static pod's `command`.
     #[must_use]
     pub fn json(&self) -> String {
         let arguments: Vec<_> = self
@@ -69,12 +68,12 @@ impl FrontProxy<'_> {
         format!("[\n  {}\n]\n", arguments.join(",\n  "))
     }
 
-    /// kubeadm's ClusterConfiguration.
+    /// Returns the part of kubeadm's ClusterConfiguration.
     #[must_use]
     pub fn kubeadm(&self) -> String {
-        let mut text = "# Into kubeadm's ClusterConfiguration, beside what stands there (`kubectl get configmap kubeadm-config\n\
-             # --namespace kube-system -o yaml`); then `kubeadm init phase control-plane apiserver --config FILE` on each\n\
-             # control-plane node. The pod sees /etc/kubernetes/pki; another directory needs extraVolumes.\n\
+        let mut text = "# Merge this into kubeadm's ClusterConfiguration (`kubectl get configmap kubeadm-config\n\
+             # --namespace kube-system -o yaml`). Then run `kubeadm init phase control-plane apiserver --config FILE` on each\n\
+             # control-plane node. The pod mounts /etc/kubernetes/pki. Another directory needs extraVolumes.\n\
              apiVersion: kubeadm.k8s.io/v1beta4\n\
              kind: ClusterConfiguration\n\
              apiServer:\n  extraArgs:\n"
@@ -87,25 +86,25 @@ impl FrontProxy<'_> {
         text
     }
 
-    /// A drop-in for a kube-apiserver that systemd runs.
+    /// Returns a systemd drop-in for kube-apiserver's unit.
     #[must_use]
     pub fn systemd(&self) -> String {
         format!(
             "# /etc/systemd/system/kube-apiserver.service.d/50-front-proxy.conf\n\
-             # Once, append ${VARIABLE} to the unit's ExecStart (systemctl edit --full kube-apiserver), without quotes: systemd\n\
-             # then makes one argument of each word. Remove flags of these names from ExecStart.\n\
+             # Append ${VARIABLE} to the unit's ExecStart once (systemctl edit --full kube-apiserver), without quotes, so that\n\
+             # systemd passes each word as one argument. Remove flags with these names from ExecStart.\n\
              [Service]\n\
              Environment=\"{VARIABLE}={}\"\n",
             self.arguments().join(" ")
         )
     }
 
-    /// What to do with all this.
+    /// Returns the instructions for administrators.
     #[must_use]
     pub fn steps(&self) -> String {
         let Self { namespace, secret, directory, .. } = self;
         let mut text = format!(
-            "1. On every control-plane node, write the files into {directory}:\n\n\
+            "1. On every control-plane node, write the files to {directory}:\n\n\
                 umask 077\n"
         );
         for (key, file) in FILES {
@@ -116,14 +115,15 @@ impl FrontProxy<'_> {
             );
         }
         text.push_str(
-            "\n2. Give kube-apiserver the arguments: flags.txt has one a line; flags.json has the same as a JSON and YAML list, for the\n   \
-             command of a static pod; kubeadm.yaml and systemd.conf are for those. Replace flags of the same names.\n\
-             3. Restart kube-apiserver. Where the flags are there already and only the files are new, no restart is needed:\n   \
-             kube-apiserver reads them again within a minute or so.\n\
-             4. When the CA is being replaced, write the files twice: now, and when the condition CertificatesReady says that the\n   \
-             new CA signs.\n\n\
-             What kube-apiserver publishes in ConfigMap kube-system/extension-apiserver-authentication is merged: values of earlier\n\
-             flags stay there. Delete that ConfigMap after the restart, and kube-apiserver writes today's flags alone.\n",
+            "\n2. Set the arguments of kube-apiserver. flags.txt has one argument per line. flags.json has the same as a JSON and YAML\n   \
+             list, for the command of a static pod. kubeadm.yaml and systemd.conf are for kubeadm and systemd. Replace flags with\n   \
+             the same names.\n\
+             3. Restart kube-apiserver. If the flags are already set and only the files are new, no restart is needed:\n   \
+             kube-apiserver reloads the files within about a minute.\n\
+             4. During a CA rollover, write the files twice: now, and when the condition CertificatesReady reports that the new CA\n   \
+             signs.\n\n\
+             kube-apiserver merges its flags into ConfigMap kube-system/extension-apiserver-authentication: values of previous flags\n\
+             remain. Delete that ConfigMap after the restart. kube-apiserver recreates it with the current flags only.\n",
         );
         text
     }
@@ -133,7 +133,7 @@ impl FrontProxy<'_> {
 mod tests {
     use super::*;
 
-    const PROXY: FrontProxy<'_> = FrontProxy {
+    const PROXY: FrontProxyFlags<'_> = FrontProxyFlags {
         common_name: "aggregator",
         directory: "/etc/kubernetes/pki",
         namespace: "ns",
@@ -141,7 +141,7 @@ mod tests {
     };
 
     #[test]
-    fn the_arguments_are_these() {
+    fn returns_the_arguments_of_kube_apiserver() {
         assert_eq!(
             PROXY.arguments(),
             [
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_holds_every_argument_by_itself() {
+    fn every_format_has_one_entry_per_argument() {
         let arguments = PROXY.arguments();
         assert_eq!(PROXY.lines().lines().collect::<Vec<_>>(), arguments);
         assert_eq!(serde_json::from_str::<Vec<String>>(&PROXY.json()).expect("JSON"), arguments);
@@ -170,7 +170,7 @@ mod tests {
                 "{kubeadm}"
             );
         }
-        // systemd splits at blanks.
+        // systemd splits at spaces.
         let systemd = PROXY.systemd();
         let line = systemd.lines().find_map(|line| line.strip_prefix("Environment=\"FRONT_PROXY_FLAGS="));
         let words: Vec<_> =

@@ -1,4 +1,4 @@
-//! New keys and certificates.
+//! Issues keys and certificates.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,30 +14,30 @@ use rustls_pki_types::pem::PemObject;
 
 use super::BACKDATE;
 
-/// A private key in PEM. It shows itself to nobody.
+/// A private key in PEM. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateKey(String);
 
 impl PrivateKey {
-    /// Takes PEM as it is; whether it is a key is known when it is used.
+    /// Wraps PEM without parsing it. [`Self::public_key`] fails if it is not a key.
     #[must_use]
     pub fn from_pem(pem: String) -> Self {
         Self(pem)
     }
 
-    /// The PEM, for the Secret that it is stored in and nothing else.
+    /// Returns the PEM, for the Secret that stores it. Never log it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// SubjectPublicKeyInfo in DER of the key that belongs to it.
+    /// Returns the SubjectPublicKeyInfo of the public key in DER.
     pub fn public_key(&self) -> Result<Vec<u8>, IssueError> {
         Ok(self.load()?.subject_public_key_info())
     }
 
     fn load(&self) -> Result<KeyPair, IssueError> {
-        // The parser's error is left out: nothing that was derived from a key is ever shown.
+        // The parser's error may quote the key, so it is dropped.
         KeyPair::from_pem(&self.0).map_err(|_| IssueError::Key)
     }
 }
@@ -48,30 +48,30 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// A certificate and its key.
+/// A certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The certificate in PEM.
     pub certificate: String,
-    /// Its key.
+    /// The private key.
     pub key: PrivateKey,
 }
 
-/// Why a certificate was not issued.
+/// An error while issuing a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// The key is not one.
+    /// The private key can't be parsed.
     #[error("the private key is not PKCS #8, PKCS #1 or SEC 1 in PEM")]
     Key,
-    /// The CA's certificate can't be used.
-    #[error("the CA certificate can't be used for signing: {0}")]
-    Authority(String),
-    /// The library refused.
-    #[error("the certificate could not be made: {0}")]
+    /// The CA certificate can't be parsed.
+    #[error("the CA certificate can't sign certificates: {0}")]
+    Ca(String),
+    /// The library failed to generate the key or certificate.
+    #[error("failed to generate the certificate: {0}")]
     Generate(#[from] rcgen::Error),
 }
 
-/// Issues a CA: it signs certificates itself (path length 0) and nothing else.
+/// Issues a self-signed CA with path length 0.
 pub fn issue_ca(
     name: &str,
     algorithm: KeyAlgorithm,
@@ -80,7 +80,7 @@ pub fn issue_ca(
 ) -> Result<Pair, IssueError> {
     let key = new_key(algorithm)?;
     let mut parameters = CertificateParams::new(Vec::new())?;
-    // A name of its own for each CA: verifiers that look for the issuer by name find the right one of two.
+    // Each CA has a distinct name, as verifiers find the issuer by name and a bundle may hold two.
     parameters.distinguished_name = common_name(&format!("{name} {}", now.as_second()));
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -89,7 +89,7 @@ pub fn issue_ca(
     Ok(Pair { certificate: certificate.pem(), key: PrivateKey(key.serialize_pem()) })
 }
 
-/// Issues a serving certificate for DNS names, valid at most as long as the CA.
+/// Issues a serving certificate for DNS names. It expires no later than the CA.
 pub fn issue_leaf(
     ca: &Pair,
     ca_not_after: Timestamp,
@@ -105,7 +105,7 @@ pub fn issue_leaf(
     sign(ca, parameters, algorithm)
 }
 
-/// Issues a client certificate.
+/// Issues a client certificate with the common name `name`.
 pub fn issue_client(
     ca: &Pair,
     name: &str,
@@ -120,12 +120,12 @@ pub fn issue_client(
     sign(ca, parameters, algorithm)
 }
 
-/// Signs a new key.
+/// Generates a key and signs its certificate.
 fn sign(ca: &Pair, mut parameters: CertificateParams, algorithm: KeyAlgorithm) -> Result<Pair, IssueError> {
-    let authority = CertificateDer::from_pem_slice(ca.certificate.as_bytes())
-        .map_err(|error| IssueError::Authority(error.to_string()))?;
-    let issuer = Issuer::from_ca_cert_der(&authority, ca.key.load()?)
-        .map_err(|error| IssueError::Authority(error.to_string()))?;
+    let issuer_certificate = CertificateDer::from_pem_slice(ca.certificate.as_bytes())
+        .map_err(|error| IssueError::Ca(error.to_string()))?;
+    let issuer = Issuer::from_ca_cert_der(&issuer_certificate, ca.key.load()?)
+        .map_err(|error| IssueError::Ca(error.to_string()))?;
     let key = new_key(algorithm)?;
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.use_authority_key_identifier_extension = true;

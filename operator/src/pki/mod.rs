@@ -1,6 +1,11 @@
-//! Certificates: what is there, what must be renewed, and in which order without breaking a request.
+//! Certificates: reads them, decides which to renew, issues them and orders the steps of a CA rollover so that no TLS
+//! connection fails.
 //!
-//! All pure: it needs neither a client nor a clock, only the entropy of new keys. Times are passed in.
+//! Pure: no Kubernetes client and no clock. Callers pass the time. The keys of new certificates are random.
+//!
+//! - [`serving`]: the CA and serving certificate that the operator issues.
+//! - [`external`]: a serving certificate from a user's Secret or from cert-manager.
+//! - [`front_proxy`]: the CA and client certificate of kube-apiserver's front proxy.
 
 pub mod cert_manager;
 mod certificate;
@@ -8,42 +13,42 @@ pub mod external;
 pub mod front_proxy;
 pub mod front_proxy_flags;
 mod issue;
-mod plan;
+pub mod serving;
 
 pub use certificate::{Certificate, ParseError};
 pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
-pub use plan::{Found, Plan, Rollover, Trusted, Wanted, Why, plan};
+pub use serving::{RenewalReason, Rollover, ServingPlan, ServingRequirements, StoredServing, TrustedBundle};
 
 use std::time::Duration;
 
-/// How far `notBefore` lies in the past, so that a machine with a late clock accepts a new certificate.
+/// How far `notBefore` is set into the past, so that machines with a slow clock accept a new certificate.
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
-/// How fast certificates age. Only tests have another than the default.
+/// Delays and validities of certificates. Only tests change the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long every APIService must have held a new CA before a certificate of it is used: each kube-apiserver
-    /// follows the APIServices by a watch of its own, which nobody else can see.
-    pub trust_settles: Duration,
-    /// Validities are divided by this.
+    /// How long every APIService must have contained a new CA before the operator serves a certificate signed by it.
+    /// Each kube-apiserver watches APIServices on its own, and none reports its progress.
+    pub trust_delay: Duration,
+    /// The divisor of all validities.
     pub compression: u32,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { trust_settles: Duration::from_secs(60), compression: 1 }
+        Self { trust_delay: Duration::from_secs(60), compression: 1 }
     }
 }
 
 impl Timing {
-    /// How long a certificate is valid that shall be valid for `validity`; at least ten seconds.
+    /// Returns the `validity` divided by the compression, at least ten seconds.
     #[must_use]
     pub fn validity(&self, validity: Duration) -> Duration {
         (validity / self.compression.max(1)).max(Duration::from_secs(10))
     }
 }
 
-/// The names that a client may use for metrics-core; kube-apiserver asks for `SERVICE.NAMESPACE.svc`.
+/// Returns the DNS names of a Service. kube-apiserver verifies the first, `SERVICE.NAMESPACE.svc`.
 #[must_use]
 pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
     vec![

@@ -4,7 +4,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::Arguments;
-use crate::causes::causes;
+use crate::common::error_chain::causes;
 
 /// Why there is no way to a cluster.
 #[derive(Debug, thiserror::Error)]

@@ -11,9 +11,9 @@ use super::examination::{Examination, Kubelet, KubeletConfiguration};
 use super::picture::{Part, Picture};
 use super::status;
 use super::tree::{Branch, Mark};
-use crate::decide::{ownership, serving};
-use crate::diagnosis::front_proxy::Configured;
-use crate::observe::{FrontProxyMap, Pipeline};
+use crate::assess::diagnosis::front_proxy::Configured;
+use crate::common::ownership;
+use crate::observe::{FrontProxyMap, Pipeline, serving};
 use crds::extension_apiserver_authentication::{Finding, RECREATE_COMMAND};
 
 /// The oldest Kubernetes that is supported.

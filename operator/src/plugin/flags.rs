@@ -4,7 +4,8 @@ use crds::{FrontProxyMode, FrontProxySpec};
 
 use super::arguments::FlagsForm;
 use super::picture::Picture;
-use crate::decide::{front_proxy, serving};
+use crate::observe::serving;
+use crate::plan::front_proxy;
 
 /// Where the operator is installed when nothing tells: the chart's README says so.
 const NAMESPACE: &str = "metrics-pipeline";

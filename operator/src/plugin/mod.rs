@@ -1,6 +1,6 @@
 //! The kubectl plugin `kubectl metrics-pipeline`: shows and explains, and changes nothing.
 //!
-//! It has no knowledge of its own: what it says of the pipeline is what the operator's [`crate::decide`] says.
+//! It has no knowledge of its own: what it says of the pipeline is what the operator's [`crate::plan`] says.
 
 pub mod arguments;
 mod connect;

@@ -11,9 +11,9 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 
-use crate::causes::causes;
+use crate::common::METRICS_CORE;
+use crate::common::error_chain::causes;
 use crate::observe::Pipeline;
-use crate::owned::METRICS_CORE;
 
 /// How many objects of one kind are read.
 const LIMIT: u32 = 500;

@@ -8,8 +8,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::picture::{Part, Picture, Unread};
 use super::tree::{Branch, Mark};
-use crate::decide::serving;
 use crate::observe::Pipeline;
+use crate::observe::serving;
 
 /// How many branches of one kind are shown; the rest is counted.
 const SHOWN: usize = 5;

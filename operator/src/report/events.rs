@@ -1,5 +1,5 @@
-//! Events: one for each change of a condition, for each cause that keeps kubelets from being scraped, and for what the
-//! operator did of its own accord.
+//! Publishes events: for changed conditions, for causes why kubelets cannot be scraped, and for changes that the operator
+//! makes on its own (renewals, resizes, reverted drift).
 
 use crds::MetricsPipeline;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -7,15 +7,15 @@ use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-use super::news::News;
-use crate::approval::Refusal;
+use super::event_dedup::NewEvent;
+use crate::common::{FIELD_MANAGER, Owned};
+use crate::csr::NotApproved;
 use crate::observe::Pipeline;
-use crate::owned::{FIELD_MANAGER, Owned};
 
-/// What an event's note may hold (events.k8s.io/v1).
+/// The maximum length of an event's note, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
 
-/// Publishes events. One that can't be published is logged: it is never worth a retry.
+/// Publishes events. Failures are logged and not retried.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
@@ -28,23 +28,23 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter), namespace }
     }
 
-    /// What became worth telling.
-    pub(super) async fn tell(&self, pipeline: &Pipeline, news: &[News]) {
-        for one in news {
-            let about = one.node.as_ref().map(|name| ObjectReference {
+    /// Publishes all events.
+    pub(super) async fn publish_all(&self, pipeline: &Pipeline, events: &[NewEvent]) {
+        for event in events {
+            let related = event.node.as_ref().map(|name| ObjectReference {
                 api_version: Some(Node::api_version(&()).into_owned()),
                 kind: Some(Node::kind(&()).into_owned()),
                 name: Some(name.clone()),
                 ..ObjectReference::default()
             });
-            let severity = if one.is_warning { EventType::Warning } else { EventType::Normal };
-            self.publish(pipeline, about, severity, &one.reason, one.action, &one.note).await;
+            let type_ = if event.is_warning { EventType::Warning } else { EventType::Normal };
+            self.publish(pipeline, related, type_, &event.reason, event.action, &event.note).await;
         }
     }
 
-    /// A certificate was issued.
+    /// Reports that a certificate was issued.
     pub async fn renewed(&self, pipeline: &Pipeline, object: Owned, which: &str, why: &str) {
-        let note = format!("A new {which} certificate was issued, as {why}.");
+        let note = format!("Issued a new {which} certificate because {why}.");
         self.publish(
             pipeline,
             Some(self.reference(object)),
@@ -56,23 +56,23 @@ impl Events {
         .await;
     }
 
-    /// Something that somebody had changed was set back.
+    /// Reports that a change by another field manager was reverted.
     pub async fn drift(&self, pipeline: &Pipeline, object: Owned, what: &str) {
         self.publish(
             pipeline,
             Some(self.reference(object)),
             EventType::Warning,
-            "DriftUndone",
+            "DriftReverted",
             "Apply",
             what,
         )
         .await;
     }
 
-    /// A kubelet's request was left alone.
-    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &Refusal) {
+    /// Reports that a kubelet's CertificateSigningRequest was not approved.
+    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
         let note = format!(
-            "CertificateSigningRequest {name} is left alone: {refusal}. Look at it with `kubectl describe csr {name}`."
+            "CertificateSigningRequest {name} is not approved: {refusal}. Run `kubectl describe csr {name}` for details."
         );
         let request = ObjectReference {
             api_version: Some(CertificateSigningRequest::api_version(&()).into_owned()),
@@ -81,11 +81,18 @@ impl Events {
             ..ObjectReference::default()
         };
         let warning = EventType::Warning;
-        self.publish(pipeline, Some(request), warning, "CertificateSigningRequestLeft", "Approve", &note)
-            .await;
+        self.publish(
+            pipeline,
+            Some(request),
+            warning,
+            "CertificateSigningRequestNotApproved",
+            "Approve",
+            &note,
+        )
+        .await;
     }
 
-    /// An owned object.
+    /// Returns a reference to an owned object.
     fn reference(&self, object: Owned) -> ObjectReference {
         let resource = object.resource();
         ObjectReference {
@@ -97,29 +104,28 @@ impl Events {
         }
     }
 
-    /// The resources of metrics-core were changed; the action keeps apart what would be counted as one.
+    /// Reports that the resources of metrics-core were changed. Events with different actions are not aggregated.
     pub async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
         let deployment = Some(self.reference(Owned::Deployment));
         self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
     }
 
-    /// With the object that it is about, where there is one: events that differ in nothing but their words are
-    /// counted as one.
+    /// Publishes one event. Events that differ only in their note are aggregated, hence the related object.
     async fn publish(
         &self,
         pipeline: &Pipeline,
-        about: Option<ObjectReference>,
-        severity: EventType,
+        related: Option<ObjectReference>,
+        type_: EventType,
         reason: &str,
         action: &str,
         note: &str,
     ) {
         let event = Event {
-            type_: severity,
+            type_,
             reason: reason.to_owned(),
             note: Some(bounded(note)),
             action: action.to_owned(),
-            secondary: about,
+            secondary: related,
         };
         let regarding = ObjectReference {
             api_version: Some(MetricsPipeline::api_version(&()).into_owned()),
@@ -129,7 +135,7 @@ impl Events {
             ..ObjectReference::default()
         };
         if let Err(error) = self.recorder.publish(&event, &regarding).await {
-            tracing::warn!(%error, reason, "an event was not published");
+            tracing::warn!(%error, reason, "failed to publish an event");
         }
     }
 }
@@ -142,7 +148,7 @@ fn bounded(note: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn notes_are_cut_between_characters() {
+    fn notes_are_truncated_between_characters() {
         let note = "é".repeat(1000);
         assert_eq!(super::bounded(&note).len(), 1024);
         assert_eq!(super::bounded("short"), "short");

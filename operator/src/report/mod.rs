@@ -1,7 +1,8 @@
 //! Tells what was found and done: status, events, metrics. Nothing is written when nothing changed.
 
+mod event_dedup;
 mod events;
-mod news;
+pub mod nanny;
 mod status;
 mod telemetry;
 
@@ -12,11 +13,11 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::common::FIELD_MANAGER;
 use crate::observe::Pipeline;
-use crate::owned::FIELD_MANAGER;
 
+pub use event_dedup::KubeletCause;
 pub use events::Events;
-pub use news::KubeletCause;
 pub use status::{Facts, status};
 pub use telemetry::Telemetry;
 
@@ -24,14 +25,18 @@ pub use telemetry::Telemetry;
 pub struct Reporter {
     client: Client,
     events: Events,
-    told: news::Told,
+    reported_causes: event_dedup::ReportedCauses,
 }
 
 impl Reporter {
     /// Events are signed with the identity.
     #[must_use]
     pub fn new(client: Client, namespace: String, identity: String) -> Self {
-        Self { events: Events::new(client.clone(), namespace, identity), client, told: news::Told::default() }
+        Self {
+            events: Events::new(client.clone(), namespace, identity),
+            client,
+            reported_causes: event_dedup::ReportedCauses::default(),
+        }
     }
 
     /// Writes a status if it differs from the one that is stored, and events for what is new. Whether it did.
@@ -45,14 +50,14 @@ impl Reporter {
         let differs = *status != pipeline.status;
         if differs {
             self.write(pipeline, status).await?;
-            let news = news::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
-            self.events.tell(pipeline, &news).await;
+            let events = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
+            self.events.publish_all(pipeline, &events).await;
         }
         if let Some(kubelets) = kubelets {
             let stored =
                 pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
-            let news = self.told.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
-            self.events.tell(pipeline, &news).await;
+            let events = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
+            self.events.publish_all(pipeline, &events).await;
         }
         Ok(differs)
     }

@@ -1,4 +1,4 @@
-//! The status that follows from verdicts and facts, and from when things were last different.
+//! Builds the status of a MetricsPipeline from conditions and facts; a time changes only with what it dates.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,21 @@ use crds::{
     CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NannyStatus, NodesStatus,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as StoredCondition, Time};
 
-use crate::decide::Problem;
-use crate::decide::conditions::Verdict;
-use crate::diagnosis::kubelets::Failing;
+use crate::assess::conditions::Condition;
+use crate::assess::diagnosis::kubelets::Failing;
+use crate::common::{Owned, Problem};
 use crate::observe::Pipeline;
-use crate::owned::Owned;
 use crate::pki::{self, Certificate};
 
 /// Facts beside the conditions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// The certificates.
-    pub certificates: Option<&'a pki::Plan>,
+    pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
-    pub front_proxy: Option<&'a pki::front_proxy::Plan>,
+    pub front_proxy: Option<&'a pki::front_proxy::FrontProxyPlan>,
     /// Nodes with metrics, of all nodes.
     pub nodes: Option<(usize, usize)>,
     /// What the nanny recommends and applied.
@@ -32,23 +31,22 @@ pub struct Facts<'a> {
     pub refused: Option<&'a BTreeMap<Owned, Problem>>,
 }
 
-/// The new status. A verdict that is missing leaves its condition as it is; a condition of a type that this
-/// version does not know is kept too, as its owner is somebody else.
+/// Returns the new status. A condition type that was not evaluated keeps its stored condition. So does a type that this
+/// version does not know: another controller or version may own it.
 #[must_use]
 pub fn status(
     pipeline: &Pipeline,
-    verdicts: &[Verdict],
+    evaluated: &[Condition],
     facts: Option<Facts<'_>>,
     now: Timestamp,
 ) -> MetricsPipelineStatus {
     let old = &pipeline.status;
-    let mut conditions: Vec<Condition> = ConditionType::ALL
+    let mut conditions: Vec<StoredCondition> = ConditionType::ALL
         .iter()
         .filter_map(|type_| {
             let before = old.conditions.iter().find(|condition| condition.type_ == type_.as_str());
-            let verdict = verdicts.iter().find(|verdict| verdict.condition == *type_);
-            match verdict {
-                Some(verdict) => Some(condition(verdict, before, pipeline.generation, now)),
+            match evaluated.iter().find(|condition| condition.kind == *type_) {
+                Some(new) => Some(condition(new, before, pipeline.generation, now)),
                 None => before.cloned(),
             }
         })
@@ -73,22 +71,27 @@ pub fn status(
     }
 }
 
-fn condition(verdict: &Verdict, before: Option<&Condition>, generation: i64, now: Timestamp) -> Condition {
-    let status = verdict.holds.as_str();
+fn condition(
+    new: &Condition,
+    before: Option<&StoredCondition>,
+    generation: i64,
+    now: Timestamp,
+) -> StoredCondition {
+    let status = new.status.as_str();
     // The time tells when the status changed, not when a message did (API conventions).
     let since =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-    Condition {
-        type_: verdict.condition.as_str().to_owned(),
+    StoredCondition {
+        type_: new.kind.as_str().to_owned(),
         status: status.to_owned(),
-        reason: verdict.reason.as_str().to_owned(),
-        message: bounded(&verdict.message),
+        reason: new.reason.as_str().to_owned(),
+        message: bounded(&new.message),
         observed_generation: Some(generation),
         last_transition_time: since.unwrap_or(Time(seconds(now))),
     }
 }
 
-/// `metav1.Condition` admits 32,768 bytes; a reader admits less.
+/// `metav1.StoredCondition` admits 32,768 bytes; a reader admits less.
 fn bounded(message: &str) -> String {
     message.chars().take(2048).collect()
 }
@@ -134,7 +137,7 @@ fn certificates(facts: Facts<'_>, old: &CertificatesStatus) -> Option<Certificat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::conditions::{Holds, malformed};
+    use crate::assess::conditions::{ConditionStatus, malformed};
     use crds::Reason;
 
     fn pipeline() -> Pipeline {
@@ -167,25 +170,25 @@ mod tests {
     #[test]
     fn the_time_changes_with_the_status_only_and_nothing_changes_without_news() {
         let at = |second: i64| Timestamp::from_second(second).expect("a time");
-        let ready = |holds: Holds, message: &str| {
-            [Verdict::new(ConditionType::Ready, holds, Reason::AsExpected, message)]
+        let ready = |status: ConditionStatus, message: &str| {
+            [Condition::new(ConditionType::Ready, status, Reason::AsExpected, message)]
         };
         let mut pipeline = pipeline();
-        pipeline.status = status(&pipeline, &ready(Holds::True, "1 of 1"), None, at(1));
+        pipeline.status = status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(1));
         // As it comes back from kube-apiserver.
         let stored = serde_json::to_value(&pipeline.status).expect("JSON");
         pipeline.status = serde_json::from_value(stored).expect("a status");
-        assert_eq!(status(&pipeline, &ready(Holds::True, "1 of 1"), None, at(2)), pipeline.status);
-        let message = status(&pipeline, &ready(Holds::True, "1 of 2"), None, at(2));
+        assert_eq!(status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(2)), pipeline.status);
+        let message = status(&pipeline, &ready(ConditionStatus::True, "1 of 2"), None, at(2));
         assert_eq!(message.conditions[0].last_transition_time, Time(at(1)));
-        let lost = status(&pipeline, &ready(Holds::False, "0 of 2"), None, at(3));
+        let lost = status(&pipeline, &ready(ConditionStatus::False, "0 of 2"), None, at(3));
         assert_eq!(lost.conditions[0].last_transition_time, Time(at(3)));
     }
 
     #[test]
     fn conditions_of_others_stay() {
         let mut pipeline = pipeline();
-        let foreign: Condition = serde_json::from_value(serde_json::json!({
+        let foreign: StoredCondition = serde_json::from_value(serde_json::json!({
             "type": "Other", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))
         .expect("a condition");
         pipeline.status.conditions = vec![foreign.clone()];

@@ -16,11 +16,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::apply::nanos;
-use crate::decide::Sizing;
-use crate::diagnosis::kubelets::Failing;
-use crate::nanny::resize::{asked, is_alive};
+use crate::assess::diagnosis::kubelets::Failing;
+use crate::common::quantity::nanos;
+use crate::nanny::resize::{is_active, spec_resources};
 use crate::pki;
+use crate::plan::Sizing;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfResult {
@@ -187,7 +187,7 @@ impl Telemetry {
     }
 
     /// Counts a write.
-    pub fn wrote(&self, object: crate::owned::Owned, verb: &'static str) {
+    pub fn wrote(&self, object: crate::common::Owned, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
     }
@@ -209,18 +209,18 @@ impl Telemetry {
 
     /// Shows what is recommended, and the most that any pod requests.
     pub fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
-        let Some(held) = &sizing.held else {
+        let Some(recommended) = &sizing.recommended else {
             self.size_cpu.clear();
             self.size_memory.clear();
             return;
         };
-        let recommended = (Some(held.size.cpu), i64::try_from(held.size.memory).ok());
+        let recommended = (Some(recommended.size.cpu), i64::try_from(recommended.size.memory).ok());
         let of = |pod: &Pod, key: &str, unit: i128| {
-            let amount = asked(pod)?.requests.as_ref()?.get(key)?;
+            let amount = spec_resources(pod)?.requests.as_ref()?.get(key)?;
             nanos(&amount.0).map(|amount| amount / unit)
         };
         let most = |key: &str, unit: i128| {
-            pods.iter().filter(|pod| is_alive(pod)).filter_map(|pod| of(pod, key, unit)).max()
+            pods.iter().filter(|pod| is_active(pod)).filter_map(|pod| of(pod, key, unit)).max()
         };
         let applied = (
             most("cpu", 1_000_000).and_then(|cpu| u64::try_from(cpu).ok()),
@@ -311,7 +311,11 @@ impl Telemetry {
     }
 
     /// Shows when certificates expire and are renewed.
-    pub fn certificates(&self, plan: Option<&pki::Plan>, front_proxy: Option<&pki::front_proxy::Plan>) {
+    pub fn certificates(
+        &self,
+        plan: Option<&pki::ServingPlan>,
+        front_proxy: Option<&pki::front_proxy::FrontProxyPlan>,
+    ) {
         let certificates = [
             ("ca", plan.map(|plan| &plan.ca_certificate)),
             ("serving", plan.map(|plan| &plan.serving_certificate)),
@@ -359,7 +363,7 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::owned::Owned;
+    use crate::common::Owned;
 
     #[test]
     fn a_deleted_pipeline_leaves_no_metrics() {
@@ -410,9 +414,9 @@ mod tests {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
-        let plan = crate::decide::certificates::plan(
+        let plan = crate::plan::certificates::plan(
             &spec,
-            &crate::flags::Settings::default(),
+            &crate::settings::Settings::default(),
             &crate::observe::Observed::default(),
             now,
         );

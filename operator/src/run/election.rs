@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::causes::causes;
-use crate::owned::FIELD_MANAGER;
+use crate::common::FIELD_MANAGER;
+use crate::common::error_chain::causes;
 
 /// The name of the Lease.
 pub const LEASE: &str = "metrics-pipeline-operator";

@@ -45,7 +45,7 @@ impl Health {
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn is_alive(&self) -> bool {
+    fn is_active(&self) -> bool {
         // Before the first round it stands by.
         self.beat.lock().is_none_or(|beat| beat.elapsed() < STUCK)
     }
@@ -101,7 +101,7 @@ fn answer(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -
         return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is served\n".to_owned());
     }
     match request.uri().path() {
-        "/healthz" | "/livez" => check(health.is_alive(), "the reconcile loop is stuck"),
+        "/healthz" | "/livez" => check(health.is_active(), "the reconcile loop is stuck"),
         "/readyz" => check(health.is_ready(), "kube-apiserver was not reached yet"),
         "/metrics" => text(
             StatusCode::OK,

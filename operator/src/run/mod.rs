@@ -2,9 +2,8 @@
 
 mod election;
 mod endpoints;
-mod nanny;
-mod pace;
 mod reconcile;
+mod requeue;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +11,8 @@ use std::time::{Duration, Instant};
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::flags::{FlagError, Flags};
 use crate::report::Telemetry;
+use crate::settings::{FlagError, Flags};
 use election::Election;
 pub use election::LEASE;
 use endpoints::Health;

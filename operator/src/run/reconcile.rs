@@ -1,6 +1,6 @@
 //! One reconcile: observe, decide, apply, report.
 
-mod telling;
+mod reporting;
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,20 @@ use kube::config::AuthInfo;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::nanny::{self, Advisor};
-use super::pace::{self, Glance, SETTLED, State, UNSETTLED};
-use crate::apply::{Resized, Resizer, Writer};
-use crate::approval::Approver;
-use crate::decide::conditions::{self, Evidence};
-use crate::decide::{Decision, Dismantle, Maintain, Sizing, decide, ownership, serving};
-use crate::diagnosis::kubelets;
-use crate::flags::Settings;
-use crate::observe::{Observed, Observer, Pipeline, Served, Source};
-use crate::owned::Owned;
+use super::requeue::{self, Glance, SETTLED, State, UNSETTLED};
+use crate::apply::{Approver, Resized, Resizer, Writer};
+use crate::assess::conditions::{self, Evidence};
+use crate::assess::diagnosis::kubelets;
+use crate::common::Owned;
+use crate::common::Power;
+use crate::common::ownership;
+use crate::observe::{Observed, Observer, Pipeline, Served, Source, serving};
 use crate::pki::Rollover;
-use crate::powers::Power;
+use crate::plan::nanny::Advisor;
+use crate::plan::{Decision, Dismantle, Maintain, Sizing, decide};
+use crate::report::nanny;
 use crate::report::{Facts, Reporter, Telemetry, status};
+use crate::settings::Settings;
 
 /// While an old CA waits for the proof that it is not needed any more.
 const PROVE_AGAIN: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub enum ReconcileError {
     Observe(#[from] crate::observe::ObserveError),
     /// Nothing could be decided.
     #[error(transparent)]
-    Decide(#[from] crate::decide::DecideError),
+    Decide(#[from] crate::plan::DecideError),
     /// The thread that decides ended early: a defect of the operator.
     #[error("the decision was not made, as its thread stopped")]
     Stopped,
@@ -142,7 +143,7 @@ impl Reconciler {
         // A copy of the few MetricsPipelines, as what is observed changes with each write.
         let pipelines = self.observer.observed().pipelines.clone();
         let serving = serving(&pipelines);
-        self.advisor.advise(serving.served, self.observer.observed(), now);
+        self.advisor.update(serving.served, self.observer.observed(), now);
         let decision = self.decide(serving.served, now).await?;
         self.telemetry.keep_only(pipelines.iter().map(|pipeline| pipeline.name.as_str()));
         // A MetricsPipeline that can't be written must not keep the one that is served from being served.
@@ -162,12 +163,12 @@ impl Reconciler {
                 || spec.certificates.front_proxy.mode != FrontProxyMode::Off
         });
         if !slow {
-            return Ok(decide(served, observed, &self.settings, self.advisor.held(), now)?);
+            return Ok(decide(served, observed, &self.settings, self.advisor.recommended(), now)?);
         }
         let (served, observed, settings) = (served.cloned(), observed.clone(), self.settings.clone());
-        let held = self.advisor.held().cloned();
+        let recommended = self.advisor.recommended().cloned();
         let decided = tokio::task::spawn_blocking(move || {
-            decide(served.as_ref(), &observed, &settings, held.as_ref(), now)
+            decide(served.as_ref(), &observed, &settings, recommended.as_ref(), now)
         });
         Ok(decided.await.map_err(|_| ReconcileError::Stopped)??)
     }
@@ -192,22 +193,22 @@ impl Reconciler {
         if !asked || !self.settings.powers.has(Power::CsrApproval) {
             return None;
         }
-        let visit = self.approver.visit(&self.observer.observed().signing_requests).await;
-        for (name, node) in &visit.approved {
+        let approvals = self.approver.approve_pending(&self.observer.observed().signing_requests).await;
+        for (name, node) in &approvals.approved {
             tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
             self.telemetry.signing_request("approved");
             self.observer.forget(Source::SigningRequests);
         }
-        for (name, refusal) in &visit.left {
-            tracing::info!(name, %refusal, "left a kubelet's request for a serving certificate alone");
-            self.telemetry.signing_request(refusal.code());
-            self.reporter.events().left(pipeline, name, refusal).await;
+        for (name, reason) in &approvals.not_approved {
+            tracing::info!(name, %reason, "did not approve a kubelet's request for a serving certificate");
+            self.telemetry.signing_request(reason.code());
+            self.reporter.events().left(pipeline, name, reason).await;
         }
         // No news, as between two looks, changes nothing.
-        if visit.looked {
-            self.observer.approval_refused(visit.refused);
+        if approvals.checked {
+            self.observer.approval_refused(approvals.error);
         }
-        visit.again
+        approvals.retry_after
     }
 
     async fn serve(
@@ -242,7 +243,7 @@ impl Reconciler {
         // A changed spec may look for the kubelets' CA elsewhere, so what was seen for the old one is of no use.
         let known = self.looked.as_ref().filter(|look| look.uid == uid && look.generation == generation);
         let glance = known.map_or(Glance::Whole, |look| {
-            pace::glance(look.last.elapsed(), look.whole.elapsed(), is_news, self.observer.gets_through())
+            requeue::glance(look.last.elapsed(), look.whole.elapsed(), is_news, self.observer.gets_through())
         });
         match glance {
             Glance::Nothing => {}
@@ -291,7 +292,7 @@ impl Reconciler {
             return Ok(None);
         }
         let observed = self.observer.observed();
-        let verdicts = conditions::judge(Evidence {
+        let verdicts = conditions::evaluate(Evidence {
             namespace: &self.settings.namespace,
             spec,
             observed,
@@ -300,9 +301,9 @@ impl Reconciler {
             now,
         });
         let in_doubt = observed.served_in_doubt;
-        let is_well = verdicts.iter().all(|verdict| verdict.holds == conditions::Holds::True)
+        let is_well = verdicts.iter().all(|verdict| verdict.status == conditions::ConditionStatus::True)
             && observed.reports().all(|report| report.scrapes.is_empty());
-        let ready = verdicts.first().is_some_and(|ready| ready.holds == conditions::Holds::True);
+        let ready = verdicts.first().is_some_and(|ready| ready.status == conditions::ConditionStatus::True);
         let failing = kubelets::failing(observed);
         self.telemetry.failing_nodes(&failing);
         let facts = Facts {
@@ -325,7 +326,7 @@ impl Reconciler {
             return Err(ReconcileError::Incomplete(refused));
         }
         let unchanged = self.changed.elapsed();
-        let pause = pace::pause(State { ready, well: is_well, in_doubt, unchanged });
+        let pause = requeue::pause(State { ready, well: is_well, in_doubt, unchanged });
         let retiring = plan.certificates.as_ref().is_some_and(|plan| plan.rollover == Rollover::Retiring);
         let steps = [
             plan.certificates.as_ref().map(|plan| plan.next),
@@ -369,7 +370,7 @@ impl Reconciler {
         if outcome.wrote() {
             return Ok(None);
         }
-        let mut problems = plan.held.clone();
+        let mut problems = plan.blocked.clone();
         problems.extend(outcome.problems);
         let verdict = conditions::deleting(&plan.waiting, &problems, &self.settings.namespace);
         let status = status(pipeline, &[verdict], None, now);
@@ -403,7 +404,7 @@ impl Reconciler {
     }
 }
 
-fn is_error(problem: &crate::decide::Problem) -> bool {
+fn is_error(problem: &crate::common::Problem) -> bool {
     problem.reason != crds::Reason::WaitingForDependency
 }
 

@@ -46,7 +46,7 @@ fn left(client: &Client, name: &str, words: &str) -> Result<()> {
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|event| event["reason"] == "CertificateSigningRequestLeft")
+            .filter(|event| event["reason"] == "CertificateSigningRequestNotApproved")
             .filter_map(|event| event["note"].as_str())
             .filter(|note| note.contains(name))
             .map(str::to_owned)
@@ -124,11 +124,11 @@ fn others(stand: &Stand) -> Result<()> {
         if decided(&csr) == ["Approved"] { Ok(()) } else { Err(csr["status"].to_string().into()) }
     })?;
     for (name, words) in [
-        ("service-address", "not among status.addresses"),
+        ("service-address", "not in status.addresses"),
         ("service-name", "no kubelet may have"),
-        ("other-name", "not among status.addresses"),
+        ("other-name", "not in status.addresses"),
         ("client-too", "usages"),
-        ("not-a-kubelet", "no kubelet's user name"),
+        ("not-a-kubelet", "is not a kubelet"),
     ] {
         left(client, name, words)?;
         let csr = client.get(&["csr", name])?;

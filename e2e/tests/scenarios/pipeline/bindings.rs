@@ -64,10 +64,10 @@ fn made_anew(stand: &Stand) -> Result<()> {
         let events = client.get(&["-n", "default", "events"])?;
         let told = events["items"].as_array().into_iter().flatten().any(|event| {
             let note = event["message"].as_str().unwrap_or_default();
-            event["reason"] == "DriftUndone"
+            event["reason"] == "DriftReverted"
                 && event["related"]["name"] == BINDING[1]
                 && note.contains("ClusterRole view")
-                && note.contains("made anew")
+                && note.contains("recreates the binding")
         });
         if told { Ok(()) } else { Err("none".into()) }
     })?;

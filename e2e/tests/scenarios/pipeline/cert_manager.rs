@@ -59,8 +59,12 @@ fn missing(stand: &Stand) -> Result<()> {
     serves(client)?;
     let [_, crds] = binaries::cert_manager(&stand.progress)?;
     served(client, &crds)?;
-    let told =
-        named(client, "False", "CertificateNotIssued", &["nobody has looked at it", "kubectl describe"])?;
+    let told = named(
+        client,
+        "False",
+        "CertificateNotIssued",
+        &["cert-manager has not processed it", "kubectl describe"],
+    )?;
     stand.progress.say(format!("cert-manager without its controller: {told}"));
     serves(client)?;
     self_signed(client)
@@ -116,7 +120,7 @@ fn issued(stand: &Stand) -> Result<()> {
 
     // What was issued is served on while the next issuer is missing.
     ask(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
-    named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "served meanwhile"])?;
+    named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "continues to serve"])?;
     ask(client, &json!({"name": "company"}))?;
     named(client, "True", "AsExpected", &["Issuer company"])?;
 
@@ -252,7 +256,7 @@ fn taken_over(client: &Client, before: &str) -> Result<String> {
             }
         },
     )?;
-    named(client, "True", "AsExpected", &["The serving certificate is cert-manager's"])?;
+    named(client, "True", "AsExpected", &["cert-manager issued the serving certificate"])?;
     ready(client)?;
     Ok(leaf)
 }

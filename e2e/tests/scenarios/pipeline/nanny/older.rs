@@ -38,7 +38,7 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
         add_nodes(client)?;
         let began = Instant::now();
         let says = told(client, "Sized", "False", "ResizeRejected", PATIENCE)?;
-        check!(says.contains("pods/resize") && says.contains("New pods are made instead"), "{says}");
+        check!(says.contains("pods/resize") && says.contains("New pods are created instead"), "{says}");
         stand.progress.say(&says);
         let is_new_and_large = |pod: &serde_json::Value| {
             pod["metadata"]["uid"] != before["metadata"]["uid"]
@@ -57,14 +57,14 @@ fn an_older_cluster_gets_new_pods(stand: &Stand) -> Result<()> {
     let refused = events(client, "ResizeRejected")?;
     check!(refused.iter().any(|note| note.contains("pods/resize")), "no event tells why: {refused:?}");
     let resized = events(client, "Resized")?;
-    let is_told = |note: &String| note.contains("by new pods") && note.contains("pods/resize");
+    let is_told = |note: &String| note.contains("by a rollout") && note.contains("pods/resize");
     check!(resized.iter().any(is_told), "no event tells how: {resized:?}");
 
     // Less is no reason for new pods: it waits for a rollout that is made anyway, and is told.
     let large = pod(client)?;
     remove_nodes(client)?;
     let says = told(client, "Sized", "True", "ResizeRejected", DOWN + PATIENCE)?;
-    check!(says.contains("The next rollout brings it"), "{says}");
+    check!(says.contains("The next rollout applies the smaller size"), "{says}");
     std::thread::sleep(Duration::from_secs(10));
     check_same_pod(&large, &pod(client)?)?;
     check!(revision(client)? == first + 1, "a rollout to shrink");

@@ -92,7 +92,7 @@ fn empty(stand: &Stand) -> Result<()> {
 /// Waits until it is said that the kubelet has no room; its words.
 fn deferred(client: &Client) -> Result<String> {
     let says = told(client, "Sized", "False", "ResizeDeferred", UP + MINUTE)?;
-    check!(says.contains("the kubelet says") && says.contains("memory"), "no evidence: {says}");
+    check!(says.contains("the kubelet reports") && says.contains("memory"), "no evidence: {says}");
     check!(says.contains("spec.nanny.max"), "no remedy: {says}");
     Ok(says)
 }
@@ -142,7 +142,7 @@ fn a_deferred_size_waits_for_room(stand: &Stand) -> Result<()> {
     while_answering(stand, || {
         add_nodes(client)?;
         let says = deferred(client)?;
-        check!(says.contains("waits for a minute"), "{says}");
+        check!(says.contains("waits 60 s"), "{says}");
         stand.progress.say(&says);
         stays(client, &before, Duration::from_secs(10))?;
         let has = &pod(client)?["status"]["containerStatuses"][0]["resources"]["requests"]["memory"];
@@ -179,13 +179,13 @@ fn what_stays_deferred_gets_new_pods(stand: &Stand) -> Result<()> {
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("Insufficient memory"), "no evidence: {named}");
         let says = deferred(client)?;
-        check!(says.contains("New pods are made instead"), "{says}");
+        check!(says.contains("New pods are created instead"), "{says}");
         stays(client, &before, Duration::from_secs(15))?;
         check!(surge(client)? == json!({"maxSurge": 1, "maxUnavailable": 0}), "{}", surge(client)?);
         let last = applied(client)?;
         check!(last["method"] == "Rollout" && last["from"]["memory"] == SMALL, "{last}");
         let notes = events(client, "Resized")?;
-        let is_told = |note: &String| note.contains("by new pods") && note.contains("the kubelet says");
+        let is_told = |note: &String| note.contains("by a rollout") && note.contains("the kubelet reports");
         check!(notes.iter().any(is_told), "no event tells of it: {notes:?}");
         empty(stand)?;
         only_pod(client, PATIENCE, |pod| resources(pod)["requests"]["memory"] == LARGE)?;
@@ -248,7 +248,7 @@ fn in_vain(stand: &Stand) -> Result<()> {
     let last = applied(client)?;
     check!(last["method"] == "InPlace" && last["to"]["memory"] == LARGE, "{last}");
     let notes = events(client, "Resized")?;
-    check!(notes.iter().any(|note| note.contains("taken back")), "no event tells of it: {notes:?}");
+    check!(notes.iter().any(|note| note.contains("reverted")), "no event tells of it: {notes:?}");
     empty(stand)
 }
 
@@ -373,7 +373,7 @@ fn on_the_nodes_network_no_pod_goes_in_vain(stand: &Stand) -> Result<()> {
         stays(client, &before, Duration::from_secs(30))?;
         let named = told(client, "DeploymentAvailable", "True", "Unschedulable", MINUTE)?;
         check!(named.contains("hostNetwork") && named.contains("free ports"), "{named}");
-        check!(named.contains("No old replica goes for it"), "{named}");
+        check!(named.contains("No previous replica is terminated"), "{named}");
         stand.progress.say(&named);
         empty(stand)?;
         let after = only_pod(client, TRIED_AGAIN, |pod| resources(pod)["requests"]["memory"] == LARGE)?;

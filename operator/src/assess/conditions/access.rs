@@ -1,0 +1,22 @@
+//! `AccessReady`: metrics-core has its permissions, and the operator has the optional permissions that the spec needs.
+
+use crds::{ConditionType, Reason};
+
+use super::{Condition, ConditionStatus, Evidence};
+use crate::common::Owned;
+
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+    let of = ConditionType::AccessReady;
+    if let Some(problem) = evidence.problem(&Owned::ACCESS) {
+        return Condition::problem(of, problem);
+    }
+    if let Some(problem) = &evidence.plan.csr_approval {
+        return Condition::problem(of, problem);
+    }
+    Condition::new(
+        of,
+        ConditionStatus::True,
+        Reason::AsExpected,
+        "The ServiceAccount of metrics-core is bound to every role that it needs.",
+    )
+}

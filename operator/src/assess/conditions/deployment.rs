@@ -1,0 +1,152 @@
+//! `DeploymentAvailable`: enough replicas of metrics-core are available.
+
+use crds::{ConditionType, Reason};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+
+use super::{Condition, ConditionStatus, Evidence, pods};
+use crate::common::Owned;
+use crate::common::normalize::quote;
+use crate::plan::rollout::{self, Order};
+
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+    let of = ConditionType::DeploymentAvailable;
+    if let Some(problem) = evidence.problem(&[Owned::Deployment, Owned::Service, Owned::DisruptionBudget]) {
+        return Condition::problem(of, problem);
+    }
+    let wanted = evidence.spec.metrics_core.replicas;
+    let name = Owned::Deployment.describe(evidence.namespace);
+    let Some((generation, status)) = read(evidence) else {
+        return Condition::new(
+            of,
+            ConditionStatus::False,
+            Reason::Progressing,
+            format!("{name} is being created."),
+        );
+    };
+    let seen = status.observed_generation.unwrap_or_default() >= generation;
+    let available = status.available_replicas.unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let total = status.replicas.unwrap_or_default();
+    let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
+    let enough = available >= wanted;
+    let done = seen && enough && updated == wanted && total == wanted;
+    if done {
+        let message = format!("{available} of {wanted} replicas are ready.");
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
+    }
+    let (reason, message) = port(evidence, available)
+        .or_else(|| trouble(evidence, &status))
+        .or_else(|| paused(evidence))
+        .unwrap_or_else(|| (Reason::Progressing, format!("{name} is rolling out: {counts}.")));
+    // While previous replicas serve, the condition is True; its reason reports the failing rollout.
+    let condition_status = if enough { ConditionStatus::True } else { ConditionStatus::False };
+    let message = match (reason, enough) {
+        (Reason::Progressing, _) => message,
+        (_, true) => {
+            format!("The previous replicas still serve metrics, but the rollout is stalled. {message}")
+        }
+        (_, false) => format!("{message} {counts}."),
+    };
+    Condition::new(of, condition_status, reason, message)
+}
+
+fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
+    Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
+}
+
+/// Explains a rollout with hostNetwork whose new pod waits for the port of a previous replica.
+fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
+    let core = &evidence.spec.metrics_core;
+    if !core.scheduling.host_network {
+        return None;
+    }
+    let pods = &evidence.observed.pods;
+    let (pod, reported) = pods.iter().find_map(|pod| Some((pod, rollout::waits_for_port(pod)?)))?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let reported = pods::quote(reported.message.as_deref());
+    let port = core.secure_port_or_default();
+    let what = format!(
+        "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
+         no node has port {port} free: the scheduler reports \"{reported}\"."
+    );
+    if core.strategy.is_some() {
+        let message = format!(
+            "{what} The operator does not change the order of the rollout because spec.metricsCore.strategy is set. Set its \
+             rollingUpdate.maxUnavailable to 1, remove it, add a node with a free port, or set hostNetwork to false."
+        );
+        return Some((Reason::Unschedulable, message));
+    }
+    let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
+    let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
+    Some(match (order, available) {
+        (Order::OldFirst, 2..) => (
+            Reason::Progressing,
+            format!(
+                "{what} The rollout terminates one previous replica first, and the other replicas keep serving \
+                metrics. {remedy}"
+            ),
+        ),
+        (Order::OldFirst, _) => (
+            Reason::Progressing,
+            format!(
+                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one \
+                is ready. {remedy}"
+            ),
+        ),
+        (Order::NewFirst, _) => (
+            Reason::Unschedulable,
+            format!(
+                "{what} No previous replica is terminated unless the new pod fits in its place. {remedy}"
+            ),
+        ),
+    })
+}
+
+/// Reports a pause that the operator did not set. The operator itself pauses a rollout only between two writes.
+fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
+    let paused =
+        |body: &serde_json::Value| body.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    let by_us = evidence
+        .plan
+        .desired
+        .iter()
+        .any(|desired| desired.object == Owned::Deployment && paused(&desired.body));
+    let found = evidence.observed.object(Owned::Deployment)?;
+    let is_paused = found.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
+    (is_paused && !by_us).then(|| {
+        let name = Owned::Deployment.name();
+        let namespace = evidence.namespace;
+        let message = format!(
+            "The rollout of {} is paused, but not by the operator, so changes do not reach its pods. Run `kubectl rollout \
+             resume deployment/{name} --namespace {namespace}`.",
+            Owned::Deployment.describe(namespace)
+        );
+        (Reason::DeploymentPaused, message)
+    })
+}
+
+fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason, String)> {
+    let rejected = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+    if let Some(rejected) = rejected {
+        let reported = quote(rejected.message.as_deref().unwrap_or_default());
+        return Some((
+            Reason::FailedCreate,
+            format!(
+                "The pods of metrics-core cannot be created: Kubernetes reports \"{reported}\". Check the ResourceQuotas, \
+                 the Pod Security level and the admission webhooks of namespace {}. Check \
+                 spec.metricsCore.scheduling.priorityClassName too: some clusters allow it in kube-system only.",
+                evidence.namespace
+            ),
+        ));
+    }
+    pods::worst(&evidence.observed.pods, evidence.namespace, evidence.now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+use crate::observe::{Found, Observed};
+use crate::plan::{Maintain, Sizing};
+use crds::MetricsPipelineSpec;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const NO_MEMORY: &str = "0/1 nodes are available: 1 Insufficient memory.";
+const NO_PORT: &str =
+    "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+
+fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().expect("a time")
+}
+
+/// Returns a previous pod that has 64Mi and requests `asked`, and a new pod that requests 128Mi and has been unschedulable
+/// for a minute with the scheduler's message `says`.
+fn pods(says: &str, asked: &str) -> Vec<Pod> {
+    let resources = |memory: &str| json!({ "requests": { "memory": memory } });
+    let pod = |name: &str, asked: &str, status: Value| {
+        json!({
+            "metadata": { "name": name, "uid": name, "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r" }] },
+            "spec": { "containers": [{ "name": "metrics-core", "resources": resources(asked) }] },
+            "status": status,
+        })
+    };
+    let old = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }], "containerStatuses": [{
+        "name": "metrics-core", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "resources": resources("64Mi") }] });
+    let new = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False", "message": says,
+        "lastTransitionTime": "2026-01-01T00:09:00Z" }] });
+    let both = json!([pod("old", asked, old), pod("new", "128Mi", new)]);
+    serde_json::from_value(both).expect("pods")
+}
+
+/// Evaluates the condition during a rollout with `available` of `wanted` replicas.
+fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Condition {
+    let mut spec = MetricsPipelineSpec::default();
+    spec.metrics_core.scheduling.host_network = host_network;
+    spec.metrics_core.replicas = wanted;
+    let mut observed = Observed { pods, ..Observed::default() };
+    let deployment = json!({
+        "metadata": { "name": "metrics-core", "generation": 2 },
+        "spec": { "selector": {}, "template": {} },
+        "status": { "observedGeneration": 2, "replicas": available + 1, "updatedReplicas": 1, "availableReplicas": available },
+    });
+    let found = Found::Present(Box::new(serde_json::from_value(deployment).expect("an object")));
+    observed.objects.insert(Owned::Deployment, found);
+    let plan = Maintain {
+        desired: Vec::new(),
+        removals: Vec::new(),
+        blocked: BTreeMap::new(),
+        certificates: None,
+        front_proxy: None,
+        csr_approval: None,
+        not_issued: None,
+        sizing: Sizing::default(),
+    };
+    let failed = BTreeMap::new();
+    evaluate(Evidence {
+        namespace: "ns",
+        spec: &spec,
+        observed: &observed,
+        plan: &plan,
+        failed: &failed,
+        now: now(),
+    })
+}
+
+fn short(condition: &Condition) -> (ConditionStatus, Reason) {
+    (condition.status, condition.reason)
+}
+
+#[test]
+fn stays_true_with_reason_unschedulable_while_previous_pods_serve() {
+    for host_network in [false, true] {
+        let hangs = evaluated(host_network, pods(NO_MEMORY, "64Mi"), 1, 1);
+        assert_eq!(short(&hangs), (ConditionStatus::True, Reason::Unschedulable));
+        assert!(
+            hangs.message.contains("still serve") && hangs.message.contains(NO_MEMORY),
+            "{}",
+            hangs.message
+        );
+    }
+}
+
+#[test]
+fn reports_that_metrics_pause_while_the_port_is_handed_over() {
+    let one = evaluated(true, pods(NO_PORT, "64Mi"), 1, 1);
+    assert_eq!(short(&one), (ConditionStatus::True, Reason::Progressing));
+    assert!(one.message.contains("no metrics until the new one is ready"), "{}", one.message);
+    assert!(one.message.contains("port 4443") && one.message.contains("free ports"), "{}", one.message);
+    // The previous pod has terminated.
+    let gone = evaluated(true, pods(NO_PORT, "64Mi"), 0, 1);
+    assert_eq!(short(&gone), (ConditionStatus::False, Reason::Progressing));
+    assert!(gone.message.contains("no metrics until"), "{}", gone.message);
+    let two = evaluated(true, pods(NO_PORT, "64Mi"), 2, 2);
+    assert!(two.message.contains("the other replicas keep serving metrics"), "{}", two.message);
+}
+
+#[test]
+fn reports_unschedulable_when_the_new_pod_would_not_fit() {
+    let kept = evaluated(true, pods(NO_PORT, "128Mi"), 1, 1);
+    assert_eq!(short(&kept), (ConditionStatus::True, Reason::Unschedulable));
+    assert!(kept.message.contains("No previous replica is terminated"), "{}", kept.message);
+    assert!(kept.message.contains("hostNetwork to false"), "{}", kept.message);
+}

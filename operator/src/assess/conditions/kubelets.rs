@@ -1,0 +1,63 @@
+//! `KubeletsReachable`: metrics-core can scrape the kubelets.
+
+use crds::{ConditionType, Reason};
+
+use super::{Condition, ConditionStatus, Evidence};
+use crate::assess::diagnosis::kubelets::{Coverage, coverage};
+use crate::assess::diagnosis::{Diagnosis, Severity};
+use crate::common::Owned;
+
+/// The percentage of nodes that may lack metrics before `Ready` is False; one of several nodes always may. The person on
+/// call for the pipeline is usually not responsible for a single machine.
+const TOLERATED_PERCENT: usize = 10;
+
+/// Returns whether so few nodes lack metrics that the pipeline as a whole is not affected.
+pub(super) fn is_partial(nodes: Coverage) -> bool {
+    let missing = nodes.total.saturating_sub(nodes.covered);
+    nodes.covered > 0 && missing <= (nodes.total * TOLERATED_PERCENT / 100).max(1)
+}
+
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
+    let of = ConditionType::KubeletsReachable;
+    let nodes = coverage(evidence.observed);
+    match (&diagnosis.kubelets, nodes) {
+        (Some(cause), Some(nodes)) if cause.severity == Severity::Fault => {
+            let partial = is_partial(nodes) && nodes.failing < nodes.total;
+            let access = [Owned::CollectorRole, Owned::CollectorBinding, Owned::ServiceAccount];
+            let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
+            let condition = if waits {
+                let message = format!("{} See AccessReady for the cause.", cause.summary);
+                Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message)
+            } else {
+                Condition::cause(of, cause)
+            };
+            if partial { condition.non_blocking() } else { condition }
+        }
+        (_, None) => {
+            let waits = "The status is unknown until a replica of metrics-core reports. See DeploymentAvailable for \
+                the cause.";
+            if evidence.observed.replicas.iter().any(|replica| replica.ready) {
+                let message = format!(
+                    "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods \
+                     on port {}, and run `helm upgrade` with the chart of this version to grant it get on /report.",
+                    evidence.observed.why_no_report().unwrap_or_default(),
+                    evidence.spec.metrics_core.secure_port_or_default()
+                );
+                return Condition::new(of, ConditionStatus::Unknown, Reason::ReportUnavailable, message)
+                    .non_blocking();
+            }
+            Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, waits)
+        }
+        (Some(cause), Some(_)) => Condition::cause(of, cause),
+        (None, Some(nodes)) if nodes.total > 0 && nodes.covered == 0 && nodes.failing == 0 => {
+            let message = "metrics-core is scraping the kubelets for the first time.";
+            Condition::new(of, ConditionStatus::Unknown, Reason::Progressing, message)
+        }
+        (None, Some(_)) => Condition::new(
+            of,
+            ConditionStatus::True,
+            Reason::AsExpected,
+            "The kubelets respond to metrics-core.",
+        ),
+    }
+}

@@ -1,0 +1,334 @@
+use super::*;
+use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
+use crate::observe::{Found, Served, Teller};
+use crate::plan::{Maintain, Sizing};
+use crate::settings::Settings;
+use serde_json::{Value, json};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().expect("a time")
+}
+
+fn sizing() -> Sizing {
+    let recommended = RecommendedSize {
+        size: Size { cpu: 20, memory: 64 << 20 },
+        population: 3,
+        reason: SizeReason::InitialEstimate(Population::Nodes(3)),
+        changed: None,
+    };
+    let wanted = json!({ "requests": { "cpu": "20m", "memory": "64Mi" }, "limits": { "memory": "64Mi" } });
+    Sizing {
+        recommended: Some(recommended),
+        wanted: Some(serde_json::from_value(wanted).expect("resources")),
+        template: None,
+        template_from: None,
+        rollout_blocker: None,
+        reverts_rollout: false,
+    }
+}
+
+fn plan() -> Maintain {
+    let spec = MetricsPipelineSpec::default();
+    let certificates =
+        crate::plan::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
+            .expect("a plan");
+    Maintain {
+        desired: Vec::new(),
+        removals: Vec::new(),
+        blocked: BTreeMap::new(),
+        certificates: Some(certificates),
+        not_issued: None,
+        sizing: sizing(),
+        front_proxy: None,
+        csr_approval: None,
+    }
+}
+
+fn put(observed: &mut Observed, object: Owned, status: &Value) {
+    let found = json!({
+        "metadata": { "name": object.name(), "generation": 2, "labels": { "app.kubernetes.io/managed-by": "metrics-pipeline-operator" } },
+        "spec": { "selector": {}, "template": {}, "groupPriorityMinimum": 1, "versionPriority": 1 },
+        "status": status,
+    });
+    observed
+        .objects
+        .insert(object, Found::Present(Box::new(serde_json::from_value(found).expect("an object"))));
+}
+
+fn healthy() -> Observed {
+    let mut observed =
+        Observed { nodes: Some(3), served: Served::Answered { nodes: 3 }, ..Observed::default() };
+    let deployment =
+        json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 });
+    put(&mut observed, Owned::Deployment, &deployment);
+    for object in Owned::API_SERVICES {
+        put(&mut observed, object, &available("True", "Passed", "all checks passed"));
+    }
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 3, "failing": 0 }), &json!([]))];
+    observed
+}
+
+fn replica(nodes: &Value, scrapes: &Value) -> Teller {
+    let report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z", "nodes": nodes,
+        "scrapes": scrapes, "lastFrontProxyRequest": "2026-01-01T00:09:58Z" });
+    Teller {
+        pod: "metrics-core-1".to_owned(),
+        uid: "u".to_owned(),
+        ready: true,
+        report: Ok(std::sync::Arc::new(serde_json::from_value(report).expect("a report"))),
+        failures: 0,
+    }
+}
+
+fn refused(nodes: usize) -> Value {
+    json!([{ "cause": "connection_refused", "nodes": nodes, "examples": [
+        { "node": "node-7", "address": "10.0.0.7:10250", "message": "refuses connections", "since": "2026-01-01T00:09:50Z" }] }])
+}
+
+#[test]
+fn certificate_not_issued_is_a_warning_while_the_previous_one_is_valid() {
+    let mut plan = plan();
+    plan.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "cert-manager has not issued it."));
+    let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "CertificatesReady"),
+        (ConditionStatus::True, Reason::CertificateNotIssued)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::CertificateNotIssued));
+    let message = &conditions["CertificatesReady"].message;
+    assert!(
+        message.contains("not issued it. metrics-core continues to serve the previous certificate"),
+        "{message}"
+    );
+    plan.not_issued = Some(Problem::new(Reason::PermissionMissing, "denied."));
+    let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
+}
+
+#[test]
+fn few_failing_nodes_do_not_block_ready_and_many_do() {
+    let with = |known: usize, failing: usize| {
+        let mut observed = healthy();
+        observed.nodes = Some(known);
+        observed.served = Served::Answered { nodes: known - failing };
+        let nodes = json!({ "known": known, "covered": known - failing, "failing": failing });
+        observed.replicas = vec![replica(&nodes, &refused(failing))];
+        evaluated(&observed, &plan(), &BTreeMap::new())
+    };
+    let one = with(1000, 1);
+    assert_eq!(short(&one, "KubeletsReachable"), (ConditionStatus::False, Reason::KubeletConnectionRefused));
+    assert_eq!(short(&one, "NodesCovered"), (ConditionStatus::False, Reason::WaitingForDependency));
+    assert_eq!(short(&one, "MetricsServed"), (ConditionStatus::True, Reason::AsExpected));
+    assert_eq!(short(&one, "Ready"), (ConditionStatus::True, Reason::KubeletConnectionRefused));
+    assert!(one["Ready"].message.contains("node-7"), "{}", one["Ready"].message);
+    for (known, failing) in [(1, 1), (3, 2), (100, 99), (1000, 101)] {
+        assert_eq!(
+            short(&with(known, failing), "Ready"),
+            (ConditionStatus::False, Reason::KubeletConnectionRefused),
+            "{known} {failing}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_binding_explains_a_403_of_a_kubelet() {
+    let mut observed = healthy();
+    observed.served = Served::Answered { nodes: 0 };
+    let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
+        { "node": "a", "message": "403", "since": "2026-01-01T00:09:50Z" }] }]);
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &forbidden)];
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletForbidden));
+    assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::False, Reason::WaitingForDependency));
+    let denied =
+        BTreeMap::from([(Owned::CollectorBinding, Problem::new(Reason::PermissionMissing, "denied."))]);
+    let conditions = evaluated(&observed, &plan(), &denied);
+    assert_eq!(
+        short(&conditions, "KubeletsReachable"),
+        (ConditionStatus::False, Reason::WaitingForDependency)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::PermissionMissing));
+}
+
+#[test]
+fn a_pause_that_the_operator_did_not_set_is_deployment_paused() {
+    let mut observed = healthy();
+    let found = json!({
+        "metadata": { "name": "metrics-core", "generation": 3 },
+        "spec": { "selector": {}, "template": {}, "paused": true },
+        "status": { "observedGeneration": 3, "replicas": 1, "availableReplicas": 1 },
+    });
+    observed.objects.insert(
+        Owned::Deployment,
+        Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
+    );
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::True, Reason::DeploymentPaused));
+    let message = &conditions["Ready"].message;
+    assert!(message.contains("kubectl rollout resume deployment/metrics-core"), "{message}");
+}
+
+#[test]
+fn unreadable_reports_do_not_block_ready() {
+    let mut observed = healthy();
+    observed.replicas[0].report = Err(crate::observe::ReportError::Refused(403));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "KubeletsReachable"),
+        (ConditionStatus::Unknown, Reason::ReportUnavailable)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ReportUnavailable));
+}
+
+fn available(status: &str, reason: &str, message: &str) -> Value {
+    json!({ "conditions": [{ "type": "Available", "status": status, "reason": reason, "message": message }] })
+}
+
+fn evaluated(
+    observed: &Observed,
+    plan: &Maintain,
+    failed: &BTreeMap<Owned, Problem>,
+) -> BTreeMap<&'static str, Condition> {
+    let spec = MetricsPipelineSpec::default();
+    evaluate(Evidence { namespace: "ns", spec: &spec, observed, plan, failed, now: now() })
+        .into_iter()
+        .map(|condition| (condition.kind.as_str(), condition))
+        .collect()
+}
+
+fn short(conditions: &BTreeMap<&'static str, Condition>, condition: &str) -> (ConditionStatus, Reason) {
+    (conditions[condition].status, conditions[condition].reason)
+}
+
+#[test]
+fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
+    let conditions = evaluated(&healthy(), &plan(), &BTreeMap::new());
+    assert_eq!(conditions.len(), ConditionType::ALL.len());
+    assert!(
+        conditions.values().all(|condition| condition.status == ConditionStatus::True),
+        "{conditions:#?}"
+    );
+    assert_eq!(conditions["Ready"].message, "3 of 3 nodes have metrics.");
+}
+
+#[test]
+fn ready_reports_the_failing_step() {
+    let mut observed = healthy();
+    put(&mut observed, Owned::ApiServiceV1, &available("False", "FailedDiscoveryCheck", "bad status: 401"));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "APIServiceAvailable"),
+        (ConditionStatus::False, Reason::FailedDiscoveryCheck)
+    );
+    assert!(conditions["Ready"].message.contains("bad status: 401"), "{}", conditions["Ready"].message);
+
+    put(&mut observed, Owned::ApiServiceV1beta1, &available("False", "MissingEndpoints", "no endpoints"));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "APIServiceAvailable"), (ConditionStatus::False, Reason::MissingEndpoints));
+
+    let mut observed = healthy();
+    observed.served = Served::Answered { nodes: 0 };
+    assert_eq!(
+        short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
+        (ConditionStatus::False, Reason::NoMetrics)
+    );
+    observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
+    assert_eq!(
+        short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
+        (ConditionStatus::False, Reason::RequestFailed)
+    );
+}
+
+#[test]
+fn each_object_problem_belongs_to_its_condition() {
+    let missing =
+        |object: Owned| BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))]);
+    for (object, condition) in [
+        (Owned::CollectorRole, "AccessReady"),
+        (Owned::CaSecret, "CertificatesReady"),
+        (Owned::Deployment, "DeploymentAvailable"),
+        (Owned::ApiServiceV1, "APIServiceAvailable"),
+    ] {
+        let conditions = evaluated(&healthy(), &plan(), &missing(object));
+        assert_eq!(short(&conditions, condition), (ConditionStatus::False, Reason::PermissionMissing));
+        assert_eq!(conditions["Ready"].message, format!("{condition}: cannot patch"));
+    }
+}
+
+#[test]
+fn ready_prefers_a_cause_to_waiting_for_dependency() {
+    let failed = BTreeMap::from([
+        (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
+        (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
+    ]);
+    let conditions = evaluated(&healthy(), &plan(), &failed);
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletCANotFound));
+}
+
+#[test]
+fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
+    let mut observed = healthy();
+    let surging =
+        json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
+    put(&mut observed, Owned::Deployment, &surging);
+    let pod = json!({ "metadata": { "name": "new" }, "status": { "phase": "Pending", "containerStatuses": [{
+        "name": "metrics-core", "image": "x:2", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
+    observed.pods = vec![serde_json::from_value(pod).expect("a pod")];
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::True, Reason::ImagePullBackOff));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ImagePullBackOff));
+
+    let down = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 });
+    put(&mut observed, Owned::Deployment, &down);
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ImagePullBackOff));
+}
+
+#[test]
+fn failed_create_quotes_the_message_of_kubernetes() {
+    let mut observed = healthy();
+    let refused = json!({ "observedGeneration": 2, "conditions": [
+        { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
+    put(&mut observed, Owned::Deployment, &refused);
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::False, Reason::FailedCreate));
+    assert!(conditions["Ready"].message.contains("exceeded quota: q"));
+}
+
+#[test]
+fn metrics_of_a_foreign_api_service_do_not_count() {
+    let mut observed = healthy();
+    let foreign = json!({ "metadata": { "name": "v1beta1.metrics.k8s.io" }, "status": available("True", "Passed", "") });
+    let foreign = serde_json::from_value(foreign).expect("an object");
+    observed.objects.insert(Owned::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
+    let mut plan = plan();
+    plan.blocked.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
+    let conditions = evaluated(&observed, &plan, &BTreeMap::new());
+    assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::Unknown, Reason::WaitingForDependency));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ForeignAPIService));
+}
+
+#[test]
+fn every_message_ends_with_a_full_stop() {
+    let served = Pipeline {
+        name: "old".to_owned(),
+        uid: String::new(),
+        resource_version: String::new(),
+        generation: 1,
+        created: None,
+        deleting: false,
+        finalizers: Vec::new(),
+        spec: Ok(MetricsPipelineSpec::default()),
+        status: crds::MetricsPipelineStatus::default(),
+    };
+    let all = [
+        conflict(&served),
+        malformed("x"),
+        evaluated(&Observed::default(), &plan(), &BTreeMap::new()).into_values().collect(),
+    ];
+    for condition in all.concat() {
+        assert!(condition.message.ends_with('.'), "{}", condition.message);
+    }
+    assert!(conflict(&served)[0].message.contains("MetricsPipeline old"));
+}

@@ -1,0 +1,361 @@
+//! Diagnoses why metrics-core cannot scrape kubelets, from the reports of its replicas.
+
+use std::collections::BTreeMap;
+
+use crds::cause::ScrapeCause;
+use crds::report::{FailedScrape, FailedScrapes};
+use crds::{KubeletTlsMode, NodesWithCause, Reason};
+use jiff::{SignedDuration, Timestamp};
+
+use super::network_policy::{self, Direction, PolicyEffect};
+use super::{Cause, Facts, Severity};
+use crate::common::normalize::quote;
+use crate::common::{METRICS_CORE, Owned};
+use crate::observe::Observed;
+
+/// The maximum number of nodes that are named for a cause.
+const NAMED: usize = 3;
+
+/// Transient causes on single nodes are reported only after this time; on all nodes they are reported at once.
+const TRANSIENT: SignedDuration = SignedDuration::from_secs(15);
+
+/// The kubelet's default port, for Nodes that publish no other port.
+const KUBELET_PORT: i32 = 10250;
+
+/// The nodes that fail with one cause.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failing {
+    /// The cause.
+    pub cause: ScrapeCause,
+    /// The number of nodes.
+    pub count: usize,
+    /// Examples, at most three, sorted by node name.
+    pub examples: Vec<FailedScrape>,
+}
+
+impl Failing {
+    /// Returns the entry for `status.nodes.causes`.
+    #[must_use]
+    pub fn status(&self) -> NodesWithCause {
+        NodesWithCause {
+            cause: self.cause,
+            count: i32::try_from(self.count).unwrap_or(i32::MAX),
+            nodes: self.names(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.examples.iter().take(NAMED).map(|example| example.node.clone()).collect()
+    }
+
+    /// Describes the nodes: `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let names = self.names();
+        let nodes = if self.count == 1 { "node" } else { "nodes" };
+        if names.is_empty() {
+            format!("{} {nodes}", self.count)
+        } else if names.len() < self.count {
+            format!("{} {nodes} (such as {})", self.count, names.join(", "))
+        } else {
+            format!("{} {nodes} ({})", self.count, names.join(", "))
+        }
+    }
+}
+
+/// The numbers of nodes, of nodes with metrics and of failing nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Nodes that are selected for scraping.
+    pub total: usize,
+    /// Nodes with metrics: the smallest number that a replica reports.
+    pub covered: usize,
+    /// Failing nodes: the largest number that a replica reports.
+    pub failing: usize,
+}
+
+/// Combines the replicas' counts; returns `None` if no replica reported any.
+#[must_use]
+pub fn coverage(observed: &Observed) -> Option<Coverage> {
+    let mut reports = observed.reports().map(|report| report.nodes).peekable();
+    reports.peek()?;
+    let all: Vec<_> = reports.collect();
+    let total = all.iter().map(|nodes| nodes.known).max().unwrap_or_default();
+    let covered = all.iter().map(|nodes| nodes.covered).min().unwrap_or_default();
+    let failing = all.iter().map(|nodes| nodes.failing).max().unwrap_or_default();
+    let total = total.max(observed.nodes.unwrap_or_default());
+    Some(Coverage { total, covered: covered.min(total), failing })
+}
+
+/// Returns the failing nodes by cause, the most frequent cause first. A node counts if one replica fails to scrape it.
+#[must_use]
+pub fn failing(observed: &Observed) -> Vec<Failing> {
+    let mut by_cause: BTreeMap<ScrapeCause, (usize, BTreeMap<String, FailedScrape>)> = BTreeMap::new();
+    for report in observed.reports() {
+        let all_fail = report.nodes.failing >= report.nodes.known;
+        for failed in &report.scrapes {
+            // A node that is being deleted is no fault.
+            let deleted = failed.cause == ScrapeCause::NodeDeleted;
+            if deleted || failed.nodes == 0 || (!all_fail && is_transient(failed, report.now)) {
+                continue;
+            }
+            let (count, examples) = by_cause.entry(failed.cause).or_default();
+            *count = (*count).max(failed.nodes);
+            for example in &failed.examples {
+                examples.entry(example.node.clone()).or_insert_with(|| example.clone());
+            }
+        }
+    }
+    let mut failing: Vec<_> = by_cause
+        .into_iter()
+        .map(|(cause, (count, examples))| Failing {
+            cause,
+            count: count.max(examples.len().min(NAMED)),
+            examples: examples.into_values().take(NAMED).collect(),
+        })
+        .collect();
+    failing.sort_by(|a, b| b.count.cmp(&a.count).then(a.cause.cmp(&b.cause)));
+    failing
+}
+
+/// Returns whether a failure may resolve by itself. One slow response of a busy kubelet may; a connection timeout does not
+/// count, because the kernel accepts connections however busy the kubelet is.
+fn is_transient(failed: &FailedScrapes, now: Timestamp) -> bool {
+    let transient = matches!(
+        failed.cause,
+        ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
+    );
+    transient
+        && failed.nodes <= failed.examples.len()
+        && failed.examples.iter().all(|example| now.duration_since(example.since) < TRANSIENT)
+}
+
+/// Returns the fault or warning, if any: the most frequent cause, with the others as evidence.
+pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
+    let failing = failing(facts.observed);
+    let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
+    let Some(worst) = failing.first() else {
+        return insecure.then(not_verified);
+    };
+    let others: Vec<_> =
+        failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
+    let mut cause = explain(facts, worst);
+    if !others.is_empty() {
+        cause.evidence = format!("{} Other causes: {}.", cause.evidence, others.join("; "));
+    }
+    Some(cause)
+}
+
+/// Explains one cause: the affected nodes, metrics-core's error for one of them, and the remedy.
+#[must_use]
+pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
+    let example = failing.examples.first();
+    let message = example.map_or("", |example| example.message.as_str());
+    let address = example
+        .and_then(|example| example.address.as_deref())
+        .map(|address| format!(" ({})", quote(address)))
+        .unwrap_or_default();
+    let evidence = format!(
+        "metrics-core reports for node {}{address}: \"{}\".",
+        example.map_or("", |example| example.node.as_str()),
+        quote(message).trim_end_matches('.')
+    );
+    let (reason, what) = name(failing.cause);
+    Cause {
+        reason,
+        severity: Severity::Fault,
+        summary: format!("{what}: {}.", failing.describe()),
+        evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
+        remedy: remedy(facts, failing),
+    }
+}
+
+fn not_verified() -> Cause {
+    Cause::warning(
+        Reason::KubeletCertificatesNotVerified,
+        "The kubelets' certificates are not verified: an attacker who can redirect a connection can read the token of \
+         metrics-core and return forged metrics.",
+        "spec.metricsCore.kubelet.tls.mode is Insecure.",
+        "Set it to Verify. If the kubelets' certificates are self-signed, first let the cluster's CA sign them \
+         (serverTLSBootstrap: true in the KubeletConfiguration).",
+    )
+}
+
+/// Returns the reason and a description of the cause.
+#[must_use]
+pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
+    match cause {
+        ScrapeCause::NoAddress => (
+            Reason::KubeletAddressMissing,
+            "Nodes have no address of the types in spec.metricsCore.kubelet.addressTypes",
+        ),
+        ScrapeCause::Dns => (Reason::KubeletDNSLookupFailed, "DNS lookups of node names fail"),
+        ScrapeCause::ConnectionRefused => {
+            (Reason::KubeletConnectionRefused, "Connections to the kubelet's port are refused")
+        }
+        ScrapeCause::Unreachable => (Reason::KubeletUnreachable, "There is no route to the kubelet"),
+        ScrapeCause::Timeout => (Reason::KubeletTimeout, "Connections to the kubelet time out"),
+        ScrapeCause::SlowResponse => {
+            (Reason::KubeletTimeout, "The kubelet does not respond within the timeout")
+        }
+        ScrapeCause::ConnectionClosed => (
+            Reason::KubeletConnectionClosed,
+            "Connections to the kubelet are closed before the response is complete",
+        ),
+        ScrapeCause::PlainHttp => (
+            Reason::KubeletPlainHTTP,
+            "The kubelet's port serves plain HTTP, but metrics-core connects with TLS",
+        ),
+        ScrapeCause::TlsUnknownCa => (
+            Reason::KubeletCertificateUnknownCA,
+            "The kubelet's serving certificate is not signed by a trusted CA",
+        ),
+        ScrapeCause::TlsNameMismatch => (
+            Reason::KubeletCertificateNameMismatch,
+            "The kubelet's serving certificate contains none of the Node's names and addresses",
+        ),
+        ScrapeCause::TlsExpired => (
+            Reason::KubeletCertificateExpired,
+            "The kubelet's serving certificate is expired or not yet valid",
+        ),
+        ScrapeCause::TlsPinMismatch => {
+            (Reason::KubeletCertificateChanged, "The kubelet's key differs from the pinned key")
+        }
+        ScrapeCause::TlsOther => (Reason::KubeletTLSFailed, "The TLS handshake with the kubelet fails"),
+        ScrapeCause::Unauthorized => {
+            (Reason::KubeletUnauthorized, "The kubelet rejects the token of metrics-core (401)")
+        }
+        ScrapeCause::Forbidden => (
+            Reason::KubeletForbidden,
+            "The kubelet denies metrics-core permission to get nodes/metrics (403)",
+        ),
+        ScrapeCause::NotFound
+        | ScrapeCause::HttpStatus
+        | ScrapeCause::BodyTooLarge
+        | ScrapeCause::InvalidBody => {
+            (Reason::KubeletResponseInvalid, "The kubelet's response contains no valid resource metrics")
+        }
+        ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
+            (Reason::KubeletScrapeFailed, "Kubelets cannot be scraped")
+        }
+    }
+}
+
+/// Returns further evidence from the cluster.
+fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
+    match cause {
+        ScrapeCause::Timeout | ScrapeCause::Unreachable => {
+            // NetworkPolicies do not apply to pods with hostNetwork.
+            let on_node = facts.spec.metrics_core.scheduling.host_network;
+            let Some(policies) = facts.observed.network_policies.as_ref().filter(|_| !on_node) else {
+                return String::new();
+            };
+            let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
+            match network_policy::evaluate(
+                policies,
+                &super::pod_labels(facts),
+                Direction::Egress,
+                (port, None),
+            ) {
+                PolicyEffect::Open => {
+                    format!("No NetworkPolicy in namespace {} blocks this traffic.", facts.namespace)
+                }
+                PolicyEffect::Blocked(names) => {
+                    format!(
+                        "NetworkPolicy {} blocks all traffic from metrics-core to kubelets.",
+                        names.join(", ")
+                    )
+                }
+                PolicyEffect::Depends(names) => {
+                    format!(
+                        "NetworkPolicy {} allows traffic from metrics-core to some addresses only.",
+                        names.join(", ")
+                    )
+                }
+            }
+        }
+        ScrapeCause::TlsUnknownCa => match facts.observed.pending_kubelet_csrs {
+            Some(0) | None => String::new(),
+            Some(pending) => format!(
+                "{pending} CertificateSigningRequests of kubelets (signer kubernetes.io/kubelet-serving) are pending."
+            ),
+        },
+        _ => String::new(),
+    }
+}
+
+fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
+    let namespace = facts.namespace;
+    let node = worst.examples.first().map_or("NODE", |example| example.node.as_str());
+    match worst.cause {
+        ScrapeCause::NoAddress => format!(
+            "Add an address type of the Node to spec.metricsCore.kubelet.addressTypes. `kubectl get node {node} -o \
+             jsonpath={{.status.addresses}}` lists them."
+        ),
+        ScrapeCause::Dns => "Put InternalIP first in spec.metricsCore.kubelet.addressTypes, or make the node names \
+                             resolvable in the cluster's DNS."
+            .to_owned(),
+        ScrapeCause::ConnectionRefused => format!(
+            "Run `systemctl status kubelet` on the node. If the kubelet runs, check that \
+             spec.metricsCore.kubelet.port is its port (`kubectl get node {node} -o \
+             jsonpath={{.status.daemonEndpoints}}`)."
+        ),
+        ScrapeCause::Unreachable | ScrapeCause::Timeout => format!(
+            "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node \
+             (firewall, security group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
+            facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
+        ),
+        ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
+            "Check the node's load and the kubelet's log (`journalctl -u kubelet`). `kubectl get --raw \
+             /api/v1/nodes/{node}/proxy/metrics/resource` sends the same request. If the kubelet needs more time, \
+             increase spec.metricsCore.kubelet.requestTimeout."
+        ),
+        ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port \
+                                   (10250). Port 10255 is the kubelet's read-only port, which serves plain HTTP."
+            .to_owned(),
+        ScrapeCause::TlsUnknownCa => unknown_ca(),
+        ScrapeCause::TlsNameMismatch => "Issue a serving certificate that contains the Node's name or address as a \
+                                         subject alternative name: set serverTLSBootstrap: true in the \
+                                         KubeletConfiguration to request one, or set tlsCertFile."
+            .to_owned(),
+        ScrapeCause::TlsExpired => "Renew the kubelet's serving certificate: restart the kubelet, approve its \
+                                    CertificateSigningRequest (`kubectl get csr`), or replace tlsCertFile. Check that the \
+                                    clocks are correct."
+            .to_owned(),
+        ScrapeCause::TlsPinMismatch => format!(
+            "If the kubelet's certificate was replaced on purpose, run `kubectl rollout restart \
+             deployment/{METRICS_CORE} --namespace {namespace}` to clear the pins. If not, another host may \
+             impersonate node {node}: inspect the node."
+        ),
+        ScrapeCause::TlsOther => format!("Check the kubelet's log on node {node} (`journalctl -u kubelet`)."),
+        ScrapeCause::Unauthorized => "Set authentication.webhook.enabled: true in the KubeletConfiguration and \
+                                      restart the kubelet. On a managed cluster, ask the provider to do this."
+            .to_owned(),
+        ScrapeCause::Forbidden => format!(
+            "The operator maintains ClusterRole and {}, and a kubelet caches denials for 30 s and permissions for 5 \
+             min. If the error persists, run `kubectl auth can-i get nodes --subresource=metrics \
+             --as=system:serviceaccount:{namespace}:{METRICS_CORE}`. If that prints yes, check authorization.mode in \
+             the KubeletConfiguration.",
+            Owned::CollectorBinding.describe(namespace)
+        ),
+        ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
+            "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \
+             requires kubelet 1.27 or newer."
+        ),
+        ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
+            format!("Run `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}` for details.")
+        }
+    }
+}
+
+/// Lists the remedies, the best one first.
+fn unknown_ca() -> String {
+    "By default kubelets use self-signed serving certificates (for example with kubeadm). Recommended: set \
+     serverTLSBootstrap: true in the KubeletConfiguration, restart the kubelet and approve its \
+     CertificateSigningRequest (`kubectl get csr`, `kubectl certificate approve NAME`). The operator approves it with \
+     the chart value csrApproval.enabled=true and spec.metricsCore.kubelet.tls.csrApproval: Exact. If another CA \
+     signed the certificate, name that CA in spec.metricsCore.kubelet.tls.certificateAuthority. Otherwise set \
+     spec.metricsCore.kubelet.tls.mode to Pin (trust on first use), or as a last resort to Insecure (no \
+     verification)."
+        .to_owned()
+}

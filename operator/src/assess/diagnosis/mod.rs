@@ -1,0 +1,141 @@
+//! Finds one cause for each symptom, from the status that kube-apiserver reports, the reports of the metrics-core replicas
+//! and other objects in the cluster. Pure.
+//!
+//! [`diagnose`] follows a request: does metrics-core accept kube-apiserver as the front proxy ([`front_proxy`]), does
+//! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]). A fault in an earlier step suppresses
+//! the steps that it explains. If the cause is unknown, the message states what is known and what was ruled out.
+
+pub mod front_proxy;
+pub mod kubelets;
+mod network_policy;
+pub mod path;
+
+use std::collections::BTreeMap;
+
+use crds::{MetricsPipelineSpec, Reason};
+use jiff::Timestamp;
+
+use crate::common::normalize::quote;
+use crate::observe::{Observed, Symptoms};
+use crate::plan::objects::selector;
+
+/// The input of a diagnosis.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The operator's namespace.
+    pub namespace: &'a str,
+    /// The desired state.
+    pub spec: &'a MetricsPipelineSpec,
+    /// The observed state.
+    pub observed: &'a Observed,
+    /// The time of the diagnosis.
+    pub now: Timestamp,
+}
+
+/// The severity of a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Metrics are not served because of it.
+    Fault,
+    /// Metrics are served, but the cause needs attention.
+    Warning,
+}
+
+/// A cause with its evidence and remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The machine-readable reason.
+    pub reason: Reason,
+    /// The severity.
+    pub severity: Severity,
+    /// The cause as a sentence, naming the object.
+    pub summary: String,
+    /// The evidence, in full sentences; may be empty.
+    pub evidence: String,
+    /// The remedy: commands to run, fields or flags to change.
+    pub remedy: String,
+}
+
+impl Cause {
+    fn new(
+        reason: Reason,
+        severity: Severity,
+        summary: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { reason, severity, summary: summary.into(), evidence: evidence.into(), remedy: remedy.into() }
+    }
+
+    fn fault(
+        reason: Reason,
+        summary: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(reason, Severity::Fault, summary, evidence, remedy)
+    }
+
+    fn warning(
+        reason: Reason,
+        summary: impl Into<String>,
+        evidence: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::new(reason, Severity::Warning, summary, evidence, remedy)
+    }
+
+    /// Returns cause, evidence and remedy as one message.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let parts = [&self.summary, &self.evidence, &self.remedy];
+        parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The causes found on the path of a metrics request, at most one for each step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// metrics-core does not accept kube-apiserver as the front proxy.
+    pub front_proxy: Option<Cause>,
+    /// kube-apiserver does not reach the pods.
+    pub path: Option<Cause>,
+    /// metrics-core cannot scrape kubelets.
+    pub kubelets: Option<Cause>,
+}
+
+/// Quotes kube-apiserver without the addresses of pods, so that the text does not depend on the replica that it connected
+/// to.
+fn quote_apiserver(facts: Facts<'_>, message: &str) -> String {
+    let mut text = message.to_owned();
+    let pods = &facts.observed.pods;
+    let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+    for address in addresses.filter(|_| pods.len() > 1) {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        for before in ["/", ">", " "] {
+            text = text.replace(&format!("{before}{host}:"), &format!("{before}POD:"));
+        }
+    }
+    quote(&text)
+}
+
+/// Returns the labels of the metrics-core pods. A NetworkPolicy may select by any of them.
+fn pod_labels(facts: Facts<'_>) -> BTreeMap<String, String> {
+    facts.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
+}
+
+/// Diagnoses each step of a metrics request, in order.
+#[must_use]
+pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
+    let symptoms = Symptoms::read(facts.observed);
+    let front_proxy = front_proxy::diagnose(facts, &symptoms);
+    let explained = front_proxy.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
+    Diagnosis {
+        path: if explained { None } else { path::diagnose(facts, &symptoms) },
+        kubelets: kubelets::diagnose(facts),
+        front_proxy,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! What the operator may do only where the chart was told to grant it.
+
+use crds::Reason;
+
+use super::Problem;
+
+/// An optional power. The chart adds its rules and sets the operator's flag, both by one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Owning the front proxy's Secrets and ConfigMap.
+    FrontProxy,
+    /// Approving CSRs of kubelets.
+    CsrApproval,
+    /// Owning a Certificate of cert-manager's.
+    CertManager,
+}
+
+/// Which were granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Powers {
+    /// [`Power::FrontProxy`].
+    pub front_proxy: bool,
+    /// [`Power::CsrApproval`].
+    pub csr_approval: bool,
+    /// [`Power::CertManager`].
+    pub cert_manager: bool,
+}
+
+impl Powers {
+    /// Whether one was granted.
+    #[must_use]
+    pub const fn has(self, power: Power) -> bool {
+        match power {
+            Power::FrontProxy => self.front_proxy,
+            Power::CsrApproval => self.csr_approval,
+            Power::CertManager => self.cert_manager,
+        }
+    }
+}
+
+impl Power {
+    /// The chart's value that grants it.
+    #[must_use]
+    pub const fn chart_value(self) -> &'static str {
+        match self {
+            Self::FrontProxy => "frontProxy.enabled",
+            Self::CsrApproval => "csrApproval.enabled",
+            Self::CertManager => "certManager.enabled",
+        }
+    }
+
+    /// That `field` of the spec asks for it in vain.
+    #[must_use]
+    pub fn missing(self, field: &str, namespace: &str) -> Problem {
+        let value = self.chart_value();
+        Problem::new(
+            Reason::PermissionMissing,
+            format!(
+                "{field} requires permissions that the operator does not have. Grant them with the chart value \
+                 {value}: `helm upgrade RELEASE CHART --namespace {namespace} --reuse-values --set {value}=true`."
+            ),
+        )
+    }
+}

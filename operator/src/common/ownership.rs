@@ -1,0 +1,121 @@
+//! Whose an object is.
+
+use crds::GROUP;
+use jiff::Timestamp;
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use super::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+
+/// Whether an object is ours: it says so by its label, by its owner, or by whose its fields are. One is
+/// enough, as somebody may have removed the others, and that is drift.
+#[must_use]
+pub fn is_ours(object: &DynamicObject) -> bool {
+    let metadata = &object.metadata;
+    let labelled = metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MANAGED_BY_LABEL))
+        .is_some_and(|manager| manager == MANAGED_BY);
+    let owned = metadata.owner_references.iter().flatten().any(|owner| {
+        owner.kind == "MetricsPipeline"
+            && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+    });
+    let applied = metadata.managed_fields.iter().flatten().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    });
+    labelled || owned || applied
+}
+
+/// When our main field manager last changed an object.
+#[must_use]
+pub fn last_applied(object: &DynamicObject) -> Option<Timestamp> {
+    let ours = object.metadata.managed_fields.iter().flatten().find(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    });
+    ours.and_then(|entry| entry.time.as_ref()).map(|time| time.0)
+}
+
+/// For people: whose an object of somebody else is, from what it says of itself.
+#[must_use]
+pub fn whose(object: &DynamicObject) -> String {
+    let metadata = &object.metadata;
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let annotation = |key: &str| {
+        metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).map(String::as_str)
+    };
+    let mut facts = Vec::new();
+    if let Some(name) = object.data.pointer("/spec/service/name").and_then(Value::as_str) {
+        let namespace =
+            object.data.pointer("/spec/service/namespace").and_then(Value::as_str).unwrap_or_default();
+        facts.push(format!("it points to Service {namespace}/{name}"));
+    }
+    if let Some(owner) = metadata.owner_references.iter().flatten().next() {
+        facts.push(format!("it is owned by {} {}", owner.kind, owner.name));
+    }
+    if let Some(release) = annotation("meta.helm.sh/release-name") {
+        let namespace = annotation("meta.helm.sh/release-namespace").unwrap_or_default();
+        facts.push(format!("it is part of the Helm release {namespace}/{release}"));
+    } else if let Some(manager) = label(MANAGED_BY_LABEL) {
+        facts.push(format!("it is managed by {manager}"));
+    } else if let Some(addon) = label("addonmanager.kubernetes.io/mode") {
+        facts.push(format!("it is an add-on of the cluster ({addon})"));
+    } else if let Some(app) = label("k8s-app").or_else(|| label("app.kubernetes.io/name")) {
+        facts.push(format!("it is labelled as {app}"));
+    }
+    let managers: Vec<_> = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+        .filter_map(|entry| entry.manager.as_deref())
+        .take(3)
+        .collect();
+    if !managers.is_empty() {
+        facts.push(format!("it was last written by {}", managers.join(", ")));
+    }
+    if facts.is_empty() { "it names no owner".to_owned() } else { facts.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+    fn object(metadata: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": metadata,
+            "spec": { "service": { "name": "metrics-server", "namespace": "kube-system" } },
+        }))
+        .expect("an object")
+    }
+
+    #[test]
+    fn one_mark_is_enough() {
+        assert!(is_ours(&object(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY } }))));
+        assert!(is_ours(&object(json!({ "ownerReferences": [
+            { "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline", "name": "a", "uid": "u" } ] }))));
+        assert!(is_ours(&object(
+            json!({ "managedFields": [{ "manager": FIELD_MANAGER, "operation": "Apply" }] })
+        )));
+    }
+
+    #[test]
+    fn a_foreign_object_says_whose_it_is() {
+        let foreign = object(json!({
+            "labels": { "k8s-app": "metrics-server", MANAGED_BY_LABEL: "Helm" },
+            "annotations": { "meta.helm.sh/release-name": "ms", "meta.helm.sh/release-namespace": "kube-system" },
+            "managedFields": [{ "manager": "helm", "operation": "Update" },
+                { "manager": "kube-apiserver", "operation": "Update", "subresource": "status" }],
+        }));
+        assert!(!is_ours(&foreign));
+        assert_eq!(
+            whose(&foreign),
+            "it points to Service kube-system/metrics-server; it is part of the Helm release kube-system/ms; \
+             it was last written by helm"
+        );
+    }
+}

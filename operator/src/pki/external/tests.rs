@@ -1,0 +1,144 @@
+use super::*;
+use crate::pki::{self, TrustedBundle, issue_ca, issue_leaf, service_names};
+use crds::KeyAlgorithm;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn wanted() -> ServingRequirements {
+    ServingRequirements {
+        algorithm: KeyAlgorithm::ECDSAP256,
+        ca_validity: 365 * DAY,
+        serving_validity: 30 * DAY,
+        names: service_names("metrics-core", "ns"),
+        trust_delay: MINUTE,
+    }
+}
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).expect("a time")
+}
+
+fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+    (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
+}
+
+/// Issues a CA and a certificate of it for these names.
+fn issued(names: &[&str]) -> ExternalCertificate {
+    let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 365 * DAY, start()).expect("a CA");
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let until = start() + 365 * DAY;
+    let leaf = issue_leaf(&ca, until, &names, KeyAlgorithm::ECDSAP256, 90 * DAY, start()).expect("a leaf");
+    ExternalCertificate { pair: Some(bytes(&leaf)), ca_bundle: Some(ca.certificate.into_bytes()) }
+}
+
+fn stored(plan: &ServingPlan) -> StoredServing {
+    let trusted = TrustedBundle { bundle: plan.bundle.clone().into_bytes(), since: Some(start()) };
+    StoredServing {
+        ca: plan.ca.as_ref().map(bytes),
+        serving: Some(bytes(&plan.serving)),
+        serving_ca: Some(plan.bundle.clone().into_bytes()),
+        trusted: vec![trusted; 2],
+        ..StoredServing::default()
+    }
+}
+
+fn trusts(bundle: &str, serving: &Certificate) -> bool {
+    let bundle = Certificate::parse_pem(bundle.as_bytes()).expect("a bundle");
+    bundle.iter().any(|ca| serving.is_server_certificate_of(ca))
+}
+
+const NAME: &str = "metrics-core.ns.svc";
+
+#[test]
+fn serves_the_first_certificate_at_once() {
+    let plan = plan(&wanted(), &issued(&[NAME]), &StoredServing::default(), start()).expect("a plan");
+    assert_eq!(
+        (plan.rollover, plan.serving_renewed),
+        (Rollover::Settled, Some(RenewalReason::SourceChanged))
+    );
+    assert!(plan.ca.is_none() && trusts(&plan.bundle, &plan.serving_certificate));
+    let wildcard = super::plan(&wanted(), &issued(&["*.ns.svc"]), &StoredServing::default(), start());
+    assert!(wildcard.is_ok(), "a wildcard matches");
+}
+
+#[test]
+fn change_to_an_external_ca_is_a_rollover() {
+    let own = pki::serving::plan(&wanted(), &StoredServing::default(), start()).expect("a plan");
+    let theirs = issued(&[NAME]);
+    let now = start() + DAY;
+    let mut found = stored(&own);
+    let trusting = plan(&wanted(), &theirs, &found, now).expect("a plan");
+    assert_eq!((trusting.rollover, &trusting.serving), (Rollover::Trusting, &own.serving));
+    assert!(trusts(&trusting.bundle, &own.serving_certificate));
+
+    // Both are trusted, but the trust delay has not passed.
+    found.trusted = stored(&trusting).trusted;
+    found.trusted[0].since = Some(now);
+    let waiting = plan(&wanted(), &theirs, &found, now + MINUTE / 2).expect("a plan");
+    assert_eq!((waiting.rollover, waiting.next), (Rollover::Trusting, now + MINUTE));
+
+    let retiring = plan(&wanted(), &theirs, &found, now + MINUTE).expect("a plan");
+    assert_eq!(retiring.rollover, Rollover::Retiring);
+    assert!(trusts(&retiring.bundle, &own.serving_certificate));
+    assert!(trusts(&retiring.bundle, &retiring.serving_certificate));
+
+    let mut found = StoredServing { ca: found.ca, ..stored(&retiring) };
+    assert_eq!(plan(&wanted(), &theirs, &found, now + DAY).expect("a plan").rollover, Rollover::Retiring);
+    found.proven = Some(retiring.serving_certificate.clone());
+    let settled = plan(&wanted(), &theirs, &found, now + DAY).expect("a plan");
+    assert_eq!(settled.rollover, Rollover::Settled);
+    assert!(!trusts(&settled.bundle, &own.serving_certificate));
+
+    // And back: the external CA stays trusted until the operator's certificate is served.
+    let back = pki::serving::plan(&wanted(), &stored(&settled), now + 2 * DAY).expect("a plan");
+    assert_eq!((back.rollover, &back.serving_renewed), (Rollover::Trusting, &None));
+    assert!(trusts(&back.bundle, &settled.serving_certificate));
+}
+
+#[test]
+fn replaces_a_self_signed_certificate_with_an_overlap() {
+    let issued = || {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = parameters.self_signed(&key).expect("a certificate").pem().into_bytes();
+        let pair = Some((certificate.clone(), key.serialize_pem().into_bytes()));
+        ExternalCertificate { pair, ca_bundle: Some(certificate) }
+    };
+    let first = plan(&wanted(), &issued(), &StoredServing::default(), start()).expect("a plan");
+    let trusting = plan(&wanted(), &issued(), &stored(&first), start()).expect("a plan");
+    assert_eq!((trusting.rollover, &trusting.serving), (Rollover::Trusting, &first.serving));
+    assert!(trusts(&trusting.bundle, &first.serving_certificate));
+    let retiring = plan(&wanted(), &issued(), &stored(&trusting), start() + DAY).expect("a plan");
+    assert!(trusts(&retiring.bundle, &first.serving_certificate));
+}
+
+#[test]
+fn error_names_why_the_secret_is_unusable() {
+    let error = |change: &dyn Fn(&mut ExternalCertificate), now: Timestamp| {
+        let mut external = issued(&[NAME]);
+        change(&mut external);
+        plan(&wanted(), &external, &StoredServing::default(), now).expect_err("an error").to_string()
+    };
+    let other = issued(&[NAME]);
+    assert!(
+        error(&|external| external.pair = None, start())
+            .contains("does not have the keys tls.crt and tls.key")
+    );
+    assert!(error(&|_| {}, start() + 91 * DAY).contains("expired"));
+    assert!(error(&|external| external.ca_bundle = None, start()).contains("ca.crt"));
+    assert!(
+        error(&|external| external.ca_bundle.clone_from(&other.ca_bundle), start())
+            .contains("not a serving certificate signed by a CA in ca.crt")
+    );
+    let swap = |external: &mut ExternalCertificate| {
+        external.pair.as_mut().expect("a pair").1 = other.pair.clone().expect("a pair").1;
+    };
+    assert!(error(&swap, start()).contains("does not match tls.crt"));
+    let named = issued(&["elsewhere.ns.svc", "*.svc"]);
+    let error =
+        plan(&wanted(), &named, &StoredServing::default(), start()).expect_err("an error").to_string();
+    assert!(error.contains("elsewhere.ns.svc"), "{error}");
+    assert!(!format!("{other:?}").contains("PRIVATE"));
+}

@@ -1,0 +1,147 @@
+//! Whether cert-manager's certificate is there, and why not.
+
+use std::time::Duration;
+
+use crds::{CertManagerSpec, Reason};
+use jiff::Timestamp;
+
+use crate::common::Owned;
+use crate::common::Power;
+use crate::common::Problem;
+use crate::common::ownership::{is_ours, last_applied};
+use crate::observe::{Found, Observed, ServingSource};
+use crate::pki::cert_manager::{self, Issuance, SECRET};
+use crate::settings::Settings;
+
+/// For so long after a change cert-manager is at work, and nothing is wrong.
+const AT_WORK: Duration = Duration::from_secs(10);
+
+/// What keeps cert-manager from being asked.
+#[must_use]
+pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
+    if !settings.powers.has(Power::CertManager) {
+        return Some(
+            Power::CertManager.missing("spec.certificates.source: CertManager", &settings.namespace),
+        );
+    }
+    matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
+        Problem::new(
+            Reason::CertManagerNotInstalled,
+            "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of \
+             cert-manager.io/v1. Install cert-manager (https://cert-manager.io/docs/installation): `helm install \
+             cert-manager oci://quay.io/jetstack/charts/cert-manager --namespace cert-manager --create-namespace \
+             --set crds.enabled=true`. Or set spec.certificates.source to SelfSigned.",
+        )
+    })
+}
+
+/// Why what cert-manager stored is not what the spec asks for; `None` when it is.
+#[must_use]
+pub fn lack(
+    cert_manager: &CertManagerSpec,
+    settings: &Settings,
+    observed: &Observed,
+    now: Timestamp,
+) -> Option<Problem> {
+    if let Some(problem) = obstacle(settings, observed) {
+        return Some(problem);
+    }
+    let namespace = &settings.namespace;
+    let name = Owned::Certificate.describe(namespace);
+    let Some(certificate) = observed.object(Owned::Certificate) else {
+        return Some(match observed.unreadable(Owned::Certificate) {
+            Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")),
+            None => Problem::new(Reason::Progressing, format!("The operator is creating {name}.")),
+        });
+    };
+    if !is_ours(certificate) {
+        return Some(Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")));
+    }
+    match cert_manager::issuance(certificate, last_applied(certificate)) {
+        Issuance::Issued => unreadable_secret(settings, observed),
+        // A renewal that failed is tried again until it is too late.
+        Issuance::NotRenewed { message: said } => {
+            Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
+                not_issued(
+                    &format!("cert-manager did not renew {name}"),
+                    &said,
+                    cert_manager,
+                    settings,
+                    observed,
+                )
+            }))
+        }
+        Issuance::Pending { since, message: said } => {
+            if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < AT_WORK) {
+                return Some(Problem::new(
+                    Reason::Progressing,
+                    format!("cert-manager is processing {name}: {said}."),
+                ));
+            }
+            let cause = format!("cert-manager has not issued {name}");
+            Some(not_issued(&cause, &said, cert_manager, settings, observed))
+        }
+    }
+}
+
+fn not_issued(
+    cause: &str,
+    said: &str,
+    cert_manager: &CertManagerSpec,
+    settings: &Settings,
+    observed: &Observed,
+) -> Problem {
+    let namespace = &settings.namespace;
+    let request = observed.certificate_request.as_deref();
+    let request = request.map(|request| format!("; {request}")).unwrap_or_default();
+    let issuer = &cert_manager.issuer_ref;
+    let place = if issuer.kind == "Issuer" { format!(" --namespace {namespace}") } else { String::new() };
+    let plural = format!("{}.{}", issuer.kind.to_ascii_lowercase(), issuer.group);
+    Problem::new(
+        Reason::CertificateNotIssued,
+        format!(
+            "{cause}: {said}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
+             cert-manager's controller runs, or correct spec.certificates.certManager.issuerRef.",
+            Owned::Certificate.kubectl(namespace),
+            issuer.name,
+        ),
+    )
+}
+
+/// Why the Secret of a Certificate that is issued can't be used.
+fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem> {
+    let name = format!("Secret {}/{SECRET}", settings.namespace);
+    match &observed.serving_source {
+        ServingSource::Found(_) => None,
+        ServingSource::Missing => Some(Problem::new(
+            Reason::CertificateNotIssued,
+            format!(
+                "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller \
+                 runs: it recreates the Secret.",
+                Owned::Certificate.describe(&settings.namespace)
+            ),
+        )),
+        ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
+            Reason::PermissionMissing,
+            format!(
+                "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the \
+                 operator's permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
+                why.message,
+                Power::CertManager.chart_value()
+            ),
+        )),
+        ServingSource::Unreadable(why) => Some(Problem::new(
+            Reason::CertificateUnreadable,
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
+        )),
+        ServingSource::Unused => {
+            Some(Problem::new(Reason::WaitingForDependency, format!("{name} has not been read yet.")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

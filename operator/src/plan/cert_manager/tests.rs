@@ -1,0 +1,222 @@
+use super::super::objects::tests::with_context;
+use super::super::{Maintain, maintain as plan};
+use super::*;
+use crate::common::Powers;
+use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::observe::{KubeletCa, Unreadable};
+use crate::pki::external::ExternalCertificate;
+use crate::pki::{Pair, issue_ca, issue_leaf};
+use crds::{CertificateSource, IssuerReference, KeyAlgorithm, MetricsPipelineSpec};
+use serde_json::{Value, json};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().expect("a time")
+}
+
+fn ask(spec: &mut MetricsPipelineSpec) {
+    let issuer_ref = IssuerReference {
+        name: "company".to_owned(),
+        kind: "Issuer".to_owned(),
+        group: "cert-manager.io".to_owned(),
+    };
+    spec.certificates.source = CertificateSource::CertManager;
+    spec.certificates.cert_manager = Some(CertManagerSpec { issuer_ref });
+}
+
+fn empty() -> Observed {
+    Observed {
+        objects: Owned::ALL.map(|object| (object, Found::Absent)).into(),
+        kubelet_ca: KubeletCa::Found(include_str!("../testdata/ca.pem").to_owned()),
+        serving_source: ServingSource::Missing,
+        ..Observed::default()
+    }
+}
+
+/// Puts a Certificate of ours, applied at a time, with conditions `[type, status, message]`.
+fn put(observed: &mut Observed, applied: &str, conditions: &[[&str; 3]]) {
+    let conditions: Vec<_> = conditions
+        .iter()
+        .map(|[kind, status, message]| {
+            json!({ "type": kind, "status": status, "reason": "R", "message": message,
+            "lastTransitionTime": applied, "observedGeneration": 1 })
+        })
+        .collect();
+    let found = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate",
+        "metadata": { "name": "metrics-core", "uid": "u", "generation": 1, "labels": { MANAGED_BY_LABEL: MANAGED_BY },
+            "managedFields": [{ "manager": FIELD_MANAGER, "operation": "Apply", "time": applied }] },
+        "status": { "conditions": conditions, "renewalTime": "2026-08-01T00:00:00Z" },
+    });
+    let found = serde_json::from_value(found).expect("a Certificate");
+    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+}
+
+fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+    (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
+}
+
+/// What cert-manager stores.
+fn issued() -> ExternalCertificate {
+    let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 365 * DAY, now()).expect("a CA");
+    let names = ["metrics-core.metrics-system.svc".to_owned()];
+    let leaf = issue_leaf(&ca, now() + 365 * DAY, &names, KeyAlgorithm::ECDSAP256, 90 * DAY, now());
+    ExternalCertificate {
+        pair: Some(bytes(&leaf.expect("a leaf"))),
+        ca_bundle: Some(ca.certificate.into_bytes()),
+    }
+}
+
+fn planned(observed: &Observed) -> Maintain {
+    with_context(ask, |context| plan::maintain(context, observed, now()).expect("a plan"))
+}
+
+fn lacking(observed: &Observed) -> (Reason, String) {
+    let problem = planned(observed).not_issued.expect("a problem");
+    (problem.reason, problem.message)
+}
+
+fn asks(plan: &Maintain) -> bool {
+    plan.desired.iter().any(|desired| desired.object == Owned::Certificate)
+}
+
+#[test]
+fn it_is_asked_and_what_waits_for_it_is_held() {
+    let plan = planned(&empty());
+    assert!(asks(&plan) && plan.certificates.is_none());
+    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::Progressing);
+    let not_asked = with_context(|_| {}, |context| plan::maintain(context, &empty(), now()).expect("a plan"));
+    assert!(!asks(&not_asked) && not_asked.not_issued.is_none());
+}
+
+#[test]
+fn it_goes_when_it_is_not_asked_for() {
+    let mut observed = empty();
+    put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
+    let plan = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
+    let removed: Vec<_> = plan.removals.iter().map(|removal| removal.object).collect();
+    assert_eq!(removed, [Owned::Certificate]);
+}
+
+#[test]
+fn without_its_api_or_the_power_it_is_not_asked() {
+    let mut observed = empty();
+    observed.objects.insert(Owned::Certificate, Found::Unserved);
+    let plan = planned(&observed);
+    let problem = &plan.blocked[&Owned::Certificate];
+    assert_eq!(problem.reason, Reason::CertManagerNotInstalled);
+    assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
+    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
+
+    let plan = with_context(ask, |context| {
+        let settings = Settings { powers: Powers::default(), ..context.settings.clone() };
+        let context = super::super::objects::Context { settings: &settings, ..context };
+        plan::maintain(context, &empty(), now()).expect("a plan")
+    });
+    let problem = &plan.blocked[&Owned::Certificate];
+    assert_eq!(problem.reason, Reason::PermissionMissing);
+    assert!(problem.message.contains("--set certManager.enabled=true"), "{}", problem.message);
+}
+
+#[test]
+fn why_nothing_is_issued_is_quoted_after_a_while() {
+    let mut observed = empty();
+    observed.certificate_request = Some(
+        "CertificateRequest ns/metrics-core-1: Ready is False (Pending): Referenced issuer not found"
+            .to_owned(),
+    );
+    put(&mut observed, "2026-05-31T23:59:55Z", &[["Ready", "False", "Secret does not exist"]]);
+    assert_eq!(lacking(&observed).0, Reason::Progressing);
+    put(&mut observed, "2026-05-31T23:59:45Z", &[["Ready", "False", "Secret does not exist"]]);
+    let (reason, message) = lacking(&observed);
+    assert_eq!(reason, Reason::CertificateNotIssued);
+    for words in [
+        "Secret does not exist; CertificateRequest ns/metrics-core-1",
+        "issuer not found",
+        "kubectl describe certificates.cert-manager.io metrics-core --namespace metrics-system`",
+        "kubectl describe issuer.cert-manager.io company --namespace metrics-system`",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+}
+
+#[test]
+fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
+    let mut observed = empty();
+    observed.ready_endpoints = Some(1);
+    put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
+    let external = issued();
+    observed.serving_source = ServingSource::Found(external.clone());
+    let plan = planned(&observed);
+    assert!(plan.not_issued.is_none());
+    let first = plan.certificates.expect("certificates");
+    assert!(first.ca.is_none());
+
+    // Served; then its issuer goes, and the Secret with it.
+    let secret =
+        plan.desired.iter().find(|desired| desired.object == Owned::ServingSecret).expect("a Secret");
+    let stored = serde_json::from_value(secret.body.clone()).expect("an object");
+    observed.objects.insert(Owned::ServingSecret, Found::Present(Box::new(stored)));
+    observed.serving_source = ServingSource::Missing;
+    assert_eq!(lacking(&observed).0, Reason::CertificateNotIssued);
+    put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "False", "gone"]]);
+    let plan = planned(&observed);
+    assert_eq!(plan.not_issued.as_ref().expect("a problem").reason, Reason::CertificateNotIssued);
+    let kept = plan.certificates.expect("certificates");
+    assert_eq!(kept.serving_certificate, first.serving_certificate);
+    assert!(kept.serving_renewed.is_none() && kept.bundle == first.bundle);
+
+    // A renewal that failed is told, and changes nothing.
+    observed.serving_source = ServingSource::Found(external);
+    put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "True", ""], ["Issuing", "False", "denied"]]);
+    let (reason, message) = lacking(&observed);
+    assert!(reason == Reason::CertificateNotIssued && message.contains("did not renew"), "{message}");
+}
+
+#[test]
+fn a_ca_of_our_own_is_kept_until_something_is_issued() {
+    let mut observed = empty();
+    let own = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
+    for object in [Owned::CaSecret, Owned::ServingSecret] {
+        let desired = own.desired.iter().find(|desired| desired.object == object).expect("a Secret");
+        let stored = serde_json::from_value(desired.body.clone()).expect("an object");
+        observed.objects.insert(object, Found::Present(Box::new(stored)));
+    }
+    let plan = planned(&observed);
+    assert!(plan.certificates.is_none() && plan.removals.is_empty(), "{:?}", plan.removals);
+    assert!(plan.blocked.contains_key(&Owned::CaSecret));
+}
+
+#[test]
+fn names_an_issuer_that_publishes_no_ca() {
+    let mut observed = empty();
+    put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
+    observed.serving_source = ServingSource::Found(ExternalCertificate { ca_bundle: None, ..issued() });
+    let problem = &planned(&observed).blocked[&Owned::ServingSecret];
+    assert_eq!(problem.reason, Reason::CertificateUnreadable);
+    assert!(problem.message.contains("Issuer company does not publish its CA"), "{}", problem.message);
+}
+
+#[test]
+fn a_secret_that_can_not_be_read_names_the_value() {
+    let mut observed = empty();
+    put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
+    let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
+    observed.serving_source = ServingSource::Unreadable(why);
+    let (reason, message) = lacking(&observed);
+    assert!(reason == Reason::PermissionMissing && message.contains("certManager.enabled=true"), "{message}");
+}
+
+#[test]
+fn a_certificate_of_somebody_else_is_left_alone() {
+    let mut observed = empty();
+    let found: Value = json!({ "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: "Helm" } },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+    let found = serde_json::from_value(found).expect("a Certificate");
+    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+    observed.serving_source = ServingSource::Found(issued());
+    let plan = planned(&observed);
+    assert_eq!(plan.blocked[&Owned::Certificate].reason, Reason::ForeignObject);
+    assert!(!asks(&plan) && plan.certificates.is_none());
+}

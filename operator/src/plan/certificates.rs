@@ -1,0 +1,182 @@
+//! From the Secrets and APIServices that were found to the certificates that there shall be.
+
+use std::time::Duration;
+
+use crds::{CertManagerSpec, MetricsPipelineSpec, Reason, SecretReference};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+
+use super::cert_manager;
+use super::objects::ca_secret::PREVIOUS;
+use crate::common::ownership::{is_ours, last_applied};
+use crate::common::{Owned, Problem};
+use crate::observe::{Observed, ServingSource};
+use crate::pki::external::{ExternalCertificate, ExternalError};
+use crate::pki::{
+    self, IssueError, RenewalReason, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,
+};
+use crate::settings::Settings;
+
+/// What the spec asks for.
+#[must_use]
+pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
+    let timing = settings.certificates;
+    let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
+    ServingRequirements {
+        algorithm: spec.certificates.key_algorithm,
+        ca_validity: validity(spec.certificates.ca_validity),
+        serving_validity: validity(spec.certificates.serving_validity),
+        names: pki::service_names(Owned::Service.name(), &settings.namespace),
+        trust_delay: timing.trust_delay,
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A certificate of ours was not issued.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The Secret that somebody else keeps can't be used.
+    #[error("{0}")]
+    Source(Problem),
+}
+
+/// What somebody else's Secret holds.
+fn external<'a>(
+    secret: &SecretReference,
+    settings: &Settings,
+    observed: &'a Observed,
+) -> Result<&'a ExternalCertificate, PlanError> {
+    let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
+    let problem = |reason, message: String| Err(PlanError::Source(Problem::new(reason, message)));
+    match &observed.serving_source {
+        ServingSource::Found(external) => Ok(external),
+        ServingSource::Missing => problem(
+            Reason::CertificateUnreadable,
+            format!(
+                "{name} does not exist. Create it with tls.crt, tls.key and ca.crt, or correct the name."
+            ),
+        ),
+        ServingSource::Unreadable(why) if why.forbidden => problem(
+            Reason::PermissionMissing,
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value \
+                 servingSecret: `helm upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                why.message, settings.namespace, secret.name
+            ),
+        ),
+        ServingSource::Unreadable(why) => problem(
+            Reason::CertificateUnreadable,
+            format!(
+                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
+                why.message
+            ),
+        ),
+        ServingSource::Unused => {
+            problem(Reason::WaitingForDependency, format!("{name} has not been read yet."))
+        }
+    }
+}
+
+/// Plans from what is ours. What is somebody else's is neither used nor trusted.
+pub fn plan(
+    spec: &MetricsPipelineSpec,
+    settings: &Settings,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<ServingPlan, PlanError> {
+    let ours = |object: Owned| observed.object(object).is_some_and(is_ours);
+    let secret = |object: Owned| {
+        let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
+        secret.and_then(|secret| secret.data).unwrap_or_default()
+    };
+    let mut ca = secret(Owned::CaSecret);
+    let mut serving = secret(Owned::ServingSecret);
+    let trusted = Owned::API_SERVICES
+        .into_iter()
+        .filter(|object| ours(*object))
+        .filter_map(|object| {
+            let bundle = observed.typed::<APIService>(object)?.spec.and_then(|spec| spec.ca_bundle);
+            let since = observed.object(object).and_then(last_applied);
+            Some(TrustedBundle { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
+        })
+        .collect();
+    let found = StoredServing {
+        previous: ca.remove(PREVIOUS).map(|bytes| bytes.0),
+        ca: ca.remove("tls.crt").zip(ca.remove("tls.key")).map(|(certificate, key)| (certificate.0, key.0)),
+        serving_ca: serving.remove("ca.crt").map(|bytes| bytes.0),
+        serving: serving
+            .remove("tls.crt")
+            .zip(serving.remove("tls.key"))
+            .map(|(certificate, key)| (certificate.0, key.0)),
+        trusted,
+        proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
+    };
+    let wanted = wanted(spec, settings);
+    if let Some(asked) = pki::cert_manager::requested(spec) {
+        return from_cert_manager(asked, &wanted, settings, observed, &found, now);
+    }
+    let Some(secret) = &spec.certificates.secret_ref else {
+        return Ok(pki::serving::plan(&wanted, &found, now)?);
+    };
+    let external = external(secret, settings, observed)?;
+    let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
+    pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
+}
+
+/// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
+fn from_cert_manager(
+    asked: &CertManagerSpec,
+    wanted: &ServingRequirements,
+    settings: &Settings,
+    observed: &Observed,
+    found: &StoredServing,
+    now: Timestamp,
+) -> Result<ServingPlan, PlanError> {
+    let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
+        let ServingSource::Found(external) = &observed.serving_source else {
+            return Err(PlanError::Source(Problem::new(
+                Reason::WaitingForDependency,
+                "cert-manager's Secret has not been read yet.",
+            )));
+        };
+        let name =
+            format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
+        if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
+            let issuer = &asked.issuer_ref;
+            return Err(PlanError::Source(Problem::new(
+                Reason::CertificateUnreadable,
+                format!(
+                    "{name} has no ca.crt: {} {} does not publish its CA, for example because it is an ACME issuer. \
+                     kube-apiserver needs the CA to trust metrics-core. metrics-core continues to serve the previous \
+                     certificate. In spec.certificates.certManager.issuerRef, name an issuer that publishes its CA, \
+                     such as one of type CA or Vault.",
+                    issuer.kind, issuer.name
+                ),
+            )));
+        }
+        return pki::external::plan(wanted, external, found, now)
+            .map_err(|error| unusable(&name, &error, wanted));
+    };
+    // With a CA of our own stored, what is served is not cert-manager's yet.
+    let before = ExternalCertificate { pair: found.serving.clone(), ca_bundle: found.serving_ca.clone() };
+    let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
+    served.ok_or(PlanError::Source(lack))
+}
+
+fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> PlanError {
+    let reason = match error {
+        ExternalError::Pair(RenewalReason::Expired(_)) => Reason::CertificateExpired,
+        _ => Reason::CertificateUnreadable,
+    };
+    let server = wanted.names.first().map_or("", String::as_str);
+    PlanError::Source(Problem::new(
+        reason,
+        format!(
+            "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server \
+             certificate for {server}."
+        ),
+    ))
+}

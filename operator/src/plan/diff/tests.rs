@@ -1,0 +1,168 @@
+use super::*;
+use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
+use serde_json::json;
+
+fn desired(body: Value) -> Desired {
+    Desired { object: Owned::Service, manager: FIELD_MANAGER, body, resource_version: None }
+}
+
+/// A Service as kube-apiserver answers: defaulted, and with what each manager owns.
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "metrics-core", "namespace": "ns", "uid": "u", "resourceVersion": "7",
+            "labels": { "app": "a", "somebody": "else" },
+            "managedFields": [
+                { "manager": "kubectl", "operation": "Update", "apiVersion": "v1",
+                  "fieldsV1": { "f:metadata": { "f:labels": { "f:somebody": {} } } } },
+                { "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "v1",
+                  "fieldsV1": {
+                    "f:metadata": { "f:labels": { "f:app": {} } },
+                    "f:spec": {
+                        "f:ports": { "k:{\"port\":443,\"protocol\":\"TCP\"}": {
+                            ".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {} } },
+                        "f:selector": {}, "f:type": {} } } },
+            ],
+        },
+        "spec": {
+            "clusterIP": "10.0.0.1", "type": "ClusterIP", "selector": { "app": "a" },
+            "ports": [
+                { "name": "other", "port": 80, "protocol": "TCP", "targetPort": 80 },
+                { "name": "https", "port": 443, "protocol": "TCP", "targetPort": "https" },
+            ],
+        },
+    })
+}
+
+fn wanted() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "metrics-core", "namespace": "ns", "labels": { "app": "a" } },
+        "spec": {
+            "type": "ClusterIP", "selector": { "app": "a" },
+            "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": "https" }],
+        },
+    })
+}
+
+fn found(value: Value) -> DynamicObject {
+    serde_json::from_value(value).expect("an object")
+}
+
+#[test]
+fn defaults_and_fields_of_others_are_no_drift() {
+    assert_eq!(differences(&desired(wanted()), &found(service())), Vec::<String>::new());
+}
+
+#[test]
+fn an_object_that_we_never_applied_differs() {
+    let mut object = service();
+    object["metadata"]["managedFields"].as_array_mut().expect("entries").pop();
+    assert_eq!(differences(&desired(wanted()), &found(object)).len(), 1);
+}
+
+#[test]
+fn a_changed_value_is_named_by_its_path() {
+    let mut object = service();
+    object["spec"]["type"] = json!("NodePort");
+    assert_eq!(differences(&desired(wanted()), &found(object)), [".spec.type"]);
+}
+
+#[test]
+fn a_field_that_somebody_took_differs() {
+    let mut object = service();
+    let fields = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"];
+    fields.as_object_mut().expect("fields").remove("f:selector");
+    assert_eq!(differences(&desired(wanted()), &found(object)), [".spec.selector"]);
+}
+
+#[test]
+fn a_field_that_is_no_longer_wanted_differs() {
+    let mut want = wanted();
+    want["spec"].as_object_mut().expect("spec").remove("type");
+    assert_eq!(differences(&desired(want), &found(service())), [".spec.type"]);
+}
+
+/// Labels and annotations that the user adds are removed with the spec; those of others are kept.
+#[test]
+fn removed_labels_and_annotations_differ_but_those_of_others_do_not() {
+    let mut object = service();
+    object["metadata"]["labels"]["team"] = json!("a");
+    object["metadata"]["annotations"] = json!({ "note": "b", "of/others": "c" });
+    let owned = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:metadata"];
+    owned["f:labels"]["f:team"] = json!({});
+    owned["f:annotations"] = json!({ "f:note": {} });
+    let object = found(object);
+
+    let mut want = wanted();
+    want["metadata"]["labels"]["team"] = json!("a");
+    want["metadata"]["annotations"] = json!({ "note": "b" });
+    assert_eq!(differences(&desired(want.clone()), &object), Vec::<String>::new());
+
+    let mut other = want.clone();
+    other["metadata"]["annotations"] = json!({ "note": "c", "new": "d" });
+    assert_eq!(
+        differences(&desired(other), &object),
+        [".metadata.annotations.note", ".metadata.annotations.new"]
+    );
+
+    want["metadata"]["labels"].as_object_mut().expect("labels").remove("team");
+    want["metadata"].as_object_mut().expect("metadata").remove("annotations");
+    assert_eq!(differences(&desired(want), &object), [".metadata.annotations", ".metadata.labels.team"]);
+}
+
+#[test]
+fn items_of_an_associative_list_are_found_by_key() {
+    let mut want = wanted();
+    want["spec"]["ports"][0]["targetPort"] = json!("http");
+    assert_eq!(
+        differences(&desired(want), &found(service())),
+        [".spec.ports.[{\"port\":443,\"protocol\":\"TCP\"}].targetPort"]
+    );
+    let mut want = wanted();
+    want["spec"]["ports"].as_array_mut().expect("ports").push(json!({ "port": 1, "protocol": "TCP" }));
+    assert_eq!(differences(&desired(want), &found(service())), [".spec.ports"]);
+}
+
+#[test]
+fn an_atomic_list_is_compared_whole() {
+    let object = |rules: Value| {
+        found(json!({
+            "metadata": { "name": "r", "managedFields": [{ "manager": FIELD_MANAGER, "operation": "Apply",
+                "apiVersion": "v1", "fieldsV1": { "f:rules": {} } }] },
+            "rules": rules,
+        }))
+    };
+    let want = desired(
+        json!({ "apiVersion": "v1", "kind": "R", "metadata": { "name": "r" }, "rules": [{ "a": 1 }] }),
+    );
+    assert!(differences(&want, &object(json!([{ "a": 1, "b": "" }]))).is_empty());
+    assert_eq!(differences(&want, &object(json!([{ "a": 1, "b": 2 }]))), [".rules"]);
+    assert_eq!(differences(&want, &object(json!([{ "a": 1 }, { "a": 2 }]))), [".rules"]);
+    assert_eq!(differences(&want, &object(json!([{ "a": 2 }]))), [".rules"]);
+}
+
+#[test]
+fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
+    let deployment = found(json!({
+        "metadata": { "name": "metrics-core", "managedFields": [
+            { "manager": NANNY_FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {
+                "f:spec": { "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"metrics-core\"}": {
+                    ".": {}, "f:name": {}, "f:resources": { "f:requests": { "f:cpu": {}, "f:memory": {} } } } } } } } } }] },
+        "spec": { "template": { "spec": { "containers": [
+            { "name": "metrics-core", "image": "i", "resources": { "requests": { "cpu": "100m", "memory": "1Gi" } } } ] } } },
+    }));
+    let want = |cpu: &str| Desired {
+        object: Owned::Deployment,
+        manager: NANNY_FIELD_MANAGER,
+        body: json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core", "namespace": "ns" },
+            "spec": { "template": { "spec": { "containers": [
+                { "name": "metrics-core", "resources": { "requests": { "cpu": cpu, "memory": "1024Mi" } } } ] } } },
+        }),
+        resource_version: None,
+    };
+    assert!(differences(&want("0.1"), &deployment).is_empty());
+    assert_eq!(differences(&want("0.2"), &deployment).len(), 1);
+}

@@ -1,0 +1,33 @@
+//! Lets whoever may view a namespace read its metrics.
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+
+use super::{Context, Desired, rule};
+use crate::common::Owned;
+
+/// A ClusterRole that Kubernetes adds to view, edit and admin (RBAC, "Aggregated ClusterRoles").
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let mut metadata = context.metadata(Owned::AggregatedReaderRole);
+    let labels = metadata.labels.get_or_insert_default();
+    for role in ["view", "edit", "admin"] {
+        labels.insert(format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned());
+    }
+    let role = ClusterRole {
+        metadata,
+        rules: Some(vec![rule("metrics.k8s.io", &["nodes", "pods"], &["get", "list", "watch"])]),
+        ..ClusterRole::default()
+    };
+    Desired::new(Owned::AggregatedReaderRole, &role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_is_added_to_the_roles_of_users() {
+        let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
+        assert_eq!(body["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"], "true");
+        assert_eq!(body["rules"][0]["apiGroups"][0], "metrics.k8s.io");
+    }
+}

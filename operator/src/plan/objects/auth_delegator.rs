@@ -1,0 +1,28 @@
+//! The right to have kube-apiserver authenticate and authorize the callers of metrics-core.
+
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+
+use super::{Context, Desired, role_ref};
+use crate::common::Owned;
+
+/// Binds `system:auth-delegator` (Kubernetes, "Set up an Extension API Server").
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let binding = ClusterRoleBinding {
+        metadata: context.metadata(Owned::AuthDelegatorBinding),
+        role_ref: role_ref("ClusterRole", "system:auth-delegator"),
+        subjects: Some(vec![context.subject()]),
+    };
+    Desired::new(Owned::AuthDelegatorBinding, &binding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_binds_the_role_of_kubernetes() {
+        let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
+        assert_eq!(body["roleRef"]["name"], "system:auth-delegator");
+        assert_eq!(body["metadata"]["name"], "metrics-core:auth-delegator");
+    }
+}

@@ -1,0 +1,28 @@
+//! The right to read the ConfigMap that says whom kube-apiserver's front proxy is known by.
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+
+use super::{Context, Desired, role_ref};
+use crate::common::Owned;
+
+/// Binds `extension-apiserver-authentication-reader` in `kube-system`.
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let binding = RoleBinding {
+        metadata: context.metadata(Owned::AuthReaderBinding),
+        role_ref: role_ref("Role", "extension-apiserver-authentication-reader"),
+        subjects: Some(vec![context.subject()]),
+    };
+    Desired::new(Owned::AuthReaderBinding, &binding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_stands_in_kube_system_and_names_the_account_elsewhere() {
+        let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
+        assert_eq!(body["metadata"]["namespace"], "kube-system");
+        assert_eq!(body["subjects"][0]["namespace"], "metrics-system");
+    }
+}

@@ -1,0 +1,56 @@
+//! The CA's certificate and key.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+use crate::pki::ServingPlan;
+
+/// The key of the Secret that holds earlier CAs that are still trusted.
+pub const PREVIOUS: &str = "previous.crt";
+
+/// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
+pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let mut data = BTreeMap::new();
+    if let Some(ca) = &certificates.ca {
+        data.insert("tls.crt".to_owned(), bytes(&ca.certificate));
+        data.insert("tls.key".to_owned(), bytes(ca.key.expose()));
+    }
+    if !certificates.previous.is_empty() {
+        data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
+    }
+    let secret = Secret {
+        metadata: context.metadata(Owned::CaSecret),
+        data: Some(data),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    Desired::new(Owned::CaSecret, &secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use crate::pki;
+
+    #[test]
+    fn it_is_a_tls_secret_that_shows_nothing() {
+        let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
+        let (_, desired) = with_context(
+            |_| {},
+            |context| {
+                let wanted = crate::plan::certificates::wanted(context.spec, context.settings);
+                let plan = pki::serving::plan(&wanted, &pki::StoredServing::default(), now).expect("a plan");
+                let desired = super::build(context, &plan).expect("built");
+                (plan, desired)
+            },
+        );
+        assert_eq!(desired.body["type"], "kubernetes.io/tls");
+        assert_eq!(desired.body["data"].as_object().expect("data").len(), 2);
+        assert_eq!(format!("{desired:?}"), "Desired(Secret metrics-core-ca by metrics-pipeline-operator)");
+    }
+}

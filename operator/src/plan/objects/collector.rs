@@ -1,0 +1,53 @@
+//! What metrics-core reads of the cluster.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+
+use super::{Context, Desired, role_ref, rule};
+use crate::common::Owned;
+
+/// Nodes and pods are watched; `nodes/metrics` is the kubelet's own check for `/metrics/resource`.
+pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let role = ClusterRole {
+        metadata: context.metadata(Owned::CollectorRole),
+        rules: Some(vec![
+            rule("", &["nodes", "pods"], &["get", "list", "watch"]),
+            rule("", &["nodes/metrics"], &["get"]),
+        ]),
+        ..ClusterRole::default()
+    };
+    Desired::new(Owned::CollectorRole, &role)
+}
+
+/// Grants it.
+pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let binding = ClusterRoleBinding {
+        metadata: context.metadata(Owned::CollectorBinding),
+        role_ref: role_ref("ClusterRole", Owned::CollectorRole.name()),
+        subjects: Some(vec![context.subject()]),
+    };
+    Desired::new(Owned::CollectorBinding, &binding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn only_reading_is_granted() {
+        let body = with_context(|_| {}, |context| super::role(context).expect("built").body);
+        let verbs: Vec<_> = body["rules"]
+            .as_array()
+            .expect("rules")
+            .iter()
+            .flat_map(|rule| rule["verbs"].as_array().expect("verbs"))
+            .collect();
+        assert!(verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str().expect("a verb"))));
+    }
+
+    #[test]
+    fn the_binding_names_the_service_account() {
+        let body = with_context(|_| {}, |context| super::binding(context).expect("built").body);
+        assert_eq!(body["roleRef"]["name"], "metrics-core:collector");
+        assert_eq!(body["subjects"][0]["namespace"], "metrics-system");
+    }
+}

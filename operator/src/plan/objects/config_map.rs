@@ -1,0 +1,32 @@
+//! The kubelets' CA for metrics-core, which reads it again when it changes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+
+/// The key, and the name of the file that it is mounted as.
+pub const KUBELET_CA: &str = "kubelet-ca.crt";
+
+/// A copy of the CA under a name of ours: the source may be anywhere in the namespace and under any key.
+pub fn build(context: Context<'_>, kubelet_ca: &str) -> Result<Desired, serde_json::Error> {
+    let map = ConfigMap {
+        metadata: context.metadata(Owned::ConfigMap),
+        data: Some(BTreeMap::from([(KUBELET_CA.to_owned(), kubelet_ca.to_owned())])),
+        ..ConfigMap::default()
+    };
+    Desired::new(Owned::ConfigMap, &map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_holds_the_ca() {
+        let body = with_context(|_| {}, |context| super::build(context, "PEM").expect("built").body);
+        assert_eq!(body["data"], serde_json::json!({ "kubelet-ca.crt": "PEM" }));
+    }
+}

@@ -1,0 +1,333 @@
+//! metrics-core itself, all but its resources.
+
+use crds::{KubeletTlsMode, PullPolicy, StrategySpec, StrategyType};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, HTTPGetAction, PodAffinityTerm,
+    PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext,
+    Volume, VolumeMount, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::flags::{CONFIG_DIRECTORY, arguments};
+use super::service::PORT_NAME;
+use super::{Context, Desired, selector};
+use crate::common::{METRICS_CORE, Owned};
+use crate::plan::rollout::Order;
+
+/// Where the image runs, and how a node says that it is one.
+const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
+
+/// The Deployment. `paused` keeps it from starting pods until the nanny's fields are there too: a template
+/// that two field managers write would be rolled out twice.
+///
+/// Nothing in the template follows the contents of Secret or ConfigMap: metrics-core reads both again by
+/// itself, so a new certificate is no rollout.
+pub fn build(
+    context: Context<'_>,
+    image: &str,
+    order: Order,
+    paused: bool,
+) -> Result<Desired, serde_json::Error> {
+    let core = &context.spec.metrics_core;
+    let deployment = Deployment {
+        metadata: context.metadata(Owned::Deployment),
+        spec: Some(DeploymentSpec {
+            replicas: Some(core.replicas),
+            revision_history_limit: Some(3),
+            paused: paused.then_some(true),
+            selector: LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() },
+            strategy: Some(core.strategy.as_ref().map_or_else(|| automatic_strategy(order), strategy)),
+            template: PodTemplateSpec {
+                metadata: Some(context.pod_metadata()),
+                spec: Some(pod(context, image)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    };
+    Desired::new(Owned::Deployment, &deployment)
+}
+
+/// Returns the strategy that the spec sets.
+fn strategy(spec: &StrategySpec) -> DeploymentStrategy {
+    let type_ = match spec.type_ {
+        StrategyType::RollingUpdate => "RollingUpdate",
+        StrategyType::Recreate => "Recreate",
+    };
+    let rolling_update = spec.rolling_update.as_ref().map(|bounds| RollingUpdateDeployment {
+        max_surge: bounds.max_surge.clone(),
+        max_unavailable: bounds.max_unavailable.clone(),
+    });
+    DeploymentStrategy {
+        type_: Some(type_.to_owned()),
+        // An empty object would differ forever from the one with Kubernetes' defaults.
+        rolling_update: rolling_update.filter(|bounds| *bounds != RollingUpdateDeployment::default()),
+    }
+}
+
+/// Returns the strategy if the spec sets none.
+fn automatic_strategy(order: Order) -> DeploymentStrategy {
+    let (surge, unavailable) = order.surge_and_unavailable();
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(surge)),
+            max_unavailable: Some(IntOrString::Int(unavailable)),
+        }),
+    }
+}
+
+fn pod(context: Context<'_>, image: &str) -> PodSpec {
+    let core = &context.spec.metrics_core;
+    let scheduling = &core.scheduling;
+    let verifies = core.kubelet.tls.mode != KubeletTlsMode::Insecure;
+    let (label, linux) = OPERATING_SYSTEM;
+    let mut node_selector = scheduling.node_selector.clone();
+    node_selector.entry(label.to_owned()).or_insert_with(|| linux.to_owned());
+    PodSpec {
+        service_account_name: Some(Owned::ServiceAccount.name().to_owned()),
+        automount_service_account_token: Some(true),
+        priority_class_name: Some(scheduling.priority_class_name.clone()).filter(|name| !name.is_empty()),
+        node_selector: Some(node_selector),
+        tolerations: some(scheduling.tolerations.clone(), Vec::is_empty),
+        affinity: Some(scheduling.affinity.clone().unwrap_or_else(spread)),
+        topology_spread_constraints: some(scheduling.topology_spread_constraints.clone(), Vec::is_empty),
+        host_network: scheduling.host_network.then_some(true),
+        dns_policy: scheduling.host_network.then(|| "ClusterFirstWithHostNet".to_owned()),
+        image_pull_secrets: some(core.image_pull_secrets.clone(), Vec::is_empty),
+        // A variable for every Service of a large namespace can make a container too large to start.
+        enable_service_links: Some(false),
+        // Who it runs as is the image's choice, or the cluster's: OpenShift gives each namespace a range of users and
+        // refuses others.
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        termination_grace_period_seconds: Some(30),
+        containers: vec![container(context, image, verifies)],
+        volumes: verifies.then(|| {
+            vec![Volume {
+                name: "config".to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: Owned::ConfigMap.name().to_owned(),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            }]
+        }),
+        ..PodSpec::default()
+    }
+}
+
+fn container(context: Context<'_>, image: &str, verifies: bool) -> Container {
+    let core = &context.spec.metrics_core;
+    Container {
+        name: METRICS_CORE.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some(
+            match core.image_pull_policy {
+                PullPolicy::Always => "Always",
+                PullPolicy::IfNotPresent => "IfNotPresent",
+                PullPolicy::Never => "Never",
+            }
+            .to_owned(),
+        ),
+        args: Some(arguments(context)),
+        ports: Some(vec![ContainerPort {
+            name: Some(PORT_NAME.to_owned()),
+            container_port: core.secure_port_or_default(),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        // Every second probe is a TLS handshake; two seconds keep rollouts quick and the cost small.
+        readiness_probe: Some(probe("/readyz", 2, 3)),
+        // Late and patient: a restart loses the samples, and readiness already takes the pod out of service.
+        liveness_probe: Some(Probe { initial_delay_seconds: Some(10), ..probe("/livez", 10, 3) }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            ..SecurityContext::default()
+        }),
+        // What it says last on a crash is shown in the conditions.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: verifies.then(|| {
+            vec![VolumeMount {
+                name: "config".to_owned(),
+                mount_path: CONFIG_DIRECTORY.to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            }]
+        }),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(PORT_NAME.to_owned()),
+            scheme: Some("HTTPS".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// Replicas prefer different nodes.
+fn spread() -> Affinity {
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: 100,
+                pod_affinity_term: PodAffinityTerm {
+                    label_selector: Some(LabelSelector {
+                        match_labels: Some(selector()),
+                        ..LabelSelector::default()
+                    }),
+                    topology_key: "kubernetes.io/hostname".to_owned(),
+                    ..PodAffinityTerm::default()
+                },
+            }]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn some<T>(value: T, is_empty: impl FnOnce(&T) -> bool) -> Option<T> {
+    if is_empty(&value) { None } else { Some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use crds::{KubeletTlsMode, MetricsPipelineSpec, RollingUpdateSpec, StrategySpec, StrategyType};
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use serde_json::{Value, json};
+
+    fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> Value {
+        with_context(change, |context| {
+            super::build(context, "image:1", super::Order::NewFirst, false).expect("built").body
+        })
+    }
+
+    #[test]
+    fn it_is_admitted_by_the_restricted_pod_security_standard() {
+        let body = built(|_| {});
+        let pod = &body["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false);
+        assert_eq!(container["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(container["readOnlyRootFilesystem"], true);
+    }
+
+    #[test]
+    fn the_cluster_may_choose_the_user() {
+        let body = built(|_| {});
+        let context = &body["spec"]["template"]["spec"]["securityContext"];
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            assert_eq!(context.get(field), None, "{field}");
+        }
+    }
+
+    #[test]
+    fn pods_are_placed_on_linux_unless_the_user_says_otherwise() {
+        let selector = |value: Option<&str>| {
+            let body = built(|spec| {
+                let labels = &mut spec.metrics_core.scheduling.node_selector;
+                labels.insert("pool".to_owned(), "a".to_owned());
+                labels.extend(value.map(|value| ("kubernetes.io/os".to_owned(), value.to_owned())));
+            });
+            body["spec"]["template"]["spec"]["nodeSelector"].clone()
+        };
+        assert_eq!(selector(None), json!({ "kubernetes.io/os": "linux", "pool": "a" }));
+        assert_eq!(selector(Some("other")), json!({ "kubernetes.io/os": "other", "pool": "a" }));
+    }
+
+    #[test]
+    fn resources_are_left_to_the_nanny() {
+        assert_eq!(built(|_| {})["spec"]["template"]["spec"]["containers"][0].get("resources"), None);
+    }
+
+    #[test]
+    fn a_rollout_surges_unless_an_old_pod_must_go_first() {
+        let strategy = |order| {
+            with_context(
+                |_| {},
+                |context| {
+                    let body = super::build(context, "image:1", order, false).expect("built").body;
+                    body["spec"]["strategy"]["rollingUpdate"].clone()
+                },
+            )
+        };
+        assert_eq!(strategy(super::Order::NewFirst), json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+        assert_eq!(strategy(super::Order::OldFirst), json!({ "maxSurge": 0, "maxUnavailable": 1 }));
+    }
+
+    #[test]
+    fn strategy_of_the_spec_replaces_the_automatic_one() {
+        let strategy = |type_, rolling_update: Option<RollingUpdateSpec>| {
+            let body =
+                built(|spec| spec.metrics_core.strategy = Some(StrategySpec { type_, rolling_update }));
+            body["spec"]["strategy"].clone()
+        };
+        let bounds = RollingUpdateSpec {
+            max_surge: Some(IntOrString::Int(0)),
+            max_unavailable: Some(IntOrString::String("50%".to_owned())),
+        };
+        assert_eq!(
+            strategy(StrategyType::RollingUpdate, Some(bounds)),
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } })
+        );
+        assert_eq!(strategy(StrategyType::Recreate, None), json!({ "type": "Recreate" }));
+        let empty = Some(RollingUpdateSpec::default());
+        assert_eq!(strategy(StrategyType::RollingUpdate, empty), json!({ "type": "RollingUpdate" }));
+    }
+
+    #[test]
+    fn port_is_4443_unless_the_spec_sets_one() {
+        let port = |value| {
+            let body = built(|spec| spec.metrics_core.secure_port = value);
+            body["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"].clone()
+        };
+        assert_eq!((port(None), port(Some(10250))), (json!(4443), json!(10250)));
+    }
+
+    #[test]
+    fn on_the_nodes_network_names_are_looked_up_in_the_cluster_all_the_same() {
+        assert_eq!(built(|_| {})["spec"]["template"]["spec"].get("hostNetwork"), None);
+        let body = built(|spec| spec.metrics_core.scheduling.host_network = true);
+        assert_eq!(body["spec"]["template"]["spec"]["hostNetwork"], true);
+        assert_eq!(body["spec"]["template"]["spec"]["dnsPolicy"], "ClusterFirstWithHostNet");
+    }
+
+    #[test]
+    fn the_kubelets_ca_is_mounted_only_when_it_is_used() {
+        let verify = built(|_| {});
+        assert_eq!(verify["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"], "metrics-core");
+        let insecure = built(|spec| spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Insecure);
+        assert_eq!(insecure["spec"]["template"]["spec"].get("volumes"), None);
+    }
+
+    #[test]
+    fn users_affinity_replaces_ours() {
+        let body = built(|spec| {
+            spec.metrics_core.scheduling.affinity = Some(k8s_openapi::api::core::v1::Affinity::default());
+        });
+        assert_eq!(body["spec"]["template"]["spec"]["affinity"], json!({}));
+    }
+}

@@ -1,0 +1,44 @@
+//! Keeps a replica serving while nodes are drained.
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{Context, Desired, selector};
+use crate::common::Owned;
+
+/// `None` below two replicas: with one, a budget would block every drain for ever.
+pub fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error> {
+    if context.spec.metrics_core.replicas < 2 {
+        return Ok(None);
+    }
+    let budget = PodDisruptionBudget {
+        metadata: context.metadata(Owned::DisruptionBudget),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() }),
+            // A replica that is not ready serves nobody; keeping it would only block the drain.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    };
+    Desired::new(Owned::DisruptionBudget, &budget).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_exists_from_two_replicas_on() {
+        let build = |replicas: i32| {
+            with_context(
+                |spec| spec.metrics_core.replicas = replicas,
+                |context| super::build(context).expect("built"),
+            )
+        };
+        assert!(build(1).is_none());
+        assert_eq!(build(2).expect("a budget").body["spec"]["maxUnavailable"], 1);
+    }
+}

@@ -1,0 +1,39 @@
+//! The front-proxy CA's certificate and key.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::ca_secret::PREVIOUS;
+use super::{Context, Desired};
+use crate::common::Owned;
+use crate::pki::front_proxy::FrontProxyPlan;
+
+/// The keys of the Secret that hold the CA which waits until kube-apiserver trusts it.
+pub const NEXT: [&str; 2] = ["next.crt", "next.key"];
+
+/// `tls.crt` and `tls.key`; `next.crt` and `next.key` while it is being replaced; `previous.crt` while earlier ones
+/// are valid.
+pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let mut data = BTreeMap::from([
+        ("tls.crt".to_owned(), bytes(&plan.ca.certificate)),
+        ("tls.key".to_owned(), bytes(plan.ca.key.expose())),
+    ]);
+    if let Some(next) = &plan.next {
+        let [certificate, key] = NEXT.map(str::to_owned);
+        data.insert(certificate, bytes(&next.certificate));
+        data.insert(key, bytes(next.key.expose()));
+    }
+    if !plan.previous.is_empty() {
+        data.insert(PREVIOUS.to_owned(), bytes(&plan.previous));
+    }
+    let secret = Secret {
+        metadata: super::front_proxy_secret::metadata(context, Owned::FrontProxyCaSecret),
+        data: Some(data),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    Desired::new(Owned::FrontProxyCaSecret, &secret)
+}

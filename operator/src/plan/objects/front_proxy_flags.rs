@@ -1,0 +1,26 @@
+//! kube-apiserver's flags for the front proxy, for people to read. It holds no secret.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+use crate::plan::front_proxy;
+
+/// The same flags in several forms, and what to do with them.
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let flags = front_proxy::flags(&context.spec.certificates.front_proxy, &context.settings.namespace);
+    let config_map = ConfigMap {
+        metadata: context.metadata(Owned::FrontProxyFlags),
+        data: Some(BTreeMap::from([
+            ("flags.json".to_owned(), flags.json()),
+            ("flags.txt".to_owned(), flags.lines()),
+            ("kubeadm.yaml".to_owned(), flags.kubeadm()),
+            ("steps.txt".to_owned(), flags.steps()),
+            ("systemd.conf".to_owned(), flags.systemd()),
+        ])),
+        ..ConfigMap::default()
+    };
+    Desired::new(Owned::FrontProxyFlags, &config_map)
+}

@@ -1,0 +1,65 @@
+//! The front-proxy client certificate, for the control-plane nodes.
+
+use std::collections::BTreeMap;
+
+use crds::FrontProxyDeletion;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+use crate::pki::front_proxy::FrontProxyPlan;
+
+/// `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
+pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let secret = Secret {
+        metadata: metadata(context, Owned::FrontProxySecret),
+        data: Some(BTreeMap::from([
+            ("ca.crt".to_owned(), bytes(&plan.bundle)),
+            ("tls.crt".to_owned(), bytes(&plan.client.certificate)),
+            ("tls.key".to_owned(), bytes(plan.client.key.expose())),
+        ])),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    Desired::new(Owned::FrontProxySecret, &secret)
+}
+
+/// What is kept has no owner: the garbage collector would not ask.
+pub(super) fn metadata(context: Context<'_>, object: Owned) -> ObjectMeta {
+    let metadata = context.metadata(object);
+    match context.spec.certificates.front_proxy.on_deletion {
+        FrontProxyDeletion::Keep => ObjectMeta { owner_references: None, ..metadata },
+        FrontProxyDeletion::Delete => metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use super::*;
+    use crate::observe::Observed;
+    use crate::plan::front_proxy;
+
+    #[test]
+    fn only_what_may_be_deleted_has_an_owner() {
+        for (on_deletion, owned) in [(FrontProxyDeletion::Keep, false), (FrontProxyDeletion::Delete, true)] {
+            let bodies = with_context(
+                |spec| spec.certificates.front_proxy.on_deletion = on_deletion,
+                |context| {
+                    let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
+                    let plan = front_proxy::plan(context.spec, context.settings, &Observed::default(), now);
+                    let plan = plan.expect("a plan");
+                    let ca = super::super::front_proxy_ca_secret::build(context, &plan).expect("built");
+                    [build(context, &plan).expect("built").body, ca.body]
+                },
+            );
+            for body in bodies {
+                assert_eq!(body["metadata"].get("ownerReferences").is_some(), owned, "{}", body["metadata"]);
+                assert!(body["metadata"]["labels"].is_object());
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The identity of metrics-core.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+
+/// The ServiceAccount. Whether its token is mounted is said where it is used, in the Deployment.
+pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let account =
+        ServiceAccount { metadata: context.metadata(Owned::ServiceAccount), ..ServiceAccount::default() };
+    Desired::new(Owned::ServiceAccount, &account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+
+    #[test]
+    fn it_stands_in_the_operators_namespace() {
+        let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
+        assert_eq!(body["metadata"]["namespace"], "metrics-system");
+        assert_eq!(body["kind"], "ServiceAccount");
+    }
+}

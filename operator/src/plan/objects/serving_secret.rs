@@ -1,0 +1,53 @@
+//! The certificate that metrics-core serves with.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{Context, Desired};
+use crate::common::Owned;
+use crate::pki::ServingPlan;
+
+/// `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients shall trust.
+pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let secret = Secret {
+        metadata: context.metadata(Owned::ServingSecret),
+        data: Some(BTreeMap::from([
+            ("ca.crt".to_owned(), bytes(&certificates.bundle)),
+            ("tls.crt".to_owned(), bytes(&certificates.serving.certificate)),
+            ("tls.key".to_owned(), bytes(certificates.serving.key.expose())),
+        ])),
+        type_: Some("kubernetes.io/tls".to_owned()),
+        ..Secret::default()
+    };
+    Desired::new(Owned::ServingSecret, &secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::with_context;
+    use crate::pki;
+
+    #[test]
+    fn it_holds_the_bundle_but_not_the_cas_key() {
+        let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
+        let (plan, desired) = with_context(
+            |_| {},
+            |context| {
+                let wanted = crate::plan::certificates::wanted(context.spec, context.settings);
+                let plan = pki::serving::plan(&wanted, &pki::StoredServing::default(), now).expect("a plan");
+                let desired = super::build(context, &plan).expect("built");
+                (plan, desired)
+            },
+        );
+        let secret: k8s_openapi::api::core::v1::Secret =
+            serde_json::from_value(desired.body).expect("a Secret");
+        let data = secret.data.expect("data");
+        assert_eq!(data["ca.crt"].0, plan.bundle.as_bytes());
+        assert!(
+            data.values().all(|value| value.0 != plan.ca.as_ref().expect("a CA").key.expose().as_bytes())
+        );
+    }
+}

@@ -1,0 +1,94 @@
+use super::*;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use serde_json::{Value, json};
+
+const PORT: &str = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+
+fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().expect("a time")
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn pod(uid: &str, memory: &str, conditions: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "name": uid, "uid": uid, "ownerReferences": [
+            { "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r" }] },
+        "spec": { "containers": [{ "name": "metrics-core", "resources": resources(memory) }] },
+        "status": { "phase": "Running", "conditions": conditions },
+    }))
+    .expect("a pod")
+}
+
+fn resources(memory: &str) -> ResourceRequirements {
+    serde_json::from_value(json!({ "requests": { "memory": memory } })).expect("resources")
+}
+
+fn old(memory: &str) -> Pod {
+    pod("old", memory, json!([{ "type": "PodScheduled", "status": "True" }]))
+}
+
+/// A new pod that the scheduler could not place for so many seconds, in its words.
+fn new(memory: &str, says: &str, seconds: i64) -> Pod {
+    let since = now() - SignedDuration::from_secs(seconds);
+    let unplaced = json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": says,
+        "lastTransitionTime": since }]);
+    pod("new", memory, unplaced)
+}
+
+fn with(host_network: bool, pods: &[Pod]) -> Order {
+    order(host_network, pods, &ResizeRejections::new(), now())
+}
+
+#[test]
+fn new_pods_come_first_and_nothing_goes_for_one_that_has_no_room() {
+    let no_memory = "0/3 nodes are available: 3 Insufficient memory.";
+    for host_network in [false, true] {
+        assert_eq!(with(host_network, &[]), Order::NewFirst);
+        assert_eq!(with(host_network, &[old("64Mi")]), Order::NewFirst);
+        assert_eq!(with(host_network, &[old("64Mi"), new("64Mi", no_memory, 900)]), Order::NewFirst);
+    }
+    assert_eq!(with(false, &[old("64Mi"), new("64Mi", PORT, 900)]), Order::NewFirst);
+    assert_eq!(Order::NewFirst.surge_and_unavailable(), (1, 0));
+}
+
+#[test]
+fn on_the_nodes_network_an_old_pod_goes_first_where_no_node_has_the_port() {
+    assert_eq!(with(true, &[old("64Mi"), new("64Mi", PORT, 2)]), Order::NewFirst, "not before it is sure");
+    assert_eq!(with(true, &[old("64Mi"), new("64Mi", PORT, 10)]), Order::OldFirst);
+    // With other words beside it, as on a larger cluster.
+    let several = "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't have free ports for \
+                   the requested pod ports.";
+    assert_eq!(with(true, &[old("64Mi"), old("64Mi"), new("64Mi", several, 60)]), Order::OldFirst);
+    // Placed: what comes next is a new question.
+    assert_eq!(with(true, &[old("64Mi"), old("64Mi")]), Order::NewFirst);
+    assert_eq!(Order::OldFirst.surge_and_unavailable(), (0, 1));
+}
+
+#[test]
+fn an_old_pod_stays_where_the_new_one_could_not_take_its_place() {
+    let mut stuck = old("512Mi");
+    stuck.status.as_mut().expect("a status").container_statuses = serde_json::from_value(json!([{
+        "name": "metrics-core", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "resources": resources("64Mi") }]))
+    .expect("statuses");
+    assert_eq!(with(true, &[stuck.clone(), new("512Mi", PORT, 60)]), Order::NewFirst);
+    // What it waits for is not what the new pod asks for.
+    assert_eq!(with(true, &[stuck, new("64Mi", PORT, 60)]), Order::OldFirst);
+
+    let refused = |kind, memory: &str| {
+        let rejection = ResizeRejection { wanted: resources(memory), message: String::new(), kind };
+        let rejections = ResizeRejections::from([("old".to_owned(), rejection)]);
+        order(true, &[old("64Mi"), new("512Mi", PORT, 60)], &rejections, now())
+    };
+    assert_eq!(refused(RejectionKind::Infeasible, "512Mi"), Order::NewFirst);
+    assert_eq!(refused(RejectionKind::Infeasible, "900Mi"), Order::OldFirst);
+    // An older cluster does not know whether there is room: it is tried.
+    assert_eq!(refused(RejectionKind::NotInPlace, "512Mi"), Order::OldFirst);
+}
+
+#[test]
+fn a_pod_that_ends_waits_for_nothing() {
+    let mut ending = new("64Mi", PORT, 60);
+    ending.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    assert_eq!(with(true, &[old("64Mi"), ending]), Order::NewFirst);
+}

@@ -1,0 +1,222 @@
+//! The resources in the Deployment's template. A change there makes new pods, which lose their samples; so for a
+//! resize alone it stays as it is, and running pods are resized in place. Where new pods are wanted although it has the
+//! size already, an annotation comes or goes.
+
+use std::collections::BTreeMap;
+
+use crds::ResizeMethod;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use kube::core::DynamicObject;
+
+use super::objects::{self, Context};
+use super::rollout::{Order, unplaced};
+use super::{DecideError, Sizing};
+use crate::common::ownership::is_ours;
+use crate::common::{FIELD_MANAGER, METRICS_CORE, Owned};
+use crate::nanny::Size;
+use crate::nanny::resize::{
+    ResizeBlocker, ResizeState, actual_resources, can_resize, grows, includes, is_active, resize_state,
+    same_resources,
+};
+use crate::observe::Observed;
+use crate::plan::differences;
+
+/// The nanny's part of the template.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Template {
+    /// The resources.
+    pub resources: ResourceRequirements,
+    /// Whether the annotation is there that tells two templates of the same resources apart.
+    pub again: bool,
+}
+
+/// What pods are to have, and what the template had before if it is to change.
+pub(super) fn sizing(
+    context: Context<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<Sizing, DecideError> {
+    if context.size.is_none() {
+        return Ok(Sizing::default());
+    }
+    let wanted = objects::resources::requirements(context);
+    let template = decide(context, observed, now)?;
+    let before = found(observed).and_then(|(_, deployment)| template_of(&deployment));
+    let changes = before.filter(|before| {
+        before.again != template.again || !same_resources(&before.resources, &template.resources)
+    });
+    let reverts_rollout = changes.is_some() && previous_template(context, observed, &wanted, now).is_some();
+    let forced = changes.is_some() && !reverts_rollout && same_resources(&template.resources, &wanted);
+    let rollout_blocker = forced.then(|| blocker(observed, &wanted, now)).flatten();
+    let template_from = match (changes, &rollout_blocker) {
+        // Made again, it says nothing of what pods have had until now.
+        (Some(before), Some((_, has))) if same_resources(&before.resources, &wanted) => Some(has.clone()),
+        (before, _) => before.map(|before| before.resources),
+    };
+    let rollout_blocker = rollout_blocker.map(|(blocker, _)| blocker);
+    let template = Some(template.resources);
+    Ok(Sizing {
+        recommended: None,
+        wanted: Some(wanted),
+        template,
+        template_from,
+        rollout_blocker,
+        reverts_rollout,
+    })
+}
+
+/// What the template is to have: what it has, unless new pods are made anyway or are the only way; what it had, when
+/// they turn out to be none.
+pub(super) fn decide(
+    context: Context<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<Template, DecideError> {
+    let resources = objects::resources::requirements(context);
+    let wanted = Template { resources, again: false };
+    let Some((object, deployment)) = found(observed) else { return Ok(wanted) };
+    let Some(kept) = template_of(&deployment) else { return Ok(wanted) };
+    let wanted = Template { again: kept.again, ..wanted };
+    if context.size.is_none() {
+        return Ok(wanted);
+    }
+    if let Some(before) = previous_template(context, observed, &wanted.resources, now) {
+        return Ok(before);
+    }
+    // What somebody else set there is theirs to begin with, and not kept.
+    let is_owned =
+        differences(&objects::resources::build(context, &kept.resources, kept.again)?, object).is_empty();
+    let is_kept = is_owned
+        && can_resize(&kept.resources, &wanted.resources)
+        && !makes_new_pods(context, observed, object, &deployment)?;
+    let is_made = is_kept && is_rolled_out(object, &deployment);
+    // Pods that have another shape as soon as they are made get it from somebody else, and others would get it too.
+    let must = blocker(observed, &wanted.resources, now)
+        .is_some_and(|(blocker, _)| !(is_made && blocker == ResizeBlocker::Immutable));
+    if is_kept && !must {
+        return Ok(kept);
+    }
+    // The pods were resized since they were made: the template has the size already, and they can't get it.
+    let made = is_made && same_resources(&kept.resources, &wanted.resources);
+    Ok(Template { again: kept.again != made, ..wanted })
+}
+
+/// Whether all pods there are were made from the template as it is.
+fn is_rolled_out(object: &DynamicObject, deployment: &Deployment) -> bool {
+    let (Some(spec), Some(status)) = (&deployment.spec, &deployment.status) else { return false };
+    let wanted = spec.replicas.unwrap_or(1);
+    status.observed_generation >= object.metadata.generation
+        && status.updated_replicas == Some(wanted)
+        && status.replicas == Some(wanted)
+}
+
+/// Whether annotations have the nanny's.
+fn is_again(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.is_some_and(|annotations| annotations.contains_key(objects::resources::AGAIN))
+}
+
+fn found(observed: &Observed) -> Option<(&DynamicObject, Deployment)> {
+    let object = observed.object(Owned::Deployment).filter(|object| is_ours(object))?;
+    Some((object, observed.typed(Owned::Deployment)?))
+}
+
+fn template_of(deployment: &Deployment) -> Option<Template> {
+    let template = &deployment.spec.as_ref()?.template;
+    let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    let containers = &template.spec.as_ref()?.containers;
+    let ours = containers.iter().find(|container| container.name == METRICS_CORE)?;
+    Some(Template { resources: ours.resources.clone()?, again: is_again(annotations) })
+}
+
+/// Whether the rest of the template changes, or has changed and waits for the resources (it is paused meanwhile).
+fn makes_new_pods(
+    context: Context<'_>,
+    observed: &Observed,
+    object: &DynamicObject,
+    deployment: &Deployment,
+) -> Result<bool, DecideError> {
+    if deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true) {
+        return Ok(true);
+    }
+    // What an admission webhook rewrites always differs and changes nothing.
+    if observed.overruled.contains(&(Owned::Deployment, FIELD_MANAGER)) {
+        return Ok(false);
+    }
+    let Some(image) = context.image() else { return Ok(false) };
+    let main = objects::deployment::build(context, &image, Order::NewFirst, false)?;
+    Ok(differences(&main, object).iter().any(|path| path.starts_with(".spec.template")))
+}
+
+/// Why a pod can't get what it is to have but as a new one, and what it has. Never for less: a pod that is too large does no harm
+/// until the next rollout.
+fn blocker(
+    observed: &Observed,
+    wanted: &ResourceRequirements,
+    now: Timestamp,
+) -> Option<(ResizeBlocker, ResourceRequirements)> {
+    observed.pods.iter().filter(|pod| is_active(pod)).find_map(|pod| {
+        let now_has = actual_resources(pod).cloned().unwrap_or_default();
+        match resize_state(pod, wanted, &observed.resize_rejections, now) {
+            ResizeState::Blocked { blocker: ResizeBlocker::Immutable, .. } => {
+                Some((ResizeBlocker::Immutable, now_has))
+            }
+            ResizeState::Blocked { blocker, waiting: false } if grows(&now_has, wanted) => {
+                Some((blocker, now_has))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// What the template had before new pods were made for the size's sake, when they can't be placed and all the old
+/// ones have got the size in place after all: there was no room for a whole pod, but for the rest of one. With the
+/// old template the old pods are up to date again, and the rollout is over.
+fn previous_template(
+    context: Context<'_>,
+    observed: &Observed,
+    wanted: &ResourceRequirements,
+    now: Timestamp,
+) -> Option<Template> {
+    let last = context.pipeline.status.nanny.as_ref()?.applied.as_ref()?;
+    let size = context.size?;
+    if last.method != ResizeMethod::Rollout || last.to != size.amounts() {
+        return None;
+    }
+    let (new, old): (Vec<_>, Vec<_>) =
+        observed.pods.iter().filter(|pod| is_active(pod)).partition(|pod| unplaced(pod).is_some());
+    let is_sized = |pod: &&Pod| {
+        resize_state(pod, wanted, &observed.resize_rejections, now) == ResizeState::Complete
+            && actual_resources(pod).is_some_and(|actual| includes(actual, wanted))
+    };
+    let enough =
+        usize::try_from(context.spec.metrics_core.replicas).is_ok_and(|replicas| old.len() >= replicas);
+    // Where some of the new ones have a place, the rollout is no longer what it was at the beginning.
+    let first = old.first().and_then(|pod| replica_set(pod));
+    let is_whole =
+        old.iter().all(|pod| replica_set(pod) == first) && new.iter().all(|pod| replica_set(pod) != first);
+    if new.is_empty() || !enough || !is_whole || !old.iter().all(is_sized) {
+        return None;
+    }
+    let template = template_of(&found(observed)?.1)?;
+    let was_again = |pod: &Pod| is_again(pod.metadata.annotations.as_ref());
+    let made = |pods: &[&Pod], again: bool| pods.iter().all(|pod| was_again(pod) == again);
+    if made(&new, template.again) && made(&old, !template.again) {
+        return Some(Template { resources: wanted.clone(), again: !template.again });
+    }
+    let from = Size::parse_or(&last.from, size);
+    let resources = objects::resources::requirements(Context { size: Some(from), ..context });
+    let is_one = made(&new, template.again) && made(&old, template.again);
+    (is_one && can_resize(&resources, wanted) && !same_resources(&resources, wanted))
+        .then_some(Template { resources, again: template.again })
+}
+
+/// The UID of the ReplicaSet that made a pod.
+fn replica_set(pod: &Pod) -> Option<&str> {
+    let owners = pod.metadata.owner_references.as_ref()?;
+    owners.iter().find(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+use crate::common::Powers;
+use crate::pki::Timing;
+
+/// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// Installs, certifies, repairs and explains the resource-metrics pipeline of a cluster.
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Flags {
+    /// The namespace of metrics-core and of the Lease [default: $POD_NAMESPACE, or the pod's own]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// The image of metrics-core for a MetricsPipeline that names none [default: $METRICS_CORE_IMAGE]
+    #[arg(long, value_name = "IMAGE")]
+    pub metrics_core_image: Option<String>,
+
+    /// Whether to wait for the Lease before acting; without it two operators would overwrite each other
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    pub leader_elect: bool,
+
+    /// Where /healthz, /readyz and /metrics are served, over plain HTTP
+    #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
+    pub bind_address: SocketAddr,
+
+    /// How much is logged: off, error, warn, info, debug or trace
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub log_level: LevelFilter,
+
+    /// The form of the log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Issue the front proxy's certificates for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub front_proxy: bool,
+
+    /// Approve kubelets' CSRs for a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub csr_approval: bool,
+
+    /// Ask cert-manager for the serving certificate of a MetricsPipeline that asks for it; the chart sets it with the rights
+    #[arg(long)]
+    pub cert_manager: bool,
+
+    /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
+    #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
+    pub ca_trust_settles: u64,
+
+    /// For tests: every validity of a certificate is divided by this
+    #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
+    pub certificate_time_compression: u32,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the operator was started with, after defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespace of metrics-core.
+    pub namespace: String,
+    /// The image for a MetricsPipeline that names none.
+    pub image: Option<String>,
+    /// Who this process is: the pod's name, or the host's.
+    pub identity: String,
+    /// How fast certificates age.
+    pub certificates: Timing,
+    /// What it may do beyond the usual.
+    pub powers: Powers,
+}
+
+/// Why the operator can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagError {
+    /// No namespace was found anywhere.
+    #[error(
+        "--namespace: is not set, POD_NAMESPACE is not set, and {NAMESPACE_FILE} can't be read ({0}); outside of a pod name the namespace"
+    )]
+    Namespace(std::io::Error),
+}
+
+impl Flags {
+    /// Fills in what was left out from the environment.
+    pub fn settings(&self) -> Result<Settings, FlagError> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let namespace = match self.namespace.clone().or_else(|| variable("POD_NAMESPACE")) {
+            Some(namespace) => namespace,
+            None => std::fs::read_to_string(Path::new(NAMESPACE_FILE))
+                .map_err(FlagError::Namespace)?
+                .trim()
+                .to_owned(),
+        };
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = variable("POD_NAME").or_else(host).unwrap_or_default();
+        Ok(Settings {
+            namespace,
+            image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
+            // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
+            identity: format!("{}_{}", name.trim(), started()),
+            certificates: Timing {
+                trust_delay: Duration::from_secs(self.ca_trust_settles),
+                compression: self.certificate_time_compression,
+            },
+            powers: Powers {
+                front_proxy: self.front_proxy,
+                csr_approval: self.csr_approval,
+                cert_manager: self.cert_manager,
+            },
+        })
+    }
+}
+
+fn started() -> String {
+    format!("{:x}", jiff::Timestamp::now().as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leader_election_is_on_unless_turned_off() {
+        let parse = |arguments: &[&str]| {
+            Flags::parse_from([&["metrics-pipeline-operator"], arguments].concat()).leader_elect
+        };
+        assert!(parse(&[]));
+        assert!(parse(&["--leader-elect"]));
+        assert!(!parse(&["--leader-elect=false"]));
+    }
+}
