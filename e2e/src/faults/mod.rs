@@ -186,7 +186,7 @@ fn cleared(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
 fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
     wait::every(Duration::from_secs(1), PATIENCE, "doctor finds nothing", || {
         let (code, tree) = bench.plugin.doctor(&bench.client)?;
-        if code == 0 && tree["mark"] == "good" {
+        if code == 0 && tree["severity"] == "good" {
             Ok(began.elapsed())
         } else {
             Err(format!("exit code {code}, {tree}").into())

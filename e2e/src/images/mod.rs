@@ -59,7 +59,7 @@ struct Program {
 
 const METRICS_CORE: Program = Program { package: "metrics-core", binary: "metrics-core" };
 const OPERATOR: Program = Program { package: "operator", binary: "metrics-pipeline-operator" };
-const PLUGIN: Program = Program { package: "operator", binary: KUBECTL_PLUGIN };
+const PLUGIN: Program = Program { package: "kubectl-metrics-pipeline", binary: KUBECTL_PLUGIN };
 
 /// One of our images: a program alone.
 struct ProjectImage {

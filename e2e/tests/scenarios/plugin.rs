@@ -230,7 +230,7 @@ fn holds(stand: &Stand, plugin: &Plugin, command: &str, code: i32, expected: &st
 fn flatten(told: &mut String, branch: &Value, depth: usize) {
     let text = |key: &str| branch[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };
-    let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
+    let line = format!("{} {}{colon}{}", text("severity"), text("title"), text("text"));
     let words: Vec<String> = line.split(' ').map(same_each_run).collect();
     // Writing to a String does not fail.
     _ = writeln!(told, "{:1$}{2}", "", depth * 2, words.join(" "));

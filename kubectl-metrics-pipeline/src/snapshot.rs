@@ -11,9 +11,9 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
-use crate::observe::Pipeline;
+use operator::inspect::METRICS_CORE;
+use operator::inspect::Pipeline;
+use operator::inspect::error_chain;
 
 /// How many objects of one kind are read.
 const LIMIT: u32 = 500;
@@ -22,55 +22,55 @@ const LIMIT: u32 = 500;
 const OPERATOR: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 
 /// A part that was read, or why not.
-pub type Part<T> = Result<T, Unread>;
+pub(crate) type Fetched<T> = Result<T, FetchError>;
 
 /// Why a part could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub(crate) struct FetchError {
     /// Whether the kind is unknown to the cluster.
-    pub absent: bool,
+    pub(crate) not_found: bool,
     /// In words.
-    pub message: String,
+    pub(crate) message: String,
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl From<kube::Error> for Unread {
+impl From<kube::Error> for FetchError {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => {
                 // kube-apiserver's answer for a group that it does not know has no reason.
-                Self { absent: status.code == 404, message: status.message.trim().to_owned() }
+                Self { not_found: status.code == 404, message: status.message.trim().to_owned() }
             }
-            _ => Self { absent: false, message: causes(&error) },
+            _ => Self { not_found: false, message: error_chain(&error) },
         }
     }
 }
 
 /// What was read.
 #[derive(Debug)]
-pub struct Picture {
+pub(crate) struct Snapshot {
     /// The MetricsPipelines.
-    pub pipelines: Part<Vec<Pipeline>>,
+    pub(crate) pipelines: Fetched<Vec<Pipeline>>,
     /// The operator's Deployments; one is expected.
-    pub operators: Part<Vec<Deployment>>,
+    pub(crate) operators: Fetched<Vec<Deployment>>,
     /// The pods of metrics-core.
-    pub pods: Part<Vec<Pod>>,
+    pub(crate) pods: Fetched<Vec<Pod>>,
     /// The APIServices of `metrics.k8s.io`.
-    pub api_services: Part<Vec<APIService>>,
+    pub(crate) api_services: Fetched<Vec<APIService>>,
     /// HorizontalPodAutoscalers that use resource metrics.
-    pub autoscalers: Part<Vec<HorizontalPodAutoscaler>>,
+    pub(crate) autoscalers: Fetched<Vec<HorizontalPodAutoscaler>>,
     /// The operator's namespace, if it was found.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
-impl Picture {
+impl Snapshot {
     /// Reads it all. `namespace` is where the operator is, when the user says so.
-    pub async fn take(client: &Client, namespace: Option<String>) -> Self {
+    pub(crate) async fn read(client: &Client, namespace: Option<String>) -> Self {
         let everything = ListParams::default().limit(LIMIT);
         let of_operator = everything.clone().labels(OPERATOR);
         let of_core = everything.clone().labels(&format!("app.kubernetes.io/name={METRICS_CORE}"));
@@ -89,7 +89,7 @@ impl Picture {
             api_services.get_opt("v1.metrics.k8s.io"),
             autoscalers.list(&everything),
         );
-        let operators = operators.map(|list| list.items).map_err(Unread::from);
+        let operators = operators.map(|list| list.items).map_err(FetchError::from);
         let namespace = namespace.or_else(|| found_namespace(&operators, [&v1beta1, &v1]));
         let pods = match &namespace {
             Some(namespace) => {
@@ -101,15 +101,15 @@ impl Picture {
         Self {
             pipelines: pipelines
                 .map(|list| list.items.into_iter().map(Pipeline::read).collect())
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             operators,
-            pods: pods.map_err(Unread::from),
+            pods: pods.map_err(FetchError::from),
             api_services: v1beta1
                 .and_then(|v1beta1| Ok(v1beta1.into_iter().chain(v1?).collect()))
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             autoscalers: autoscalers
                 .map(|list| list.items.into_iter().filter(uses_resource_metrics).collect())
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             namespace,
         }
     }
@@ -117,7 +117,7 @@ impl Picture {
 
 /// Where the operator is: where its Deployment stands, or else where the APIServices point to.
 fn found_namespace(
-    operators: &Part<Vec<Deployment>>,
+    operators: &Fetched<Vec<Deployment>>,
     api_services: [&Result<Option<APIService>, kube::Error>; 2],
 ) -> Option<String> {
     let operator = operators.as_ref().ok().and_then(|list| list.first()?.metadata.namespace.clone());

@@ -9,79 +9,79 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde::Deserialize;
 
-use super::doctor::is_diagnosed;
-use super::picture::{Part, Picture, Unread};
-use crate::observe::{FrontProxyMap, Unreadable};
-use crate::run::LEASE;
+use crate::doctor::is_diagnosed;
+use crate::snapshot::{FetchError, Fetched, Snapshot};
 use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
+use operator::inspect::LEASE;
+use operator::inspect::{FrontProxyMap, Unreadable};
 
 /// How many kubelets are asked for their configuration; those of a cluster are mostly alike.
 const SAMPLE: u32 = 5;
 
 /// What was read.
 #[derive(Debug)]
-pub struct Examination {
+pub(crate) struct Checks {
     /// What `status` shows.
-    pub picture: Picture,
+    pub(crate) snapshot: Snapshot,
     /// kube-apiserver's version.
-    pub version: Part<Version>,
+    pub(crate) version: Fetched<Version>,
     /// How kube-apiserver is known to aggregated API servers.
-    pub front_proxy: FrontProxyMap,
+    pub(crate) front_proxy: FrontProxyMap,
     /// The APIServices with all that tells whose they are.
-    pub registrations: Part<Vec<DynamicObject>>,
+    pub(crate) registrations: Fetched<Vec<DynamicObject>>,
     /// When the operator last renewed its Lease.
-    pub lease: Part<Option<Timestamp>>,
+    pub(crate) lease: Fetched<Option<Timestamp>>,
     /// Some kubelets; none are asked where the operator's conditions tell of them.
-    pub kubelets: Part<Vec<Kubelet>>,
-    /// The time of the examination.
-    pub now: Timestamp,
+    pub(crate) kubelets: Fetched<Vec<Kubelet>>,
+    /// The time of the checks.
+    pub(crate) now: Timestamp,
 }
 
 /// kube-apiserver's version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// Major and minor.
-    pub number: (u32, u32),
+    pub(crate) number: (u32, u32),
     /// As it is written.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// One kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kubelet {
+pub(crate) struct Kubelet {
     /// Its Node's name.
-    pub node: String,
+    pub(crate) node: String,
     /// How it is configured.
-    pub configuration: Part<KubeletConfiguration>,
+    pub(crate) configuration: Fetched<KubeletConfiguration>,
 }
 
 /// The fields of KubeletConfiguration (kubelet.config.k8s.io/v1beta1) that decide whether it can be scraped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletConfiguration {
+pub(crate) struct KubeletConfiguration {
     /// Its serving certificate, when one is given.
-    pub tls_cert_file: String,
+    pub(crate) tls_cert_file: String,
     /// Whether it asks the cluster's CA for a serving certificate.
     #[serde(rename = "serverTLSBootstrap")]
-    pub server_tls_bootstrap: bool,
+    pub(crate) server_tls_bootstrap: bool,
     /// How it tells who asks.
-    pub authentication: KubeletAuthentication,
+    pub(crate) authentication: KubeletAuthentication,
 }
 
 /// How a kubelet tells who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletAuthentication {
+pub(crate) struct KubeletAuthentication {
     /// By kube-apiserver, for tokens.
-    pub webhook: KubeletWebhook,
+    pub(crate) webhook: KubeletWebhook,
 }
 
 /// Whether tokens are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct KubeletWebhook {
+pub(crate) struct KubeletWebhook {
     /// Whether they are.
-    pub enabled: Option<bool>,
+    pub(crate) enabled: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -89,24 +89,24 @@ struct Configz {
     kubeletconfig: KubeletConfiguration,
 }
 
-impl Examination {
+impl Checks {
     /// Reads it all.
-    pub async fn make(client: &Client, picture: Picture) -> Self {
+    pub(crate) async fn read(client: &Client, snapshot: Snapshot) -> Self {
         let (version, front_proxy, registrations, lease) = tokio::join!(
             version(client),
             front_proxy(client),
             registrations(client),
-            lease(client, picture.namespace.as_deref()),
+            lease(client, snapshot.namespace.as_deref()),
         );
         let now = Timestamp::now();
         // A kubelet that is in trouble keeps everybody waiting who asks it.
         let kubelets =
-            if is_diagnosed(&picture, &lease, now) { Ok(Vec::new()) } else { kubelets(client).await };
-        Self { picture, version, front_proxy, registrations, lease, kubelets, now }
+            if is_diagnosed(&snapshot, &lease, now) { Ok(Vec::new()) } else { kubelets(client).await };
+        Self { snapshot, version, front_proxy, registrations, lease, kubelets, now }
     }
 }
 
-async fn version(client: &Client) -> Part<Version> {
+async fn version(client: &Client) -> Fetched<Version> {
     let info = client.apiserver_version().await?;
     // Providers append to the minor version, as in `33+`.
     let number = |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
@@ -120,19 +120,19 @@ async fn front_proxy(client: &Client) -> FrontProxyMap {
         Ok(None) => FrontProxyMap::Absent,
         Err(error) => {
             let forbidden = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
-            FrontProxyMap::Unreadable(Unreadable { forbidden, message: Unread::from(error).message })
+            FrontProxyMap::Unreadable(Unreadable { forbidden, message: FetchError::from(error).message })
         }
     }
 }
 
-async fn registrations(client: &Client) -> Part<Vec<DynamicObject>> {
+async fn registrations(client: &Client) -> Fetched<Vec<DynamicObject>> {
     let resource = ApiResource::erase::<APIService>(&());
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let (v1beta1, v1) = tokio::join!(api.get_opt("v1beta1.metrics.k8s.io"), api.get_opt("v1.metrics.k8s.io"));
     Ok(v1beta1?.into_iter().chain(v1?).collect())
 }
 
-async fn lease(client: &Client, namespace: Option<&str>) -> Part<Option<Timestamp>> {
+async fn lease(client: &Client, namespace: Option<&str>) -> Fetched<Option<Timestamp>> {
     let Some(namespace) = namespace else { return Ok(None) };
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let lease = api.get_opt(LEASE).await?;
@@ -140,7 +140,7 @@ async fn lease(client: &Client, namespace: Option<&str>) -> Part<Option<Timestam
 }
 
 /// Asks kubelets through kube-apiserver (nodes/proxy), as from where the user is nothing else may reach them.
-async fn kubelets(client: &Client) -> Part<Vec<Kubelet>> {
+async fn kubelets(client: &Client) -> Fetched<Vec<Kubelet>> {
     let api: Api<Node> = Api::all(client.clone());
     let nodes = api.list_metadata(&ListParams::default().limit(SAMPLE)).await?;
     let names = nodes.items.into_iter().filter_map(|node| node.metadata.name);
@@ -151,9 +151,9 @@ async fn kubelets(client: &Client) -> Part<Vec<Kubelet>> {
     Ok(futures::future::join_all(asked).await)
 }
 
-async fn configuration(client: &Client, node: &str) -> Part<KubeletConfiguration> {
+async fn configuration(client: &Client, node: &str) -> Fetched<KubeletConfiguration> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-    let unread = |message: String| Unread { absent: false, message };
+    let unread = |message: String| FetchError { not_found: false, message };
     let request = http::Request::get(format!("/api/v1/nodes/{node}/proxy/configz"))
         .body(Vec::new())
         .map_err(|error| unread(error.to_string()))?;

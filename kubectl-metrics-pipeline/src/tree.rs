@@ -1,4 +1,4 @@
-//! A tree for people: each branch has a mark, a title, a text and branches of its own.
+//! A tree for people: each branch has a severity, a title, a text and branches of its own.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 /// How a part of the pipeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mark {
+pub(crate) enum Severity {
     /// As it should be.
     Good,
     /// Not looked at, as something else must come first.
@@ -20,7 +20,7 @@ pub enum Mark {
     Bad,
 }
 
-impl Mark {
+impl Severity {
     const fn sign(self) -> &'static str {
         match self {
             Self::Good => "✔",
@@ -44,30 +44,30 @@ impl Mark {
 
 /// A branch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Branch {
+pub(crate) struct TreeNode {
     /// How it is.
-    pub mark: Mark,
+    pub(crate) severity: Severity,
     /// What it is.
-    pub title: String,
+    pub(crate) title: String,
     /// What is to be said of it; may have several lines.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub text: String,
+    pub(crate) text: String,
     /// Its parts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Branch>,
+    pub(crate) parts: Vec<TreeNode>,
 }
 
-impl Branch {
+impl TreeNode {
     /// A branch without parts.
     #[must_use]
-    pub fn new(mark: Mark, title: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { mark, title: title.into(), text: text.into(), parts: Vec::new() }
+    pub(crate) fn new(severity: Severity, title: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { severity, title: title.into(), text: text.into(), parts: Vec::new() }
     }
 
     /// The same with parts; it is at least as bad as the worst of them.
     #[must_use]
-    pub fn with(mut self, parts: Vec<Branch>) -> Self {
-        self.mark = parts.iter().map(|part| part.mark).fold(self.mark, Ord::max);
+    pub(crate) fn with(mut self, parts: Vec<TreeNode>) -> Self {
+        self.severity = parts.iter().map(|part| part.severity).fold(self.severity, Ord::max);
         self.parts = parts;
         self
     }
@@ -75,11 +75,11 @@ impl Branch {
 
 /// How trees are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Style {
+pub(crate) struct Style {
     /// Whether with colours.
-    pub colours: bool,
+    pub(crate) colours: bool,
     /// Columns of the terminal.
-    pub width: usize,
+    pub(crate) width: usize,
 }
 
 impl Style {
@@ -90,15 +90,15 @@ impl Style {
 
 /// The tree in lines.
 #[must_use]
-pub fn render(root: &Branch, style: Style) -> String {
+pub(crate) fn render(root: &TreeNode, style: Style) -> String {
     let mut out = String::new();
     branch(&mut out, root, style, "", "");
     out
 }
 
 /// Writes a branch whose first line begins with `first` and whose further lines begin with `rest`.
-fn branch(out: &mut String, branch_of: &Branch, style: Style, first: &str, rest: &str) {
-    let sign = style.paint(branch_of.mark.colour(), branch_of.mark.sign());
+fn branch(out: &mut String, branch_of: &TreeNode, style: Style, first: &str, rest: &str) {
+    let sign = style.paint(branch_of.severity.colour(), branch_of.severity.sign());
     let title = style.paint("1", &branch_of.title);
     let below = if branch_of.parts.is_empty() { "  " } else { "│ " };
     // A short text stands behind the title; a long one below it, wrapped.
@@ -170,9 +170,13 @@ mod tests {
 
     #[test]
     fn a_tree_has_joints() {
-        let tree = Branch::new(Mark::Good, "root", "").with(vec![
-            Branch::new(Mark::Good, "first", "short").with(vec![Branch::new(Mark::Bad, "leaf", "why")]),
-            Branch::new(Mark::Waiting, "second", ""),
+        let tree = TreeNode::new(Severity::Good, "root", "").with(vec![
+            TreeNode::new(Severity::Good, "first", "short").with(vec![TreeNode::new(
+                Severity::Bad,
+                "leaf",
+                "why",
+            )]),
+            TreeNode::new(Severity::Waiting, "second", ""),
         ]);
         assert_eq!(render(&tree, PLAIN), "✖ root\n├─ ✖ first  short\n│  └─ ✖ leaf  why\n└─ … second\n");
     }
@@ -180,8 +184,10 @@ mod tests {
     #[test]
     fn a_long_text_is_wrapped_but_no_command() {
         let text = "This message is longer than the terminal is wide. Run `kubectl get --raw /apis/metrics.k8s.io/v1beta1/nodes`.";
-        let tree = Branch::new(Mark::Good, "root", "")
-            .with(vec![Branch::new(Mark::Bad, "first", text), Branch::new(Mark::Good, "second", "")]);
+        let tree = TreeNode::new(Severity::Good, "root", "").with(vec![
+            TreeNode::new(Severity::Bad, "first", text),
+            TreeNode::new(Severity::Good, "second", ""),
+        ]);
         let lines: Vec<_> = render(&tree, PLAIN).lines().map(str::to_owned).collect();
         assert_eq!(
             lines,
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn colours_are_for_terminals() {
-        let leaf = Branch::new(Mark::Bad, "leaf", "");
+        let leaf = TreeNode::new(Severity::Bad, "leaf", "");
         assert_eq!(
             render(&leaf, Style { colours: true, width: 80 }),
             "\x1b[31m✖\x1b[0m \x1b[1mleaf\x1b[0m\n"

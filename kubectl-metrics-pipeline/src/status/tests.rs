@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-use crate::plugin::tree::{Style, render};
+use crate::tree::{Style, render};
 
 fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
@@ -27,10 +27,10 @@ fn conditions(of: &[(ConditionType, &str, &str, &str)]) -> Value {
         .collect()
 }
 
-fn picture(conditions: &Value) -> Picture {
+fn snapshot(conditions: &Value) -> Snapshot {
     let available =
         json!([{ "type": "Available", "status": "True", "reason": "Passed", "lastTransitionTime": null }]);
-    Picture {
+    Snapshot {
         pipelines: Ok(vec![pipeline(conditions)]),
         operators: Ok(vec![of(json!({
             "metadata": { "name": "metrics-pipeline", "namespace": "ns" }, "spec": { "replicas": 1, "selector": {}, "template": {} },
@@ -50,16 +50,16 @@ fn picture(conditions: &Value) -> Picture {
     }
 }
 
-fn text(picture: &Picture) -> String {
-    render(&status(picture), Style { colours: false, width: 100 })
+fn text(snapshot: &Snapshot) -> String {
+    render(&status(snapshot), Style { colours: false, width: 100 })
 }
 
 #[test]
 fn a_healthy_pipeline_is_good_from_end_to_end() {
-    let picture = picture(&conditions(&[]));
-    let tree = status(&picture);
-    assert_eq!(tree.mark, Mark::Good, "{}", text(&picture));
-    let text = text(&picture);
+    let snapshot = snapshot(&conditions(&[]));
+    let tree = status(&snapshot);
+    assert_eq!(tree.severity, Severity::Good, "{}", text(&snapshot));
+    let text = text(&snapshot);
     assert!(text.starts_with("✔ MetricsPipeline cluster  2 of 2 nodes have metrics\n"), "{text}");
     for kind in ConditionType::ALL.into_iter().skip(1) {
         assert!(text.contains(&format!("✔ {kind}  fine")), "{kind} is missing: {text}");
@@ -68,11 +68,11 @@ fn a_healthy_pipeline_is_good_from_end_to_end() {
 
 #[test]
 fn one_cause_marks_the_way_up_and_what_waits_for_it_is_no_second_one() {
-    let picture = picture(&conditions(&[
+    let snapshot = snapshot(&conditions(&[
         (ConditionType::APIServiceAvailable, "False", "FailedDiscoveryCheck", "cause. remedy"),
         (ConditionType::MetricsServed, "Unknown", "WaitingForDependency", "waits"),
     ]));
-    let text = text(&picture);
+    let text = text(&snapshot);
     assert!(text.starts_with("✖ MetricsPipeline cluster"), "{text}");
     assert!(text.contains("✖ kube-apiserver") && text.contains("✔ metrics-core"), "{text}");
     assert!(text.contains("✖ APIServiceAvailable  FailedDiscoveryCheck: cause. remedy"), "{text}");
@@ -81,35 +81,35 @@ fn one_cause_marks_the_way_up_and_what_waits_for_it_is_no_second_one() {
 
 #[test]
 fn what_cannot_be_read_is_said_and_nothing_else_is_lost() {
-    let mut picture = picture(&conditions(&[]));
-    picture.autoscalers = Err(Unread { absent: false, message: "forbidden".to_owned() });
-    let tree = status(&picture);
-    assert_eq!(tree.mark, Mark::Unknown);
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.autoscalers = Err(FetchError { not_found: false, message: "forbidden".to_owned() });
+    let tree = status(&snapshot);
+    assert_eq!(tree.severity, Severity::Unknown);
     assert!(
-        text(&picture)
+        text(&snapshot)
             .contains("? HorizontalPodAutoscalers  HorizontalPodAutoscalers could not be read: forbidden")
     );
 }
 
 #[test]
 fn before_the_chart_is_installed_the_remedy_is_to_install_it() {
-    let mut picture = picture(&conditions(&[]));
-    picture.pipelines = Err(Unread { absent: true, message: "404".to_owned() });
-    assert!(text(&picture).contains("helm install"));
-    assert_eq!(status(&picture).mark, Mark::Bad);
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.pipelines = Err(FetchError { not_found: true, message: "404".to_owned() });
+    assert!(text(&snapshot).contains("helm install"));
+    assert_eq!(status(&snapshot).severity, Severity::Bad);
 }
 
 #[test]
 fn an_autoscaler_without_metrics_is_named() {
-    let mut picture = picture(&conditions(&[]));
-    picture.autoscalers = Ok(vec![of(json!({
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.autoscalers = Ok(vec![of(json!({
         "metadata": { "name": "web", "namespace": "shop" },
         "spec": { "maxReplicas": 2, "scaleTargetRef": { "kind": "Deployment", "name": "web" },
                   "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization" } } }] },
         "status": { "desiredReplicas": 1, "conditions": [
             { "type": "ScalingActive", "status": "False", "reason": "FailedGetResourceMetric", "message": "no metrics" }] },
     }))]);
-    let text = text(&picture);
+    let text = text(&snapshot);
     assert!(text.contains("! shop/web  FailedGetResourceMetric: no metrics"), "{text}");
     assert!(text.contains("0 of 1 have the metrics"), "{text}");
 }

@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
-use super::picture::{Part, Picture, Unread};
-use super::tree::{Branch, Mark};
-use crate::observe::Pipeline;
-use crate::observe::serving;
+use crate::snapshot::{FetchError, Fetched, Snapshot};
+use crate::tree::{Severity, TreeNode};
+use operator::inspect::Pipeline;
+use operator::inspect::serving;
 
 /// How many branches of one kind are shown; the rest is counted.
 const SHOWN: usize = 5;
@@ -54,29 +54,29 @@ impl Layer {
 
 /// The tree.
 #[must_use]
-pub fn status(picture: &Picture) -> Branch {
-    let root = |mark, text: &str, parts| Branch::new(mark, "metrics pipeline", text).with(parts);
-    let pipelines = match &picture.pipelines {
+pub(crate) fn status(snapshot: &Snapshot) -> TreeNode {
+    let root = |severity, text: &str, parts| TreeNode::new(severity, "metrics pipeline", text).with(parts);
+    let pipelines = match &snapshot.pipelines {
         Ok(pipelines) => pipelines,
-        Err(why) if why.absent => {
+        Err(why) if why.not_found => {
             let text = "is not installed: the cluster does not know MetricsPipelines. Install the chart: `helm install \
                         metrics-pipeline charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`";
             return root(
-                Mark::Bad,
+                Severity::Bad,
                 text,
-                vec![api_services(&picture.api_services), autoscalers(&picture.autoscalers)],
+                vec![api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)],
             );
         }
-        Err(why) => return root(Mark::Unknown, &unread("MetricsPipelines", why), Vec::new()),
+        Err(why) => return root(Severity::Unknown, &unread("MetricsPipelines", why), Vec::new()),
     };
-    let operator = operator(picture);
+    let operator = operator(snapshot);
     let serving = serving(pipelines);
     let Some(served) = serving.served else {
         let text = "There is no MetricsPipeline. Apply one; `spec: {}` is complete.";
         return root(
-            Mark::Bad,
+            Severity::Bad,
             text,
-            vec![operator, api_services(&picture.api_services), autoscalers(&picture.autoscalers)],
+            vec![operator, api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)],
         );
     };
     if served.deleting {
@@ -84,20 +84,20 @@ pub fn status(picture: &Picture) -> Branch {
         let text = ready.map_or_else(String::new, |ready| ready.message.clone());
         let title = format!("MetricsPipeline {} is being deleted", served.name);
         let mut parts = vec![operator];
-        parts.extend(pods(&picture.pods));
-        return Branch::new(Mark::Waiting, title, text).with(parts);
+        parts.extend(pods(&snapshot.pods));
+        return TreeNode::new(Severity::Waiting, title, text).with(parts);
     }
     let mut parts = vec![operator];
-    parts.extend(layers(picture, served));
-    parts.push(autoscalers(&picture.autoscalers));
+    parts.extend(layers(snapshot, served));
+    parts.push(autoscalers(&snapshot.autoscalers));
     parts.extend(serving.conflicting.iter().map(|other| {
         let text = format!("waits: the older MetricsPipeline {} is served", served.name);
-        Branch::new(Mark::Warning, format!("MetricsPipeline {}", other.name), text)
+        TreeNode::new(Severity::Warning, format!("MetricsPipeline {}", other.name), text)
     }));
     parts.extend(serving.malformed.iter().map(|other| {
         let why = other.spec.as_ref().err().cloned().unwrap_or_default();
-        Branch::new(
-            Mark::Bad,
+        TreeNode::new(
+            Severity::Bad,
             format!("MetricsPipeline {}", other.name),
             format!("can't be read: spec.{why}"),
         )
@@ -108,96 +108,96 @@ pub fn status(picture: &Picture) -> Branch {
         });
     let is_stale = served.status.observed_generation != Some(served.generation);
     let text = if is_stale { "the operator has not acted on the latest spec yet".to_owned() } else { nodes };
-    let mark = if is_stale { Mark::Waiting } else { Mark::Good };
-    Branch::new(mark, format!("MetricsPipeline {}", served.name), text).with(parts)
+    let severity = if is_stale { Severity::Waiting } else { Severity::Good };
+    TreeNode::new(severity, format!("MetricsPipeline {}", served.name), text).with(parts)
 }
 
-pub(super) fn operator(picture: &Picture) -> Branch {
+pub(crate) fn operator(snapshot: &Snapshot) -> TreeNode {
     let title = "operator";
-    let deployments = match &picture.operators {
+    let deployments = match &snapshot.operators {
         Ok(deployments) => deployments,
-        Err(why) => return Branch::new(Mark::Unknown, title, unread("its Deployment", why)),
+        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("its Deployment", why)),
     };
     let Some(deployment) = deployments.first() else {
         let text = "was not found: no Deployment has the label app.kubernetes.io/name=metrics-pipeline-operator, so nothing repairs the pipeline.";
-        return Branch::new(Mark::Bad, title, text);
+        return TreeNode::new(Severity::Bad, title, text);
     };
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let mark = match ready {
-        0 => Mark::Bad,
-        ready if ready < wanted => Mark::Warning,
-        _ => Mark::Good,
+    let severity = match ready {
+        0 => Severity::Bad,
+        ready if ready < wanted => Severity::Warning,
+        _ => Severity::Good,
     };
-    let hint = match mark {
-        Mark::Good => String::new(),
+    let hint = match severity {
+        Severity::Good => String::new(),
         _ => format!(
             ". See `kubectl describe pods --selector app.kubernetes.io/name=metrics-pipeline-operator --namespace {namespace}`"
         ),
     };
-    Branch::new(mark, title, format!("Deployment {namespace}/{name}, {ready} of {wanted} ready{hint}"))
+    TreeNode::new(severity, title, format!("Deployment {namespace}/{name}, {ready} of {wanted} ready{hint}"))
 }
 
 /// The parts of the pipeline with the conditions that speak of them.
-fn layers(picture: &Picture, served: &Pipeline) -> Vec<Branch> {
+fn layers(snapshot: &Snapshot, served: &Pipeline) -> Vec<TreeNode> {
     Layer::ALL
         .into_iter()
         .map(|layer| {
             let of_layer = ConditionType::ALL.into_iter().filter(|kind| Layer::of(*kind) == Some(layer));
             let mut parts: Vec<_> = of_layer.map(|kind| condition_of(served, kind)).collect();
             match layer {
-                Layer::MetricsCore => parts.extend(pods(&picture.pods)),
-                Layer::ApiServer => parts.push(api_services(&picture.api_services)),
+                Layer::MetricsCore => parts.extend(pods(&snapshot.pods)),
+                Layer::ApiServer => parts.push(api_services(&snapshot.api_services)),
                 Layer::Kubelets | Layer::MetricsApi => {}
             }
-            Branch::new(Mark::Good, layer.title(), "").with(parts)
+            TreeNode::new(Severity::Good, layer.title(), "").with(parts)
         })
         .collect()
 }
 
 /// All conditions but `Ready`, which sums them up.
-pub(super) fn conditions(served: &Pipeline) -> Vec<Branch> {
+pub(crate) fn conditions(served: &Pipeline) -> Vec<TreeNode> {
     let parts = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
     parts.map(|kind| condition_of(served, kind)).collect()
 }
 
-fn condition_of(served: &Pipeline, kind: ConditionType) -> Branch {
+fn condition_of(served: &Pipeline, kind: ConditionType) -> TreeNode {
     let found = served.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
     condition(kind, found)
 }
 
-fn condition(kind: ConditionType, condition: Option<&Condition>) -> Branch {
+fn condition(kind: ConditionType, condition: Option<&Condition>) -> TreeNode {
     let Some(condition) = condition else {
-        return Branch::new(Mark::Waiting, kind.as_str(), "not reported yet");
+        return TreeNode::new(Severity::Waiting, kind.as_str(), "not reported yet");
     };
-    let mark = match (condition.status.as_str(), condition.reason.as_str()) {
-        ("True", reason) if reason == Reason::AsExpected.as_str() => Mark::Good,
-        ("True", _) => Mark::Warning,
-        (_, reason) if reason == Reason::WaitingForDependency.as_str() => Mark::Waiting,
-        ("False", reason) if reason == Reason::Progressing.as_str() => Mark::Waiting,
-        ("False", _) => Mark::Bad,
-        _ => Mark::Unknown,
+    let severity = match (condition.status.as_str(), condition.reason.as_str()) {
+        ("True", reason) if reason == Reason::AsExpected.as_str() => Severity::Good,
+        ("True", _) => Severity::Warning,
+        (_, reason) if reason == Reason::WaitingForDependency.as_str() => Severity::Waiting,
+        ("False", reason) if reason == Reason::Progressing.as_str() => Severity::Waiting,
+        ("False", _) => Severity::Bad,
+        _ => Severity::Unknown,
     };
-    let text = match mark {
-        Mark::Good => condition.message.clone(),
+    let text = match severity {
+        Severity::Good => condition.message.clone(),
         _ => format!("{}: {}", condition.reason, condition.message),
     };
-    Branch::new(mark, kind.as_str(), text)
+    TreeNode::new(severity, kind.as_str(), text)
 }
 
-fn pods(pods: &Part<Vec<Pod>>) -> Vec<Branch> {
+fn pods(pods: &Fetched<Vec<Pod>>) -> Vec<TreeNode> {
     let pods = match pods {
         Ok(pods) => pods,
-        Err(why) => return vec![Branch::new(Mark::Unknown, "pods", unread("pods", why))],
+        Err(why) => return vec![TreeNode::new(Severity::Unknown, "pods", unread("pods", why))],
     };
     let mut branches: Vec<_> = pods.iter().take(SHOWN).map(pod).collect();
     branches.extend(rest(pods.len()));
     branches
 }
 
-fn pod(pod: &Pod) -> Branch {
+fn pod(pod: &Pod) -> TreeNode {
     let status = pod.status.as_ref();
     let condition = |name: &str| {
         status.and_then(|status| status.conditions.as_ref()?.iter().find(|condition| condition.type_ == name))
@@ -214,28 +214,28 @@ fn pod(pod: &Pod) -> Branch {
         (None, None) => format!("{phase}, not ready"),
     };
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
-    let mark = match (is_ready, &pod.metadata.deletion_timestamp) {
-        (true, None) => Mark::Good,
-        (_, Some(_)) => Mark::Waiting,
-        (false, None) => Mark::Bad,
+    let severity = match (is_ready, &pod.metadata.deletion_timestamp) {
+        (true, None) => Severity::Good,
+        (_, Some(_)) => Severity::Waiting,
+        (false, None) => Severity::Bad,
     };
     let text = format!("{state} on {node}, {restarts} restarts");
-    Branch::new(mark, format!("pod {}", pod.metadata.name.as_deref().unwrap_or_default()), text)
+    TreeNode::new(severity, format!("pod {}", pod.metadata.name.as_deref().unwrap_or_default()), text)
 }
 
-fn api_services(found: &Part<Vec<APIService>>) -> Branch {
+fn api_services(found: &Fetched<Vec<APIService>>) -> TreeNode {
     let title = "APIServices";
     let found = match found {
         Ok(found) => found,
-        Err(why) => return Branch::new(Mark::Unknown, title, unread("APIServices", why)),
+        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("APIServices", why)),
     };
     if found.is_empty() {
-        return Branch::new(Mark::Bad, title, "none for metrics.k8s.io: nothing answers `kubectl top`");
+        return TreeNode::new(Severity::Bad, title, "none for metrics.k8s.io: nothing answers `kubectl top`");
     }
-    Branch::new(Mark::Good, title, "").with(found.iter().map(api_service).collect())
+    TreeNode::new(Severity::Good, title, "").with(found.iter().map(api_service).collect())
 }
 
-fn api_service(found: &APIService) -> Branch {
+fn api_service(found: &APIService) -> TreeNode {
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let service =
         found.spec.as_ref().and_then(|spec| spec.service.as_ref()).map_or_else(String::new, |service| {
@@ -250,38 +250,40 @@ fn api_service(found: &APIService) -> Branch {
     });
     match available {
         Some(available) if available.status == "True" => {
-            Branch::new(Mark::Good, name, format!("available, {service}"))
+            TreeNode::new(Severity::Good, name, format!("available, {service}"))
         }
         Some(available) => {
             let (reason, message) = (available.reason.as_deref(), available.message.as_deref());
             let text =
                 format!("{service}: {}: {}", reason.unwrap_or("not available"), message.unwrap_or_default());
-            Branch::new(Mark::Bad, name, text)
+            TreeNode::new(Severity::Bad, name, text)
         }
-        None => Branch::new(Mark::Waiting, name, format!("{service}: kube-apiserver has not judged it yet")),
+        None => {
+            TreeNode::new(Severity::Waiting, name, format!("{service}: kube-apiserver has not judged it yet"))
+        }
     }
 }
 
-pub(super) fn autoscalers(found: &Part<Vec<HorizontalPodAutoscaler>>) -> Branch {
+pub(crate) fn autoscalers(found: &Fetched<Vec<HorizontalPodAutoscaler>>) -> TreeNode {
     let title = "HorizontalPodAutoscalers";
     let found = match found {
         Ok(found) => found,
-        Err(why) => return Branch::new(Mark::Unknown, title, unread("HorizontalPodAutoscalers", why)),
+        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("HorizontalPodAutoscalers", why)),
     };
     let blind: Vec<_> = found.iter().filter_map(blind).collect();
     if found.is_empty() {
-        return Branch::new(Mark::Good, title, "none uses resource metrics");
+        return TreeNode::new(Severity::Good, title, "none uses resource metrics");
     }
     let text = format!("{} of {} have the metrics that they use", found.len() - blind.len(), found.len());
     let count = blind.len();
     let mut parts: Vec<_> = blind.into_iter().take(SHOWN).collect();
     parts.extend(rest(count));
-    Branch::new(Mark::Good, title, text).with(parts)
+    TreeNode::new(Severity::Good, title, text).with(parts)
 }
 
 /// An autoscaler that can't read its metrics. A pod without metrics of its own (it is new, or has no requests) is
 /// its user's affair, so this is a warning.
-fn blind(autoscaler: &HorizontalPodAutoscaler) -> Option<Branch> {
+fn blind(autoscaler: &HorizontalPodAutoscaler) -> Option<TreeNode> {
     let conditions = autoscaler.status.as_ref()?.conditions.as_ref()?;
     let active = conditions.iter().find(|condition| condition.type_ == "ScalingActive")?;
     // Scaled to zero by hand: it does not look.
@@ -298,17 +300,16 @@ fn blind(autoscaler: &HorizontalPodAutoscaler) -> Option<Branch> {
         active.reason.as_deref().unwrap_or_default(),
         active.message.as_deref().unwrap_or_default()
     );
-    Some(Branch::new(Mark::Warning, name, text))
+    Some(TreeNode::new(Severity::Warning, name, text))
 }
 
-fn rest(count: usize) -> Option<Branch> {
-    (count > SHOWN).then(|| Branch::new(Mark::Good, format!("and {} more", count - SHOWN), ""))
+fn rest(count: usize) -> Option<TreeNode> {
+    (count > SHOWN).then(|| TreeNode::new(Severity::Good, format!("and {} more", count - SHOWN), ""))
 }
 
-fn unread(what: &str, why: &Unread) -> String {
+fn unread(what: &str, why: &FetchError) -> String {
     format!("{what} could not be read: {why}")
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

@@ -3,25 +3,25 @@
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::Arguments;
-use crate::common::error_chain::causes;
+use crate::arguments::Arguments;
+use operator::inspect::error_chain;
 
 /// Why there is no way to a cluster.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
+pub(crate) enum ConnectError {
     /// The kubeconfig can't be used.
-    #[error("the kubeconfig can't be used: {}; name another with --kubeconfig or --context", causes(.0))]
+    #[error("the kubeconfig can't be used: {}; name another with --kubeconfig or --context", error_chain(.0))]
     Kubeconfig(#[from] kube::config::KubeconfigError),
     /// Nothing says where the cluster is.
-    #[error("no cluster is named: {}; name a kubeconfig with --kubeconfig or $KUBECONFIG", causes(.0))]
+    #[error("no cluster is named: {}; name a kubeconfig with --kubeconfig or $KUBECONFIG", error_chain(.0))]
     Infer(#[from] kube::config::InferConfigError),
     /// The connection can't be set up.
-    #[error("the connection can't be set up: {}", causes(.0))]
+    #[error("the connection can't be set up: {}", error_chain(.0))]
     Client(#[from] kube::Error),
 }
 
 /// A client for the cluster that the arguments name.
-pub async fn client(arguments: &Arguments) -> Result<Client, ConnectError> {
+pub(crate) async fn client(arguments: &Arguments) -> Result<Client, ConnectError> {
     let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
     let config = match &arguments.kubeconfig {
         Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,

@@ -7,35 +7,35 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Shows and explains the resource-metrics pipeline of a cluster. It changes nothing.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kubectl metrics-pipeline", bin_name = "kubectl metrics-pipeline", version)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 
     /// The kubeconfig file [default: $KUBECONFIG, or ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 
     /// The context in the kubeconfig file [default: its current one]
     #[arg(long, global = true, value_name = "NAME")]
-    pub context: Option<String>,
+    pub(crate) context: Option<String>,
 
     /// The namespace that the operator is installed in [default: the one where it is found]
     #[arg(long, short, global = true, value_name = "NAME")]
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 
     /// How the answer is written
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
-    pub output: Output,
+    pub(crate) output: Output,
 
     /// Whether with colours; `auto` means on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
-    pub color: Colour,
+    pub(crate) color: Colour,
 }
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Shows the pipeline as a tree, from the kubelets to the autoscalers
     Status,
     /// Makes all checks, also before anything is installed; the exit code is 1 when something is wrong
@@ -50,7 +50,7 @@ pub enum Command {
 
 /// The forms of kube-apiserver's flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FlagsForm {
+pub(crate) enum FlagsForm {
     /// What to do, step by step.
     Steps,
     /// One argument a line.
@@ -65,7 +65,7 @@ pub enum FlagsForm {
 
 /// How the answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// For people.
     Text,
     /// For programs.
@@ -74,7 +74,7 @@ pub enum Output {
 
 /// Whether with colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     /// Always.

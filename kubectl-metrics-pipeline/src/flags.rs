@@ -2,22 +2,22 @@
 
 use crds::{FrontProxyMode, FrontProxySpec};
 
-use super::arguments::FlagsForm;
-use super::picture::Picture;
-use crate::observe::serving;
-use crate::plan::front_proxy;
+use crate::arguments::FlagsForm;
+use crate::snapshot::Snapshot;
+use operator::inspect::front_proxy_flags;
+use operator::inspect::serving;
 
 /// Where the operator is installed when nothing tells: the chart's README says so.
 const NAMESPACE: &str = "metrics-pipeline";
 
 /// The flags in one form, and what to know beside them.
 #[must_use]
-pub fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
-    let pipelines = picture.pipelines.as_deref().unwrap_or_default();
+pub(crate) fn flags(snapshot: &Snapshot, form: FlagsForm) -> (String, Option<String>) {
+    let pipelines = snapshot.pipelines.as_deref().unwrap_or_default();
     let served = serving(pipelines).served;
     let spec = served.and_then(|pipeline| pipeline.spec.as_ref().ok());
     let spec = spec.map_or_else(FrontProxySpec::default, |spec| spec.certificates.front_proxy.clone());
-    let flags = front_proxy::flags(&spec, picture.namespace.as_deref().unwrap_or(NAMESPACE));
+    let flags = front_proxy_flags(&spec, snapshot.namespace.as_deref().unwrap_or(NAMESPACE));
     let text = match form {
         FlagsForm::Steps => flags.steps(),
         FlagsForm::Lines => flags.lines(),
@@ -39,12 +39,12 @@ pub fn flags(picture: &Picture, form: FlagsForm) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::picture::Unread;
+    use crate::snapshot::FetchError;
 
     #[test]
     fn without_a_cluster_that_has_any_the_defaults_are_shown_with_a_remark() {
-        let unread = || Unread { absent: true, message: String::new() };
-        let picture = Picture {
+        let unread = || FetchError { not_found: true, message: String::new() };
+        let snapshot = Snapshot {
             pipelines: Err(unread()),
             operators: Err(unread()),
             pods: Err(unread()),
@@ -52,7 +52,7 @@ mod tests {
             autoscalers: Err(unread()),
             namespace: None,
         };
-        let (text, remark) = flags(&picture, FlagsForm::Lines);
+        let (text, remark) = flags(&snapshot, FlagsForm::Lines);
         assert_eq!(text.lines().count(), 7);
         assert!(text.contains("--requestheader-allowed-names=aggregator\n"), "{text}");
         assert!(remark.is_some_and(|remark| remark.contains("frontProxy.enabled=true")));

@@ -1,30 +1,21 @@
 //! The kubectl plugin `kubectl metrics-pipeline`: shows and explains, and changes nothing.
 //!
-//! It has no knowledge of its own: what it says of the pipeline is what the operator's [`crate::plan`] says.
-
-pub mod arguments;
-mod connect;
-mod doctor;
-mod examination;
-mod flags;
-mod picture;
-mod status;
-mod tree;
+//! It has no knowledge of its own: what it says of the pipeline is what the operator's conditions says.
 
 use std::io::{self, IsTerminal, Write};
 
-pub use arguments::Arguments;
-use arguments::{Colour, Command, Output};
-use examination::Examination;
-use picture::Picture;
-pub use tree::{Branch, Mark};
+use crate::arguments::{Arguments, Colour, Command, Output};
+use crate::checks::Checks;
+use crate::snapshot::Snapshot;
+use crate::tree::{Severity, TreeNode};
+use crate::{connect, doctor, flags, status, tree};
 
 /// The width of a terminal that does not tell its own.
 const WIDTH: usize = 100;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PluginError {
+pub(crate) enum PluginError {
     /// There is no way to a cluster.
     #[error(transparent)]
     Connect(#[from] connect::ConnectError),
@@ -37,31 +28,31 @@ pub enum PluginError {
 }
 
 /// Does what was asked for; how bad the worst is that was found.
-pub async fn run(arguments: &Arguments) -> Result<Mark, PluginError> {
+pub(crate) async fn run(arguments: &Arguments) -> Result<Severity, PluginError> {
     let client = connect::client(arguments).await?;
-    let picture = Picture::take(&client, arguments.namespace.clone()).await;
+    let snapshot = Snapshot::read(&client, arguments.namespace.clone()).await;
     match arguments.command {
-        Command::Status => tell(arguments, &status::status(&picture)),
-        Command::Doctor => tell(arguments, &doctor::doctor(&Examination::make(&client, picture).await)),
+        Command::Status => tell(arguments, &status::status(&snapshot)),
+        Command::Doctor => tell(arguments, &doctor::doctor(&Checks::read(&client, snapshot).await)),
         Command::Flags { form } => {
-            let (text, remark) = flags::flags(&picture, form);
+            let (text, remark) = flags::flags(&snapshot, form);
             if let Some(remark) = remark {
                 // Beside the answer, so that the answer can be written to a file.
                 _ = writeln!(io::stderr(), "note: {remark}");
             }
             write(&text)?;
-            Ok(Mark::Good)
+            Ok(Severity::Good)
         }
     }
 }
 
-fn tell(arguments: &Arguments, tree: &Branch) -> Result<Mark, PluginError> {
+fn tell(arguments: &Arguments, tree: &TreeNode) -> Result<Severity, PluginError> {
     let text = match arguments.output {
         Output::Text => tree::render(tree, style(arguments)),
         Output::Json => serde_json::to_string_pretty(tree)? + "\n",
     };
     write(&text)?;
-    Ok(tree.mark)
+    Ok(tree.severity)
 }
 
 fn write(text: &str) -> Result<(), io::Error> {
