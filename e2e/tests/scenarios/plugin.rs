@@ -18,17 +18,17 @@ const HEALTHY: &str = "
 good MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
   good kubelets
-    good KubeletsReachable: The kubelets answer metrics-core.
-    good NodesCovered: 1 of 1 nodes are covered.
+    good KubeletsReachable: The kubelets respond to metrics-core.
+    good NodesCovered: 1 of 1 nodes have metrics.
   good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
-    good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
     good DeploymentAvailable: 1 of 1 replicas are ready.
     good Sized: metrics-core has …
     good pod metrics-core-POD: Ready on node-1, 0 restarts
   good kube-apiserver
-    good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy that speaks for users.
-    good APIServiceAvailable: kube-apiserver finds metrics-core behind v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+    good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+    good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
     good APIServices
       good v1beta1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
       good v1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
@@ -41,50 +41,50 @@ const HEALTHY_DOCTOR: &str = "
 good doctor: 12 checks, nothing is wrong
   good Kubernetes: v1.36.3
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
-  good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+  good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+  good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
   good DeploymentAvailable: 1 of 1 replicas are ready.
   good Sized: metrics-core has …
-  good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy that speaks for users.
-  good APIServiceAvailable: kube-apiserver finds metrics-core behind v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
-  good KubeletsReachable: The kubelets answer metrics-core.
-  good NodesCovered: 1 of 1 nodes are covered.
+  good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+  good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+  good KubeletsReachable: The kubelets respond to metrics-core.
+  good NodesCovered: 1 of 1 nodes have metrics.
   good MetricsServed: 1 of 1 nodes have metrics.
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 
-/// Of one whose kube-apiserver was given flags that swallowed each other.
+/// Of a pipeline whose kube-apiserver received several flags as one argument.
 const SWALLOWED: &str = "
 bad MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
   good kubelets
-    good KubeletsReachable: The kubelets answer metrics-core.
-    good NodesCovered: 1 of 1 nodes are covered.
+    good KubeletsReachable: The kubelets respond to metrics-core.
+    good NodesCovered: 1 of 1 nodes have metrics.
   good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME; the CA until TIME and TIME.
-    good AccessReady: The service account of metrics-core is bound to the roles that it needs.
+    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
     good DeploymentAvailable: 1 of 1 replicas are ready.
     good Sized: metrics-core has …
     good pod metrics-core-POD: Ready on node-1, 0 restarts
   bad kube-apiserver
-    bad AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver was given several flags as one argument, so \
---requestheader-extra-headers-prefix swallowed those behind it: metrics-core can't tell whose a request is. ConfigMap \
-kube-system/extension-apiserver-authentication has requestheader-extra-headers-prefix = \"X-Remote-Extra- \
---requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\" and leaves \
-requestheader-username-headers, requestheader-group-headers, requestheader-allowed-names empty. In kube-apiserver's unit or \
-manifest write each flag as an argument of its own, without quotes inside the value, and restart it (`kubectl metrics-pipeline \
-flags` prints them as they must be); then run `kubectl delete configmap extension-apiserver-authentication --namespace \
-kube-system`, as kube-apiserver only adds to it, and writes it again within a minute. On a managed cluster ask the provider to \
-do so.
-    waiting APIServiceAvailable: WaitingForDependency: metrics-core refuses what comes through kube-apiserver (RequestHeaderFlagsMalformed); \
-AggregationLayerReady says what to do.
+    bad AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver received several flags as one argument, so the value of \
+--requestheader-extra-headers-prefix contains the flags after it: metrics-core cannot identify users. \
+requestheader-extra-headers-prefix in ConfigMap kube-system/extension-apiserver-authentication is \"X-Remote-Extra- \
+--requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\". Empty: \
+requestheader-username-headers, requestheader-group-headers, requestheader-allowed-names. In kube-apiserver's systemd unit or \
+manifest, write each flag as a separate argument without quotes inside the value (`kubectl metrics-pipeline flags` prints the \
+correct flags), and restart kube-apiserver. Then run `kubectl delete configmap extension-apiserver-authentication --namespace \
+kube-system`: kube-apiserver only adds to the ConfigMap, and recreates it within a minute. On a managed cluster, ask the provider \
+to do this.
+    waiting APIServiceAvailable: WaitingForDependency: metrics-core rejects requests from kube-apiserver (RequestHeaderFlagsMalformed). \
+See AggregationLayerReady for the remedy.
     bad APIServices
       bad v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: 401
       bad v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1: 401
   waiting Metrics API
-    waiting MetricsServed: WaitingForDependency: Requests for metrics fail; AggregationLayerReady says why.
+    waiting MetricsServed: WaitingForDependency: Metrics requests fail. See AggregationLayerReady for the cause.
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 

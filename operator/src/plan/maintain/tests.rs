@@ -1,6 +1,6 @@
 use super::super::objects::tests::with_context;
 use super::*;
-use crate::common::{FIELD_MANAGER, Powers};
+use crate::common::Powers;
 use crate::common::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::observe::{Found, Unreadable};
 use crate::plan::differences;
@@ -76,7 +76,8 @@ fn common_metadata_is_on_every_object() {
         },
         &observed,
     );
-    let main: Vec<_> = plan.desired.iter().filter(|desired| desired.manager == FIELD_MANAGER).collect();
+    let main: Vec<_> =
+        plan.desired.iter().filter(|desired| desired.manager == crate::common::FIELD_MANAGER).collect();
     assert_eq!(main.len(), Owned::ALL.len() - 1, "all but cert-manager's Certificate");
     for desired in main {
         let metadata = &desired.body["metadata"];
