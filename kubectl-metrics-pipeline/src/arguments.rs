@@ -1,84 +1,90 @@
-//! The command line of the plugin.
+//! The command line.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Shows and explains the resource-metrics pipeline of a cluster. It changes nothing.
+/// Shows and checks the resource-metrics pipeline of a cluster. Read-only
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kubectl metrics-pipeline", bin_name = "kubectl metrics-pipeline", version)]
+#[command(
+    name = "kubectl metrics-pipeline",
+    bin_name = "kubectl metrics-pipeline",
+    version,
+    after_help = "Exit codes: 0 if the result is ok or a warning, 1 if it is an error or waiting, 2 if it is unknown or the \
+                  command failed."
+)]
 pub(crate) struct Arguments {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// The kubeconfig file [default: $KUBECONFIG, or ~/.kube/config]
+    /// Path to the kubeconfig file [default: $KUBECONFIG, or ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// The context in the kubeconfig file [default: its current one]
+    /// Name of the kubeconfig context [default: the current context]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
 
-    /// The namespace that the operator is installed in [default: the one where it is found]
+    /// Namespace of the operator [default: the namespace of the operator's Deployment]
     #[arg(long, short, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
-    /// How the answer is written
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    /// Output format of `status` and `doctor`
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Text, value_name = "FORMAT")]
     pub(crate) output: Output,
 
-    /// Whether with colours; `auto` means on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
-    pub(crate) color: Colour,
+    /// When to use color: `auto` means on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
 }
 
-/// What to do.
+/// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum Command {
-    /// Shows the pipeline as a tree, from the kubelets to the autoscalers
+    /// Prints the pipeline as a tree, from kubelets to HorizontalPodAutoscalers
     Status,
-    /// Makes all checks, also before anything is installed; the exit code is 1 when something is wrong
+    /// Runs all checks, also before the operator is installed
     Doctor,
-    /// Prints kube-apiserver's flags for the front-proxy certificate, in a form to paste
+    /// Prints kube-apiserver's flags for the front-proxy certificate, ready to paste
     Flags {
-        /// Which form
-        #[arg(value_enum, default_value_t = FlagsForm::Steps, value_name = "FORM")]
+        /// Format of the flags
+        #[arg(value_enum, default_value_t = FlagsForm::Steps, value_name = "FORMAT")]
         form: FlagsForm,
     },
 }
 
-/// The forms of kube-apiserver's flags.
+/// A format of kube-apiserver's flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FlagsForm {
-    /// What to do, step by step.
+    /// Numbered steps with all commands
     Steps,
-    /// One argument a line.
+    /// One flag per line
     Lines,
-    /// The arguments as a JSON array, which is a YAML list too.
+    /// A JSON array, which is also a YAML list
     Json,
-    /// kubeadm's ClusterConfiguration.
+    /// A kubeadm ClusterConfiguration
     Kubeadm,
-    /// A drop-in for systemd.
+    /// A systemd drop-in
     Systemd,
 }
 
-/// How the answer is written.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    /// A tree
     Text,
-    /// For programs.
+    /// JSON, for scripts
     Json,
 }
 
-/// Whether with colours.
+/// When to use color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Colour {
-    /// On a terminal, unless `NO_COLOR` is set.
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always.
+    /// Always
     Always,
-    /// Never.
+    /// Never
     Never,
 }

@@ -1,26 +1,23 @@
-//! The way to the cluster, as kubectl finds it.
+//! Creates a client from the kubeconfig, as kubectl does.
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-
-use crate::arguments::Arguments;
 use operator::inspect::error_chain;
 
-/// Why there is no way to a cluster.
+use crate::arguments::Arguments;
+
+/// An error in the configuration of the client.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// The kubeconfig can't be used.
-    #[error("the kubeconfig can't be used: {}; name another with --kubeconfig or --context", error_chain(.0))]
+    #[error("the kubeconfig is not usable: {}; select another one with --kubeconfig or --context", error_chain(.0))]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// Nothing says where the cluster is.
-    #[error("no cluster is named: {}; name a kubeconfig with --kubeconfig or $KUBECONFIG", error_chain(.0))]
+    #[error("no cluster is configured: {}; select a kubeconfig with --kubeconfig or $KUBECONFIG", error_chain(.0))]
     Infer(#[from] kube::config::InferConfigError),
-    /// The connection can't be set up.
-    #[error("the connection can't be set up: {}", error_chain(.0))]
+    #[error("the client could not be created: {}", error_chain(.0))]
     Client(#[from] kube::Error),
 }
 
-/// A client for the cluster that the arguments name.
+/// Returns a client for the cluster that the arguments select. It does not connect yet.
 pub(crate) async fn client(arguments: &Arguments) -> Result<Client, ConnectError> {
     let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
     let config = match &arguments.kubeconfig {

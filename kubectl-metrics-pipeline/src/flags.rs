@@ -1,23 +1,21 @@
-//! kube-apiserver's flags for the front proxy, as the operator writes them into its ConfigMap.
+//! kube-apiserver's flags for the front proxy, in the formats of the operator's ConfigMap.
 
 use crds::{FrontProxyMode, FrontProxySpec};
+use operator::inspect::{front_proxy_flags, select_active};
 
 use crate::arguments::FlagsForm;
 use crate::snapshot::Snapshot;
-use operator::inspect::front_proxy_flags;
-use operator::inspect::serving;
 
-/// Where the operator is installed when nothing tells: the chart's README says so.
-const NAMESPACE: &str = "metrics-pipeline";
+/// The operator's namespace if it is unknown: the one in the installation commands of the docs.
+const DEFAULT_NAMESPACE: &str = "metrics-pipeline";
 
-/// The flags in one form, and what to know beside them.
-#[must_use]
+/// Returns the flags in one format, and a note while the operator issues no certificate for them.
 pub(crate) fn flags(snapshot: &Snapshot, form: FlagsForm) -> (String, Option<String>) {
     let pipelines = snapshot.pipelines.as_deref().unwrap_or_default();
-    let served = serving(pipelines).served;
-    let spec = served.and_then(|pipeline| pipeline.spec.as_ref().ok());
+    let active = select_active(pipelines).served;
+    let spec = active.and_then(|pipeline| pipeline.spec.as_ref().ok());
     let spec = spec.map_or_else(FrontProxySpec::default, |spec| spec.certificates.front_proxy.clone());
-    let flags = front_proxy_flags(&spec, snapshot.namespace.as_deref().unwrap_or(NAMESPACE));
+    let flags = front_proxy_flags(&spec, snapshot.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE));
     let text = match form {
         FlagsForm::Steps => flags.steps(),
         FlagsForm::Lines => flags.lines(),
@@ -25,15 +23,15 @@ pub(crate) fn flags(snapshot: &Snapshot, form: FlagsForm) -> (String, Option<Str
         FlagsForm::Kubeadm => flags.kubeadm(),
         FlagsForm::Systemd => flags.systemd(),
     };
-    let remark = (spec.mode == FrontProxyMode::Off).then(|| {
-        let name = served.map_or("NAME", |pipeline| pipeline.name.as_str());
+    let note = (spec.mode == FrontProxyMode::Off).then(|| {
+        let name = active.map_or("NAME", |pipeline| pipeline.name.as_str());
         format!(
-            "no certificate is issued for these flags yet. Where the cluster has one already (kubeadm, managed clusters), leave \
-             it alone. Else: `helm upgrade` with `--set frontProxy.enabled=true`, and `kubectl patch mpl {name} --type merge -p \
-             '{{\"spec\":{{\"certificates\":{{\"frontProxy\":{{\"mode\":\"Issue\"}}}}}}}}'`"
+            "the operator issues no certificate for these flags yet. If the cluster already has a front-proxy certificate (kubeadm, \
+             managed clusters), keep it. Otherwise run `helm upgrade` with `--set frontProxy.enabled=true`, then `kubectl patch mpl \
+             {name} --type merge -p '{{\"spec\":{{\"certificates\":{{\"frontProxy\":{{\"mode\":\"Issue\"}}}}}}}}'`"
         )
     });
-    (text, remark)
+    (text, note)
 }
 
 #[cfg(test)]
@@ -42,19 +40,19 @@ mod tests {
     use crate::snapshot::FetchError;
 
     #[test]
-    fn without_a_cluster_that_has_any_the_defaults_are_shown_with_a_remark() {
-        let unread = || FetchError { not_found: true, message: String::new() };
+    fn prints_defaults_and_a_note_without_a_pipeline() {
+        let not_found = || FetchError { not_found: true, message: String::new() };
         let snapshot = Snapshot {
-            pipelines: Err(unread()),
-            operators: Err(unread()),
-            pods: Err(unread()),
-            api_services: Err(unread()),
-            autoscalers: Err(unread()),
+            pipelines: Err(not_found()),
+            operators: Err(not_found()),
+            pods: Err(not_found()),
+            api_services: Err(not_found()),
+            autoscalers: Err(not_found()),
             namespace: None,
         };
-        let (text, remark) = flags(&snapshot, FlagsForm::Lines);
+        let (text, note) = flags(&snapshot, FlagsForm::Lines);
         assert_eq!(text.lines().count(), 7);
         assert!(text.contains("--requestheader-allowed-names=aggregator\n"), "{text}");
-        assert!(remark.is_some_and(|remark| remark.contains("frontProxy.enabled=true")));
+        assert!(note.is_some_and(|note| note.contains("frontProxy.enabled=true")));
     }
 }

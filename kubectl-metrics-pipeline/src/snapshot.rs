@@ -1,6 +1,4 @@
-//! What the plugin reads of a cluster. Each part is read on its own: what can't be read is shown as that.
-
-use std::fmt;
+//! The objects that `status` shows. Each kind is read separately: an error is shown in place of the objects.
 
 use crds::MetricsPipeline;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,40 +8,32 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
+use operator::inspect::{METRICS_CORE, Pipeline, error_chain};
 
-use operator::inspect::METRICS_CORE;
-use operator::inspect::Pipeline;
-use operator::inspect::error_chain;
-
-/// How many objects of one kind are read.
+/// The maximum number of objects of one kind.
 const LIMIT: u32 = 500;
 
-/// The label of the operator's own Deployment, as the chart sets it.
+/// The label selector of the operator's Deployment, as the chart sets the label.
 const OPERATOR: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 
-/// A part that was read, or why not.
+/// The result of a read.
 pub(crate) type Fetched<T> = Result<T, FetchError>;
 
-/// Why a part could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An error from a read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct FetchError {
-    /// Whether the kind is unknown to the cluster.
+    /// Whether kube-apiserver returned 404: for a list, the cluster does not have the kind.
     pub(crate) not_found: bool,
-    /// In words.
+    /// The message of kube-apiserver, or the chain of errors.
     pub(crate) message: String,
-}
-
-impl fmt::Display for FetchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
 }
 
 impl From<kube::Error> for FetchError {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => {
-                // kube-apiserver's answer for a group that it does not know has no reason.
+                // By the code: the response for an unknown API group has no reason.
                 Self { not_found: status.code == 404, message: status.message.trim().to_owned() }
             }
             _ => Self { not_found: false, message: error_chain(&error) },
@@ -51,25 +41,25 @@ impl From<kube::Error> for FetchError {
     }
 }
 
-/// What was read.
+/// The objects that `status` shows.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// The MetricsPipelines.
+    /// All MetricsPipelines.
     pub(crate) pipelines: Fetched<Vec<Pipeline>>,
-    /// The operator's Deployments; one is expected.
+    /// The operator's Deployments; normally one.
     pub(crate) operators: Fetched<Vec<Deployment>>,
     /// The pods of metrics-core.
     pub(crate) pods: Fetched<Vec<Pod>>,
     /// The APIServices of `metrics.k8s.io`.
     pub(crate) api_services: Fetched<Vec<APIService>>,
-    /// HorizontalPodAutoscalers that use resource metrics.
+    /// The HorizontalPodAutoscalers that use resource metrics.
     pub(crate) autoscalers: Fetched<Vec<HorizontalPodAutoscaler>>,
-    /// The operator's namespace, if it was found.
+    /// The operator's namespace; `None` if it is unknown.
     pub(crate) namespace: Option<String>,
 }
 
 impl Snapshot {
-    /// Reads it all. `namespace` is where the operator is, when the user says so.
+    /// Reads all objects. `namespace` is the operator's namespace, if the user sets it.
     pub(crate) async fn read(client: &Client, namespace: Option<String>) -> Self {
         let everything = ListParams::default().limit(LIMIT);
         let of_operator = everything.clone().labels(OPERATOR);
@@ -90,7 +80,7 @@ impl Snapshot {
             autoscalers.list(&everything),
         );
         let operators = operators.map(|list| list.items).map_err(FetchError::from);
-        let namespace = namespace.or_else(|| found_namespace(&operators, [&v1beta1, &v1]));
+        let namespace = namespace.or_else(|| operator_namespace(&operators, [&v1beta1, &v1]));
         let pods = match &namespace {
             Some(namespace) => {
                 let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -115,19 +105,19 @@ impl Snapshot {
     }
 }
 
-/// Where the operator is: where its Deployment stands, or else where the APIServices point to.
-fn found_namespace(
+/// Returns the namespace of the operator's Deployment, or else of the Service that the APIServices name.
+fn operator_namespace(
     operators: &Fetched<Vec<Deployment>>,
     api_services: [&Result<Option<APIService>, kube::Error>; 2],
 ) -> Option<String> {
     let operator = operators.as_ref().ok().and_then(|list| list.first()?.metadata.namespace.clone());
-    let pointed = || {
+    let service = || {
         api_services.into_iter().filter_map(|found| found.as_ref().ok()?.as_ref()).find_map(|api_service| {
             let service = api_service.spec.as_ref()?.service.as_ref()?;
             (service.name.as_deref() == Some(METRICS_CORE)).then(|| service.namespace.clone())?
         })
     };
-    operator.or_else(pointed)
+    operator.or_else(service)
 }
 
 fn uses_resource_metrics(autoscaler: &HorizontalPodAutoscaler) -> bool {

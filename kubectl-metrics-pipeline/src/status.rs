@@ -1,20 +1,26 @@
-//! The tree of `status`: the pipeline from the kubelets to the autoscalers.
+//! The tree of `status`: the pipeline from kubelets to HorizontalPodAutoscalers. Pure.
 
 use crds::{ConditionType, Reason};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use operator::inspect::{Pipeline, select_active};
 
 use crate::snapshot::{FetchError, Fetched, Snapshot};
 use crate::tree::{Severity, TreeNode};
-use operator::inspect::Pipeline;
-use operator::inspect::serving;
 
-/// How many branches of one kind are shown; the rest is counted.
-const SHOWN: usize = 5;
+/// The maximum number of pods and of HorizontalPodAutoscalers in the tree; the others are counted.
+const MAX_SHOWN: usize = 5;
 
-/// A part of the pipeline, from the kubelets to its users.
+/// The remedy if the CRD is not installed.
+pub(crate) const INSTALL: &str = "Install the chart: `helm install metrics-pipeline charts/metrics-pipeline --namespace \
+                                  metrics-pipeline --create-namespace`";
+
+/// The text while `status.observedGeneration` is not `metadata.generation`.
+pub(crate) const NOT_OBSERVED: &str = "The operator has not processed the latest spec yet.";
+
+/// A part of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
     Kubelets,
@@ -35,9 +41,9 @@ impl Layer {
         }
     }
 
-    /// Where a condition belongs; `Ready` is the tree itself.
-    const fn of(kind: ConditionType) -> Option<Self> {
-        match kind {
+    /// Returns the layer of a condition; `None` for `Ready`, which the root of the tree shows.
+    const fn of(condition: ConditionType) -> Option<Self> {
+        match condition {
             ConditionType::Ready => None,
             ConditionType::CertificatesReady
             | ConditionType::AccessReady
@@ -52,136 +58,148 @@ impl Layer {
     }
 }
 
-/// The tree.
-#[must_use]
+/// Returns the tree.
 pub(crate) fn status(snapshot: &Snapshot) -> TreeNode {
-    let root = |severity, text: &str, parts| TreeNode::new(severity, "metrics pipeline", text).with(parts);
+    let root = |severity, text: &str, children| {
+        TreeNode::new(severity, "metrics pipeline", text).with_children(children)
+    };
     let pipelines = match &snapshot.pipelines {
         Ok(pipelines) => pipelines,
-        Err(why) if why.not_found => {
-            let text = "is not installed: the cluster does not know MetricsPipelines. Install the chart: `helm install \
-                        metrics-pipeline charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`";
-            return root(
-                Severity::Bad,
-                text,
-                vec![api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)],
-            );
+        Err(error) if error.not_found => {
+            let text = format!("Not installed: the cluster has no CRD for MetricsPipeline. {INSTALL}");
+            let children = vec![api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)];
+            return root(Severity::Error, &text, children);
         }
-        Err(why) => return root(Severity::Unknown, &unread("MetricsPipelines", why), Vec::new()),
+        Err(error) => {
+            let text = format!("MetricsPipelines could not be read: {error}");
+            return root(Severity::Unknown, &text, Vec::new());
+        }
     };
     let operator = operator(snapshot);
-    let serving = serving(pipelines);
-    let Some(served) = serving.served else {
-        let text = "There is no MetricsPipeline. Apply one; `spec: {}` is complete.";
-        return root(
-            Severity::Bad,
-            text,
-            vec![operator, api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)],
-        );
+    let pipelines = select_active(pipelines);
+    let Some(active) = pipelines.served else {
+        let text = "No MetricsPipeline exists. Create one; `spec: {}` uses the defaults.";
+        let children =
+            vec![operator, api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)];
+        return root(Severity::Error, text, children);
     };
-    if served.deleting {
-        let ready = served.status.conditions.iter().find(|condition| condition.type_ == "Ready");
-        let text = ready.map_or_else(String::new, |ready| ready.message.clone());
-        let title = format!("MetricsPipeline {} is being deleted", served.name);
-        let mut parts = vec![operator];
-        parts.extend(pods(&snapshot.pods));
-        return TreeNode::new(Severity::Waiting, title, text).with(parts);
+    if active.deleting {
+        return deleting(snapshot, active, operator);
     }
-    let mut parts = vec![operator];
-    parts.extend(layers(snapshot, served));
-    parts.push(autoscalers(&snapshot.autoscalers));
-    parts.extend(serving.conflicting.iter().map(|other| {
-        let text = format!("waits: the older MetricsPipeline {} is served", served.name);
+    let mut children = vec![operator];
+    children.extend(layers(snapshot, active));
+    children.push(autoscalers(&snapshot.autoscalers));
+    children.extend(pipelines.conflicting.iter().map(|other| {
+        let text =
+            format!("The operator ignores it because the older MetricsPipeline {} is active.", active.name);
         TreeNode::new(Severity::Warning, format!("MetricsPipeline {}", other.name), text)
     }));
-    parts.extend(serving.malformed.iter().map(|other| {
-        let why = other.spec.as_ref().err().cloned().unwrap_or_default();
-        TreeNode::new(
-            Severity::Bad,
-            format!("MetricsPipeline {}", other.name),
-            format!("can't be read: spec.{why}"),
-        )
-    }));
-    let nodes =
-        served.status.nodes.as_ref().map_or_else(String::new, |nodes| {
-            format!("{} of {} nodes have metrics", nodes.covered, nodes.total)
-        });
-    let is_stale = served.status.observed_generation != Some(served.generation);
-    let text = if is_stale { "the operator has not acted on the latest spec yet".to_owned() } else { nodes };
-    let severity = if is_stale { Severity::Waiting } else { Severity::Good };
-    TreeNode::new(severity, format!("MetricsPipeline {}", served.name), text).with(parts)
+    children.extend(pipelines.malformed.iter().map(|other| malformed(other)));
+    let title = format!("MetricsPipeline {}", active.name);
+    let node = if active.status.observed_generation == Some(active.generation) {
+        let nodes = active.status.nodes.as_ref();
+        let text = nodes.map(|nodes| format!("{} of {} nodes have metrics", nodes.covered, nodes.total));
+        TreeNode::new(Severity::Ok, title, text.unwrap_or_default())
+    } else {
+        TreeNode::new(Severity::Waiting, title, NOT_OBSERVED)
+    };
+    node.with_children(children)
 }
 
+/// Returns the tree while the operator removes the objects of the active MetricsPipeline.
+fn deleting(snapshot: &Snapshot, active: &Pipeline, operator: TreeNode) -> TreeNode {
+    let ready = active.status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let text = ready.map_or_else(String::new, |ready| ready.message.clone());
+    let title = format!("MetricsPipeline {} is being deleted", active.name);
+    let mut children = vec![operator];
+    children.extend(pods(&snapshot.pods));
+    TreeNode::new(Severity::Waiting, title, text).with_children(children)
+}
+
+/// Reports a MetricsPipeline whose spec cannot be parsed.
+pub(crate) fn malformed(pipeline: &Pipeline) -> TreeNode {
+    let error = pipeline.spec.as_ref().err().map_or("", String::as_str);
+    let text = format!("The object is invalid: spec.{error}");
+    TreeNode::new(Severity::Error, format!("MetricsPipeline {}", pipeline.name), text)
+}
+
+/// Reports the operator's Deployment.
 pub(crate) fn operator(snapshot: &Snapshot) -> TreeNode {
     let title = "operator";
     let deployments = match &snapshot.operators {
         Ok(deployments) => deployments,
-        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("its Deployment", why)),
+        Err(error) => {
+            let text = format!("The operator's Deployment could not be read: {error}");
+            return TreeNode::new(Severity::Unknown, title, text);
+        }
     };
     let Some(deployment) = deployments.first() else {
-        let text = "was not found: no Deployment has the label app.kubernetes.io/name=metrics-pipeline-operator, so nothing repairs the pipeline.";
-        return TreeNode::new(Severity::Bad, title, text);
+        let text = "Not found: no Deployment has the label app.kubernetes.io/name=metrics-pipeline-operator, so nothing \
+                    maintains the pipeline.";
+        return TreeNode::new(Severity::Error, title, text);
     };
     let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let severity = match ready {
-        0 => Severity::Bad,
-        ready if ready < wanted => Severity::Warning,
-        _ => Severity::Good,
+        0 => Severity::Error,
+        ready if ready < desired => Severity::Warning,
+        _ => Severity::Ok,
     };
-    let hint = match severity {
-        Severity::Good => String::new(),
+    let remedy = match severity {
+        Severity::Ok => String::new(),
         _ => format!(
-            ". See `kubectl describe pods --selector app.kubernetes.io/name=metrics-pipeline-operator --namespace {namespace}`"
+            ". Check its pods: `kubectl describe pods --selector app.kubernetes.io/name=metrics-pipeline-operator --namespace \
+             {namespace}`"
         ),
     };
-    TreeNode::new(severity, title, format!("Deployment {namespace}/{name}, {ready} of {wanted} ready{hint}"))
+    let text = format!("Deployment {namespace}/{name}, {ready} of {desired} replicas are ready{remedy}");
+    TreeNode::new(severity, title, text)
 }
 
-/// The parts of the pipeline with the conditions that speak of them.
-fn layers(snapshot: &Snapshot, served: &Pipeline) -> Vec<TreeNode> {
+/// Returns the parts of the pipeline with their conditions.
+fn layers(snapshot: &Snapshot, active: &Pipeline) -> Vec<TreeNode> {
     Layer::ALL
         .into_iter()
         .map(|layer| {
             let of_layer = ConditionType::ALL.into_iter().filter(|kind| Layer::of(*kind) == Some(layer));
-            let mut parts: Vec<_> = of_layer.map(|kind| condition_of(served, kind)).collect();
+            let mut children: Vec<_> = of_layer.map(|kind| condition_of(active, kind)).collect();
             match layer {
-                Layer::MetricsCore => parts.extend(pods(&snapshot.pods)),
-                Layer::ApiServer => parts.push(api_services(&snapshot.api_services)),
+                Layer::MetricsCore => children.extend(pods(&snapshot.pods)),
+                Layer::ApiServer => children.push(api_services(&snapshot.api_services)),
                 Layer::Kubelets | Layer::MetricsApi => {}
             }
-            TreeNode::new(Severity::Good, layer.title(), "").with(parts)
+            TreeNode::new(Severity::Ok, layer.title(), "").with_children(children)
         })
         .collect()
 }
 
-/// All conditions but `Ready`, which sums them up.
-pub(crate) fn conditions(served: &Pipeline) -> Vec<TreeNode> {
-    let parts = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
-    parts.map(|kind| condition_of(served, kind)).collect()
+/// Returns all conditions except `Ready`, which summarizes them.
+pub(crate) fn conditions(active: &Pipeline) -> Vec<TreeNode> {
+    let types = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
+    types.map(|kind| condition_of(active, kind)).collect()
 }
 
-fn condition_of(served: &Pipeline, kind: ConditionType) -> TreeNode {
-    let found = served.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
+fn condition_of(active: &Pipeline, kind: ConditionType) -> TreeNode {
+    let found = active.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
     condition(kind, found)
 }
 
 fn condition(kind: ConditionType, condition: Option<&Condition>) -> TreeNode {
     let Some(condition) = condition else {
-        return TreeNode::new(Severity::Waiting, kind.as_str(), "not reported yet");
+        return TreeNode::new(Severity::Waiting, kind.as_str(), "The operator has not reported it yet.");
     };
     let severity = match (condition.status.as_str(), condition.reason.as_str()) {
-        ("True", reason) if reason == Reason::AsExpected.as_str() => Severity::Good,
+        ("True", reason) if reason == Reason::AsExpected.as_str() => Severity::Ok,
         ("True", _) => Severity::Warning,
         (_, reason) if reason == Reason::WaitingForDependency.as_str() => Severity::Waiting,
         ("False", reason) if reason == Reason::Progressing.as_str() => Severity::Waiting,
-        ("False", _) => Severity::Bad,
+        ("False", _) => Severity::Error,
         _ => Severity::Unknown,
     };
     let text = match severity {
-        Severity::Good => condition.message.clone(),
+        Severity::Ok => condition.message.clone(),
         _ => format!("{}: {}", condition.reason, condition.message),
     };
     TreeNode::new(severity, kind.as_str(), text)
@@ -190,11 +208,11 @@ fn condition(kind: ConditionType, condition: Option<&Condition>) -> TreeNode {
 fn pods(pods: &Fetched<Vec<Pod>>) -> Vec<TreeNode> {
     let pods = match pods {
         Ok(pods) => pods,
-        Err(why) => return vec![TreeNode::new(Severity::Unknown, "pods", unread("pods", why))],
+        Err(error) => return vec![unreadable("pods", error)],
     };
-    let mut branches: Vec<_> = pods.iter().take(SHOWN).map(pod).collect();
-    branches.extend(rest(pods.len()));
-    branches
+    let mut nodes: Vec<_> = pods.iter().take(MAX_SHOWN).map(pod).collect();
+    nodes.extend(not_shown(pods.len()));
+    nodes
 }
 
 fn pod(pod: &Pod) -> TreeNode {
@@ -215,24 +233,25 @@ fn pod(pod: &Pod) -> TreeNode {
     };
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
     let severity = match (is_ready, &pod.metadata.deletion_timestamp) {
-        (true, None) => Severity::Good,
+        (true, None) => Severity::Ok,
         (_, Some(_)) => Severity::Waiting,
-        (false, None) => Severity::Bad,
+        (false, None) => Severity::Error,
     };
-    let text = format!("{state} on {node}, {restarts} restarts");
-    TreeNode::new(severity, format!("pod {}", pod.metadata.name.as_deref().unwrap_or_default()), text)
+    let title = format!("pod {}", pod.metadata.name.as_deref().unwrap_or_default());
+    TreeNode::new(severity, title, format!("{state} on {node}, {restarts} restarts"))
 }
 
 fn api_services(found: &Fetched<Vec<APIService>>) -> TreeNode {
     let title = "APIServices";
     let found = match found {
         Ok(found) => found,
-        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("APIServices", why)),
+        Err(error) => return unreadable(title, error),
     };
     if found.is_empty() {
-        return TreeNode::new(Severity::Bad, title, "none for metrics.k8s.io: nothing answers `kubectl top`");
+        let text = "None exist for metrics.k8s.io, so `kubectl top` fails";
+        return TreeNode::new(Severity::Error, title, text);
     }
-    TreeNode::new(Severity::Good, title, "").with(found.iter().map(api_service).collect())
+    TreeNode::new(Severity::Ok, title, "").with_children(found.iter().map(api_service).collect())
 }
 
 fn api_service(found: &APIService) -> TreeNode {
@@ -250,43 +269,44 @@ fn api_service(found: &APIService) -> TreeNode {
     });
     match available {
         Some(available) if available.status == "True" => {
-            TreeNode::new(Severity::Good, name, format!("available, {service}"))
+            TreeNode::new(Severity::Ok, name, format!("Available, {service}"))
         }
         Some(available) => {
-            let (reason, message) = (available.reason.as_deref(), available.message.as_deref());
-            let text =
-                format!("{service}: {}: {}", reason.unwrap_or("not available"), message.unwrap_or_default());
-            TreeNode::new(Severity::Bad, name, text)
+            let reason = available.reason.as_deref().unwrap_or("not available");
+            let message = available.message.as_deref().unwrap_or_default();
+            TreeNode::new(Severity::Error, name, format!("{service}: {reason}: {message}"))
         }
         None => {
-            TreeNode::new(Severity::Waiting, name, format!("{service}: kube-apiserver has not judged it yet"))
+            let text = format!("{service}: kube-apiserver has not reported its availability yet");
+            TreeNode::new(Severity::Waiting, name, text)
         }
     }
 }
 
+/// Reports the HorizontalPodAutoscalers that use resource metrics.
 pub(crate) fn autoscalers(found: &Fetched<Vec<HorizontalPodAutoscaler>>) -> TreeNode {
     let title = "HorizontalPodAutoscalers";
     let found = match found {
         Ok(found) => found,
-        Err(why) => return TreeNode::new(Severity::Unknown, title, unread("HorizontalPodAutoscalers", why)),
+        Err(error) => return unreadable(title, error),
     };
-    let blind: Vec<_> = found.iter().filter_map(blind).collect();
     if found.is_empty() {
-        return TreeNode::new(Severity::Good, title, "none uses resource metrics");
+        return TreeNode::new(Severity::Ok, title, "None use resource metrics");
     }
-    let text = format!("{} of {} have the metrics that they use", found.len() - blind.len(), found.len());
-    let count = blind.len();
-    let mut parts: Vec<_> = blind.into_iter().take(SHOWN).collect();
-    parts.extend(rest(count));
-    TreeNode::new(Severity::Good, title, text).with(parts)
+    let failing: Vec<_> = found.iter().filter_map(failing_autoscaler).collect();
+    let count = failing.len();
+    let text = format!("{} of {} can read their metrics", found.len() - count, found.len());
+    let mut children: Vec<_> = failing.into_iter().take(MAX_SHOWN).collect();
+    children.extend(not_shown(count));
+    TreeNode::new(Severity::Ok, title, text).with_children(children)
 }
 
-/// An autoscaler that can't read its metrics. A pod without metrics of its own (it is new, or has no requests) is
-/// its user's affair, so this is a warning.
-fn blind(autoscaler: &HorizontalPodAutoscaler) -> Option<TreeNode> {
+/// Returns a warning for an autoscaler that cannot read its metrics. It is no error: the cause can be its workload, such as
+/// new pods or pods without resource requests.
+fn failing_autoscaler(autoscaler: &HorizontalPodAutoscaler) -> Option<TreeNode> {
     let conditions = autoscaler.status.as_ref()?.conditions.as_ref()?;
     let active = conditions.iter().find(|condition| condition.type_ == "ScalingActive")?;
-    // Scaled to zero by hand: it does not look.
+    // A workload with 0 replicas disables scaling: the autoscaler then reads no metrics.
     if active.status != "False" || active.reason.as_deref() == Some("ScalingDisabled") {
         return None;
     }
@@ -303,12 +323,12 @@ fn blind(autoscaler: &HorizontalPodAutoscaler) -> Option<TreeNode> {
     Some(TreeNode::new(Severity::Warning, name, text))
 }
 
-fn rest(count: usize) -> Option<TreeNode> {
-    (count > SHOWN).then(|| TreeNode::new(Severity::Good, format!("and {} more", count - SHOWN), ""))
+fn not_shown(count: usize) -> Option<TreeNode> {
+    (count > MAX_SHOWN).then(|| TreeNode::new(Severity::Ok, format!("and {} more", count - MAX_SHOWN), ""))
 }
 
-fn unread(what: &str, why: &FetchError) -> String {
-    format!("{what} could not be read: {why}")
+fn unreadable(title: &str, error: &FetchError) -> TreeNode {
+    TreeNode::new(Severity::Unknown, title, format!("Could not be read: {error}"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ pub use crate::assess::diagnosis::front_proxy::Configured as FrontProxyConfigura
 pub use crate::common::METRICS_CORE;
 pub use crate::common::error_chain::causes as error_chain;
 pub use crate::common::ownership::{is_ours, whose};
-pub use crate::observe::{FrontProxyMap, Pipeline, Serving, Unreadable, serving};
+pub use crate::observe::{
+    FrontProxyMap, Pipeline, Serving as ActivePipeline, Unreadable, serving as select_active,
+};
 pub use crate::pki::front_proxy_flags::FrontProxyFlags;
 pub use crate::plan::front_proxy::flags as front_proxy_flags;
 pub use crate::run::LEASE;

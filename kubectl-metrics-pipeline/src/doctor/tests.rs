@@ -4,7 +4,7 @@ use super::*;
 use crate::checks::Version;
 use crate::snapshot::{FetchError, Snapshot};
 use crds::ConditionType;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use operator::inspect::Unreadable;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
 }
 
-/// A cluster that has nothing of ours yet.
+/// A cluster without the operator.
 fn bare() -> Checks {
     let not_found = || FetchError { not_found: true, message: "404 page not found".to_owned() };
     Checks {
@@ -30,19 +30,19 @@ fn bare() -> Checks {
         },
         version: Ok(Version { number: (1, 36), text: "v1.36.3".to_owned() }),
         front_proxy: FrontProxyMap::Absent,
-        registrations: Ok(Vec::new()),
+        api_services: Ok(Vec::new()),
         lease: Ok(None),
         kubelets: Ok(Vec::new()),
         now: now(),
     }
 }
 
-/// One where the operator serves a MetricsPipeline, of which one condition does not hold.
-fn served(bad: ConditionType) -> Checks {
+/// A cluster with a running operator, where the condition `failing` is False.
+fn installed(failing: ConditionType) -> Checks {
     let conditions: Vec<_> = ConditionType::ALL
         .into_iter()
         .map(|kind| {
-            let (status, reason) = if kind == bad { ("False", "RequestHeaderFlagsMalformed") } else { ("True", "AsExpected") };
+            let (status, reason) = if kind == failing { ("False", "RequestHeaderFlagsMalformed") } else { ("True", "AsExpected") };
             json!({ "type": kind.as_str(), "status": status, "reason": reason, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z" })
         })
         .collect();
@@ -61,42 +61,42 @@ fn served(bad: ConditionType) -> Checks {
 }
 
 fn check<'a>(tree: &'a TreeNode, title: &str) -> &'a TreeNode {
-    tree.parts.iter().find(|part| part.title == title).unwrap_or_else(|| panic!("no check {title}: {tree:?}"))
+    let found = tree.children.iter().find(|child| child.title == title);
+    found.unwrap_or_else(|| panic!("no check {title}: {tree:?}"))
 }
 
 #[test]
-fn a_working_operator_is_believed() {
-    let tree = doctor(&served(ConditionType::AggregationLayerReady));
-    assert_eq!(tree.severity, Severity::Bad);
-    assert_eq!(check(&tree, "AggregationLayerReady").severity, Severity::Bad);
-    assert!(tree.parts.iter().all(|part| part.title != "aggregation layer"), "no second opinion: {tree:?}");
-    assert_eq!(tree.text, format!("{} checks, 1 has a finding", tree.parts.len()));
+fn with_a_running_operator_its_conditions_are_the_checks() {
+    let tree = doctor(&installed(ConditionType::AggregationLayerReady));
+    assert_eq!(tree.severity, Severity::Error);
+    assert_eq!(check(&tree, "AggregationLayerReady").severity, Severity::Error);
+    assert!(
+        tree.children.iter().all(|child| child.title != "aggregation layer"),
+        "the operator's diagnosis is the only one: {tree:?}"
+    );
+    assert_eq!(tree.text, format!("{} checks, 1 with findings", tree.children.len()));
 }
 
 #[test]
-fn a_dead_operator_is_not() {
-    let mut checks = served(ConditionType::MetricsServed);
+fn with_a_stale_lease_the_checks_replace_the_conditions() {
+    let mut checks = installed(ConditionType::MetricsServed);
     checks.lease = Ok(Some(now() - SignedDuration::from_mins(5)));
     let tree = doctor(&checks);
-    assert_eq!(check(&tree, "operator").severity, Severity::Bad);
+    assert_eq!(check(&tree, "operator").severity, Severity::Error);
     assert!(check(&tree, "operator").text.contains("60 s"), "{tree:?}");
     assert_eq!(check(&tree, "conditions").severity, Severity::Unknown);
-    assert_eq!(
-        check(&tree, "aggregation layer").severity,
-        Severity::Bad,
-        "what can be seen from here is said"
-    );
+    assert_eq!(check(&tree, "aggregation layer").severity, Severity::Error);
 }
 
 #[test]
-fn before_the_installation_the_ground_is_examined() {
+fn before_the_installation_the_cluster_is_checked() {
     let mut checks = bare();
-    let swallowed = r#"["X-Remote-Extra- --requestheader-group-headers=X-Remote-Group"]"#;
+    let malformed = r#"["X-Remote-Extra- --requestheader-group-headers=X-Remote-Group"]"#;
     checks.front_proxy = FrontProxyMap::Found(BTreeMap::from([(
         "requestheader-extra-headers-prefix".to_owned(),
-        swallowed.to_owned(),
+        malformed.to_owned(),
     )]));
-    checks.registrations = Ok(vec![of(json!({
+    checks.api_services = Ok(vec![of(json!({
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": { "name": "v1beta1.metrics.k8s.io" },
         "spec": { "service": { "name": "metrics-server", "namespace": "kube-system" } },
@@ -115,32 +115,27 @@ fn before_the_installation_the_ground_is_examined() {
     ]);
     let tree = doctor(&checks);
     let layer = check(&tree, "aggregation layer");
-    assert!(
-        layer
-            .parts
-            .iter()
-            .any(|part| part.title == "request_header_flags_malformed" && part.severity == Severity::Bad),
-        "{layer:?}"
-    );
-    let registrations = check(&tree, "APIServices of metrics.k8s.io");
-    assert!(
-        registrations.severity == Severity::Warning
-            && registrations.text.contains("kube-system/metrics-server")
-    );
-    let marks: Vec<_> = check(&tree, "kubelets").parts.iter().map(|part| part.severity).collect();
-    assert_eq!(marks, [Severity::Good, Severity::Warning, Severity::Bad]);
+    let is_malformed = |child: &TreeNode| {
+        child.title == "request_header_flags_malformed" && child.severity == Severity::Error
+    };
+    assert!(layer.children.iter().any(is_malformed), "{layer:?}");
+    let api_services = check(&tree, "APIServices of metrics.k8s.io");
+    assert_eq!(api_services.severity, Severity::Warning);
+    assert!(api_services.text.contains("kube-system/metrics-server"), "{api_services:?}");
+    let severities: Vec<_> = check(&tree, "kubelets").children.iter().map(|child| child.severity).collect();
+    assert_eq!(severities, [Severity::Ok, Severity::Warning, Severity::Error]);
     assert!(check(&tree, "MetricsPipeline").text.contains("helm install"));
-    assert!(tree.parts.iter().all(|part| part.title != "operator"), "nobody asked for one yet");
+    assert!(tree.children.iter().all(|child| child.title != "operator"), "not installed yet: {tree:?}");
 }
 
 #[test]
-fn an_old_cluster_is_told_so_and_what_cannot_be_read_is_unknown() {
+fn an_old_cluster_is_an_error_and_a_failed_read_is_unknown() {
     let mut checks = bare();
     checks.version = Ok(Version { number: (1, 32), text: "v1.32.0".to_owned() });
-    let why = Unreadable { forbidden: true, message: "configmaps is forbidden".to_owned() };
-    checks.front_proxy = FrontProxyMap::Unreadable(why);
+    let error = Unreadable { forbidden: true, message: "configmaps is forbidden".to_owned() };
+    checks.front_proxy = FrontProxyMap::Unreadable(error);
     let tree = doctor(&checks);
-    assert_eq!(check(&tree, "Kubernetes").severity, Severity::Bad);
+    assert_eq!(check(&tree, "Kubernetes").severity, Severity::Error);
     assert_eq!(check(&tree, "aggregation layer").severity, Severity::Unknown);
     assert!(check(&tree, "aggregation layer").text.contains("configmaps is forbidden"), "{tree:?}");
 }
