@@ -2,6 +2,8 @@
 //! before it in the lists below. A module and its own tree are one thing; paths in expressions and in macros count as
 //! imports, and so do `super` chains that leave the tree. Unit tests (`mod tests`) are left out.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

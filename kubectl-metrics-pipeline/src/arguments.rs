@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Shows and checks the resource-metrics pipeline of a cluster. Read-only
+/// Shows and checks the resource-metrics pipeline of a cluster; changes nothing
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "kubectl metrics-pipeline",
