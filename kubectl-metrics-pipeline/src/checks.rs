@@ -127,7 +127,7 @@ impl Checks {
     /// Returns the active MetricsPipeline unless it is being deleted.
     pub(crate) fn active(&self) -> Option<&Pipeline> {
         let pipelines = self.snapshot.pipelines.as_deref().unwrap_or_default();
-        select_active(pipelines).served.filter(|active| !active.deleting)
+        select_active(pipelines).active.filter(|active| !active.deleting)
     }
 
     /// Returns the active MetricsPipeline if a running operator keeps its conditions up to date.

@@ -69,7 +69,7 @@ fn inactive_pipelines(checks: &Checks) -> Vec<TreeNode> {
         let text = format!(
             "The operator ignores it because the older MetricsPipeline {0} is active. Delete one of them: \
              `kubectl delete metricspipeline {1}`.",
-            pipelines.served.map_or("", |active| active.name.as_str()),
+            pipelines.active.map_or("", |active| active.name.as_str()),
             other.name
         );
         TreeNode::new(Severity::Error, format!("MetricsPipeline {}", other.name), text)

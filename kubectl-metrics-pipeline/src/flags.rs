@@ -12,7 +12,7 @@ const DEFAULT_NAMESPACE: &str = "metrics-pipeline";
 /// Returns the flags in one format, and a note while the operator issues no certificate for them.
 pub(crate) fn flags(snapshot: &Snapshot, form: FlagsForm) -> (String, Option<String>) {
     let pipelines = snapshot.pipelines.as_deref().unwrap_or_default();
-    let active = select_active(pipelines).served;
+    let active = select_active(pipelines).active;
     let spec = active.and_then(|pipeline| pipeline.spec.as_ref().ok());
     let spec = spec.map_or_else(FrontProxySpec::default, |spec| spec.certificates.front_proxy.clone());
     let flags = front_proxy_flags(&spec, snapshot.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE));

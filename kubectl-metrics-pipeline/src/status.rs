@@ -77,7 +77,7 @@ pub(crate) fn status(snapshot: &Snapshot) -> TreeNode {
     };
     let operator = operator(snapshot);
     let pipelines = select_active(pipelines);
-    let Some(active) = pipelines.served else {
+    let Some(active) = pipelines.active else {
         let text = "No MetricsPipeline exists. Create one; `spec: {}` uses the defaults.";
         let children =
             vec![operator, api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::common::Powers;
+use crate::common::OptionalPermissions;
 use crate::pki::Timing;
 
 /// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
@@ -84,7 +84,7 @@ pub struct Settings {
     /// How fast certificates age.
     pub certificates: Timing,
     /// What it may do beyond the usual.
-    pub powers: Powers,
+    pub permissions: OptionalPermissions,
 }
 
 /// Why the operator can't start.
@@ -119,7 +119,7 @@ impl Flags {
                 trust_delay: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
             },
-            powers: Powers {
+            permissions: OptionalPermissions {
                 front_proxy: self.front_proxy,
                 csr_approval: self.csr_approval,
                 cert_manager: self.cert_manager,

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use crate::common::FIELD_MANAGER;
-use crate::common::error_chain::causes;
+use crate::common::error_chain::error_chain;
 use crate::csr::{KubeletRequest, NameOwners, NotApproved};
 
 /// The timeout of a request to kube-apiserver.
@@ -164,7 +164,7 @@ impl Approver {
         {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Err(None),
-            Ok(Err(error)) => Err(Some(causes(&error))),
+            Ok(Err(error)) => Err(Some(error_chain(&error))),
             Err(_) => Err(Some(format!("no response within {} s", TIMEOUT.as_secs()))),
         }
     }
@@ -186,7 +186,7 @@ where
         let page = tokio::time::timeout(TIMEOUT, api.list(&parameters))
             .await
             .map_err(|_| format!("no response within {} s", TIMEOUT.as_secs()))?
-            .map_err(|error| causes(&error))?;
+            .map_err(|error| error_chain(&error))?;
         page.items.into_iter().for_each(&mut each);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

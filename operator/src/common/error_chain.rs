@@ -5,7 +5,7 @@ use std::error::Error;
 /// `client error (Connect): tcp connect error: Connection refused`. What the text before says already is not
 /// said again.
 #[must_use]
-pub fn causes(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        assert_eq!(causes(&Outer(std::io::Error::other("inner"))), "outer: inner");
-        assert_eq!(causes(&Outer(std::io::Error::other("outer"))), "outer");
+        assert_eq!(error_chain(&Outer(std::io::Error::other("inner"))), "outer: inner");
+        assert_eq!(error_chain(&Outer(std::io::Error::other("outer"))), "outer");
     }
 }

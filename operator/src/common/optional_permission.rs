@@ -6,7 +6,7 @@ use super::Problem;
 
 /// An optional power. The chart adds its rules and sets the operator's flag, both by one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
+pub enum OptionalPermission {
     /// Owning the front proxy's Secrets and ConfigMap.
     FrontProxy,
     /// Approving CSRs of kubelets.
@@ -17,28 +17,28 @@ pub enum Power {
 
 /// Which were granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Powers {
-    /// [`Power::FrontProxy`].
+pub struct OptionalPermissions {
+    /// [`OptionalPermission::FrontProxy`].
     pub front_proxy: bool,
-    /// [`Power::CsrApproval`].
+    /// [`OptionalPermission::CsrApproval`].
     pub csr_approval: bool,
-    /// [`Power::CertManager`].
+    /// [`OptionalPermission::CertManager`].
     pub cert_manager: bool,
 }
 
-impl Powers {
+impl OptionalPermissions {
     /// Whether one was granted.
     #[must_use]
-    pub const fn has(self, power: Power) -> bool {
+    pub const fn has(self, power: OptionalPermission) -> bool {
         match power {
-            Power::FrontProxy => self.front_proxy,
-            Power::CsrApproval => self.csr_approval,
-            Power::CertManager => self.cert_manager,
+            OptionalPermission::FrontProxy => self.front_proxy,
+            OptionalPermission::CsrApproval => self.csr_approval,
+            OptionalPermission::CertManager => self.cert_manager,
         }
     }
 }
 
-impl Power {
+impl OptionalPermission {
     /// The chart's value that grants it.
     #[must_use]
     pub const fn chart_value(self) -> &'static str {

@@ -82,7 +82,7 @@ async fn follow(
             Err(error) => {
                 if !failing {
                     tracing::warn!(
-                        error = crate::common::error_chain::causes(&error),
+                        error = crate::common::error_chain::error_chain(&error),
                         "cannot watch the nodes; retrying"
                     );
                 }

@@ -18,11 +18,25 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
+use crate::observe::proof::error_chain::error_chain;
 use crate::pki::Certificate;
 
 /// How long one handshake may take, the connection included.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The certificate that every replica must serve before the old CA is dropped.
+#[derive(Clone, Debug)]
+pub struct ExpectedCertificate {
+    /// The port of the pods.
+    pub port: u16,
+    /// The DNS name that the certificate must contain.
+    pub server: String,
+    /// The serving certificate.
+    pub certificate: Certificate,
+    /// The new CA, the only one that is trusted.
+    pub ca: Certificate,
+}
 
 /// What was seen of the replicas.
 #[derive(Clone, Debug)]
@@ -112,22 +126,15 @@ impl Target {
     }
 }
 
-/// Looks at every replica, side by side. `ca` alone is trusted, and the certificate must name `server`.
-pub(super) async fn look(
-    pods: &[Pod],
-    port: u16,
-    server: &str,
-    certificate: &Certificate,
-    ca: &Certificate,
-) -> Proof {
-    let mut asked = JoinSet::new();
+/// Reads the certificate of every replica concurrently.
+pub(super) async fn read(pods: &[Pod], expected: &ExpectedCertificate) -> Proof {
+    let mut handshakes = JoinSet::new();
     for target in pods.iter().filter_map(Target::of) {
-        let (server, certificate, ca) = (server.to_owned(), certificate.clone(), ca.clone());
-        asked.spawn(async move {
-            let address = SocketAddr::new(target.address, port);
-            let seen = match tokio::time::timeout(TIMEOUT, handshake(address, &server, &certificate, &ca))
-                .await
-            {
+        let expected = expected.clone();
+        handshakes.spawn(async move {
+            let address = SocketAddr::new(target.address, expected.port);
+            let handshake = handshake(address, &expected.server, &expected.certificate, &expected.ca);
+            let seen = match tokio::time::timeout(TIMEOUT, handshake).await {
                 Ok(Ok(seen)) => seen,
                 Ok(Err(why)) => Seen::Nothing(why),
                 Err(_) => Seen::Nothing(format!("{address} did not respond within {} s", TIMEOUT.as_secs())),
@@ -135,9 +142,9 @@ pub(super) async fn look(
             Replica { pod: target.pod, uid: target.uid, ready: target.ready, seen }
         });
     }
-    let mut replicas = asked.join_all().await;
+    let mut replicas = handshakes.join_all().await;
     replicas.sort_by(|a, b| a.pod.cmp(&b.pod));
-    Proof { certificate: certificate.clone(), replicas }
+    Proof { certificate: expected.certificate.clone(), replicas }
 }
 
 async fn handshake(
@@ -166,7 +173,7 @@ async fn handshake(
     match (leaf, connected) {
         (Some(leaf), Ok(_)) if leaf == *certificate.der() => Ok(Seen::Expected),
         (Some(leaf), _) if leaf != *certificate.der() => Ok(Seen::Other),
-        (_, Err(error)) => Err(format!("TLS with {address}: {}", causes(&error))),
+        (_, Err(error)) => Err(format!("TLS with {address}: {}", error_chain(&error))),
         (_, Ok(_)) => Err(format!("TLS with {address}: the server presented no certificate")),
     }
 }

@@ -16,8 +16,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::common::error_chain::causes;
-use crate::plan::objects::service::PORT_NAME;
+use crate::common::error_chain;
+use crate::common::names::PORT_NAME;
+use crate::observe::replicas::error_chain::error_chain;
 
 /// For everything, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ const MAX_REPLICAS: usize = 16;
 
 /// A pod of metrics-core that runs, and what it told.
 #[derive(Clone, Debug)]
-pub struct Teller {
+pub struct ReplicaReport {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
@@ -123,14 +124,14 @@ impl Trust {
 }
 
 /// Asks every pod that runs, side by side. One that does not answer once keeps what it told before.
-pub(super) async fn ask(
+pub(super) async fn read(
     pods: &[Pod],
-    before: &[Teller],
+    before: &[ReplicaReport],
     namespace: &str,
     ca: &str,
     trust: &mut Trust,
     token: &Token,
-) -> Vec<Teller> {
+) -> Vec<ReplicaReport> {
     let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
     let name = format!("metrics-core.{namespace}.svc");
     let asked = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
@@ -153,7 +154,7 @@ pub(super) async fn ask(
                 }
                 (report, _) => report.map(Arc::new),
             };
-            Teller { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
+            ReplicaReport { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
         }
     });
     join_all(asked).await
@@ -191,7 +192,7 @@ async fn one(
     token: &str,
     config: Arc<ClientConfig>,
 ) -> Result<Report, ReportError> {
-    let connection = |error: &dyn std::error::Error| ReportError::Connection(causes(error));
+    let connection = |error: &dyn std::error::Error| ReportError::Connection(error_chain(error));
     let ip: std::net::IpAddr = address.parse().map_err(|error| connection(&error))?;
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| connection(&error))?;
     let server = ServerName::try_from(name.to_owned()).map_err(|error| connection(&error))?;
@@ -234,6 +235,6 @@ fn tls(error: &std::io::Error) -> ReportError {
     let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match certificate {
         Some(rustls::Error::InvalidCertificate(why)) => ReportError::Untrusted(why.to_string()),
-        _ => ReportError::Connection(causes(error)),
+        _ => ReportError::Connection(error_chain(error)),
     }
 }

@@ -8,7 +8,8 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
+use crate::observe::served::error_chain::error_chain;
 
 /// The largest response that is read: 5,000 nodes take 2 MiB.
 pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
@@ -56,8 +57,8 @@ struct Status {
     message: String,
 }
 
-/// Asks for the metrics of all nodes.
-pub(super) async fn ask(client: &Client) -> Served {
+/// Requests the metrics of all nodes.
+pub(super) async fn request_metrics(client: &Client) -> Served {
     match tokio::time::timeout(TIMEOUT, request(client)).await {
         Ok(Ok((code, body))) => judge(code, &body),
         Ok(Err(message)) => Served::Failed { message },
@@ -70,7 +71,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
         .header(http::header::ACCEPT, ACCEPT)
         .body(Body::empty())
         .map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| causes(&error))?;
+    let response = client.send(request).await.map_err(|error| error_chain(&error))?;
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()

@@ -7,14 +7,14 @@ use jiff::SignedDuration;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::{Observed, Served};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 
 /// The condition `Available` of an APIService, when it is not True.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// The APIService.
-    pub object: Owned,
+    pub object: ManagedObject,
     /// The condition's reason.
     pub reason: String,
     /// The condition's message.
@@ -50,7 +50,7 @@ impl Symptoms {
     /// Derives the symptoms from the observed state.
     #[must_use]
     pub fn read(observed: &Observed) -> Self {
-        let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(is_ours);
+        let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
             Served::NotAsked => {}
@@ -122,7 +122,7 @@ impl Symptoms {
 }
 
 fn unavailable(observed: &Observed) -> Option<Unavailable> {
-    Owned::API_SERVICES.into_iter().find_map(|object| {
+    ManagedObject::API_SERVICES.into_iter().find_map(|object| {
         observed.object(object).filter(|object| is_ours(object))?;
         let available = observed
             .typed::<APIService>(object)?

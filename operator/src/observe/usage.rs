@@ -8,10 +8,10 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
 use crate::common::quantity::nanos;
+use crate::common::{METRICS_CORE, error_chain};
 use crate::nanny::Usage;
+use crate::observe::usage::error_chain::error_chain;
 
 /// The largest page: 500 pods of many containers.
 const MAX_PAGE: usize = 8 * 1024 * 1024;
@@ -112,7 +112,7 @@ async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Option<T> {
             .header(http::header::ACCEPT, "application/json")
             .body(Body::empty())
             .map_err(|error| error.to_string())?;
-        let response = client.send(request).await.map_err(|error| causes(&error))?;
+        let response = client.send(request).await.map_err(|error| error_chain(&error))?;
         let status = response.status();
         if !status.is_success() {
             return Err(format!("HTTP status {status}"));

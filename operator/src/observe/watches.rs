@@ -18,10 +18,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::common::Powers;
-use crate::common::error_chain::causes;
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::{METRICS_CORE, ManagedObject, OptionalPermissions, error_chain};
 use crate::csr::SIGNER;
+use crate::observe::watches::error_chain::error_chain;
 
 /// Something that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +28,7 @@ pub enum Source {
     /// All MetricsPipelines.
     Pipelines,
     /// One owned object.
-    Object(Owned),
+    Object(ManagedObject),
     /// The pods of the Deployment.
     Pods,
     /// The endpoints of the Service.
@@ -44,9 +43,9 @@ pub enum Source {
 
 impl Source {
     /// All that is watched.
-    pub fn all(objects: &[Owned], powers: Powers) -> impl Iterator<Item = Self> {
+    pub fn all(objects: &[ManagedObject], permissions: OptionalPermissions) -> impl Iterator<Item = Self> {
         let objects = objects.iter().copied().map(Self::Object);
-        let requests = powers.csr_approval.then_some(Self::SigningRequests);
+        let requests = permissions.csr_approval.then_some(Self::SigningRequests);
         [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
             .into_iter()
             .chain(requests)
@@ -85,14 +84,14 @@ impl Changes {
 }
 
 /// The version of each source's object that was last read, to tell news from what the operator itself did.
-pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<Owned, String>>>;
+pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<ManagedObject, String>>>;
 
 /// Watches all sources until the set is dropped.
 pub(super) fn start(
     client: &Client,
     namespace: &str,
-    objects: &[Owned],
-    powers: Powers,
+    objects: &[ManagedObject],
+    permissions: OptionalPermissions,
     changes: &Arc<Changes>,
     known: &Known,
 ) -> JoinSet<()> {
@@ -115,7 +114,7 @@ pub(super) fn start(
     let by_name =
         config().fields(&format!("metadata.name={}", crds::extension_apiserver_authentication::CONFIG_MAP));
     tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
-    if powers.csr_approval {
+    if permissions.csr_approval {
         let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
         let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));
         tasks.spawn(follow(watch(requests, of_kubelets), changes.clone(), Source::SigningRequests, |_| true));
@@ -184,7 +183,7 @@ async fn follow<K: kube::Resource>(
                 if !failing && is_refusal(&error) {
                     tracing::warn!(
                         ?source,
-                        error = causes(&error),
+                        error = error_chain(&error),
                         "a watch failed; retrying, and reading its objects at every reconcile until it works"
                     );
                 }

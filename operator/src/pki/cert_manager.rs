@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Deserialize;
 
-/// The API group; the version is v1.
-pub const GROUP: &str = "cert-manager.io";
+pub use crate::common::names::CERT_MANAGER_GROUP as GROUP;
 
 /// The name of the Secret that cert-manager writes. cert-manager owns it; it remains when the Certificate is deleted.
 pub const SECRET: &str = "metrics-core-cert-manager";

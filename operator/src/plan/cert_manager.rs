@@ -5,8 +5,8 @@ use std::time::Duration;
 use crds::{CertManagerSpec, Reason};
 use jiff::Timestamp;
 
-use crate::common::Owned;
-use crate::common::Power;
+use crate::common::ManagedObject;
+use crate::common::OptionalPermission;
 use crate::common::Problem;
 use crate::common::ownership::{is_ours, last_applied};
 use crate::observe::{Found, Observed, ServingSource};
@@ -19,12 +19,13 @@ const AT_WORK: Duration = Duration::from_secs(10);
 /// What keeps cert-manager from being asked.
 #[must_use]
 pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
-    if !settings.powers.has(Power::CertManager) {
+    if !settings.permissions.has(OptionalPermission::CertManager) {
         return Some(
-            Power::CertManager.missing("spec.certificates.source: CertManager", &settings.namespace),
+            OptionalPermission::CertManager
+                .missing("spec.certificates.source: CertManager", &settings.namespace),
         );
     }
-    matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
+    matches!(observed.objects.get(&ManagedObject::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
             Reason::CertManagerNotInstalled,
             "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of \
@@ -47,9 +48,9 @@ pub fn lack(
         return Some(problem);
     }
     let namespace = &settings.namespace;
-    let name = Owned::Certificate.describe(namespace);
-    let Some(certificate) = observed.object(Owned::Certificate) else {
-        return Some(match observed.unreadable(Owned::Certificate) {
+    let name = ManagedObject::Certificate.describe(namespace);
+    let Some(certificate) = observed.object(ManagedObject::Certificate) else {
+        return Some(match observed.unreadable(ManagedObject::Certificate) {
             Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")),
             None => Problem::new(Reason::Progressing, format!("The operator is creating {name}.")),
         });
@@ -102,7 +103,7 @@ fn not_issued(
         format!(
             "{cause}: {said}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
              cert-manager's controller runs, or correct spec.certificates.certManager.issuerRef.",
-            Owned::Certificate.kubectl(namespace),
+            ManagedObject::Certificate.kubectl(namespace),
             issuer.name,
         ),
     )
@@ -118,7 +119,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
             format!(
                 "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller \
                  runs: it recreates the Secret.",
-                Owned::Certificate.describe(&settings.namespace)
+                ManagedObject::Certificate.describe(&settings.namespace)
             ),
         )),
         ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
@@ -127,7 +128,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
                 "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the \
                  operator's permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
                 why.message,
-                Power::CertManager.chart_value()
+                OptionalPermission::CertManager.chart_value()
             ),
         )),
         ServingSource::Unreadable(why) => Some(Problem::new(

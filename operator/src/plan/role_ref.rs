@@ -16,7 +16,7 @@ use crate::common::Problem;
 
 /// What is to be done with a binding that is there.
 #[derive(Debug, PartialEq)]
-pub(super) enum Course {
+pub(super) enum RoleRefAction {
     /// It binds to the right role.
     Apply,
     /// It is deleted, and made anew in the next round.
@@ -26,16 +26,18 @@ pub(super) enum Course {
 }
 
 /// Compares the roles. `found` is ours.
-pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace: &str) -> Course {
-    let Some(found) = found else { return Course::Apply };
+pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace: &str) -> RoleRefAction {
+    let Some(found) = found else { return RoleRefAction::Apply };
     let wanted = role(&desired.body["roleRef"]);
     let bound = role(&found.data["roleRef"]);
-    let (Some(uid), false) = (found.metadata.uid.clone(), wanted == bound) else { return Course::Apply };
+    let (Some(uid), false) = (found.metadata.uid.clone(), wanted == bound) else {
+        return RoleRefAction::Apply;
+    };
     let name = desired.object.describe(namespace);
     let kubectl = desired.object.kubectl(namespace);
     if found.metadata.deletion_timestamp.is_some() {
         let finalizers = found.metadata.finalizers.clone().unwrap_or_default().join(", ");
-        return Course::Wait(Problem::new(
+        return RoleRefAction::Wait(Problem::new(
             Reason::ImmutableField,
             format!(
                 "{name} references {bound} instead of {wanted}, and roleRef is immutable. The operator is recreating \
@@ -44,7 +46,7 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
             ),
         ));
     }
-    Course::Replace(Removal {
+    RoleRefAction::Replace(Removal {
         object: desired.object,
         uid,
         replaced: Some(format!(
@@ -63,12 +65,12 @@ fn role(reference: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Owned;
+    use crate::common::ManagedObject;
     use serde_json::json;
 
     fn desired() -> Desired {
         let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "metrics-core:collector" });
-        Desired::new(Owned::CollectorBinding, &json!({ "roleRef": role })).expect("an object")
+        Desired::new(ManagedObject::CollectorBinding, &json!({ "roleRef": role })).expect("an object")
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
@@ -80,16 +82,18 @@ mod tests {
 
     #[test]
     fn the_right_role_and_none_at_all_are_applied() {
-        assert_eq!(course(&desired(), None, "ns"), Course::Apply);
+        assert_eq!(course(&desired(), None, "ns"), RoleRefAction::Apply);
         let same = found("metrics-core:collector", json!({ "uid": "u" }));
-        assert_eq!(course(&desired(), Some(&same), "ns"), Course::Apply);
+        assert_eq!(course(&desired(), Some(&same), "ns"), RoleRefAction::Apply);
     }
 
     #[test]
     fn another_role_means_another_binding() {
         let other = found("cluster-admin", json!({ "uid": "u" }));
-        let Course::Replace(removal) = course(&desired(), Some(&other), "ns") else { panic!("not replaced") };
-        assert_eq!((removal.object, removal.uid.as_str()), (Owned::CollectorBinding, "u"));
+        let RoleRefAction::Replace(removal) = course(&desired(), Some(&other), "ns") else {
+            panic!("not replaced")
+        };
+        assert_eq!((removal.object, removal.uid.as_str()), (ManagedObject::CollectorBinding, "u"));
         let why = removal.replaced.expect("why");
         assert!(
             why.contains("ClusterRoleBinding metrics-core:collector referenced ClusterRole cluster-admin"),
@@ -103,7 +107,9 @@ mod tests {
             "view",
             json!({ "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.example/x"] }),
         );
-        let Course::Wait(problem) = course(&desired(), Some(&kept), "ns") else { panic!("not waited for") };
+        let RoleRefAction::Wait(problem) = course(&desired(), Some(&kept), "ns") else {
+            panic!("not waited for")
+        };
         assert_eq!(problem.reason, Reason::ImmutableField);
         let edit = "kubectl edit clusterrolebindings.rbac.authorization.k8s.io metrics-core:collector";
         assert!(

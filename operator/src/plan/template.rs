@@ -12,9 +12,9 @@ use kube::core::DynamicObject;
 
 use super::objects::{self, Context};
 use super::rollout::{Order, unplaced};
-use super::{DecideError, Sizing};
+use super::{PlanError, Sizing};
 use crate::common::ownership::is_ours;
-use crate::common::{FIELD_MANAGER, METRICS_CORE, Owned};
+use crate::common::{FIELD_MANAGER, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::nanny::resize::{
     ResizeBlocker, ResizeState, actual_resources, can_resize, grows, includes, is_active, resize_state,
@@ -33,11 +33,7 @@ pub(super) struct Template {
 }
 
 /// What pods are to have, and what the template had before if it is to change.
-pub(super) fn sizing(
-    context: Context<'_>,
-    observed: &Observed,
-    now: Timestamp,
-) -> Result<Sizing, DecideError> {
+pub(super) fn sizing(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Sizing, PlanError> {
     if context.size.is_none() {
         return Ok(Sizing::default());
     }
@@ -73,7 +69,7 @@ pub(super) fn decide(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Template, DecideError> {
+) -> Result<Template, PlanError> {
     let resources = objects::resources::requirements(context);
     let wanted = Template { resources, again: false };
     let Some((object, deployment)) = found(observed) else { return Ok(wanted) };
@@ -118,8 +114,8 @@ fn is_again(annotations: Option<&BTreeMap<String, String>>) -> bool {
 }
 
 fn found(observed: &Observed) -> Option<(&DynamicObject, Deployment)> {
-    let object = observed.object(Owned::Deployment).filter(|object| is_ours(object))?;
-    Some((object, observed.typed(Owned::Deployment)?))
+    let object = observed.object(ManagedObject::Deployment).filter(|object| is_ours(object))?;
+    Some((object, observed.typed(ManagedObject::Deployment)?))
 }
 
 fn template_of(deployment: &Deployment) -> Option<Template> {
@@ -136,12 +132,12 @@ fn makes_new_pods(
     observed: &Observed,
     object: &DynamicObject,
     deployment: &Deployment,
-) -> Result<bool, DecideError> {
+) -> Result<bool, PlanError> {
     if deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true) {
         return Ok(true);
     }
     // What an admission webhook rewrites always differs and changes nothing.
-    if observed.overruled.contains(&(Owned::Deployment, FIELD_MANAGER)) {
+    if observed.mutated_by_admission.contains(&(ManagedObject::Deployment, FIELD_MANAGER)) {
         return Ok(false);
     }
     let Some(image) = context.image() else { return Ok(false) };

@@ -9,8 +9,8 @@ use crds::cause::ScrapeCause;
 use crds::{ConditionType, MetricsPipelineStatus, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::assess::diagnosis::Cause;
-use crate::assess::diagnosis::kubelets::{Failing, name};
+use crate::assess::KubeletCause;
+use crate::assess::diagnosis::kubelets::name;
 
 /// A cause is resolved when it has not occurred for this time. A cause that comes and goes between scrapes counts once.
 const RESOLVED_AFTER: SignedDuration = SignedDuration::from_secs(20);
@@ -28,15 +28,6 @@ pub struct NewEvent {
     pub note: String,
     /// The related Node, if any.
     pub node: Option<String>,
-}
-
-/// A cause why kubelets cannot be scraped.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KubeletCause {
-    /// The cause and its nodes.
-    pub failing: Failing,
-    /// The explanation.
-    pub cause: Cause,
 }
 
 /// Returns the events for conditions that changed status or reason. Causes in `kubelets` have events of their own.
@@ -179,8 +170,12 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
         };
         KubeletCause {
-            failing: Failing { cause, count, examples: (0..count.min(3)).map(example).collect() },
-            cause: Cause {
+            failing: crate::observe::FailingNodes {
+                cause,
+                count,
+                examples: (0..count.min(3)).map(example).collect(),
+            },
+            cause: crate::assess::diagnosis::Cause {
                 reason: name(cause).0,
                 severity: Severity::Fault,
                 summary: "What.".to_owned(),

@@ -16,9 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::assess::diagnosis::kubelets::Failing;
 use crate::common::quantity::nanos;
 use crate::nanny::resize::{is_active, spec_resources};
+use crate::observe::FailingNodes;
 use crate::pki;
 use crate::plan::Sizing;
 
@@ -187,7 +187,7 @@ impl Telemetry {
     }
 
     /// Counts a write.
-    pub fn wrote(&self, object: crate::common::Owned, verb: &'static str) {
+    pub fn wrote(&self, object: crate::common::ManagedObject, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
     }
@@ -342,7 +342,7 @@ impl Telemetry {
     }
 
     /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
-    pub fn failing_nodes(&self, failing: &[Failing]) {
+    pub fn failing_nodes(&self, failing: &[FailingNodes]) {
         self.failing_nodes.clear();
         for one in failing {
             let labels = OfCause { cause: one.cause.as_str() };
@@ -363,7 +363,7 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Owned;
+    use crate::common::ManagedObject;
 
     #[test]
     fn a_deleted_pipeline_leaves_no_metrics() {
@@ -431,7 +431,7 @@ mod tests {
     fn metrics_have_the_documented_names() {
         let telemetry = Telemetry::default();
         telemetry.reconciled(true, Duration::from_millis(3));
-        telemetry.wrote(Owned::Deployment, "apply");
+        telemetry.wrote(ManagedObject::Deployment, "apply");
         telemetry.leads(true);
         let text = telemetry.encode();
         for line in [

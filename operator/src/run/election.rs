@@ -13,11 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::common::FIELD_MANAGER;
-use crate::common::error_chain::causes;
-
-/// The name of the Lease.
-pub const LEASE: &str = "metrics-pipeline-operator";
+use crate::common::names::LEASE;
+use crate::common::{FIELD_MANAGER, error_chain};
+use crate::run::election::error_chain::error_chain;
 
 const DURATION: Duration = Duration::from_secs(15);
 /// Who has not renewed for so long, from when the last renewal was sent, stops: 5 s before another may start.
@@ -113,7 +111,7 @@ impl Election {
         let ours = tokio::time::timeout(REQUEST, self.try_attempt())
             .await
             .map_err(|_| format!("no answer within {} s", REQUEST.as_secs()))?
-            .map_err(|error| causes(&error))?;
+            .map_err(|error| error_chain(&error))?;
         if ours {
             self.renewed = sent;
         }

@@ -14,7 +14,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Telemetry;
 use crate::settings::{FlagError, Flags};
 use election::Election;
-pub use election::LEASE;
 use endpoints::Health;
 use reconcile::Reconciler;
 
@@ -48,7 +47,7 @@ pub enum RunError {
     /// Another operator may act now.
     #[error(
         "the Lease {} was lost; this process must not write any more and is to be started again",
-        election::LEASE
+        crate::common::names::LEASE
     )]
     LeaseLost,
 }
@@ -90,7 +89,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
             tracing::info!("acting");
         }
         telemetry.leads(true);
-        let reconciler = Reconciler::new(client.clone(), settings, telemetry.clone(), &auth);
+        let reconciler = Reconciler::new(&client, settings, telemetry.clone(), &auth);
         let reconcile = reconcile_forever(reconciler, &health, &telemetry);
         match &mut election {
             // Whichever ends first drops the other in the middle of what it does, and nothing is written after.

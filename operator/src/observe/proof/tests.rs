@@ -56,7 +56,13 @@ async fn every_replica_must_show_the_certificate() {
     let port = serve("127.0.0.1", 0, &new.serving).await;
     serve("127.0.0.2", port, &old.serving).await;
     let look = async |pods: &[Pod], name: &str| {
-        look(pods, port, name, &new.serving_certificate, &new.ca_certificate).await
+        let expected = ExpectedCertificate {
+            port,
+            server: name.to_owned(),
+            certificate: new.serving_certificate.clone(),
+            ca: new.ca_certificate.clone(),
+        };
+        read(pods, &expected).await
     };
     let good = [pod("a", "127.0.0.1", true)];
     let proof = look(&good, NAME).await;

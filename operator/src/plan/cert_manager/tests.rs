@@ -1,7 +1,7 @@
 use super::super::objects::tests::with_context;
-use super::super::{Maintain, maintain as plan};
+use super::super::{MaintainPlan, maintain};
 use super::*;
-use crate::common::Powers;
+use crate::common::OptionalPermissions;
 use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::observe::{KubeletCa, Unreadable};
 use crate::pki::external::ExternalCertificate;
@@ -27,7 +27,7 @@ fn ask(spec: &mut MetricsPipelineSpec) {
 
 fn empty() -> Observed {
     Observed {
-        objects: Owned::ALL.map(|object| (object, Found::Absent)).into(),
+        objects: ManagedObject::ALL.map(|object| (object, Found::Absent)).into(),
         kubelet_ca: KubeletCa::Found(include_str!("../testdata/ca.pem").to_owned()),
         serving_source: ServingSource::Missing,
         ..Observed::default()
@@ -50,7 +50,7 @@ fn put(observed: &mut Observed, applied: &str, conditions: &[[&str; 3]]) {
         "status": { "conditions": conditions, "renewalTime": "2026-08-01T00:00:00Z" },
     });
     let found = serde_json::from_value(found).expect("a Certificate");
-    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+    observed.objects.insert(ManagedObject::Certificate, Found::Present(Box::new(found)));
 }
 
 fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
@@ -68,8 +68,8 @@ fn issued() -> ExternalCertificate {
     }
 }
 
-fn planned(observed: &Observed) -> Maintain {
-    with_context(ask, |context| plan::maintain(context, observed, now()).expect("a plan"))
+fn planned(observed: &Observed) -> MaintainPlan {
+    with_context(ask, |context| maintain::maintain_plan(context, observed, now()).expect("a plan"))
 }
 
 fn lacking(observed: &Observed) -> (Reason, String) {
@@ -77,16 +77,17 @@ fn lacking(observed: &Observed) -> (Reason, String) {
     (problem.reason, problem.message)
 }
 
-fn asks(plan: &Maintain) -> bool {
-    plan.desired.iter().any(|desired| desired.object == Owned::Certificate)
+fn asks(plan: &MaintainPlan) -> bool {
+    plan.desired.iter().any(|desired| desired.object == ManagedObject::Certificate)
 }
 
 #[test]
 fn it_is_asked_and_what_waits_for_it_is_held() {
     let plan = planned(&empty());
     assert!(asks(&plan) && plan.certificates.is_none());
-    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::Progressing);
-    let not_asked = with_context(|_| {}, |context| plan::maintain(context, &empty(), now()).expect("a plan"));
+    assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::Progressing);
+    let not_asked =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &empty(), now()).expect("a plan"));
     assert!(!asks(&not_asked) && not_asked.not_issued.is_none());
 }
 
@@ -94,27 +95,28 @@ fn it_is_asked_and_what_waits_for_it_is_held() {
 fn it_goes_when_it_is_not_asked_for() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
-    let plan = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
+    let plan =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &observed, now()).expect("a plan"));
     let removed: Vec<_> = plan.removals.iter().map(|removal| removal.object).collect();
-    assert_eq!(removed, [Owned::Certificate]);
+    assert_eq!(removed, [ManagedObject::Certificate]);
 }
 
 #[test]
 fn without_its_api_or_the_power_it_is_not_asked() {
     let mut observed = empty();
-    observed.objects.insert(Owned::Certificate, Found::Unserved);
+    observed.objects.insert(ManagedObject::Certificate, Found::Unserved);
     let plan = planned(&observed);
-    let problem = &plan.blocked[&Owned::Certificate];
+    let problem = &plan.blocked[&ManagedObject::Certificate];
     assert_eq!(problem.reason, Reason::CertManagerNotInstalled);
     assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
-    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
+    assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::CertManagerNotInstalled);
 
     let plan = with_context(ask, |context| {
-        let settings = Settings { powers: Powers::default(), ..context.settings.clone() };
+        let settings = Settings { permissions: OptionalPermissions::default(), ..context.settings.clone() };
         let context = super::super::objects::Context { settings: &settings, ..context };
-        plan::maintain(context, &empty(), now()).expect("a plan")
+        maintain::maintain_plan(context, &empty(), now()).expect("a plan")
     });
-    let problem = &plan.blocked[&Owned::Certificate];
+    let problem = &plan.blocked[&ManagedObject::Certificate];
     assert_eq!(problem.reason, Reason::PermissionMissing);
     assert!(problem.message.contains("--set certManager.enabled=true"), "{}", problem.message);
 }
@@ -155,9 +157,9 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
 
     // Served; then its issuer goes, and the Secret with it.
     let secret =
-        plan.desired.iter().find(|desired| desired.object == Owned::ServingSecret).expect("a Secret");
+        plan.desired.iter().find(|desired| desired.object == ManagedObject::ServingSecret).expect("a Secret");
     let stored = serde_json::from_value(secret.body.clone()).expect("an object");
-    observed.objects.insert(Owned::ServingSecret, Found::Present(Box::new(stored)));
+    observed.objects.insert(ManagedObject::ServingSecret, Found::Present(Box::new(stored)));
     observed.serving_source = ServingSource::Missing;
     assert_eq!(lacking(&observed).0, Reason::CertificateNotIssued);
     put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "False", "gone"]]);
@@ -177,15 +179,16 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
 #[test]
 fn a_ca_of_our_own_is_kept_until_something_is_issued() {
     let mut observed = empty();
-    let own = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
-    for object in [Owned::CaSecret, Owned::ServingSecret] {
+    let own =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &observed, now()).expect("a plan"));
+    for object in [ManagedObject::CaSecret, ManagedObject::ServingSecret] {
         let desired = own.desired.iter().find(|desired| desired.object == object).expect("a Secret");
         let stored = serde_json::from_value(desired.body.clone()).expect("an object");
         observed.objects.insert(object, Found::Present(Box::new(stored)));
     }
     let plan = planned(&observed);
     assert!(plan.certificates.is_none() && plan.removals.is_empty(), "{:?}", plan.removals);
-    assert!(plan.blocked.contains_key(&Owned::CaSecret));
+    assert!(plan.blocked.contains_key(&ManagedObject::CaSecret));
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn names_an_issuer_that_publishes_no_ca() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     observed.serving_source = ServingSource::Found(ExternalCertificate { ca_bundle: None, ..issued() });
-    let problem = &planned(&observed).blocked[&Owned::ServingSecret];
+    let problem = &planned(&observed).blocked[&ManagedObject::ServingSecret];
     assert_eq!(problem.reason, Reason::CertificateUnreadable);
     assert!(problem.message.contains("Issuer company does not publish its CA"), "{}", problem.message);
 }
@@ -214,9 +217,9 @@ fn a_certificate_of_somebody_else_is_left_alone() {
     let found: Value = json!({ "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: "Helm" } },
         "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
     let found = serde_json::from_value(found).expect("a Certificate");
-    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+    observed.objects.insert(ManagedObject::Certificate, Found::Present(Box::new(found)));
     observed.serving_source = ServingSource::Found(issued());
     let plan = planned(&observed);
-    assert_eq!(plan.blocked[&Owned::Certificate].reason, Reason::ForeignObject);
+    assert_eq!(plan.blocked[&ManagedObject::Certificate].reason, Reason::ForeignObject);
     assert!(!asks(&plan) && plan.certificates.is_none());
 }

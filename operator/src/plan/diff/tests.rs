@@ -1,9 +1,9 @@
 use super::*;
-use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
+use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER};
 use serde_json::json;
 
 fn desired(body: Value) -> Desired {
-    Desired { object: Owned::Service, manager: FIELD_MANAGER, body, resource_version: None }
+    Desired { object: ManagedObject::Service, manager: FIELD_MANAGER, body, resource_version: None }
 }
 
 /// A Service as kube-apiserver answers: defaulted, and with what each manager owns.
@@ -154,7 +154,7 @@ fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
             { "name": "metrics-core", "image": "i", "resources": { "requests": { "cpu": "100m", "memory": "1Gi" } } } ] } } },
     }));
     let want = |cpu: &str| Desired {
-        object: Owned::Deployment,
+        object: ManagedObject::Deployment,
         manager: NANNY_FIELD_MANAGER,
         body: json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core", "namespace": "ns" },

@@ -3,11 +3,11 @@
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
 use super::{Context, Desired, rule};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// A ClusterRole that Kubernetes adds to view, edit and admin (RBAC, "Aggregated ClusterRoles").
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
-    let mut metadata = context.metadata(Owned::AggregatedReaderRole);
+    let mut metadata = context.metadata(ManagedObject::AggregatedReaderRole);
     let labels = metadata.labels.get_or_insert_default();
     for role in ["view", "edit", "admin"] {
         labels.insert(format!("rbac.authorization.k8s.io/aggregate-to-{role}"), "true".to_owned());
@@ -17,7 +17,7 @@ pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
         rules: Some(vec![rule("metrics.k8s.io", &["nodes", "pods"], &["get", "list", "watch"])]),
         ..ClusterRole::default()
     };
-    Desired::new(Owned::AggregatedReaderRole, &role)
+    Desired::new(ManagedObject::AggregatedReaderRole, &role)
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 
 use super::{Context, Desired, role_ref};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// Binds `system:auth-delegator` (Kubernetes, "Set up an Extension API Server").
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = ClusterRoleBinding {
-        metadata: context.metadata(Owned::AuthDelegatorBinding),
+        metadata: context.metadata(ManagedObject::AuthDelegatorBinding),
         role_ref: role_ref("ClusterRole", "system:auth-delegator"),
         subjects: Some(vec![context.subject()]),
     };
-    Desired::new(Owned::AuthDelegatorBinding, &binding)
+    Desired::new(ManagedObject::AuthDelegatorBinding, &binding)
 }
 
 #[cfg(test)]

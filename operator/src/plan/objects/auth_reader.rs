@@ -3,16 +3,16 @@
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
 use super::{Context, Desired, role_ref};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// Binds `extension-apiserver-authentication-reader` in `kube-system`.
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = RoleBinding {
-        metadata: context.metadata(Owned::AuthReaderBinding),
+        metadata: context.metadata(ManagedObject::AuthReaderBinding),
         role_ref: role_ref("Role", "extension-apiserver-authentication-reader"),
         subjects: Some(vec![context.subject()]),
     };
-    Desired::new(Owned::AuthReaderBinding, &binding)
+    Desired::new(ManagedObject::AuthReaderBinding, &binding)
 }
 
 #[cfg(test)]

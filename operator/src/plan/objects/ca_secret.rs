@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
 /// The key of the Secret that holds earlier CAs that are still trusted.
@@ -24,12 +24,12 @@ pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired
         data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
     }
     let secret = Secret {
-        metadata: context.metadata(Owned::CaSecret),
+        metadata: context.metadata(ManagedObject::CaSecret),
         data: Some(data),
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::CaSecret, &secret)
+    Desired::new(ManagedObject::CaSecret, &secret)
 }
 
 #[cfg(test)]

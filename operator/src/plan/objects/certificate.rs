@@ -6,7 +6,7 @@ use crds::{CertManagerSpec, KeyAlgorithm};
 use serde_json::json;
 
 use super::{Context, Desired};
-use crate::common::{FIELD_MANAGER, Owned};
+use crate::common::{FIELD_MANAGER, ManagedObject};
 use crate::pki::cert_manager::SECRET;
 use crate::pki::service_names;
 
@@ -23,13 +23,13 @@ pub fn build(context: Context<'_>, cert_manager: &CertManagerSpec) -> Result<Des
     };
     // Not compressed in tests: cert-manager admits nothing below an hour.
     let validity = Duration::from(certificates.serving_validity);
-    let names = service_names(Owned::Service.name(), &context.settings.namespace);
+    let names = service_names(ManagedObject::Service.name(), &context.settings.namespace);
     let issuer = &cert_manager.issuer_ref;
-    let resource = Owned::Certificate.resource();
+    let resource = ManagedObject::Certificate.resource();
     let body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
-        "metadata": context.metadata(Owned::Certificate),
+        "metadata": context.metadata(ManagedObject::Certificate),
         "spec": {
             "secretName": SECRET,
             "issuerRef": { "name": issuer.name, "kind": issuer.kind, "group": issuer.group },
@@ -42,7 +42,7 @@ pub fn build(context: Context<'_>, cert_manager: &CertManagerSpec) -> Result<Des
             "revisionHistoryLimit": 1,
         },
     });
-    Ok(Desired { object: Owned::Certificate, manager: FIELD_MANAGER, body, resource_version: None })
+    Ok(Desired { object: ManagedObject::Certificate, manager: FIELD_MANAGER, body, resource_version: None })
 }
 
 /// As Go writes it (`time.Duration.String`), in whole seconds.

@@ -3,29 +3,29 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 
 use super::{Context, Desired, role_ref, rule};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// Nodes and pods are watched; `nodes/metrics` is the kubelet's own check for `/metrics/resource`.
 pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let role = ClusterRole {
-        metadata: context.metadata(Owned::CollectorRole),
+        metadata: context.metadata(ManagedObject::CollectorRole),
         rules: Some(vec![
             rule("", &["nodes", "pods"], &["get", "list", "watch"]),
             rule("", &["nodes/metrics"], &["get"]),
         ]),
         ..ClusterRole::default()
     };
-    Desired::new(Owned::CollectorRole, &role)
+    Desired::new(ManagedObject::CollectorRole, &role)
 }
 
 /// Grants it.
 pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = ClusterRoleBinding {
-        metadata: context.metadata(Owned::CollectorBinding),
-        role_ref: role_ref("ClusterRole", Owned::CollectorRole.name()),
+        metadata: context.metadata(ManagedObject::CollectorBinding),
+        role_ref: role_ref("ClusterRole", ManagedObject::CollectorRole.name()),
         subjects: Some(vec![context.subject()]),
     };
-    Desired::new(Owned::CollectorBinding, &binding)
+    Desired::new(ManagedObject::CollectorBinding, &binding)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// The key, and the name of the file that it is mounted as.
 pub const KUBELET_CA: &str = "kubelet-ca.crt";
@@ -13,11 +13,11 @@ pub const KUBELET_CA: &str = "kubelet-ca.crt";
 /// A copy of the CA under a name of ours: the source may be anywhere in the namespace and under any key.
 pub fn build(context: Context<'_>, kubelet_ca: &str) -> Result<Desired, serde_json::Error> {
     let map = ConfigMap {
-        metadata: context.metadata(Owned::ConfigMap),
+        metadata: context.metadata(ManagedObject::ConfigMap),
         data: Some(BTreeMap::from([(KUBELET_CA.to_owned(), kubelet_ca.to_owned())])),
         ..ConfigMap::default()
     };
-    Desired::new(Owned::ConfigMap, &map)
+    Desired::new(ManagedObject::ConfigMap, &map)
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::flags::{CONFIG_DIRECTORY, arguments};
-use super::service::PORT_NAME;
 use super::{Context, Desired, selector};
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::names::PORT_NAME;
+use crate::common::{METRICS_CORE, ManagedObject};
 use crate::plan::rollout::Order;
 
 /// Where the image runs, and how a node says that it is one.
@@ -32,7 +32,7 @@ pub fn build(
 ) -> Result<Desired, serde_json::Error> {
     let core = &context.spec.metrics_core;
     let deployment = Deployment {
-        metadata: context.metadata(Owned::Deployment),
+        metadata: context.metadata(ManagedObject::Deployment),
         spec: Some(DeploymentSpec {
             replicas: Some(core.replicas),
             revision_history_limit: Some(3),
@@ -47,7 +47,7 @@ pub fn build(
         }),
         ..Deployment::default()
     };
-    Desired::new(Owned::Deployment, &deployment)
+    Desired::new(ManagedObject::Deployment, &deployment)
 }
 
 /// Returns the strategy that the spec sets.
@@ -87,7 +87,7 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
     let mut node_selector = scheduling.node_selector.clone();
     node_selector.entry(label.to_owned()).or_insert_with(|| linux.to_owned());
     PodSpec {
-        service_account_name: Some(Owned::ServiceAccount.name().to_owned()),
+        service_account_name: Some(ManagedObject::ServiceAccount.name().to_owned()),
         automount_service_account_token: Some(true),
         priority_class_name: Some(scheduling.priority_class_name.clone()).filter(|name| !name.is_empty()),
         node_selector: Some(node_selector),
@@ -115,7 +115,7 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
             vec![Volume {
                 name: "config".to_owned(),
                 config_map: Some(ConfigMapVolumeSource {
-                    name: Owned::ConfigMap.name().to_owned(),
+                    name: ManagedObject::ConfigMap.name().to_owned(),
                     ..ConfigMapVolumeSource::default()
                 }),
                 ..Volume::default()

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Context, Desired, selector};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// `None` below two replicas: with one, a budget would block every drain for ever.
 pub fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error> {
@@ -13,7 +13,7 @@ pub fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error>
         return Ok(None);
     }
     let budget = PodDisruptionBudget {
-        metadata: context.metadata(Owned::DisruptionBudget),
+        metadata: context.metadata(ManagedObject::DisruptionBudget),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(LabelSelector { match_labels: Some(selector()), ..LabelSelector::default() }),
@@ -23,7 +23,7 @@ pub fn build(context: Context<'_>) -> Result<Option<Desired>, serde_json::Error>
         }),
         ..PodDisruptionBudget::default()
     };
-    Desired::new(Owned::DisruptionBudget, &budget).map(Some)
+    Desired::new(ManagedObject::DisruptionBudget, &budget).map(Some)
 }
 
 #[cfg(test)]

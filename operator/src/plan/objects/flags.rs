@@ -4,7 +4,7 @@ use crds::{KubeletAddressType, KubeletTlsMode, LogFormat, LogLevel};
 
 use super::Context;
 use super::config_map::KUBELET_CA;
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// Where the ConfigMap is mounted.
 pub const CONFIG_DIRECTORY: &str = "/etc/metrics-core";
@@ -16,7 +16,7 @@ pub fn arguments(context: Context<'_>) -> Vec<String> {
     let kubelet = &core.kubelet;
     let mut arguments = vec![
         format!("--secure-port={}", core.secure_port_or_default()),
-        format!("--tls-secret={}/{}", context.settings.namespace, Owned::ServingSecret.name()),
+        format!("--tls-secret={}/{}", context.settings.namespace, ManagedObject::ServingSecret.name()),
         format!("--metric-resolution={}", core.metric_resolution),
         format!("--kubelet-request-timeout={}", kubelet.request_timeout),
         // Until everybody who routes to this pod knows that it goes.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::ca_secret::PREVIOUS;
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
 /// The keys of the Secret that hold the CA which waits until kube-apiserver trusts it.
@@ -30,10 +30,10 @@ pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, ser
         data.insert(PREVIOUS.to_owned(), bytes(&plan.previous));
     }
     let secret = Secret {
-        metadata: super::front_proxy_secret::metadata(context, Owned::FrontProxyCaSecret),
+        metadata: super::front_proxy_secret::metadata(context, ManagedObject::FrontProxyCaSecret),
         data: Some(data),
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::FrontProxyCaSecret, &secret)
+    Desired::new(ManagedObject::FrontProxyCaSecret, &secret)
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::plan::front_proxy;
 
 /// The same flags in several forms, and what to do with them.
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let flags = front_proxy::flags(&context.spec.certificates.front_proxy, &context.settings.namespace);
     let config_map = ConfigMap {
-        metadata: context.metadata(Owned::FrontProxyFlags),
+        metadata: context.metadata(ManagedObject::FrontProxyFlags),
         data: Some(BTreeMap::from([
             ("flags.json".to_owned(), flags.json()),
             ("flags.txt".to_owned(), flags.lines()),
@@ -22,5 +22,5 @@ pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
         ])),
         ..ConfigMap::default()
     };
-    Desired::new(Owned::FrontProxyFlags, &config_map)
+    Desired::new(ManagedObject::FrontProxyFlags, &config_map)
 }

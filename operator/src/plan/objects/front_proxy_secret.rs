@@ -8,14 +8,14 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
 /// `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
 pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
-        metadata: metadata(context, Owned::FrontProxySecret),
+        metadata: metadata(context, ManagedObject::FrontProxySecret),
         data: Some(BTreeMap::from([
             ("ca.crt".to_owned(), bytes(&plan.bundle)),
             ("tls.crt".to_owned(), bytes(&plan.client.certificate)),
@@ -24,11 +24,11 @@ pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, ser
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::FrontProxySecret, &secret)
+    Desired::new(ManagedObject::FrontProxySecret, &secret)
 }
 
 /// What is kept has no owner: the garbage collector would not ask.
-pub(super) fn metadata(context: Context<'_>, object: Owned) -> ObjectMeta {
+pub(super) fn metadata(context: Context<'_>, object: ManagedObject) -> ObjectMeta {
     let metadata = context.metadata(object);
     match context.spec.certificates.front_proxy.on_deletion {
         FrontProxyDeletion::Keep => ObjectMeta { owner_references: None, ..metadata },

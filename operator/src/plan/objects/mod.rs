@@ -33,7 +33,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, Owned};
+use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::observe::Pipeline;
 use crate::settings::Settings;
@@ -55,7 +55,7 @@ pub struct Context<'a> {
 #[derive(Clone, PartialEq)]
 pub struct Desired {
     /// Which.
-    pub object: Owned,
+    pub object: ManagedObject,
     /// Who owns the fields.
     pub manager: &'static str,
     /// The fields.
@@ -73,7 +73,7 @@ impl fmt::Debug for Desired {
 
 impl Desired {
     /// An object of the operator's main field manager.
-    pub fn new<K: Serialize>(object: Owned, fields: &K) -> Result<Self, serde_json::Error> {
+    pub fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_value(fields)?;
         Ok(Self { object, manager: FIELD_MANAGER, body, resource_version: None })
     }
@@ -94,7 +94,7 @@ impl Context<'_> {
 
     /// Returns name, namespace, labels, annotations and owner of an object.
     #[must_use]
-    pub fn metadata(&self, object: Owned) -> ObjectMeta {
+    pub fn metadata(&self, object: ManagedObject) -> ObjectMeta {
         ObjectMeta {
             name: Some(object.name().to_owned()),
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
@@ -145,7 +145,7 @@ impl Context<'_> {
         Subject {
             api_group: None,
             kind: "ServiceAccount".to_owned(),
-            name: Owned::ServiceAccount.name().to_owned(),
+            name: ManagedObject::ServiceAccount.name().to_owned(),
             namespace: Some(self.settings.namespace.clone()),
         }
     }
@@ -225,7 +225,11 @@ pub(super) mod tests {
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
             certificates: crate::pki::Timing::default(),
-            powers: crate::common::Powers { front_proxy: true, csr_approval: true, cert_manager: true },
+            permissions: crate::common::OptionalPermissions {
+                front_proxy: true,
+                csr_approval: true,
+                cert_manager: true,
+            },
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }
@@ -235,7 +239,7 @@ pub(super) mod tests {
         with_context(
             |_| {},
             |context| {
-                let metadata = context.metadata(Owned::AuthReaderBinding);
+                let metadata = context.metadata(ManagedObject::AuthReaderBinding);
                 assert_eq!(metadata.namespace.as_deref(), Some("kube-system"));
                 let owners = metadata.owner_references.expect("an owner");
                 assert_eq!(
@@ -243,7 +247,7 @@ pub(super) mod tests {
                     ("MetricsPipeline", "0000-1111")
                 );
                 assert_eq!(metadata.labels.expect("labels")["app.kubernetes.io/instance"], "main");
-                assert_eq!(context.metadata(Owned::CollectorRole).namespace, None);
+                assert_eq!(context.metadata(ManagedObject::CollectorRole).namespace, None);
             },
         );
     }
@@ -266,11 +270,14 @@ pub(super) mod tests {
             spec.common_metadata.labels = strings([("team", "a"), (MANAGED_BY_LABEL, "somebody")]);
             spec.common_metadata.annotations = strings([("note", "b")]);
         };
-        let metadata = with_context(common, |context| context.metadata(Owned::Service));
+        let metadata = with_context(common, |context| context.metadata(ManagedObject::Service));
         let labels = metadata.labels.expect("labels");
         assert_eq!((labels["team"].as_str(), labels[MANAGED_BY_LABEL].as_str()), ("a", MANAGED_BY));
         assert_eq!(metadata.annotations, Some(strings([("note", "b")])));
-        assert_eq!(with_context(|_| {}, |context| context.metadata(Owned::Service)).annotations, None);
+        assert_eq!(
+            with_context(|_| {}, |context| context.metadata(ManagedObject::Service)).annotations,
+            None
+        );
     }
 
     #[test]
@@ -281,8 +288,9 @@ pub(super) mod tests {
                 strings([("tier", "2"), ("app.kubernetes.io/name", "other")]);
             spec.metrics_core.pod_metadata.annotations = strings([("mesh/inject", "false")]);
         };
-        let (pod, object) =
-            with_context(extra, |context| (context.pod_metadata(), context.metadata(Owned::Deployment)));
+        let (pod, object) = with_context(extra, |context| {
+            (context.pod_metadata(), context.metadata(ManagedObject::Deployment))
+        });
         let labels = pod.labels.expect("labels");
         assert_eq!((labels["team"].as_str(), labels["tier"].as_str()), ("a", "2"));
         assert!(selector().iter().all(|(key, value)| labels.get(key) == Some(value)));

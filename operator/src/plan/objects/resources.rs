@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{Context, Desired};
 use crate::common::quantity::nanos;
-use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER, Owned};
+use crate::common::{METRICS_CORE, ManagedObject, NANNY_FIELD_MANAGER};
 use crate::nanny::Size;
 
 /// An annotation of the template that means nothing but that pods with it and pods without it are different ones.
@@ -78,11 +78,11 @@ pub fn build(
     resources: &ResourceRequirements,
     again: bool,
 ) -> Result<Desired, serde_json::Error> {
-    let resource = Owned::Deployment.resource();
+    let resource = ManagedObject::Deployment.resource();
     let mut body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
-        "metadata": { "name": Owned::Deployment.name(), "namespace": context.settings.namespace },
+        "metadata": { "name": ManagedObject::Deployment.name(), "namespace": context.settings.namespace },
         "spec": { "template": { "spec": { "containers": [
             { "name": METRICS_CORE, "resources": resources },
         ] } } },
@@ -90,7 +90,7 @@ pub fn build(
     if again {
         body["spec"]["template"]["metadata"] = json!({ "annotations": { AGAIN: "true" } });
     }
-    Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(Owned::Deployment, &body)? })
+    Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(ManagedObject::Deployment, &body)? })
 }
 
 #[cfg(test)]

@@ -4,10 +4,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Context, Desired, selector};
-use crate::common::Owned;
-
-/// The name of the port, of the Service and of the container.
-pub const PORT_NAME: &str = "https";
+use crate::common::ManagedObject;
+use crate::common::names::PORT_NAME;
 
 /// The port of the Service.
 pub const PORT: i32 = 443;
@@ -15,7 +13,7 @@ pub const PORT: i32 = 443;
 /// A Service of one port. Its IP families are the cluster's own choice.
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let service = Service {
-        metadata: context.metadata(Owned::Service),
+        metadata: context.metadata(ManagedObject::Service),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(selector()),
@@ -32,7 +30,7 @@ pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
         }),
         ..Service::default()
     };
-    Desired::new(Owned::Service, &service)
+    Desired::new(ManagedObject::Service, &service)
 }
 
 #[cfg(test)]

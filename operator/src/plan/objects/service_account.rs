@@ -3,13 +3,15 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 /// The ServiceAccount. Whether its token is mounted is said where it is used, in the Deployment.
 pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
-    let account =
-        ServiceAccount { metadata: context.metadata(Owned::ServiceAccount), ..ServiceAccount::default() };
-    Desired::new(Owned::ServiceAccount, &account)
+    let account = ServiceAccount {
+        metadata: context.metadata(ManagedObject::ServiceAccount),
+        ..ServiceAccount::default()
+    };
+    Desired::new(ManagedObject::ServiceAccount, &account)
 }
 
 #[cfg(test)]

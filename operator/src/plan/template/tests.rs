@@ -143,7 +143,7 @@ fn decided_for(
         let context = Context { size: Some(size(128)), pipeline: &pipeline, ..context };
         let mut observed = Observed { pods, ..Observed::default() };
         let found = Found::Present(Box::new(deployment(context, &resources(template), again)));
-        observed.objects.insert(Owned::Deployment, found);
+        observed.objects.insert(ManagedObject::Deployment, found);
         change(&mut observed);
         let again = decide(context, &observed, now()).expect("a decision").again;
         (sizing(context, &observed, now()).expect("a decision"), again)
@@ -201,7 +201,9 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
     // Once the template has it, that is no news.
     let underway = |observed: &mut Observed| {
         refuse(RejectionKind::NotInPlace)(observed);
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["status"]["replicas"] = json!(2);
     };
     let underway = decided(128, old(), underway, None);
@@ -211,14 +213,18 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
 #[test]
 fn the_template_takes_the_size_along_at_another_rollout() {
     let another_image = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
     };
     let sizing = decided(64, vec![pod("old", 128, Some(128), json!([]))], another_image, None);
     assert_eq!((template(&sizing), sizing.rollout_blocker), (128, None));
     // It is paused until both managers have written.
     let paused = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["paused"] = json!(true);
     };
     assert_eq!(template(&decided(64, vec![pod("old", 128, Some(128), json!([]))], paused, None)), 128);
@@ -248,7 +254,9 @@ fn reverts_an_unschedulable_rollout_when_the_old_pods_are_resized_in_place() {
     assert_eq!(with(sized(), Some(unplaced_pod(128)), along), 128, "a rollout for another reason");
     // While it is taken back the Deployment is paused for a moment, which must not begin it anew.
     let paused = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["paused"] = json!(true);
     };
     assert_eq!(template(&decided(64, vec![sized(), unplaced_pod(128)], paused, rollout)), 64);
@@ -271,7 +279,9 @@ fn pods_are_made_again_when_the_template_has_the_size_already() {
         json!({ "observedGeneration": 7, "replicas": 2, "updatedReplicas": 1 }),
     ] {
         let change = |observed: &mut Observed| {
-            let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+            let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+                return;
+            };
             found.data["status"] = underway.clone();
         };
         let (sizing, marked) = decided_for((128, true), stuck(|pod| pod), change, None);
@@ -319,10 +329,10 @@ fn applied_while_a_port_is_missing(template: u64, change: impl FnOnce(&mut Obser
         let pods = vec![pod("old", 128, Some(128), json!([])), pod("new", 128, None, says)];
         let mut observed = Observed { pods, ..Observed::default() };
         let found = Found::Present(Box::new(deployment(context, &resources(template), false)));
-        observed.objects.insert(Owned::Deployment, found);
+        observed.objects.insert(ManagedObject::Deployment, found);
         change(&mut observed);
-        let plan = crate::plan::maintain::maintain(context, &observed, now()).expect("a plan");
-        let main = plan.desired.into_iter().find(|desired| desired.object == Owned::Deployment);
+        let plan = crate::plan::maintain::maintain_plan(context, &observed, now()).expect("a plan");
+        let main = plan.desired.into_iter().find(|desired| desired.object == ManagedObject::Deployment);
         main.expect("a Deployment").body["spec"].clone()
     })
 }
@@ -335,7 +345,9 @@ fn a_change_of_the_size_alone_is_one_write_and_takes_no_old_pod_down() {
     assert_eq!(back["strategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
     // Together with the rest of the template it waits for the nanny's fields.
     let another_image = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
     };
     assert_eq!(applied_while_a_port_is_missing(128, another_image)["paused"], true);
