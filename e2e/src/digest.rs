@@ -50,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_answer() {
+    fn matches_a_known_digest() {
         assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
-    fn parts_keep_their_borders() {
+    fn distinguishes_other_splits_into_parts() {
         let split = |parts: &[&str]| {
             parts.iter().fold(Sha256::default(), |digest, part| digest.part(part.as_bytes())).hex()
         };

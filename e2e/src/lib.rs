@@ -30,6 +30,6 @@ pub mod wait;
 
 pub use error::{Error, Result};
 pub use progress::Progress;
-pub use testbed::client::Client;
 pub use testbed::cluster::{Cluster, ClusterSpec};
+pub use testbed::kubectl::Client;
 pub use testbed::plugin::Plugin;

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_state_seen_is_in_the_error() {
+    fn reports_the_last_state_on_timeout() {
         let mut round = 0;
         let error = every(Duration::ZERO, Duration::from_millis(5), "a thing", || {
             round += 1;

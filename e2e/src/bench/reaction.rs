@@ -17,9 +17,9 @@ use crate::bench::servers::{self, Server};
 use crate::error::{Doing as _, Error, Result};
 use crate::progress::Progress;
 use crate::testbed::binaries;
-use crate::testbed::client::Client;
 use crate::testbed::cluster::Cluster;
 use crate::testbed::images::{self, BUSYBOX};
+use crate::testbed::kubectl::Client;
 use crate::wait::Pending;
 
 const NAMESPACE: &str = "reaction";

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Action, Fault, renew};
 use crate::error::Result;
-use crate::testbed::client::Client;
 use crate::testbed::cluster::FlagChange;
+use crate::testbed::kubectl::Client;
 use crate::testbed::pki::Subject;
 use crate::wait;
 

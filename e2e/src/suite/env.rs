@@ -8,8 +8,8 @@ use libtest_mimic::Failed;
 use super::{Body, dump};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::testbed::client::Client;
 use crate::testbed::cluster::Cluster;
+use crate::testbed::kubectl::Client;
 
 /// The environment of a scenario: a cluster, a client and a namespace.
 pub struct TestEnv {

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::testbed::client::Client;
 use crate::testbed::cluster::{Cluster, FlagChange};
+use crate::testbed::kubectl::Client;
 use crate::testbed::{binaries, requirements};
 
 pub use env::TestEnv;

@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_follows_the_content() {
+    fn cache_key_depends_on_the_content() {
         let module = std::env::temp_dir().join(format!("cache-key-{}", std::process::id()));
         fs::create_dir_all(&module).unwrap();
         let key = |go: &str, ldflags| cache_key(&module, go, &GoProgram { ldflags, ..CLIENTS }).unwrap();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_say_the_version_of_the_module() {
+    fn linker_flags_have_the_version_of_the_module() {
         let go_mod =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/go.mod")).unwrap();
         let line = go_mod.lines().find(|line| line.trim().starts_with("k8s.io/kubernetes ")).unwrap();

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_of_both_versions() {
+    fn parses_hierarchies_of_both_versions() {
         let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(

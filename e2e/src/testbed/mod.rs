@@ -1,13 +1,13 @@
 //! A real Kubernetes on one machine: the components, the network they run in, and the programs and images they run.
 
+pub mod background;
 pub mod binaries;
 pub mod cgroups;
-pub mod client;
 pub mod cluster;
 pub mod http;
 pub mod images;
 pub mod kubeconfig;
-pub mod lines;
+pub mod kubectl;
 pub mod mounts;
 pub mod network;
 pub mod pipeline;

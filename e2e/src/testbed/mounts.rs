@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_are_read_and_unescaped() {
+    fn parses_and_unescapes_mount_points() {
         let table = "22 1 0:5 / /proc rw - proc proc rw\n30 22 0:9 / /a\\040b rw shared:1 - tmpfs t rw\n";
         assert_eq!(parse(table), [PathBuf::from("/proc"), PathBuf::from("/a b")]);
     }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::command;
 use crate::error::{Error, Result};
-use crate::testbed::client::Client;
 use crate::testbed::cluster::Cluster;
 use crate::testbed::images::{BUSYBOX, ProjectImages};
+use crate::testbed::kubectl::Client;
 
 /// The Helm release and its namespace.
 pub const NAMESPACE: &str = "metrics-pipeline";

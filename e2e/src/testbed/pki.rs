@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_read_again_signs_for_the_same_name() {
+    fn reads_a_stored_authority_that_can_sign() {
         let directory = std::env::temp_dir().join(format!("pki-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let first = Authority::keep(&directory, "ca", "a test authority").unwrap();

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::command;
 use crate::error::{Doing as _, Result};
 use crate::progress::Progress;
-use crate::testbed::client::Client;
 use crate::testbed::images;
+use crate::testbed::kubectl::Client;
 
 /// The program of the plugin.
 #[derive(Clone, Debug)]

@@ -133,18 +133,18 @@ mod tests {
     const STAT: &str = "4242 (a) b (c) S 1 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 987654 10 11";
 
     #[test]
-    fn start_time_survives_any_name() {
+    fn parses_the_start_time_after_any_name() {
         assert_eq!(parse_start_time(STAT), Some(987_654));
     }
 
     #[test]
-    fn a_zombie_is_gone() {
+    fn treats_zombies_as_ended() {
         assert_eq!(parse_start_time(&STAT.replace(") S ", ") Z ")), None);
         assert_eq!(parse_start_time("torn"), None);
     }
 
     #[test]
-    fn a_record_tells_this_process_from_a_later_one_with_its_pid() {
+    fn distinguishes_a_process_from_a_later_one_with_its_pid() {
         let me = Record::of(i32::try_from(std::process::id()).unwrap(), "x").unwrap();
         assert!(me.is_alive());
         assert!(!Record { started: me.started + 1, ..me.clone() }.is_alive());

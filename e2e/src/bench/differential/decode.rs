@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_in_protobuf() {
+    fn decodes_a_node_from_protobuf() {
         // TypeMeta v1/NodeMetrics; name n, timestamp 1 s, window 2 ns, usage cpu=1.
         let raw = b"\x0a\x03\x0a\x01n\x12\x02\x08\x01\x1a\x02\x08\x02\x22\x0a\x0a\x03cpu\x12\x03\x0a\x011";
         let mut body = b"k8s\0\x0a\x11\x0a\x02v1\x12\x0bNodeMetrics\x12".to_vec();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::fleet::{self, FakePod, STEPS, Samples, USUAL, cpu, exposition};
 use super::kubelets::Reply;
 use crate::error::Result;
-use crate::testbed::client::Client;
+use crate::testbed::kubectl::Client;
 
 /// Number of pods on the most crowded node.
 const CROWD: usize = 500;

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_and_words_make_no_difference() {
+    fn ignores_references_and_descriptions() {
         let name = format!("{KINDS}X");
         let inline = json!({"openapi": "3.0.0", "components": {"schemas": {name.clone(): {"properties":
             {"at": {"type": "string", "format": "date-time", "description": "a"}}}}}});

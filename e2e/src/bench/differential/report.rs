@@ -136,7 +136,7 @@ mod tests {
     use crate::bench::differential::matrix::requests;
 
     #[test]
-    fn patterns() {
+    fn matches_patterns_with_wildcards() {
         for (pattern, text, expected) in [
             ("*", "", true),
             ("a", "a", true),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn unlisted_and_missing_ones_fail() {
+    fn fails_on_unlisted_and_on_missing_differences() {
         const LISTED: &[Intended] = &[Intended {
             reason: "r",
             places: &[Place {

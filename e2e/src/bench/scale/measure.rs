@@ -349,13 +349,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_are_found_in_compact_json() {
+    fn finds_items_in_compact_json() {
         let body = br#"{"kind":"L","metadata":{},"items":[{"metadata":{"name":"a-b","labels":{"x":"y"}},"timestamp":"1970-01-01T00:00:07Z"},{"metadata":{"name":"c"},"timestamp":"1970-01-01T00:00:08Z"}]}"#;
         assert_eq!(timestamps(body).collect::<Vec<_>>(), [(&b"a-b"[..], 7.0), (b"c", 8.0)]);
     }
 
     #[test]
-    fn quantiles_are_figures_that_were_measured() {
+    fn returns_measured_figures_as_quantiles() {
         assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.5).to_bits(), 2.0_f64.to_bits());
         assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.99).to_bits(), 3.0_f64.to_bits());
         assert!(quantile(&[], 0.5).is_nan());

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_back_from_names_and_addresses() {
+    fn parses_numbers_from_names_and_addresses() {
         for number in [0, 1, 26, 27, 149_999, 1_949_999] {
             assert_eq!(Pod::of_name(Pod(number).name().as_bytes()).unwrap().0, number);
         }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pod_is_on_one_node() {
+    fn assigns_each_pod_to_one_node() {
         let population = Population { nodes: 7, pods_per_node: 3 };
         let mut all: Vec<u32> = (0..7).flat_map(|node| population.pods_of(node)).map(|pod| pod.0).collect();
         all.sort_unstable();

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_population_and_etcd_has_a_directory_of_its_own() {
+    fn caches_by_population_and_etcd() {
         let of = |nodes, pods_per_node, programs: &str| {
             kept(Population { nodes, pods_per_node }, Path::new(programs))
         };
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_directory_of_the_same_size_goes() {
+    fn removes_an_older_directory_of_the_same_size() {
         let cache = tempfile();
         let data = cache.join("data");
         fs::create_dir_all(data.join("member")).unwrap();

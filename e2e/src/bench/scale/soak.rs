@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_are_means_of_tenths() {
+    fn averages_the_first_and_last_tenth() {
         let soak = Soak { lists: 0, rss_mb: (0..20).map(f64::from).collect(), peak_mb: 19.0 };
         let (first, last) = soak.ends();
         assert!((first - 0.5).abs() < 1e-9 && (last - 18.5).abs() < 1e-9, "{first} {last}");

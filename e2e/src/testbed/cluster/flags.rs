@@ -86,24 +86,24 @@ mod tests {
     }
 
     #[test]
-    fn set_replaces_in_place_or_adds() {
+    fn set_replaces_or_appends_a_flag() {
         assert_eq!(after(&["a=9"]), ["--a=9", "--ab=2", "--c"]);
         assert_eq!(after(&["d=x=y"]), ["--a=1", "--ab=2", "--c", "--d=x=y"]);
     }
 
     #[test]
-    fn remove_takes_the_exact_key_only() {
+    fn remove_matches_the_exact_key() {
         assert_eq!(after(&["a-", "c-"]), ["--ab=2"]);
     }
 
     #[test]
-    fn an_argument_with_blanks_stays_one_argument() {
+    fn keeps_an_argument_with_spaces_as_one() {
         assert_eq!(after(&["a=X- --b=Y --c=Z"])[0], "--a=X- --b=Y --c=Z");
         assert_eq!(after(&["--e f"])[3], "--e f");
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_remedy() {
+    fn rejects_invalid_changes_with_a_remedy() {
         assert!("oops".parse::<FlagChange>().unwrap_err().contains("key=value"));
         assert!("-".parse::<FlagChange>().is_err());
     }

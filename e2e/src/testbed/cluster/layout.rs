@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_checked() {
+    fn rejects_invalid_names() {
         assert!(Layout::new("blue-2").is_ok());
         for name in ["", "..", "a/b", "A", "-a", "a123456789012345678901234"] {
             assert!(matches!(Layout::new(name), Err(Error::Invalid(_))), "{name}");

@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::command;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::testbed::client::Client;
 use crate::testbed::cluster::component::{self, Component, Ensured};
 use crate::testbed::cluster::{Cluster, control_plane, server};
 use crate::testbed::http::{Request, Response};
 use crate::testbed::images;
+use crate::testbed::kubectl::Client;
 use crate::wait;
 
 /// The timeout of a component's start, on a busy machine.

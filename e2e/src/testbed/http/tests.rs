@@ -89,7 +89,7 @@ fn names_the_request_and_the_cause_in_errors() {
 }
 
 #[test]
-fn uses_http2_if_the_server_offers_it_unless_told_otherwise() {
+fn uses_http2_if_the_server_offers_it_unless_disabled() {
     use hyper::service::service_fn;
     use hyper_util::server::conn::auto;
 

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_image_is_the_same_bytes_and_every_blob_is_named_by_its_digest() {
+    fn writes_equal_bytes_and_names_blobs_by_digest() {
         let directory = std::env::temp_dir().join(format!("oci-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (first, second) = (directory.join("first.tar"), directory.join("second.tar"));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dynamic_program_is_known() {
+    fn detects_dynamic_programs() {
         let mut elf = vec![0; 0x40 + 0x38];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         (elf[0x20], elf[0x36], elf[0x38], elf[0x40]) = (0x40, 0x38, 1, 1);

@@ -14,7 +14,7 @@ const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "recreates_a_binding_to_another_role", Needs::Alone, made_anew);
+    suite.add(group, "recreates_a_binding_to_another_role", Needs::Alone, recreates_a_binding);
 }
 
 /// Replaces the operator's binding by one to another role while no operator is running.
@@ -54,7 +54,7 @@ fn scale(client: &Client, replicas: u8) -> Result<()> {
     Ok(())
 }
 
-fn made_anew(env: &TestEnv) -> Result<()> {
+fn recreates_a_binding(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
     supplant(client, &json!({"app.kubernetes.io/managed-by": "metrics-pipeline-operator"}))?;
@@ -64,14 +64,14 @@ fn made_anew(env: &TestEnv) -> Result<()> {
     })?;
     client.wait_for("an event reports it", MINUTE, |client| {
         let events = client.get(&["-n", "default", "events"])?;
-        let told = events["items"].as_array().into_iter().flatten().any(|event| {
+        let reported = events["items"].as_array().into_iter().flatten().any(|event| {
             let note = event["message"].as_str().unwrap_or_default();
             event["reason"] == "DriftReverted"
                 && event["related"]["name"] == BINDING[1]
                 && note.contains("ClusterRole view")
                 && note.contains("recreates the binding")
         });
-        if told { Ok(()) } else { Err("none".into()) }
+        if reported { Ok(()) } else { Err("none".into()) }
     })?;
     ready(client)?;
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
-use e2e::testbed::lines::Lines;
+use e2e::testbed::background::Background;
 use e2e::testbed::pki::Authority;
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
@@ -79,7 +79,7 @@ fn issues(env: &TestEnv) -> Result<()> {
     let [program, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
     install(env, &[QUICK, GRANTED])?;
-    let controllers = Lines::start(&mut client.command(&program))?;
+    let controllers = Background::start(&mut client.command(&program))?;
     let outcome = issued(env);
     let log = controllers.errors();
     let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");

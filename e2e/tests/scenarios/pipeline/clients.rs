@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::background::Background;
 use e2e::testbed::binaries;
-use e2e::testbed::lines::Lines;
 use e2e::wait::Pending;
 use e2e::{Client, Result, check, command};
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ fn recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
     let mut recommender = env.client.command(&program);
     recommender.arg(format!("--kubeconfig={}", env.client.kubeconfig().display()));
     let recommender =
-        Lines::start(recommender.args(["--recommender-interval=5s", "--address=127.0.0.1:18942"]))?;
+        Background::start(recommender.args(["--recommender-interval=5s", "--address=127.0.0.1:18942"]))?;
     let target =
         env.client.wait_for("the recommender has a target for the busy pods", TIMEOUT, |client| {
             let object = client.get(&["-n", LOAD, "vpa", "busy"])?;

@@ -131,7 +131,7 @@ fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
         (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
         (Certificate::WithoutNames, "tls_name_mismatch", "no subject alternative names"),
-        (Certificate::SelfSignedExpired, "tls_unknown_ca", "signed by itself"),
+        (Certificate::SelfSignedExpired, "tls_unknown_ca", "self-signed"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
         cluster.kubelet_certificate(certificate, &env.progress)?;
@@ -141,9 +141,11 @@ fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
     }
     // Any name of the node in the certificate is accepted, whatever address is dialed.
     cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
-    let healed = reader.recovered()?;
-    env.progress
-        .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
+    let took = reader.recovered()?;
+    env.progress.say(format!(
+        "a certificate with only the node's name is accepted after {:.1} s",
+        took.as_secs_f64()
+    ));
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     reader.recovered()?;
     ready(&env.client)

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::background::Background;
 use e2e::testbed::http::Request;
-use e2e::testbed::lines::Lines;
 use e2e::testbed::{binaries, pipeline};
 use e2e::wait::Pending;
 use e2e::{Result, check};
@@ -96,7 +96,7 @@ enum Source {
 /// A program that prints the events of a namespace.
 struct WatchProgram {
     command: Command,
-    lines: Lines,
+    lines: Background,
     read: fn(&str, &str) -> Option<WatchEvent>,
     namespace: String,
 }
@@ -106,7 +106,7 @@ impl Watcher {
         match &self.source {
             Source::Program(program) => {
                 let WatchProgram { lines, read, namespace, .. } = &**program;
-                lines.so_far().iter().filter_map(|line| read(line, namespace)).collect()
+                lines.lines().iter().filter_map(|line| read(line, namespace)).collect()
             }
             Source::KubeRs(watcher) => watcher.log().all(),
         }
@@ -132,9 +132,9 @@ impl Watcher {
     fn restart_if_ended_early(&mut self) -> Result<()> {
         if let Source::Program(program) = &mut self.source
             && program.lines.has_ended()
-            && program.lines.so_far().is_empty()
+            && program.lines.lines().is_empty()
         {
-            program.lines = Lines::start(&mut program.command)?;
+            program.lines = Background::start(&mut program.command)?;
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ fn watchers(env: &TestEnv, namespace: &str) -> Result<Vec<Watcher>> {
     let newer = env.client.with_kubectl(clients.join("kubectl"));
     let program =
         |title, mut command: Command, read: fn(&str, &str) -> Option<WatchEvent>| -> Result<Watcher> {
-            let lines = Lines::start(&mut command)?;
+            let lines = Background::start(&mut command)?;
             let program = WatchProgram { command, lines, read, namespace: namespace.to_owned() };
             Ok(Watcher { title, source: Source::Program(Box::new(program)) })
         };
@@ -222,7 +222,7 @@ fn watches_report_each_sample_once(env: &TestEnv) -> Result<()> {
     let namespace = env.namespace()?;
     let watchers = watchers(env, namespace)?;
     let node =
-        Lines::start(env.client.kubectl().args(["get", "nodes.metrics.k8s.io", "-w", "--no-headers"]))?;
+        Background::start(env.client.kubectl().args(["get", "nodes.metrics.k8s.io", "-w", "--no-headers"]))?;
     workloads::start(env, "watched", &["sleep", "3600"])?;
     let key = format!("{namespace}/watched");
     for watcher in &watchers {
@@ -255,7 +255,7 @@ fn watches_report_each_sample_once(env: &TestEnv) -> Result<()> {
         check!(failures.is_empty(), "{} failed: {failures:?}", watcher.title);
     }
     env.client.wait_for("kubectl get nodes.metrics.k8s.io -w saw two samples", MINUTE, |_| {
-        let lines = node.so_far();
+        let lines = node.lines();
         if lines.len() >= 2 { Ok(()) } else { Err(Pending(format!("{lines:?} {}", node.errors()))) }
     })
 }
@@ -284,7 +284,7 @@ fn watch_stream_starts_with_initial_events(env: &TestEnv) -> Result<()> {
     let unknown = stream("resourceVersion=1&timeoutSeconds=1")?;
     check!(
         unknown.len() == 1 && unknown[0]["type"] == "ERROR" && unknown[0]["object"]["code"] == 410,
-        "from a version of nobody's: {unknown:?}"
+        "from an unknown resourceVersion: {unknown:?}"
     );
     Ok(())
 }
@@ -331,7 +331,7 @@ fn watches_continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
             })?;
             continue;
         }
-        env.client.wait_for(&format!("{} goes on", watcher.title), TIMEOUT, |_| {
+        env.client.wait_for(&format!("{} continues", watcher.title), TIMEOUT, |_| {
             let goes_on = watcher
                 .of(&key)
                 .iter()
@@ -369,15 +369,15 @@ fn limits_the_number_of_watches(env: &TestEnv) -> Result<()> {
         let request = request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
         env.own_cluster()?.send(&request.identity(&proxy))
     };
-    let first = Lines::start(env.client.kubectl().args([
+    let first = Background::start(env.client.kubectl().args([
         "get",
         "--raw",
         "/apis/metrics.k8s.io/v1beta1/nodes?watch=1",
     ]))?;
     env.client.wait_for("the first watch sees a node", MINUTE, |_| {
-        if first.so_far().is_empty() { Err(Pending(first.errors())) } else { Ok(()) }
+        if first.lines().is_empty() { Err(Pending(first.errors())) } else { Ok(()) }
     })?;
-    check!(!first.so_far()[0].contains("swap"), "--serve-swap=false: {:?}", first.so_far());
+    check!(!first.lines()[0].contains("swap"), "--serve-swap=false: {:?}", first.lines());
     let second = list("watch=1&timeoutSeconds=1")?;
     check!(
         second.status == 429 && second.header("retry-after").is_some(),

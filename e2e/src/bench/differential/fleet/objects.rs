@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::edge_cases;
 use super::{FakeNode, FakePod, PORT, pods};
 use crate::error::Result;
-use crate::testbed::client::Client;
+use crate::testbed::kubectl::Client;
 
 /// Objects to create in the API server: first the objects, then the status of each, which is a subresource.
 pub struct Objects {

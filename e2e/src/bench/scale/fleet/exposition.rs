@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_as_large_as_a_real_one_and_its_counters_advance() {
+    fn writes_bodies_of_real_size_with_advancing_counters() {
         let exposition = Exposition::new(Population { nodes: 1000, pods_per_node: 30 }, 3);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         exposition.write(&mut first);

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_spread_over_the_kinds() {
+    fn distributes_failures_over_the_kinds() {
         let of = |percent| (0..1000).filter_map(|node| node_failure(node, percent)).collect::<Vec<_>>();
         assert_eq!((of(0).len(), of(1).len(), of(10).len()), (0, 10, 100));
         for kind in [NodeFailure::BlackHole, NodeFailure::Slow, NodeFailure::Garbage] {
