@@ -6,9 +6,7 @@
 
 use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding, NAMESPACE, RECREATE_COMMAND};
 use crds::{Adoption, KubeletTlsMode, MetricsPipelineSpec};
-use operator::inspect::{
-    FrontProxyConfiguration, FrontProxyMap, LEASE, Pipeline, is_ours, select_active, whose,
-};
+use operator::inspect::{Configured, FrontProxyMap, LEASE, Pipeline, describe_owner, is_ours, select_active};
 
 use crate::checks::{Checks, Kubelet, KubeletConfiguration, SAMPLE, STALE};
 use crate::status;
@@ -97,7 +95,7 @@ fn version(checks: &Checks) -> TreeNode {
 
 fn aggregation_layer(map: &FrontProxyMap) -> TreeNode {
     let title = "aggregation layer";
-    let Some(configured) = FrontProxyConfiguration::read(map) else {
+    let Some(configured) = Configured::read(map) else {
         let error = match map {
             FrontProxyMap::Unreadable(error) => error.message.as_str(),
             _ => "no request was sent",
@@ -154,7 +152,7 @@ fn api_services(checks: &Checks, spec: &MetricsPipelineSpec) -> TreeNode {
         return TreeNode::new(Severity::Ok, title, text);
     };
     let name = foreign.metadata.name.as_deref().unwrap_or_default();
-    let text = format!("{name} is not managed by this operator ({}).", whose(foreign));
+    let text = format!("{name} is not managed by this operator ({}).", describe_owner(foreign));
     match spec.api_service.adoption {
         Adoption::Adopt => TreeNode::new(
             Severity::Ok,

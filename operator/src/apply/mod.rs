@@ -15,16 +15,16 @@ use kube::Client;
 
 use crate::observe::{Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Sizing};
-pub use csr_approval::Approvals;
+pub(crate) use csr_approval::Approvals;
 use csr_approval::Approver;
-pub use resize::Resized;
+pub(crate) use resize::Resized;
 use resize::Resizer;
-pub use writer::Outcome;
+pub(crate) use writer::Outcome;
 use writer::Writer;
 
 /// What was done, and what was learned on the way.
 #[derive(Default)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The writes of objects.
     pub outcome: Outcome,
     /// The resizes of pods; `None` when the writes before them were interrupted.
@@ -42,14 +42,14 @@ pub struct Applied {
 impl Applied {
     /// Whether any object or pod was written.
     #[must_use]
-    pub fn wrote(&self) -> bool {
+    pub(crate) fn wrote(&self) -> bool {
         self.outcome.wrote() || self.resized.as_ref().is_some_and(|resized| !resized.from.is_empty())
     }
 }
 
 /// Why a plan was not carried out to the end.
 #[derive(Debug)]
-pub enum Interruption {
+pub(crate) enum Interruption {
     /// An object changed after it was observed: the plan must be made again.
     Outdated,
     /// A write failed, and the others would fail as well.
@@ -58,7 +58,7 @@ pub enum Interruption {
 
 /// Why a plan could not be carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(crate) enum ApplyError {
     /// kube-apiserver was lost while writing.
     #[error("kube-apiserver can't be reached: {0}")]
     Unreachable(String),
@@ -73,7 +73,7 @@ pub enum ApplyError {
 }
 
 /// Carries out plans.
-pub struct Applier {
+pub(crate) struct Applier {
     client: Client,
     writer: Writer,
     resizer: Resizer,
@@ -83,7 +83,7 @@ pub struct Applier {
 impl Applier {
     /// Returns an applier that has written nothing yet.
     #[must_use]
-    pub fn new(client: Client, namespace: &str) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str) -> Self {
         Self {
             writer: Writer::new(client.clone(), namespace.to_owned()),
             resizer: Resizer::new(client.clone(), namespace),
@@ -93,7 +93,7 @@ impl Applier {
     }
 
     /// Carries out a plan.
-    pub async fn apply(&mut self, plan: &Plan, observed: &Observed, now: Timestamp) -> Applied {
+    pub(crate) async fn apply(&mut self, plan: &Plan, observed: &Observed, now: Timestamp) -> Applied {
         let mut applied = Applied::default();
         let roles = plan.roles();
         for pipeline in roles.released {

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::{Applied, ApplyError, Interruption};
-use crate::common::error_chain::error_chain;
+use crate::common::error_chain;
 use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
 use crate::nanny::resize::{
     RejectionKind, ResizeRejection, ResizeRejections, ResizeState, is_active, resize_state, spec_resources,
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// What was done to pods.
 #[derive(Clone, Debug, Default)]
-pub struct Resized {
+pub(crate) struct Resized {
     /// The resources before, of each pod that was resized.
     pub from: Vec<ResourceRequirements>,
     /// Sentences about resources that another writer had changed and that were reverted.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::drift::{DriftLimiter, MAX_REVERTS, WINDOW};
 use super::{Applied, ApplyError, Interruption, rejection};
-use crate::common::error_chain::error_chain;
+use crate::common::error_chain;
 use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER, Problem};
 use crate::observe::{Learned, Observed, Source};
 use crate::plan::{Desired, MaintainPlan, Removal, differences};
@@ -25,7 +25,7 @@ pub(super) type FieldsOf = (ManagedObject, &'static str);
 
 /// What was written, and what could not be.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Objects that could not be written, with the reason.
     pub problems: BTreeMap<ManagedObject, Problem>,
     /// Objects that were applied.
@@ -39,7 +39,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether anything was written.
     #[must_use]
-    pub fn wrote(&self) -> bool {
+    pub(crate) fn wrote(&self) -> bool {
         !self.applied.is_empty() || !self.deleted.is_empty()
     }
 }

@@ -3,8 +3,8 @@
 //! This is the fourth step of a round. [`assess`] returns an [`Assessment`]: the conditions of every MetricsPipeline
 //! ([`conditions`]), and one cause for each symptom ([`diagnosis`]).
 
-pub mod conditions;
-pub mod diagnosis;
+pub(crate) mod conditions;
+pub(crate) mod diagnosis;
 
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use diagnosis::{Cause, DiagnosisInput};
 
 /// The conditions that the MetricsPipelines should have.
 #[derive(Debug)]
-pub struct Assessment<'a> {
+pub(crate) struct Assessment<'a> {
     /// The active MetricsPipeline's; `None` when there is none, and when the next round follows at once with a new plan.
     pub active: Option<ActiveAssessment<'a>>,
     /// Those of the MetricsPipelines that are not active.
@@ -25,7 +25,7 @@ pub struct Assessment<'a> {
 
 /// The assessment of the active MetricsPipeline.
 #[derive(Debug)]
-pub struct ActiveAssessment<'a> {
+pub(crate) struct ActiveAssessment<'a> {
     /// The MetricsPipeline.
     pub pipeline: &'a Pipeline,
     /// Its conditions, `Ready` first.
@@ -39,14 +39,14 @@ pub struct ActiveAssessment<'a> {
 impl ActiveAssessment<'_> {
     /// Whether the condition `Ready` is True.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.conditions.first().is_some_and(|ready| ready.status == ConditionStatus::True)
     }
 }
 
 /// A cause that keeps kubelets from being scraped.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KubeletCause {
+pub(crate) struct KubeletCause {
     /// The nodes.
     pub failing: FailingNodes,
     /// The cause with evidence and remedy.
@@ -55,7 +55,7 @@ pub struct KubeletCause {
 
 /// Evaluates the conditions of every MetricsPipeline.
 #[must_use]
-pub fn assess<'a>(
+pub(crate) fn assess<'a>(
     namespace: &str,
     observed: &Observed,
     plan: &'a Plan,

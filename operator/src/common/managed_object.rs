@@ -15,7 +15,7 @@ use super::optional_permission::OptionalPermission;
 /// An object that the operator manages. The order is that of applying: RBAC, then certificates and configuration, then
 /// the workload, and the APIServices last, as one without a server breaks discovery and the deletion of namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ManagedObject {
+pub(crate) enum ManagedObject {
     /// The identity of metrics-core.
     ServiceAccount,
     /// Lets metrics-core list nodes and pods and scrape kubelets.
@@ -60,7 +60,7 @@ pub enum ManagedObject {
 
 /// The namespace of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// None: the object is cluster-scoped.
     Cluster,
     /// The operator's namespace.
@@ -213,7 +213,7 @@ const fn of_part<const N: usize>(part: Part) -> [Object; N] {
 
 impl ManagedObject {
     /// All objects, in the order of applying.
-    pub const ALL: [Self; TABLE.len()] = {
+    pub(crate) const ALL: [Self; TABLE.len()] = {
         let mut all = [Self::ServiceAccount; TABLE.len()];
         let mut row = 0;
         while row < TABLE.len() {
@@ -224,18 +224,18 @@ impl ManagedObject {
     };
 
     /// The registrations with the aggregation layer.
-    pub const API_SERVICES: [Self; 2] = of_part(ApiService);
+    pub(crate) const API_SERVICES: [Self; 2] = of_part(ApiService);
 
     /// The front-proxy certificates and the flags that use them.
-    pub const FRONT_PROXY: [Self; 3] = of_part(FrontProxy);
+    pub(crate) const FRONT_PROXY: [Self; 3] = of_part(FrontProxy);
 
     /// The identity and permissions of metrics-core.
-    pub const ACCESS: [Self; 8] = of_part(Access);
+    pub(crate) const ACCESS: [Self; 8] = of_part(Access);
 
     /// Returns the steps of the teardown. Each step waits until the one before is gone, so that no APIService ever
     /// lacks its server and no pod loses its permissions while it serves.
     #[must_use]
-    pub fn teardown() -> [Vec<Self>; 3] {
+    pub(crate) fn teardown() -> [Vec<Self>; 3] {
         let reversed = |parts: &[Part]| {
             let rows = TABLE.iter().rev().filter(|row| parts.contains(&row.part));
             rows.map(|row| row.object).collect::<Vec<_>>()
@@ -249,19 +249,19 @@ impl ManagedObject {
 
     /// Returns group, version, kind and plural.
     #[must_use]
-    pub fn resource(self) -> ApiResource {
+    pub(crate) fn resource(self) -> ApiResource {
         (self.row().resource)()
     }
 
     /// Returns `metadata.name`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         self.row().name
     }
 
     /// Returns `metadata.namespace`; `None` for a cluster-scoped object.
     #[must_use]
-    pub const fn namespace(self, operator_namespace: &str) -> Option<&str> {
+    pub(crate) const fn namespace(self, operator_namespace: &str) -> Option<&str> {
         match self.row().place {
             Cluster => None,
             OperatorNamespace => Some(operator_namespace),
@@ -271,19 +271,19 @@ impl ManagedObject {
 
     /// Returns the objects that must be applied before this one.
     #[must_use]
-    pub const fn requires(self) -> &'static [Self] {
+    pub(crate) const fn requires(self) -> &'static [Self] {
         self.row().requires
     }
 
     /// Returns the optional permission without which the operator can't read the object.
     #[must_use]
-    pub const fn permission(self) -> Option<OptionalPermission> {
+    pub(crate) const fn permission(self) -> Option<OptionalPermission> {
         self.row().permission
     }
 
     /// Returns kind, namespace and name for messages: `Deployment metrics-system/metrics-core`.
     #[must_use]
-    pub fn describe(self, operator_namespace: &str) -> String {
+    pub(crate) fn describe(self, operator_namespace: &str) -> String {
         let kind = self.resource().kind;
         match self.namespace(operator_namespace) {
             Some(namespace) => format!("{kind} {namespace}/{}", self.name()),
@@ -294,7 +294,7 @@ impl ManagedObject {
     /// Returns the arguments that select the object with kubectl:
     /// `deployments.apps metrics-core --namespace metrics-system`.
     #[must_use]
-    pub fn kubectl(self, operator_namespace: &str) -> String {
+    pub(crate) fn kubectl(self, operator_namespace: &str) -> String {
         let resource = self.resource();
         let kind = if resource.group.is_empty() {
             resource.plural

@@ -6,8 +6,8 @@ use crate::common::ownership::is_ours;
 
 /// The facts of one round.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
-    /// What is wrong as seen from outside, and what the replicas report of kube-apiserver.
+pub(crate) struct Facts {
+    /// The symptoms of a fault.
     pub symptoms: Symptoms,
     /// The node counts that the replicas report; `None` when no replica reports.
     pub coverage: Option<Coverage>,
@@ -20,7 +20,7 @@ pub struct Facts {
 impl Facts {
     /// Derives the facts from everything else that was observed.
     #[must_use]
-    pub fn derive(observed: &Observed) -> Self {
+    pub(crate) fn derive(observed: &Observed) -> Self {
         let coverage = kubelets::coverage(observed);
         Self {
             symptoms: Symptoms::read(observed),

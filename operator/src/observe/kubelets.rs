@@ -17,7 +17,7 @@ const TRANSIENT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The nodes that can't be scraped for one cause.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FailingNodes {
+pub(crate) struct FailingNodes {
     /// The cause.
     pub cause: ScrapeCause,
     /// The count of nodes.
@@ -29,7 +29,7 @@ pub struct FailingNodes {
 impl FailingNodes {
     /// Returns the entry of `status.nodes.causes`.
     #[must_use]
-    pub fn status(&self) -> NodesWithCause {
+    pub(crate) fn status(&self) -> NodesWithCause {
         NodesWithCause {
             cause: self.cause,
             count: i32::try_from(self.count).unwrap_or(i32::MAX),
@@ -43,7 +43,7 @@ impl FailingNodes {
 
     /// Returns count and names for messages: `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let names = self.names();
         let nodes = if self.count == 1 { "node" } else { "nodes" };
         if names.is_empty() {
@@ -58,7 +58,7 @@ impl FailingNodes {
 
 /// Node counts as the replicas report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Nodes that should be scraped.
     pub total: usize,
     /// Nodes with metrics, from the replica with the lowest count.

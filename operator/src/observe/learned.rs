@@ -8,7 +8,7 @@ use crate::common::ManagedObject;
 use crate::nanny::resize::ResizeRejections;
 
 /// One thing that the apply step learned.
-pub enum Learned {
+pub(crate) enum Learned {
     /// An object as kube-apiserver returned it from a write.
     Written(ManagedObject, Box<DynamicObject>),
     /// Whether an admission webhook mutates what a field manager applies to an object.

@@ -18,7 +18,7 @@ use crate::pki::external::ExternalCertificate;
 
 /// What was found under the name of a managed object.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Absent,
     /// Nothing: kube-apiserver does not serve the kind.
@@ -40,7 +40,7 @@ pub struct Unreadable {
 
 /// The kubelets' CA at its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum KubeletCa {
+pub(crate) enum KubeletCa {
     /// The spec does not use it.
     #[default]
     Unused,
@@ -57,7 +57,7 @@ pub enum KubeletCa {
 
 /// A serving certificate that the operator does not issue itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ServingSource {
+pub(crate) enum ServingSource {
     /// The spec does not use one.
     #[default]
     Unused,
@@ -85,7 +85,7 @@ pub enum FrontProxyMap {
 
 /// Everything that one round knows of the cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// All MetricsPipelines.
     pub pipelines: Vec<Pipeline>,
     /// What exists under the name of each managed object.
@@ -143,7 +143,7 @@ pub struct Observed {
 impl Observed {
     /// Returns the object, managed by the operator or foreign.
     #[must_use]
-    pub fn object(&self, object: ManagedObject) -> Option<&DynamicObject> {
+    pub(crate) fn object(&self, object: ManagedObject) -> Option<&DynamicObject> {
         match self.objects.get(&object) {
             Some(Found::Present(object)) => Some(object),
             _ => None,
@@ -152,7 +152,7 @@ impl Observed {
 
     /// Returns why an object could not be read.
     #[must_use]
-    pub fn unreadable(&self, object: ManagedObject) -> Option<&Unreadable> {
+    pub(crate) fn unreadable(&self, object: ManagedObject) -> Option<&Unreadable> {
         match self.objects.get(&object) {
             Some(Found::Unreadable(why)) => Some(why),
             _ => None,
@@ -160,7 +160,7 @@ impl Observed {
     }
 
     /// Returns the reports of the ready replicas, or of all replicas when no ready one reports.
-    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+    pub(crate) fn reports(&self) -> impl Iterator<Item = &Report> {
         let reports = |replica: &&ReplicaReport| replica.report.is_ok();
         let any_ready = self.replicas.iter().filter(reports).any(|replica| replica.ready);
         self.replicas
@@ -171,7 +171,7 @@ impl Observed {
 
     /// Returns the CA bundle (PEM) that kube-apiserver publishes for its front-proxy client certificate.
     #[must_use]
-    pub fn published_front_proxy_ca(&self) -> Option<&str> {
+    pub(crate) fn published_front_proxy_ca(&self) -> Option<&str> {
         match &self.front_proxy {
             FrontProxyMap::Found(data) => data.get(PROXY_CA).map(String::as_str),
             _ => None,
@@ -180,7 +180,7 @@ impl Observed {
 
     /// Returns a sentence that says why no replica reports; `None` when one does.
     #[must_use]
-    pub fn why_no_report(&self) -> Option<String> {
+    pub(crate) fn why_no_report(&self) -> Option<String> {
         if self.reports().next().is_some() {
             return None;
         }
@@ -197,13 +197,13 @@ impl Observed {
     }
 
     /// Derives the facts anew.
-    pub fn derive_facts(&mut self) {
+    pub(crate) fn derive_facts(&mut self) {
         self.facts = Facts::derive(self);
     }
 
     /// Returns a typed copy of an object, without its metadata.
     #[must_use]
-    pub fn typed<K: serde::de::DeserializeOwned>(&self, object: ManagedObject) -> Option<K> {
+    pub(crate) fn typed<K: serde::de::DeserializeOwned>(&self, object: ManagedObject) -> Option<K> {
         // managedFields are long, and callers that need metadata read it from `object`.
         serde_json::from_value(self.object(object)?.data.clone()).ok()
     }

@@ -20,13 +20,13 @@ use super::{Found, Learned, Observed, proof};
 use crate::common::{ManagedObject, OptionalPermissions};
 
 use polling::LastPoll;
-pub use reading::ObserveError;
+pub(crate) use reading::ObserveError;
 
 /// Everything is read again this often, in case a watch lost an event.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
 
 /// Reads what changed, polls what can't be watched, and keeps the rest from earlier rounds.
-pub struct Observer {
+pub(crate) struct Observer {
     client: Client,
     namespace: String,
     /// The managed objects that the operator has permission to read.
@@ -54,7 +54,7 @@ pub struct Observer {
 impl Observer {
     /// Starts the watches. The first observation reads everything.
     #[must_use]
-    pub fn start(
+    pub(crate) fn start(
         client: Client,
         namespace: String,
         permissions: OptionalPermissions,
@@ -90,18 +90,18 @@ impl Observer {
 
     /// Returns the sources that changed since the last observation, for the loop to wait on.
     #[must_use]
-    pub fn changes(&self) -> Arc<Changes> {
+    pub(crate) fn changes(&self) -> Arc<Changes> {
         self.changes.clone()
     }
 
     /// Returns the result of the last observation.
     #[must_use]
-    pub fn observed(&self) -> &Observed {
+    pub(crate) fn observed(&self) -> &Observed {
         &self.observed
     }
 
     /// Reads what changed, polls what can't be watched, and derives the facts of this round.
-    pub async fn observe(&mut self) -> Result<(), ObserveError> {
+    pub(crate) async fn observe(&mut self) -> Result<(), ObserveError> {
         let has_changes = self.read_changes().await?;
         self.poll(has_changes).await;
         self.observed.derive_facts();
@@ -109,7 +109,7 @@ impl Observer {
     }
 
     /// Takes over what the apply step learned, and derives the facts again.
-    pub async fn learn(&mut self, learned: Vec<Learned>) {
+    pub(crate) async fn learn(&mut self, learned: Vec<Learned>) {
         for one in learned {
             self.learn_one(one).await;
         }
@@ -117,7 +117,7 @@ impl Observer {
     }
 
     /// Has a source read again in the next round.
-    pub fn mark_outdated(&mut self, source: Source) {
+    pub(crate) fn mark_outdated(&mut self, source: Source) {
         self.changes.mark_quietly(source);
     }
 

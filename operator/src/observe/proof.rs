@@ -1,7 +1,7 @@
-//! Which certificate each replica of metrics-core serves, by a TLS handshake with it.
+//! Reads which certificate each replica of metrics-core serves, with a TLS handshake.
 //!
-//! It is looked at only while a CA is being replaced: the old one is dropped when every replica is proven to
-//! serve a certificate of the new one.
+//! It is read only while a CA is being replaced. The old CA is dropped when every replica is proven to serve a certificate
+//! of the new one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,15 +19,14 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::common::error_chain;
-use crate::observe::proof::error_chain::error_chain;
 use crate::pki::Certificate;
 
-/// How long one handshake may take, the connection included.
+/// The timeout of one handshake, including the connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The certificate that every replica must serve before the old CA is dropped.
 #[derive(Clone, Debug)]
-pub struct ExpectedCertificate {
+pub(crate) struct ExpectedCertificate {
     /// The port of the pods.
     pub port: u16,
     /// The DNS name that the certificate must contain.
@@ -38,23 +37,23 @@ pub struct ExpectedCertificate {
     pub ca: Certificate,
 }
 
-/// What was seen of the replicas.
+/// The certificates that the replicas serve.
 #[derive(Clone, Debug)]
-pub struct Proof {
-    /// The certificate that they shall serve.
+pub(crate) struct Proof {
+    /// The certificate that they should serve.
     pub certificate: Certificate,
-    /// What each of them serves.
+    /// The replicas.
     pub replicas: Vec<Replica>,
 }
 
 /// One replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
     pub uid: String,
-    /// Whether requests are sent to it.
+    /// Whether it is ready, and so receives requests.
     pub ready: bool,
     /// What it serves.
     pub seen: Seen,
@@ -62,26 +61,26 @@ pub struct Replica {
 
 /// What a replica serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// The certificate that it shall serve, and the new CA vouches for it.
+pub(crate) enum Seen {
+    /// The expected certificate, and it is signed by the new CA.
     Expected,
-    /// Another one.
+    /// Another certificate.
     Other,
-    /// It could not be seen.
+    /// Unknown: the handshake failed.
     Nothing(String),
 }
 
 impl Proof {
-    /// The certificate, if every replica serves it: each pod that requests are sent to was asked and showed it, and
-    /// none that is not ready showed another one, as it may be ready soon.
+    /// Returns the certificate if every replica serves it: each ready pod presented it, and no pod that is not ready, but may
+    /// be soon, presented another one.
     #[must_use]
-    pub fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
+    pub(crate) fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
         self.lack(pods).is_none().then_some(&self.certificate)
     }
 
-    /// What the proof lacks, for people.
+    /// Returns what the proof lacks, for messages.
     #[must_use]
-    pub fn lack(&self, pods: &[Pod]) -> Option<String> {
+    pub(crate) fn lack(&self, pods: &[Pod]) -> Option<String> {
         let replicas: Vec<_> = pods.iter().filter_map(Target::of).collect();
         if !replicas.iter().any(|target| target.ready) {
             return Some("no replica is ready".to_owned());
@@ -109,7 +108,7 @@ struct Target {
 }
 
 impl Target {
-    /// A pod that ends gets no new connections.
+    /// Returns `None` for a pod that terminates: it receives no new connections.
     fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
         if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
@@ -178,7 +177,7 @@ async fn handshake(
     }
 }
 
-/// The usual verification, which keeps what it was shown, also when it refuses it.
+/// The standard verifier, which also keeps the certificate that it verified or rejected.
 #[derive(Debug)]
 struct Shown {
     verifier: Arc<WebPkiServerVerifier>,

@@ -1,4 +1,4 @@
-//! A real request for metrics, through the aggregation layer, as kubectl and the HPA make it.
+//! Requests metrics through the aggregation layer, as kubectl and the HPA do.
 
 use std::time::Duration;
 
@@ -9,40 +9,39 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::common::error_chain;
-use crate::observe::served::error_chain::error_chain;
 
-/// The largest response that is read: 5,000 nodes take 2 MiB.
-pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+/// The maximum size of the response; 5,000 nodes take 2 MiB.
+pub(super) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 
-/// As long as kube-apiserver waits in its own check. It is much: 5,000 nodes are answered in a tenth of a second.
+/// The timeout, equal to that of kube-apiserver's own check. A response for 5,000 nodes takes a tenth of a second.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const PATH: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 
-/// Names are enough; a server that does not know the form answers with whole metrics.
+/// Names suffice; a server that does not know this form returns whole metrics.
 const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
-/// Whether a request for metrics is answered.
+/// The result of a request for metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Served {
-    /// It was not asked.
+pub(crate) enum Served {
+    /// No request was sent.
     #[default]
     NotAsked,
-    /// It was answered with metrics of so many nodes.
+    /// The response has metrics.
     Answered {
-        /// How many.
+        /// The count of nodes.
         nodes: usize,
     },
-    /// It was refused.
+    /// The response is an error.
     Refused {
         /// The HTTP status.
         code: u16,
-        /// The answer's words, cut to a readable length.
+        /// The message of the response, truncated.
         message: String,
     },
-    /// There was no answer.
+    /// There was no response.
     Failed {
-        /// Why.
+        /// The error.
         message: String,
     },
 }
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_apart() {
+    fn distinguishes_metrics_errors_and_other_responses() {
         let items =
             br#"{"kind":"NodeMetricsList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
         assert_eq!(judge(200, items), Served::Answered { nodes: 2 });

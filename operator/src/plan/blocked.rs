@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crds::{Adoption, Reason};
 
 use super::objects::Context;
-use crate::common::ownership::{is_ours, whose};
+use crate::common::ownership::{describe_owner, is_ours};
 use crate::common::{ManagedObject, Problem};
 use crate::observe::Observed;
 
@@ -63,13 +63,13 @@ fn foreign(context: Context<'_>, observed: &Observed, object: ManagedObject) -> 
     let found = observed.object(object).filter(|found| !is_ours(found))?;
     let namespace = &context.settings.namespace;
     let name = object.describe(namespace);
-    let whose = whose(found);
+    let owner = describe_owner(found);
     let kubectl = object.kubectl(namespace);
     if !ManagedObject::API_SERVICES.contains(&object) {
         return Some(Problem::new(
             Reason::ForeignObject,
             format!(
-                "{name} is not managed by this operator and is left unchanged ({whose}). Inspect it with `kubectl get \
+                "{name} is not managed by this operator and is left unchanged ({owner}). Inspect it with `kubectl get \
                  {kubectl} -o yaml`. If it is not needed, run `kubectl delete {kubectl}`.",
             ),
         ));
@@ -80,7 +80,7 @@ fn foreign(context: Context<'_>, observed: &Observed, object: ManagedObject) -> 
     Some(Problem::new(
         Reason::ForeignAPIService,
         format!(
-            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics \
+            "{name} is not managed by this operator and is left unchanged ({owner}). Either remove that metrics \
              server, or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p \
              '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
             context.pipeline.name,

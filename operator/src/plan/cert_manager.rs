@@ -1,4 +1,4 @@
-//! Whether cert-manager's certificate is there, and why not.
+//! Whether cert-manager issued the requested certificate, and why not.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::observe::{Found, Observed, ServingSource};
 use crate::pki::cert_manager::{self, Issuance, SECRET};
 use crate::settings::Settings;
 
-/// For so long after a change cert-manager is at work, and nothing is wrong.
-const AT_WORK: Duration = Duration::from_secs(10);
+/// For this time after a change, a certificate that is not issued is not a fault.
+const ISSUING: Duration = Duration::from_secs(10);
 
-/// What keeps cert-manager from being asked.
+/// Returns why no Certificate can be requested.
 #[must_use]
-pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
+pub(crate) fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     if !settings.permissions.has(OptionalPermission::CertManager) {
         return Some(
             OptionalPermission::CertManager
@@ -36,9 +36,9 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     })
 }
 
-/// Why what cert-manager stored is not what the spec asks for; `None` when it is.
+/// Returns why cert-manager's certificate is not what the spec requests; `None` when it is.
 #[must_use]
-pub fn lack(
+pub(crate) fn lack(
     cert_manager: &CertManagerSpec,
     settings: &Settings,
     observed: &Observed,
@@ -60,7 +60,7 @@ pub fn lack(
     }
     match cert_manager::issuance(certificate, last_applied(certificate)) {
         Issuance::Issued => unreadable_secret(settings, observed),
-        // A renewal that failed is tried again until it is too late.
+        // cert-manager retries a failed renewal.
         Issuance::NotRenewed { message: said } => {
             Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
                 not_issued(
@@ -73,7 +73,7 @@ pub fn lack(
             }))
         }
         Issuance::Pending { since, message: said } => {
-            if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < AT_WORK) {
+            if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < ISSUING) {
                 return Some(Problem::new(
                     Reason::Progressing,
                     format!("cert-manager is processing {name}: {said}."),
@@ -109,7 +109,7 @@ fn not_issued(
     )
 }
 
-/// Why the Secret of a Certificate that is issued can't be used.
+/// Returns why the Secret of an issued Certificate can't be used.
 fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem> {
     let name = format!("Secret {}/{SECRET}", settings.namespace);
     match &observed.serving_source {

@@ -1,4 +1,4 @@
-//! From the Secrets and APIServices that were found to the certificates that there shall be.
+//! Plans the serving certificate from the stored Secrets and APIServices.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::pki::{
 };
 use crate::settings::Settings;
 
-/// What the spec asks for.
+/// Returns the requirements of the spec.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
+pub(crate) fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
     let timing = settings.certificates;
     let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
     ServingRequirements {
@@ -32,18 +32,18 @@ pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequire
     }
 }
 
-/// Why there is no plan.
+/// Why the certificates could not be planned.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// A certificate of ours was not issued.
+pub(crate) enum CertificateError {
+    /// A certificate could not be issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// The Secret that somebody else keeps can't be used.
+    /// The Secret of another issuer can't be used.
     #[error("{0}")]
     Source(Problem),
 }
 
-/// What somebody else's Secret holds.
+/// Returns the certificate in the Secret that the spec names.
 fn external<'a>(
     secret: &SecretReference,
     settings: &Settings,
@@ -80,8 +80,8 @@ fn external<'a>(
     }
 }
 
-/// Plans from what is ours. What is somebody else's is neither used nor trusted.
-pub fn plan(
+/// Plans from managed objects only: foreign Secrets and APIServices are neither used nor trusted.
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,
@@ -126,7 +126,7 @@ pub fn plan(
     pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
 }
 
-/// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
+/// Plans with the certificate of cert-manager. Until it has issued a new one, the plan keeps the one that is served.
 fn from_cert_manager(
     asked: &CertManagerSpec,
     wanted: &ServingRequirements,
@@ -160,7 +160,7 @@ fn from_cert_manager(
         return pki::external::plan(wanted, external, found, now)
             .map_err(|error| unusable(&name, &error, wanted));
     };
-    // With a CA of our own stored, what is served is not cert-manager's yet.
+    // While the operator's own CA is stored, the served certificate is not cert-manager's.
     let before = ExternalCertificate { pair: found.serving.clone(), ca_bundle: found.serving_ca.clone() };
     let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
     served.ok_or(CertificateError::Source(lack))

@@ -1,4 +1,4 @@
-//! From the Secrets that were found to the front proxy's certificates that there shall be.
+//! Plans the front-proxy certificates from the stored Secrets.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::pki::front_proxy::{self, FrontProxyPlan, FrontProxyRequirements, Stor
 use crate::pki::front_proxy_flags::FrontProxyFlags;
 use crate::settings::Settings;
 
-/// Plans from what is ours.
-pub fn plan(
+/// Plans from managed Secrets only: foreign ones are not used.
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,
@@ -55,7 +55,7 @@ pub fn plan(
     front_proxy::plan(&wanted, &found, now)
 }
 
-/// What kube-apiserver's flags are made of.
+/// Returns the values of kube-apiserver's flags.
 #[must_use]
 pub fn flags<'a>(spec: &'a FrontProxySpec, namespace: &'a str) -> FrontProxyFlags<'a> {
     FrontProxyFlags {

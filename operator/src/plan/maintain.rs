@@ -1,4 +1,4 @@
-//! Which objects are applied, removed or left alone.
+//! Plans which objects are applied, deleted or left alone.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::pki::{self, Certificate, Rollover};
 use crate::plan::blocked::blocked_objects;
 use crate::plan::{ExpectedCertificate, differences, teardown};
 
-/// What is to be done for the MetricsPipeline that is served.
-pub fn maintain_plan(
+/// Returns the plan for a MetricsPipeline that is not being deleted.
+pub(super) fn maintain_plan(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
@@ -88,7 +88,7 @@ fn plan_certificates(
         ManagedObject::ApiServiceV1beta1,
         ManagedObject::ApiServiceV1,
     ];
-    // Without knowing what is there, a new certificate could take the place of a good one.
+    // Without knowing the stored Secrets, a new certificate could replace a valid one.
     let cause = [ManagedObject::CaSecret, ManagedObject::ServingSecret]
         .into_iter()
         .find_map(|object| blocked.get(&object))
@@ -162,7 +162,7 @@ fn build(
 }
 
 fn binding(context: Context<'_>, observed: &Observed, desired: Desired) -> Built {
-    match role_ref::course(&desired, observed.object(desired.object), &context.settings.namespace) {
+    match role_ref::role_ref_action(&desired, observed.object(desired.object), &context.settings.namespace) {
         RoleRefAction::Apply => Built::Wanted(vec![desired]),
         RoleRefAction::Replace(removal) => Built::Replaced(removal),
         RoleRefAction::Wait(problem) => Built::Blocked(problem),
@@ -178,7 +178,7 @@ fn with_certificates(
     let found = observed.object(object);
     let version = || found.and_then(|found| found.metadata.resource_version.clone());
     let desired = match object {
-        // A key that somebody else stored meanwhile must not be lost.
+        // A key that another writer stored meanwhile must not be overwritten.
         ManagedObject::CaSecret => {
             Desired { resource_version: version(), ..objects::ca_secret::build(context, plan)? }
         }
@@ -212,7 +212,7 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
     ))
 }
 
-/// What is not asked for any more goes, but for what a kube-apiserver may depend on.
+/// Front-proxy objects that the spec no longer requests are deleted, except those that a kube-apiserver may use.
 fn with_front_proxy(
     context: Context<'_>,
     observed: &Observed,
@@ -220,7 +220,7 @@ fn with_front_proxy(
     plan: Option<&pki::front_proxy::FrontProxyPlan>,
 ) -> Result<Built, PlanError> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
-        return Ok(if teardown::stays(context.pipeline, object) {
+        return Ok(if teardown::is_kept(context.pipeline, object) {
             Built::Wanted(Vec::new())
         } else {
             Built::Unwanted
@@ -232,7 +232,7 @@ fn with_front_proxy(
         ManagedObject::FrontProxySecret => objects::front_proxy_secret::build(context, plan)?,
         _ => return Ok(Built::Wanted(vec![objects::front_proxy_flags::build(context)?])),
     };
-    // A key that somebody else stored meanwhile must not be lost.
+    // A key that another writer stored meanwhile must not be overwritten.
     desired.resource_version =
         observed.object(object).and_then(|found| found.metadata.resource_version.clone());
     Ok(Built::Wanted(vec![desired]))
@@ -321,19 +321,19 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let found = observed.object(ManagedObject::Deployment);
     let template = template::decide(context, observed, now)?;
     let nanny = objects::resources::build(context, &template.resources, template.again)?;
-    // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
+    // Fields that an admission webhook mutates always differ. Waiting for them would keep the Deployment paused forever.
     let agrees = found.is_some_and(|found| {
         observed.mutated_by_admission.contains(&(nanny.object, nanny.manager))
             || differences(&nanny, found).is_empty()
     });
-    // A pod that waits for its place waits in vain when the template changes: no old pod goes for it.
+    // While the template changes, a pod that can't be scheduled is about to be replaced: no old pod is deleted for it.
     let order = if agrees {
         let host_network = context.spec.metrics_core.scheduling.host_network;
         rollout::order(host_network, &observed.pods, &observed.resize_rejections, now)
     } else {
         rollout::Order::NewFirst
     };
-    // Two field managers write the template; if both have to, no pod is started in between, so it is one rollout.
+    // Two field managers write the template. While both have to, the Deployment is paused, so that it is one rollout.
     let main = objects::deployment::build(context, &image, order, false)?;
     let is_half = found.is_none_or(|found| {
         let is_template = |path: &String| !path.starts_with('.') || path.starts_with(".spec.template");

@@ -5,16 +5,16 @@
 //! [`differences`] compares an object with what is desired.
 
 mod blocked;
-pub mod cert_manager;
-pub mod certificates;
+pub(crate) mod cert_manager;
+pub(crate) mod certificates;
 mod diff;
-pub mod front_proxy;
+pub(crate) mod front_proxy;
 mod maintain;
 mod nanny;
-pub mod objects;
+pub(crate) mod objects;
 mod planner;
 mod role_ref;
-pub mod rollout;
+pub(crate) mod rollout;
 mod teardown;
 mod template;
 
@@ -29,13 +29,13 @@ use crate::nanny::resize::ResizeBlocker;
 use crate::observe::{ActivePipeline, ExpectedCertificate, Pipeline, select_active};
 use crate::pki;
 
-pub use diff::differences;
-pub use objects::Desired;
-pub use planner::{PlanError, Planner};
+pub(crate) use diff::differences;
+pub(crate) use objects::Desired;
+pub(crate) use planner::{PlanError, Planner};
 
 /// What should be done in one round.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The MetricsPipelines that the plan was made for.
     pub pipelines: Vec<Pipeline>,
     /// What should be done for the active one.
@@ -47,14 +47,14 @@ pub struct Plan {
 impl Plan {
     /// Returns the MetricsPipelines, sorted by what happens to them.
     #[must_use]
-    pub fn roles(&self) -> ActivePipeline<'_> {
+    pub(crate) fn roles(&self) -> ActivePipeline<'_> {
         select_active(&self.pipelines)
     }
 }
 
 /// What should be done for the active MetricsPipeline.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Nothing: there is no active MetricsPipeline.
     Idle,
     /// Add the finalizer. Nothing is created before it is there.
@@ -69,7 +69,7 @@ pub enum Action {
 
 /// The plan for a MetricsPipeline that is not being deleted.
 #[derive(Clone, Debug, Default)]
-pub struct MaintainPlan {
+pub(crate) struct MaintainPlan {
     /// Objects as they should be, in the order of applying.
     pub desired: Vec<Desired>,
     /// Objects to delete.
@@ -94,7 +94,7 @@ pub struct MaintainPlan {
 
 /// The resources of metrics-core.
 #[derive(Clone, Debug, Default)]
-pub struct Sizing {
+pub(crate) struct Sizing {
     /// The nanny's recommendation; `None` when it is off or has no data yet.
     pub recommended: Option<RecommendedSize>,
     /// The resources that pods should have, when the recommendation is applied.
@@ -112,7 +112,7 @@ pub struct Sizing {
 
 /// A managed object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
+pub(crate) struct Removal {
     /// The object.
     pub object: ManagedObject,
     /// Its `metadata.uid`: another object of the same name is not deleted.
@@ -123,7 +123,7 @@ pub struct Removal {
 
 /// The plan for a MetricsPipeline that is being deleted: the first step of the teardown that is not done.
 #[derive(Clone, Debug)]
-pub struct TeardownPlan {
+pub(crate) struct TeardownPlan {
     /// Objects to delete now.
     pub removals: Vec<Removal>,
     /// Objects that must be gone before the next step.

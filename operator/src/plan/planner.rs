@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// Why no plan was made. All of these are defects of the operator.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// An object could not be written as JSON.
     #[error("cannot serialize an object: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -22,7 +22,7 @@ pub enum PlanError {
 
 /// Makes the plan of each round. Its only state is the nanny's.
 #[derive(Debug)]
-pub struct Planner {
+pub(crate) struct Planner {
     settings: Settings,
     nanny: Advisor,
 }
@@ -30,12 +30,12 @@ pub struct Planner {
 impl Planner {
     /// Returns a planner whose nanny has seen nothing yet.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self { settings, nanny: Advisor::default() }
     }
 
     /// Returns the plan for what was observed.
-    pub async fn plan(&mut self, observed: &Observed, now: Timestamp) -> Result<Plan, PlanError> {
+    pub(crate) async fn plan(&mut self, observed: &Observed, now: Timestamp) -> Result<Plan, PlanError> {
         let active = select_active(&observed.pipelines).active;
         self.nanny.update(active, observed, now);
         let recommended = self.nanny.recommended();

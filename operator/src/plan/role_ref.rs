@@ -1,10 +1,9 @@
-//! A binding of ours that binds to another role.
+//! What to do with a managed binding that references another role.
 //!
-//! A binding's role can't be changed (Kubernetes, "Using RBAC Authorization"), so such a one can only be deleted and
-//! made anew. That is safe to do with one that is ours: the binding carries no data, the UID keeps another one from
-//! being hit, and what falls away for the moment between is either a right that metrics-core was never meant to have or
-//! one that it gets back at once; kubelets and metrics-core itself remember permissions for longer. One that is
-//! nobody's or somebody else's never gets here: it is a `ForeignObject` and left alone.
+//! A binding's roleRef is immutable (Kubernetes, "Using RBAC Authorization"), so the binding must be recreated. That is
+//! safe for a managed binding: it has no data, the UID protects another binding of the same name, and a permission that is
+//! missing for a moment is either one that metrics-core should not have or one that it gets back at once; kubelets and
+//! metrics-core cache permissions for longer. A foreign binding never gets here: it is a `ForeignObject` and left alone.
 
 use crds::Reason;
 use kube::core::DynamicObject;
@@ -14,19 +13,23 @@ use super::Removal;
 use super::objects::Desired;
 use crate::common::Problem;
 
-/// What is to be done with a binding that is there.
+/// What to do with an existing binding.
 #[derive(Debug, PartialEq)]
 pub(super) enum RoleRefAction {
-    /// It binds to the right role.
+    /// Apply it: it references the right role.
     Apply,
-    /// It is deleted, and made anew in the next round.
+    /// Delete it, to create it in the next round.
     Replace(Removal),
-    /// It is being deleted, and somebody keeps it from going.
+    /// Wait: it is being deleted, and a finalizer blocks that.
     Wait(Problem),
 }
 
-/// Compares the roles. `found` is ours.
-pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace: &str) -> RoleRefAction {
+/// Compares the roles. `found` is managed by the operator.
+pub(super) fn role_ref_action(
+    desired: &Desired,
+    found: Option<&DynamicObject>,
+    namespace: &str,
+) -> RoleRefAction {
     let Some(found) = found else { return RoleRefAction::Apply };
     let wanted = role(&desired.body["roleRef"]);
     let bound = role(&found.data["roleRef"]);
@@ -56,7 +59,7 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
     })
 }
 
-/// `ClusterRole view`, for people; kube-apiserver fills in the group.
+/// Returns kind and name of a role: `ClusterRole view`. kube-apiserver adds the group.
 fn role(reference: &Value) -> String {
     let text = |key: &str| reference[key].as_str().unwrap_or("(none)");
     format!("{} {}", text("kind"), text("name"))
@@ -81,16 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn the_right_role_and_none_at_all_are_applied() {
-        assert_eq!(course(&desired(), None, "ns"), RoleRefAction::Apply);
+    fn applies_the_right_role_and_a_missing_binding() {
+        assert_eq!(role_ref_action(&desired(), None, "ns"), RoleRefAction::Apply);
         let same = found("metrics-core:collector", json!({ "uid": "u" }));
-        assert_eq!(course(&desired(), Some(&same), "ns"), RoleRefAction::Apply);
+        assert_eq!(role_ref_action(&desired(), Some(&same), "ns"), RoleRefAction::Apply);
     }
 
     #[test]
-    fn another_role_means_another_binding() {
+    fn recreates_a_binding_to_another_role() {
         let other = found("cluster-admin", json!({ "uid": "u" }));
-        let RoleRefAction::Replace(removal) = course(&desired(), Some(&other), "ns") else {
+        let RoleRefAction::Replace(removal) = role_ref_action(&desired(), Some(&other), "ns") else {
             panic!("not replaced")
         };
         assert_eq!((removal.object, removal.uid.as_str()), (ManagedObject::CollectorBinding, "u"));
@@ -102,12 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_kept_is_told_with_the_remedy() {
+    fn reports_finalizers_that_block_the_deletion() {
         let kept = found(
             "view",
             json!({ "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.example/x"] }),
         );
-        let RoleRefAction::Wait(problem) = course(&desired(), Some(&kept), "ns") else {
+        let RoleRefAction::Wait(problem) = role_ref_action(&desired(), Some(&kept), "ns") else {
             panic!("not waited for")
         };
         assert_eq!(problem.reason, Reason::ImmutableField);

@@ -14,7 +14,7 @@ use crate::observe::{Observed, Pipeline};
 pub(super) fn plan(pipeline: &Pipeline, observed: &Observed, namespace: &str) -> Action {
     for step in ManagedObject::teardown() {
         let ours = |object: &ManagedObject| {
-            !stays(pipeline, *object) && observed.object(*object).is_some_and(is_ours)
+            !is_kept(pipeline, *object) && observed.object(*object).is_some_and(is_ours)
         };
         let waiting: Vec<ManagedObject> = step.iter().copied().filter(ours).collect();
         let blocked: BTreeMap<ManagedObject, Problem> = step
@@ -30,9 +30,9 @@ pub(super) fn plan(pipeline: &Pipeline, observed: &Observed, namespace: &str) ->
 }
 
 /// Whether an object outlives the MetricsPipeline: a kube-apiserver may depend on it.
-pub(super) fn stays(pipeline: &Pipeline, object: ManagedObject) -> bool {
+pub(super) fn is_kept(pipeline: &Pipeline, object: ManagedObject) -> bool {
     let is_one = matches!(object, ManagedObject::FrontProxyCaSecret | ManagedObject::FrontProxySecret);
-    // A spec that can't be read may have asked for it.
+    // A spec that can't be read may have requested it.
     let keep = pipeline
         .spec
         .as_ref()

@@ -17,7 +17,7 @@ const RESOLVED_AFTER: SignedDuration = SignedDuration::from_secs(20);
 
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent {
+pub(super) struct NewEvent {
     /// Whether the event is a warning.
     pub is_warning: bool,
     /// The event's reason.
@@ -32,7 +32,7 @@ pub struct NewEvent {
 
 /// Returns the events for conditions that changed status or reason. Causes in `kubelets` have events of their own.
 #[must_use]
-pub fn conditions(
+pub(super) fn conditions(
     old: &MetricsPipelineStatus,
     new: &MetricsPipelineStatus,
     kubelets: &[KubeletCause],
@@ -72,7 +72,7 @@ pub fn conditions(
 
 /// The kubelet causes that were reported and are not resolved.
 #[derive(Clone, Debug, Default)]
-pub struct ReportedCauses {
+pub(super) struct ReportedCauses {
     /// The UID of their MetricsPipeline.
     pipeline: String,
     causes: BTreeMap<ScrapeCause, ReportedCause>,
@@ -87,7 +87,7 @@ struct ReportedCause {
 impl ReportedCauses {
     /// Returns the events for new and resolved causes. `stored` are the causes in the status: after a restart of the
     /// operator they count as reported.
-    pub fn kubelets(
+    pub(super) fn kubelets(
         &mut self,
         pipeline: &str,
         stored: &[NodesWithCause],

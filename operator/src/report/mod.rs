@@ -25,11 +25,11 @@ use crate::plan::{Action, Plan};
 use events::Events;
 use status::{Details, status};
 
-pub use telemetry::Telemetry;
+pub(crate) use telemetry::Telemetry;
 
 /// What a round gives to report.
 #[derive(Clone, Copy)]
-pub struct Round<'a> {
+pub(crate) struct Round<'a> {
     /// The observed state, after this round's writes.
     pub observed: &'a Observed,
     /// The plan.
@@ -44,7 +44,7 @@ pub struct Round<'a> {
 
 /// The result of a report.
 #[derive(Debug, Default)]
-pub struct Reported {
+pub(crate) struct Reported {
     /// Whether any status was written.
     pub wrote_status: bool,
     /// Whether MetricsPipelines must be read again.
@@ -58,13 +58,13 @@ pub struct Reported {
 /// A status could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("MetricsPipeline {name}: its status could not be written: {error}")]
-pub struct StatusError {
+pub(crate) struct StatusError {
     name: String,
     error: Box<kube::Error>,
 }
 
 /// Writes statuses and events, and updates the metrics.
-pub struct Reporter {
+pub(crate) struct Reporter {
     client: Client,
     events: Events,
     reported_causes: event_dedup::ReportedCauses,
@@ -74,7 +74,7 @@ pub struct Reporter {
 impl Reporter {
     /// Returns a reporter whose events name the identity as their source.
     #[must_use]
-    pub fn new(client: Client, namespace: String, identity: String, telemetry: Telemetry) -> Self {
+    pub(crate) fn new(client: Client, namespace: String, identity: String, telemetry: Telemetry) -> Self {
         Self {
             events: Events::new(client.clone(), namespace, identity),
             client,
@@ -84,7 +84,7 @@ impl Reporter {
     }
 
     /// Reports one round.
-    pub async fn report(&mut self, round: Round<'_>) -> Reported {
+    pub(crate) async fn report(&mut self, round: Round<'_>) -> Reported {
         let names = round.plan.pipelines.iter().map(|pipeline| pipeline.name.as_str());
         self.telemetry.keep_only(names);
         self.report_actions(round).await;

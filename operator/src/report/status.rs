@@ -16,25 +16,25 @@ use crate::pki::{self, Certificate};
 
 /// The parts of the status beside the conditions.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Details<'a> {
+pub(super) struct Details<'a> {
     /// The certificates.
     pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
     pub front_proxy: Option<&'a pki::front_proxy::FrontProxyPlan>,
-    /// Nodes with metrics, of all nodes.
+    /// The counts of nodes with metrics and of all nodes.
     pub nodes: Option<(usize, usize)>,
-    /// What the nanny recommends and applied.
+    /// The nanny's recommendation and last change.
     pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
     pub failing: &'a [FailingNodes],
-    /// What could not be written: of a certificate that is nowhere, nothing is told.
+    /// Objects that could not be written. A certificate that was not stored is not in the status.
     pub failed: Option<&'a BTreeMap<ManagedObject, Problem>>,
 }
 
 /// Returns the new status. A condition type that was not evaluated keeps its stored condition. So does a type that this
 /// version does not know: another controller or version may own it.
 #[must_use]
-pub fn status(
+pub(super) fn status(
     pipeline: &Pipeline,
     evaluated: &[Condition],
     details: Option<Details<'_>>,
@@ -78,7 +78,7 @@ fn condition(
     now: Timestamp,
 ) -> StoredCondition {
     let status = new.status.as_str();
-    // The time tells when the status changed, not when a message did (API conventions).
+    // lastTransitionTime changes with the status only, not with the message (API conventions).
     let since =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
     StoredCondition {
@@ -91,12 +91,12 @@ fn condition(
     }
 }
 
-/// `metav1.StoredCondition` admits 32,768 bytes; a reader admits less.
+/// Truncates a message. `metav1.Condition` admits 32,768 bytes, more than anyone reads.
 fn bounded(message: &str) -> String {
     message.chars().take(2048).collect()
 }
 
-/// Kubernetes keeps whole seconds.
+/// Truncates to whole seconds, as Kubernetes stores times.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn all_conditions_are_there_from_the_first_visit() {
+    fn has_all_conditions_from_the_first_round() {
         let status = status(&pipeline(), &malformed("x"), None, Timestamp::UNIX_EPOCH);
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types, ConditionType::ALL.map(ConditionType::as_str));
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn the_time_changes_with_the_status_only_and_nothing_changes_without_news() {
+    fn transition_time_changes_with_the_status_only() {
         let at = |second: i64| Timestamp::from_second(second).expect("a time");
         let ready = |status: ConditionStatus, message: &str| {
             [Condition::new(ConditionType::Ready, status, Reason::AsExpected, message)]
         };
         let mut pipeline = pipeline();
         pipeline.status = status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(1));
-        // As it comes back from kube-apiserver.
+        // As kube-apiserver returns it.
         let stored = serde_json::to_value(&pipeline.status).expect("JSON");
         pipeline.status = serde_json::from_value(stored).expect("a status");
         assert_eq!(status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(2)), pipeline.status);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_stay() {
+    fn keeps_conditions_of_other_writers() {
         let mut pipeline = pipeline();
         let foreign: StoredCondition = serde_json::from_value(serde_json::json!({
             "type": "Other", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))

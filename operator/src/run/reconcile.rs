@@ -22,7 +22,7 @@ const MAX_ROUNDS: usize = 8;
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(super) enum ReconcileError {
     /// The cluster could not be observed.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -49,7 +49,7 @@ enum Next {
 }
 
 /// Reconciles the active MetricsPipeline, round by round.
-pub struct Reconciler {
+pub(super) struct Reconciler {
     namespace: String,
     observer: Observer,
     planner: Planner,
@@ -62,7 +62,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub fn new(client: &Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
+    pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         let namespace = settings.namespace.clone();
         Self {
             observer: Observer::start(client.clone(), namespace.clone(), settings.permissions, auth),
@@ -76,12 +76,12 @@ impl Reconciler {
 
     /// Returns what wakes the loop: the sources that changed.
     #[must_use]
-    pub fn changes(&self) -> std::sync::Arc<Changes> {
+    pub(super) fn changes(&self) -> std::sync::Arc<Changes> {
         self.observer.changes()
     }
 
     /// Runs rounds until nothing more can be done now. Returns when the next reconcile is due at the latest.
-    pub async fn reconcile(&mut self) -> Result<Duration, ReconcileError> {
+    pub(super) async fn reconcile(&mut self) -> Result<Duration, ReconcileError> {
         for _ in 0..MAX_ROUNDS {
             if let Next::After(pause) = self.round().await? {
                 return Ok(pause);

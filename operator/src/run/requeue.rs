@@ -9,7 +9,7 @@ use crate::observe::{FULL_POLL, MIN_ROUND};
 use crate::plan::MaintainPlan;
 
 /// The pause when no MetricsPipeline is active.
-pub const IDLE: Duration = FULL_POLL;
+pub(super) const IDLE: Duration = FULL_POLL;
 
 /// The pause while everything works. With a scrape every 15 s, a fault of a kubelet is reported within 30 s.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const HEALTHY: Duration = Duration::from_secs(5);
 const UNHEALTHY: Duration = Duration::from_secs(3);
 
 /// The pause while something is changing.
-pub const PROGRESSING: Duration = MIN_ROUND;
+pub(super) const PROGRESSING: Duration = MIN_ROUND;
 
 /// The pause while an old CA waits for the proof that no replica needs it.
 const PROOF: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const LASTING: Duration = Duration::from_secs(120);
 
 /// The state of the active MetricsPipeline.
 #[derive(Clone, Copy, Debug)]
-pub struct State {
+pub(super) struct State {
     /// Whether it is Ready.
     pub ready: bool,
     /// Whether nothing at all is wrong.
@@ -40,7 +40,7 @@ pub struct State {
 }
 
 /// Returns the pause before the next round.
-pub fn pause(state: State) -> Duration {
+pub(super) fn pause(state: State) -> Duration {
     let settled = state.ready || state.unchanged > LASTING;
     if !settled || state.in_doubt {
         PROGRESSING
@@ -53,7 +53,7 @@ pub fn pause(state: State) -> Duration {
 
 /// Returns the time until the plan itself requires the next round: the next step of a certificate, the proof of a new CA,
 /// the retry of an approval, the nanny.
-pub fn until_due(
+pub(super) fn until_due(
     plan: &MaintainPlan,
     applied: &Applied,
     nanny_due: Option<Timestamp>,

@@ -26,11 +26,11 @@ use crate::common::{ManagedObject, Problem};
 use crate::observe::{FailingNodes, Observed, Pipeline};
 use crate::plan::MaintainPlan;
 
-pub use ready::sum_up;
+pub(crate) use ready::sum_up;
 
 /// The `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConditionStatus {
+pub(crate) enum ConditionStatus {
     /// The condition is met.
     True,
     /// The condition is not met.
@@ -42,7 +42,7 @@ pub enum ConditionStatus {
 impl ConditionStatus {
     /// Returns the value of the field `status`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",
@@ -53,7 +53,7 @@ impl ConditionStatus {
 
 /// The evaluated state of one condition type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// The condition type.
     pub kind: ConditionType,
     /// The status.
@@ -69,7 +69,7 @@ pub struct Condition {
 impl Condition {
     /// Returns a condition that blocks `Ready` unless its status is True.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         kind: ConditionType,
         status: ConditionStatus,
         reason: Reason,
@@ -80,7 +80,7 @@ impl Condition {
 
     /// Marks the condition as non-blocking: `Ready` may be True without it.
     #[must_use]
-    pub fn non_blocking(self) -> Self {
+    pub(crate) fn non_blocking(self) -> Self {
         Self { non_blocking: true, ..self }
     }
 
@@ -99,7 +99,7 @@ impl Condition {
 
 /// The input from which conditions are evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
     /// The desired state.
@@ -131,7 +131,7 @@ impl Evidence<'_> {
 
 /// Evaluates all conditions of the active MetricsPipeline, `Ready` first.
 #[must_use]
-pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
+pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
     let symptoms = &evidence.observed.facts.symptoms;
     let diagnosis = diagnose(DiagnosisInput {
         namespace: evidence.namespace,
@@ -155,7 +155,7 @@ pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
 
 /// Returns the conditions of a MetricsPipeline that is not active because an older one exists.
 #[must_use]
-pub fn conflict(served: &Pipeline) -> Vec<Condition> {
+pub(crate) fn conflict(served: &Pipeline) -> Vec<Condition> {
     all_alike(
         Reason::Conflict,
         &format!(
@@ -168,7 +168,7 @@ pub fn conflict(served: &Pipeline) -> Vec<Condition> {
 
 /// Returns the conditions of a MetricsPipeline whose spec cannot be parsed.
 #[must_use]
-pub fn malformed(error: &str) -> Vec<Condition> {
+pub(crate) fn malformed(error: &str) -> Vec<Condition> {
     all_alike(
         Reason::InvalidSpec,
         &format!(
@@ -181,7 +181,7 @@ pub fn malformed(error: &str) -> Vec<Condition> {
 
 /// Returns the condition `Ready` of a MetricsPipeline that is being deleted. The other conditions keep their last status.
 #[must_use]
-pub fn deleting(
+pub(crate) fn deleting(
     waiting: &[ManagedObject],
     problems: &BTreeMap<ManagedObject, Problem>,
     namespace: &str,

@@ -30,7 +30,7 @@ pub(super) fn diagnose(input: DiagnosisInput<'_>) -> Option<Cause> {
 
 /// Explains one cause: the affected nodes, metrics-core's error for one of them, and the remedy.
 #[must_use]
-pub fn explain(input: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
+pub(crate) fn explain(input: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     let example = failing.examples.first();
     let message = example.map_or("", |example| example.message.as_str());
     let address = example
@@ -65,7 +65,7 @@ fn not_verified() -> Cause {
 
 /// Returns the reason and a description of the cause.
 #[must_use]
-pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
+pub(crate) const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
     match cause {
         ScrapeCause::NoAddress => (
             Reason::KubeletAddressMissing,

@@ -12,12 +12,11 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 
 use super::Observer;
-use crate::common::error_chain::error_chain;
+use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::common::normalize::normalize;
-use crate::common::{METRICS_CORE, ManagedObject};
+use crate::common::{METRICS_CORE, ManagedObject, error_chain};
 use crate::csr::{self, SIGNER};
-use crate::observe::watches;
-use crate::observe::{Found, FrontProxyMap, Pipeline, Source, Unreadable};
+use crate::observe::{Found, FrontProxyMap, Pipeline, Source, Unreadable, watches};
 
 /// The timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,7 +32,7 @@ const MAX_REQUESTS: usize = 1000;
 
 /// Why the cluster could not be observed.
 #[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
+pub(crate) enum ObserveError {
     /// kube-apiserver did not respond in time.
     #[error("kube-apiserver did not return {what} within {} s", TIMEOUT.as_secs())]
     Timeout {
@@ -62,9 +61,7 @@ impl Observer {
             }
             Source::Pods => {
                 let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-                let parameters = ListParams::default()
-                    .labels(&format!("app.kubernetes.io/name={METRICS_CORE}"))
-                    .limit(MAX_PODS);
+                let parameters = ListParams::default().labels(METRICS_CORE_SELECTOR).limit(MAX_PODS);
                 match within("pods", api.list(&parameters)).await {
                     Ok(list) => self.observed.pods = list.items,
                     Err(error) => _ = self.tolerate(source, error)?,

@@ -51,7 +51,7 @@ async fn serve(address: &str, port: u16, pair: &Pair) -> u16 {
 }
 
 #[tokio::test]
-async fn every_replica_must_show_the_certificate() {
+async fn is_proven_when_every_replica_presents_the_certificate() {
     let (new, old) = (plan(), plan());
     let port = serve("127.0.0.1", 0, &new.serving).await;
     serve("127.0.0.2", port, &old.serving).await;
@@ -68,7 +68,7 @@ async fn every_replica_must_show_the_certificate() {
     let proof = look(&good, NAME).await;
     assert_eq!(proof.proven(&good), Some(&new.serving_certificate));
 
-    // A pod that came after the look was not asked.
+    // A pod that was created after the handshakes was not checked.
     let grown = [good[0].clone(), pod("b", "127.0.0.2", true)];
     assert_eq!(proof.lack(&grown).as_deref(), Some("pod b has not been checked yet"));
     for ready in [true, false] {

@@ -34,7 +34,7 @@ fn empty() -> Observed {
     }
 }
 
-/// Puts a Certificate of ours, applied at a time, with conditions `[type, status, message]`.
+/// Adds a managed Certificate, applied at a time, with conditions `[type, status, message]`.
 fn put(observed: &mut Observed, applied: &str, conditions: &[[&str; 3]]) {
     let conditions: Vec<_> = conditions
         .iter()
@@ -57,7 +57,7 @@ fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
 }
 
-/// What cert-manager stores.
+/// Returns what cert-manager stores.
 fn issued() -> ExternalCertificate {
     let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 365 * DAY, now()).expect("a CA");
     let names = ["metrics-core.metrics-system.svc".to_owned()];
@@ -82,7 +82,7 @@ fn asks(plan: &MaintainPlan) -> bool {
 }
 
 #[test]
-fn it_is_asked_and_what_waits_for_it_is_held() {
+fn applies_the_certificate_and_blocks_what_depends_on_it() {
     let plan = planned(&empty());
     assert!(asks(&plan) && plan.certificates.is_none());
     assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::Progressing);
@@ -92,7 +92,7 @@ fn it_is_asked_and_what_waits_for_it_is_held() {
 }
 
 #[test]
-fn it_goes_when_it_is_not_asked_for() {
+fn deletes_the_certificate_when_it_is_not_requested() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     let plan =
@@ -102,7 +102,7 @@ fn it_goes_when_it_is_not_asked_for() {
 }
 
 #[test]
-fn without_its_api_or_the_power_it_is_not_asked() {
+fn applies_no_certificate_without_api_or_permission() {
     let mut observed = empty();
     observed.objects.insert(ManagedObject::Certificate, Found::Unserved);
     let plan = planned(&observed);
@@ -122,7 +122,7 @@ fn without_its_api_or_the_power_it_is_not_asked() {
 }
 
 #[test]
-fn why_nothing_is_issued_is_quoted_after_a_while() {
+fn quotes_cert_manager_after_the_issuing_time() {
     let mut observed = empty();
     observed.certificate_request = Some(
         "CertificateRequest ns/metrics-core-1: Ready is False (Pending): Referenced issuer not found"
@@ -144,7 +144,7 @@ fn why_nothing_is_issued_is_quoted_after_a_while() {
 }
 
 #[test]
-fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
+fn keeps_the_issued_certificate_until_the_next_one() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
@@ -155,7 +155,7 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
     let first = plan.certificates.expect("certificates");
     assert!(first.ca.is_none());
 
-    // Served; then its issuer goes, and the Secret with it.
+    // It is served; then its issuer and the Secret are deleted.
     let secret =
         plan.desired.iter().find(|desired| desired.object == ManagedObject::ServingSecret).expect("a Secret");
     let stored = serde_json::from_value(secret.body.clone()).expect("an object");
@@ -169,7 +169,7 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
     assert_eq!(kept.serving_certificate, first.serving_certificate);
     assert!(kept.serving_renewed.is_none() && kept.bundle == first.bundle);
 
-    // A renewal that failed is told, and changes nothing.
+    // A failed renewal is reported and changes nothing.
     observed.serving_source = ServingSource::Found(external);
     put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "True", ""], ["Issuing", "False", "denied"]]);
     let (reason, message) = lacking(&observed);
@@ -177,7 +177,7 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
 }
 
 #[test]
-fn a_ca_of_our_own_is_kept_until_something_is_issued() {
+fn keeps_the_own_ca_until_cert_manager_issues() {
     let mut observed = empty();
     let own =
         with_context(|_| {}, |context| maintain::maintain_plan(context, &observed, now()).expect("a plan"));
@@ -202,7 +202,7 @@ fn names_an_issuer_that_publishes_no_ca() {
 }
 
 #[test]
-fn a_secret_that_can_not_be_read_names_the_value() {
+fn unreadable_secret_names_the_chart_value() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
@@ -212,7 +212,7 @@ fn a_secret_that_can_not_be_read_names_the_value() {
 }
 
 #[test]
-fn a_certificate_of_somebody_else_is_left_alone() {
+fn leaves_a_foreign_certificate_alone() {
     let mut observed = empty();
     let found: Value = json!({ "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: "Helm" } },
         "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });

@@ -13,7 +13,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("a time")
 }
 
-/// A namespace with a kubelet CA and nothing else.
+/// Returns a namespace with a kubelet CA and nothing else.
 fn empty() -> Observed {
     let objects = ManagedObject::ALL.map(|object| (object, Found::Absent)).into();
     Observed {
@@ -48,7 +48,7 @@ fn ours() -> Value {
 }
 
 #[test]
-fn a_new_pipeline_gets_everything_but_the_registration() {
+fn new_pipeline_gets_everything_but_the_api_services() {
     let plan = planned(|_| {}, &empty());
     let on_request = [ManagedObject::DisruptionBudget, ManagedObject::Certificate];
     let later = [ManagedObject::API_SERVICES.as_slice(), &ManagedObject::FRONT_PROXY, &on_request].concat();
@@ -90,7 +90,7 @@ fn common_metadata_is_on_every_object() {
 }
 
 #[test]
-fn the_registration_follows_the_first_ready_pod_and_stays_without_one() {
+fn api_services_follow_the_first_ready_pod_and_stay_without_one() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     let all = objects(&planned(|_| {}, &observed));
@@ -104,7 +104,7 @@ fn the_registration_follows_the_first_ready_pod_and_stays_without_one() {
 }
 
 #[test]
-fn foreign_registrations_are_taken_together_or_not_at_all() {
+fn adopts_both_foreign_api_services_or_none() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     let service = json!({ "service": { "name": "metrics-server", "namespace": "kube-system" }, "insecureSkipTLSVerify": true });
@@ -137,7 +137,7 @@ fn foreign_registrations_are_taken_together_or_not_at_all() {
 }
 
 #[test]
-fn an_object_of_somebody_else_is_never_touched() {
+fn never_changes_a_foreign_object() {
     let mut observed = empty();
     put(&mut observed, ManagedObject::Service, &json!({ MANAGED_BY_LABEL: "Helm" }), &json!({}));
     let plan = planned(|_| {}, &observed);
@@ -149,7 +149,7 @@ fn an_object_of_somebody_else_is_never_touched() {
 }
 
 #[test]
-fn a_secret_that_can_not_be_read_is_not_replaced() {
+fn does_not_replace_an_unreadable_secret() {
     let mut observed = empty();
     let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
     observed.objects.insert(ManagedObject::CaSecret, Found::Unreadable(why));
@@ -164,7 +164,7 @@ fn a_secret_that_can_not_be_read_is_not_replaced() {
 }
 
 #[test]
-fn what_is_no_longer_wanted_is_removed() {
+fn deletes_what_is_no_longer_desired() {
     let mut observed = empty();
     put(&mut observed, ManagedObject::DisruptionBudget, &ours(), &json!({}));
     put(&mut observed, ManagedObject::ConfigMap, &ours(), &json!({}));
@@ -174,7 +174,7 @@ fn what_is_no_longer_wanted_is_removed() {
     assert_eq!(removed, [ManagedObject::ConfigMap, ManagedObject::DisruptionBudget]);
     assert_eq!(plan.removals[0].uid, "uid-ConfigMap");
 
-    // Somebody else's of that name stays.
+    // A foreign object of that name stays.
     put(&mut observed, ManagedObject::DisruptionBudget, &json!({}), &json!({}));
     assert!(
         !planned(|_| {}, &observed)
@@ -185,7 +185,7 @@ fn what_is_no_longer_wanted_is_removed() {
 }
 
 #[test]
-fn the_kubelets_ca_must_be_there_and_be_one() {
+fn blocks_a_missing_or_invalid_kubelet_ca() {
     let mut observed = empty();
     observed.kubelet_ca =
         KubeletCa::Missing { place: "ConfigMap ns/kube-root-ca.crt, key ca.crt".to_owned() };
@@ -200,7 +200,7 @@ fn the_kubelets_ca_must_be_there_and_be_one() {
 }
 
 #[test]
-fn secrets_are_written_on_the_version_that_was_seen() {
+fn writes_secrets_on_the_observed_version() {
     let mut observed = empty();
     put(&mut observed, ManagedObject::CaSecret, &ours(), &json!({}));
     let plan = planned(|_| {}, &observed);
@@ -217,13 +217,13 @@ fn secrets_are_written_on_the_version_that_was_seen() {
 }
 
 #[test]
-fn deletion_goes_step_by_step_from_the_registration() {
+fn tears_down_step_by_step_from_the_api_services() {
     let mut observed = empty();
     for object in ManagedObject::ALL {
         put(&mut observed, object, &ours(), &json!({}));
     }
     put(&mut observed, ManagedObject::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
-    let dismantle = |on_deletion: FrontProxyDeletion, observed: &Observed| {
+    let tear_down = |on_deletion: FrontProxyDeletion, observed: &Observed| {
         with_context(
             |spec| spec.certificates.front_proxy.on_deletion = on_deletion,
             |context| teardown::plan(context.pipeline, observed, "ns"),
@@ -231,8 +231,8 @@ fn deletion_goes_step_by_step_from_the_registration() {
     };
     let mut order = Vec::new();
     for _ in 0..3 {
-        let Action::TearDown(plan) = dismantle(FrontProxyDeletion::Keep, &observed) else {
-            panic!("not dismantled")
+        let Action::TearDown(plan) = tear_down(FrontProxyDeletion::Keep, &observed) else {
+            panic!("no teardown")
         };
         assert_eq!(plan.removals.len(), plan.waiting.len());
         for object in plan.waiting {
@@ -246,21 +246,21 @@ fn deletion_goes_step_by_step_from_the_registration() {
         ManagedObject::ALL.len() - 3,
         "somebody else's stays, and what kube-apiserver may depend on"
     );
-    assert!(matches!(dismantle(FrontProxyDeletion::Keep, &observed), Action::RemoveFinalizer));
-    let Action::TearDown(plan) = dismantle(FrontProxyDeletion::Delete, &observed) else {
-        panic!("not dismantled")
+    assert!(matches!(tear_down(FrontProxyDeletion::Keep, &observed), Action::RemoveFinalizer));
+    let Action::TearDown(plan) = tear_down(FrontProxyDeletion::Delete, &observed) else {
+        panic!("no teardown")
     };
     assert_eq!(plan.waiting, [ManagedObject::FrontProxySecret, ManagedObject::FrontProxyCaSecret]);
 
     let why = Unreadable { forbidden: true, message: "no".to_owned() };
     observed.objects.insert(ManagedObject::ApiServiceV1, Found::Unreadable(why));
     assert!(
-        matches!(dismantle(FrontProxyDeletion::Keep, &observed), Action::TearDown(plan) if plan.blocked.len() == 1)
+        matches!(tear_down(FrontProxyDeletion::Keep, &observed), Action::TearDown(plan) if plan.blocked.len() == 1)
     );
 }
 
 #[test]
-fn the_front_proxys_certificates_come_when_asked_for_and_stay() {
+fn issues_front_proxy_certificates_on_request_and_keeps_them() {
     let issue = |spec: &mut MetricsPipelineSpec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue;
     let mut observed = empty();
     let plan = planned(issue, &observed);
@@ -280,7 +280,7 @@ fn the_front_proxys_certificates_come_when_asked_for_and_stay() {
 }
 
 #[test]
-fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
+fn missing_permission_names_the_chart_value() {
     let plan = with_context(
         |spec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue,
         |context| {
@@ -315,7 +315,7 @@ fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
 }
 
 #[test]
-fn the_template_waits_for_the_nanny_and_then_goes() {
+fn template_waits_for_the_nanny_and_is_rolled_out_once() {
     let nanny = with_context(|_| {}, objects_resources);
     let mut observed = empty();
     let found: DynamicObject = serde_json::from_value(json!({
@@ -340,7 +340,7 @@ fn objects_resources(context: Context<'_>) -> Desired {
 }
 
 #[test]
-fn a_deployment_is_paused_until_the_nannys_fields_are_there_but_not_for_ever() {
+fn pauses_until_the_nanny_applied_but_not_forever() {
     let mut observed = empty();
     let paused = |observed: &Observed| {
         let plan = planned(|_| {}, observed);
@@ -350,13 +350,13 @@ fn a_deployment_is_paused_until_the_nannys_fields_are_there_but_not_for_ever() {
     assert_eq!(paused(&observed), Some(json!(true)));
     put(&mut observed, ManagedObject::Deployment, &ours(), &json!({}));
     assert_eq!(paused(&observed), Some(json!(true)));
-    // An admission webhook rewrites the resources, however often they are applied.
+    // An admission webhook mutates the resources after each apply.
     observed.mutated_by_admission.insert((ManagedObject::Deployment, crate::common::NANNY_FIELD_MANAGER));
     assert_eq!(paused(&observed), None);
 }
 
 #[test]
-fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not() {
+fn recreates_a_managed_binding_to_another_role_but_no_foreign_one() {
     let bound = |labels: Value| {
         let mut observed = empty();
         let found = json!({

@@ -1,4 +1,4 @@
-//! The registration with the aggregation layer.
+//! The APIServices: registrations with the aggregation layer.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
@@ -11,10 +11,10 @@ use crate::common::ManagedObject;
 
 const GROUP: &str = "metrics.k8s.io";
 
-/// Registers one version. `was_insecure` is whether the object that stands there skips the verification of
-/// the certificate: then, and only then, the field is named, as a field that is not ours can't be removed
-/// otherwise, and kube-apiserver admits no CA beside it.
-pub fn build(
+/// Builds the APIService of one version. `was_insecure` is whether the existing object skips the verification of the
+/// certificate. Only then the field is set: a field of another manager can't be removed otherwise, and kube-apiserver
+/// admits no caBundle beside it.
+pub(crate) fn build(
     context: Context<'_>,
     object: ManagedObject,
     bundle: &str,
@@ -50,7 +50,7 @@ mod tests {
     use crate::common::ManagedObject;
 
     #[test]
-    fn the_certificate_is_always_verified() {
+    fn always_verifies_the_certificate() {
         let build = |object, was_insecure| {
             with_context(
                 |_| {},
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_is_version_and_group() {
+    fn name_is_version_and_group() {
         for object in ManagedObject::API_SERVICES {
             let body = with_context(
                 |_| {},

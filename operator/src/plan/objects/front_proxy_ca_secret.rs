@@ -1,4 +1,4 @@
-//! The front-proxy CA's certificate and key.
+//! The Secret with the front-proxy CA's certificate and key.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use super::{Context, Desired};
 use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
-/// The keys of the Secret that hold the CA which waits until kube-apiserver trusts it.
-pub const NEXT: [&str; 2] = ["next.crt", "next.key"];
+/// The keys of the next CA, which is used once kube-apiserver trusts it.
+pub(crate) const NEXT: [&str; 2] = ["next.crt", "next.key"];
 
-/// `tls.crt` and `tls.key`; `next.crt` and `next.key` while it is being replaced; `previous.crt` while earlier ones
-/// are valid.
-pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+/// Builds the Secret with `tls.crt` and `tls.key`; `next.crt` and `next.key` while the CA is being replaced;
+/// `previous.crt` while earlier ones are valid.
+pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let mut data = BTreeMap::from([
         ("tls.crt".to_owned(), bytes(&plan.ca.certificate)),

@@ -1,4 +1,4 @@
-//! kube-apiserver's flags for the front proxy, for people to read. It holds no secret.
+//! The ConfigMap with kube-apiserver's flags for the front proxy, for administrators.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::{Context, Desired};
 use crate::common::ManagedObject;
 use crate::plan::front_proxy;
 
-/// The same flags in several forms, and what to do with them.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the ConfigMap: the flags in several formats, and the steps to use them.
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let flags = front_proxy::flags(&context.spec.certificates.front_proxy, &context.settings.namespace);
     let config_map = ConfigMap {
         metadata: context.metadata(ManagedObject::FrontProxyFlags),

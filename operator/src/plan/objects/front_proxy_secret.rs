@@ -1,4 +1,4 @@
-//! The front-proxy client certificate, for the control-plane nodes.
+//! The Secret with the front-proxy client certificate, for the control-plane nodes.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::{Context, Desired};
 use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
-/// `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
-pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+/// Builds the Secret: `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
+pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
         metadata: metadata(context, ManagedObject::FrontProxySecret),
@@ -27,7 +27,7 @@ pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, ser
     Desired::new(ManagedObject::FrontProxySecret, &secret)
 }
 
-/// What is kept has no owner: the garbage collector would not ask.
+/// A Secret that is kept on deletion has no owner reference, as the garbage collector would delete it.
 pub(super) fn metadata(context: Context<'_>, object: ManagedObject) -> ObjectMeta {
     let metadata = context.metadata(object);
     match context.spec.certificates.front_proxy.on_deletion {
@@ -44,7 +44,7 @@ mod tests {
     use crate::plan::front_proxy;
 
     #[test]
-    fn only_what_may_be_deleted_has_an_owner() {
+    fn kept_secrets_have_no_owner() {
         for (on_deletion, owned) in [(FrontProxyDeletion::Keep, false), (FrontProxyDeletion::Delete, true)] {
             let bodies = with_context(
                 |spec| spec.certificates.front_proxy.on_deletion = on_deletion,
