@@ -132,7 +132,9 @@ impl Applier {
         }
         // What was just written is still on its way to the replicas.
         if !applied.outcome.wrote() {
-            applied.learned.push(Learned::ExpectedCertificate(plan.expected_certificate.clone()));
+            applied
+                .learned
+                .push(Learned::ExpectedCertificate(plan.expected_certificate.clone().map(Box::new)));
         }
     }
 

@@ -22,5 +22,5 @@ pub(crate) enum Learned {
     /// The source must be read again before the next plan.
     Outdated(Source),
     /// The certificate that every replica must serve before the old CA is dropped; `None` while no CA is replaced.
-    ExpectedCertificate(Option<ExpectedCertificate>),
+    ExpectedCertificate(Option<Box<ExpectedCertificate>>),
 }

@@ -38,10 +38,10 @@ impl Nodes {
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(api, config, sender));
         _ = tokio::time::timeout(FIRST, count.wait_for(Option::is_some)).await;
-        let mut changed = count.clone();
-        changed.mark_unchanged();
+        let mut updates = count.clone();
+        updates.mark_unchanged();
         tasks.spawn(async move {
-            while changed.changed().await.is_ok() {
+            while updates.changed().await.is_ok() {
                 changes.mark(Source::Nodes);
                 tokio::time::sleep(MIN_INTERVAL).await;
             }

@@ -163,7 +163,7 @@ async fn follow<K: kube::Resource>(
         match event {
             Ok(event) => {
                 failing = false;
-                let changed = match &event {
+                let must_read = match &event {
                     Event::Init => {
                         seen = false;
                         false
@@ -176,7 +176,7 @@ async fn follow<K: kube::Resource>(
                     Event::InitDone => !seen && is_change(None),
                     Event::Delete(_) => true,
                 };
-                if changed {
+                if must_read {
                     changes.mark(source);
                 }
             }

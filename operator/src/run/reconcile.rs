@@ -10,7 +10,7 @@ use tracing::{Instrument, debug_span};
 
 use super::requeue::{self, State};
 use crate::apply::{Applied, Applier, ApplyError, Interruption};
-use crate::assess::{Assessment, assess};
+use crate::assess::{ActiveAssessment, Assessment, assess};
 use crate::observe::{Changes, ObserveError, Observer, Source};
 use crate::plan::{Action, Plan, PlanError, Planner};
 use crate::report::{Reported, Reporter, Round, StatusError, Telemetry};
@@ -161,7 +161,7 @@ impl Reconciler {
         };
         let active = assessment.active.as_ref();
         let state = State {
-            ready: active.is_some_and(|active| active.is_ready()),
+            ready: active.is_some_and(ActiveAssessment::is_ready),
             healthy: active.is_some_and(|active| active.healthy),
             in_doubt: self.observer.observed().served_in_doubt,
             unchanged: self.changed.elapsed(),

@@ -6,7 +6,7 @@ use crds::{CertManagerSpec, KeyAlgorithm};
 use serde_json::json;
 
 use super::{Context, Desired};
-use crate::common::{FIELD_MANAGER, ManagedObject};
+use crate::common::ManagedObject;
 use crate::pki::cert_manager::SECRET;
 use crate::pki::service_names;
 
@@ -45,7 +45,7 @@ pub(crate) fn build(
             "revisionHistoryLimit": 1,
         },
     });
-    Ok(Desired { object: ManagedObject::Certificate, manager: FIELD_MANAGER, body, resource_version: None })
+    Desired::new(ManagedObject::Certificate, &body)
 }
 
 /// Formats a duration as Go does (`time.Duration.String`), in whole seconds.
