@@ -345,6 +345,24 @@ fn every_sample_cause_has_evidence_and_a_remedy() {
 }
 
 #[test]
+fn diagnosis_page_has_reason_and_severity_of_every_sample_cause() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/diagnosis.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    for cause in SampleCause::ALL.iter().filter(|cause| **cause != SampleCause::Other) {
+        let start = format!("| `{cause}` | ");
+        let row = page.lines().find(|line| line.starts_with(&start)).expect("a row");
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let reason = samples::name(*cause).0;
+        assert!(cells[2].starts_with(&format!("`NodesCovered`, `{reason}`")), "{row}");
+        let severity = match samples::severity(*cause) {
+            Severity::Fault => "fault",
+            Severity::Warning => "warning",
+        };
+        assert!(cells[3].starts_with(severity), "{row}");
+    }
+}
+
+#[test]
 fn faults_of_samples_come_before_warnings_and_name_the_others() {
     let mut observed = served();
     let issues = |cause: &str, nodes: usize, count: usize| {

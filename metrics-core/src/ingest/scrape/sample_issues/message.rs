@@ -87,12 +87,13 @@ fn containers(count: u32) -> String {
     if count == 1 { "1 container or the node itself".to_owned() } else { format!("{count} containers") }
 }
 
-/// Formats a duration in its largest unit.
+/// Formats a duration in its largest unit, rounded.
 fn duration(seconds: u64) -> String {
+    let rounded = |unit| (seconds + unit / 2) / unit;
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        120..7200 => format!("{} min", rounded(60)),
+        7200..172_800 => format!("{} h", rounded(3600)),
+        _ => format!("{} days", rounded(86_400)),
     }
 }
