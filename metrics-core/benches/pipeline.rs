@@ -1,6 +1,6 @@
-//! Decode, store and encode, each beside the physical limit that it could at best come near to.
+//! Benchmarks decode, store and encode, and the physical limits to compare them with.
 //!
-//! `limits/memcpy` is what the memory gives, `limits/aes-128-gcm` what TLS costs for the very bytes that are decoded.
+//! `limits/memcpy` measures memory bandwidth, `limits/aes-128-gcm` the TLS cost of the bytes that are decoded.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::fmt::Write as _;
@@ -14,17 +14,17 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hyper::body::Body as _;
-use metrics_core::decode::{Context as Reading, Format, decode};
-use metrics_core::discover::{Directory, Node};
-use metrics_core::labels::Labels;
-use metrics_core::rows::{Pick, Rows};
-use metrics_core::serve::{Api, Config, request_info};
-use metrics_core::store::{self, Store, Ticket};
+use metrics_core::api::{Api, ApiConfig, request_info};
+use metrics_core::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
+use metrics_core::ingest::discover::Node;
+use metrics_core::ingest::store::{self, Store, StoreDirectory, Ticket};
+use metrics_core::model::labels::Labels;
+use metrics_core::model::rows::{Pick, Rows};
 
 const NODES: usize = 1000;
 const PODS: usize = 30;
 const NAMESPACES: usize = 100;
-const CONTEXT: Reading = Reading { format: Format::Text, default_timestamp_ns: 0 };
+const CONTEXT: DecodeOptions = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 0 };
 const CONTAINERS: [&str; 2] = ["application", "service-mesh-proxy"];
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -34,12 +34,12 @@ fn pod(node: usize, row: usize) -> (String, String) {
     (format!("team-{:04}", number % NAMESPACES), format!("service-{:05}-5d4f8c7b9-{number:05x}", number / 15))
 }
 
-/// A body as a kubelet of 30 pods writes it, at the second `at`.
+/// Returns the body of a kubelet with 30 pods at second `at`.
 fn body(node: usize, at: u64) -> String {
     let now = 1_782_909_296_000 + at * 1000;
     let mut text = String::new();
     let family = |text: &mut String, name: &str| {
-        let _ = write!(text, "# HELP {name} [STABLE] Said of {name}\n# TYPE {name} gauge\n");
+        let _ = write!(text, "# HELP {name} [STABLE] Help for {name}\n# TYPE {name} gauge\n");
     };
     for (name, unit) in [
         ("container_cpu_usage_seconds_total", 0.1),
@@ -74,7 +74,7 @@ fn body(node: usize, at: u64) -> String {
     text
 }
 
-/// A cluster in the store.
+/// A cluster with samples in the store.
 struct Cluster {
     store: Arc<Store>,
     tickets: Vec<Ticket>,
@@ -82,10 +82,11 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let directory = Arc::new(Directory::new());
-        let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(3600))));
-        directory.begin_nodes();
-        directory.begin_pods();
+        let directory = Arc::new(StoreDirectory::new());
+        let store =
+            Arc::new(Store::new(directory.clone(), store::StoreConfig::new(Duration::from_secs(3600))));
+        directory.begin_node_list();
+        directory.begin_pod_list();
         let mut tickets = Vec::new();
         for number in 0..NODES {
             let name = format!("node-{number:05}.example");
@@ -100,7 +101,7 @@ impl Cluster {
                 ready: true,
             };
             directory.apply_node(node);
-            tickets.push(store.admit(directory.nodes().get(&name).unwrap()));
+            tickets.push(store.insert_node(directory.nodes().get(&name).unwrap()));
             for row in 0..PODS {
                 let (namespace, name) = pod(number, row);
                 let app = name.split('-').take(2).collect::<Vec<_>>().join("-");
@@ -109,8 +110,8 @@ impl Cluster {
                 directory.apply_pod(&namespace, &name, &format!("{number}-{row}"), labels);
             }
         }
-        directory.end_nodes();
-        directory.end_pods();
+        directory.end_node_list();
+        directory.end_pod_list();
         let cluster = Self { store, tickets };
         for at in [0, 15] {
             for node in 0..NODES {
@@ -121,9 +122,9 @@ impl Cluster {
     }
 
     fn put(&self, node: usize, body: &[u8]) {
-        let mut intake = self.store.intake(self.tickets[node]).unwrap();
-        decode(body, CONTEXT, &mut intake);
-        self.store.put(self.tickets[node], intake, 1).unwrap();
+        let mut batch = self.store.begin_batch(self.tickets[node]).unwrap();
+        decode(body, CONTEXT, &mut batch);
+        self.store.put(self.tickets[node], batch, 1).unwrap();
     }
 }
 
@@ -148,13 +149,13 @@ fn limits(criterion: &mut Criterion) {
             record
         })
         .collect();
-    let mut room = Vec::new();
+    let mut buffer = Vec::new();
     group.bench_function("aes-128-gcm, a body in records of 4 kB", |bencher| {
         bencher.iter(|| {
             for record in &records {
-                room.clear();
-                room.extend_from_slice(record);
-                black_box(key.open_in_place(nonce(), Aad::empty(), &mut room).unwrap());
+                buffer.clear();
+                buffer.extend_from_slice(record);
+                black_box(key.open_in_place(nonce(), Aad::empty(), &mut buffer).unwrap());
             }
         });
     });
@@ -168,8 +169,8 @@ fn ingest(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(bodies[0].len() as u64));
     group.bench_function("a body of 30 pods", |bencher| {
         bencher.iter(|| {
-            let mut intake = cluster.store.intake(cluster.tickets[500]).unwrap();
-            black_box(decode(bodies[0].as_bytes(), CONTEXT, &mut intake));
+            let mut batch = cluster.store.begin_batch(cluster.tickets[500]).unwrap();
+            black_box(decode(bodies[0].as_bytes(), CONTEXT, &mut batch));
         });
     });
     group.finish();
@@ -192,8 +193,8 @@ fn ingest(criterion: &mut Criterion) {
                 let (mut seen, mut after) = (0, None::<(String, String)>);
                 loop {
                     let mut last = None;
-                    let behind = after.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-                    cluster.store.pods(namespace, behind, &mut |_, _| Pick::Take, &mut |row| {
+                    let key = after.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                    cluster.store.pods(namespace, key, &mut |_, _| Pick::Take, &mut |row| {
                         seen += 1;
                         last = Some((row.namespace.to_owned(), row.name.to_owned()));
                         if seen % 500 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -223,7 +224,7 @@ fn get(api: &Api, path: &str, accept: &str) -> usize {
 }
 
 fn encode(criterion: &mut Criterion) {
-    let api = Api::new(Cluster::new().store, Config::default());
+    let api = Api::new(Cluster::new().store, ApiConfig::default());
     let base = "/apis/metrics.k8s.io/v1beta1";
     let mut group = criterion.benchmark_group("encode");
     for (what, path) in [

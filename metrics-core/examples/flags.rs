@@ -1,4 +1,4 @@
-//! Writes the table of flags to where it is checked in.
+//! Generates docs/flags.md.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The API server's address and our credentials for it and for kubelets: those of the pod, or of a kubeconfig.
+//! The address of kube-apiserver and the credentials for it and for kubelets: from the pod or from a kubeconfig.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,29 @@ use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Why there is no way to the API server.
+/// An error of connecting to kube-apiserver.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A kubeconfig can't be used.
+    /// The kubeconfig is invalid.
     #[error("kubeconfig {}: {problem}", path.display())]
     Kubeconfig {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         problem: String,
     },
-    /// There is no kubeconfig, and this is not a pod.
+    /// The process runs outside a pod and without a kubeconfig.
     #[error(
-        "not in a pod ({0}), and no --kubeconfig is given; give one, or run with a service account whose token is mounted"
+        "the process does not run in a pod ({0}) and --kubeconfig is not set; set it, or mount a service account token"
     )]
     NotInCluster(String),
-    /// No client can be made of the configuration.
-    #[error("can't make a client for the API server: {0}")]
+    /// The configuration is not usable for a client.
+    #[error("can't create a client for kube-apiserver: {0}")]
     Client(String),
 }
 
-/// A client for the API server.
-pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Error> {
+/// Returns a client for kube-apiserver.
+pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Error> {
     let config = match kubeconfig {
         None => kube::Config::incluster().map_err(|error| Error::NotInCluster(error.to_string()))?,
         Some(path) => {
@@ -41,34 +41,38 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, Error> {
     kube::Client::try_from(config).map_err(|error| Error::Client(error.to_string()))
 }
 
-/// What kubelets are shown and verified with unless flags say otherwise.
+/// The default credentials for kubelets and the default CA to verify them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ForKubelets {
+pub(crate) struct KubeletDefaults {
     /// The file with the cluster's CA.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// The file with a bearer token.
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The files with a client certificate and its key.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// The pod's service account, or the files that a kubeconfig's current context names. Data inside a kubeconfig
-/// has no file and is not used for kubelets.
-pub fn for_kubelets(kubeconfig: Option<&Path>) -> Result<ForKubelets, Error> {
+/// Returns the files of the pod's service account, or those of the kubeconfig's current context. Data embedded in a
+/// kubeconfig are not used for kubelets.
+pub(crate) fn for_kubelets(kubeconfig: Option<&Path>) -> Result<KubeletDefaults, Error> {
     match kubeconfig {
         None => {
             let file = |name| Some(Path::new(SERVICE_ACCOUNT).join(name));
-            Ok(ForKubelets { ca_file: file("ca.crt"), token_file: file("token"), client_certificate: None })
+            Ok(KubeletDefaults {
+                ca_file: file("ca.crt"),
+                token_file: file("token"),
+                client_certificate: None,
+            })
         }
-        Some(path) => Ok(of_kubeconfig(&read(path)?)),
+        Some(path) => Ok(from_kubeconfig(&read(path)?)),
     }
 }
 
-fn of_kubeconfig(config: &Kubeconfig) -> ForKubelets {
+fn from_kubeconfig(config: &Kubeconfig) -> KubeletDefaults {
     let context =
         config.contexts.iter().find(|context| Some(&context.name) == config.current_context.as_ref());
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {
-        return ForKubelets::default();
+        return KubeletDefaults::default();
     };
     let cluster: Option<&Cluster> = config
         .clusters
@@ -81,7 +85,7 @@ fn of_kubeconfig(config: &Kubeconfig) -> ForKubelets {
         .find(|user| Some(&user.name) == context.user.as_ref())
         .and_then(|named| named.auth_info.as_ref());
     let path = |path: Option<&String>| path.map(PathBuf::from);
-    ForKubelets {
+    KubeletDefaults {
         ca_file: path(cluster.and_then(|cluster| cluster.certificate_authority.as_ref())),
         token_file: path(user.and_then(|user| user.token_file.as_ref())),
         client_certificate: path(user.and_then(|user| user.client_certificate.as_ref()))
@@ -107,20 +111,20 @@ fn broken(path: &Path, error: &dyn std::error::Error) -> Error {
 mod tests {
     use kube::config::Kubeconfig;
 
-    use super::of_kubeconfig;
+    use super::from_kubeconfig;
 
     #[test]
-    fn files_of_the_current_context_are_found() {
+    fn finds_the_files_of_the_current_context() {
         let config = Kubeconfig::from_yaml(
             "{current-context: a, contexts: [{name: a, context: {cluster: c, user: u}}], \
               clusters: [{name: c, cluster: {server: 'https://x', certificate-authority: /ca}}], \
               users: [{name: other, user: {tokenFile: /t}}, {name: u, user: {client-certificate: /crt, client-key: /key}}]}",
         )
         .unwrap();
-        let found = of_kubeconfig(&config);
+        let found = from_kubeconfig(&config);
         assert_eq!(found.ca_file, Some("/ca".into()));
         assert_eq!(found.token_file, None);
         assert_eq!(found.client_certificate, Some(("/crt".into(), "/key".into())));
-        assert_eq!(of_kubeconfig(&Kubeconfig::default()), super::ForKubelets::default());
+        assert_eq!(from_kubeconfig(&Kubeconfig::default()), super::KubeletDefaults::default());
     }
 }

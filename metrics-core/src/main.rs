@@ -1,20 +1,18 @@
-//! metrics-core: the wiring of its parts.
-
-mod program;
+//! The metrics-core program.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use metrics_core::flags::{self, Request};
-use metrics_core::telemetry;
+use metrics_core::flags::{self, CommandLine};
+use metrics_core::program::Program;
 
-/// The exit code for a command line that can't be used, as flag libraries have it.
+/// The exit code for an invalid command line, as in flag libraries.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let options = match flags::parse(std::env::args().skip(1)) {
-        Ok(Request::Run(options)) => *options,
-        Ok(Request::Print(text)) => {
+        Ok(CommandLine::Run(options)) => *options,
+        Ok(CommandLine::Print(text)) => {
             return if std::io::stdout().write_all(text.as_bytes()).is_ok() {
                 ExitCode::SUCCESS
             } else {
@@ -23,13 +21,17 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(USAGE, &error),
     };
-    if let Err(error) = telemetry::start_log(options.logging) {
+    let program = match Program::new(options) {
+        Ok(program) => program,
+        Err(error) => return fail(USAGE, &error),
+    };
+    if let Err(error) = program.start_log() {
         return fail(1, &error);
     }
-    // Two workers: one may encode a long list while the other scrapes.
+    // Two workers, so that one can scrape while the other encodes a long list.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(program::run(options)),
+        Ok(runtime) => runtime.block_on(program.run()),
         Err(error) => return fail(1, &error),
     };
     match ended {

@@ -1,34 +1,37 @@
-//! The report: what goes wrong for this process, put together of what each part keeps of it.
+//! The report at `/report`: the problems of this process, for the operator and for humans.
 
 use std::sync::Arc;
 
 use crds::report::{NodeCounts, Report};
 use jiff::Timestamp;
 
-use crate::authenticate::Evidence;
-use crate::listen;
-use crate::scrape::Findings;
-use crate::store::Store;
-use crate::tls::ServingCertificate;
+use crate::ingest::scrape::Findings;
+use crate::ingest::store::Store;
+use crate::server::authentication::CredentialHistory;
+use crate::server::listen;
+use crate::server::tls::ServingCertificate;
 
-/// What the report is made of.
-pub struct Sources {
-    /// When the process started.
+/// The sources of the report.
+pub struct ReportSources {
+    /// The start time of the process.
     pub started: Timestamp,
     /// The samples.
     pub store: Arc<Store>,
-    /// How kubelets fare.
+    /// The results of scrapes.
     pub kubelets: Findings,
-    /// Connections.
-    pub connections: listen::Metrics,
-    /// The certificate that is served.
+    /// The metrics of connections.
+    pub connections: listen::ConnectionMetrics,
+    /// Recent authentication results.
+    pub credentials: CredentialHistory,
+    /// The serving certificate.
     pub serving: Arc<ServingCertificate>,
 }
 
-impl Sources {
-    /// The report of this moment; bounded, and without a secret.
+impl ReportSources {
+    /// Returns the current report. It is bounded and contains no secret.
     #[must_use]
-    pub fn write(&self, credentials: &Evidence) -> Report {
+    pub fn report(&self) -> Report {
+        let credentials = &self.credentials;
         let coverage = self.store.coverage();
         let scrapes = self.kubelets.failures.list();
         let (front_proxy, anonymous) = (credentials.front_proxy(), credentials.anonymous());

@@ -1,7 +1,7 @@
-//! Files that others replace: read again when their content changes.
+//! Files that are replaced at run time: read again when their content changes.
 //!
-//! Polled, as the kubelet swaps links two levels up and file watches miss that (it is also what k8s.io/apiserver
-//! falls back to). Changes are told by content.
+//! Files are polled: for a mounted Secret or ConfigMap the kubelet replaces a symbolic link two levels up, which file
+//! watches miss (k8s.io/apiserver polls as well). A change is detected by content.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -9,78 +9,103 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 
-/// The most that is read of one file, bytes. A CA bundle of all public CAs has 250 kB.
-const MOST: u64 = 4 << 20;
+/// The maximum size of a file in bytes. A bundle of all public CAs has 250 kB.
+const MAX_BYTES: u64 = 4 << 20;
 
-/// A file that can't be read.
+/// An error of reading a file.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The system refuses.
+pub(crate) enum Error {
+    /// The file can't be opened or read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It is larger than any certificate bundle.
-    #[error("{}: larger than {MOST} bytes", path.display())]
+    /// The file is larger than any certificate bundle.
+    #[error("{}: larger than {MAX_BYTES} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// Reads `paths` now and every `interval`, and calls `changed` at first and when a content differs from the last
-/// time, or when reading fails in a new way. Never returns.
-pub async fn follow<const N: usize>(
+/// Reads files and detects whether they changed since the last read.
+pub(crate) struct ChangeDetector<const N: usize> {
+    paths: [PathBuf; N],
+    /// The digests of the contents, or the error, of the last read.
+    last: Option<Vec<u8>>,
+}
+
+impl<const N: usize> ChangeDetector<N> {
+    pub(crate) fn new(paths: [PathBuf; N]) -> Self {
+        Self { paths, last: None }
+    }
+
+    /// Reads the files. Returns the contents, or the error, if they differ from the last read. Blocks.
+    pub(crate) fn read(&mut self) -> Option<Result<[Vec<u8>; N], Error>> {
+        let mut contents = std::array::from_fn(|_| Vec::new());
+        let mut digests = Vec::new();
+        let mut result = Ok(());
+        for (path, content) in self.paths.iter().zip(&mut contents) {
+            match read_one(path) {
+                Ok(read) => {
+                    digests.extend_from_slice(digest::digest(&digest::SHA256, &read).as_ref());
+                    *content = read;
+                }
+                Err(error) => {
+                    digests = error.to_string().into_bytes();
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let changed = self.last.as_ref() != Some(&digests);
+        self.last = Some(digests);
+        changed.then(|| result.map(|()| contents))
+    }
+}
+
+/// Reads `paths` now and every `interval`. Calls `changed` the first time, when a content differs from the last one,
+/// and when reading fails with a new error. Never returns.
+pub(crate) async fn follow<const N: usize>(
     paths: [PathBuf; N],
     interval: Duration,
     mut changed: impl FnMut(&[PathBuf; N], Result<[Vec<u8>; N], Error>),
 ) -> Infallible {
-    let mut last = None;
+    let mut detector = ChangeDetector::new(paths.clone());
     loop {
-        let (seen, contents) = match read(&paths).await {
-            Ok(contents) => (fingerprint(&contents), Ok(contents)),
-            Err(error) => (error.to_string().into_bytes(), Err(error)),
+        let read = tokio::task::spawn_blocking(move || {
+            let result = detector.read();
+            (detector, result)
+        });
+        let Ok((returned, result)) = read.await else {
+            // Only when the runtime shuts down.
+            return std::future::pending().await;
         };
-        if last.as_ref() != Some(&seen) {
-            last = Some(seen);
+        detector = returned;
+        if let Some(contents) = result {
             changed(&paths, contents);
         }
         tokio::time::sleep(interval).await;
     }
 }
 
-async fn read<const N: usize>(paths: &[PathBuf; N]) -> Result<[Vec<u8>; N], Error> {
-    let paths = paths.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let mut contents = std::array::from_fn(|_| Vec::new());
-        for (path, content) in paths.iter().zip(contents.iter_mut()) {
-            *content = read_one(path)?;
-        }
-        Ok(contents)
-    });
-    match read.await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Read { path: PathBuf::new(), source: std::io::Error::other(error) }),
-    }
-}
-
-/// Reads one file, bounded.
-pub fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
+/// Reads one file of at most [`MAX_BYTES`].
+pub(crate) fn read_one(path: &std::path::Path) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut content = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(MOST + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > MOST {
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
+    if content.len() as u64 > MAX_BYTES {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
     Ok(content)
-}
-
-fn fingerprint<const N: usize>(contents: &[Vec<u8>; N]) -> Vec<u8> {
-    contents.iter().flat_map(|content| digest::digest(&digest::SHA256, content).as_ref().to_vec()).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +115,7 @@ mod tests {
     use super::follow;
 
     #[tokio::test]
-    async fn a_swapped_link_is_seen_and_the_same_content_is_not() {
+    async fn reports_a_replaced_link_and_a_missing_file() {
         let directory = std::env::temp_dir().join(format!("watched-file-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (one, two, link) = (directory.join("1"), directory.join("2"), directory.join("link"));

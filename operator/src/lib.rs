@@ -47,7 +47,6 @@ mod nanny;
 mod observe;
 mod pki;
 mod plan;
-pub mod plugin;
 mod report;
 mod run;
 mod settings;

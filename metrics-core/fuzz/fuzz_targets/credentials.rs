@@ -1,4 +1,4 @@
-//! What a client says of itself.
+//! The credentials of a client: headers and a certificate.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,7 +1,8 @@
-//! The targets: what metrics-core reads from outside, with what must hold whatever it is.
+//! Fuzz targets for the inputs that metrics-core reads from outside, with the invariants that must hold for any
+//! input.
 //!
-//! Each takes any bytes and gives a number that stands for what came out, so that a fuzzer without a look into the
-//! program can tell which inputs are new to it. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
+//! Each target takes arbitrary bytes and returns a hash of the outcome, so that a fuzzer without coverage
+//! information can recognize new inputs. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,14 +13,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Body;
-use metrics_core::authenticate::trust::{FromConfigMap, FrontProxy, LiveTrust};
-use metrics_core::authenticate::{Anchors, Authenticator, Metrics, NoUser, Peer};
-use metrics_core::decode::{BadSeries, ContainerKey, Format, Metric, Sample, Sink};
-use metrics_core::labels::Labels;
-use metrics_core::rows::{
-    Change, ContainerRow, Expired, Keeper, Kind, Lookup, NodeRow, Pick, PodRow, Progress, Rows, Usage,
+use metrics_core::api::{Api, ApiConfig, request_info};
+use metrics_core::ingest::decode::{BadSeries, ContainerKey, ExpositionFormat, Metric, Sample, SampleSink};
+use metrics_core::model::labels::Labels;
+use metrics_core::model::rows::{
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Usage,
 };
-use metrics_core::serve::{Api, Config, request_info};
+use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
+use metrics_core::server::authentication::{
+    Anchors, AuthenticationError, Authenticator, ClientConnection, CredentialMetrics,
+};
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -27,7 +31,7 @@ fn outcome(of: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// About how many; exact numbers would make each input look new.
+/// Returns the order of magnitude; exact numbers would make each input look new.
 fn size(of: usize) -> u32 {
     of.checked_ilog2().map_or(0, |log| log + 1)
 }
@@ -37,7 +41,7 @@ struct Count(u32);
 
 impl Count {
     fn take(&mut self, metric: Metric, sample: Sample) {
-        // The store takes a start for a time, and the greatest of all values for none.
+        // The store converts a start time to a timestamp and uses u64::MAX as "none".
         assert!(
             sample.value < u64::MAX && (metric != Metric::StartTime || i64::try_from(sample.value).is_ok())
         );
@@ -45,7 +49,7 @@ impl Count {
     }
 }
 
-impl Sink for Count {
+impl SampleSink for Count {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         self.take(metric, sample);
         Ok(())
@@ -60,30 +64,30 @@ impl Sink for Count {
 
 /// The body of a kubelet's `/metrics/resource`.
 pub fn decode(body: &[u8]) -> u64 {
-    let reports = [Format::Text, Format::OpenMetrics].map(|format| {
+    let reports = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
         let mut count = Count::default();
-        let context = metrics_core::decode::Context { format, default_timestamp_ns: 1 };
-        let report = metrics_core::decode::decode(body, context, &mut count);
-        assert_eq!(report.taken, count.0);
-        // Taking lines away takes no series away but those that stood in them.
+        let context = metrics_core::ingest::decode::DecodeOptions { format, default_timestamp_ns: 1 };
+        let report = metrics_core::ingest::decode::decode(body, context, &mut count);
+        assert_eq!(report.accepted, count.0);
+        // Each series needs a line of its own.
         let lines = body.split(|byte| *byte == b'\n').count();
-        let found = report.taken as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
+        let found = report.accepted as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
         assert!(found <= lines);
-        (size(report.taken as usize), report.bad.map(|count| size(count as usize)))
+        (size(report.accepted as usize), report.bad.map(|count| size(count as usize)))
     });
     outcome(reports)
 }
 
-/// A kubelet's HTTP response: its head and the chunks of its body, whole and in pieces. The first byte says how long a
-/// piece is.
+/// A kubelet's HTTP response: its header section and the chunks of its body, whole and in pieces. The first byte is
+/// the size of a piece.
 pub fn response(input: &[u8]) -> u64 {
     let Some((step, bytes)) = input.split_first() else { return 0 };
-    outcome(metrics_core::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
+    outcome(metrics_core::ingest::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
 }
 
-/// A body in gzip.
+/// A gzip body.
 pub fn inflate(wire: &[u8]) -> u64 {
-    outcome(metrics_core::scrape::fuzzing::inflate(wire))
+    outcome(metrics_core::ingest::scrape::fuzzing::inflate(wire))
 }
 
 /// Two nodes and four pods.
@@ -177,27 +181,27 @@ impl Rows for Few {
         }
     }
 
-    fn keeper(self: Arc<Self>) -> Box<dyn Keeper> {
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
         Box::new(Unused)
     }
 
-    fn left_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
+    fn last_known_node(&self, _: &str, _: &Labels, _: &mut dyn FnMut(&NodeRow<'_>)) {}
 
-    fn left_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
+    fn last_known_pod(&self, _: (&str, &str), _: &Labels, _: &mut dyn FnMut(&PodRow<'_>)) {}
 
     fn version(&self) -> u64 {
         VERSION
     }
 
-    fn next_change(&self, _: Kind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
+    fn next_change(&self, _: RowKind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
         if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
 }
 
-/// Rows so few are never read twice.
+/// The lists are too short to be read twice.
 struct Unused;
 
-impl Keeper for Unused {
+impl TwoPassReader for Unused {
     fn nodes(
         &mut self,
         _: Option<&str>,
@@ -217,25 +221,25 @@ impl Keeper for Unused {
         unreachable!();
     }
 
-    fn nodes_again(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
+    fn replay_nodes(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
 
-    fn pods_again(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
+    fn replay_pods(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
 }
 
 static API: LazyLock<Api> = LazyLock::new(|| {
     let labels = [("app", "web"), ("n", "7")].into_iter().collect();
-    Api::new(Arc::new(Few(labels)), Config::default())
+    Api::new(Arc::new(Few(labels)), ApiConfig::default())
 });
 
-/// A watch sleeps.
+/// A watch sets a timer.
 static TIME: LazyLock<Option<tokio::runtime::Runtime>> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
 
-/// A client's request: its path and query (selectors, limit, continue, watch) in the first line, Accept in the second.
+/// A client's request: path and query (selectors, limit, continue, watch) in the first line, Accept in the second.
 pub fn api(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let (target, accept) = input.split_once('\n').unwrap_or((input, ""));
-    // Most of what is tried should get as far as the selectors.
+    // Most inputs should reach the selectors.
     let target = match target.strip_prefix('?') {
         Some(query) => format!("/apis/metrics.k8s.io/v1beta1/pods?{query}"),
         None => target.to_owned(),
@@ -250,7 +254,7 @@ pub fn api(input: &[u8]) -> u64 {
     let _time = TIME.as_ref().map(tokio::runtime::Runtime::enter);
     let mut body = pin!(response.into_body());
     let mut bytes = Vec::new();
-    // A watch has no end; what is there at once is enough.
+    // A watch has no end; the frames that are ready at once are enough.
     while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
         if let Some(data) = frame.ok().and_then(|frame| frame.into_data().ok()) {
             bytes.extend_from_slice(&data);
@@ -272,7 +276,7 @@ fn is_json(text: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(text).is_ok()
 }
 
-/// ConfigMap `kube-system/extension-apiserver-authentication`: its values, with zero bytes between.
+/// The values of ConfigMap `kube-system/extension-apiserver-authentication`, separated by zero bytes.
 pub fn config_map(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let keys = [
@@ -290,7 +294,7 @@ pub fn config_map(input: &[u8]) -> u64 {
     for finding in &findings {
         assert!(!finding.to_string().is_empty());
     }
-    // What was good stays good.
+    // Reading the same values again keeps the valid ones.
     assert_eq!(read.read(&data).0, read);
     outcome((
         findings.iter().map(std::mem::discriminant).collect::<Vec<_>>(),
@@ -298,7 +302,7 @@ pub fn config_map(input: &[u8]) -> u64 {
     ))
 }
 
-/// The front proxy's certificate, by the authority that is trusted. Its key was thrown away.
+/// The front proxy's certificate, signed by the trusted CA. Its private key was discarded.
 const AGGREGATOR: &[u8] = include_bytes!("../aggregator.der");
 
 static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
@@ -312,12 +316,12 @@ static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
         extra_prefixes: vec!["x-remote-extra-".into()],
         uid_headers: vec!["X-Remote-Uid".into()],
     });
-    Some(Authenticator::new(trust, None, Duration::ZERO, Metrics::default()))
+    Some(Authenticator::new(trust, None, Duration::ZERO, CredentialMetrics::default()))
 });
 
-/// What a client says of itself: the lines of its headers, an empty line, its certificate (DER) if any.
+/// A client's credentials: header lines, an empty line, and its certificate (DER) if any.
 pub fn credentials(input: &[u8]) -> u64 {
-    let Some(authenticator) = &*AUTHENTICATOR else { panic!("the authority can't be read") };
+    let Some(authenticator) = &*AUTHENTICATOR else { panic!("the CA certificate cannot be parsed") };
     let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
     let (lines, certificate) = (&input[..end], input.get(end + 2..).unwrap_or_default());
     let mut request = http::Request::get("/");
@@ -331,36 +335,36 @@ pub fn credentials(input: &[u8]) -> u64 {
     let Ok(request) = request.body(()) else { return 1 };
     let (mut parts, ()) = request.into_parts();
     let chain = if certificate.is_empty() { Vec::new() } else { vec![certificate.to_vec().into()] };
-    let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
-    let told = {
-        let asked = pin!(authenticator.authenticate(&mut parts, &peer));
-        let Poll::Ready(told) = asked.poll(&mut Context::from_waker(Waker::noop())) else {
-            panic!("nobody had to be asked")
+    let peer = ClientConnection::new(std::net::Ipv4Addr::LOCALHOST.into(), chain);
+    let result = {
+        let authentication = pin!(authenticator.authenticate(&mut parts, &peer));
+        let Poll::Ready(result) = authentication.poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("no review should be needed")
         };
-        told
+        result
     };
     for name in parts.headers.keys().map(http::HeaderName::as_str) {
-        let told = ["x-remote-user", "x-remote-group", "x-remote-uid", "authorization"].contains(&name);
-        assert!(!told && !name.starts_with("x-remote-extra-"), "{name} went on");
+        let reserved = ["x-remote-user", "x-remote-group", "x-remote-uid", "authorization"].contains(&name);
+        assert!(!reserved && !name.starts_with("x-remote-extra-"), "{name} was not removed");
     }
-    match &told {
-        // Nobody else is believed.
+    match &result {
+        // No other client is authenticated.
         Ok(user) => assert!(user.is_anonymous() || certificate == AGGREGATOR, "{user:?}"),
-        Err(NoUser::Unauthorized(refused)) => {
+        Err(AuthenticationError::Unauthorized(refused)) => {
             assert!(refused.iter().all(|refusal| refusal.detail.len() < 4096));
         }
-        Err(NoUser::TooMany) => panic!("nobody had to be asked"),
+        Err(AuthenticationError::TooManyReviews) => panic!("no review should be needed"),
     }
-    match told {
+    match result {
         Ok(user) => outcome((
             user.is_anonymous(),
             user.uid.is_empty(),
             size(user.groups.len()),
             size(user.extra.len()),
         )),
-        Err(NoUser::Unauthorized(refused)) => {
+        Err(AuthenticationError::Unauthorized(refused)) => {
             outcome(refused.iter().map(|refusal| refusal.reason).collect::<Vec<_>>())
         }
-        Err(NoUser::TooMany) => 2,
+        Err(AuthenticationError::TooManyReviews) => 2,
     }
 }

@@ -1,53 +1,53 @@
-//! Arguments in Go's syntax, read against the table.
+//! Parses arguments in Go's syntax according to the table.
 
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::table::{Fate, Flag, Kind, SECTIONS, flags};
-use super::{Error, Options, Request};
+use super::table::{Flag, SECTIONS, Support, ValueKind, flags};
+use super::{CommandLine, Error, Options};
 
-/// The given flags and their values, by the table's names.
+/// The flags that are set and their values, by name.
 #[derive(Debug, Default)]
-pub struct Arguments(BTreeMap<&'static str, Vec<String>>);
+pub(crate) struct Arguments(BTreeMap<&'static str, Vec<String>>);
 
 impl Arguments {
-    /// Whether the flag was given.
+    /// Returns whether the flag is set.
     #[must_use]
-    pub fn given(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// The last value given.
+    /// Returns the last value.
     #[must_use]
-    pub fn last(&self, name: &str) -> Option<&str> {
+    pub(crate) fn last(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(|values| values.last()).map(String::as_str)
     }
 
-    /// All values given, in order.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// Returns all values in order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.get(name).into_iter().flatten().map(String::as_str)
     }
 
-    /// The given flags that have no effect, and why, as lines for the log.
-    pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
-        flags().filter_map(|flag| match flag.fate {
-            Fate::WithoutEffect(why) if self.given(flag.name) => Some((flag.name, why)),
+    /// Returns the flags that are set and ignored, each with the reason.
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        flags().filter_map(|flag| match flag.support {
+            Support::Ignored(why) if self.is_set(flag.name) => Some((flag.name, why)),
             _ => None,
         })
     }
 }
 
-/// Reads the arguments behind the program's name.
+/// Parses the arguments after the program name.
 ///
-/// `--flag=value`, `--flag value`, `-v=2` and `-v 2` are Go's; one dash before a long name (`-logtostderr`) and
-/// `_` for `-` are accepted too, as glog did.
-pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Request, Error> {
+/// The forms `--flag=value`, `--flag value`, `-v=2` and `-v 2` are those of Go. One dash before a long name
+/// (`-logtostderr`) and `_` instead of `-` are also accepted, as in glog.
+pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<CommandLine, Error> {
     let arguments = arguments.into_iter().map(canonical);
     let mut matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp) => {
-            return Ok(Request::Print(error.render().to_string()));
+            return Ok(CommandLine::Print(error.render().to_string()));
         }
         Err(error) => {
             let text = error.render().to_string();
@@ -63,7 +63,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Request, Err
     Options::from_arguments(&given)
 }
 
-/// The argument under the table's spelling; what is no long flag stays as it is.
+/// Returns a long flag in the spelling of the table, and other arguments unchanged.
 fn canonical(argument: String) -> String {
     let Some(name) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
         return argument;
@@ -92,7 +92,7 @@ fn command() -> Command {
         .disable_version_flag(true)
         .override_usage("metrics-core [flags]")
         .after_help(
-            "Flags of metrics-server that have no effect here are accepted, and a log line says why.",
+            "Flags of metrics-server that have no effect here are accepted; a log line gives the reason.",
         );
     SECTIONS.iter().fold(command, |command, section| {
         command.next_help_heading(section.title).args(section.flags.iter().map(argument))
@@ -100,7 +100,7 @@ fn command() -> Command {
 }
 
 fn argument(flag: &'static Flag) -> Arg {
-    let hidden = flag.fate != Fate::Works;
+    let hidden = flag.support != Support::Supported;
     let help = if flag.default.is_empty() || flag.default == "false" {
         flag.help.to_owned()
     } else {
@@ -108,11 +108,11 @@ fn argument(flag: &'static Flag) -> Arg {
     };
     let argument = Arg::new(flag.name).long(flag.name).action(ArgAction::Append).help(help).hide(hidden);
     let argument = match flag.kind {
-        Kind::Bool => {
+        ValueKind::Bool => {
             argument.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("bool")
         }
-        Kind::Single => argument.num_args(1).allow_hyphen_values(true).value_name("value"),
-        Kind::List => argument.num_args(1).allow_hyphen_values(true).value_name("a,b"),
+        ValueKind::Single => argument.num_args(1).allow_hyphen_values(true).value_name("value"),
+        ValueKind::List => argument.num_args(1).allow_hyphen_values(true).value_name("a,b"),
     };
     match flag.short {
         Some(letter) if letter.to_string() == flag.name => argument.short(letter),

@@ -1,7 +1,6 @@
-//! The command line: every flag of metrics-server (v0.3.1 and v0.9.0) under its name, and ours.
+//! The command line: every flag of metrics-server (v0.3.1 and v0.9.0), and those of metrics-core.
 //!
-//! [`table`] says for each flag what becomes of it; [`parse`] reads arguments against that table;
-//! [`Options`] is what the program runs with.
+//! [`table`] declares each flag, [`parse`] reads arguments according to it, [`Options`] are the result.
 
 mod arguments;
 pub mod documentation;
@@ -11,45 +10,54 @@ pub mod table;
 mod tests;
 mod value;
 
-pub use arguments::{Arguments, parse};
-pub use options::{KubeletTrust, LogFormat, Logging, Options, RequestHeaderOptions, ServingSource};
+pub(crate) use arguments::Arguments;
+pub use arguments::parse;
+pub(crate) use options::{KubeletTrust, Options, ServingSource, TlsOptions};
 
-/// Why the command line was refused.
+/// An error of the command line.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// An argument that is no flag of the table, or a flag without its value. The text is whole.
+    /// An unknown flag, or a flag without its value.
     #[error("{0}")]
     Syntax(String),
-    /// A value that its flag can't have.
+    /// An invalid value.
     #[error("--{flag}={value}: {problem}; {remedy}")]
     Value {
         /// The flag's name without dashes.
         flag: &'static str,
-        /// The value as it was given.
+        /// The value.
         value: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
-        /// What to give instead.
+        /// The remedy.
         remedy: String,
     },
-    /// A flag whose effect is not to be had, and whose silent loss would weaken security.
+    /// A flag that is not supported, and that is not ignored because that would weaken security.
     #[error("--{flag} is not supported; {remedy}")]
     Unsupported {
         /// The flag's name without dashes.
         flag: &'static str,
-        /// What to do instead.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// Flags that exclude or need each other.
+    /// Flags that exclude or require each other.
     #[error("{0}")]
     Conflict(String),
 }
 
-/// What the command line asks for.
+impl Error {
+    /// Returns the error for an invalid value.
+    #[must_use]
+    pub(crate) fn value(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Self {
+        Self::Value { flag, value: value.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() }
+    }
+}
+
+/// The parsed command line.
 #[derive(Debug)]
-pub enum Request {
-    /// Run with these options.
+pub enum CommandLine {
+    /// Run the server with these options.
     Run(Box<Options>),
-    /// Print this text (help or version) and end well.
+    /// Print this text (help or version) and exit with code 0.
     Print(String),
 }

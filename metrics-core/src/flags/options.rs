@@ -1,38 +1,21 @@
-//! What the program runs with.
+//! The options of the program.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::table::{Fate, flags};
-use super::{Arguments, Error, Request, value};
+use super::table::{Support, flags};
+use super::{Arguments, CommandLine, Error, value};
+use crate::telemetry::{LogFormat, Logging};
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The log's settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Logging {
-    /// How lines are written.
-    pub format: LogFormat,
-    /// The least severe level that is written.
-    pub level: tracing::Level,
-}
-
-/// Where the serving certificate comes from.
+/// The source of the serving certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServingSource {
-    /// A Secret, watched through the API.
+pub(crate) enum ServingSource {
+    /// A Secret, watched through the Kubernetes API.
     Secret {
-        /// Its namespace.
+        /// The namespace.
         namespace: String,
-        /// Its name.
+        /// The name.
         name: String,
     },
     /// Two PEM files, read again when they change.
@@ -42,119 +25,134 @@ pub enum ServingSource {
         /// The private key.
         key: PathBuf,
     },
-    /// A self-signed one in memory.
+    /// A self-signed certificate in memory.
     SelfSigned,
 }
 
-/// How kubelets' serving certificates are trusted.
+/// How the kubelets' serving certificates are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KubeletTrust {
-    /// Verified against the cluster's CA.
+pub(crate) enum KubeletTrust {
+    /// By the cluster's CA.
     ClusterCa,
-    /// Verified against the CAs of this file.
+    /// By the CAs of this file.
     CaFile(PathBuf),
     /// Not verified.
     Insecure,
 }
 
-/// Front-proxy authentication given by flags, in place of the ConfigMap's.
+/// Front-proxy authentication by flags, instead of the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestHeaderOptions {
-    /// The CA file; `None` leaves all to the ConfigMap.
-    pub client_ca_file: Option<PathBuf>,
-    /// Common names allowed; empty allows all.
-    pub allowed_names: Vec<String>,
+pub(crate) struct RequestHeaderOptions {
+    /// The CA file; `None` uses the ConfigMap.
+    pub(crate) client_ca_file: Option<PathBuf>,
+    /// The allowed common names; empty allows all.
+    pub(crate) allowed_names: Vec<String>,
     /// Headers with the user's name.
-    pub username_headers: Vec<String>,
+    pub(crate) username_headers: Vec<String>,
     /// Headers with the user's groups.
-    pub group_headers: Vec<String>,
+    pub(crate) group_headers: Vec<String>,
     /// Prefixes of headers with extra attributes.
-    pub extra_prefixes: Vec<String>,
+    pub(crate) extra_prefixes: Vec<String>,
     /// Headers with the user's UID.
-    pub uid_headers: Vec<String>,
+    pub(crate) uid_headers: Vec<String>,
 }
 
-/// All options, valid together.
+/// TLS settings as they are set; `server::tls` validates them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsOptions {
+    /// `--tls-min-version`.
+    pub(crate) min_version: String,
+    /// `--tls-cipher-suites`.
+    pub(crate) cipher_suites: Vec<String>,
+    /// `--tls-curve-preferences`.
+    pub(crate) curve_preferences: Vec<String>,
+}
+
+/// All options.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools)] // Each is a flag of its own.
+#[allow(clippy::struct_excessive_bools)] // Each is a separate flag.
 pub struct Options {
     /// `--metric-resolution`.
-    pub metric_resolution: Duration,
+    pub(crate) metric_resolution: Duration,
     /// `--kubeconfig`; `None` means in-cluster.
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// `--kubelet-port`.
-    pub kubelet_port: u16,
+    pub(crate) kubelet_port: u16,
     /// `--kubelet-use-node-status-port`.
-    pub use_node_status_port: bool,
+    pub(crate) use_node_status_port: bool,
     /// `--kubelet-request-timeout`.
-    pub kubelet_timeout: Duration,
+    pub(crate) kubelet_timeout: Duration,
     /// `--kubelet-preferred-address-types`.
-    pub address_types: Vec<String>,
+    pub(crate) address_types: Vec<String>,
     /// `--node-selector`.
-    pub node_selector: Option<String>,
+    pub(crate) node_selector: Option<String>,
     /// `--kubelet-certificate-authority` and `--kubelet-insecure-tls`.
-    pub kubelet_trust: KubeletTrust,
-    /// Whether the key of a kubelet that none of these CAs vouches for is pinned at first sight.
-    pub kubelet_pin: bool,
+    pub(crate) kubelet_trust: KubeletTrust,
+    /// `--kubelet-tls-pin`.
+    pub(crate) kubelet_pin: bool,
     /// `--kubelet-client-certificate` and `--kubelet-client-key`.
-    pub kubelet_client: Option<(PathBuf, PathBuf)>,
+    pub(crate) kubelet_client: Option<(PathBuf, PathBuf)>,
     /// `--bind-address`.
-    pub bind_address: IpAddr,
+    pub(crate) bind_address: IpAddr,
     /// `--secure-port`.
-    pub secure_port: u16,
+    pub(crate) secure_port: u16,
     /// The serving certificate.
-    pub serving: ServingSource,
-    /// TLS versions, suites and groups.
-    pub tls: crate::tls::Policy,
+    pub(crate) serving: ServingSource,
+    /// TLS versions, cipher suites and key exchange groups.
+    pub(crate) tls: TlsOptions,
     /// `--disable-http2-serving`, inverted.
-    pub http2: bool,
+    pub(crate) http2: bool,
     /// `--http2-max-streams-per-connection`.
-    pub http2_max_streams: u32,
+    pub(crate) http2_max_streams: u32,
     /// `--max-requests-inflight`; `None` means no limit.
-    pub max_in_flight: Option<usize>,
+    pub(crate) max_in_flight: Option<usize>,
     /// `--request-timeout`.
-    pub request_timeout: Duration,
-    /// `--serve-swap`, `--max-watches` and `--min-request-timeout`.
-    pub api: crate::serve::Config,
+    pub(crate) request_timeout: Duration,
+    /// `--serve-swap`.
+    pub(crate) serve_swap: bool,
+    /// `--max-watches`.
+    pub(crate) max_watches: usize,
+    /// `--min-request-timeout`.
+    pub(crate) min_watch_timeout: Duration,
     /// `--shutdown-delay-duration`.
-    pub shutdown_delay: Duration,
-    /// The Strict-Transport-Security header's value.
-    pub strict_transport_security: Option<String>,
+    pub(crate) shutdown_delay: Duration,
+    /// `--strict-transport-security-directives`, as the value of the header.
+    pub(crate) strict_transport_security: Option<String>,
     /// `--authentication-kubeconfig`.
-    pub authentication_kubeconfig: Option<PathBuf>,
+    pub(crate) authentication_kubeconfig: Option<PathBuf>,
     /// `--authentication-skip-lookup`.
-    pub skip_lookup: bool,
+    pub(crate) skip_lookup: bool,
     /// `--authentication-tolerate-lookup-failure`.
-    pub tolerate_lookup_failure: bool,
+    pub(crate) tolerate_lookup_failure: bool,
     /// `--authentication-token-webhook-cache-ttl`.
-    pub token_ttl: Duration,
+    pub(crate) token_ttl: Duration,
     /// `--client-ca-file`.
-    pub client_ca_file: Option<PathBuf>,
+    pub(crate) client_ca_file: Option<PathBuf>,
     /// The `--requestheader-…` flags.
-    pub request_header: RequestHeaderOptions,
+    pub(crate) request_header: RequestHeaderOptions,
     /// `--authorization-kubeconfig`.
-    pub authorization_kubeconfig: Option<PathBuf>,
+    pub(crate) authorization_kubeconfig: Option<PathBuf>,
     /// `--authorization-always-allow-paths`.
-    pub always_allow: crate::authorize::AlwaysAllow,
+    pub(crate) always_allow_paths: Vec<String>,
     /// `--authorization-webhook-cache-authorized-ttl`.
-    pub allowed_ttl: Duration,
+    pub(crate) allowed_ttl: Duration,
     /// `--authorization-webhook-cache-unauthorized-ttl`.
-    pub denied_ttl: Duration,
-    /// The log.
-    pub logging: Logging,
-    /// Lines to log at the start: flags without effect, values that were adapted.
-    pub notes: Vec<String>,
+    pub(crate) denied_ttl: Duration,
+    /// The settings of the log.
+    pub(crate) logging: Logging,
+    /// Lines to log at start: ignored flags and adapted values.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Options {
-    pub(super) fn from_arguments(arguments: &Arguments) -> Result<Request, Error> {
+    pub(super) fn from_arguments(arguments: &Arguments) -> Result<CommandLine, Error> {
         if value::boolean(arguments, "version")? {
-            return Ok(Request::Print(format!("metrics-core {}\n", env!("CARGO_PKG_VERSION"))));
+            return Ok(CommandLine::Print(format!("metrics-core {}\n", env!("CARGO_PKG_VERSION"))));
         }
         for flag in flags() {
-            match flag.fate {
-                Fate::Refused(remedy)
-                    if arguments.given(flag.name) && arguments.last(flag.name) != Some("false") =>
+            match flag.support {
+                Support::Rejected(remedy)
+                    if arguments.is_set(flag.name) && arguments.last(flag.name) != Some("false") =>
                 {
                     return Err(Error::Unsupported { flag: flag.name, remedy });
                 }
@@ -162,28 +160,12 @@ impl Options {
             }
         }
         let mut notes: Vec<String> =
-            arguments.without_effect().map(|(flag, why)| format!("--{flag} has no effect: {why}")).collect();
+            arguments.ignored().map(|(flag, why)| format!("--{flag} has no effect: {why}")).collect();
         let metric_resolution = value::duration(arguments, "metric-resolution", Duration::from_secs(1))?;
         let kubelet_timeout = kubelet_timeout(arguments, metric_resolution, &mut notes)?;
-        let tls = crate::tls::Policy::from_flags(
-            &value::text(arguments, "tls-min-version").unwrap_or_default(),
-            &value::list(arguments, "tls-cipher-suites"),
-            &value::list(arguments, "tls-curve-preferences"),
-            &mut notes,
-        )
-        .map_err(|error| value::refuse(error.flag, &error.value, &error.problem, &error.remedy))?;
-        let always_allow = value::list(arguments, "authorization-always-allow-paths");
-        let always_allow = crate::authorize::AlwaysAllow::new(&always_allow).map_err(|pattern| {
-            value::refuse(
-                "authorization-always-allow-paths",
-                &pattern,
-                "has a * before its end",
-                "a * may stand at the end of a path only",
-            )
-        })?;
         let path = |name| value::text(arguments, name).map(PathBuf::from);
         let hsts = value::list(arguments, "strict-transport-security-directives").join("; ");
-        Ok(Request::Run(Box::new(Self {
+        Ok(CommandLine::Run(Box::new(Self {
             metric_resolution,
             kubeconfig: path("kubeconfig"),
             kubelet_port: value::number(arguments, "kubelet-port", 1, u16::MAX)?,
@@ -197,7 +179,11 @@ impl Options {
             bind_address: bind_address(arguments)?,
             secure_port: value::number(arguments, "secure-port", 1, u16::MAX)?,
             serving: serving(arguments)?,
-            tls,
+            tls: TlsOptions {
+                min_version: value::text(arguments, "tls-min-version").unwrap_or_default(),
+                cipher_suites: value::list(arguments, "tls-cipher-suites"),
+                curve_preferences: value::list(arguments, "tls-curve-preferences"),
+            },
             http2: !value::boolean(arguments, "disable-http2-serving")?,
             http2_max_streams: match value::number(arguments, "http2-max-streams-per-connection", 0, 100_000)?
             {
@@ -206,20 +192,17 @@ impl Options {
             },
             max_in_flight: match value::number(arguments, "max-requests-inflight", 0, 1_000_000)? {
                 0 => None,
-                most => Some(most),
+                max => Some(max),
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
-            api: crate::serve::Config {
-                swap: value::boolean(arguments, "serve-swap")?,
-                watches: value::number(arguments, "max-watches", 0, 100_000)?,
-                shortest_watch: Duration::from_secs(
-                    match value::number(arguments, "min-request-timeout", 0, 86_400)? {
-                        0 => 86_400,
-                        seconds => seconds,
-                    },
-                ),
-                ..crate::serve::Config::default()
-            },
+            serve_swap: value::boolean(arguments, "serve-swap")?,
+            max_watches: value::number(arguments, "max-watches", 0, 100_000)?,
+            min_watch_timeout: Duration::from_secs(
+                match value::number(arguments, "min-request-timeout", 0, 86_400)? {
+                    0 => 86_400,
+                    seconds => seconds,
+                },
+            ),
             shutdown_delay: value::duration(arguments, "shutdown-delay-duration", Duration::ZERO)?,
             strict_transport_security: Some(hsts).filter(|value| !value.is_empty()),
             authentication_kubeconfig: path("authentication-kubeconfig"),
@@ -229,7 +212,7 @@ impl Options {
             client_ca_file: path("client-ca-file"),
             request_header: request_header(arguments, &mut notes)?,
             authorization_kubeconfig: path("authorization-kubeconfig"),
-            always_allow,
+            always_allow_paths: value::list(arguments, "authorization-always-allow-paths"),
             allowed_ttl: value::duration(
                 arguments,
                 "authorization-webhook-cache-authorized-ttl",
@@ -246,31 +229,31 @@ impl Options {
     }
 }
 
-/// A timeout of more than nine tenths of the resolution would let one request run into the next; metrics-server
-/// refuses it, we shorten it.
+/// Returns the request timeout, at most nine tenths of the scrape interval: with a longer one, a request could
+/// overlap the next. metrics-server rejects a longer one.
 fn kubelet_timeout(
     arguments: &Arguments,
     resolution: Duration,
     notes: &mut Vec<String>,
 ) -> Result<Duration, Error> {
     let timeout = value::duration(arguments, "kubelet-request-timeout", Duration::from_millis(1))?;
-    let most = resolution * 9 / 10;
-    if timeout <= most {
+    let max = resolution * 9 / 10;
+    if timeout <= max {
         return Ok(timeout);
     }
-    if arguments.given("kubelet-request-timeout") {
+    if arguments.is_set("kubelet-request-timeout") {
         notes.push(format!(
-            "--kubelet-request-timeout is shortened to {most:?}, nine tenths of --metric-resolution"
+            "--kubelet-request-timeout is reduced to {max:?}, nine tenths of --metric-resolution"
         ));
     }
-    Ok(most)
+    Ok(max)
 }
 
 fn kubelet_trust(arguments: &Arguments) -> Result<KubeletTrust, Error> {
     let insecure = value::boolean(arguments, "kubelet-insecure-tls")?;
     if insecure && value::boolean(arguments, "kubelet-tls-pin")? {
         return Err(Error::Conflict(
-            "--kubelet-tls-pin and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to have keys pinned".to_owned(),
+            "--kubelet-tls-pin and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to pin keys".to_owned(),
         ));
     }
     match (value::text(arguments, "kubelet-certificate-authority"), insecure) {
@@ -291,8 +274,8 @@ fn pair(
     match (value::text(arguments, first), value::text(arguments, second)) {
         (Some(one), Some(two)) => Ok(Some((one.into(), two.into()))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Error::Conflict(format!("--{first} needs --{second}; give both or none"))),
-        (None, Some(_)) => Err(Error::Conflict(format!("--{second} needs --{first}; give both or none"))),
+        (Some(_), None) => Err(Error::Conflict(format!("--{first} needs --{second}; set both or none"))),
+        (None, Some(_)) => Err(Error::Conflict(format!("--{second} needs --{first}; set both or none"))),
     }
 }
 
@@ -300,7 +283,12 @@ fn bind_address(arguments: &Arguments) -> Result<IpAddr, Error> {
     let text = value::text(arguments, "bind-address").unwrap_or_default();
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
     bare.parse().map_err(|_| {
-        value::refuse("bind-address", &text, "is no IP address", "give one such as 0.0.0.0, :: or 10.0.0.7")
+        Error::value(
+            "bind-address",
+            &text,
+            "is not an IP address",
+            "use an address such as 0.0.0.0, :: or 10.0.0.7",
+        )
     })
 }
 
@@ -308,13 +296,15 @@ fn serving(arguments: &Arguments) -> Result<ServingSource, Error> {
     let files = pair(arguments, "tls-cert-file", "tls-private-key-file")?;
     match (value::text(arguments, "tls-secret"), files) {
         (Some(_), Some(_)) => Err(Error::Conflict(
-            "--tls-secret and --tls-cert-file exclude each other; keep one of them".to_owned(),
+            "--tls-secret and --tls-cert-file exclude each other; remove one of them".to_owned(),
         )),
         (Some(secret), None) => match secret.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
                 Ok(ServingSource::Secret { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err(value::refuse("tls-secret", &secret, "names no Secret", "give NAMESPACE/NAME")),
+            _ => {
+                Err(Error::value("tls-secret", &secret, "is not the name of a Secret", "use NAMESPACE/NAME"))
+            }
         },
         (None, Some((certificate, key))) => Ok(ServingSource::Files { certificate, key }),
         (None, None) => Ok(ServingSource::SelfSigned),
@@ -325,7 +315,7 @@ fn request_header(arguments: &Arguments, notes: &mut Vec<String>) -> Result<Requ
     let headers = |name: &'static str| {
         let list = value::list(arguments, name);
         match list.iter().find(|item| item.trim().is_empty()) {
-            Some(blank) => Err(value::refuse(name, blank, "holds a blank item", "remove it")),
+            Some(blank) => Err(Error::value(name, blank, "contains a blank item", "remove it")),
             None => Ok(list.into_iter().map(|item| item.trim().to_owned()).collect::<Vec<_>>()),
         }
     };
@@ -338,12 +328,12 @@ fn request_header(arguments: &Arguments, notes: &mut Vec<String>) -> Result<Requ
         uid_headers: headers("requestheader-uid-headers")?,
     };
     if options.client_ca_file.is_none() {
-        let idle =
+        let ignored =
             ["allowed-names", "username-headers", "group-headers", "extra-headers-prefix", "uid-headers"]
                 .map(|name| format!("requestheader-{name}"));
-        for flag in idle.iter().filter(|flag| arguments.given(flag)) {
+        for flag in ignored.iter().filter(|flag| arguments.is_set(flag)) {
             notes.push(format!(
-                "--{flag} has no effect without --requestheader-client-ca-file: the values of ConfigMap kube-system/extension-apiserver-authentication count"
+                "--{flag} has no effect without --requestheader-client-ca-file: the values of ConfigMap kube-system/extension-apiserver-authentication are used"
             ));
         }
     }
@@ -356,17 +346,17 @@ fn logging(arguments: &Arguments) -> Result<Logging, Error> {
         None | Some("text") => LogFormat::Text,
         Some("json") => LogFormat::Json,
         Some(other) => {
-            return Err(value::refuse("logging-format", other, "is no format", "give text or json"));
+            return Err(Error::value("logging-format", other, "is not a format", "use text or json"));
         }
     };
     let verbosity = value::number(arguments, "v", 0_u32, 100)?;
-    let level = match (arguments.given("log-level"), verbosity) {
+    let level = match (arguments.is_set("log-level"), verbosity) {
         (false, 6..) => Level::TRACE,
         (false, 4..) => Level::DEBUG,
         _ => {
             let text = value::text(arguments, "log-level").unwrap_or_default();
             text.parse().map_err(|_| {
-                value::refuse("log-level", &text, "is no level", "give error, warn, info, debug or trace")
+                Error::value("log-level", &text, "is not a level", "use error, warn, info, debug or trace")
             })?
         }
     };

@@ -1,63 +1,63 @@
-//! Every flag and its fate. The documentation's table is generated from here.
+//! All flags. docs/flags.md is generated from this table.
 
-/// What becomes of a flag.
+/// The support of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It works.
-    Works,
-    /// It is accepted and changes nothing; the text says why, and is logged when the flag is given.
-    WithoutEffect(&'static str),
-    /// The program refuses to start when it is given; the text is the remedy.
-    Refused(&'static str),
+pub(crate) enum Support {
+    /// The flag works.
+    Supported,
+    /// The flag has no effect. The text is the reason, which is logged if the flag is set.
+    Ignored(&'static str),
+    /// The program does not start if the flag is set. The text is the remedy.
+    Rejected(&'static str),
 }
 
-/// The shape of a flag's value.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum ValueKind {
     /// `--flag`, `--flag=true`, `--flag=false`.
     Bool,
-    /// One value; the last one given counts.
+    /// One value; of several, the last is used.
     Single,
-    /// A comma-separated list; repeated flags add up.
+    /// A comma-separated list; the values of a repeated flag are concatenated.
     List,
 }
 
 /// One flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// The name without dashes, as metrics-server spells it.
+    /// The name without dashes, in the spelling of metrics-server.
     pub name: &'static str,
     /// The one-letter form.
-    pub short: Option<char>,
-    /// The shape of its value.
-    pub kind: Kind,
-    /// The value when it is not given; empty for none.
-    pub default: &'static str,
-    /// What becomes of it.
-    pub fate: Fate,
-    /// What it is for.
-    pub help: &'static str,
+    pub(crate) short: Option<char>,
+    /// The type of its value.
+    pub(crate) kind: ValueKind,
+    /// The default value; empty if there is none.
+    pub(crate) default: &'static str,
+    /// Whether it is supported.
+    pub(crate) support: Support,
+    /// The help text.
+    pub(crate) help: &'static str,
 }
 
-/// A group of flags, as `--help` and the documentation show them.
+/// A section of `--help` and of the documentation.
 #[derive(Clone, Copy, Debug)]
-pub struct Section {
+pub(crate) struct Section {
     /// The heading.
-    pub title: &'static str,
-    /// The flags, by name.
-    pub flags: &'static [Flag],
+    pub(crate) title: &'static str,
+    /// The flags.
+    pub(crate) flags: &'static [Flag],
 }
 
-const fn works(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
-    Flag { name, short: None, kind, default, fate: Fate::Works, help }
+const fn works(name: &'static str, kind: ValueKind, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, short: None, kind, default, support: Support::Supported, help }
 }
 
-const fn without_effect(name: &'static str, kind: Kind, why: &'static str) -> Flag {
-    Flag { name, short: None, kind, default: "", fate: Fate::WithoutEffect(why), help: "" }
+const fn ignored(name: &'static str, kind: ValueKind, why: &'static str) -> Flag {
+    Flag { name, short: None, kind, default: "", support: Support::Ignored(why), help: "" }
 }
 
-const fn refused(name: &'static str, kind: Kind, remedy: &'static str) -> Flag {
-    Flag { name, short: None, kind, default: "", fate: Fate::Refused(remedy), help: "" }
+const fn rejected(name: &'static str, kind: ValueKind, remedy: &'static str) -> Flag {
+    Flag { name, short: None, kind, default: "", support: Support::Rejected(remedy), help: "" }
 }
 
 const fn short(mut flag: Flag, letter: char) -> Flag {
@@ -65,97 +65,97 @@ const fn short(mut flag: Flag, letter: char) -> Flag {
     flag
 }
 
-const NO_AUDIT: &str = "requests are not audited here; kube-apiserver audits all that come through it";
-const NO_LOG_FILE: &str = "the log goes to standard error only";
+const NO_AUDIT: &str = "requests are not audited here; kube-apiserver audits the requests that it proxies";
+const NO_LOG_FILE: &str = "the log is written to standard error only";
 const NO_PROFILING: &str = "there is no profiling endpoint";
 const NO_VERSION_EMULATION: &str = "there are no feature gates and no emulated versions";
 
-/// All flags.
-pub const SECTIONS: &[Section] = &[
+/// The sections of flags.
+pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Metrics",
         flags: &[
-            works("metric-resolution", Kind::Single, "15s", "How often each kubelet is asked, from 1s up"),
+            works(
+                "metric-resolution",
+                ValueKind::Single,
+                "15s",
+                "Scrape interval of each kubelet, at least 1s",
+            ),
             works(
                 "serve-swap",
-                Kind::Bool,
+                ValueKind::Bool,
                 "true",
-                "Show the usage of swap where the kubelet reports it, as kubectl top --show-swap asks for",
+                "Serve swap usage where the kubelet reports it, as kubectl top --show-swap displays",
             ),
             works(
                 "kubeconfig",
-                Kind::Single,
+                ValueKind::Single,
                 "",
-                "File with the address and credentials of the API server (default: those of the pod)",
+                "kubeconfig file for kube-apiserver (default: the service account of the pod)",
             ),
-            works("version", Kind::Bool, "false", "Print the version and exit"),
+            works("version", ValueKind::Bool, "false", "Print the version and exit"),
         ],
     },
     Section {
         title: "Kubelets",
         flags: &[
-            works("kubelet-port", Kind::Single, "10250", "Port of the kubelets"),
+            works("kubelet-port", ValueKind::Single, "10250", "Port of the kubelets"),
             works(
                 "kubelet-use-node-status-port",
-                Kind::Bool,
+                ValueKind::Bool,
                 "false",
-                "Use the port in the Node's status; precedes --kubelet-port",
+                "Use the port in the Node's status; takes precedence over --kubelet-port",
             ),
-            works(
-                "kubelet-request-timeout",
-                Kind::Single,
-                "10s",
-                "How long one request to a kubelet may take",
-            ),
+            works("kubelet-request-timeout", ValueKind::Single, "10s", "Timeout of a request to a kubelet"),
             works(
                 "kubelet-preferred-address-types",
-                Kind::List,
+                ValueKind::List,
                 "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
-                "Types of Node addresses, the preferred first",
+                "Types of Node addresses in order of preference",
             ),
             short(
                 works(
                     "node-selector",
-                    Kind::Single,
+                    ValueKind::Single,
                     "",
-                    "Label selector of the Nodes to ask, such as key1=value1,key2!=value2",
+                    "Label selector of the Nodes to scrape, such as key1=value1,key2!=value2",
                 ),
                 'l',
             ),
             works(
                 "kubelet-certificate-authority",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "File with the CA certificates of the kubelets' serving certificates (default: the cluster's CA)",
             ),
             works(
                 "kubelet-insecure-tls",
-                Kind::Bool,
+                ValueKind::Bool,
                 "false",
                 "Do not verify the kubelets' serving certificates; for tests only",
             ),
             works(
                 "kubelet-tls-pin",
-                Kind::Bool,
+                ValueKind::Bool,
                 "false",
-                "Accept a kubelet's certificate for which no CA vouches if its key is the first that was seen of its Node since start",
+                "Trust on first use: accept a kubelet's certificate that no trusted CA signed if its key is the first one of its Node since start",
             ),
             works(
                 "kubelet-client-certificate",
-                Kind::Single,
+                ValueKind::Single,
                 "",
-                "File with the client certificate shown to kubelets (default: the token of the service account)",
+                "File with the client certificate for kubelets (default: the service account token)",
             ),
             works(
                 "kubelet-client-key",
-                Kind::Single,
+                ValueKind::Single,
                 "",
-                "File with the key of --kubelet-client-certificate",
+                "File with the private key of --kubelet-client-certificate",
             ),
-            refused(
+            rejected(
                 "deprecated-kubelet-completely-insecure",
-                Kind::Bool,
-                "plain http to kubelets is not spoken: remove the flag, and in a test cluster use --kubelet-insecure-tls",
+                ValueKind::Bool,
+                "plain HTTP to kubelets is not supported: remove the flag; in a test cluster use --kubelet-insecure-tls",
             ),
         ],
     },
@@ -164,116 +164,114 @@ pub const SECTIONS: &[Section] = &[
         flags: &[
             works(
                 "bind-address",
-                Kind::Single,
+                ValueKind::Single,
                 "0.0.0.0",
-                "Address to listen on; an unspecified one means all, IPv4 and IPv6",
+                "Address to listen on; the unspecified address means all IPv4 and IPv6 addresses",
             ),
-            works("secure-port", Kind::Single, "4443", "Port to serve HTTPS on"),
+            works("secure-port", ValueKind::Single, "4443", "HTTPS port"),
             works(
                 "tls-secret",
-                Kind::Single,
+                ValueKind::Single,
                 "",
-                "NAMESPACE/NAME of the Secret with the serving certificate (tls.crt, tls.key), watched through the API",
+                "NAMESPACE/NAME of the Secret with the serving certificate (tls.crt, tls.key), watched through the Kubernetes API",
             ),
             works(
                 "tls-cert-file",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "File with the serving certificate and its chain; read again when it changes",
             ),
-            works("tls-private-key-file", Kind::Single, "", "File with the key of --tls-cert-file"),
+            works(
+                "tls-private-key-file",
+                ValueKind::Single,
+                "",
+                "File with the private key of --tls-cert-file",
+            ),
             works(
                 "tls-min-version",
-                Kind::Single,
+                ValueKind::Single,
                 "VersionTLS12",
-                "Least TLS version: VersionTLS12 or VersionTLS13",
+                "Minimum TLS version: VersionTLS12 or VersionTLS13",
             ),
             works(
                 "tls-cipher-suites",
-                Kind::List,
+                ValueKind::List,
                 "",
-                "Cipher suites of TLS 1.2, by their IANA names; those of TLS 1.3 are fixed",
+                "Cipher suites of TLS 1.2 by IANA name; those of TLS 1.3 are not configurable",
             ),
             works(
                 "tls-curve-preferences",
-                Kind::List,
+                ValueKind::List,
                 "",
-                "Key exchange groups by number, the preferred first: 4588 X25519MLKEM768, 29 X25519, 23 P-256, 24 P-384",
+                "Key exchange groups by number in order of preference: 4588 X25519MLKEM768, 29 X25519, 23 P-256, 24 P-384",
             ),
-            refused(
+            rejected(
                 "tls-sni-cert-key",
-                Kind::Single,
-                "one certificate serves all names: give it all of them and pass it by --tls-cert-file and --tls-private-key-file, or by --tls-secret",
+                ValueKind::Single,
+                "one certificate serves all names: use a certificate with all names in --tls-cert-file and --tls-private-key-file, or in --tls-secret",
             ),
-            without_effect("cert-dir", Kind::Single, "a self-signed certificate lives in memory only"),
+            ignored("cert-dir", ValueKind::Single, "a self-signed certificate is kept in memory only"),
             works(
                 "http2-max-streams-per-connection",
-                Kind::Single,
+                ValueKind::Single,
                 "0",
-                "Concurrent requests on one HTTP/2 connection; 0 means 250",
+                "Maximum number of concurrent requests on one HTTP/2 connection; 0 means 250",
             ),
-            works("disable-http2-serving", Kind::Bool, "false", "Serve HTTP/1.1 only"),
+            works("disable-http2-serving", ValueKind::Bool, "false", "Serve HTTP/1.1 only"),
             works(
                 "max-requests-inflight",
-                Kind::Single,
+                ValueKind::Single,
                 "400",
-                "Requests answered at once; more get 429. 0 means no limit",
+                "Maximum number of requests in flight; more get 429. 0 means no limit",
             ),
-            works("request-timeout", Kind::Single, "1m0s", "How long one request may take"),
-            works("max-watches", Kind::Single, "256", "Watches at once; more get 429. 0 serves none"),
+            works("request-timeout", ValueKind::Single, "1m0s", "Timeout of a request"),
+            works(
+                "max-watches",
+                ValueKind::Single,
+                "256",
+                "Maximum number of watches; more get 429. 0 disables watches",
+            ),
             works(
                 "min-request-timeout",
-                Kind::Single,
+                ValueKind::Single,
                 "1800",
-                "Seconds that a watch without an end of its own lasts at least; twice as many at most. 0 means a day",
+                "Minimum duration in seconds of a watch without timeoutSeconds; the maximum is twice that. 0 means a day",
             ),
             works(
                 "shutdown-delay-duration",
-                Kind::Single,
+                ValueKind::Single,
                 "5s",
-                "How long requests are still taken after SIGTERM, while /readyz already fails",
+                "Time after SIGTERM during which requests are served while /readyz fails",
             ),
             works(
                 "strict-transport-security-directives",
-                Kind::List,
+                ValueKind::List,
                 "",
                 "Directives of the Strict-Transport-Security header",
             ),
-            without_effect(
-                "max-mutating-requests-inflight",
-                Kind::Single,
-                "no request changes anything here",
-            ),
-            without_effect(
+            ignored("max-mutating-requests-inflight", ValueKind::Single, "no request is mutating"),
+            ignored(
                 "shutdown-watch-termination-grace-period",
-                Kind::Single,
+                ValueKind::Single,
                 "watches end within a second once the shutdown delay is over",
             ),
-            without_effect(
+            ignored(
                 "shutdown-send-retry-after",
-                Kind::Bool,
+                ValueKind::Bool,
                 "requests are served until the shutdown delay ends",
             ),
-            without_effect(
-                "advertise-address",
-                Kind::Single,
-                "members of the cluster find this server by its Service",
-            ),
-            without_effect("external-hostname", Kind::Single, "no answer holds an address of this server"),
-            without_effect(
+            ignored("advertise-address", ValueKind::Single, "clients find this server by its Service"),
+            ignored("external-hostname", ValueKind::Single, "no response contains an address of this server"),
+            ignored(
                 "cors-allowed-origins",
-                Kind::List,
-                "no CORS header is sent, so browsers are kept out",
+                ValueKind::List,
+                "no CORS header is sent, so browsers deny access",
             ),
-            without_effect(
-                "goaway-chance",
-                Kind::Single,
-                "connections are balanced by the API server's aggregator",
-            ),
-            without_effect("livez-grace-period", Kind::Single, "/livez does not wait for start-up"),
-            without_effect("storage-initialization-timeout", Kind::Single, "there is no storage to wait for"),
-            without_effect("permit-port-sharing", Kind::Bool, "SO_REUSEPORT is not set"),
-            without_effect("permit-address-sharing", Kind::Bool, "SO_REUSEADDR is always set"),
+            ignored("goaway-chance", ValueKind::Single, "kube-apiserver's aggregator balances connections"),
+            ignored("livez-grace-period", ValueKind::Single, "/livez passes during start-up"),
+            ignored("storage-initialization-timeout", ValueKind::Single, "there is no storage to wait for"),
+            ignored("permit-port-sharing", ValueKind::Bool, "SO_REUSEPORT is not set"),
+            ignored("permit-address-sharing", ValueKind::Bool, "SO_REUSEADDR is always set"),
         ],
     },
     Section {
@@ -281,65 +279,65 @@ pub const SECTIONS: &[Section] = &[
         flags: &[
             works(
                 "authentication-kubeconfig",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "kubeconfig for TokenReviews and the authentication ConfigMap (default: --kubeconfig)",
             ),
             works(
                 "authentication-skip-lookup",
-                Kind::Bool,
+                ValueKind::Bool,
                 "false",
                 "Do not read ConfigMap kube-system/extension-apiserver-authentication",
             ),
             works(
                 "authentication-tolerate-lookup-failure",
-                Kind::Bool,
+                ValueKind::Bool,
                 "false",
-                "Become ready although that ConfigMap can't be read",
+                "Become ready even if that ConfigMap can't be read",
             ),
             works(
                 "authentication-token-webhook-cache-ttl",
-                Kind::Single,
+                ValueKind::Single,
                 "10s",
-                "How long a TokenReview's answer counts",
+                "How long a TokenReview is cached",
             ),
             works(
                 "client-ca-file",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "File with the CA certificates of clients; replaces the ConfigMap's client-ca-file",
             ),
             works(
                 "requestheader-client-ca-file",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "File with the CA certificates of the front proxy; replaces all of the ConfigMap's requestheader values",
             ),
             works(
                 "requestheader-allowed-names",
-                Kind::List,
+                ValueKind::List,
                 "",
-                "Common names that a front proxy's certificate may have; empty allows all of its CA",
+                "Allowed common names of the front proxy's certificate; empty allows all that its CA signed",
             ),
             works(
                 "requestheader-username-headers",
-                Kind::List,
+                ValueKind::List,
                 "x-remote-user",
-                "Headers with the user's name",
+                "Headers with the username",
             ),
             works(
                 "requestheader-group-headers",
-                Kind::List,
+                ValueKind::List,
                 "x-remote-group",
                 "Headers with the user's groups",
             ),
             works(
                 "requestheader-extra-headers-prefix",
-                Kind::List,
+                ValueKind::List,
                 "x-remote-extra-",
                 "Prefixes of headers with extra attributes of the user",
             ),
-            works("requestheader-uid-headers", Kind::List, "", "Headers with the user's UID"),
+            works("requestheader-uid-headers", ValueKind::List, "", "Headers with the user's UID"),
         ],
     },
     Section {
@@ -347,119 +345,120 @@ pub const SECTIONS: &[Section] = &[
         flags: &[
             works(
                 "authorization-kubeconfig",
-                Kind::Single,
+                ValueKind::Single,
                 "",
                 "kubeconfig for SubjectAccessReviews (default: --kubeconfig)",
             ),
             works(
                 "authorization-always-allow-paths",
-                Kind::List,
+                ValueKind::List,
                 "/healthz,/readyz,/livez",
-                "Paths allowed to everyone; a trailing * matches all that begin so",
+                "Paths that need no authorization; a trailing * matches all paths with this prefix",
             ),
             works(
                 "authorization-webhook-cache-authorized-ttl",
-                Kind::Single,
+                ValueKind::Single,
                 "10s",
-                "How long a SubjectAccessReview's yes counts",
+                "How long an allowed SubjectAccessReview is cached",
             ),
             works(
                 "authorization-webhook-cache-unauthorized-ttl",
-                Kind::Single,
+                ValueKind::Single,
                 "10s",
-                "How long a SubjectAccessReview's no counts",
+                "How long a denied SubjectAccessReview is cached",
             ),
         ],
     },
     Section {
         title: "Log",
         flags: &[
-            works("log-level", Kind::Single, "info", "error, warn, info, debug or trace; precedes -v"),
-            works("logging-format", Kind::Single, "text", "text or json"),
-            short(works("v", Kind::Single, "0", "klog verbosity: from 4 on debug, from 6 on trace"), 'v'),
-            without_effect(
-                "vmodule",
-                Kind::Single,
-                "verbosity is set for the whole program: use --log-level",
+            works(
+                "log-level",
+                ValueKind::Single,
+                "info",
+                "error, warn, info, debug or trace; takes precedence over -v",
             ),
-            without_effect("log-flush-frequency", Kind::Single, "log lines are written at once"),
-            without_effect("log-text-split-stream", Kind::Bool, NO_LOG_FILE),
-            without_effect("log-text-info-buffer-size", Kind::Single, "log lines are written at once"),
-            without_effect("log-json-split-stream", Kind::Bool, NO_LOG_FILE),
-            without_effect("log-json-info-buffer-size", Kind::Single, "log lines are written at once"),
-            without_effect("logtostderr", Kind::Bool, NO_LOG_FILE),
-            without_effect("alsologtostderr", Kind::Bool, NO_LOG_FILE),
-            without_effect("alsologtostderrthreshold", Kind::Single, NO_LOG_FILE),
-            without_effect("stderrthreshold", Kind::Single, NO_LOG_FILE),
-            without_effect("legacy_stderr_threshold_behavior", Kind::Bool, NO_LOG_FILE),
-            without_effect("log_dir", Kind::Single, NO_LOG_FILE),
-            without_effect("log_file", Kind::Single, NO_LOG_FILE),
-            without_effect("log_file_max_size", Kind::Single, NO_LOG_FILE),
-            without_effect("one_output", Kind::Bool, NO_LOG_FILE),
-            without_effect("log_backtrace_at", Kind::Single, "log lines carry no stack trace"),
-            without_effect("skip_headers", Kind::Bool, "log lines always carry time and level"),
-            without_effect("skip_log_headers", Kind::Bool, NO_LOG_FILE),
-            without_effect("add_dir_header", Kind::Bool, "log lines name their module"),
+            works("logging-format", ValueKind::Single, "text", "text or json"),
+            short(works("v", ValueKind::Single, "0", "klog verbosity: from 4 debug, from 6 trace"), 'v'),
+            ignored("vmodule", ValueKind::Single, "verbosity applies to the whole program: use --log-level"),
+            ignored("log-flush-frequency", ValueKind::Single, "log lines are not buffered"),
+            ignored("log-text-split-stream", ValueKind::Bool, NO_LOG_FILE),
+            ignored("log-text-info-buffer-size", ValueKind::Single, "log lines are not buffered"),
+            ignored("log-json-split-stream", ValueKind::Bool, NO_LOG_FILE),
+            ignored("log-json-info-buffer-size", ValueKind::Single, "log lines are not buffered"),
+            ignored("logtostderr", ValueKind::Bool, NO_LOG_FILE),
+            ignored("alsologtostderr", ValueKind::Bool, NO_LOG_FILE),
+            ignored("alsologtostderrthreshold", ValueKind::Single, NO_LOG_FILE),
+            ignored("stderrthreshold", ValueKind::Single, NO_LOG_FILE),
+            ignored("legacy_stderr_threshold_behavior", ValueKind::Bool, NO_LOG_FILE),
+            ignored("log_dir", ValueKind::Single, NO_LOG_FILE),
+            ignored("log_file", ValueKind::Single, NO_LOG_FILE),
+            ignored("log_file_max_size", ValueKind::Single, NO_LOG_FILE),
+            ignored("one_output", ValueKind::Bool, NO_LOG_FILE),
+            ignored("log_backtrace_at", ValueKind::Single, "log lines contain no stack trace"),
+            ignored("skip_headers", ValueKind::Bool, "log lines always contain time and level"),
+            ignored("skip_log_headers", ValueKind::Bool, NO_LOG_FILE),
+            ignored("add_dir_header", ValueKind::Bool, "log lines contain their module"),
         ],
     },
     Section {
         title: "Accepted for compatibility",
         flags: &[
-            without_effect("profiling", Kind::Bool, NO_PROFILING),
-            without_effect("contention-profiling", Kind::Bool, NO_PROFILING),
-            without_effect("debug-socket-path", Kind::Single, NO_PROFILING),
-            without_effect(
+            ignored("profiling", ValueKind::Bool, NO_PROFILING),
+            ignored("contention-profiling", ValueKind::Bool, NO_PROFILING),
+            ignored("debug-socket-path", ValueKind::Single, NO_PROFILING),
+            ignored(
                 "enable-priority-and-fairness",
-                Kind::Bool,
-                "--max-requests-inflight bounds the load",
+                ValueKind::Bool,
+                "--max-requests-inflight limits the load",
             ),
-            without_effect(
+            ignored(
                 "enable-swagger-ui",
-                Kind::Bool,
+                ValueKind::Bool,
                 "OpenAPI is served at /openapi/v2 and /openapi/v3, without a user interface",
             ),
-            without_effect("feature-gates", Kind::Single, NO_VERSION_EMULATION),
-            without_effect("emulated-version", Kind::List, NO_VERSION_EMULATION),
-            without_effect("min-compatibility-version", Kind::List, NO_VERSION_EMULATION),
-            without_effect("emulation-forward-compatible", Kind::Bool, NO_VERSION_EMULATION),
-            without_effect("runtime-config-emulation-forward-compatible", Kind::Bool, NO_VERSION_EMULATION),
-            without_effect("audit-policy-file", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-path", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-maxage", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-maxbackup", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-maxsize", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-format", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-version", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-compress", Kind::Bool, NO_AUDIT),
-            without_effect("audit-log-mode", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-batch-buffer-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-batch-max-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-batch-max-wait", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-batch-throttle-enable", Kind::Bool, NO_AUDIT),
-            without_effect("audit-log-batch-throttle-qps", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-batch-throttle-burst", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-truncate-enabled", Kind::Bool, NO_AUDIT),
-            without_effect("audit-log-truncate-max-batch-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-log-truncate-max-event-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-config-file", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-initial-backoff", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-initial-backoff", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-version", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-mode", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-buffer-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-max-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-max-wait", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-throttle-enable", Kind::Bool, NO_AUDIT),
-            without_effect("audit-webhook-batch-throttle-qps", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-batch-throttle-burst", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-truncate-enabled", Kind::Bool, NO_AUDIT),
-            without_effect("audit-webhook-truncate-max-batch-size", Kind::Single, NO_AUDIT),
-            without_effect("audit-webhook-truncate-max-event-size", Kind::Single, NO_AUDIT),
+            ignored("feature-gates", ValueKind::Single, NO_VERSION_EMULATION),
+            ignored("emulated-version", ValueKind::List, NO_VERSION_EMULATION),
+            ignored("min-compatibility-version", ValueKind::List, NO_VERSION_EMULATION),
+            ignored("emulation-forward-compatible", ValueKind::Bool, NO_VERSION_EMULATION),
+            ignored("runtime-config-emulation-forward-compatible", ValueKind::Bool, NO_VERSION_EMULATION),
+            ignored("audit-policy-file", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-path", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-maxage", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-maxbackup", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-maxsize", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-format", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-version", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-compress", ValueKind::Bool, NO_AUDIT),
+            ignored("audit-log-mode", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-batch-buffer-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-batch-max-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-batch-max-wait", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-batch-throttle-enable", ValueKind::Bool, NO_AUDIT),
+            ignored("audit-log-batch-throttle-qps", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-batch-throttle-burst", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-truncate-enabled", ValueKind::Bool, NO_AUDIT),
+            ignored("audit-log-truncate-max-batch-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-log-truncate-max-event-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-config-file", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-initial-backoff", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-initial-backoff", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-version", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-mode", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-buffer-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-max-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-max-wait", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-throttle-enable", ValueKind::Bool, NO_AUDIT),
+            ignored("audit-webhook-batch-throttle-qps", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-batch-throttle-burst", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-truncate-enabled", ValueKind::Bool, NO_AUDIT),
+            ignored("audit-webhook-truncate-max-batch-size", ValueKind::Single, NO_AUDIT),
+            ignored("audit-webhook-truncate-max-event-size", ValueKind::Single, NO_AUDIT),
         ],
     },
 ];
 
-/// All flags, in the order of their sections.
+/// Returns all flags in the order of their sections.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {
     SECTIONS.iter().flat_map(|section| section.flags)
 }
@@ -471,10 +470,10 @@ mod tests {
     use super::flags;
 
     #[test]
-    fn names_are_unique_whatever_their_separator() {
+    fn names_are_unique_with_any_separator() {
         let mut seen = BTreeSet::new();
         for flag in flags() {
-            assert!(seen.insert(flag.name.replace('_', "-")), "--{} stands twice", flag.name);
+            assert!(seen.insert(flag.name.replace('_', "-")), "--{} is declared twice", flag.name);
         }
     }
 }

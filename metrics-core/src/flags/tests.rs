@@ -1,12 +1,13 @@
-//! The command line as a whole.
+//! Tests of the command line.
 
 use std::time::Duration;
 
-use super::{Error, KubeletTrust, LogFormat, Options, Request, ServingSource, parse};
+use super::{CommandLine, Error, KubeletTrust, Options, ServingSource, parse};
+use crate::telemetry::LogFormat;
 
 fn run(line: &str) -> Options {
     match parse(line.split_whitespace().map(str::to_owned)) {
-        Ok(Request::Run(options)) => *options,
+        Ok(CommandLine::Run(options)) => *options,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -19,7 +20,7 @@ fn refused(line: &str) -> String {
 }
 
 #[test]
-fn the_operators_arguments_are_understood() {
+fn parses_the_arguments_of_the_operator() {
     let options = run(
         "--secure-port=4443 --metric-resolution=15s --kubelet-port=10250 --kubelet-use-node-status-port \
          --kubelet-preferred-address-types=InternalIP,Hostname --kubelet-request-timeout=10s --node-selector=a=b \
@@ -41,7 +42,7 @@ fn the_operators_arguments_are_understood() {
 }
 
 #[test]
-fn the_manifest_of_the_peer_runs_unchanged() {
+fn accepts_the_arguments_of_the_metrics_server_manifest() {
     let options = run(
         "--cert-dir=/tmp --secure-port=10250 --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname \
          --kubelet-use-node-status-port --metric-resolution=15s -v=2 -logtostderr --profiling=false --kubelet_insecure_tls",
@@ -54,7 +55,7 @@ fn the_manifest_of_the_peer_runs_unchanged() {
 }
 
 #[test]
-fn values_may_stand_apart_and_lists_add_up() {
+fn accepts_separate_values_and_concatenates_lists() {
     let options = run(
         "--v 6 --requestheader-client-ca-file /ca --requestheader-allowed-names a,b --requestheader-allowed-names=c \
          --kubelet-insecure-tls=false",
@@ -66,7 +67,7 @@ fn values_may_stand_apart_and_lists_add_up() {
 }
 
 #[test]
-fn a_short_resolution_shortens_the_timeout() {
+fn short_resolution_reduces_the_timeout() {
     assert_eq!(run("--metric-resolution=5s").kubelet_timeout, Duration::from_millis(4500));
     let given = run("--metric-resolution=5s --kubelet-request-timeout=5s");
     assert_eq!(given.kubelet_timeout, Duration::from_millis(4500));
@@ -74,15 +75,15 @@ fn a_short_resolution_shortens_the_timeout() {
 }
 
 #[test]
-fn errors_name_flag_value_and_remedy() {
+fn errors_contain_flag_value_and_remedy() {
     assert_eq!(
         refused("--metric-resolution=15"),
-        "--metric-resolution=15: is no duration; give a duration with a unit, such as 15s, 1m30s or 500ms, not less than 1s"
+        "--metric-resolution=15: is not a duration; use a duration with a unit, such as 15s, 1m30s or 500ms, of at least 1s"
     );
     assert!(refused("--metric-resolution=100ms").contains("is too short"));
-    assert!(refused("--secure-port=0").contains("give a whole number from 1 to 65535"));
+    assert!(refused("--secure-port=0").contains("use an integer from 1 to 65535"));
     assert!(refused("--secure-port=70000").contains("--secure-port=70000"));
-    assert!(refused("--bind-address=here").contains("is no IP address"));
+    assert!(refused("--bind-address=here").contains("is not an IP address"));
     assert!(refused("--tls-secret=serving").contains("NAMESPACE/NAME"));
     assert!(refused("--tls-cert-file=/crt").contains("needs --tls-private-key-file"));
     assert!(
@@ -95,24 +96,29 @@ fn errors_name_flag_value_and_remedy() {
     assert!(refused("--kubelet-insecure-tls=maybe").contains("neither true nor false"));
     assert!(
         refused("--metric-resolutoin=15s").contains("--metric-resolution"),
-        "a typo is named with the likely flag"
+        "the error for a typo contains the similar flag"
     );
     assert!(matches!(parse(["--no-such".to_owned()]), Err(Error::Syntax(_))));
 }
 
 #[test]
-fn the_api_is_told_what_to_show_and_how_many_may_watch() {
-    let api = run("").api;
-    assert_eq!((api.swap, api.watches, api.shortest_watch), (true, 256, Duration::from_secs(1800)));
-    let api = run("--serve-swap=false --max-watches=3 --min-request-timeout=60").api;
-    assert_eq!((api.swap, api.watches, api.shortest_watch), (false, 3, Duration::from_secs(60)));
+fn parses_the_flags_of_the_api() {
+    let api = |line: &str| {
+        let options = run(line);
+        (options.serve_swap, options.max_watches, options.min_watch_timeout)
+    };
+    assert_eq!(api(""), (true, 256, Duration::from_secs(1800)));
+    assert_eq!(
+        api("--serve-swap=false --max-watches=3 --min-request-timeout=60"),
+        (false, 3, Duration::from_secs(60))
+    );
     assert!(refused("--max-watches=-1").contains("from 0 to 100000"));
-    assert_eq!(run("--min-request-timeout=0").api.shortest_watch, Duration::from_secs(86_400));
+    assert_eq!(run("--min-request-timeout=0").min_watch_timeout, Duration::from_secs(86_400));
     assert!(refused("--min-request-timeout=1s").contains("from 0 to 86400"));
 }
 
 #[test]
-fn a_flag_that_is_refused_may_be_off() {
+fn accepts_a_rejected_flag_that_is_false() {
     run("--deprecated-kubelet-completely-insecure=false");
 }
 
@@ -122,7 +128,7 @@ fn help_and_version_are_printed() {
         [("--help", "--kubelet-port"), ("-h", "Authorization"), ("--version", "metrics-core ")]
     {
         match parse([arguments.to_owned()]) {
-            Ok(Request::Print(text)) => assert!(text.contains(part), "{text}"),
+            Ok(CommandLine::Print(text)) => assert!(text.contains(part), "{text}"),
             other => panic!("{other:?}"),
         }
     }

@@ -1,76 +1,66 @@
-//! Values of flags, in Go's notation.
+//! Values of flags, in Go's syntax.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::table::{Flag, Kind, flags};
+use super::table::{Flag, ValueKind, flags};
 use super::{Arguments, Error};
 
-/// The last value given for `name`, or the table's default; `None` where both are empty.
+/// Returns the last value of `name`, or its default; `None` if that is empty.
 pub(super) fn text(arguments: &Arguments, name: &str) -> Option<String> {
     let flag = named(name)?;
     Some(arguments.last(name).unwrap_or(flag.default)).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
-/// A list: all values given, split at commas, or the table's default.
+/// Returns the list of all values, split at commas, or the default.
 pub(super) fn list(arguments: &Arguments, name: &str) -> Vec<String> {
     let Some(flag) = named(name) else { return Vec::new() };
-    debug_assert_eq!(flag.kind, Kind::List);
+    debug_assert_eq!(flag.kind, ValueKind::List);
     let split =
         |value: &str| value.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    if arguments.given(name) { arguments.all(name).flat_map(split).collect() } else { split(flag.default) }
+    if arguments.is_set(name) { arguments.all(name).flat_map(split).collect() } else { split(flag.default) }
 }
 
-/// `true` or `false`, as Go's strconv.ParseBool reads them.
+/// Returns a bool, parsed as Go's strconv.ParseBool does.
 pub(super) fn boolean(arguments: &Arguments, name: &'static str) -> Result<bool, Error> {
     match text(arguments, name).as_deref() {
         None | Some("false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(false),
         Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(true),
-        Some(value) => Err(refuse(
+        Some(value) => Err(Error::value(
             name,
             value,
             "is neither true nor false",
-            &format!("write --{name}, --{name}=true or --{name}=false"),
+            &format!("use --{name}, --{name}=true or --{name}=false"),
         )),
     }
 }
 
-/// A whole number from `least` to `most`.
-pub(super) fn number<N>(arguments: &Arguments, name: &'static str, least: N, most: N) -> Result<N, Error>
+/// Returns an integer from `min` to `max`.
+pub(super) fn number<N>(arguments: &Arguments, name: &'static str, min: N, max: N) -> Result<N, Error>
 where
     N: FromStr + PartialOrd + std::fmt::Display + Copy,
 {
     let value = text(arguments, name).unwrap_or_default();
     match value.parse::<N>() {
-        Ok(number) if number >= least && number <= most => Ok(number),
-        _ => Err(refuse(
+        Ok(number) if number >= min && number <= max => Ok(number),
+        _ => Err(Error::value(
             name,
             &value,
-            "is out of range or no number",
-            &format!("give a whole number from {least} to {most}"),
+            "is out of range or not an integer",
+            &format!("use an integer from {min} to {max}"),
         )),
     }
 }
 
-/// A Go duration of at least `least`.
-pub(super) fn duration(
-    arguments: &Arguments,
-    name: &'static str,
-    least: Duration,
-) -> Result<Duration, Error> {
+/// Returns a Go duration of at least `min`.
+pub(super) fn duration(arguments: &Arguments, name: &'static str, min: Duration) -> Result<Duration, Error> {
     let value = text(arguments, name).unwrap_or_default();
-    let remedy =
-        || format!("give a duration with a unit, such as 15s, 1m30s or 500ms, not less than {least:?}");
+    let remedy = || format!("use a duration with a unit, such as 15s, 1m30s or 500ms, of at least {min:?}");
     match parse_duration(&value) {
-        Some(duration) if duration >= least => Ok(duration),
-        Some(_) => Err(refuse(name, &value, "is too short", &remedy())),
-        None => Err(refuse(name, &value, "is no duration", &remedy())),
+        Some(duration) if duration >= min => Ok(duration),
+        Some(_) => Err(Error::value(name, &value, "is too short", &remedy())),
+        None => Err(Error::value(name, &value, "is not a duration", &remedy())),
     }
-}
-
-/// The error for a value that its flag can't have.
-pub(super) fn refuse(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Error {
-    Error::Value { flag, value: value.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() }
 }
 
 fn named(name: &str) -> Option<&'static Flag> {
@@ -79,7 +69,7 @@ fn named(name: &str) -> Option<&'static Flag> {
     flag
 }
 
-/// Go's time.ParseDuration, without negative values: `1h2m3.5s`, `250ms`, `0`.
+/// Parses a duration as Go's time.ParseDuration does, without negative values: `1h2m3.5s`, `250ms`, `0`.
 fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -117,7 +107,7 @@ mod tests {
     use super::parse_duration;
 
     #[test]
-    fn reads_durations_as_go_does() {
+    fn parses_durations_as_go_does() {
         let millis = |n| Some(Duration::from_millis(n));
         assert_eq!(parse_duration("15s"), millis(15_000));
         assert_eq!(parse_duration("1m0s"), millis(60_000));

@@ -1,39 +1,40 @@
-//! Why the program can't start.
+//! Errors of starting the program.
 
-use metrics_core::{cluster, listen};
+use crate::cluster;
+use crate::server::listen;
 
-/// Each text says what to do.
+/// An error of starting the program. Each message contains the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No way to the API server.
+    /// No client for kube-apiserver.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// A flag's value that only its user can judge.
+    /// An invalid value of a flag.
     #[error("--{flag}: {problem}")]
     Flag {
-        /// The flag.
+        /// The name of the flag.
         flag: &'static str,
-        /// What is wrong, and the remedy.
+        /// The problem and the remedy.
         problem: String,
     },
-    /// No serving certificate can be made.
+    /// No serving certificate.
     #[error("serving certificate: {0}")]
-    Certificate(#[from] metrics_core::tls::certificate::Error),
-    /// TLS can't be configured so.
-    #[error("TLS can't be configured so: {0}; check the --tls flags")]
+    Certificate(#[from] crate::server::tls::CertificateError),
+    /// An invalid TLS configuration.
+    #[error("invalid TLS configuration: {0}; check the --tls flags")]
     Tls(#[from] rustls::Error),
-    /// A header can't have this value.
+    /// An invalid value of the Strict-Transport-Security header.
     #[error(
-        "--strict-transport-security-directives: {0}; give directives such as max-age=31536000,includeSubDomains"
+        "--strict-transport-security-directives: {0}; use directives such as max-age=31536000,includeSubDomains"
     )]
     Header(#[from] http::header::InvalidHeaderValue),
-    /// The port can't be had.
+    /// The port can't be bound.
     #[error(transparent)]
     Bind(#[from] listen::BindError),
     /// No random numbers.
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random,
-    /// The system refuses something.
+    /// Another error of the system.
     #[error("{0}")]
     System(#[from] std::io::Error),
 }

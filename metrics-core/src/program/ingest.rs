@@ -1,55 +1,55 @@
-//! The half that knows kubelets: made of the options, and started.
+//! Starts ingestion with the options.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics_core::cluster;
-use metrics_core::discover::{self, AddressType, Directory};
-use metrics_core::flags::{KubeletTrust, Options};
-use metrics_core::scrape::{self, Credentials, KubeletTls};
-use metrics_core::store::{self, Store};
+use crate::cluster;
+use crate::flags::{KubeletTrust, Options};
+use crate::ingest::discover::{self, AddressType};
+use crate::ingest::scrape::{self, Credentials, KubeletTls};
+use crate::ingest::store::{self, Store, StoreDirectory};
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::error::Error;
 
-/// What runs, and what it fills.
-pub struct Ingest {
-    /// Who exists.
-    pub directory: Arc<Directory>,
+/// The running ingestion and its data.
+pub(super) struct Ingest {
+    /// The nodes and pods.
+    pub(crate) directory: Arc<StoreDirectory>,
     /// The samples.
-    pub store: Arc<Store>,
-    /// How kubelets fare.
-    pub findings: scrape::Findings,
+    pub(crate) store: Arc<Store>,
+    /// The results of scrapes.
+    pub(crate) findings: scrape::Findings,
     /// The task that watches nodes and pods.
-    pub discovering: AbortHandle,
+    pub(crate) discovering: AbortHandle,
     /// The task that scrapes.
-    pub scraping: AbortHandle,
+    pub(crate) scraping: AbortHandle,
 }
 
-/// Starts discovering and scraping.
-pub fn start(
+/// Starts discovery and scraping.
+pub(super) fn start(
     options: &Options,
     client: &kube::Client,
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
 ) -> Result<Ingest, Error> {
     let (tls, credentials) = kubelet_access(options)?;
-    let directory = Arc::new(Directory::new());
-    let store = Arc::new(Store::new(directory.clone(), store::Config::new(options.metric_resolution)));
-    store::Metrics::new(store.clone()).register(registry);
-    let metrics = scrape::Metrics::default();
+    let directory = Arc::new(StoreDirectory::new());
+    let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution)));
+    store::StoreMetrics::new(store.clone()).register(registry);
+    let metrics = scrape::ScrapeMetrics::default();
     metrics.register(registry);
 
-    let config = discover::Config {
+    let config = discover::DiscoveryConfig {
         node_selector: options.node_selector.clone(),
         kubelet_port: options.kubelet_port,
         use_node_status_port: options.use_node_status_port,
         address_types: address_types(options)?,
     };
     let discovering = tasks.spawn(endless(discover::run(client.clone(), config, directory.clone())));
-    let config = scrape::Config {
-        resolution: options.metric_resolution,
+    let config = scrape::ScrapeConfig {
+        scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
         tls,
         credentials,
@@ -60,10 +60,10 @@ pub fn start(
     Ok(Ingest { directory, store, findings, discovering, scraping })
 }
 
-/// A loop that should not end. If it does, its liveness check fails, so that the process is started anew.
+/// Runs a loop that should not end. If it does, its liveness check fails, so that the kubelet restarts the container.
 async fn endless(run: impl Future<Output = ()>) {
     run.await;
-    tracing::error!("a loop that never ends has ended");
+    tracing::error!("a task that should run forever has stopped");
 }
 
 fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
@@ -73,17 +73,21 @@ fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::Flag { flag, problem: error.to_string() })?;
     if types.is_empty() {
-        return Err(Error::Flag { flag, problem: "names no type; leave it out, or give some".to_owned() });
+        return Err(Error::Flag {
+            flag,
+            problem: "contains no type; set some, or remove the flag".to_owned(),
+        });
     }
     Ok(types)
 }
 
 fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error> {
-    let found = cluster::for_kubelets(options.kubeconfig.as_deref())?;
+    let defaults = cluster::for_kubelets(options.kubeconfig.as_deref())?;
     let ca_file = || -> Result<PathBuf, Error> {
-        found.ca_file.clone().ok_or_else(|| Error::Flag {
+        defaults.ca_file.clone().ok_or_else(|| Error::Flag {
             flag: "kubelet-certificate-authority",
-            problem: "is needed: the kubeconfig names no file with the cluster's CA".to_owned(),
+            problem: "is required: the kubeconfig contains no path of a file with the cluster's CA"
+                .to_owned(),
         })
     };
     let verified = |ca_file| {
@@ -94,19 +98,19 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
         KubeletTrust::CaFile(ca_file) => verified(ca_file.clone()),
         KubeletTrust::Insecure => {
             tracing::warn!(
-                "kubelets are not verified (--kubelet-insecure-tls): who poses as one gets our credentials"
+                "kubelets are not verified (--kubelet-insecure-tls): any host that impersonates one receives the credentials of metrics-core"
             );
             KubeletTls::Insecure
         }
     };
-    let certificate = options.kubelet_client.clone().or(found.client_certificate);
-    let credentials = match (certificate, found.token_file) {
+    let certificate = options.kubelet_client.clone().or(defaults.client_certificate);
+    let credentials = match (certificate, defaults.token_file) {
         (Some((cert, key)), _) => Credentials::ClientCertificate { cert, key },
         (None, Some(token)) => Credentials::TokenFile(token),
         (None, None) => {
             return Err(Error::Flag {
                 flag: "kubelet-client-certificate",
-                problem: "is needed, with --kubelet-client-key: the kubeconfig names no file with a token or client certificate"
+                problem: "is required, with --kubelet-client-key: the kubeconfig contains no path of a file with a token or client certificate"
                     .to_owned(),
             });
         }

@@ -1,28 +1,60 @@
-//! discover → scrape → store → serve, and the port beside them: started, watched and ended.
+//! The program: starts ingestion and the HTTPS server, and shuts them down.
 
-mod access;
-mod api;
 mod error;
-mod handover;
 mod ingest;
+mod metrics_api;
+mod rollout_readiness;
+mod security;
+mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::api::Api;
+use crate::flags;
+use crate::flags::Options;
+use crate::server::authorization::AlwaysAllow;
+use crate::server::listen::health::Health;
+use crate::server::listen::{self, Chain, Handlers, Limits};
+use crate::server::{authentication, tls};
+use crate::{cluster, report, telemetry};
 use http::HeaderValue;
-use metrics_core::flags::Options;
-use metrics_core::listen::health::Health;
-use metrics_core::listen::{self, Chain, Limits};
-use metrics_core::{authenticate, cluster, freshness, report, serve, telemetry, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use self::error::Error;
-use self::handover::Handover;
+use self::metrics_api::MetricsApi;
+use self::rollout_readiness::RolloutReadiness;
 
-/// Runs until SIGTERM or SIGINT, and then until open requests are answered.
-pub async fn run(options: Options) -> Result<(), Error> {
+/// The program before its start.
+#[derive(Debug)]
+pub struct Program {
+    options: Options,
+    tls_policy: tls::TlsPolicy,
+    always_allow: AlwaysAllow,
+}
+
+impl Program {
+    /// Validates the options whose values other modules define.
+    pub fn new(mut options: Options) -> Result<Self, flags::Error> {
+        let tls_policy = settings::tls_policy(&options.tls, &mut options.notes)?;
+        let always_allow = settings::always_allow(&options.always_allow_paths)?;
+        Ok(Self { options, tls_policy, always_allow })
+    }
+
+    /// Starts the log. Must be called once.
+    pub fn start_log(&self) -> Result<(), impl std::error::Error + use<>> {
+        telemetry::start_log(self.options.logging)
+    }
+
+    /// Runs until SIGTERM or SIGINT, then until open requests are finished.
+    pub async fn run(self) -> Result<(), Error> {
+        run(self).await
+    }
+}
+
+async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(), Error> {
     let started = jiff::Timestamp::now();
     for note in &options.notes {
         tracing::warn!("{note}");
@@ -30,23 +62,26 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let _ = tls::provider().install_default();
     let client = cluster::client(options.kubeconfig.as_deref()).await?;
     let mut registry = telemetry::registry();
-    // Dropped at the end, and all these tasks with it.
+    // Dropping it at the end aborts all tasks.
     let mut tasks = JoinSet::new();
 
-    let serving = access::serving_certificate(&options, &client, &mut tasks)?;
-    let trust = access::trust(&options, &client, &mut tasks).await?;
+    let serving = security::serving_certificate(&options, &client, &mut tasks)?;
+    let trust = security::trust(&options, &client, &mut tasks).await?;
     let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
 
-    let (requests, credentials, connections) =
-        (telemetry::Requests::default(), authenticate::Metrics::default(), listen::Metrics::default());
-    requests.register(&mut registry);
+    let (request_metrics, credentials, connections) = (
+        listen::RequestMetrics::default(),
+        authentication::CredentialMetrics::default(),
+        listen::ConnectionMetrics::default(),
+    );
+    request_metrics.register(&mut registry);
     credentials.register(&mut registry);
     connections.register(&mut registry);
 
-    let ending = Arc::new(AtomicBool::new(false));
-    let handover = Arc::new(Handover::default());
-    tasks.spawn(handover::watch(client.clone(), handover.clone()));
-    let health = health(&ingest, &serving, &trust, &ending, handover);
+    let shutting_down = Arc::new(AtomicBool::new(false));
+    let rollout = Arc::new(RolloutReadiness::default());
+    tasks.spawn(rollout_readiness::watch_other_replicas(client.clone(), rollout.clone()));
+    let health = health(&ingest, &serving, &trust, &shutting_down, rollout);
     let limits = Limits {
         request: options.request_timeout,
         in_flight: options.max_in_flight,
@@ -54,61 +89,65 @@ pub async fn run(options: Options) -> Result<(), Error> {
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
-    let rows = Arc::new(freshness::Observed::new(ingest.store.clone(), &mut registry));
-    let resources = Arc::new(api::MetricsApi::new(serve::Api::new(rows, options.api)));
-    let report = report::Sources {
+    let api = Api::new(ingest.store.clone(), settings::api_config(&options));
+    api.register(&mut registry);
+    let api = Arc::new(MetricsApi::new(api));
+    let authenticator = security::authenticator(&options, &client, trust, credentials).await?;
+    let report = report::ReportSources {
         started,
         store: ingest.store.clone(),
         kubelets: ingest.findings.clone(),
         connections: connections.clone(),
         serving: serving.clone(),
+        credentials: authenticator.history().clone(),
     };
-    let chain = Chain::new(
-        access::authenticator(&options, &client, trust, credentials).await?,
-        access::authorizer(&options, &client).await?,
+    let handlers = Handlers {
+        authenticator,
+        authorizer: security::authorizer(&options, always_allow, &client).await?,
         health,
-        Arc::new(registry),
-        requests,
-        report,
-        resources.clone(),
-        &limits,
-        hsts,
-    );
-    let config = tls::server_config(&options.tls, serving, options.http2)?;
+        registry: Arc::new(registry),
+        request_metrics,
+        report: Box::new(move || report.report()),
+        api: api.clone(),
+    };
+    let chain = Chain::new(handlers, &limits, hsts);
+    let config = tls::server_config(&tls_policy, serving, options.http2)?;
     let listener = listen::bind(options.bind_address, options.secure_port).await?;
-    let told = stop(options.shutdown_delay, ending)?;
+    let signal = shutdown_signal(options.shutdown_delay, shutting_down)?;
     let stop = async {
-        told.await;
-        resources.end_watches();
+        signal.await;
+        api.end_watches();
     };
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "serving the Metrics API");
     listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
-    tracing::info!("ended");
+    tracing::info!("stopped");
     Ok(())
 }
 
 fn health(
     ingest: &ingest::Ingest,
     serving: &Arc<tls::ServingCertificate>,
-    trust: &Arc<authenticate::trust::LiveTrust>,
-    ending: &Arc<AtomicBool>,
-    handover: Arc<Handover>,
+    trust: &Arc<authentication::trust::LiveTrust>,
+    shutting_down: &Arc<AtomicBool>,
+    rollout: Arc<RolloutReadiness>,
 ) -> Health {
-    let passes = |good: bool, why: &str| if good { Ok(()) } else { Err(why.to_owned()) };
+    let check = |passes: bool, message: &str| if passes { Ok(()) } else { Err(message.to_owned()) };
     let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
     let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
-    let (serving, trust, ending) = (serving.clone(), trust.clone(), ending.clone());
+    let (serving, trust, shutting_down) = (serving.clone(), trust.clone(), shutting_down.clone());
     Health::new()
         .live("discovery-loop", move || {
-            passes(!discovering.is_finished(), "the task that watches nodes and pods has ended")
+            check(!discovering.is_finished(), "the task that watches nodes and pods has stopped")
         })
         .live("scrape-loop", move || {
-            passes(!scraping.is_finished(), "the task that scrapes kubelets has ended")
+            check(!scraping.is_finished(), "the task that scrapes kubelets has stopped")
         })
-        .ready("directory-synced", move || passes(directory.synced(), "nodes and pods are not listed yet"))
+        .ready("directory-synced", move || {
+            check(directory.synced(), "nodes and pods have not been listed yet")
+        })
         .ready("samples-cover-nodes", move || {
             if store.ready() {
-                return handover.check(Instant::now(), || store.coverage());
+                return rollout.check(Instant::now(), || store.coverage());
             }
             let coverage = store.coverage();
             Err(format!(
@@ -117,28 +156,31 @@ fn health(
             ))
         })
         .ready("serving-certificate", move || {
-            passes(serving.ready(), "the serving certificate is not there yet")
+            check(serving.ready(), "the serving certificate has not been loaded yet")
         })
         .ready("authentication-config", move || {
-            passes(
+            check(
                 trust.ready(),
                 "ConfigMap kube-system/extension-apiserver-authentication has not been read yet",
             )
         })
-        .ready("shutdown", move || passes(!ending.load(Ordering::Relaxed), "process is shutting down"))
+        .ready("shutdown", move || check(!shutting_down.load(Ordering::Relaxed), "process is shutting down"))
 }
 
-/// Resolves some time after SIGTERM or SIGINT, while which `/readyz` fails and requests are still taken; at once
-/// at the second signal.
-fn stop(delay: std::time::Duration, ending: Arc<AtomicBool>) -> Result<impl Future<Output = ()>, Error> {
+/// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`
+/// fails and requests are still served.
+fn shutdown_signal(
+    delay: std::time::Duration,
+    shutting_down: Arc<AtomicBool>,
+) -> Result<impl Future<Output = ()>, Error> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        ending.store(true, Ordering::Relaxed);
-        tracing::info!("told to end; requests are still taken for {delay:?}");
+        shutting_down.store(true, Ordering::Relaxed);
+        tracing::info!("shutting down; requests are still served for {delay:?}");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             _ = terminate.recv() => {}

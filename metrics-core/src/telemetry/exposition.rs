@@ -1,29 +1,29 @@
-//! Metrics as text: OpenMetrics 1.0, or the older Prometheus text format 0.0.4.
+//! The exposition of metrics: OpenMetrics 1.0, or the Prometheus text format 0.0.4.
 
 use std::fmt::Write;
 
 use prometheus_client::registry::Registry;
 
 /// The content type of OpenMetrics.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The content type of the text format.
-pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type of the Prometheus text format.
+pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Whether an Accept header names OpenMetrics, as Prometheus does.
+/// Returns whether an Accept header lists OpenMetrics, as that of Prometheus does.
 #[must_use]
-pub fn accepts_openmetrics(accept: &str) -> bool {
+pub(crate) fn accepts_openmetrics(accept: &str) -> bool {
     accept.split(',').any(|range| range.trim().split(';').next() == Some("application/openmetrics-text"))
 }
 
-/// All metrics of `registry`.
-pub fn encode(registry: &Registry, openmetrics: bool) -> Result<String, std::fmt::Error> {
+/// Encodes all metrics of `registry`.
+pub(crate) fn encode(registry: &Registry, openmetrics: bool) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry)?;
     if openmetrics { Ok(text) } else { to_text_format(&text) }
 }
 
-/// The two formats differ in the metadata: in the text format a counter's is that of its `_total` series, an
-/// info's that of its `_info` series (a gauge), and there are no units and no end mark.
+/// Converts OpenMetrics to the text format, which differs in its metadata: a counter's metadata name the `_total`
+/// series, an info's the `_info` series (of type gauge), and there is neither a UNIT line nor an EOF line.
 fn to_text_format(openmetrics: &str) -> Result<String, std::fmt::Error> {
     let mut text = String::with_capacity(openmetrics.len());
     let mut lines = openmetrics.lines().peekable();
@@ -35,7 +35,7 @@ fn to_text_format(openmetrics: &str) -> Result<String, std::fmt::Error> {
             writeln!(text, "{}", metadata(line))?;
             continue;
         };
-        // The help stands before the type, which decides on the name.
+        // HELP precedes TYPE, and the type decides on the suffix.
         let kind =
             lines.peek().and_then(|next| next.strip_prefix("# TYPE ")).and_then(|next| next.split_once(' '));
         let suffix = kind.map_or("", |(_, kind)| suffix(kind));
@@ -78,7 +78,7 @@ mod tests {
     use super::{accepts_openmetrics, encode};
 
     #[test]
-    fn both_formats_name_series_as_their_metadata() {
+    fn both_formats_name_metadata_after_the_series() {
         let mut registry = Registry::default();
         let counter = Counter::<u64>::default();
         counter.inc();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_is_recognized() {
+    fn recognizes_the_accept_header_of_prometheus() {
         assert!(accepts_openmetrics("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.3"));
         assert!(!accepts_openmetrics("text/plain;version=0.0.4, */*"));
     }

@@ -1,14 +1,30 @@
-//! The log: lines on standard error.
+//! The log, on standard error.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
 
-use crate::flags::{LogFormat, Logging};
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
-/// Starts it. Libraries are heard from debug on, and their own debug lines at trace only.
-pub fn start(logging: Logging) -> Result<(), TryInitError> {
+/// The settings of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Logging {
+    /// The format.
+    pub(crate) format: LogFormat,
+    /// The least severe level that is logged.
+    pub(crate) level: tracing::Level,
+}
+
+/// Installs the log. Libraries log one level less than metrics-core does.
+pub(crate) fn start(logging: Logging) -> Result<(), TryInitError> {
     let ours = LevelFilter::from_level(logging.level);
     let theirs = match logging.level {
         tracing::Level::TRACE => LevelFilter::DEBUG,
@@ -16,7 +32,7 @@ pub fn start(logging: Logging) -> Result<(), TryInitError> {
         tracing::Level::ERROR => LevelFilter::ERROR,
         _ => LevelFilter::WARN,
     };
-    // kube's own lines on failed requests repeat what the asker tells with its remedy.
+    // kube's own lines about failed requests repeat what the caller logs with a remedy.
     let kubes = if logging.level >= tracing::Level::DEBUG { theirs } else { LevelFilter::OFF };
     let targets = Targets::new()
         .with_default(theirs)

@@ -1,30 +1,28 @@
-//! What metrics-core tells of itself: its log, and metrics about the process and its requests.
+//! The log and the metrics of metrics-core itself.
 
 mod excerpt;
 mod exposition;
 mod log;
-mod occasional;
+mod log_limiter;
 mod process;
-mod recent;
-mod requests;
-mod trouble;
+mod recent_events;
+mod watch_failures;
 
 use std::sync::Arc;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use excerpt::excerpt;
-pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
-pub use log::start as start_log;
-pub use occasional::Occasional;
-pub use recent::{Occurrences, Recent};
-pub use requests::{Labels as RequestLabels, Requests};
-pub use trouble::{Trouble, is_routine};
+pub(crate) use excerpt::excerpt;
+pub(crate) use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
+pub(crate) use log::{LogFormat, Logging, start as start_log};
+pub(crate) use log_limiter::LogLimiter;
+pub(crate) use recent_events::RecentEvents;
+pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
 
-/// A registry with the build's and the process's metrics.
+/// Returns a registry with metrics of the build and of the process.
 #[must_use]
-pub fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("metrics_core_build", "The build of metrics-core", build);
@@ -32,5 +30,5 @@ pub fn registry() -> Registry {
     registry
 }
 
-/// The registry when all have registered; from then on it is only read.
-pub type Shared = Arc<Registry>;
+/// The registry after start-up: complete, and only read.
+pub(crate) type SharedRegistry = Arc<Registry>;

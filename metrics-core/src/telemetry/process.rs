@@ -1,4 +1,4 @@
-//! Metrics of the process, read from /proc when asked for (Prometheus' client guidelines, "Process metrics").
+//! Metrics of the process, read from /proc at each scrape (Prometheus, "Writing client libraries", "Process metrics").
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Linux has counted CPU time for user space in hundredths of a second (USER_HZ) on all architectures since 2.6.
+/// `USER_HZ`: since 2.6, Linux reports CPU time to user space in hundredths of a second on all architectures.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Collector for Process {
             ("process_resident_memory_bytes", "Resident memory in bytes", kilobytes(&status, "VmRSS:")),
             (
                 "process_resident_memory_max_bytes",
-                "Highest resident memory so far in bytes",
+                "Maximum resident memory since start in bytes",
                 kilobytes(&status, "VmHWM:"),
             ),
             ("process_virtual_memory_bytes", "Virtual memory in bytes", kilobytes(&status, "VmSize:")),
@@ -45,7 +45,7 @@ impl Collector for Process {
         gauge(
             &mut encoder,
             "process_start_time_seconds",
-            "Start of the process since the Unix epoch in seconds",
+            "Start time of the process since the Unix epoch in seconds",
             self.start_seconds,
         )?;
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
@@ -57,7 +57,7 @@ impl Collector for Process {
             )?;
         }
         if let Some(most) = max_fds(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
-            gauge(&mut encoder, "process_max_fds", "Limit of open file descriptors", most)?;
+            gauge(&mut encoder, "process_max_fds", "Maximum number of open file descriptors", most)?;
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ fn counter(
     metric.encode(encoder)
 }
 
-/// `utime` and `stime`, the 14th and 15th fields; the second, in parentheses, may hold anything.
+/// Returns the sum of `utime` and `stime`, fields 14 and 15. Field 2, in parentheses, can contain any character.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system) = (fields.next()?.parse::<f64>().ok()?, fields.next()?.parse::<f64>().ok()?);
@@ -112,7 +112,7 @@ mod tests {
     use super::{cpu_seconds, kilobytes, max_fds};
 
     #[test]
-    fn the_files_of_linux_are_understood() {
+    fn parses_the_files_of_linux() {
         assert_eq!(cpu_seconds("7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1"), Some(3.0));
         assert_eq!(kilobytes("Name:\tx\nVmRSS:\t    1024 kB\n", "VmRSS:"), Some(1_048_576.0));
         assert_eq!(

@@ -1,16 +1,16 @@
-//! Attempts to get in, which must all fail, and the narrow ways that are open.
+//! Attempts to bypass authentication, which must all fail, and the requests that must succeed.
 
-use metrics_core::authenticate::Anchors;
-use metrics_core::listen::Limits;
+use metrics_core::server::authentication::Anchors;
+use metrics_core::server::listen::Limits;
 use rcgen::{DnType, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::sign::CertifiedKey;
 
-use crate::bench::{Ca, Client, Port, port};
+use crate::test_server::{Ca, Client, Port, port};
 
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 const JANE: &[(&str, &str)] = &[("X-Remote-User", "jane"), ("X-Remote-Group", "dev")];
 
-/// A port that trusts the first for front proxies named `aggregator`, the second for clients.
+/// Starts a server that trusts the first CA for front proxies named `aggregator` and the second for clients.
 async fn trusting(proxies: &Ca, clients: &Ca) -> Port {
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(proxies.front_proxy(&["aggregator"]));
@@ -19,7 +19,7 @@ async fn trusting(proxies: &Ca, clients: &Ca) -> Port {
 }
 
 #[tokio::test]
-async fn no_certificate_but_the_proxys_makes_headers_count() {
+async fn accepts_headers_only_with_the_front_proxy_certificate() {
     let (proxies, clients, strangers) = (Ca::new(), Ca::new(), Ca::new());
     let port = trusting(&proxies, &clients).await;
     let aged = |from, to| {
@@ -29,8 +29,8 @@ async fn no_certificate_but_the_proxys_makes_headers_count() {
     };
     let certificates: Vec<(&str, Option<CertifiedKey>)> = vec![
         ("none", None),
-        ("a stranger's of the right name", Some(strangers.client("aggregator"))),
-        ("a client's of the right name", Some(clients.client("aggregator"))),
+        ("of an unknown CA with the right name", Some(strangers.client("aggregator"))),
+        ("of a client CA with the right name", Some(clients.client("aggregator"))),
         ("expired", Some(aged(2000, 2001))),
         ("not valid yet", Some(aged(3000, 3001))),
         (
@@ -63,7 +63,7 @@ async fn no_certificate_but_the_proxys_makes_headers_count() {
 }
 
 #[tokio::test]
-async fn no_wording_of_a_header_counts_but_its_own() {
+async fn ignores_variants_of_identity_headers() {
     let (proxies, clients) = (Ca::new(), Ca::new());
     let port = trusting(&proxies, &clients).await;
     let proxy = Client::with(proxies.client("aggregator"));
@@ -98,7 +98,7 @@ async fn no_wording_of_a_header_counts_but_its_own() {
 }
 
 #[tokio::test]
-async fn all_that_the_proxy_tells_of_a_user_is_reviewed() {
+async fn reviews_all_attributes_of_a_user() {
     let (proxies, clients) = (Ca::new(), Ca::new());
     let port = trusting(&proxies, &clients).await;
     let mut proxy = Client::with(proxies.client("aggregator")).open(&port).await;
@@ -113,7 +113,7 @@ async fn all_that_the_proxy_tells_of_a_user_is_reviewed() {
     ];
     let (code, text) = proxy.get(NODES, whole).await;
     assert_eq!(code, 200, "{text}");
-    // An answer that was remembered is not another user's.
+    // A cached decision is not used for another user.
     for left_out in 1..whole.len() {
         let others: Vec<_> =
             whole.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, header)| *header).collect();
@@ -124,7 +124,7 @@ async fn all_that_the_proxy_tells_of_a_user_is_reviewed() {
 }
 
 #[tokio::test]
-async fn of_several_authorities_each_counts_until_it_goes() {
+async fn trusts_each_ca_of_a_bundle_until_it_is_removed() {
     let (old, new, clients, more) = (Ca::new(), Ca::new(), Ca::new(), Ca::new());
     let port = trusting(&old, &clients).await;
     let bundle = |a: &Ca, b: &Ca| Anchors::from_pem(format!("{}{}", a.pem, b.pem).as_bytes()).unwrap();
@@ -151,7 +151,7 @@ async fn of_several_authorities_each_counts_until_it_goes() {
     {
         assert_eq!(connection.get(NODES, headers).await.0, code);
     }
-    // One authority for both purposes: the proxy's headers come first, a client is still a client.
+    // One CA for both purposes: the front proxy comes first, other clients are authenticated as clients.
     port.trust.set_client_ca(new.anchors());
     assert_eq!(Client::with(new.client("aggregator")).get(&port, NODES, JANE).await.0, 200);
     assert_eq!(Client::with(new.client("aggregator")).get(&port, NODES, &[]).await.0, 403);
@@ -160,7 +160,7 @@ async fn of_several_authorities_each_counts_until_it_goes() {
 }
 
 #[tokio::test]
-async fn always_allowed_is_the_path_itself_and_nothing_by_its_way() {
+async fn allows_only_the_exact_always_allowed_paths() {
     let (proxies, clients) = (Ca::new(), Ca::new());
     let port = trusting(&proxies, &clients).await;
     for path in ["/livez", "/livez?verbose", "/metrics"] {
@@ -187,7 +187,7 @@ async fn always_allowed_is_the_path_itself_and_nothing_by_its_way() {
             assert_eq!(code, 403, "{path}");
         }
     }
-    // Who shows something that is refused is not let through as nobody, on no path.
+    // A refused credential is not treated as anonymous on any path.
     for path in ["/livez", NODES] {
         let code = Client::default().get(&port, path, &[("Authorization", "Bearer bad")]).await.0;
         assert_eq!(code, 401, "{path}");

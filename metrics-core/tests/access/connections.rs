@@ -1,30 +1,30 @@
-//! Connections: what is no TLS, too many, too slow, and the end.
+//! Connections: failed handshakes, limits, timeouts and shutdown.
 
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::bench::{Ca, Client, port};
+use crate::test_server::{Ca, Client, port};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn http_on_the_https_port_gets_a_readable_answer() {
+async fn responds_to_http_on_the_https_port() {
     let port = port(Limits::default()).await;
     let mut stream = TcpStream::connect(port.address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
-    assert!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{response}");
+    assert!(response.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{response}");
 }
 
 #[tokio::test]
-async fn handshakes_that_do_not_happen_are_counted_by_cause() {
+async fn counts_failed_handshakes_by_cause() {
     let port = port(Limits { handshake: Duration::from_millis(200), ..Limits::default() }).await;
     drop(TcpStream::connect(port.address).await.unwrap());
     let mut garbage = TcpStream::connect(port.address).await.unwrap();
@@ -40,7 +40,7 @@ async fn handshakes_that_do_not_happen_are_counted_by_cause() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_closed_and_idle_ones_make_room() {
+async fn closes_connections_over_the_limit_and_idle_ones() {
     let limits = Limits { connections: 1, idle: Duration::from_millis(300), ..Limits::default() };
     let port = port(limits).await;
     let client = Client { http2: false, ..Client::default() };
@@ -52,13 +52,13 @@ async fn more_connections_than_allowed_are_closed_and_idle_ones_make_room() {
 }
 
 #[tokio::test]
-async fn who_is_not_known_loses_an_http2_connection() {
+async fn closes_http2_connections_of_anonymous_clients() {
     let ca = Ca::new();
     let port = port(Limits::default()).await;
     port.trust.set_client_ca(ca.anchors());
     let mut anonymous = Client::default().open(&port).await;
     assert_eq!(anonymous.get("/livez", &[]).await.0, 200);
-    timeout(5 * SECOND, anonymous.ended).await.expect("closed after the answer").unwrap();
+    timeout(5 * SECOND, anonymous.ended).await.expect("closed after the response").unwrap();
     let mut jane = Client::with(ca.client("jane")).open(&port).await;
     assert_eq!(jane.get("/livez", &[]).await.0, 200);
     sleep(SECOND / 5).await;
@@ -66,7 +66,7 @@ async fn who_is_not_known_loses_an_http2_connection() {
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_are_turned_away_but_not_probes() {
+async fn returns_429_over_the_limit_but_not_for_probes() {
     let ca = Ca::new();
     let port = port(Limits { in_flight: Some(1), ..Limits::default() }).await;
     port.trust.set_client_ca(ca.anchors());
@@ -83,7 +83,7 @@ async fn more_requests_than_allowed_are_turned_away_but_not_probes() {
 }
 
 #[tokio::test]
-async fn a_request_that_takes_too_long_gets_504() {
+async fn returns_504_after_the_request_timeout() {
     let ca = Ca::new();
     let port = port(Limits { request: Duration::from_millis(200), ..Limits::default() }).await;
     port.trust.set_client_ca(ca.anchors());
@@ -92,7 +92,7 @@ async fn a_request_that_takes_too_long_gets_504() {
 }
 
 #[tokio::test]
-async fn headers_that_are_too_large_are_refused() {
+async fn returns_431_for_large_headers() {
     let port = port(Limits { header_bytes: 16 << 10, ..Limits::default() }).await;
     let large = "x".repeat(40 << 10);
     let client = Client { http2: false, ..Client::default() };
@@ -105,7 +105,7 @@ async fn headers_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
-async fn a_watch_that_nobody_reads_is_broken_off_and_nothing_else() {
+async fn closes_only_the_watch_that_the_client_does_not_read() {
     let ca = Ca::new();
     let port = port(Limits { stall: SECOND / 2, ..Limits::default() }).await;
     port.trust.set_client_ca(ca.anchors());
@@ -113,20 +113,20 @@ async fn a_watch_that_nobody_reads_is_broken_off_and_nothing_else() {
     let silence = shared.begin("/apis/silence", &[]).await.unwrap();
     let flood = shared.begin("/apis/flood", &[]).await.unwrap();
     let (mut read, unread) = (shared.begin("/apis/flood", &[]).await.unwrap().into_body(), flood.into_body());
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < 2 * SECOND {
-        let frame = read.frame().await.expect("a watch that is read goes on").unwrap();
+    let start = std::time::Instant::now();
+    while start.elapsed() < 2 * SECOND {
+        let frame = read.frame().await.expect("a watch that the client reads continues").unwrap();
         assert!(frame.is_data());
         sleep(SECOND / 100).await;
     }
     drop(read);
     assert!(unread.collect().await.is_err(), "reset");
-    assert_eq!(shared.get("/livez", &[]).await.0, 200, "the connection stands");
+    assert_eq!(shared.get("/livez", &[]).await.0, 200, "the connection stays open");
     assert!(
         timeout(SECOND / 5, silence.into_body().collect()).await.is_err(),
-        "one that has nothing to say stands"
+        "a watch without data stays open"
     );
-    // Over HTTP/1.1 the connection is the watch's own.
+    // Over HTTP/1.1 the watch has a connection of its own.
     let mut alone = Client { http2: false, ..Client::with(ca.client("jane")) }.open(&port).await;
     let unread = alone.begin("/apis/flood", &[]).await.unwrap();
     let (_, metrics) = timeout(10 * SECOND, async {
@@ -145,7 +145,7 @@ async fn a_watch_that_nobody_reads_is_broken_off_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_end_lets_open_requests_end() {
+async fn shutdown_waits_for_open_requests() {
     let ca = Ca::new();
     let mut port = port(Limits::default()).await;
     port.trust.set_client_ca(ca.anchors());

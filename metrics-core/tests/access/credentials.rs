@@ -1,16 +1,16 @@
-//! Who gets in, and who does not.
+//! Authentication and authorization of requests.
 
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 use rustls::sign::CertifiedKey;
 
-use crate::bench::{Ca, Client, port};
+use crate::test_server::{Ca, Client, port};
 
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 const JANE: &[(&str, &str)] = &[("X-Remote-User", "jane"), ("X-Remote-Group", "dev")];
 const FORGED: &[(&str, &str)] = &[("X-Remote-User", "admin"), ("X-Remote-Group", "system:masters")];
 
 #[tokio::test]
-async fn a_certificate_of_an_unknown_ca_gets_an_answer_not_a_broken_handshake() {
+async fn returns_401_for_a_certificate_of_an_unknown_ca() {
     let (ours, theirs) = (Ca::new(), Ca::new());
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ours.front_proxy(&[]));
@@ -22,7 +22,7 @@ async fn a_certificate_of_an_unknown_ca_gets_an_answer_not_a_broken_handshake() 
 }
 
 #[tokio::test]
-async fn forged_headers_without_the_proxys_certificate_are_anonymous() {
+async fn returns_403_for_headers_without_the_front_proxy_certificate() {
     let ca = Ca::new();
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ca.front_proxy(&[]));
@@ -35,15 +35,19 @@ async fn forged_headers_without_the_proxys_certificate_are_anonymous() {
 }
 
 #[tokio::test]
-async fn the_proxy_tells_the_user_if_its_name_is_allowed() {
+async fn authenticates_by_headers_if_the_common_name_is_allowed() {
     let ca = Ca::new();
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ca.front_proxy(&["aggregator"]));
     let proxy = Client::with(ca.client("aggregator"));
-    let (code, went_on) = proxy.get(&port, NODES, JANE).await;
+    let (code, forwarded) = proxy.get(&port, NODES, JANE).await;
     assert_eq!(code, 200);
-    assert!(!went_on.contains("x-remote") && !went_on.contains("jane"), "{went_on}");
-    assert_eq!(proxy.get(&port, NODES, FORGED).await.0, 200, "whom the proxy vouches for is believed");
+    assert!(!forwarded.contains("x-remote") && !forwarded.contains("jane"), "{forwarded}");
+    assert_eq!(
+        proxy.get(&port, NODES, FORGED).await.0,
+        200,
+        "the front proxy is trusted to authenticate users"
+    );
     assert_eq!(Client::with(ca.client("other")).get(&port, NODES, JANE).await.0, 401);
     assert_eq!(
         Client::with(ca.client("aggregator")).get(&port, NODES, &[]).await.0,
@@ -53,19 +57,19 @@ async fn the_proxy_tells_the_user_if_its_name_is_allowed() {
     assert_eq!(
         proxy.get(&port, NODES, &[("X-Remote-User", "broken")]).await.0,
         500,
-        "a failure to ask never allows"
+        "a failed review never allows"
     );
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_is_worth_nothing() {
+async fn refuses_a_certificate_without_its_private_key() {
     let ca = Ca::new();
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ca.front_proxy(&[]));
     let stolen = CertifiedKey::new(ca.client("aggregator").cert, Ca::new().client("thief").key);
     for tls13 in [true, false] {
         let client = Client { tls13, http2: false, ..Client::with(stolen.clone()) };
-        // In TLS 1.3 the client is done before the server has seen its certificate.
+        // In TLS 1.3 the client completes the handshake before the server verifies its certificate.
         if client.connect(&port).await.is_ok() {
             let mut connection = client.open(&port).await;
             assert!(connection.try_get(NODES, FORGED).await.is_err());
@@ -79,7 +83,7 @@ async fn a_certificate_without_its_key_is_worth_nothing() {
 }
 
 #[tokio::test]
-async fn names_that_change_live_change_standing_connections() {
+async fn applies_changed_names_to_open_connections() {
     let ca = Ca::new();
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ca.front_proxy(&["aggregator"]));
@@ -92,7 +96,7 @@ async fn names_that_change_live_change_standing_connections() {
 }
 
 #[tokio::test]
-async fn client_certificates_and_tokens_tell_users_too() {
+async fn authenticates_by_client_certificate_and_token() {
     let (proxies, clients) = (Ca::new(), Ca::new());
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(proxies.front_proxy(&[]));
@@ -101,9 +105,9 @@ async fn client_certificates_and_tokens_tell_users_too() {
     assert_eq!(jane.get(&port, NODES, &[]).await.0, 200);
     assert_eq!(Client::with(clients.client("john")).get(&port, NODES, FORGED).await.0, 403);
     let anyone = Client::default();
-    let (code, went_on) = anyone.get(&port, NODES, &[("Authorization", "Bearer good")]).await;
+    let (code, forwarded) = anyone.get(&port, NODES, &[("Authorization", "Bearer good")]).await;
     assert_eq!(code, 200);
-    assert!(!went_on.contains("good"), "{went_on}");
+    assert!(!forwarded.contains("good"), "{forwarded}");
     assert_eq!(anyone.get(&port, NODES, &[("Authorization", "Bearer bad")]).await.0, 401);
     assert_eq!(anyone.get(&port, NODES, &[("Authorization", "Basic good")]).await.0, 403);
     let stranger = Client::with(Ca::new().client("x"));
@@ -117,7 +121,7 @@ async fn client_certificates_and_tokens_tell_users_too() {
 }
 
 #[tokio::test]
-async fn refusals_are_counted_by_their_cause() {
+async fn counts_refused_credentials_by_reason() {
     let (ours, theirs) = (Ca::new(), Ca::new());
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ours.front_proxy(&["aggregator"]));

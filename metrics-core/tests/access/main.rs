@@ -1,11 +1,11 @@
-//! The port from outside: real TLS connections against authentication, authorization and limits. Only the API
-//! server's reviews are stood in for; on a real cluster the scenarios of `e2e` ask it.
+//! Tests of the HTTPS port from outside: real TLS connections against authentication, authorization and limits. Only
+//! kube-apiserver's reviews are faked; the scenarios of `e2e` use a real cluster.
 
-#![allow(clippy::expect_used, clippy::unwrap_used)] // A test fails by panicking, its bench too.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // Tests fail by panicking.
 
 mod attempts;
-mod bench;
 mod connections;
 mod credentials;
 mod report;
 mod serving;
+mod test_server;

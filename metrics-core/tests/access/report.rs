@@ -1,12 +1,12 @@
-//! What `/report` tells of clients, and to whom.
+//! The content of `/report`, and its authorization.
 
 use crds::cause::{CredentialCause, HandshakeCause};
 use crds::report::{PATH, RefusedCredentials, Report};
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::bench::{Ca, Client, Port, port};
+use crate::test_server::{Ca, Client, Port, port};
 
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 const JANE: &[(&str, &str)] = &[("X-Remote-User", "jane")];
@@ -23,7 +23,7 @@ fn refused(report: &Report, cause: CredentialCause) -> &RefusedCredentials {
 }
 
 #[tokio::test]
-async fn only_who_may_reads_it() {
+async fn requires_authorization() {
     let port = port(Limits::default()).await;
     let (code, text) = Client::default().get(&port, PATH, &[]).await;
     assert_eq!(code, 403);
@@ -33,11 +33,13 @@ async fn only_who_may_reads_it() {
     assert_eq!((report.nodes.known, report.scrapes.len()), (0, 0));
     let shown = Client::default().connect(&port).await.unwrap();
     let leaf = shown.get_ref().1.peer_certificates().unwrap()[0].clone();
-    assert_eq!(report.serving_certificate, Some(metrics_core::tls::certificate::sha256_hex(&leaf)));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &leaf);
+    let digits: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(report.serving_certificate, Some(digits.concat()));
 }
 
 #[tokio::test]
-async fn refused_certificates_are_shown_with_name_issuer_and_client() {
+async fn reports_refused_certificates_with_name_issuer_and_client() {
     let (ours, theirs) = (Ca::named("front-proxy-ca"), Ca::named("another-ca"));
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ours.front_proxy(&["front-proxy-client"]));
@@ -68,7 +70,7 @@ async fn refused_certificates_are_shown_with_name_issuer_and_client() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_gets_in_and_one_without_a_certificate_are_told_apart() {
+async fn distinguishes_an_accepted_front_proxy_from_one_without_certificate() {
     let ca = Ca::named("front-proxy-ca");
     let port = port(Limits::default()).await;
     port.trust.set_front_proxy(ca.front_proxy(&[]));
@@ -89,12 +91,14 @@ async fn a_proxy_that_gets_in_and_one_without_a_certificate_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_proxy_whose_headers_are_not_read_is_shown_whoever_it_then_is() {
-    // The seed's fault: the flags are swallowed, no header is read, and the CA is the clients' too.
+async fn reports_a_front_proxy_whose_headers_are_not_configured() {
+    // Malformed request-header flags: no header is configured, and the CA is also that of clients.
     let ca = Ca::named("kubernetes-ca");
     let port = port(Limits::default()).await;
-    let unread =
-        metrics_core::authenticate::trust::FrontProxy { username_headers: Vec::new(), ..ca.front_proxy(&[]) };
+    let unread = metrics_core::server::authentication::trust::FrontProxy {
+        username_headers: Vec::new(),
+        ..ca.front_proxy(&[])
+    };
     port.trust.set_front_proxy(unread);
     let proxy = Client::with(ca.client("aggregator"));
     assert_eq!(proxy.get(&port, NODES, JANE).await.0, 403, "anonymous");
@@ -108,7 +112,7 @@ async fn a_proxy_whose_headers_are_not_read_is_shown_whoever_it_then_is() {
 }
 
 #[tokio::test]
-async fn handshakes_that_fail_are_shown() {
+async fn reports_failed_handshakes() {
     let port = port(Limits::default()).await;
     drop(TcpStream::connect(port.address).await.unwrap());
     for _ in 0..2 {
@@ -127,5 +131,5 @@ async fn handshakes_that_fail_are_shown() {
     let counts: Vec<_> = failed.iter().map(|failed| (failed.cause, failed.count)).collect();
     assert_eq!(counts, [(HandshakeCause::Closed, 1), (HandshakeCause::NotTls, 2)]);
     assert_eq!(failed[0].client.as_deref(), Some("127.0.0.1"));
-    assert!(failed[1].message.contains("something else than TLS"));
+    assert!(failed[1].message.contains("something other than TLS"));
 }

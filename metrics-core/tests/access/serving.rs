@@ -1,11 +1,11 @@
-//! The serving certificate, renewed.
+//! Renewal of the serving certificate.
 
-use metrics_core::listen::Limits;
+use metrics_core::server::listen::Limits;
 
-use crate::bench::{Client, port, serving_pair};
+use crate::test_server::{Client, port, serving_pair};
 
 #[tokio::test]
-async fn a_new_certificate_serves_new_handshakes_and_breaks_no_connection() {
+async fn renewed_certificate_affects_only_new_handshakes() {
     let port = port(Limits::default()).await;
     let client = Client { http2: false, ..Client::default() };
     let shown = async || {
@@ -18,8 +18,8 @@ async fn a_new_certificate_serves_new_handshakes_and_breaks_no_connection() {
     port.serving.replace(certificate.as_bytes(), key.as_bytes()).unwrap();
     let after = shown().await;
     assert_ne!(before, after);
-    assert_eq!(standing.get("/livez", &[]).await.0, 200, "the connection stands");
+    assert_eq!(standing.get("/livez", &[]).await.0, 200, "the connection stays open");
     let (_, foreign) = serving_pair();
     assert!(port.serving.replace(certificate.as_bytes(), foreign.as_bytes()).is_err());
-    assert_eq!(shown().await, after, "a broken pair changes nothing");
+    assert_eq!(shown().await, after, "an invalid pair changes nothing");
 }

@@ -1,11 +1,11 @@
-//! The flags, held to their document and to metrics-server's.
+//! Compares the flags with their documentation and with those of metrics-server.
 
 use std::path::Path;
 
 use metrics_core::flags::{documentation, table};
 
 #[test]
-fn the_document_is_what_the_table_generates() {
+fn documentation_is_generated_from_the_table() {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
     assert!(
         std::fs::read_to_string(place).unwrap() == documentation::markdown(),
@@ -13,21 +13,21 @@ fn the_document_is_what_the_table_generates() {
     );
 }
 
-/// The names in the files are those of the programs' own `--help`; the end-to-end scenario `differential` holds the
-/// newer one to the program.
+/// The files contain the names in the `--help` of metrics-server. The end-to-end scenario `differential` compares the
+/// newer one with the program.
 #[test]
-fn every_flag_of_metrics_server_is_known() {
-    // clap answers this one itself.
-    let answered = ["help"];
+fn accepts_every_flag_of_metrics_server() {
+    // clap handles this one.
+    let handled = ["help"];
     for (version, names) in [
         ("v0.3.1", include_str!("metrics-server-v0.3.1.txt")),
         ("v0.9.0", include_str!("metrics-server-v0.9.0.txt")),
     ] {
         let missing: Vec<_> = names
             .lines()
-            .filter(|name| !answered.contains(name) && !table::flags().any(|flag| flag.name == *name))
+            .filter(|name| !handled.contains(name) && !table::flags().any(|flag| flag.name == *name))
             .collect();
         assert!(missing.is_empty(), "flags of {version} that the table lacks: {missing:?}");
-        assert!(names.lines().count() > 30, "the list of {version} is cut short");
+        assert!(names.lines().count() > 30, "the list of {version} is truncated");
     }
 }

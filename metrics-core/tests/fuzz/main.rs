@@ -1,11 +1,12 @@
-//! The fuzz targets of `metrics-core/fuzz`, run for a bounded time on stable Rust: from the seeds, by a fixed random
-//! sequence, so that a run that fails fails again.
+//! Runs the fuzz targets of `metrics-core/fuzz` for a limited time on stable Rust: from the seeds, with a fixed
+//! random sequence, so that a failure is reproducible.
 //!
-//! `FUZZ_SECONDS=600 cargo test -p metrics-core --test fuzz -- --nocapture` runs each target for so long; an input that
-//! fails is printed, and kept in the system's folder for temporary files. For coverage-guided runs see `metrics-core/fuzz`.
+//! `FUZZ_SECONDS=600 cargo test -p metrics-core --test fuzz -- --nocapture` runs each target for 600 s. An input
+//! that fails is printed and written to the system's directory for temporary files. For coverage-guided runs see
+//! `metrics-core/fuzz`.
 
-#![allow(clippy::panic, clippy::unwrap_used)] // A test fails by panicking, what it runs too.
-#![allow(clippy::print_stderr, clippy::print_stdout)] // For who runs it by hand.
+#![allow(clippy::panic, clippy::unwrap_used)] // A target fails by panicking.
+#![allow(clippy::print_stderr, clippy::print_stdout)] // Progress of manual runs.
 
 mod mutate;
 #[path = "../../fuzz/src/lib.rs"]
@@ -18,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use mutate::Mutator;
 
-/// Longer inputs are cut.
+/// The maximum length of an input; longer ones are truncated.
 const LONGEST: usize = 8192;
-/// So many inputs with an outcome of their own are kept to go on from.
+/// The maximum number of inputs with a new outcome that are kept as a basis for others.
 const CORPUS: usize = 2000;
 
-/// Runs a target on its seeds and on what comes of them.
+/// Runs a target on its seeds and on mutations of them.
 fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
@@ -45,7 +46,7 @@ fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
         }
         runs += 1;
     }
-    println!("{name}: {runs} runs in {seconds} s, {} inputs with an outcome of their own", corpus.len());
+    println!("{name}: {runs} runs in {seconds} s, {} inputs with different outcomes", corpus.len());
     assert!(runs > 100, "{name} is too slow to be fuzzed: {runs} runs in {seconds} s");
 }
 

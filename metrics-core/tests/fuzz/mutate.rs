@@ -1,20 +1,20 @@
-//! Inputs out of other inputs.
+//! Mutates inputs.
 
 use fastrand::Rng;
 
-/// Makes inputs: always the same ones of the same beginning.
+/// Generates inputs; the same seed generates the same sequence.
 pub struct Mutator<'a> {
     random: Rng,
     words: &'a [&'a str],
 }
 
 impl<'a> Mutator<'a> {
-    /// `words` are what the format is made of.
+    /// Returns a mutator. `words` are tokens of the input format.
     pub fn new(seed: u64, words: &'a [&'a str]) -> Self {
         Self { random: Rng::with_seed(seed), words }
     }
 
-    /// An input like one of those, changed in a few places.
+    /// Returns a copy of one of the inputs with a few changes.
     pub fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let mut input = self.one_of(corpus).clone();
         for _ in 0..1 << self.random.u32(0..4) {
@@ -31,7 +31,7 @@ impl<'a> Mutator<'a> {
         self.random.usize(..=input.len())
     }
 
-    /// A few bytes of it, often none.
+    /// Returns a range of a few bytes, often empty.
     fn piece(&mut self, input: &[u8]) -> std::ops::Range<usize> {
         let start = self.place(input);
         let longest = 1 << self.random.u32(0..10);
@@ -55,7 +55,7 @@ impl<'a> Mutator<'a> {
                 input.splice(piece, word);
             }
             4 => {
-                // The beginning of this one and the end of another.
+                // The start of this input and the end of another one.
                 let other = self.one_of(corpus);
                 let from = self.place(other);
                 input.truncate(at);
@@ -68,7 +68,7 @@ impl<'a> Mutator<'a> {
                 *byte = match kind {
                     6 => random,
                     7 => *byte ^ 1 << (random % 8),
-                    // Numbers are what parsers are made of.
+                    // Parsers branch on digits and punctuation.
                     _ => b"0123456789-+.eE\"\\{}=, \n\0\xff"[usize::from(random) % 25],
                 };
             }

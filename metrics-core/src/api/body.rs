@@ -1,0 +1,158 @@
+//! The body of a response.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::list::ListStream;
+use super::now_ns;
+use super::step::Step;
+use super::watch::WatchStream;
+
+/// A response body: empty, complete, a list that is encoded while the client reads it, or a watch.
+pub struct ResponseBody(Content);
+
+enum Content {
+    Empty,
+    Complete(Bytes),
+    List { first_chunks: Vec<Bytes>, list: Box<ListStream> },
+    Watch { watch: Box<WatchStream>, pause: Option<Pin<Box<Sleep>>> },
+}
+
+/// The maximum number of list steps, and of bytes, that are encoded before the response starts. Shorter lists are sent
+/// complete, with a Content-Length.
+const EAGER_STEPS: usize = 6;
+const EAGER_BYTES: usize = 64 * 1024;
+
+impl ResponseBody {
+    /// Returns a body without bytes.
+    #[must_use]
+    pub(crate) fn empty() -> Self {
+        Self(Content::Empty)
+    }
+
+    /// Returns a body of these bytes.
+    #[must_use]
+    pub(crate) fn complete(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::empty() } else { Self(Content::Complete(bytes)) }
+    }
+
+    /// Returns the body of a list. Encodes short lists at once.
+    pub(super) fn list(mut list: ListStream) -> Self {
+        let mut first_chunks: Vec<Bytes> = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..EAGER_STEPS {
+            match list.step() {
+                Step::Chunk(chunk) => {
+                    bytes += chunk.len();
+                    first_chunks.push(chunk);
+                    if bytes > EAGER_BYTES {
+                        break;
+                    }
+                }
+                Step::Yield | Step::Wait(_) => {}
+                Step::End => {
+                    return match first_chunks.as_slice() {
+                        [one] => Self::complete(one.clone()),
+                        chunks => Self::complete(chunks.concat()),
+                    };
+                }
+            }
+        }
+        // They are popped from the back.
+        first_chunks.reverse();
+        Self(Content::List { first_chunks, list: Box::new(list) })
+    }
+
+    /// Returns the body of a watch. It must be polled within a Tokio runtime.
+    pub(super) fn watch(watch: WatchStream) -> Self {
+        Self(Content::Watch { watch: Box::new(watch), pause: None })
+    }
+
+    /// Returns the watch, for tests.
+    #[cfg(test)]
+    pub(super) fn as_watch(&mut self) -> Option<&mut WatchStream> {
+        match &mut self.0 {
+            Content::Watch { watch, .. } => Some(watch),
+            _ => None,
+        }
+    }
+
+    /// Takes the next step of a watch, after its pause if it has one.
+    fn poll_watch(
+        watch: &mut WatchStream,
+        pause: &mut Option<Pin<Box<Sleep>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Step> {
+        loop {
+            if let Some(sleep) = pause {
+                ready!(sleep.as_mut().poll(context));
+                *pause = None;
+            }
+            match watch.step(Instant::now(), now_ns()) {
+                Step::Wait(time) => *pause = Some(Box::pin(sleep(time))),
+                step => return Poll::Ready(step),
+            }
+        }
+    }
+}
+
+impl hyper::body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let step = match &mut self.0 {
+            Content::Empty => Step::End,
+            Content::Complete(bytes) => Step::Chunk(std::mem::take(bytes)),
+            Content::List { first_chunks, list } => {
+                first_chunks.pop().map_or_else(|| list.step(), Step::Chunk)
+            }
+            Content::Watch { watch, pause } => ready!(Self::poll_watch(watch, pause, context)),
+        };
+        if matches!(self.0, Content::Complete(_)) || step == Step::End {
+            self.0 = Content::Empty;
+        }
+        match step {
+            Step::Chunk(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Step::Yield | Step::Wait(_) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Step::End => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Content::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::List { .. } | Content::Watch { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let content = match &self.0 {
+            Content::Empty => "Empty",
+            Content::Complete(_) => "Complete",
+            Content::List { .. } => "List",
+            Content::Watch { .. } => "Watch",
+        };
+        formatter.debug_tuple("ResponseBody").field(&content).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! Handles requests for one object, a list or a watch.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Response;
+use http::request::Parts;
+
+use super::body::ResponseBody;
+use super::continue_token::ObjectKey;
+use super::cursor::{Cursor, Selection};
+use super::encode::{EncodeContext, IncludeObject, json, protobuf};
+use super::list::ListStream;
+use super::list_memory_budget::ListMemoryBudget;
+use super::list_options::ListOptions;
+use super::negotiate::{self, MediaType, Representation, View};
+use super::query::Query;
+use super::resource::{ApiVersion, GROUP, Resource, Row};
+use super::sample_age::SampleAge;
+use super::selector::{FieldSelector, LabelSelector};
+use super::status::Status;
+use super::watch::WatchStream;
+use super::watch_limit::WatchLimit;
+use super::{ApiConfig, respond};
+use crate::model::rows::{Lookup, Rows};
+use crate::server::request_info::RequestInfo;
+
+/// The Retry-After of a watch that is rejected because too many are open.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// A request for objects of one resource.
+pub(super) struct ObjectsRequest<'a> {
+    /// The rows to read.
+    pub(super) rows: &'a Arc<dyn Rows>,
+    /// The configuration of the API.
+    pub(super) config: ApiConfig,
+    /// The metric of the age of the samples that are read.
+    pub(super) sample_age: &'a SampleAge,
+    /// The maximum number of watches.
+    pub(super) watch_limit: &'a Arc<WatchLimit>,
+    /// The memory for encoded lists.
+    pub(super) list_memory_budget: &'a Arc<ListMemoryBudget>,
+    /// The request.
+    pub(super) parts: &'a Parts,
+    /// Its attributes.
+    pub(super) info: &'a RequestInfo,
+    /// The resource.
+    pub(super) resource: Resource,
+    /// The API version.
+    pub(super) version: ApiVersion,
+    /// The time of the request, in nanoseconds since the Unix epoch.
+    pub(super) now_ns: i64,
+}
+
+impl ObjectsRequest<'_> {
+    /// Returns the response, or the failure to report to the client.
+    pub(super) fn handle(&self) -> Result<Response<ResponseBody>, Status> {
+        let query = Query::parse(self.parts.uri.query());
+        if self.info.verb == "watch" {
+            return self.watch(&query);
+        }
+        let (representation, view) = negotiate::objects(self.parts)?;
+        let context = self.encode_context(view, &query)?;
+        let body = if self.info.verb == "get" {
+            self.one(representation, &context)?
+        } else {
+            self.list(representation, context, ListOptions::parse(&query)?)?
+        };
+        Ok(respond::with_body(200, representation.media_type.as_str(), body))
+    }
+
+    fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
+        let mut context = EncodeContext::new(self.resource, self.version, view, self.now_ns);
+        context.swap = self.config.swap;
+        if matches!(view, View::Table(_)) {
+            context.include = include_object(query)?;
+        }
+        Ok(context)
+    }
+
+    fn watch(&self, query: &Query) -> Result<Response<ResponseBody>, Status> {
+        let (media_type, view) = negotiate::events(self.parts)?;
+        let context = self.encode_context(view, query)?;
+        let options = ListOptions::parse(query)?;
+        // Always set: the verb follows from the same parameter.
+        let Some(watch) = &options.watch else { return Err(Status::no_such_resource()) };
+        let now = Instant::now();
+        let permit =
+            self.watch_limit.try_acquire().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let selection = self.selection(options.labels, options.fields);
+        let time = now..now + watch.duration(self.config.min_watch_duration);
+        let watch = WatchStream::new(
+            self.rows.clone(),
+            self.sample_age.clone(),
+            selection,
+            context,
+            media_type,
+            watch,
+            permit,
+            time,
+        );
+        let content_type = match media_type {
+            MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            other => other.as_str(),
+        };
+        Ok(respond::with_body(200, content_type, ResponseBody::watch(watch)))
+    }
+
+    fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {
+        let namespace = Some(self.info.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        Selection { resource: self.resource, namespace, labels, fields }
+    }
+
+    fn one(&self, representation: Representation, context: &EncodeContext) -> Result<ResponseBody, Status> {
+        if matches!(context.view, View::MetadataList(_)) {
+            let message = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(Status::new(406, "NotAcceptable", message));
+        }
+        let (namespace, name) = (self.info.namespace.as_str(), self.info.name.as_str());
+        let mut bytes = Vec::new();
+        let mut write = |row: Row<'_>| {
+            self.sample_age.read().row(row.interval().0);
+            match representation.media_type {
+                MediaType::Protobuf => bytes = protobuf::object(context, row),
+                _ => json::object(&mut bytes, context, row),
+            }
+        };
+        let found = match self.resource {
+            Resource::Nodes => self.rows.node(name, &mut |row| write(Row::Node(row))),
+            Resource::Pods => self.rows.pod(namespace, name, &mut |row| write(Row::Pod(row))),
+        };
+        match found {
+            Lookup::Found if representation.media_type == MediaType::Protobuf => {
+                Ok(ResponseBody::complete(bytes))
+            }
+            Lookup::Found => Ok(ResponseBody::complete(respond::serialize(representation, &bytes))),
+            Lookup::Unmeasured => Err(match self.resource {
+                Resource::Nodes => Status::not_found(GROUP, "nodemetrics", name),
+                Resource::Pods => Status::not_found(GROUP, "podmetrics", &format!("{namespace}/{name}")),
+            }),
+            Lookup::Absent => Err(match self.resource {
+                Resource::Nodes => Status::not_found("", "node", name),
+                Resource::Pods => Status::not_found("", "pods", name),
+            }),
+        }
+    }
+
+    fn list(
+        &self,
+        representation: Representation,
+        mut context: EncodeContext,
+        options: ListOptions,
+    ) -> Result<ResponseBody, Status> {
+        if matches!(context.view, View::Metadata(_)) {
+            let message = "you requested PartialObjectMetadata, but the requested object is a list";
+            return Err(Status::new(406, "NotAcceptable", message));
+        }
+        // A watch from this version sends all changes from now on, also of objects on the next pages.
+        context.list_resource_version = self.rows.version();
+        let after = match &options.continue_token {
+            None => None,
+            Some(token) => {
+                let (key, version) = self.continue_after(token)?;
+                context.list_resource_version = version;
+                Some(key)
+            }
+        };
+        let selection = self.selection(options.labels, options.fields);
+        let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
+        let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
+        let limits = (self.config.max_encoded_list_bytes, self.list_memory_budget.reservation());
+        Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
+    }
+
+    /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace
+    /// could have issued it.
+    fn continue_after(&self, token: &str) -> Result<(ObjectKey, u64), Status> {
+        let within = |key: &ObjectKey| match self.resource {
+            Resource::Nodes => key.namespace.is_empty(),
+            Resource::Pods => {
+                !key.namespace.is_empty()
+                    && ["", key.namespace.as_str()].contains(&self.info.namespace.as_str())
+            }
+        };
+        ObjectKey::parse_token(token).filter(|(key, _)| within(key)).ok_or_else(|| {
+            let message = "continue key is not valid: it was not issued by a list of this resource and namespace; \
+                           list again without it";
+            Status::bad_parameter("continue", message.to_owned())
+        })
+    }
+}
+
+fn include_object(query: &Query) -> Result<IncludeObject, Status> {
+    match query.get("includeObject").unwrap_or_default() {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        other => {
+            let message = format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+                 'Object', 'None', or empty"
+            );
+            Err(Status::bad_parameter("includeObject", message))
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Watches Nodes and Running Pods.
+//!
+//! Of a Node the few fields in use are decoded; of Pods only the metadata is requested. Lists are streamed
+//! (KEP-3157) one object at a time from kube-apiserver's watch cache, or paged where it does not support that.
+//! Watches resume from bookmarks, so a restart costs kube-apiserver little. Objects that were deleted while a watch
+//! was interrupted are removed when the next list is complete; until then no existing object is missing.
+
+mod address;
+mod directory;
+mod interner;
+mod meta;
+mod node;
+mod observer;
+mod pod;
+mod uid;
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, TryStreamExt, future};
+use http::StatusCode;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, watcher::Error};
+
+use crate::telemetry::{self, WatchFailures};
+
+pub(crate) use self::address::{Address, AddressType};
+pub use self::directory::{Directory, Nodes, Pod, Pods};
+pub use self::node::Node;
+use self::node::NodeObject;
+pub use self::observer::Observer;
+use self::pod::PodObject;
+
+/// The page sizes of lists that are not streamed. They are small so that the first lists do not raise the process's
+/// memory: a Node can have 20 kB of JSON, a Pod's metadata 3 kB.
+const NODES_PAGE: u32 = 250;
+const PODS_PAGE: u32 = 500;
+
+/// Which nodes to watch, and how to reach their kubelets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DiscoveryConfig {
+    /// The label selector of the nodes to scrape; `None` selects all.
+    pub(crate) node_selector: Option<String>,
+    /// The kubelet's port where the Node's own is not used.
+    pub(crate) kubelet_port: u16,
+    /// Whether to use the port in `status.daemonEndpoints.kubeletEndpoint.Port`.
+    pub(crate) use_node_status_port: bool,
+    /// The address types to use, in order of preference.
+    pub(crate) address_types: Vec<AddressType>,
+}
+
+/// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
+pub(crate) async fn run<O: Observer>(
+    client: kube::Client,
+    config: DiscoveryConfig,
+    directory: Arc<Directory<O>>,
+) {
+    let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
+    nodes.label_selector.clone_from(&config.node_selector);
+    let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
+    let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
+    let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
+    // Boxed because the futures are large.
+    let (nodes, pods) = (apply_nodes(nodes, &config, &directory), apply_pods(pods, &directory));
+    future::join(Box::pin(nodes), Box::pin(pods)).await;
+}
+
+/// Streams all objects and their changes. Lists are streamed until kube-apiserver rejects that, and paged from then
+/// on.
+fn watch_all<K>(
+    api: Api<K>,
+    what: &'static str,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<Event<K>, Error>>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let streamed = watcher(api.clone(), config.clone().streaming_lists());
+    let streamed = streamed.take_while(move |event| {
+        let rejected = event.as_ref().err().filter(|error| is_streaming_rejected(error));
+        if let Some(error) = rejected {
+            tracing::info!(
+                "kube-apiserver does not support streaming lists; listing {what} in pages: {error}"
+            );
+        }
+        future::ready(rejected.is_none())
+    });
+    streamed.chain(watcher(api, config))
+}
+
+/// Returns whether kube-apiserver rejected the request because it does not support streaming lists: before
+/// Kubernetes 1.34, or with the feature gate WatchList off.
+fn is_streaming_rejected(error: &Error) -> bool {
+    let Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    [StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNPROCESSABLE_ENTITY]
+        .iter()
+        .any(|code| status.code == code.as_u16())
+}
+
+async fn apply_nodes(
+    events: impl Stream<Item = Result<Event<NodeObject>, Error>>,
+    config: &DiscoveryConfig,
+    directory: &Directory<impl Observer>,
+) {
+    let events = events.default_backoff();
+    futures::pin_mut!(events);
+    let mut log = WatchLog::new("nodes");
+    loop {
+        let event = events.try_next().await;
+        if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
+            log.succeeded();
+        }
+        match event {
+            Ok(Some(Event::Init)) => directory.begin_node_list(),
+            Ok(Some(Event::InitApply(node) | Event::Apply(node))) => {
+                if let Some(node) = node.into_node(config) {
+                    directory.apply_node(node);
+                }
+            }
+            Ok(Some(Event::InitDone)) => directory.end_node_list(),
+            Ok(Some(Event::Delete(node))) => directory.delete_node(node.name()),
+            Ok(None) => return,
+            Err(error) => log.failed(&error), // The stream retries after its backoff.
+        }
+    }
+}
+
+async fn apply_pods(
+    events: impl Stream<Item = Result<Event<PodObject>, Error>>,
+    directory: &Directory<impl Observer>,
+) {
+    let events = events.default_backoff();
+    futures::pin_mut!(events);
+    let mut log = WatchLog::new("pods");
+    loop {
+        let event = events.try_next().await;
+        if !matches!(event, Err(_) | Ok(Some(Event::Init))) {
+            log.succeeded();
+        }
+        match event {
+            Ok(Some(Event::Init)) => directory.begin_pod_list(),
+            Ok(Some(Event::InitApply(pod) | Event::Apply(pod))) => {
+                let meta = pod.metadata;
+                if let (Some(namespace), Some(name), Some(uid)) = (meta.namespace, meta.name, meta.uid) {
+                    let labels = meta.labels.unwrap_or_default().into_iter().collect();
+                    directory.apply_pod(&namespace, &name, &uid, labels);
+                }
+            }
+            Ok(Some(Event::InitDone)) => directory.end_pod_list(),
+            Ok(Some(Event::Delete(pod))) => {
+                if let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) {
+                    directory.delete_pod(&namespace, &name);
+                }
+            }
+            Ok(None) => return,
+            Err(error) => log.failed(&error),
+        }
+    }
+}
+
+/// Logs a watch that keeps failing.
+struct WatchLog {
+    what: &'static str,
+    failures: WatchFailures,
+}
+
+impl WatchLog {
+    fn new(what: &'static str) -> Self {
+        Self { what, failures: WatchFailures::default() }
+    }
+
+    /// Records that the watch works.
+    fn succeeded(&mut self) {
+        self.failures.succeeded();
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let text = error.to_string();
+        if !telemetry::is_expired_watch(error) && self.failures.failed(&text) {
+            let what = self.what;
+            tracing::warn!(
+                "cannot watch {what}; using the last known state until the watch recovers: {text}"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::{Error, is_streaming_rejected};
+
+    #[test]
+    fn falls_back_to_pages_only_if_streaming_is_rejected() {
+        let of = |code| {
+            let status = Status { code, ..Status::default() };
+            is_streaming_rejected(&Error::WatchStartFailed(kube::Error::Api(status.boxed())))
+        };
+        // Kubernetes 1.33 returns 422: sendInitialEvents is forbidden unless WatchList is enabled.
+        assert!(of(422));
+        for passing in [401, 403, 410, 429, 500, 503] {
+            assert!(!of(passing), "{passing}");
+        }
+        assert!(!is_streaming_rejected(&Error::NoResourceVersion));
+    }
+}

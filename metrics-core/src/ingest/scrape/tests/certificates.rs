@@ -1,0 +1,122 @@
+//! Verification and pinning of serving certificates.
+
+use crds::cause::ScrapeCause;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use tokio_rustls::TlsAcceptor;
+
+use super::{BODY, FakeKubelet, TestCa, TestScraper, acceptor, node, ok};
+use crate::ingest::discover::Node;
+use crate::ingest::scrape::{Error, Findings};
+use crate::ingest::store::PutSummary;
+
+#[tokio::test]
+async fn verifies_certificates_against_the_ca_and_the_nodes_names() {
+    let ca = TestCa::new();
+    let own_name = FakeKubelet::start(Some(ca.acceptor(&["worker-1"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(TestScraper::new(&ca, own_name.address.port(), &["127.0.0.1"]).cause().await, "ok");
+    let own_address = FakeKubelet::start(Some(ca.acceptor(&["10.9.8.7"], |_| {})), |_| ok(BODY)).await;
+    assert_eq!(TestScraper::new(&ca, own_address.address.port(), &["127.0.0.1"]).cause().await, "ok");
+    let other = FakeKubelet::start(Some(ca.acceptor(&["worker-2"], |_| {})), |_| ok(BODY)).await;
+    let port = other.address.port();
+    let error = TestScraper::new(&ca, port, &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause().as_str(), "tls_name_mismatch");
+    assert!(error.to_string().contains("worker-2"), "{error}");
+    let other_ca = TestCa::new();
+    assert_eq!(TestScraper::new(&other_ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
+    assert_eq!(TestScraper::with(&other_ca, node(port, &["127.0.0.1"]), true).cause().await, "ok");
+    let expired = ca.acceptor(&["127.0.0.1"], |params| {
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let expired = FakeKubelet::start(Some(expired), |_| ok(BODY)).await;
+    let error = TestScraper::new(&ca, expired.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsExpired);
+    // The message must not change from one scrape to the next.
+    assert!(
+        error.to_string().starts_with("the kubelet's serving certificate expired at 2001-01-01T00:00:00Z; "),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn reports_certificates_without_names_or_trusted_issuer() {
+    let ca = TestCa::new();
+    let nameless = FakeKubelet::start(Some(ca.acceptor(&[], |_| {})), |_| ok(BODY)).await;
+    let error = TestScraper::new(&ca, nameless.address.port(), &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsNameMismatch);
+    assert!(error.to_string().contains("no subject alternative names"), "{error}");
+    // For a certificate that is self-signed and expired, the issuer matters more.
+    for adjust in [unchanged, expired, certificate_authority] {
+        let kubelet =
+            FakeKubelet::start(Some(self_signed(&KeyPair::generate().unwrap(), adjust)), |_| ok(BODY));
+        let port = kubelet.await.address.port();
+        assert_eq!(TestScraper::new(&ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
+    }
+}
+
+fn unchanged(_: &mut CertificateParams) {}
+
+fn expired(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+}
+
+fn certificate_authority(params: &mut CertificateParams) {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+}
+
+fn self_signed(key: &KeyPair, adjust: fn(&mut CertificateParams)) -> TlsAcceptor {
+    let mut params = CertificateParams::new(["some-host".to_owned()]).unwrap();
+    adjust(&mut params);
+    let certificate = params.self_signed(key).unwrap();
+    acceptor(&certificate, key)
+}
+
+#[tokio::test]
+async fn pins_the_first_key_and_sends_no_token_to_another() {
+    let (ca, findings) = (TestCa::new(), Findings::default());
+    let (first, second) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let scrape = async |acceptor: TlsAcceptor, uid: &str| {
+        let kubelet = FakeKubelet::start(Some(acceptor), |request| {
+            assert!(request.starts_with("GET ") && request.contains("Bearer secret"));
+            ok(BODY)
+        });
+        let node = Node { uid: uid.into(), ..node(kubelet.await.address.port(), &["127.0.0.1"]) };
+        TestScraper::pinning(&ca, node, &findings).scrape().await
+    };
+    assert!(scrape(self_signed(&first, unchanged), "1").await.is_ok());
+    assert!(
+        scrape(self_signed(&first, expired), "1").await.is_ok(),
+        "the key is pinned, not the certificate"
+    );
+    assert!(scrape(self_signed(&first, certificate_authority), "1").await.is_ok());
+    assert_eq!(findings.pins.count(), 1);
+    let error = scrape(self_signed(&second, unchanged), "1").await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsPinMismatch);
+    assert!(
+        error.to_string().contains("differs from the pinned key") && error.to_string().len() < 600,
+        "{error}"
+    );
+    assert!(scrape(self_signed(&second, unchanged), "2").await.is_ok(), "another Node");
+    // CA-signed certificates are still verified for name and time.
+    let signed = |names: &[&str], adjust: fn(&mut CertificateParams)| ca.acceptor(names, adjust);
+    let cause = |result: Result<PutSummary, Error>| result.unwrap_err().cause();
+    assert_eq!(cause(scrape(signed(&["worker-2"], unchanged), "3").await), ScrapeCause::TlsNameMismatch);
+    assert_eq!(cause(scrape(signed(&["worker-1"], expired), "3").await), ScrapeCause::TlsExpired);
+    assert!(
+        scrape(signed(&["worker-1"], unchanged), "1").await.is_ok(),
+        "a pinned node with a CA-signed certificate"
+    );
+    assert_eq!(cause(scrape(self_signed(&first, unchanged), "1").await), ScrapeCause::TlsPinMismatch);
+}
+
+#[tokio::test]
+async fn does_not_pin_a_key_without_proof_of_possession() {
+    let (ca, findings) = (TestCa::new(), Findings::default());
+    let (own, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let certificate = CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&stolen).unwrap();
+    let kubelet = FakeKubelet::start(Some(acceptor(&certificate, &own)), |_| ok(BODY)).await;
+    let node = node(kubelet.address.port(), &["127.0.0.1"]);
+    assert_eq!(TestScraper::pinning(&ca, node, &findings).cause().await, "tls_unknown_ca");
+    assert_eq!(findings.pins.count(), 0);
+}

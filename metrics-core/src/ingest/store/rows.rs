@@ -1,0 +1,401 @@
+//! Implements [`Rows`]: reads rows in the order of the API.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use super::pod_lookup::{LOOKUP_BATCH, PodLookup, prefetch};
+use super::rate::Measured;
+use super::scrape_batch::NodeSnapshot;
+use super::two_pass_reader::StoreTwoPassReader;
+use super::{Slot, Store, StoreState};
+use crate::ingest::discover::Node;
+use crate::model::changes::{Removal, VisibleSince};
+use crate::model::labels::Labels;
+use crate::model::rows::{
+    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+};
+
+/// The number of rows after which a read releases the locks, so that writers can take them.
+const LOCK_BATCH: usize = 512;
+
+impl Rows for Store {
+    fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {
+        let nodes = self.directory.nodes();
+        let Some((node, visible)) = nodes.get_with_state(name) else { return Lookup::Absent };
+        let state = self.state.read();
+        match self.shown_node(&state, node, visible, self.directory.now_ms()) {
+            Some((row, _)) => {
+                visit(&row);
+                Lookup::Found
+            }
+            None => Lookup::Unmeasured,
+        }
+    }
+
+    fn nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.visit_nodes(after, pick, &mut |_, row| visit(row));
+    }
+
+    fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup {
+        let pods = self.directory.pods();
+        let Some(pod) = pods.get(namespace, name) else { return Lookup::Absent };
+        let state = self.state.read();
+        let mut lookups = [PodLookup::new(namespace, name, pod)];
+        state.look_up(self, &mut lookups, self.directory.now_ms());
+        let [lookup] = &lookups;
+        let mut containers = Vec::new();
+        lookup.containers(&mut containers);
+        match self.shown(lookup).and_then(|_| lookup.row(&containers)) {
+            Some(row) => {
+                visit(&row);
+                Lookup::Found
+            }
+            None => Lookup::Unmeasured,
+        }
+    }
+
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        self.visit_pods(namespace, after, pick, &mut |_, row| visit(row));
+    }
+
+    fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader> {
+        Box::new(StoreTwoPassReader::new(self))
+    }
+
+    fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>)) {
+        let state = self.state.read();
+        let here = state.by_name.get(name).map(|at| state.slots[*at as usize].snapshot.node);
+        let gone =
+            || state.removed_nodes.iter().rev().find(|(gone, _)| **gone == *name).map(|(_, last)| *last);
+        if let Some(last) = here.filter(Measured::was_measured).or_else(gone) {
+            visit(&NodeRow {
+                name,
+                labels,
+                version: 0,
+                timestamp_ns: last.timestamp_ns,
+                window_ns: last.window_ns.abs(),
+                usage: last.usage(),
+            });
+        }
+    }
+
+    fn last_known_pod(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &Labels,
+        visit: &mut dyn FnMut(&PodRow<'_>),
+    ) {
+        let state = self.state.read();
+        let Some((at, row)) = state.locate(namespace, name) else { return };
+        let snapshot = &state.slots[at].snapshot;
+        let of = snapshot.layout.containers_of(row);
+        let containers: Vec<_> = of
+            .clone()
+            .map(|at| ContainerRow {
+                name: snapshot.layout.container(at),
+                usage: snapshot.containers[at].usage(),
+            })
+            .collect();
+        let earliest = snapshot.containers[of.clone()].iter().min_by_key(|container| container.timestamp_ns);
+        if let Some(earliest) = earliest
+            && snapshot.containers[of].iter().all(Measured::was_measured)
+        {
+            let (timestamp_ns, window_ns) = (earliest.timestamp_ns, earliest.window_ns.abs());
+            let containers = &containers;
+            visit(&PodRow { namespace, name, labels, version: 0, timestamp_ns, window_ns, containers });
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.directory.observer().upcoming()
+    }
+
+    fn next_change(
+        &self,
+        kind: RowKind,
+        from: u64,
+        visit: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        // Versions are taken under the lock under which the change is made. So once this thread has that lock, all
+        // changes before `until` are visible.
+        let (removal, until) = self.directory.observer().next_removal(kind, from)?;
+        let before = removal.as_ref().map_or(until, |removal| removal.version);
+        let version = match kind {
+            RowKind::Nodes => self.changed_node(from..before, visit),
+            RowKind::Pods => self.changed_pods(from..before, visit),
+        };
+        if let Some(version) = version {
+            return Ok(Progress { until: version + 1, more: true });
+        }
+        Ok(match removal {
+            Some(Removal { version, namespace, name, labels, .. }) => {
+                visit(Change::Removed { namespace: &namespace, name: &name, labels: &labels });
+                Progress { until: version + 1, more: true }
+            }
+            None => Progress { until, more: false },
+        })
+    }
+}
+
+impl PodLookup<'_> {
+    /// Returns the pod's row with these containers.
+    fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
+        let key = (self.namespace, self.name);
+        self.times.map(|times| times.row(key, &self.pod.labels, containers))
+    }
+}
+
+impl Store {
+    /// Visits nodes, each with the Node of its row.
+    pub(super) fn visit_nodes(
+        &self,
+        after: Option<&str>,
+        pick: &mut dyn FnMut(&str, &Labels) -> Pick,
+        visit: &mut dyn FnMut(&Arc<Node>, &NodeRow<'_>) -> ControlFlow<()>,
+    ) {
+        let mut after: Option<Box<str>> = after.map(Into::into);
+        loop {
+            let nodes = self.directory.nodes();
+            let state = self.state.read();
+            let now_ms = self.directory.now_ms();
+            let mut last = None;
+            for (node, visible) in nodes.iter_after(after.as_deref()).take(LOCK_BATCH) {
+                last = Some(&*node.name);
+                match pick(&node.name, &node.labels) {
+                    Pick::Take => {}
+                    Pick::Skip => continue,
+                    Pick::End => return,
+                }
+                if let Some((row, _)) = self.shown_node(&state, node, visible, now_ms)
+                    && visit(node, &row).is_break()
+                {
+                    return;
+                }
+            }
+            let Some(last) = last else { return };
+            after = Some(last.into());
+        }
+    }
+
+    /// Visits pods, each with the lookup that found its row.
+    pub(super) fn visit_pods(
+        &self,
+        namespace: Option<&str>,
+        after: Option<(&str, &str)>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
+        visit: &mut dyn FnMut(&PodLookup<'_>, &PodRow<'_>) -> ControlFlow<()>,
+    ) {
+        let mut after: Option<(Box<str>, Box<str>)> = after.map(|(a, b)| (a.into(), b.into()));
+        let mut ended = false;
+        while !ended {
+            let pods = self.directory.pods();
+            let state = self.state.read();
+            let now_ms = self.directory.now_ms();
+            let mut containers = Vec::new();
+            let mut last = None;
+            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
+            let mut behind = pods.iter_after(namespace, key).take(LOCK_BATCH);
+            let mut lookups = Vec::with_capacity(LOOKUP_BATCH);
+            let mut more = true;
+            while more {
+                lookups.clear();
+                while more && lookups.len() < LOOKUP_BATCH {
+                    let mut ahead = [None; LOOKUP_BATCH];
+                    for place in &mut ahead[lookups.len()..] {
+                        *place = behind.next();
+                    }
+                    more = ahead[LOOKUP_BATCH - 1].is_some();
+                    ahead.iter().flatten().for_each(|(_, name, pod)| prefetch(name, pod));
+                    for (namespace, name, pod) in ahead.into_iter().flatten() {
+                        match pick((namespace, name), &pod.labels) {
+                            Pick::Take => lookups.push(PodLookup::new(namespace, name, pod)),
+                            Pick::Skip => {}
+                            Pick::End => {
+                                (ended, more) = (true, false);
+                                break;
+                            }
+                        }
+                        last = Some((namespace, name));
+                    }
+                }
+                state.look_up(self, &mut lookups, now_ms);
+                containers.clear();
+                let mut ends = [0; LOOKUP_BATCH];
+                for (lookup, end) in lookups.iter().zip(&mut ends) {
+                    lookup.containers(&mut containers);
+                    *end = containers.len();
+                }
+                let mut start = 0;
+                for (lookup, end) in lookups.iter().zip(ends) {
+                    let containers = &containers[std::mem::replace(&mut start, end)..end];
+                    if self.shown(lookup).is_some()
+                        && lookup.row(containers).is_some_and(|row| visit(lookup, &row).is_break())
+                    {
+                        return;
+                    }
+                }
+            }
+            drop(behind);
+            let Some((last_namespace, last_name)) = last else { return };
+            after = Some((last_namespace.into(), last_name.into()));
+        }
+    }
+
+    /// Returns the row of a node and since which version clients see it, and records that they see it, or do not
+    /// any more.
+    fn shown_node<'a>(
+        &self,
+        state: &StoreState,
+        node: &'a Node,
+        visible: &VisibleSince,
+        now_ms: u64,
+    ) -> Option<(NodeRow<'a>, u64)> {
+        let row = state.node_row(self, node, now_ms);
+        if row.is_none() {
+            let now = || now_ms;
+            self.directory.observer().hide(RowKind::Nodes, ("", &node.name), &node.labels, visible, now);
+        }
+        row.map(|row| (row, visible.mark_visible(row.version)))
+    }
+
+    /// Returns the same for a pod that was looked up: since which version clients see it, if it has a row.
+    fn shown(&self, lookup: &PodLookup<'_>) -> Option<u64> {
+        let PodLookup { namespace, name, pod, times, .. } = lookup;
+        if times.is_none() {
+            let now_ms = || self.directory.now_ms();
+            let visible = &pod.state.visible;
+            self.directory.observer().hide(RowKind::Pods, (namespace, name), &pod.labels, visible, now_ms);
+        }
+        times.map(|times| pod.state.visible.mark_visible(times.version))
+    }
+
+    /// Updates the visibility of pods that a node no longer reports: they have no row any more, or another node's.
+    pub(super) fn refresh_visibility<'a>(&self, keys: impl Iterator<Item = (&'a str, &'a str)>) {
+        let mut keys = keys.peekable();
+        if keys.peek().is_none() {
+            return;
+        }
+        let pods = self.directory.pods();
+        let state = self.state.read();
+        let now_ms = self.directory.now_ms();
+        for key in keys {
+            let Some(pod) = pods.get(key.0, key.1) else { continue };
+            let mut lookups = [PodLookup::new(key.0, key.1, pod)];
+            state.look_up(self, &mut lookups, now_ms);
+            if self.shown(&lookups[0]).is_some() {
+                self.directory.observer().record_removal(RowKind::Pods, key, &pod.labels, now_ms);
+            }
+        }
+    }
+
+    /// Visits the node whose snapshot changed first within `versions`.
+    fn changed_node(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
+        let nodes = self.directory.nodes();
+        let state = self.state.read();
+        let (_, slot) = state.first_changed(&versions)?;
+        if let Some((node, visible)) = slot.node.as_ref().and_then(|node| nodes.get_with_state(&node.name))
+            && let Some((row, since)) = self.shown_node(&state, node, visible, self.directory.now_ms())
+        {
+            let new = since >= versions.start;
+            if new || !(slot.snapshot.node_repeated && slot.previous < versions.start) {
+                visit(Change::Node { row: &row, new });
+            }
+        }
+        Some(slot.version)
+    }
+
+    /// Visits the pods of the node whose snapshot changed first within `versions`.
+    fn changed_pods(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
+        let pods = self.directory.pods();
+        let state = self.state.read();
+        let (at, slot) = state.first_changed(&versions)?;
+        let now_ms = self.directory.now_ms();
+        let layout = &slot.snapshot.layout;
+        let mut containers = Vec::new();
+        for row in 0..layout.pods() {
+            let (namespace, name) = layout.pod(row);
+            let Some(pod) = pods.get(namespace, name) else { continue };
+            let mut lookups = [PodLookup::new(namespace, name, pod)];
+            state.look_up(self, &mut lookups, now_ms);
+            let [lookup] = &lookups;
+            // A pod that is read from another node changes with that node's snapshot.
+            if let Some(since) = self.shown(lookup)
+                && lookup.location.is_some_and(|(place, _)| place == at)
+            {
+                let new = since >= versions.start;
+                // For a client that knows the previous snapshot, a repeated sample is not a change.
+                let repeats = slot.previous < versions.start
+                    && slot.snapshot.repeats(layout.containers_of(row))
+                    && state.index.candidates(namespace, name).count() == 1;
+                if new || !repeats {
+                    containers.clear();
+                    lookup.containers(&mut containers);
+                    if let Some(row) = lookup.row(&containers) {
+                        visit(Change::Pod { row: &row, new });
+                    }
+                }
+            }
+        }
+        Some(slot.version)
+    }
+}
+
+impl StoreState {
+    /// Returns the row of a node that has a rate; `None` also if the samples belong to another node of that name.
+    fn node_row<'a>(&self, store: &Store, node: &'a Node, now_ms: u64) -> Option<NodeRow<'a>> {
+        let slot = &self.slots[*self.by_name.get(&node.name)? as usize];
+        let NodeSnapshot { node: measured, .. } = &*slot.snapshot;
+        let same = slot.node.as_ref().is_some_and(|scraped| scraped.uid == node.uid);
+        (same && measured.is_measured() && store.fresh(&slot.snapshot, now_ms)).then(|| NodeRow {
+            name: &node.name,
+            labels: &node.labels,
+            version: slot.version,
+            timestamp_ns: measured.timestamp_ns,
+            window_ns: measured.window_ns,
+            usage: measured.usage(),
+        })
+    }
+
+    /// Returns the slot whose last change is the first within `versions`.
+    fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
+    }
+
+    /// Returns slot and row of a pod's samples. If there are several, as while a pod moves, the one whose container
+    /// started last counts, then the one that was requested last.
+    pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
+        let mut found: Option<(usize, usize)> = None;
+        for place in self.index.candidates(namespace, name) {
+            let candidate = place.location();
+            if self.slots[candidate.0].snapshot.layout.pod(candidate.1) != (namespace, name) {
+                continue;
+            }
+            found = match found {
+                Some(other) if self.age_key(other) >= self.age_key(candidate) => Some(other),
+                _ => Some(candidate),
+            };
+        }
+        found
+    }
+
+    fn age_key(&self, (slot, row): (usize, usize)) -> (i64, u64) {
+        age_key((&self.slots[slot].snapshot, row))
+    }
+}
+
+fn age_key((snapshot, row): (&NodeSnapshot, usize)) -> (i64, u64) {
+    let starts = snapshot.layout.containers_of(row).map(|at| snapshot.containers[at].start_ns);
+    (starts.max().unwrap_or(0), snapshot.requested_ms)
+}

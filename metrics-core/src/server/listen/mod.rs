@@ -1,0 +1,130 @@
+//! The HTTPS port: connections, their limits, and the handler chain of a request.
+//!
+//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics,
+//! report or the API) → response.
+
+mod accept;
+mod body;
+mod chain;
+mod connection;
+mod handshake;
+pub mod health;
+mod metrics;
+mod open_requests;
+mod requests;
+mod stall;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, Response, Uri};
+use tokio::net::TcpListener;
+
+pub use accept::serve;
+pub use body::BoxedBody;
+pub use chain::{Chain, Handlers, ReportSource};
+pub use metrics::ConnectionMetrics;
+pub use requests::RequestMetrics;
+
+use crate::server::request_info::RequestInfo;
+
+/// Handles the requests of the API.
+pub trait ApiHandler: Send + Sync + 'static {
+    /// Returns the attributes of a request.
+    fn request_info(&self, method: &Method, uri: &Uri) -> RequestInfo;
+
+    /// Returns the response to an authorized request.
+    fn handle(&self, request: &Parts, info: &RequestInfo) -> Response<BoxedBody>;
+
+    /// Returns a failure as `metav1.Status` in the encoding that the client accepts.
+    fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<BoxedBody>;
+}
+
+/// A failure before the request reaches the API.
+#[derive(Clone, Debug)]
+pub struct Failure<'a> {
+    /// The HTTP status code.
+    pub code: u16,
+    /// The machine-readable reason, such as `Forbidden`.
+    pub(crate) reason: &'static str,
+    /// The message.
+    pub message: String,
+    /// The request, if the Status has details.
+    pub(crate) about: Option<&'a RequestInfo>,
+}
+
+/// Limits for clients.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Maximum number of connections; more are closed immediately.
+    pub connections: usize,
+    /// Timeout from accepting a connection to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// Timeout for the headers of an HTTP/1.1 request, idle time before them included.
+    pub headers: Duration,
+    /// Maximum size of the headers of a request, in bytes.
+    pub header_bytes: u32,
+    /// Maximum number of headers of a request.
+    pub header_count: usize,
+    /// Idle timeout: a connection without a request is closed.
+    pub idle: Duration,
+    /// Timeout of a request, from its headers to the last byte of its response. Does not apply to watches.
+    pub request: Duration,
+    /// A watch whose client reads nothing for this time is closed.
+    pub stall: Duration,
+    /// Maximum number of requests in flight, without watches; more get 429.
+    pub in_flight: Option<usize>,
+    /// Maximum number of concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// Timeout for open requests after the port is closed.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(32),
+            header_bytes: 64 << 10,
+            header_count: 128,
+            idle: Duration::from_secs(90),
+            request: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+            in_flight: Some(400),
+            streams: 250,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Binds the port. The unspecified address binds all IPv4 and IPv6 addresses, as in Go, or all IPv4 addresses on a host
+/// without IPv6.
+pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
+    let wanted = SocketAddr::new(address, port);
+    let failed = |source| BindError { address: wanted, source };
+    if address.is_unspecified()
+        && let Ok(both) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await
+    {
+        return Ok(both);
+    }
+    let address = if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        address
+    };
+    TcpListener::bind((address, port)).await.map_err(failed)
+}
+
+/// An error of binding the port.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 need a privilege)"
+)]
+pub struct BindError {
+    /// The requested address.
+    address: SocketAddr,
+    /// The cause.
+    source: std::io::Error,
+}
