@@ -108,8 +108,8 @@ pub(crate) fn plan(
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
-    if let Some(asked) = pki::cert_manager::requested(spec) {
-        return from_cert_manager(asked, &wanted, settings, observed, &found, now);
+    if let Some(requested) = pki::cert_manager::requested(spec) {
+        return from_cert_manager(requested, &wanted, settings, observed, &found, now);
     }
     let Some(secret) = &spec.certificates.secret_ref else {
         return Ok(pki::serving::plan(&wanted, &found, now)?);
@@ -121,14 +121,14 @@ pub(crate) fn plan(
 
 /// Plans with the certificate of cert-manager. Until it has issued a new one, the plan keeps the one that is served.
 fn from_cert_manager(
-    asked: &CertManagerSpec,
+    requested: &CertManagerSpec,
     wanted: &ServingRequirements,
     settings: &Settings,
     observed: &Observed,
     found: &StoredServing,
     now: Timestamp,
 ) -> Result<ServingPlan, CertificateError> {
-    let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
+    let Some(lack) = cert_manager::lack(requested, settings, observed, now) else {
         let ServingSource::Found(external) = &observed.serving_source else {
             return Err(CertificateError::Source(Problem::new(
                 Reason::WaitingForDependency,
@@ -138,7 +138,7 @@ fn from_cert_manager(
         let name =
             format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
         if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
-            let issuer = &asked.issuer_ref;
+            let issuer = &requested.issuer_ref;
             return Err(CertificateError::Source(Problem::new(
                 Reason::CertificateUnreadable,
                 format!(
