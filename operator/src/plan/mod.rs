@@ -15,6 +15,7 @@ pub(crate) mod objects;
 mod planner;
 mod role_ref;
 pub(crate) mod rollout;
+mod stored_secret;
 mod teardown;
 mod template;
 

@@ -315,17 +315,7 @@ fn metrics_of_a_foreign_api_service_do_not_count() {
 
 #[test]
 fn every_message_ends_with_a_full_stop() {
-    let served = Pipeline {
-        name: "old".to_owned(),
-        uid: String::new(),
-        resource_version: String::new(),
-        generation: 1,
-        created: None,
-        deleting: false,
-        finalizers: Vec::new(),
-        spec: Ok(MetricsPipelineSpec::default()),
-        status: crds::MetricsPipelineStatus::default(),
-    };
+    let served = Pipeline::for_test("old", MetricsPipelineSpec::default());
     let all = [
         conflict(&served),
         malformed("x"),
