@@ -3,14 +3,14 @@
 use crds::cause::SampleCause;
 
 /// How much a node's clock may differ from the clock of metrics-core, beyond the normal age of samples.
-pub const MAX_CLOCK_SKEW_MS: u64 = 60_000;
+pub(super) const MAX_CLOCK_SKEW_MS: u64 = 60_000;
 
 /// The problems of the samples of one response, counted by [`super::Store::put`].
 ///
 /// The fields that speak of a minimum time already include it, per series, by metrics-core's own clock: a count
 /// above zero can be reported at once. The others describe this response alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SampleProblems {
+pub(crate) struct SampleProblems {
     /// Whether the response contains `resource_scrape_error 1` or `scrape_error 1`.
     pub scrape_error: bool,
     /// The number of containers in the response.
@@ -39,7 +39,7 @@ impl SampleProblems {
     /// [`SampleCause::NoContainers`] counts only where pods of the node were known before;
     /// [`SampleCause::DuplicateAddress`] does not show in a response.
     #[must_use]
-    pub fn count(&self, cause: SampleCause) -> u32 {
+    pub(crate) fn count(&self, cause: SampleCause) -> u32 {
         match cause {
             SampleCause::ScrapeError => u32::from(self.scrape_error),
             SampleCause::NoContainers => u32::from(self.containers == 0 && self.pods_absent > 0),

@@ -89,7 +89,7 @@ fn containers(count: u32) -> String {
 
 /// Formats a duration in its largest unit, rounded.
 fn duration(seconds: u64) -> String {
-    let rounded = |unit| (seconds + unit / 2) / unit;
+    let rounded = |unit: u64| (seconds + unit / 2) / unit;
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", rounded(60)),
