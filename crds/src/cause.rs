@@ -89,6 +89,33 @@ causes! {
 }
 
 causes! {
+    /// A problem of the samples in a successful response of a kubelet.
+    SampleCause {
+        /// The kubelet reports that it could not read all usage (`resource_scrape_error 1`).
+        ScrapeError = "resource_scrape_error",
+        /// The response contains no containers, although pods run on the node.
+        NoContainers = "no_containers",
+        /// The CPU or memory usage of containers or of the node is missing or zero.
+        ZeroUsage = "zero_usage",
+        /// Running pods are missing from the responses of their node.
+        PodsMissing = "pods_missing",
+        /// The timestamps of samples do not advance.
+        TimestampsStalled = "timestamps_stalled",
+        /// The node's clock differs from the clock of metrics-core.
+        ClockSkew = "clock_skew",
+        /// Two Nodes have the same address, port and path.
+        DuplicateAddress = "duplicate_address",
+        /// CPU usage exceeds what the node can do.
+        ImplausibleUsage = "implausible_usage",
+        /// A response contains several different series with the same labels.
+        DuplicateSeries = "duplicate_series",
+    }
+    otherwise
+    /// A code that this version does not know.
+    Other = "other"
+}
+
+causes! {
     /// Why metrics-core rejected a credential.
     CredentialCause {
         /// The certificate is not signed by a known CA.

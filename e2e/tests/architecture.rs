@@ -11,7 +11,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One reconcile is observe → plan → apply → assess → report; what stands before `observe` is pure.
 const OPERATOR: &[&str] = &[
-    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run", "inspect",
+    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run",
+    "inspect",
 ];
 
 /// A sample goes from ingest to api; `program` puts the parts together.
@@ -135,7 +136,8 @@ fn scan(tokens: &[TokenTree], module: &[String], found: &mut Vec<Vec<String>>) {
                 at += 1;
             }
             TokenTree::Ident(name) if name == "crate" && is_separator(tokens, at + 1) => {
-                let dollar = at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(punct) if punct.as_char() == '$');
+                let dollar =
+                    at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(punct) if punct.as_char() == '$');
                 let next = at + 3;
                 if !dollar {
                     names(&tokens[next..], &[], found);
@@ -168,7 +170,9 @@ fn names(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Vec<String>>) 
         Some(TokenTree::Ident(name)) => {
             let mut path = prefix.to_vec();
             path.push(name.to_string());
-            if is_separator(tokens, 1) && matches!(tokens.get(3), Some(TokenTree::Ident(_) | TokenTree::Group(_))) {
+            if is_separator(tokens, 1)
+                && matches!(tokens.get(3), Some(TokenTree::Ident(_) | TokenTree::Group(_)))
+            {
                 names(&tokens[3..], &path, found);
             } else {
                 found.push(path);
@@ -187,8 +191,7 @@ fn names(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Vec<String>>) 
 }
 
 fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
-    let colon =
-        |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+    let colon = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     colon(at) && colon(at + 1)
 }
 

@@ -81,8 +81,9 @@ fn that_last_are_written_once(stand: &Stand) -> Result<()> {
     faults::settled(client)?;
     wait::until(Duration::from_secs(60), "an event tells that the kubelet's cause is over", || {
         let events = events(client)?;
-        let over =
-            |event: &&Value| event["reason"] == "KubeletPlainHTTPResolved" && event["related"]["name"] == SPECTRE;
+        let over = |event: &&Value| {
+            event["reason"] == "KubeletPlainHTTPResolved" && event["related"]["name"] == SPECTRE
+        };
         match events.iter().find(over) {
             Some(event) if event["type"] == "Normal" && event["related"]["kind"] == "Node" => Ok(()),
             _ => Err(format!("{events:?}").into()),

@@ -59,8 +59,12 @@ fn missing(stand: &Stand) -> Result<()> {
     serves(client)?;
     let [_, crds] = binaries::cert_manager(&stand.progress)?;
     served(client, &crds)?;
-    let told =
-        named(client, "False", "CertificateNotIssued", &["cert-manager has not processed it", "kubectl describe"])?;
+    let told = named(
+        client,
+        "False",
+        "CertificateNotIssued",
+        &["cert-manager has not processed it", "kubectl describe"],
+    )?;
     stand.progress.say(format!("cert-manager without its controller: {told}"));
     serves(client)?;
     self_signed(client)

@@ -164,7 +164,9 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
     cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
     cluster.add_node("shut", &[("InternalIP", &address)], 9)?;
-    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")] {
+    for (node, cause) in
+        [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")]
+    {
         reader.say(node, cause, &reader.failing(node, cause)?);
     }
     let report = reader.report()?;

@@ -13,6 +13,7 @@ mod layout;
 mod location_hint;
 mod metrics;
 mod pod_lookup;
+mod problems;
 mod rate;
 mod rows;
 mod scrape_batch;
@@ -38,6 +39,7 @@ pub use self::directory::Directory;
 use self::index::Index;
 use self::layout::NodeLayout;
 pub use self::metrics::Metrics;
+pub use self::problems::{MAX_CLOCK_SKEW_MS, SampleProblems};
 use self::rate::Measured;
 pub use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
@@ -125,6 +127,8 @@ pub struct PutSummary {
     pub node_measured: bool,
     /// Whether the node has sent at least two bodies, so that its pods have rates.
     pub pods_measured: bool,
+    /// The problems of the samples in this body.
+    pub problems: SampleProblems,
 }
 
 /// How much of the cluster the samples cover.
@@ -229,6 +233,7 @@ impl Store {
             newest_timestamp_ns,
             node_measured: snapshot.node.is_measured(),
             pods_measured: snapshot.bodies > 1,
+            problems: SampleProblems::default(),
         };
         let mut state = self.state.write();
         state.valid(ticket)?;
@@ -298,6 +303,28 @@ impl Store {
             }
         }
         coverage
+    }
+
+    /// Returns the number of Running pods that were first seen at least `min_age` ago and are in no node's last
+    /// response. Pods without a running container, as in CrashLoopBackOff, are among them.
+    #[must_use]
+    pub fn pods_without_series(&self, min_age: Duration) -> usize {
+        let now_ms = self.directory.now_ms();
+        let min_age_ms = u64::try_from(min_age.as_millis()).unwrap_or(u64::MAX);
+        let (mut count, mut after) = (0, None::<(Box<str>, Box<str>)>);
+        loop {
+            let pods = self.directory.pods();
+            let state = self.state.read();
+            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
+            let mut last = None;
+            for (namespace, name, pod) in pods.iter_after(None, key).take(rows::LOCK_BATCH) {
+                last = Some((namespace, name));
+                let old = now_ms.saturating_sub(pod.since_ms) >= min_age_ms;
+                count += usize::from(old && state.locate(namespace, name).is_none());
+            }
+            let Some((namespace, name)) = last else { return count };
+            after = Some((namespace.into(), name.into()));
+        }
     }
 
     /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
