@@ -31,6 +31,8 @@ pub enum Metric {
 impl Metric {
     /// The number of variants.
     pub const COUNT: usize = 4;
+    /// All variants, in order.
+    pub const ALL: [Self; Self::COUNT] = [Self::Cpu, Self::Memory, Self::Swap, Self::StartTime];
 }
 
 /// One sample of a series.
@@ -59,6 +61,8 @@ pub trait SampleSink {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries>;
     /// Adds a sample of a container.
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries>;
+    /// Called if the kubelet reports that it could not read all usage: `resource_scrape_error 1`, or `scrape_error 1`.
+    fn scrape_error(&mut self) {}
     /// Returns the namespace, pod and container whose sample of this metric probably comes next, as in the last
     /// body. None of the names contains a character that is escaped in a label value.
     fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
@@ -86,7 +90,7 @@ pub enum BadSeries {
     Trailing,
     /// A namespace, pod or container name is not UTF-8, or longer than Kubernetes allows.
     Name,
-    /// The same series came before in this body; the first one counts.
+    /// The same series came before in this body. The sink still knows its sample.
     Duplicate,
     /// The node has more containers than the limit.
     TooMany,
@@ -154,7 +158,12 @@ pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -
     for end in memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
         let line = &body[start..end];
         start = end + 1;
-        let Some((family, rest)) = parse_family(line) else { continue };
+        let Some((family, rest)) = parse_family(line) else {
+            if is_scrape_error(line) {
+                sink.scrape_error();
+            }
+            continue;
+        };
         match parse_series(family, rest, options, sink) {
             Ok(()) => report.accepted += 1,
             Err(reason) => report.bad[reason as usize] += 1,
@@ -192,6 +201,21 @@ fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
         names.iter().find_map(|(name, metric)| Some((rest.strip_prefix(*name)?, *metric)))?;
     matches!(rest.first(), Some(b'{' | b' ' | b'\t'))
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
+}
+
+/// Returns whether the line is a gauge for errors, as the kubelet has them, and not zero.
+fn is_scrape_error(line: &[u8]) -> bool {
+    if !matches!(line.first(), Some(b'r' | b's')) {
+        return false;
+    }
+    let rest = line.strip_prefix(b"resource_").unwrap_or(line);
+    let Some(rest) = rest.strip_prefix(b"scrape_error") else { return false };
+    let rest = match rest.first() {
+        Some(b' ' | b'\t') => Some(rest),
+        Some(b'{') => labels::parse(&rest[1..]).map(|(_, rest)| rest),
+        _ => None,
+    };
+    rest.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value > 0.0)
 }
 
 fn parse_series(

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Directory, PutSummary, Store, Ticket};
+use super::{Config, Directory, PutSummary, RequestTime, ScrapeBatch, Store, Ticket};
 use crate::ingest::decode::{BadSeries, DecodeOptions, ExpositionFormat, decode};
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
@@ -59,6 +59,7 @@ impl TestStore {
             port: 1,
             path: "/".into(),
             ready: true,
+            cpu_millicores: 0,
         };
         self.directory.apply_node(node.clone());
         self.store.insert_node(&Arc::new(node))
@@ -109,7 +110,14 @@ impl TestStore {
             DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
             &mut batch,
         );
-        self.store.put(ticket, batch, self.directory.now_ms())
+        self.put(ticket, batch)
+    }
+
+    /// Writes a batch that was requested now. The wall clock is at the epoch of [`Self::body`].
+    pub(super) fn put(&self, ticket: Ticket, batch: ScrapeBatch) -> Option<PutSummary> {
+        let monotonic_ms = self.directory.now_ms();
+        let unix_ns = 1_700_000_000_000_000_000 + i64::try_from(monotonic_ms).unwrap() * 1_000_000;
+        self.store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns })
     }
 
     /// `namespace/pod: container=millicores…`.
@@ -148,7 +156,7 @@ fn rejects_a_malformed_line_whose_name_contains_quotes() {
         let mut batch = fixture.store.begin_batch(node).unwrap();
         let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 };
         let report = decode(line.as_bytes(), context, &mut batch);
-        fixture.store.put(node, batch, fixture.directory.now_ms()).unwrap();
+        fixture.put(node, batch).unwrap();
         (report.accepted, report.bad[BadSeries::Labels as usize])
     };
     let line = |pod: &str| {
@@ -256,7 +264,7 @@ fn a_pod_has_the_timestamp_of_its_earliest_container() {
             DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
             &mut batch,
         );
-        fixture.store.put(ticket, batch, fixture.directory.now_ms());
+        fixture.put(ticket, batch);
     };
     take(&[("x", 100_000, 1.0), ("y", 101_000, 1.0)]);
     take(&[("x", 110_000, 2.0), ("y", 109_000, 2.0)]);

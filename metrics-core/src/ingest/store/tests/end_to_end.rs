@@ -149,7 +149,7 @@ proptest! {
             let format = if round.1.openmetrics { ExpositionFormat::OpenMetrics } else { ExpositionFormat::Text };
             let mut batch = fixture.store.begin_batch(ticket).unwrap();
             decode(body.as_bytes(), DecodeOptions { format, default_timestamp_ns: 1 }, &mut batch);
-            fixture.store.put(ticket, batch, fixture.directory.now_ms()).unwrap();
+            fixture.put(ticket, batch).unwrap();
 
             let mut expected = Some(Vec::new());
             let mut earliest: Option<(i64, i64)> = None;
