@@ -203,7 +203,7 @@ impl Rules {
     /// Returns whether the node did spend this CPU time between two instants, as far as its own samples show.
     #[allow(clippy::cast_precision_loss)]
     fn did_spend(&self, spent_ns: u64, from_ns: i64, to_ns: i64) -> bool {
-        let free = (to_ns - from_ns) as f64 * NODE_SLACK_CORES;
+        let free = to_ns.saturating_sub(from_ns) as f64 * NODE_SLACK_CORES;
         let spent = spent_ns as f64;
         spent <= free
             || self
@@ -340,7 +340,7 @@ impl Measured {
         }
         next.start_is_doubtful = self.start_is_doubtful || next.start_is_doubtful || starts_after;
         if starts_after && is_possible && !self.start_is_doubtful {
-            let age_before = self.timestamp_ns - self.start_ns;
+            let age_before = self.timestamp_ns.saturating_sub(self.start_ns);
             let has_same_age = self.start_ns > 0
                 && age_ns.is_some_and(|age| age.abs_diff(age_before) <= START_SLACK_NS.unsigned_abs());
             // A start that moves along with the samples is none. Otherwise the container may have restarted.

@@ -19,6 +19,8 @@ pub(super) struct Rivals {
     /// The series; those of the last body first.
     series: [Measured; MAX_SERIES],
     count: usize,
+    /// How many of them the last body reported.
+    reported: usize,
     /// The index of the live series, if known.
     followed: Option<usize>,
 }
@@ -38,7 +40,7 @@ impl Rivals {
     pub(super) fn of_break(at: u32, old: &Measured, new: Measured) -> Self {
         let mut series = [Measured::default(); MAX_SERIES];
         (series[0], series[1]) = (new, *old);
-        Self { at, series, count: 2, followed: None }
+        Self { at, series, count: 2, reported: 1, followed: None }
     }
 
     /// Returns the series of a container that had only one before.
@@ -46,7 +48,7 @@ impl Rivals {
         let mut series = [Measured::default(); MAX_SERIES];
         series[0] = *only;
         let count = usize::from(only.has_sample());
-        Self { at, series, count, followed: None }
+        Self { at, series, count, reported: count, followed: None }
     }
 
     /// Returns the same for another index in the layout.
@@ -81,13 +83,13 @@ impl Rivals {
         let is_implausible = points.len() == 1
             && matches[0].is_none()
             && self.known().iter().any(|known| known.advance(&points[0], rules).1 == Step::Implausible);
-        let reported = next.count;
+        next.reported = next.count;
         for (known, measured) in self.known().iter().enumerate() {
             if !matches.contains(&Some(known)) && rules.remembers(measured) {
                 next.push(*measured);
             }
         }
-        if next.count == 1 && reported == 1 {
+        if next.count == 1 && next.reported == 1 {
             return Followed { measured: next.series[0], rivals: None, is_implausible };
         }
         let measured = match next.followed {
@@ -123,7 +125,8 @@ impl Rivals {
                 }
             }
         }
-        // Then from the highest counter down, each the next lower series: series that all move keep their order.
+        // Then from the highest counter down, each the next lower series: series that all move keep their order. A
+        // series that the last body reported comes before one that it did not.
         let mut order: [usize; MAX_SERIES] = std::array::from_fn(|at| at);
         order.sort_unstable_by_key(|at| std::cmp::Reverse(points.get(*at).map(|point| point.cpu_ns)));
         for at in order {
@@ -133,7 +136,8 @@ impl Rivals {
                 between_ns >= MIN_WINDOW_NS && known[*index].advance(point, rules).1 == Step::Continues
             };
             let free = (0..known.len()).filter(|index| !matches.contains(&Some(*index)));
-            matches[at] = free.filter(continues).max_by_key(|index| known[*index].cpu_ns);
+            matches[at] =
+                free.filter(continues).max_by_key(|index| (*index < self.reported, known[*index].cpu_ns));
         }
         matches
     }
