@@ -1,73 +1,73 @@
-//! What the kubectl plugin says, word for word: of a cluster that has nothing of ours, of a healthy pipeline, and of a
-//! broken one.
+//! The exact output of the kubectl plugin: for a cluster without a pipeline, for a healthy pipeline, and for a broken
+//! one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use e2e::faults::{self, Bench, FRONT_PROXY};
-use e2e::plugin::Answer;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::faults::{self, FRONT_PROXY, FaultEnv};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::plugin::PluginOutput;
 use e2e::{Plugin, Result, check, wait};
 use serde_json::Value;
 
-/// As long as a fault may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// The timeout of a fault.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Of a pipeline where all is well. A line that ends with … goes on.
+/// The status of a healthy pipeline. A line that ends with … is a prefix.
 const HEALTHY: &str = "
-good MetricsPipeline cluster: 1 of 1 nodes have metrics
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good kubelets
-    good KubeletsReachable: The kubelets respond to metrics-core.
-    good NodesCovered: 1 of 1 nodes have metrics.
-  good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-    good DeploymentAvailable: 1 of 1 replicas are ready.
-    good Sized: metrics-core has …
-    good pod metrics-core-POD: Ready on node-1, 0 restarts
-  good kube-apiserver
-    good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
-    good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
-    good APIServices
-      good v1beta1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
-      good v1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
-  good Metrics API
-    good MetricsServed: 1 of 1 nodes have metrics.
-  good HorizontalPodAutoscalers: none uses resource metrics
+ok MetricsPipeline cluster: 1 of 1 nodes have metrics
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok kubelets
+    ok KubeletsReachable: The kubelets respond to metrics-core.
+    ok NodesCovered: 1 of 1 nodes have metrics.
+  ok metrics-core
+    ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+    ok DeploymentAvailable: 1 of 1 replicas are ready.
+    ok Sized: metrics-core has …
+    ok pod metrics-core-POD: Ready on node-1, 0 restarts
+  ok kube-apiserver
+    ok AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+    ok APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+    ok APIServices
+      ok v1beta1.metrics.k8s.io: Available, Service metrics-pipeline/metrics-core
+      ok v1.metrics.k8s.io: Available, Service metrics-pipeline/metrics-core
+  ok Metrics API
+    ok MetricsServed: 1 of 1 nodes have metrics.
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 const HEALTHY_DOCTOR: &str = "
-good doctor: 12 checks, nothing is wrong
-  good Kubernetes: v1.36.3
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-  good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-  good DeploymentAvailable: 1 of 1 replicas are ready.
-  good Sized: metrics-core has …
-  good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
-  good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
-  good KubeletsReachable: The kubelets respond to metrics-core.
-  good NodesCovered: 1 of 1 nodes have metrics.
-  good MetricsServed: 1 of 1 nodes have metrics.
-  good HorizontalPodAutoscalers: none uses resource metrics
+ok doctor: 12 checks, no findings
+  ok Kubernetes: v1.36.3
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+  ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+  ok DeploymentAvailable: 1 of 1 replicas are ready.
+  ok Sized: metrics-core has …
+  ok AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+  ok APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+  ok KubeletsReachable: The kubelets respond to metrics-core.
+  ok NodesCovered: 1 of 1 nodes have metrics.
+  ok MetricsServed: 1 of 1 nodes have metrics.
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
-/// Of a pipeline whose kube-apiserver received several flags as one argument.
-const SWALLOWED: &str = "
-bad MetricsPipeline cluster: 1 of 1 nodes have metrics
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good kubelets
-    good KubeletsReachable: The kubelets respond to metrics-core.
-    good NodesCovered: 1 of 1 nodes have metrics.
-  good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-    good DeploymentAvailable: 1 of 1 replicas are ready.
-    good Sized: metrics-core has …
-    good pod metrics-core-POD: Ready on node-1, 0 restarts
-  bad kube-apiserver
-    bad AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver received several flags as one argument, so the value of \
+/// The status of a pipeline whose kube-apiserver has several flags merged into one argument.
+const MALFORMED_FLAGS: &str = "
+error MetricsPipeline cluster: 1 of 1 nodes have metrics
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok kubelets
+    ok KubeletsReachable: The kubelets respond to metrics-core.
+    ok NodesCovered: 1 of 1 nodes have metrics.
+  ok metrics-core
+    ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+    ok DeploymentAvailable: 1 of 1 replicas are ready.
+    ok Sized: metrics-core has …
+    ok pod metrics-core-POD: Ready on node-1, 0 restarts
+  error kube-apiserver
+    error AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver received several flags as one argument, so the value of \
 --requestheader-extra-headers-prefix contains the flags after it: metrics-core cannot identify users. \
 requestheader-extra-headers-prefix in ConfigMap kube-system/extension-apiserver-authentication is \"X-Remote-Extra- \
 --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\". Empty: \
@@ -78,27 +78,27 @@ kube-system`: kube-apiserver only adds to the ConfigMap, and recreates it within
 to do this.
     waiting APIServiceAvailable: WaitingForDependency: metrics-core rejects requests from kube-apiserver (RequestHeaderFlagsMalformed). \
 See AggregationLayerReady for the remedy.
-    bad APIServices
-      bad v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+    error APIServices
+      error v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: 401
-      bad v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+      error v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1: 401
   waiting Metrics API
     waiting MetricsServed: WaitingForDependency: Metrics requests fail. See AggregationLayerReady for the cause.
-  good HorizontalPodAutoscalers: none uses resource metrics
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
-/// Of a cluster that has nothing of ours.
+/// The result of doctor for a cluster without a pipeline.
 const BARE_DOCTOR: &str = "
-warning doctor: 6 checks, 1 has a finding
-  good Kubernetes: v1.36.3
-  good aggregation layer: kube-apiserver names a CA for its front-proxy certificate, with aggregator.
-  good APIServices of metrics.k8s.io: nobody's yet: they are free to be taken
-  good kubelets: the configuration of some
-    good node-1: was given its serving certificate and takes tokens
-  warning MetricsPipeline: is not installed yet: `helm install metrics-pipeline charts/metrics-pipeline --namespace \
-metrics-pipeline --create-namespace`
-  good HorizontalPodAutoscalers: none uses resource metrics
+warning doctor: 6 checks, 1 with findings
+  ok Kubernetes: v1.36.3
+  ok aggregation layer: kube-apiserver publishes a front-proxy CA; allowed common names: aggregator.
+  ok APIServices of metrics.k8s.io: None exist, so the operator can create them.
+  ok kubelets: Configuration of at most 5 kubelets.
+    ok node-1: Serving certificate: from tlsCertFile. Bearer tokens: accepted.
+  warning MetricsPipeline: The cluster has no CRD for it. Install the chart: `helm install metrics-pipeline \
+charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 const FLAGS: &str = "\
@@ -111,19 +111,24 @@ const FLAGS: &str = "\
 --proxy-client-key-file=/etc/kubernetes/pki/metrics-core-front-proxy.key
 ";
 
-/// `healthy` has a pipeline and nothing else, `broken` too; `bare` has none.
-pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
-    suite.add(bare, "the_plugin_examines_the_ground", Needs::OurCluster, examines_the_ground);
-    suite.add(healthy, "the_plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
-    suite.add(broken, "the_plugin_explains_a_broken_one", Needs::Alone, explains_a_broken_one);
+/// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
+pub(crate) fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
+    suite.add(
+        bare,
+        "plugin_checks_a_cluster_without_a_pipeline",
+        Needs::OurCluster,
+        checks_a_cluster_without_a_pipeline,
+    );
+    suite.add(healthy, "plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
+    suite.add(broken, "plugin_explains_a_broken_pipeline", Needs::Alone, explains_a_broken_pipeline);
 }
 
-fn examines_the_ground(stand: &Stand) -> Result<()> {
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "doctor", 0, BARE_DOCTOR)?;
-    let status = plugin.run(&stand.client, &["status"])?;
-    check!(status.code == 1, "exit code {}: {}", status.code, status.remarks);
-    // Lines end where the terminal does.
+fn checks_a_cluster_without_a_pipeline(env: &TestEnv) -> Result<()> {
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "doctor", 0, BARE_DOCTOR)?;
+    let status = plugin.run(&env.client, &["status"])?;
+    check!(status.code == 1, "exit code {}: {}", status.code, status.errors);
+    // Lines are wrapped at the width of the terminal.
     let words: Vec<&str> = status.text.split_whitespace().filter(|word| *word != "│").collect();
     let words = words.join(" ");
     check!(
@@ -131,27 +136,27 @@ fn examines_the_ground(stand: &Stand) -> Result<()> {
         "{}",
         status.text
     );
-    let elsewhere = plugin.run(&stand.client, &["doctor", "--kubeconfig=/nowhere"])?;
+    let elsewhere = plugin.run(&env.client, &["doctor", "--kubeconfig=/nowhere"])?;
     check!(
         elsewhere.code == 2
             && elsewhere.text.is_empty()
-            && elsewhere.remarks.starts_with("error: the kubeconfig"),
+            && elsewhere.errors.starts_with("error: the kubeconfig"),
         "{elsewhere:?}"
     );
     Ok(())
 }
 
-fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "status", 0, HEALTHY)?;
-    holds(stand, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
-    let run = |arguments: &[&str]| -> Result<Answer> {
-        let answer = plugin.run(&stand.client, arguments)?;
-        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.remarks);
-        Ok(answer)
+fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "status", 0, HEALTHY)?;
+    holds(env, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
+    let run = |arguments: &[&str]| -> Result<PluginOutput> {
+        let output = plugin.run(&env.client, arguments)?;
+        check!(output.code == 0, "{arguments:?}: exit code {}: {}", output.code, output.errors);
+        Ok(output)
     };
-    // For people.
+    // The output for people.
     let status = run(&["status"])?.text;
     let first =
         "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
@@ -162,11 +167,11 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     );
     let coloured = run(&["status", "--color=always"])?.text;
     check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
-    stand.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
-    // To be pasted: each form has the same arguments.
+    env.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
+    // The output for pasting: each format has the same arguments.
     let flags = run(&["flags", "lines"])?;
     check!(flags.text == FLAGS, "{}", flags.text);
-    check!(flags.remarks.contains("frontProxy.enabled=true"), "{}", flags.remarks);
+    check!(flags.errors.contains("frontProxy.enabled=true"), "{}", flags.errors);
     let list: Vec<String> = serde_json::from_str(&run(&["flags", "json"])?.text)
         .map_err(|error| failed(format!("flags json: {error}")))?;
     check!(list == FLAGS.lines().collect::<Vec<_>>(), "{list:?}");
@@ -177,65 +182,60 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn explains_a_broken_one(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let bench = Bench {
-        client: stand.client.clone(),
-        cluster: stand.ours()?,
-        plugin: Plugin::build(&stand.progress)?,
-        progress: stand.progress.clone(),
-    };
+fn explains_a_broken_pipeline(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];
-    (fault.inject)(&bench)?;
-    let told = holds(stand, &bench.plugin, "status", 1, SWALLOWED);
-    let doctor = bench.plugin.run(&bench.client, &["doctor"]);
-    (fault.heal)(&bench)?;
-    told?;
+    (fault.inject)(&faulty)?;
+    let shown = holds(env, &faulty.plugin, "status", 1, MALFORMED_FLAGS);
+    let doctor = faulty.plugin.run(&env.client, &["doctor"]);
+    (fault.repair)(&faulty)?;
+    shown?;
     let doctor = doctor?;
     check!(
-        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 has a finding\n"),
+        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 with findings\n"),
         "exit code {}: {}",
         doctor.code,
         doctor.text
     );
-    faults::settled(&stand.client)?;
-    let status = bench.plugin.run(&bench.client, &["status"])?;
+    faults::settled(&env.client)?;
+    let status = faulty.plugin.run(&env.client, &["status"])?;
     check!(status.code == 0, "exit code {}: {}", status.code, status.text);
     Ok(())
 }
 
-/// Waits until a command answers with this exit code and these words.
-fn holds(stand: &Stand, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
+/// Waits until a command exits with this code and prints this tree.
+fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
     let expected: Vec<&str> = expected.trim().lines().collect();
-    wait::until(PATIENCE, &format!("{command} ends with {code} and says what it should"), || {
-        let answer = plugin.run(&stand.client, &[command, "--output=json"])?;
-        let tree: Value = serde_json::from_str(&answer.text)
-            .map_err(|error| format!("{error}: {} {}", answer.text, answer.remarks))?;
-        let mut told = String::new();
-        flatten(&mut told, &tree, 0);
-        let lines: Vec<&str> = told.lines().collect();
+    wait::until(TIMEOUT, &format!("{command} exits with {code} and prints the expected tree"), || {
+        let output = plugin.run(&env.client, &[command, "--output=json"])?;
+        let tree: Value = serde_json::from_str(&output.text)
+            .map_err(|error| format!("{error}: {} {}", output.text, output.errors))?;
+        let mut text = String::new();
+        flatten(&mut text, &tree, 0);
+        let lines: Vec<&str> = text.lines().collect();
         let same = |(line, expected): (&&str, &&str)| match expected.strip_suffix('…') {
             Some(start) => line.starts_with(start),
             None => line == expected,
         };
-        if answer.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
+        if output.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
             Ok(())
         } else {
-            Err(format!("exit code {}\n{told}", answer.code).into())
+            Err(format!("exit code {}\n{text}", output.code).into())
         }
     })
 }
 
-/// A line for each branch, without what differs from run to run.
-fn flatten(told: &mut String, branch: &Value, depth: usize) {
-    let text = |key: &str| branch[key].as_str().unwrap_or_default();
+/// Writes a line for each node of the tree, without what differs from run to run.
+fn flatten(out: &mut String, node: &Value, depth: usize) {
+    let text = |key: &str| node[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };
-    let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
+    let line = format!("{} {}{colon}{}", text("severity"), text("title"), text("text"));
     let words: Vec<String> = line.split(' ').map(same_each_run).collect();
     // Writing to a String does not fail.
-    _ = writeln!(told, "{:1$}{2}", "", depth * 2, words.join(" "));
-    for part in branch["parts"].as_array().into_iter().flatten() {
-        flatten(told, part, depth + 1);
+    _ = writeln!(out, "{:1$}{2}", "", depth * 2, words.join(" "));
+    for child in node["children"].as_array().into_iter().flatten() {
+        flatten(out, child, depth + 1);
     }
 }
 

@@ -1,9 +1,10 @@
-//! Readiness during a rollout: a new replica beside a serving one becomes ready when it has as much data, so that nothing
-//! is missing during the rollout.
+//! Readiness during a rollout: a new replica beside a serving one becomes ready when it has as much data, so that
+//! nothing is missing during the rollout.
 //!
-//! The first replica is ready as soon as pods have rates. A kubelet samples its node every 10 s, so the rates of nodes
-//! come later. While another replica serves, a replica without them would make responses worse. Whether another one serves
-//! is known from kube-apiserver: while this replica is not ready, only another one can serve the discovery of the API.
+//! The first replica is ready as soon as pods have rates. A kubelet samples its node every 10 s, so the rates of
+//! nodes come later. While another replica serves, a replica without them would make responses worse. Whether another
+//! one serves is known from kube-apiserver: while this replica is not ready, only another one can serve the discovery
+//! of the API.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,8 +30,8 @@ pub(super) struct RolloutReadiness {
 }
 
 impl RolloutReadiness {
-    /// Returns `Ok` from the time on when all nodes have rates, no other replica serves, or the maximum time has passed. Must
-    /// be called only when the replica has enough data for a first response.
+    /// Returns `Ok` from the time on when all nodes have rates, no other replica serves, or the maximum time has
+    /// passed. Must be called only when the replica has enough data for a first response.
     pub(super) fn check(&self, now: Instant, coverage: impl FnOnce() -> Coverage) -> Result<(), String> {
         if self.ready.load(Ordering::Relaxed) {
             return Ok(());

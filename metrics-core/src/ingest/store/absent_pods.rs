@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Store, Ticket};
+use super::{Store, StoreConfig, Ticket};
 
 /// The maximum number of pods that are remembered per node.
 const MAX_PODS: usize = 256;
@@ -33,7 +33,7 @@ impl AbsentPods {
 }
 
 /// Returns the time after which a pod is missing.
-fn missing_after(config: &Config) -> Duration {
+fn missing_after(config: &StoreConfig) -> Duration {
     (config.scrape_interval * 4).max(MIN_MISSING)
 }
 

@@ -1,7 +1,7 @@
 //! The store: one snapshot of usage per node, and the rates from two samples.
 //!
 //! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and then swaps it in.
-//! Reads follow the order of the [`Directory`], which alone decides what exists and with which labels.
+//! Reads follow the order of the [`StoreDirectory`], which alone decides what exists and with which labels.
 //!
 //! One read-write lock guards all slots. A write is one pointer swap, plus an update of the index for that node's
 //! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
@@ -41,13 +41,13 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use self::absent_pods::AbsentPods;
-pub use self::directory::Directory;
+pub use self::directory::StoreDirectory;
 use self::index::Index;
 use self::layout::NodeLayout;
-pub use self::metrics::Metrics;
-pub use self::problems::{MAX_CLOCK_SKEW_MS, SampleProblems};
+pub(crate) use self::metrics::StoreMetrics;
+pub(crate) use self::problems::SampleProblems;
 use self::rate::Measured;
-pub use self::scrape_batch::ScrapeBatch;
+pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use self::snapshot_builder::BodyContext;
 use crate::ingest::discover::Node;
@@ -61,15 +61,15 @@ const MAX_SPARE_POINTS: usize = 4096;
 
 /// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct StoreConfig {
     /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
-    pub scrape_interval: Duration,
+    pub(crate) scrape_interval: Duration,
     /// The maximum age of a sample that is served, from the start of the request that first returned it. The sample
     /// keeps its own timestamp.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
 }
 
-impl Config {
+impl StoreConfig {
     /// Returns the defaults for a scrape interval. Samples are served for three intervals, and at least for a
     /// minute, so that two failed scrapes in a row have no effect.
     #[must_use]
@@ -80,8 +80,8 @@ impl Config {
 
 /// The samples of all nodes. Read through [`crate::model::rows::Rows`].
 pub struct Store {
-    config: Config,
-    directory: Arc<Directory>,
+    config: StoreConfig,
+    directory: Arc<StoreDirectory>,
     state: RwLock<StoreState>,
     was_ready: AtomicBool,
     /// Buffers of finished batches.
@@ -130,7 +130,7 @@ pub struct Ticket {
 /// When a request started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTime {
-    /// In [`Directory::now_ms`].
+    /// In [`StoreDirectory::now_ms`].
     pub monotonic_ms: u64,
     /// By the wall clock, in nanoseconds since the Unix epoch.
     pub unix_ns: i64,
@@ -140,38 +140,38 @@ pub struct RequestTime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
-    pub node_timestamp_ns: Option<i64>,
+    pub(crate) node_timestamp_ns: Option<i64>,
     /// When the newest sample of a container was taken, by the same clock.
-    pub newest_timestamp_ns: Option<i64>,
+    pub(crate) newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
-    pub node_measured: bool,
+    pub(crate) node_measured: bool,
     /// Whether the node has sent at least two bodies, so that its pods have rates.
-    pub pods_measured: bool,
+    pub(crate) pods_measured: bool,
     /// The problems of the samples in this body.
-    pub problems: SampleProblems,
+    pub(crate) problems: SampleProblems,
 }
 
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Whether the first lists of nodes and pods are complete.
-    pub synced: bool,
+    pub(crate) synced: bool,
     /// The number of nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Of these, the nodes that have a rate of their own.
-    pub nodes_measured: usize,
+    pub(crate) nodes_measured: usize,
     /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
-    pub nodes_covered: usize,
+    pub(crate) nodes_covered: usize,
     /// Of these, the nodes for which own usage or pod usage is served now.
-    pub nodes_served: usize,
+    pub(crate) nodes_served: usize,
     /// Of these, the nodes whose last scrape failed.
-    pub nodes_failing: usize,
+    pub(crate) nodes_failing: usize,
     /// Of these, the nodes that are covered or failing.
-    pub nodes_settled: usize,
+    pub(crate) nodes_settled: usize,
     /// The number of Running pods.
-    pub pods: usize,
+    pub(crate) pods: usize,
     /// The number of containers that have a rate.
-    pub containers_measured: usize,
+    pub(crate) containers_measured: usize,
 }
 
 impl Coverage {
@@ -181,7 +181,7 @@ impl Coverage {
     /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
     /// each request. A rollout that needs them compares `nodes_measured`.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.synced
             && self.nodes_settled >= self.nodes - self.nodes / 20
             && (self.nodes == 0 || self.nodes_covered > 0)
@@ -191,7 +191,7 @@ impl Coverage {
 impl Store {
     /// Returns an empty store.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, config: Config) -> Self {
+    pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
         Self {
             config,
             directory,
@@ -224,7 +224,7 @@ impl Store {
     }
 
     /// Replaces a node by a newer state of the same one.
-    pub fn update_node(&self, ticket: Ticket, node: &Arc<Node>) {
+    pub(crate) fn update_node(&self, ticket: Ticket, node: &Arc<Node>) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             state.slots[ticket.slot as usize].node = Some(node.clone());
@@ -232,7 +232,7 @@ impl Store {
     }
 
     /// Removes a node and its samples.
-    pub fn remove_node(&self, ticket: Ticket) {
+    pub(crate) fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
@@ -305,7 +305,7 @@ impl Store {
     }
 
     /// Records a failed scrape. The last good sample stays.
-    pub fn scrape_failed(&self, ticket: Ticket) {
+    pub(crate) fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
@@ -326,7 +326,7 @@ impl Store {
 
     /// Returns how much of the cluster the samples cover now.
     #[must_use]
-    pub fn coverage(&self) -> Coverage {
+    pub(crate) fn coverage(&self) -> Coverage {
         let mut coverage = Coverage {
             synced: self.directory.synced(),
             nodes: self.directory.nodes().len(),
@@ -354,7 +354,7 @@ impl Store {
     /// Returns the number of Running pods that were first seen at least `min_age` ago and are in no node's last
     /// response. Pods without a running container, as in CrashLoopBackOff, are among them.
     #[must_use]
-    pub fn pods_without_series(&self, min_age: Duration) -> usize {
+    pub(crate) fn pods_without_series(&self, min_age: Duration) -> usize {
         let now_ms = self.directory.now_ms();
         let min_age_ms = u64::try_from(min_age.as_millis()).unwrap_or(u64::MAX);
         let (mut count, mut after) = (0, None::<(Box<str>, Box<str>)>);
@@ -376,7 +376,7 @@ impl Store {
     /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
     /// nodes that join later do not make the server unready.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
         self.was_ready.store(ready, Ordering::Relaxed);
         ready
