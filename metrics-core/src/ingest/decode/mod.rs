@@ -31,6 +31,8 @@ pub enum Metric {
 impl Metric {
     /// The number of variants.
     pub(crate) const COUNT: usize = 4;
+    /// All variants, in order.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Cpu, Self::Memory, Self::Swap, Self::StartTime];
 }
 
 /// One sample of a series.
@@ -86,7 +88,7 @@ pub enum BadSeries {
     Trailing,
     /// A namespace, pod or container name is not UTF-8, or longer than Kubernetes allows.
     Name,
-    /// The same series came before in this body; the first one counts.
+    /// The same series came before in this body. The sink still knows its sample.
     Duplicate,
     /// The node has more containers than the limit.
     TooMany,
@@ -205,9 +207,14 @@ fn is_scrape_error(line: &[u8]) -> bool {
     if !matches!(line.first(), Some(b'r' | b's')) {
         return false;
     }
-    let line = line.strip_prefix(b"resource_").unwrap_or(line);
-    let value = line.strip_prefix(b"scrape_error").filter(|rest| matches!(rest.first(), Some(b' ' | b'\t')));
-    value.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value != 0.0)
+    let rest = line.strip_prefix(b"resource_").unwrap_or(line);
+    let Some(rest) = rest.strip_prefix(b"scrape_error") else { return false };
+    let rest = match rest.first() {
+        Some(b' ' | b'\t') => Some(rest),
+        Some(b'{') => labels::parse(&rest[1..]).map(|(_, rest)| rest),
+        _ => None,
+    };
+    rest.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value != 0.0)
 }
 
 fn parse_series(

@@ -236,6 +236,7 @@ impl Scraper {
                     || entry.node.path != node.path;
                 let recovered = entry.failure.is_some() && node.ready && !entry.node.ready;
                 entry.node = node.clone();
+                self.shared.store.update_node(entry.ticket, &node);
                 if let Some(target) = &mut entry.target {
                     target.update(node);
                 }

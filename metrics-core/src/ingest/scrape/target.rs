@@ -14,7 +14,7 @@ use super::error::Error;
 use super::tls::NodeTls;
 use crate::ingest::decode::{DecodeOptions, decode};
 use crate::ingest::discover::Node;
-use crate::ingest::store::{PutSummary, Ticket};
+use crate::ingest::store::{PutSummary, RequestTime, Ticket};
 use crate::telemetry::excerpt;
 
 /// How long to wait for an address before the next one is tried in parallel (as in RFC 8305).
@@ -235,7 +235,8 @@ fn store(
             beginning: excerpt(&Error::excerpt(body.bytes, token), EXCERPT_CHARS).into(),
         });
     }
-    let mut put = shared.store.put(ticket, batch, requested_ms).ok_or(Error::NodeDeleted)?;
+    let request = RequestTime { monotonic_ms: requested_ms, unix_ns: now_ns };
+    let mut put = shared.store.put(ticket, batch, request).ok_or(Error::NodeDeleted)?;
     put.problems.scrape_error = report.scrape_error;
     Ok(put)
 }

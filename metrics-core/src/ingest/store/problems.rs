@@ -3,7 +3,7 @@
 use crds::cause::SampleCause;
 
 /// How much a node's clock may differ from the clock of metrics-core, beyond the normal age of samples.
-pub(super) const MAX_CLOCK_SKEW_MS: u64 = 60_000;
+pub(crate) const MAX_CLOCK_SKEW_MS: u64 = 60_000;
 
 /// The problems of the samples of one response, counted by [`super::Store::put`].
 ///
@@ -12,25 +12,25 @@ pub(super) const MAX_CLOCK_SKEW_MS: u64 = 60_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SampleProblems {
     /// Whether the response contains `resource_scrape_error 1` or `scrape_error 1`.
-    pub scrape_error: bool,
+    pub(crate) scrape_error: bool,
     /// The number of containers in the response.
-    pub containers: u32,
+    pub(crate) containers: u32,
     /// Containers, and the node itself, whose CPU or memory usage has been missing or zero for at least two
     /// intervals and 30 s.
-    pub zero_usage: u32,
+    pub(crate) zero_usage: u32,
     /// Containers, and the node itself, whose timestamps have not advanced for at least four intervals and 120 s.
-    pub timestamps_stalled: u32,
+    pub(crate) timestamps_stalled: u32,
     /// Running pods that were in earlier responses of this node and are in no node's last response.
-    pub pods_absent: u32,
+    pub(crate) pods_absent: u32,
     /// Of those, the pods that have been absent for at least four intervals and 120 s.
-    pub pods_missing: u32,
+    pub(crate) pods_missing: u32,
     /// Containers, and the node itself, with several different series in this response.
-    pub duplicate_series: u32,
+    pub(crate) duplicate_series: u32,
     /// Containers, and the node itself, whose CPU usage exceeds what the node can do. It is not served.
-    pub implausible_usage: u32,
+    pub(crate) implausible_usage: u32,
     /// By how many milliseconds the node's clock is ahead (negative: behind), as far as the age of cached samples
     /// does not explain it. 0 while unknown, as before a timestamp has advanced.
-    pub clock_skew_ms: i64,
+    pub(crate) clock_skew_ms: i64,
 }
 
 impl SampleProblems {
