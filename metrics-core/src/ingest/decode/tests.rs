@@ -365,6 +365,7 @@ fn reads_the_scrape_error_under_both_names() {
         "resource_scrape_error 1\n",
         "# TYPE scrape_error gauge\nscrape_error 1\nresource_scrape_error 0\n",
         "resource_scrape_error\t1e0",
+        "resource_scrape_error{} 1",
         "node_cpu_usage_seconds_total 1 1000\nresource_scrape_error 1 1000\n",
     ] {
         assert!(error(body), "{body:?}");
