@@ -27,6 +27,12 @@ macro_rules! causes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ Self::$other => $other_code }
             }
+
+            /// Returns the cause with this code.
+            #[must_use]
+            pub fn from_code(code: &str) -> Self {
+                match code { $($code => Self::$variant,)+ _ => Self::$other }
+            }
         }
 
         impl fmt::Display for $name {
@@ -78,6 +84,9 @@ causes! {
         BodyTooLarge = "body_too_large",
         /// The response is not valid HTTP, not valid gzip, or contains no resource metrics.
         InvalidBody = "invalid_body",
+        /// The response contains no samples: the kubelet reports that it could not collect them
+        /// (`resource_scrape_error 1`).
+        ScrapeError = "resource_scrape_error",
         /// metrics-core can't read a file that it needs for the scrape.
         FileUnreadable = "file_unreadable",
         /// The Node was deleted during the scrape.

@@ -61,8 +61,6 @@ pub trait SampleSink {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries>;
     /// Adds a sample of a container.
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries>;
-    /// Called if the kubelet reports that it could not read all usage: `resource_scrape_error 1`, or `scrape_error 1`.
-    fn scrape_error(&mut self) {}
     /// Returns the namespace, pod and container whose sample of this metric probably comes next, as in the last
     /// body. None of the names contains a character that is escaped in a label value.
     fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
@@ -149,6 +147,9 @@ pub struct DecodeReport {
     pub accepted: u32,
     /// Series that were rejected, by reason, in the order of [`BadSeries::ALL`].
     pub bad: [u32; BadSeries::ALL.len()],
+    /// Whether the kubelet reports that it could not collect all metrics: `resource_scrape_error` or, under its
+    /// older name, `scrape_error` is not 0.
+    pub scrape_error: bool,
 }
 
 /// Decodes `body` and passes every series named in [`Metric`] to `sink`.
@@ -159,9 +160,7 @@ pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -
         let line = &body[start..end];
         start = end + 1;
         let Some((family, rest)) = parse_family(line) else {
-            if is_scrape_error(line) {
-                sink.scrape_error();
-            }
+            report.scrape_error |= is_scrape_error(line);
             continue;
         };
         match parse_series(family, rest, options, sink) {
@@ -203,7 +202,7 @@ fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
 }
 
-/// Returns whether the line is a gauge for errors, as the kubelet has them, and not zero.
+/// Returns whether a line is the kubelet's scrape error with another value than 0.
 fn is_scrape_error(line: &[u8]) -> bool {
     if !matches!(line.first(), Some(b'r' | b's')) {
         return false;
@@ -215,7 +214,7 @@ fn is_scrape_error(line: &[u8]) -> bool {
         Some(b'{') => labels::parse(&rest[1..]).map(|(_, rest)| rest),
         _ => None,
     };
-    rest.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value > 0.0)
+    rest.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value != 0.0)
 }
 
 fn parse_series(

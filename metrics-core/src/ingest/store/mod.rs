@@ -351,28 +351,6 @@ impl Store {
         coverage
     }
 
-    /// Returns the number of Running pods that were first seen at least `min_age` ago and are in no node's last
-    /// response. Pods without a running container, as in CrashLoopBackOff, are among them.
-    #[must_use]
-    pub(crate) fn pods_without_series(&self, min_age: Duration) -> usize {
-        let now_ms = self.directory.now_ms();
-        let min_age_ms = u64::try_from(min_age.as_millis()).unwrap_or(u64::MAX);
-        let (mut count, mut after) = (0, None::<(Box<str>, Box<str>)>);
-        loop {
-            let pods = self.directory.pods();
-            let state = self.state.read();
-            let key = after.as_ref().map(|(namespace, name)| (&**namespace, &**name));
-            let mut last = None;
-            for (namespace, name, pod) in pods.iter_after(None, key).take(rows::LOCK_BATCH) {
-                last = Some((namespace, name));
-                let old = now_ms.saturating_sub(pod.since_ms) >= min_age_ms;
-                count += usize::from(old && state.locate(namespace, name).is_none());
-            }
-            let Some((namespace, name)) = last else { return count };
-            after = Some((namespace.into(), name.into()));
-        }
-    }
-
     /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
     /// nodes that join later do not make the server unready.
     #[must_use]

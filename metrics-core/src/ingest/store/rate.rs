@@ -31,6 +31,9 @@ const CLOCK_SLACK_NS: i64 = 60 * SECOND;
 /// restart within it shows in the counter.
 const START_SLACK_NS: i64 = SECOND;
 
+/// The maximum difference between two ages of a container whose start time moves along with its samples.
+const SAME_AGE_SLACK_NS: i64 = 100 * MS;
+
 /// A counter that decreases by no more than this did not restart: kernels correct CPU time by such amounts.
 const COUNTER_SLACK_NS: u64 = 10_000_000;
 
@@ -117,6 +120,8 @@ pub(super) struct Measured {
     incomplete: u8,
     /// Whether a start time contradicted the counter, so that the container is not measured from its start.
     start_is_doubtful: bool,
+    /// Whether the start time is later than the sample before.
+    start_moved: bool,
 }
 
 const NO_SWAP: u64 = u64::MAX;
@@ -310,6 +315,7 @@ impl Measured {
             arrived_ms: if between_ns == 0 { self.arrived_ms } else { rules.now_ms },
             incomplete: 0,
             start_is_doubtful: age_ns.is_some() && !is_possible,
+            start_moved: false,
         };
         let young = age_ns.filter(|age_ns| is_possible && (MIN_AGE_NS..rules.interval_ns).contains(age_ns));
         if !self.has_sample() {
@@ -339,12 +345,14 @@ impl Measured {
             return (next, Step::Implausible);
         }
         next.start_is_doubtful = self.start_is_doubtful || next.start_is_doubtful || starts_after;
-        if starts_after && is_possible && !self.start_is_doubtful {
+        next.start_moved = starts_after;
+        if starts_after && is_possible && !self.start_moved {
             let age_before = self.timestamp_ns.saturating_sub(self.start_ns);
             let has_same_age = self.start_ns > 0
-                && age_ns.is_some_and(|age| age.abs_diff(age_before) <= START_SLACK_NS.unsigned_abs());
+                && age_ns.is_some_and(|age| age.abs_diff(age_before) <= SAME_AGE_SLACK_NS.unsigned_abs());
             // A start that moves along with the samples is none. Otherwise the container may have restarted.
             if !has_same_age {
+                next.cpu_ns = point.cpu_ns;
                 return (next, Step::Starts);
             }
         }

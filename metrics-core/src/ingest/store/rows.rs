@@ -17,7 +17,7 @@ use crate::model::rows::{
 };
 
 /// The number of rows after which a read releases the locks, so that writers can take them.
-pub(super) const LOCK_BATCH: usize = 512;
+const LOCK_BATCH: usize = 512;
 
 impl Rows for Store {
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup {

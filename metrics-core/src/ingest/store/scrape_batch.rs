@@ -24,7 +24,7 @@ pub(super) struct NodeSnapshot {
     /// One entry per container of the layout.
     pub(super) containers: Box<[Measured]>,
     pub(super) node: Measured,
-    /// When the request of the last body started, in [`Directory::now_ms`](crate::ingest::discover::Directory::now_ms).
+    /// When the request of the last body started, in [`StoreDirectory::now_ms`](crate::ingest::store::StoreDirectory::now_ms).
     pub(super) requested_ms: u64,
     /// How many bodies the node has sent.
     pub(super) bodies: u32,
@@ -79,7 +79,6 @@ pub struct ScrapeBatch {
     node: PointBuilder,
     /// The samples of series that came before in this body. Mostly none.
     duplicates: Duplicates,
-    has_scrape_error: bool,
     cursors: [usize; Metric::COUNT],
     next_turn: u32,
 }
@@ -159,7 +158,6 @@ impl ScrapeBatch {
             new: BTreeMap::new(),
             node: PointBuilder::default(),
             duplicates: Duplicates::default(),
-            has_scrape_error: false,
             cursors: [0; Metric::COUNT],
             next_turn: 0,
         }
@@ -213,7 +211,6 @@ impl ScrapeBatch {
         let old = &*self.old;
         let mut builder =
             SnapshotBuilder::new(old, self.capacity_millicores, &self.node, &self.duplicates, context);
-        builder.problems.scrape_error = self.has_scrape_error;
         if self.new.is_empty() && self.points.iter().all(PointBuilder::is_present) {
             let points = (0..).zip(old.containers.iter().zip(&self.points));
             let containers: Box<[Measured]> = points
@@ -254,10 +251,6 @@ impl SampleSink for ScrapeBatch {
             self.duplicates.add(NODE, metric, sample);
         }
         taken
-    }
-
-    fn scrape_error(&mut self) {
-        self.has_scrape_error = true;
     }
 
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {

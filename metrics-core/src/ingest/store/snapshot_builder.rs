@@ -19,7 +19,7 @@ const MIN_STALLED: Duration = Duration::from_secs(120);
 /// What the store knows of a body besides its samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyContext {
-    /// When the request started, in [`Directory::now_ms`](crate::ingest::discover::Directory::now_ms).
+    /// When the request started, in [`StoreDirectory::now_ms`](crate::ingest::store::StoreDirectory::now_ms).
     pub(super) requested_ms: u64,
     /// When the request started, by our wall clock, in nanoseconds since the Unix epoch.
     pub(super) requested_ns: i64,
@@ -41,7 +41,7 @@ pub(super) struct SnapshotBuilder<'a> {
     node_rivals: Option<Box<Rivals>>,
     rivals: Vec<Rivals>,
     newest_ns: i64,
-    pub(super) problems: SampleProblems,
+    problems: SampleProblems,
 }
 
 impl<'a> SnapshotBuilder<'a> {

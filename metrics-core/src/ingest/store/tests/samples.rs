@@ -365,18 +365,6 @@ fn reports_the_clock_skew_of_a_node() {
 }
 
 #[test]
-fn passes_on_errors_that_the_kubelet_reports() {
-    let node = OneNode::new(4000);
-    let of = |line: &str| node.problems(&format!("{}{line}\n", body(&[live(1, false)]))).scrape_error;
-    assert!(of("resource_scrape_error 1") && of("scrape_error 1") && of("resource_scrape_error{} 1"));
-    for line in
-        ["resource_scrape_error 0", "scrape_error 0", "scrape_errors 1", "scrape_error_x 1", "scrape_error"]
-    {
-        assert!(!of(line), "{line}");
-    }
-}
-
-#[test]
 fn counts_running_pods_that_a_node_no_longer_reports() {
     let node = OneNode::new(4000);
     let all = body(&[live(1, false)]) + "node_cpu_usage_seconds_total 5\nnode_memory_working_set_bytes 1\n";
@@ -390,7 +378,6 @@ fn counts_running_pods_that_a_node_no_longer_reports() {
         .collect();
     assert_eq!(counts[..8], [(1, 0); 8]);
     assert_eq!(counts[8..], [(1, 1); 2], "for 120 s");
-    assert_eq!(node.fixture.store.pods_without_series(Duration::from_secs(60)), 1);
     assert_eq!(node.problems(&all).pods_absent, 0, "reported again");
     node.problems(none);
     node.fixture.directory.delete_pod("n", "p");
