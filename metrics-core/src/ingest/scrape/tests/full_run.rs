@@ -1,11 +1,12 @@
 //! A full run of the scraper.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crds::cause::ScrapeCause;
 
-use super::{FakeKubelet, TestCa, node, ok};
+use super::{BODY, FakeKubelet, TestCa, node, ok, response};
 use crate::ingest::discover::Node;
 use crate::ingest::scrape::{Credentials, Findings, KubeletTls, ScrapeConfig, ScrapeMetrics};
 use crate::ingest::store::{self, Store, StoreDirectory};
@@ -128,6 +129,74 @@ async fn scrapes_from_the_addition_of_a_node_to_its_deletion() {
     assert_eq!(store.coverage().nodes, 0);
     assert!(failures.list().is_empty(), "a deleted node does not fail");
     running.abort();
+}
+
+/// With this interval, a failing node is retried after 5 s.
+#[tokio::test]
+async fn scrapes_a_failing_node_at_once_when_its_cause_may_be_gone() {
+    let ca = TestCa::new();
+    let works = Arc::new(AtomicBool::new(false));
+    let state = works.clone();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), move |_| {
+        if state.load(Ordering::Relaxed) { ok(BODY) } else { response("500 Oh", "", b"") }
+    })
+    .await;
+    let run = FullRun::start(&ca, Duration::from_secs(600));
+    let port = kubelet.address.port();
+    let repaired = Node { name: "repaired".into(), ready: false, ..node(port, &["127.0.0.1"]) };
+    let moved = Node { name: "moved".into(), ..node(port, &["127.0.0.2"]) };
+    let (port_changed, path_changed) = (
+        Node { name: "port".into(), ..node(1, &["127.0.0.1"]) },
+        Node { name: "path".into(), path: "/x".into(), ..node(port, &["127.0.0.1"]) },
+    );
+    for node in [&repaired, &moved, &port_changed, &path_changed] {
+        run.directory.apply_node(node.clone());
+    }
+    run.directory.end_node_list();
+    run.directory.end_pod_list();
+    let failing = || run.findings.failures.list().iter().map(|failed| failed.nodes).sum::<usize>();
+    let started = Instant::now();
+    while failing() < 4 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+    works.store(true, Ordering::Relaxed);
+    run.directory.apply_node(Node { ready: true, ..repaired });
+    run.directory.apply_node(Node { addresses: node(port, &["127.0.0.1"]).addresses, ..moved });
+    run.directory.apply_node(Node { port, ..port_changed });
+    run.directory.apply_node(Node { path: "/metrics/resource".into(), ..path_changed });
+    let changed = Instant::now();
+    while failing() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(changed.elapsed() < Duration::from_secs(3), "{:?}", run.findings.failures.list());
+    }
+    run.running.abort();
+}
+
+#[tokio::test]
+async fn bounds_rates_by_the_capacity_that_the_node_has_now() {
+    let ca = TestCa::new();
+    // 2 cores.
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let cpu = now as f64 / 500.0;
+        ok(&format!("node_cpu_usage_seconds_total {cpu} {now}\nnode_memory_working_set_bytes 1 {now}\n"))
+    })
+    .await;
+    let run = FullRun::start(&ca, Duration::from_secs(1));
+    let with = |cpu_millicores| Node { cpu_millicores, ..node(kubelet.address.port(), &["127.0.0.1"]) };
+    run.directory.apply_node(with(1000));
+    run.directory.end_node_list();
+    run.directory.end_pod_list();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(run.store.node("worker-1", &mut |_| {}), Lookup::Unmeasured);
+    run.directory.apply_node(with(2000));
+    let started = Instant::now();
+    while run.store.node("worker-1", &mut |_| {}) != Lookup::Found {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+    run.running.abort();
 }
 
 #[tokio::test]

@@ -53,6 +53,11 @@ fn rate(measured: Measured) -> Option<(u64, i64)> {
 }
 
 #[test]
+fn a_container_takes_64_bytes() {
+    assert_eq!(size_of::<Measured>(), 64);
+}
+
+#[test]
 fn computes_a_rate_over_the_time_between_two_samples() {
     assert_eq!(rate(run(&[point(0, 1)])), None);
     assert_eq!(rate(run(&[point(0, 10), point(20, 20)])), Some((500_000_000, 20)));
