@@ -263,6 +263,11 @@ impl Measured {
         self.incomplete == 0 && self.has_sample() && rules.since_ms(self.arrived_ms) >= after_ms
     }
 
+    /// Returns whether the newest point is incomplete.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete > 0
+    }
+
     /// Returns whether all points have been incomplete for at least this long.
     pub(super) fn is_incomplete_for(&self, rules: &Rules, after_ms: u32) -> bool {
         // Counts bodies, because the last sample may have been old already; and the time, because the first bodies
