@@ -194,9 +194,14 @@ impl Rules {
         self.now_ms.wrapping_sub(at_ms)
     }
 
-    /// Returns whether a series that arrived at `at_ms` last may still continue.
+    /// Returns the age of a sample since it arrived, up to 12 days.
+    pub(super) fn age_ms(&self, measured: &Measured) -> u32 {
+        self.since_ms(measured.arrived_ms).min(OLD_MS)
+    }
+
+    /// Returns whether a series that is not reported now may still continue.
     pub(super) fn remembers(&self, measured: &Measured) -> bool {
-        i64::from(self.since_ms(measured.arrived_ms)) * MS <= self.max_window_ns
+        i64::from(self.age_ms(measured)) * MS <= self.max_window_ns
     }
 
     /// Returns whether the node can spend this CPU time in this duration.

@@ -126,7 +126,7 @@ impl Rivals {
             }
         }
         // Then from the highest counter down, each the next lower series: series that all move keep their order. A
-        // series that the last body reported comes before one that it did not.
+        // series that the last body reported comes before one that it did not, and of those the one sampled last.
         let mut order: [usize; MAX_SERIES] = std::array::from_fn(|at| at);
         order.sort_unstable_by_key(|at| std::cmp::Reverse(points.get(*at).map(|point| point.cpu_ns)));
         for at in order {

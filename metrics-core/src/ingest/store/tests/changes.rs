@@ -234,10 +234,10 @@ fn reports_a_sample_that_expired_as_removed_and_as_new_once_it_moves() {
     body(15, 15, 15);
     let mut follower = Follower::new(&fixture);
     for at in [30, 45, 60, 75] {
-        body(15, 15, at);
+        body(14, 15, at);
     }
     assert_eq!(follower.follow(&fixture), ["changed n/q"]);
-    fixture.directory.skip(Duration::from_secs(5));
+    fixture.directory.skip(Duration::from_secs(8));
     fixture.store.scrape_failed(ticket);
     assert_eq!(follower.follow(&fixture), ["left n/p"], "n/q has not changed");
     fixture.store.scrape_failed(ticket);
@@ -245,7 +245,7 @@ fn reports_a_sample_that_expired_as_removed_and_as_new_once_it_moves() {
     body(10, 90, 90);
     assert_eq!(follower.follow(&fixture), ["new n/p", "changed n/q"]);
     for _ in 0..4 {
-        body(15, 90, 90);
+        body(14, 90, 90);
     }
     assert!(follower.follow(&fixture).is_empty());
     body(15, 90, 165);
