@@ -134,7 +134,15 @@ fn settle(client: &Client) -> Result<()> {
     client.run(&["patch", "mpl", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
     ready(client)?;
-    only_pod(client, TIMEOUT, |_| true).map(drop)
+    only_pod(client, TIMEOUT, |_| true)?;
+    delete_old_replica_sets(client)
+}
+
+/// Deletes the ReplicaSets of earlier rollouts. While a Deployment is paused, its controller still counts a revision if
+/// the template matches one of them, so that one rollout looks like two.
+fn delete_old_replica_sets(client: &Client) -> Result<()> {
+    let selector = ["--selector=app.kubernetes.io/name=metrics-core", "--field-selector=status.replicas=0"];
+    client.run(&[&["-n", pipeline::NAMESPACE, "delete", "replicasets"], &selector[..]].concat()).map(drop)
 }
 
 /// Waits until there is exactly one pod of metrics-core, ready and with the desired size.
