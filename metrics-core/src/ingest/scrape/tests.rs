@@ -220,5 +220,6 @@ fn node(port: u16, hosts: &[&str]) -> Node {
         port,
         path: "/metrics/resource".into(),
         ready: true,
+        cpu_millicores: 0,
     }
 }

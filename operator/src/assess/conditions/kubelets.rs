@@ -13,8 +13,12 @@ const TOLERATED_PERCENT: usize = 10;
 
 /// Returns whether so few nodes lack metrics that the pipeline as a whole is not affected.
 pub(super) fn is_partial(nodes: Coverage) -> bool {
-    let missing = nodes.total.saturating_sub(nodes.covered);
-    nodes.covered > 0 && missing <= (nodes.total * TOLERATED_PERCENT / 100).max(1)
+    is_tolerated(nodes.total.saturating_sub(nodes.covered), nodes.total)
+}
+
+/// Returns whether the pipeline as a whole is not affected by a fault of some of its nodes.
+pub(super) fn is_tolerated(affected: usize, total: usize) -> bool {
+    affected < total && affected <= (total * TOLERATED_PERCENT / 100).max(1)
 }
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
