@@ -94,7 +94,7 @@ impl Recorded {
 
 /// The issues of all nodes. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct SampleIssueTracker {
+pub(crate) struct SampleIssueTracker {
     hold: Duration,
     nodes: Arc<Mutex<HashMap<Arc<str>, Vec<NodeIssue>>>>,
 }
@@ -121,7 +121,7 @@ impl Default for SampleIssueTracker {
 impl SampleIssueTracker {
     /// Returns a tracker without issues for a scrape interval.
     #[must_use]
-    pub fn new(scrape_interval: Duration) -> Self {
+    pub(crate) fn new(scrape_interval: Duration) -> Self {
         let hold = scrape_interval.saturating_mul(2).saturating_add(HOLD_MARGIN).max(MIN_HOLD);
         Self { hold, nodes: Arc::default() }
     }
@@ -172,7 +172,7 @@ impl SampleIssueTracker {
 
     /// Returns the issues by cause, that of most nodes first; examples are ordered by name.
     #[must_use]
-    pub fn list(&self) -> Vec<SampleIssues> {
+    pub(crate) fn list(&self) -> Vec<SampleIssues> {
         self.list_at(Instant::now())
     }
 
@@ -194,7 +194,7 @@ impl SampleIssueTracker {
     }
 
     /// Registers `metrics_server_sample_issue_nodes{cause}`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(self.clone()));
     }
 }

@@ -4,6 +4,7 @@ mod certificates;
 mod connections;
 mod credentials;
 mod failures;
+mod faulty_samples;
 mod full_run;
 
 use std::net::SocketAddr;

@@ -57,12 +57,12 @@ fn affected_nodes(samples: &FaultySamples) -> usize {
 
 /// Returns the condition for faulty samples.
 fn faulty(evidence: Evidence<'_>, nodes: Coverage, cause: &Cause) -> Condition {
-    let mut condition = Condition::cause(ConditionType::NodesCovered, cause);
-    if nodes.covered < nodes.total {
-        let message = [condition.message, format!("{}.", counts(nodes)), failing(evidence)];
-        condition.message = message.join(" ").trim_end().to_owned();
+    let condition = Condition::cause(ConditionType::NodesCovered, cause);
+    if nodes.covered >= nodes.total {
+        return condition;
     }
-    condition
+    let parts = [condition.message.as_str(), &format!("{}.", counts(nodes)), &failing(evidence)].join(" ");
+    Condition { message: parts.trim_end().to_owned(), ..condition }
 }
 
 fn counts(nodes: Coverage) -> String {
