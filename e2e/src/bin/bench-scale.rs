@@ -7,10 +7,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
 use e2e::bench::scale::{
-    self, Candidate, Conditions, Figures, Method, Plan, Population, ServerKind, chart, env, fleet, medians,
-    report,
+    self, Candidate, Conditions, Figures, Method, Plan, ServerKind, chart, env, fleet, medians, report,
 };
 use e2e::error::Doing as _;
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::{binaries, process, requirements};
 use e2e::{Error, Progress, Result, command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -25,6 +25,9 @@ struct Arguments {
     /// Number of pods on each node; a pod has two containers.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=500))]
     pods: u32,
+    /// Kind of all kubelets: cached container samples, as a stock kubelet returns them, or new ones for each request.
+    #[arg(long, value_name = "KIND", default_value_t = KubeletKind::Cached)]
+    kubelet: KubeletKind,
     /// Also measure metrics-server v0.9.0.
     #[arg(long)]
     metrics_server: bool,
@@ -68,7 +71,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Inner {
     #[command(hide = true)]
-    Fleet { nodes: u32, pods: u32, pki: PathBuf },
+    Fleet { spec: String },
     #[command(hide = true)]
     Inside { plan: String },
 }
@@ -79,8 +82,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     match &arguments.inner {
-        Some(Inner::Fleet { nodes, pods, pki }) => {
-            fleet::run(Population { nodes: *nodes, pods_per_node: *pods }, pki)
+        Some(Inner::Fleet { spec }) => {
+            serde_json::from_str(spec).doing(|| "decode the fleet".into()).and_then(fleet::run)
         }
         Some(Inner::Inside { plan }) => inside(plan),
         None => outside(arguments),
@@ -100,6 +103,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
         method: Method {
             nodes: arguments.nodes,
             pods_per_node: arguments.pods,
+            kubelet: arguments.kubelet,
             scrape_interval_s: arguments.scrape_interval,
             rounds: arguments.rounds,
             faults: if arguments.faults { vec![1, 10] } else { Vec::new() },

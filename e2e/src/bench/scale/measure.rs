@@ -14,6 +14,7 @@ use super::soak::{self, Soak};
 use super::usage::{self, Memory};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::testbed::cluster::KubeletKind;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -29,6 +30,8 @@ pub struct Method {
     pub nodes: u32,
     /// Pods on each node.
     pub pods_per_node: u32,
+    /// The kind of all kubelets.
+    pub kubelet: KubeletKind,
     /// The scrape interval in seconds.
     pub scrape_interval_s: u64,
     /// The number of scrape intervals over which scraping is measured.

@@ -62,7 +62,8 @@ pub struct Plan {
 /// Runs a plan inside the network; returns the figures of each run, the candidates taking turns.
 pub async fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Figures>> {
     let population = Population { nodes: plan.method.nodes, pods_per_node: plan.method.pods_per_node };
-    let mut env = BenchEnv::start(&plan.name, population, &plan.binaries, progress).await?;
+    let mut env =
+        BenchEnv::start(&plan.name, population, plan.method.kubelet, &plan.binaries, progress).await?;
     let mut runs = Vec::new();
     for repetition in 1..=plan.method.repetitions {
         for candidate in &plan.candidates {
