@@ -34,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::anomaly::Anomaly;
 use self::samples::KubeletState;
+pub(super) use self::sampling::hash;
 use super::population::{Pod, Population, address, node_at, node_name};
 use crate::bench::fake_kubelet::{self, Framing, KubeletConnection, TEXT_FORMAT};
 use crate::error::{Doing as _, Error, Result};
@@ -198,10 +199,10 @@ async fn serve(
         nodes: RefCell::new((0..spec.population.nodes + SPARE_NODES).map(|_| None).collect()),
         spec,
     });
-    let changed = fleet.clone();
+    let of_changes = fleet.clone();
     tokio::task::spawn_local(async move {
         while let Some((node, change)) = changes.recv().await {
-            if let Err(error) = changed.change(node, &change) {
+            if let Err(error) = of_changes.change(node, &change) {
                 eprintln!("node {node}, {change:?}: {error}");
             }
         }

@@ -49,7 +49,7 @@ impl SampleTimes {
 }
 
 /// Returns a well-mixed number (the output function of SplitMix64).
-pub(super) fn hash(number: u64) -> u64 {
+pub(in super::super) fn hash(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
