@@ -13,7 +13,7 @@ use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(crate) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "runs_a_pod_and_routes_its_service",
@@ -38,7 +38,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
 }
 
 /// Adds the scenario of a group whose kubelet is cached.
-pub fn add_cached(suite: &mut Suite, group: &Arc<Group>) {
+pub(crate) fn add_cached(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "cached_kubelet_repeats_container_samples",
@@ -205,7 +205,7 @@ fn distinguishes_users(env: &TestEnv) -> Result<()> {
 }
 
 /// Starts a pod with one container of the same name, and waits until it is Running with an address.
-pub fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
+pub(crate) fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
     let namespace = env.namespace()?;
     let command: Vec<String> = command
         .iter()

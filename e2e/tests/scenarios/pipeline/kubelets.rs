@@ -18,7 +18,7 @@ use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 /// The timeout for reporting a fault and for clearing it: half a minute, doubled for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let group = suite.group_with("kubelets", KubeletKind::OnDemand, Vec::new(), Some(prepare));
     suite.add(
         &group,
@@ -231,7 +231,7 @@ fn accepts_only_the_pinned_key(env: &TestEnv) -> Result<()> {
     reader.recovered()?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
-    check!(named.0.contains("one did before"), "{}", named.0);
+    check!(named.0.contains("although an earlier one was"), "{}", named.0);
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     mode("Verify")?;
     ready(&env.client)?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, condition};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "rejects_invalid_specs_and_names_the_field",
@@ -20,7 +20,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
 
 /// A group of its own: the operator writes status for a second MetricsPipeline, and the calm cluster must have no
 /// writes.
-pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add_second(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "reports_a_conflict_for_a_second_pipeline",
@@ -76,6 +76,10 @@ fn invalid_metrics_core() -> Vec<(Value, &'static str)> {
         (
             core(json!({"podMetadata": {"labels": {"app.kubernetes.io/managed-by": "a"}}})),
             "spec.metricsCore.podMetadata.labels: Invalid value: app.kubernetes.io/managed-by",
+        ),
+        (
+            core(json!({"podMetadata": {"labels": {"-team": "a"}}})),
+            "spec.metricsCore.podMetadata.labels: Invalid value: keys must be qualified names",
         ),
         (core(json!({"strategy": {}})), "spec.metricsCore.strategy.type"),
         (
@@ -173,6 +177,18 @@ fn invalid_rest() -> Vec<(Value, &'static str)> {
             "metrics-pipeline.dev/: keys with this prefix are reserved",
         ),
         (json!({"commonMetadata": {"labels": {"a": "no value"}}}), "spec.commonMetadata.labels.a"),
+        (
+            json!({"commonMetadata": {"labels": {"my team": "a"}}}),
+            "spec.commonMetadata.labels: Invalid value: keys must be qualified names",
+        ),
+        (
+            json!({"commonMetadata": {"annotations": {"example.com/a/b": "c"}}}),
+            "spec.commonMetadata.annotations: Invalid value: keys must be qualified names",
+        ),
+        (
+            json!({"commonMetadata": {"annotations": {"a": "b".repeat(4097)}}}),
+            "spec.commonMetadata.annotations.a",
+        ),
         (json!({"nonsense": true}), "spec.nonsense"),
     ]
 }
@@ -186,7 +202,8 @@ fn valid() -> Vec<Value> {
             json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
         ),
         core(json!({"resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"memory": "1Gi"}}})),
-        json!({"commonMetadata": {"labels": {"team": "a", "x.y/z": ""}, "annotations": {"note": "any text"}}}),
+        json!({"commonMetadata": {"labels": {"team": "a", "x.y/z": ""},
+            "annotations": {"note": "any text", "Example.com/Note": ""}}}),
         core(json!({
             "imageDigest": format!("sha256:{}", "0".repeat(64)),
             "podMetadata": {"annotations": {"mesh/inject": "false"}},

@@ -3,9 +3,9 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::assess::diagnosis::kubelets::{Coverage, coverage};
 use crate::assess::diagnosis::{Diagnosis, Severity};
-use crate::common::Owned;
+use crate::common::ManagedObject;
+use crate::observe::Coverage;
 
 /// The percentage of nodes that may lack metrics before `Ready` is False; one of several nodes always may. The person on
 /// call for the pipeline is usually not responsible for a single machine.
@@ -19,11 +19,15 @@ pub(super) fn is_partial(nodes: Coverage) -> bool {
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::KubeletsReachable;
-    let nodes = coverage(evidence.observed);
+    let nodes = evidence.observed.facts.coverage;
     match (&diagnosis.kubelets, nodes) {
         (Some(cause), Some(nodes)) if cause.severity == Severity::Fault => {
             let partial = is_partial(nodes) && nodes.failing < nodes.total;
-            let access = [Owned::CollectorRole, Owned::CollectorBinding, Owned::ServiceAccount];
+            let access = [
+                ManagedObject::CollectorRole,
+                ManagedObject::CollectorBinding,
+                ManagedObject::ServiceAccount,
+            ];
             let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
             let condition = if waits {
                 let message = format!("{} See AccessReady for the cause.", cause.summary);

@@ -3,9 +3,8 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::assess::diagnosis::kubelets::coverage;
 use crate::assess::diagnosis::{Diagnosis, Severity};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::normalize::quote;
 use crate::common::ownership::is_ours;
 use crate::observe::Served;
@@ -20,7 +19,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
     let fault = |cause: &Option<crate::assess::diagnosis::Cause>| {
         cause.as_ref().is_some_and(|cause| cause.severity == Severity::Fault)
     };
-    let failed = match (evidence.observed.object(Owned::ApiServiceV1beta1), &evidence.observed.served) {
+    let failed = match (evidence.observed.object(ManagedObject::ApiServiceV1beta1), &evidence.observed.served)
+    {
         (Some(api_service), _) if !is_ours(api_service) => {
             return waiting(
                 ConditionStatus::Unknown,
@@ -28,19 +28,19 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 its name.",
             );
         }
-        (None, _) | (_, Served::NotAsked) => {
+        (None, _) | (_, Served::NotRequested) => {
             return waiting(
                 ConditionStatus::Unknown,
                 "The operator sends a metrics request once the APIServices exist.",
             );
         }
-        (_, Served::Answered { nodes: 0 }) if fault(&diagnosis.kubelets) => {
+        (_, Served::Succeeded { nodes: 0 }) if fault(&diagnosis.kubelets) => {
             return waiting(
                 ConditionStatus::False,
                 "Metrics requests succeed but return no nodes. See KubeletsReachable for the cause.",
             );
         }
-        (_, Served::Answered { nodes: 0 }) => {
+        (_, Served::Succeeded { nodes: 0 }) => {
             return Condition::new(
                 of,
                 ConditionStatus::False,
@@ -52,8 +52,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 ),
             );
         }
-        (_, Served::Answered { nodes }) => {
-            let total = coverage(evidence.observed).map(|nodes| nodes.total).or(evidence.observed.nodes);
+        (_, Served::Succeeded { nodes }) => {
+            let total = evidence.observed.facts.coverage.map(|nodes| nodes.total).or(evidence.observed.nodes);
             let of_all = match total {
                 // A node that was just deleted may still have metrics.
                 Some(total) => format!("{} of {total} nodes have metrics.", total.min(*nodes)),
@@ -61,7 +61,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             };
             return Condition::new(of, ConditionStatus::True, Reason::AsExpected, of_all);
         }
-        (_, Served::Refused { code, message }) => {
+        (_, Served::ErrorResponse { code, message }) => {
             format!("A metrics request returned HTTP status {code}: \"{}\".", quote(message))
         }
         (_, Served::Failed { message }) => format!("A metrics request failed: {}.", quote(message)),

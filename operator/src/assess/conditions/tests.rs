@@ -1,7 +1,7 @@
 use super::*;
 use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
-use crate::observe::{Found, Served, Teller};
-use crate::plan::{Maintain, Sizing};
+use crate::observe::{Found, ReplicaReport, Served};
+use crate::plan::{MaintainPlan, Sizing};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
@@ -27,24 +27,15 @@ fn sizing() -> Sizing {
     }
 }
 
-fn plan() -> Maintain {
+fn plan() -> MaintainPlan {
     let spec = MetricsPipelineSpec::default();
     let certificates =
         crate::plan::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
             .expect("a plan");
-    Maintain {
-        desired: Vec::new(),
-        removals: Vec::new(),
-        blocked: BTreeMap::new(),
-        certificates: Some(certificates),
-        not_issued: None,
-        sizing: sizing(),
-        front_proxy: None,
-        csr_approval: None,
-    }
+    MaintainPlan { certificates: Some(certificates), sizing: sizing(), ..MaintainPlan::default() }
 }
 
-fn put(observed: &mut Observed, object: Owned, status: &Value) {
+fn put(observed: &mut Observed, object: ManagedObject, status: &Value) {
     let found = json!({
         "metadata": { "name": object.name(), "generation": 2, "labels": { "app.kubernetes.io/managed-by": "metrics-pipeline-operator" } },
         "spec": { "selector": {}, "template": {}, "groupPriorityMinimum": 1, "versionPriority": 1 },
@@ -57,21 +48,21 @@ fn put(observed: &mut Observed, object: Owned, status: &Value) {
 
 fn healthy() -> Observed {
     let mut observed =
-        Observed { nodes: Some(3), served: Served::Answered { nodes: 3 }, ..Observed::default() };
+        Observed { nodes: Some(3), served: Served::Succeeded { nodes: 3 }, ..Observed::default() };
     let deployment =
         json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &deployment);
-    for object in Owned::API_SERVICES {
+    put(&mut observed, ManagedObject::Deployment, &deployment);
+    for object in ManagedObject::API_SERVICES {
         put(&mut observed, object, &available("True", "Passed", "all checks passed"));
     }
     observed.replicas = vec![replica(&json!({ "known": 3, "covered": 3, "failing": 0 }), &json!([]))];
     observed
 }
 
-fn replica(nodes: &Value, scrapes: &Value) -> Teller {
+fn replica(nodes: &Value, scrapes: &Value) -> ReplicaReport {
     let report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z", "nodes": nodes,
         "scrapes": scrapes, "lastFrontProxyRequest": "2026-01-01T00:09:58Z" });
-    Teller {
+    ReplicaReport {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,
@@ -110,7 +101,7 @@ fn few_failing_nodes_do_not_block_ready_and_many_do() {
     let with = |known: usize, failing: usize| {
         let mut observed = healthy();
         observed.nodes = Some(known);
-        observed.served = Served::Answered { nodes: known - failing };
+        observed.served = Served::Succeeded { nodes: known - failing };
         let nodes = json!({ "known": known, "covered": known - failing, "failing": failing });
         observed.replicas = vec![replica(&nodes, &refused(failing))];
         evaluated(&observed, &plan(), &BTreeMap::new())
@@ -133,15 +124,17 @@ fn few_failing_nodes_do_not_block_ready_and_many_do() {
 #[test]
 fn a_missing_binding_explains_a_403_of_a_kubelet() {
     let mut observed = healthy();
-    observed.served = Served::Answered { nodes: 0 };
+    observed.served = Served::Succeeded { nodes: 0 };
     let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
         { "node": "a", "message": "403", "since": "2026-01-01T00:09:50Z" }] }]);
     observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &forbidden)];
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletForbidden));
     assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::False, Reason::WaitingForDependency));
-    let denied =
-        BTreeMap::from([(Owned::CollectorBinding, Problem::new(Reason::PermissionMissing, "denied."))]);
+    let denied = BTreeMap::from([(
+        ManagedObject::CollectorBinding,
+        Problem::new(Reason::PermissionMissing, "denied."),
+    )]);
     let conditions = evaluated(&observed, &plan(), &denied);
     assert_eq!(
         short(&conditions, "KubeletsReachable"),
@@ -159,7 +152,7 @@ fn a_pause_that_the_operator_did_not_set_is_deployment_paused() {
         "status": { "observedGeneration": 3, "replicas": 1, "availableReplicas": 1 },
     });
     observed.objects.insert(
-        Owned::Deployment,
+        ManagedObject::Deployment,
         Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
     );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
@@ -186,11 +179,13 @@ fn available(status: &str, reason: &str, message: &str) -> Value {
 
 fn evaluated(
     observed: &Observed,
-    plan: &Maintain,
-    failed: &BTreeMap<Owned, Problem>,
+    plan: &MaintainPlan,
+    failed: &BTreeMap<ManagedObject, Problem>,
 ) -> BTreeMap<&'static str, Condition> {
     let spec = MetricsPipelineSpec::default();
-    evaluate(Evidence { namespace: "ns", spec: &spec, observed, plan, failed, now: now() })
+    let mut observed = observed.clone();
+    observed.derive_facts();
+    evaluate(Evidence { namespace: "ns", spec: &spec, observed: &observed, plan, failed, now: now() })
         .into_iter()
         .map(|condition| (condition.kind.as_str(), condition))
         .collect()
@@ -214,7 +209,11 @@ fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
 #[test]
 fn ready_reports_the_failing_step() {
     let mut observed = healthy();
-    put(&mut observed, Owned::ApiServiceV1, &available("False", "FailedDiscoveryCheck", "bad status: 401"));
+    put(
+        &mut observed,
+        ManagedObject::ApiServiceV1,
+        &available("False", "FailedDiscoveryCheck", "bad status: 401"),
+    );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(
         short(&conditions, "APIServiceAvailable"),
@@ -222,17 +221,21 @@ fn ready_reports_the_failing_step() {
     );
     assert!(conditions["Ready"].message.contains("bad status: 401"), "{}", conditions["Ready"].message);
 
-    put(&mut observed, Owned::ApiServiceV1beta1, &available("False", "MissingEndpoints", "no endpoints"));
+    put(
+        &mut observed,
+        ManagedObject::ApiServiceV1beta1,
+        &available("False", "MissingEndpoints", "no endpoints"),
+    );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "APIServiceAvailable"), (ConditionStatus::False, Reason::MissingEndpoints));
 
     let mut observed = healthy();
-    observed.served = Served::Answered { nodes: 0 };
+    observed.served = Served::Succeeded { nodes: 0 };
     assert_eq!(
         short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
         (ConditionStatus::False, Reason::NoMetrics)
     );
-    observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
+    observed.served = Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() };
     assert_eq!(
         short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
         (ConditionStatus::False, Reason::RequestFailed)
@@ -241,13 +244,14 @@ fn ready_reports_the_failing_step() {
 
 #[test]
 fn each_object_problem_belongs_to_its_condition() {
-    let missing =
-        |object: Owned| BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))]);
+    let missing = |object: ManagedObject| {
+        BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))])
+    };
     for (object, condition) in [
-        (Owned::CollectorRole, "AccessReady"),
-        (Owned::CaSecret, "CertificatesReady"),
-        (Owned::Deployment, "DeploymentAvailable"),
-        (Owned::ApiServiceV1, "APIServiceAvailable"),
+        (ManagedObject::CollectorRole, "AccessReady"),
+        (ManagedObject::CaSecret, "CertificatesReady"),
+        (ManagedObject::Deployment, "DeploymentAvailable"),
+        (ManagedObject::ApiServiceV1, "APIServiceAvailable"),
     ] {
         let conditions = evaluated(&healthy(), &plan(), &missing(object));
         assert_eq!(short(&conditions, condition), (ConditionStatus::False, Reason::PermissionMissing));
@@ -258,8 +262,8 @@ fn each_object_problem_belongs_to_its_condition() {
 #[test]
 fn ready_prefers_a_cause_to_waiting_for_dependency() {
     let failed = BTreeMap::from([
-        (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
-        (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
+        (ManagedObject::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
+        (ManagedObject::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
     ]);
     let conditions = evaluated(&healthy(), &plan(), &failed);
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletCANotFound));
@@ -270,7 +274,7 @@ fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     let mut observed = healthy();
     let surging =
         json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &surging);
+    put(&mut observed, ManagedObject::Deployment, &surging);
     let pod = json!({ "metadata": { "name": "new" }, "status": { "phase": "Pending", "containerStatuses": [{
         "name": "metrics-core", "image": "x:2", "imageID": "", "ready": false, "restartCount": 0,
         "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
@@ -280,7 +284,7 @@ fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ImagePullBackOff));
 
     let down = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &down);
+    put(&mut observed, ManagedObject::Deployment, &down);
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ImagePullBackOff));
 }
@@ -290,7 +294,7 @@ fn failed_create_quotes_the_message_of_kubernetes() {
     let mut observed = healthy();
     let refused = json!({ "observedGeneration": 2, "conditions": [
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
-    put(&mut observed, Owned::Deployment, &refused);
+    put(&mut observed, ManagedObject::Deployment, &refused);
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::False, Reason::FailedCreate));
     assert!(conditions["Ready"].message.contains("exceeded quota: q"));
@@ -301,9 +305,9 @@ fn metrics_of_a_foreign_api_service_do_not_count() {
     let mut observed = healthy();
     let foreign = json!({ "metadata": { "name": "v1beta1.metrics.k8s.io" }, "status": available("True", "Passed", "") });
     let foreign = serde_json::from_value(foreign).expect("an object");
-    observed.objects.insert(Owned::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
+    observed.objects.insert(ManagedObject::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
     let mut plan = plan();
-    plan.blocked.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
+    plan.blocked.insert(ManagedObject::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
     let conditions = evaluated(&observed, &plan, &BTreeMap::new());
     assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::Unknown, Reason::WaitingForDependency));
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ForeignAPIService));
@@ -311,17 +315,7 @@ fn metrics_of_a_foreign_api_service_do_not_count() {
 
 #[test]
 fn every_message_ends_with_a_full_stop() {
-    let served = Pipeline {
-        name: "old".to_owned(),
-        uid: String::new(),
-        resource_version: String::new(),
-        generation: 1,
-        created: None,
-        deleting: false,
-        finalizers: Vec::new(),
-        spec: Ok(MetricsPipelineSpec::default()),
-        status: crds::MetricsPipelineStatus::default(),
-    };
+    let served = Pipeline::for_test("old", MetricsPipelineSpec::default());
     let all = [
         conflict(&served),
         malformed("x"),

@@ -5,8 +5,8 @@ use crds::MetricsPipelineSpec;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::common::Owned;
-use crate::observe::{Found, FrontProxyMap, ReportError, Served, Teller};
+use crate::common::ManagedObject;
+use crate::observe::{Found, FrontProxyMap, ReplicaReport, ReportError, Served};
 
 fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
@@ -40,13 +40,13 @@ fn map(change: &[(&str, Option<&str>)]) -> FrontProxyMap {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn replica(more: Value) -> Teller {
+fn replica(more: Value) -> ReplicaReport {
     let mut report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z",
         "nodes": { "known": 1, "covered": 1, "failing": 0 } });
     for (key, value) in more.as_object().expect("an object") {
         report[key] = value.clone();
     }
-    Teller {
+    ReplicaReport {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,
@@ -59,12 +59,12 @@ fn replica(more: Value) -> Teller {
 fn unavailable(message: &str) -> Observed {
     let mut observed = Observed {
         nodes: Some(1),
-        served: Served::Refused { code: 503, message: "service unavailable".to_owned() },
+        served: Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() },
         front_proxy: map(&[]),
         network_policies: Some(Vec::new()),
         ..Observed::default()
     };
-    for object in Owned::API_SERVICES {
+    for object in ManagedObject::API_SERVICES {
         let found = json!({
             "metadata": { "name": object.name(), "labels": { "app.kubernetes.io/managed-by": "metrics-pipeline-operator" } },
             "spec": { "groupPriorityMinimum": 1, "versionPriority": 1 },
@@ -85,14 +85,16 @@ fn served() -> Observed {
             object.data["status"]["conditions"][0]["status"] = json!("True");
         }
     }
-    observed.served = Served::Answered { nodes: 1 };
+    observed.served = Served::Succeeded { nodes: 1 };
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }))];
     observed
 }
 
 fn of(observed: &Observed) -> Diagnosis {
     let spec = MetricsPipelineSpec::default();
-    diagnose(Facts { namespace: "ns", spec: &spec, observed, now: now() })
+    let mut observed = observed.clone();
+    observed.derive_facts();
+    diagnose(DiagnosisInput { namespace: "ns", spec: &spec, observed: &observed, now: now() })
 }
 
 fn refused(cause: &str, last: &str) -> Value {
@@ -247,7 +249,7 @@ fn one_of_several_api_servers_is_a_warning() {
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }),
     )];
     assert_eq!(front_proxy(&observed), None, "a rejection from before requests succeeded is resolved");
-    observed.answered_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
+    observed.succeeding_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
     assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Severity::Warning)));
     observed.served_in_doubt = true;
     assert_eq!(front_proxy(&observed), None, "the next request decides");
@@ -358,7 +360,8 @@ fn an_unverified_kubelet_is_a_visible_warning() {
     let mut spec = MetricsPipelineSpec::default();
     spec.metrics_core.kubelet.tls.mode = crds::KubeletTlsMode::Insecure;
     let observed = served();
-    let diagnosis = diagnose(Facts { namespace: "ns", spec: &spec, observed: &observed, now: now() });
+    let diagnosis =
+        diagnose(DiagnosisInput { namespace: "ns", spec: &spec, observed: &observed, now: now() });
     assert_eq!(
         reason(diagnosis.kubelets.as_ref()),
         Some((Reason::KubeletCertificatesNotVerified, Severity::Warning))
@@ -373,7 +376,7 @@ fn the_message_does_not_depend_on_how_a_single_request_fails() {
     };
     let slow = with(Served::Failed { message: "no response within 5 s".into() });
     let refused =
-        with(Served::Refused { code: 503, message: "error trying to reach service: timed out".into() });
+        with(Served::ErrorResponse { code: 503, message: "error trying to reach service: timed out".into() });
     assert_eq!(slow, refused);
     assert!(slow.contains("context deadline exceeded"), "{slow}");
 }

@@ -1,12 +1,12 @@
 use super::*;
-use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
+use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER};
 use serde_json::json;
 
 fn desired(body: Value) -> Desired {
-    Desired { object: Owned::Service, manager: FIELD_MANAGER, body, resource_version: None }
+    Desired { object: ManagedObject::Service, manager: FIELD_MANAGER, body, resource_version: None }
 }
 
-/// A Service as kube-apiserver answers: defaulted, and with what each manager owns.
+/// Returns a Service as kube-apiserver returns it, with defaults and managed fields.
 fn service() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
@@ -51,26 +51,26 @@ fn found(value: Value) -> DynamicObject {
 }
 
 #[test]
-fn defaults_and_fields_of_others_are_no_drift() {
+fn defaults_and_fields_of_other_managers_are_no_drift() {
     assert_eq!(differences(&desired(wanted()), &found(service())), Vec::<String>::new());
 }
 
 #[test]
-fn an_object_that_we_never_applied_differs() {
+fn object_that_was_never_applied_differs() {
     let mut object = service();
     object["metadata"]["managedFields"].as_array_mut().expect("entries").pop();
     assert_eq!(differences(&desired(wanted()), &found(object)).len(), 1);
 }
 
 #[test]
-fn a_changed_value_is_named_by_its_path() {
+fn returns_the_path_of_a_changed_value() {
     let mut object = service();
     object["spec"]["type"] = json!("NodePort");
     assert_eq!(differences(&desired(wanted()), &found(object)), [".spec.type"]);
 }
 
 #[test]
-fn a_field_that_somebody_took_differs() {
+fn field_of_another_manager_differs() {
     let mut object = service();
     let fields = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"];
     fields.as_object_mut().expect("fields").remove("f:selector");
@@ -78,7 +78,7 @@ fn a_field_that_somebody_took_differs() {
 }
 
 #[test]
-fn a_field_that_is_no_longer_wanted_differs() {
+fn field_that_is_no_longer_desired_differs() {
     let mut want = wanted();
     want["spec"].as_object_mut().expect("spec").remove("type");
     assert_eq!(differences(&desired(want), &found(service())), [".spec.type"]);
@@ -113,7 +113,7 @@ fn removed_labels_and_annotations_differ_but_those_of_others_do_not() {
 }
 
 #[test]
-fn items_of_an_associative_list_are_found_by_key() {
+fn finds_items_of_an_associative_list_by_key() {
     let mut want = wanted();
     want["spec"]["ports"][0]["targetPort"] = json!("http");
     assert_eq!(
@@ -126,7 +126,7 @@ fn items_of_an_associative_list_are_found_by_key() {
 }
 
 #[test]
-fn an_atomic_list_is_compared_whole() {
+fn compares_an_atomic_list_as_one_value() {
     let object = |rules: Value| {
         found(json!({
             "metadata": { "name": "r", "managedFields": [{ "manager": FIELD_MANAGER, "operation": "Apply",
@@ -144,7 +144,7 @@ fn an_atomic_list_is_compared_whole() {
 }
 
 #[test]
-fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
+fn nanny_owns_only_resources_and_quantities_are_compared_by_value() {
     let deployment = found(json!({
         "metadata": { "name": "metrics-core", "managedFields": [
             { "manager": NANNY_FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {
@@ -154,7 +154,7 @@ fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
             { "name": "metrics-core", "image": "i", "resources": { "requests": { "cpu": "100m", "memory": "1Gi" } } } ] } } },
     }));
     let want = |cpu: &str| Desired {
-        object: Owned::Deployment,
+        object: ManagedObject::Deployment,
         manager: NANNY_FIELD_MANAGER,
         body: json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core", "namespace": "ns" },
@@ -165,4 +165,44 @@ fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
     };
     assert!(differences(&want("0.1"), &deployment).is_empty());
     assert_eq!(differences(&want("0.2"), &deployment).len(), 1);
+}
+
+/// Returns a Deployment with a strategy as kube-apiserver returns it after an apply of `owned`.
+fn deployment(strategy: &Value, owned: &Value) -> DynamicObject {
+    found(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "metrics-core", "managedFields": [
+            { "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1",
+              "fieldsV1": { "f:spec": { "f:strategy": owned } } } ] },
+        "spec": { "strategy": strategy },
+    }))
+}
+
+#[test]
+fn each_change_of_the_strategy_differs_until_it_is_applied() {
+    let bounds = |surge: Value, unavailable: Value| {
+        let bounds = json!({ "maxSurge": surge, "maxUnavailable": unavailable });
+        json!({ "type": "RollingUpdate", "rollingUpdate": bounds })
+    };
+    let both = json!({ "f:type": {}, "f:rollingUpdate": { "f:maxSurge": {}, "f:maxUnavailable": {} } });
+    let steps = [
+        (bounds(json!(1), json!(0)), both.clone()),
+        (json!({ "type": "Recreate" }), json!({ "f:type": {} })),
+        (bounds(json!(1), json!(0)), both.clone()),
+        (bounds(json!("25%"), json!("25%")), both),
+        (json!({ "type": "Recreate" }), json!({ "f:type": {} })),
+    ];
+    let wanted = |strategy: &Value| {
+        let body = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core" },
+            "spec": { "strategy": strategy } });
+        Desired { object: ManagedObject::Deployment, ..desired(body) }
+    };
+    for pair in steps.windows(2) {
+        let [(before, owned), (after, owned_after)] = pair else { unreachable!("pairs") };
+        let stored = deployment(before, owned);
+        assert_eq!(differences(&wanted(before), &stored), Vec::<String>::new());
+        assert_ne!(differences(&wanted(after), &stored), Vec::<String>::new(), "{before} to {after}");
+        let stored = deployment(after, owned_after);
+        assert_eq!(differences(&wanted(after), &stored), Vec::<String>::new());
+    }
 }

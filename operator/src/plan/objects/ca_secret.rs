@@ -1,35 +1,18 @@
-//! The CA's certificate and key.
+//! The Secret with the CA's certificate and key.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-
-use super::{Context, Desired};
-use crate::common::Owned;
+use super::{Context, Desired, tls_secret};
+use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
-/// The key of the Secret that holds earlier CAs that are still trusted.
-pub const PREVIOUS: &str = "previous.crt";
+/// The key of earlier CA certificates that are still trusted.
+pub(crate) const PREVIOUS: &str = "previous.crt";
 
-/// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut data = BTreeMap::new();
-    if let Some(ca) = &certificates.ca {
-        data.insert("tls.crt".to_owned(), bytes(&ca.certificate));
-        data.insert("tls.key".to_owned(), bytes(ca.key.expose()));
-    }
-    if !certificates.previous.is_empty() {
-        data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
-    }
-    let secret = Secret {
-        metadata: context.metadata(Owned::CaSecret),
-        data: Some(data),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(Owned::CaSecret, &secret)
+/// Builds the Secret with `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+    let object = ManagedObject::CaSecret;
+    let previous = (PREVIOUS, certificates.previous.as_str());
+    let more = if certificates.previous.is_empty() { &[][..] } else { &[previous] };
+    tls_secret::build(object, context.metadata(object), certificates.ca.as_ref(), more)
 }
 
 #[cfg(test)]
@@ -38,7 +21,7 @@ mod tests {
     use crate::pki;
 
     #[test]
-    fn it_is_a_tls_secret_that_shows_nothing() {
+    fn is_a_tls_secret_that_debug_does_not_show() {
         let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
         let (_, desired) = with_context(
             |_| {},

@@ -1,28 +1,14 @@
-//! The certificate that metrics-core serves with.
+//! The Secret with the serving certificate of metrics-core.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-
-use super::{Context, Desired};
-use crate::common::Owned;
+use super::{Context, Desired, tls_secret};
+use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
-/// `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients shall trust.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let secret = Secret {
-        metadata: context.metadata(Owned::ServingSecret),
-        data: Some(BTreeMap::from([
-            ("ca.crt".to_owned(), bytes(&certificates.bundle)),
-            ("tls.crt".to_owned(), bytes(&certificates.serving.certificate)),
-            ("tls.key".to_owned(), bytes(certificates.serving.key.expose())),
-        ])),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(Owned::ServingSecret, &secret)
+/// Builds the Secret with `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients should trust.
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+    let object = ManagedObject::ServingSecret;
+    let bundle = ("ca.crt", certificates.bundle.as_str());
+    tls_secret::build(object, context.metadata(object), Some(&certificates.serving), &[bundle])
 }
 
 #[cfg(test)]
@@ -31,7 +17,7 @@ mod tests {
     use crate::pki;
 
     #[test]
-    fn it_holds_the_bundle_but_not_the_cas_key() {
+    fn contains_the_bundle_but_not_the_ca_key() {
         let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
         let (plan, desired) = with_context(
             |_| {},

@@ -135,7 +135,8 @@ impl TrialRun {
                 if Some(cause.as_str()) == expected.cause {
                     if named.is_none() {
                         self.progress.say(format!("{name}: {} after {}", one.name, seconds(at)));
-                        end = end.min(at + limit.max(MINUTE));
+                        // The last good samples are served for three intervals, at least a minute.
+                        end = end.min(at + limit.max(MINUTE).max(self.interval() * 3) + self.interval() * 2);
                     }
                     let (_, most) = named.get_or_insert((at, 0));
                     *most = one.nodes.max(*most);
