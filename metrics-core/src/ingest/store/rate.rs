@@ -221,11 +221,11 @@ impl Rules {
                 .spent_around(from_ns, to_ns)
                 .is_none_or(|of_node| spent <= of_node as f64 * NODE_FACTOR + free)
     }
+}
 
-    /// Returns whether the times between two samples by the node's clock and by ours agree.
-    fn clocks_agree(between_ns: i64, since_ms: u32) -> bool {
-        between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
-    }
+/// Returns whether the times between two samples by the node's clock and by ours agree.
+fn clocks_agree(between_ns: i64, since_ms: u32) -> bool {
+    between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
 }
 
 impl Measured {
@@ -369,7 +369,7 @@ impl Measured {
         if young.is_some() && !next.start_is_doubtful && same_start {
             next.measure_from_start(young);
         } else if between_ns <= rules.max_window_ns
-            && Rules::clocks_agree(between_ns, rules.since_ms(self.arrived_ms))
+            && clocks_agree(between_ns, rules.since_ms(self.arrived_ms))
         {
             next.measure(spent_ns, between_ns);
         }

@@ -37,7 +37,7 @@ struct OneNode {
 fn with_cores(node: &TestStore, name: &str, cpu_millicores: u64, ready: bool) -> Ticket {
     let ticket = node.node(name, name);
     let known = node.directory.nodes().get(name).unwrap().clone();
-    let node_object = Arc::new(Node { cpu_millicores, ready, ..(*known).clone() });
+    let node_object = Arc::new(Node { ready, cpu_millicores, ..(*known).clone() });
     node.store.update_node(ticket, &node_object);
     ticket
 }
@@ -225,7 +225,7 @@ fn an_idle_container_after_a_restart_has_a_rate_from_its_second_sample() {
     let node = OneNode::new(4000);
     for (at, cpu) in [(0.0, 50.0), (15.0, 51.0), (30.0, 0.5), (45.0, 0.5)] {
         node.scrape(15.0, &sample(at, cpu, None));
-        assert_eq!(node.row().is_some(), at == 15.0);
+        assert_eq!(node.row().is_some(), (at - 15.0_f64).abs() < 0.1);
     }
     node.scrape(15.0, &sample(60.0, 2.0, None));
     assert_eq!(node.row(), Some((100, 1, 15_000)));
@@ -375,19 +375,19 @@ fn counts_running_pods_that_a_node_no_longer_reports() {
     let node = OneNode::new(4000);
     let all = body(&[live(1, false)]) + "node_cpu_usage_seconds_total 5\nnode_memory_working_set_bytes 1\n";
     assert_eq!(node.problems(&all).pods_absent, 0);
-    let none = "node_cpu_usage_seconds_total 6\nnode_memory_working_set_bytes 1\n";
+    let without_pods = "node_cpu_usage_seconds_total 6\nnode_memory_working_set_bytes 1\n";
     let counts: Vec<_> = (0..10)
         .map(|_| {
-            let problems = node.problems(none);
+            let problems = node.problems(without_pods);
             (problems.count(SampleCause::NoContainers), problems.count(SampleCause::PodsMissing))
         })
         .collect();
     assert_eq!(counts[..6], [(1, 0); 6]);
     assert_eq!(counts[6..], [(1, 1); 4], "for 90 s");
     assert_eq!(node.problems(&all).pods_absent, 0, "reported again");
-    node.problems(none);
+    node.problems(without_pods);
     node.fixture.directory.delete_pod("n", "p");
-    assert_eq!(node.problems(none).pods_absent, 0, "no longer running");
+    assert_eq!(node.problems(without_pods).pods_absent, 0, "no longer running");
 }
 
 #[test]
