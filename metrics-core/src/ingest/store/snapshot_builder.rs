@@ -112,8 +112,10 @@ impl<'a> SnapshotBuilder<'a> {
             self.advance_one(at, old, &row.point)
         };
         if measured.is_incomplete_for(&self.rules, self.zero_after_ms) {
-            // Some virtual kubelets do not report the node itself.
-            self.problems.zero_usage += u32::from(row.is_present());
+            // Some virtual kubelets do not report the node itself. The first sample of a container may be empty, until
+            // the next one half a minute later.
+            let is_young = row.point.is_younger_than(self.zero_after_ms);
+            self.problems.zero_usage += u32::from(row.is_present() && !is_young);
         } else if measured.is_stalled(&self.rules, self.stalled_after_ms) {
             self.problems.timestamps_stalled += 1;
         }
