@@ -7,10 +7,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, Subcommand};
 use e2e::bench::scale::{
-    self, Candidate, Conditions, Figures, Method, Plan, Population, ServerKind, chart, env, fleet, medians,
-    report,
+    self, Candidate, Conditions, Figures, Injection, Method, Plan, ServerKind, Trial, TrialOutcome, chart,
+    env, fleet, medians, report,
 };
 use e2e::error::Doing as _;
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::{binaries, process, requirements};
 use e2e::{Error, Progress, Result, command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -25,6 +26,9 @@ struct Arguments {
     /// Number of pods on each node; a pod has two containers.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=500))]
     pods: u32,
+    /// Kind of all kubelets: cached container samples, as a stock kubelet returns them, or new ones for each request.
+    #[arg(long, value_name = "KIND", default_value_t = KubeletKind::Cached)]
+    kubelet: KubeletKind,
     /// Also measure metrics-server v0.9.0.
     #[arg(long)]
     metrics_server: bool,
@@ -41,6 +45,15 @@ struct Arguments {
     /// Then list all pods a thousand times within this many minutes and report the memory after each minute.
     #[arg(long, value_name = "MINUTES", default_value_t = 0)]
     soak: u32,
+    /// Instead of measuring: run metrics-core for this many minutes while containers restart, Deployments scale, and nodes
+    /// come and go. Fails if a report names any cause, a row is not true, or a pod that runs for a minute has no row.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["metrics_server", "inject", "report", "soak", "faults"])]
+    healthy: Option<u32>,
+    /// Instead of measuring: make the responses of COUNT kubelets wrong. Fails unless the report names the cause in time
+    /// and resolves it after the repair, and if a row is not true. Repeat the option for one injection after the other;
+    /// an unknown KIND prints all kinds.
+    #[arg(long, value_name = "KIND:COUNT", conflicts_with_all = ["metrics_server", "report", "soak", "faults"])]
+    inject: Vec<Injection>,
     /// Only write the nodes and pods to the cache of etcd's data, so that the next run starts sooner.
     #[arg(long, conflicts_with_all = ["metrics_server", "core"])]
     prepare: bool,
@@ -68,7 +81,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Inner {
     #[command(hide = true)]
-    Fleet { nodes: u32, pods: u32, pki: PathBuf },
+    Fleet { spec: String },
     #[command(hide = true)]
     Inside { plan: String },
 }
@@ -79,17 +92,17 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     match &arguments.inner {
-        Some(Inner::Fleet { nodes, pods, pki }) => {
-            fleet::run(Population { nodes: *nodes, pods_per_node: *pods }, pki)
+        Some(Inner::Fleet { spec }) => {
+            serde_json::from_str(spec).doing(|| "decode the fleet".into()).and_then(fleet::run)
         }
         Some(Inner::Inside { plan }) => inside(plan),
-        None => outside(arguments),
+        None => return outside(arguments),
     }
     .map(|()| true)
 }
 
-/// Builds the programs, runs the plan inside the network and reports the figures.
-fn outside(arguments: &Arguments) -> Result<()> {
+/// Builds the programs, runs the plan inside the network and reports the figures; returns whether a trial passed.
+fn outside(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
     let conditions = Conditions::now(workspace());
     requirements::check(&progress)?;
@@ -100,6 +113,7 @@ fn outside(arguments: &Arguments) -> Result<()> {
         method: Method {
             nodes: arguments.nodes,
             pods_per_node: arguments.pods,
+            kubelet: arguments.kubelet,
             scrape_interval_s: arguments.scrape_interval,
             rounds: arguments.rounds,
             faults: if arguments.faults { vec![1, 10] } else { Vec::new() },
@@ -108,15 +122,25 @@ fn outside(arguments: &Arguments) -> Result<()> {
         },
         candidates: candidates(arguments, &progress)?,
         binaries,
+        trial: match arguments.healthy {
+            Some(minutes) => Some(Trial::Healthy(minutes)),
+            None if arguments.inject.is_empty() => None,
+            None => Some(Trial::Inject(arguments.inject.clone())),
+        },
     };
     // The fleet has a connection for each node.
     let limit = getrlimit(Resource::Nofile);
     let limit = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     limit.doing(|| "raise the limit of open files".into())?;
-    let runs = run_inside(&plan)?;
+    let output = run_inside(&plan)?;
     if arguments.prepare {
-        return Ok(());
+        return Ok(true);
     }
+    if plan.trial.is_some() {
+        let outcome: TrialOutcome = serde_json::from_slice(&output).doing(|| "decode the outcome".into())?;
+        return Ok(show(&conditions, &outcome));
+    }
+    let runs: Vec<Figures> = serde_json::from_slice(&output).doing(|| "decode the figures".into())?;
     let all = medians(&runs, plan.candidates.len())?;
     let json = match &arguments.json {
         Some(path) => path.clone(),
@@ -141,7 +165,19 @@ fn outside(arguments: &Arguments) -> Result<()> {
         write(&directory.join(&chart), &chart::svg(&plan.method, &conditions, &all))?;
     }
     progress.say(format!("all figures are in {}", json.display()));
-    Ok(())
+    Ok(true)
+}
+
+/// Prints the outcome of a trial; returns whether it passed.
+fn show(conditions: &Conditions, outcome: &TrialOutcome) -> bool {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{}\n{}", conditions.list(), outcome.table);
+    for problem in &outcome.problems {
+        let _ = writeln!(out, "{problem}");
+    }
+    let passed = outcome.problems.is_empty();
+    let _ = writeln!(out, "{}", if passed { "passed" } else { "failed" });
+    passed
 }
 
 /// Returns the servers to measure; builds those that are not given.
@@ -175,8 +211,8 @@ fn candidates(arguments: &Arguments, progress: &Progress) -> Result<Vec<Candidat
     Ok(candidates)
 }
 
-/// Runs a plan in a network of its own and returns the figures of each run.
-fn run_inside(plan: &Plan) -> Result<Vec<Figures>> {
+/// Runs a plan in a network of its own and returns its output as JSON.
+fn run_inside(plan: &Plan) -> Result<Vec<u8>> {
     let text = serde_json::to_string(plan).doing(|| "encode the plan".into())?;
     let me = std::env::current_exe().doing(|| "find this program".into())?;
     let (layout, network) = env::prepare(&plan.name)?;
@@ -189,15 +225,19 @@ fn run_inside(plan: &Plan) -> Result<Vec<Figures>> {
     if !output.status.success() {
         return Err(Error::Invalid(format!("no figures; the logs are in {}", layout.logs().display())));
     }
-    serde_json::from_slice(&output.stdout).doing(|| "decode the figures".into())
+    Ok(output.stdout)
 }
 
 fn inside(plan: &str) -> Result<()> {
     let plan: Plan = serde_json::from_str(plan).doing(|| "decode the plan".into())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.doing(|| "start the runtime".into())?;
-    let figures = runtime.block_on(scale::run(&plan, &Progress::default()))?;
-    let text = serde_json::to_string(&figures).doing(|| "encode the figures".into())?;
+    let progress = Progress::default();
+    let text = match &plan.trial {
+        Some(trial) => serde_json::to_string(&runtime.block_on(scale::trial::run(&plan, trial, &progress))?),
+        None => serde_json::to_string(&runtime.block_on(scale::run(&plan, &progress))?),
+    };
+    let text = text.doing(|| "encode the figures".into())?;
     let _ = writeln!(io::stdout(), "{text}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use e2e::testbed::cluster::{COMPONENTS, FlagChange, Layout};
+use e2e::testbed::cluster::{COMPONENTS, FlagChange, KubeletKind, Layout};
 use e2e::testbed::{binaries, images};
 use e2e::{Cluster, ClusterSpec, Error, Progress, Result};
 
@@ -30,6 +30,10 @@ enum Action {
         /// is one more argument, passed unchanged. The changes are kept until the next `up` with this option.
         #[arg(long, value_name = "CHANGE", allow_hyphen_values = true)]
         apiserver_flag: Vec<FlagChange>,
+        /// Kind of kubelet: one that returns cached container samples, as a stock kubelet does, or one that samples
+        /// containers at each request. Kept until the next `up` with this option [default: cached].
+        #[arg(long, value_name = "KIND")]
+        kubelet: Option<KubeletKind>,
     },
     /// Take the cluster down and remove all of it.
     Down {
@@ -90,14 +94,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let name = arguments.name.as_str();
     let progress = Progress::default();
     match &arguments.action {
-        Action::Up { apiserver_flag } => {
+        Action::Up { apiserver_flag, kubelet } => {
             let mut spec = ClusterSpec::new(name);
             spec.apiserver_flags = Some(apiserver_flag.clone()).filter(|changes| !changes.is_empty());
-            Cluster::up(&spec, &progress)?;
+            spec.kubelet = *kubelet;
+            let cluster = Cluster::up(&spec, &progress)?;
             let option = if name == "default" { String::new() } else { format!("--name {name} ") };
             progress.say(format!(
-                "cluster {name} is up; try `cargo cluster {option}kubectl get pods -A`, stop it with `cargo \
-                 cluster {option}down`"
+                "cluster {name} is up (kubelet: {}); try `cargo cluster {option}kubectl get pods -A`, stop it with `cargo \
+                 cluster {option}down`",
+                cluster.kubelet_kind()
             ));
         }
         Action::Down { all } => {

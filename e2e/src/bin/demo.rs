@@ -6,6 +6,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
 use e2e::{Client, Cluster, ClusterSpec, Progress, Result, command};
@@ -19,6 +20,10 @@ struct Arguments {
     /// Name of the cluster; an existing one is used.
     #[arg(long, default_value = "default")]
     name: String,
+    /// Kind of kubelet: one that returns cached container samples, as a stock kubelet does, or one that samples
+    /// containers at each request [default: cached].
+    #[arg(long, value_name = "KIND")]
+    kubelet: Option<KubeletKind>,
 }
 
 /// The namespace of the demo's workload.
@@ -37,7 +42,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     progress.say(
         "2/6 start a real Kubernetes: etcd, kube-apiserver, controllers, containerd, kubelet, kube-proxy",
     );
-    let cluster = Cluster::up(&ClusterSpec::new(&arguments.name), &progress)?;
+    let spec = ClusterSpec { kubelet: arguments.kubelet, ..ClusterSpec::new(&arguments.name) };
+    let cluster = Cluster::up(&spec, &progress)?;
     let client = cluster.client();
     progress.step("images loaded", |_| {
         cluster.load(&images::busybox()?)?;

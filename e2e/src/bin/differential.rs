@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::bench::differential;
+use e2e::testbed::cluster::KubeletKind;
 use e2e::{Cluster, ClusterSpec, Progress, Result};
 
 /// Sends the same requests to metrics-core and to metrics-server v0.9.0 on one cluster. Prints how many responses are
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
-    let spec = ClusterSpec::new(&arguments.name).owned_by_this_process();
+    let spec = ClusterSpec::new(&arguments.name).kubelet(KubeletKind::OnDemand).owned_by_this_process();
     let cluster = Cluster::up(&spec, &progress)?;
     let report = differential::run(&cluster, &progress);
     if !arguments.keep {

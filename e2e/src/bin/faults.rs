@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, SAMPLES, Table};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::images;
 use e2e::{Cluster, ClusterSpec, Progress, Result};
 
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
-    let spec = ClusterSpec::new(&arguments.name).apiserver_flags(faults::flags());
+    let spec =
+        ClusterSpec::new(&arguments.name).apiserver_flags(faults::flags()).kubelet(KubeletKind::OnDemand);
     let spec = if arguments.keep { spec } else { spec.owned_by_this_process() };
     let cluster = Cluster::up(&spec, &progress)?;
     let (before, began) = (load(), jiff::Timestamp::now());

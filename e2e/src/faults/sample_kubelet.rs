@@ -56,12 +56,14 @@ struct State {
     since: f64,
     /// The number of responses.
     responses: usize,
+    /// When the containers started.
+    began: f64,
 }
 
 impl SampleKubelet {
     /// Listens in the network that the calling thread is in. Samples are good at first.
     pub(super) fn start(port: u16, identity: &Identity) -> Result<Self> {
-        let state = State { fault: SampleFault::None, since: now(), responses: 0 };
+        let state = State { fault: SampleFault::None, since: now(), responses: 0, began: now() - 3600.0 };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let listening = spawn(port, identity, move |stream, acceptor| {
@@ -134,11 +136,13 @@ impl State {
             let live = [
                 format!("container_cpu_usage_seconds_total{labels} {cpu:.6} {at}\n"),
                 format!("container_memory_working_set_bytes{labels} {memory} {at}\n"),
+                format!("container_start_time_seconds{labels} {:.3}\n", self.began + ahead),
             ];
             // Left behind by an earlier instance, as far ahead as its counter was.
             let left_behind = [
                 format!("container_cpu_usage_seconds_total{labels} 994631.5 {at}\n"),
                 format!("container_memory_working_set_bytes{labels} 56000000 {at}\n"),
+                format!("container_start_time_seconds{labels} {:.3}\n", self.began + ahead - 9e5),
             ];
             for (live, left_behind) in live.iter().zip(&left_behind) {
                 if !(first && fault == SampleFault::DuplicateSeries) {
@@ -164,14 +168,14 @@ mod tests {
     use super::*;
 
     fn body(fault: SampleFault, responses: usize, age: f64) -> String {
-        State { fault, since: 1_000_000.0, responses }.body(1_000_000.0 + age)
+        State { fault, since: 1_000_000.0, responses, began: 996_400.0 }.body(1_000_000.0 + age)
     }
 
     #[test]
     fn each_fault_changes_what_it_says() {
         let good = body(SampleFault::None, 0, 5.0);
         assert!(good.starts_with("resource_scrape_error 0\n"), "{good}");
-        assert_eq!(good.matches("container_").count(), 2 * PODS.len(), "{good}");
+        assert_eq!(good.matches("container_").count(), 3 * PODS.len(), "{good}");
         assert_eq!(body(SampleFault::NothingCollected, 0, 5.0), "resource_scrape_error 1\n");
         assert_eq!(body(SampleFault::ScrapeError, 0, 5.0), good.replace("error 0", "error 1"));
         let none = body(SampleFault::NoContainers, 0, 5.0);
@@ -186,7 +190,7 @@ mod tests {
         );
         assert!(body(SampleFault::ImplausibleUsage, 0, 5.0).contains("} 5000000.500000 1000005000\n"));
         let duplicates = [0, 1].map(|responses| body(SampleFault::DuplicateSeries, responses, 5.0));
-        assert!(duplicates.iter().all(|body| body.matches("sampled-0").count() == 4));
+        assert!(duplicates.iter().all(|body| body.matches("sampled-0").count() == 6));
         assert_ne!(duplicates[0], duplicates[1], "the order changes");
     }
 }

@@ -19,8 +19,8 @@ const PORT: u16 = 10350;
 /// A second Node with the same address and port.
 const TWIN: &str = "sampled-twin";
 
-/// The limit for what a single response does not show: standing timestamps and missing pods (120 s, and a scrape).
-const SLOW: Duration = Duration::from_secs(140);
+/// The limit for what a single response does not show: standing timestamps and missing pods (90 s, a scrape, and the operator's poll).
+const SLOW: Duration = Duration::from_secs(120);
 /// The limit for clearing: a cause is held for two scrapes and 10 s, so that it does not come and go.
 const CLEARED: Duration = Duration::from_secs(60);
 
@@ -67,16 +67,12 @@ pub const SAMPLES: &[Fault] = &[
         &["1 node", "cAdvisor"],
         |env| inject(env, SampleFault::NoContainers),
     ),
-    Fault {
-        // A container that is young may report zero for as long as its first sample is cached.
-        limit: Duration::from_secs(50),
-        ..fault(
-            "container without memory",
-            ("False", "KubeletZeroUsage"),
-            &["1 container on 1 node", "crictl stats"],
-            |env| inject(env, SampleFault::ZeroUsage),
-        )
-    },
+    fault(
+        "container without memory",
+        ("False", "KubeletZeroUsage"),
+        &["1 container on 1 node", "crictl stats"],
+        |env| inject(env, SampleFault::ZeroUsage),
+    ),
     Fault {
         limit: SLOW,
         ..fault(

@@ -10,13 +10,14 @@ use super::env::TestEnv;
 use super::{Body, Needs};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::testbed::cluster::{Cluster, ClusterSpec, FlagChange};
+use crate::testbed::cluster::{Cluster, ClusterSpec, FlagChange, KubeletKind};
 use crate::testbed::images;
 
 /// A cluster that scenarios share.
 pub struct Group {
     name: &'static str,
     flags: Vec<FlagChange>,
+    kubelet: KubeletKind,
     prepare: Option<fn(&TestEnv) -> Result<()>>,
     state: Mutex<ClusterState>,
     in_use: RwLock<()>,
@@ -34,10 +35,11 @@ impl Group {
     pub(super) fn new(
         name: &'static str,
         flags: Vec<FlagChange>,
+        kubelet: KubeletKind,
         prepare: Option<fn(&TestEnv) -> Result<()>>,
     ) -> Self {
         let (state, in_use) = (Mutex::new(ClusterState::Fresh), RwLock::new(()));
-        Self { name, flags, prepare, state, in_use, remaining: AtomicUsize::new(0) }
+        Self { name, flags, kubelet, prepare, state, in_use, remaining: AtomicUsize::new(0) }
     }
 
     /// Returns the name.
@@ -75,7 +77,8 @@ impl Group {
         }
         let name = self.cluster_name();
         let progress = progress.prefixed(self.name);
-        let spec = ClusterSpec::new(&name).apiserver_flags(self.flags.clone()).owned_by_this_process();
+        let spec = ClusterSpec::new(&name).apiserver_flags(self.flags.clone()).kubelet(self.kubelet);
+        let spec = spec.owned_by_this_process();
         let up = progress.step("cluster up", |_| {
             let cluster = Arc::new(Cluster::up(&spec, &progress.clone().quiet())?);
             cluster.load(&images::busybox()?)?;

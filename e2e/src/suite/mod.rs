@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::testbed::cluster::{Cluster, FlagChange};
+use crate::testbed::cluster::{Cluster, FlagChange, KubeletKind};
 use crate::testbed::kubectl::Client;
 use crate::testbed::{binaries, requirements};
 
@@ -105,19 +105,22 @@ impl Suite {
         Ok(Self { arguments, long, external, groups, trials, failures, progress })
     }
 
-    /// Adds a group of scenarios that share a cluster.
+    /// Adds a group of scenarios that share a cluster. Its kubelet samples containers at each request.
     pub fn group(&mut self, name: &'static str) -> Arc<Group> {
-        self.group_with(name, Vec::new(), None)
+        self.group_with(name, KubeletKind::OnDemand, Vec::new(), None)
     }
 
-    /// Adds a group whose cluster has other flags of kube-apiserver, or is prepared once after its start.
+    /// Adds a group with a kind of kubelet, changes to kube-apiserver's flags, and a preparation after the cluster's
+    /// start. Scenarios about samples use [`KubeletKind::Cached`], as users have it; the others
+    /// [`KubeletKind::OnDemand`], which has the first rates sooner.
     pub fn group_with(
         &mut self,
         name: &'static str,
+        kubelet: KubeletKind,
         flags: Vec<FlagChange>,
         prepare: Option<fn(&TestEnv) -> Result<()>>,
     ) -> Arc<Group> {
-        let group = Arc::new(Group::new(name, flags, prepare));
+        let group = Arc::new(Group::new(name, flags, kubelet, prepare));
         self.groups.push(Arc::clone(&group));
         group
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, SAMPLES, Table};
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
-use e2e::testbed::cluster::KUBELET_HTTP_PORT;
+use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KubeletKind};
 use e2e::testbed::{images, pipeline};
 use e2e::{Client, Result, check, wait};
 use serde_json::Value;
@@ -28,9 +28,9 @@ const SPECTRE: &str = "spectre";
 
 /// The cluster of `bare` has no pipeline.
 pub(crate) fn add(suite: &mut Suite, bare: &Arc<Group>) {
-    let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
+    let flags = suite.group_with("faults-flags", KubeletKind::OnDemand, faults::flags(), Some(prepare));
     suite.add(&flags, "reports_faults_of_the_front_proxy", Needs::Alone, |env| all(env, FRONT_PROXY));
-    let rest = suite.group_with("faults", faults::flags(), Some(prepare));
+    let rest = suite.group_with("faults", KubeletKind::OnDemand, faults::flags(), Some(prepare));
     suite.add(&rest, "reports_faults_of_kubelets", Needs::Alone, |env| all(env, KUBELETS));
     suite.add(&rest, "reports_faults_of_samples", Needs::Alone, |env| all(env, SAMPLES));
     suite.add(&rest, "reports_faults_on_the_path_to_the_pods", Needs::Alone, |env| all(env, PATH));

@@ -1,11 +1,14 @@
 //! The test bed as a cluster: it runs pods, routes Services and exposes container metrics, as the pipeline requires.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::images::BUSYBOX;
-use e2e::{Error, Result, check};
+use e2e::wait::Pending;
+use e2e::{Client, Error, Result, check};
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -23,9 +26,25 @@ pub(crate) fn add(suite: &mut Suite, group: &Arc<Group>) {
         Needs::OurCluster,
         kubelet_exposes_metrics_of_each_container,
     );
+    suite.add(
+        group,
+        "on_demand_kubelet_samples_containers_at_each_request",
+        Needs::OurCluster,
+        on_demand_kubelet_samples_containers_at_each_request,
+    );
     suite.add(group, "publishes_the_aggregation_layer", Needs::OurCluster, publishes_the_aggregation_layer);
     suite.add(group, "audit_log_names_the_writer", Needs::OurCluster, audit_log_names_the_writer);
     suite.add(group, "distinguishes_users", Needs::OurCluster, distinguishes_users);
+}
+
+/// Adds the scenario of a group whose kubelet is cached.
+pub(crate) fn add_cached(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(
+        group,
+        "cached_kubelet_repeats_container_samples",
+        Needs::OurCluster,
+        cached_kubelet_repeats_container_samples,
+    );
 }
 
 fn runs_a_pod_and_routes_its_service(env: &TestEnv) -> Result<()> {
@@ -81,6 +100,57 @@ fn kubelet_exposes_metrics_of_each_container(env: &TestEnv) -> Result<()> {
     let status = cluster.send(&request)?.status;
     check!(status == 401, "an anonymous request to the kubelet returns {status}, not 401");
     Ok(())
+}
+
+/// The number of polls, one a second, for which a kubelet's timestamps are compared.
+const POLLS: usize = 35;
+
+fn on_demand_kubelet_samples_containers_at_each_request(env: &TestEnv) -> Result<()> {
+    check!(env.own_cluster()?.kubelet_kind() == KubeletKind::OnDemand, "the cluster's kubelet is cached");
+    let times = sample_times(env)?;
+    let changes = changes(&times);
+    check!(changes == POLLS - 1, "{changes} of {} requests returned a new sample: {times:?}", POLLS - 1);
+    Ok(())
+}
+
+/// cAdvisor samples a container every 10 to 20 s unless it is idle.
+fn cached_kubelet_repeats_container_samples(env: &TestEnv) -> Result<()> {
+    check!(env.own_cluster()?.kubelet_kind() == KubeletKind::Cached, "the cluster's kubelet is not cached");
+    let times = sample_times(env)?;
+    let changes = changes(&times);
+    check!((1..=5).contains(&changes), "{changes} new samples in {POLLS} s: {times:?}");
+    Ok(())
+}
+
+/// Returns the number of timestamps that differ from the one before.
+fn changes(times: &[String]) -> usize {
+    times.windows(2).filter(|pair| pair[0] != pair[1]).count()
+}
+
+/// Polls the kubelet once a second and returns the timestamps of a container that is not idle.
+fn sample_times(env: &TestEnv) -> Result<Vec<String>> {
+    let namespace = env.namespace()?;
+    start(env, "sampled", &["sh", "-c", "while :; do sleep 0.1; done"])?;
+    let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", env.own_cluster()?.node().name);
+    let series = format!(
+        "container_cpu_usage_seconds_total{{container=\"sampled\",namespace=\"{namespace}\",pod=\"sampled\"}} "
+    );
+    let poll = |client: &Client| -> Result<Option<String>> {
+        let body = client.raw(&path)?;
+        let line = body.lines().find_map(|line| line.strip_prefix(&series));
+        Ok(line.and_then(|line| line.split(' ').nth(1)).map(str::to_owned))
+    };
+    env.client.wait_for("the kubelet has a sample of the container", MINUTE, |client| {
+        poll(client)?.ok_or_else(|| Pending(format!("no {series}")))
+    })?;
+    let began = Instant::now();
+    let mut times = Vec::with_capacity(POLLS);
+    for second in 1..=POLLS as u64 {
+        times.extend(poll(&env.client)?);
+        thread::sleep((began + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
+    }
+    check!(times.len() == POLLS, "the container's series was missing in {} responses", POLLS - times.len());
+    Ok(times)
 }
 
 fn publishes_the_aggregation_layer(env: &TestEnv) -> Result<()> {

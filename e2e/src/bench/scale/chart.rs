@@ -9,8 +9,9 @@ use crate::plot::bars::{BarGroup, Bars};
 #[must_use]
 pub fn svg(method: &Method, conditions: &Conditions, all: &[Figures]) -> String {
     let title = format!(
-        "{} nodes, {} pods, scraped every {} s (shorter is better)",
+        "{} nodes with {} kubelets, {} pods, scraped every {} s (shorter is better)",
         thousands(method.nodes),
+        method.kubelet,
         thousands(method.nodes * method.pods_per_node),
         method.scrape_interval_s
     );

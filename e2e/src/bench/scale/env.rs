@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fleet::{NodeFailure, Stats, node_failure};
+use super::fleet::{Change, FleetSpec, NodeFailure, Stats, node_failure};
 use super::population::{Pod, Population, address};
 use super::seed;
 use crate::command;
@@ -18,7 +18,7 @@ use crate::error::{Doing as _, Error, Result};
 use crate::progress::Progress;
 use crate::testbed::cluster::component::{Component, tail};
 use crate::testbed::cluster::control_plane::{self, Authorities};
-use crate::testbed::cluster::{FlagChange, Layout, server};
+use crate::testbed::cluster::{FlagChange, KubeletKind, Layout, server};
 use crate::testbed::http::{Request, Response};
 use crate::testbed::network::Namespace;
 use crate::testbed::process::{self, MARK};
@@ -118,6 +118,7 @@ impl BenchEnv {
     pub async fn start(
         name: &str,
         population: Population,
+        kubelet: KubeletKind,
         binaries: &Path,
         progress: &Progress,
     ) -> Result<Self> {
@@ -141,7 +142,7 @@ impl BenchEnv {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
-        let fleet = FleetProcess::start(&layout, population)?;
+        let fleet = FleetProcess::start(&layout, population, kubelet)?;
         Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
     }
 
@@ -165,13 +166,12 @@ pub struct FleetProcess {
 }
 
 impl FleetProcess {
-    fn start(layout: &Layout, population: Population) -> Result<Self> {
+    fn start(layout: &Layout, population: Population, kubelet: KubeletKind) -> Result<Self> {
+        let spec = serde_json::to_string(&FleetSpec { population, kubelet, pki: layout.pki() });
         let me = std::env::current_exe().doing(|| "find this program".into())?;
         let mut child = Command::new(me)
             .arg("fleet")
-            .arg(population.nodes.to_string())
-            .arg(population.pods_per_node.to_string())
-            .arg(layout.pki())
+            .arg(spec.doing(|| "encode the fleet's specification".into())?)
             .env(MARK, &layout.run)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -199,6 +199,12 @@ impl FleetProcess {
         let mut line = String::new();
         self.output.read_line(&mut line).doing(|| "read the statistics of the fleet".into())?;
         serde_json::from_str(&line).doing(|| format!("decode the fleet's statistics {line:?}"))
+    }
+
+    /// Changes the kubelet of a node.
+    pub fn change(&mut self, node: u32, change: &Change) -> Result<()> {
+        let change = serde_json::to_string(&(node, change)).doing(|| "encode a change".into())?;
+        writeln!(self.input, "change {change}").doing(|| "send a command to the fleet".into())
     }
 
     /// Lets `percent` of the nodes fail.

@@ -14,11 +14,12 @@ use super::soak::{self, Soak};
 use super::usage::{self, Memory};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::testbed::cluster::KubeletKind;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(super) const PODS: &str = "/apis/metrics.k8s.io/v1beta1/pods";
-const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
+pub(super) const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 /// The timeout of a server that returns nothing.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -29,6 +30,8 @@ pub struct Method {
     pub nodes: u32,
     /// Pods on each node.
     pub pods_per_node: u32,
+    /// The kind of all kubelets.
+    pub kubelet: KubeletKind,
     /// The scrape interval in seconds.
     pub scrape_interval_s: u64,
     /// The number of scrape intervals over which scraping is measured.
@@ -40,6 +43,14 @@ pub struct Method {
     pub soak_minutes: u32,
     /// How often each server is measured.
     pub repetitions: u32,
+}
+
+impl Method {
+    /// Returns the nodes and their pods.
+    #[must_use]
+    pub fn population(&self) -> Population {
+        Population { nodes: self.nodes, pods_per_node: self.pods_per_node }
+    }
 }
 
 /// The figures of scraping over several intervals.
@@ -118,7 +129,7 @@ pub async fn measure(
     progress: &Progress,
 ) -> Result<Figures> {
     let interval = Duration::from_secs(method.scrape_interval_s);
-    let population = Population { nodes: method.nodes, pods_per_node: method.pods_per_node };
+    let population = method.population();
     let began = Instant::now();
     let mut server = candidate.start(env, interval)?;
     let pid = server.process.id();
@@ -164,7 +175,12 @@ pub async fn measure(
 }
 
 /// Returns the seconds from `began` until a list has `count` items.
-async fn await_items(server: &mut Running, began: Instant, path: &str, count: usize) -> Result<f64> {
+pub(super) async fn await_items(
+    server: &mut Running,
+    began: Instant,
+    path: &str,
+    count: usize,
+) -> Result<f64> {
     let mut seen = "nothing".to_owned();
     while began.elapsed() < TIMEOUT {
         server.process.check()?;

@@ -9,6 +9,7 @@
 //! candidate    a server to measure, as a process in that network
 //! measure      its figures, from /proc (usage) and as a client sees them
 //! soak         its memory over a long time
+//! trial        runs that pass or fail: a healthy cluster, and kubelets whose responses are wrong
 //! median       the figures of several runs of one server
 //! conditions   machine, versions and date of the figures
 //! report       tables (and chart)
@@ -25,6 +26,7 @@ pub mod population;
 pub mod report;
 mod seed;
 pub mod soak;
+pub mod trial;
 pub mod usage;
 
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ use self::env::BenchEnv;
 pub use self::measure::{Figures, Method};
 pub use self::median::medians;
 pub use self::population::Population;
+pub use self::trial::{Injection, Trial, TrialOutcome};
 use crate::error::Result;
 use crate::progress::Progress;
 
@@ -57,12 +60,15 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// The directory of etcd and kube-apiserver.
     pub binaries: PathBuf,
+    /// The trial to run instead of the measurement.
+    pub trial: Option<Trial>,
 }
 
 /// Runs a plan inside the network; returns the figures of each run, the candidates taking turns.
 pub async fn run(plan: &Plan, progress: &Progress) -> Result<Vec<Figures>> {
-    let population = Population { nodes: plan.method.nodes, pods_per_node: plan.method.pods_per_node };
-    let mut env = BenchEnv::start(&plan.name, population, &plan.binaries, progress).await?;
+    let population = plan.method.population();
+    let mut env =
+        BenchEnv::start(&plan.name, population, plan.method.kubelet, &plan.binaries, progress).await?;
     let mut runs = Vec::new();
     for repetition in 1..=plan.method.repetitions {
         for candidate in &plan.candidates {

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Number of pods of a deployment.
@@ -13,11 +14,15 @@ const REPLICAS: u32 = 15;
 const DEPLOYMENTS: u32 = 20;
 /// The letters of generated names.
 const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+/// The maximum number of pods that a node has beside its own.
+pub const EXTRA_PODS: u32 = 5;
+/// The maximum CPU of a container.
+pub const MAX_MILLICORES: u64 = 150;
 /// The containers of each pod, sorted by name.
 pub const CONTAINERS: [&str; 2] = ["application", "service-mesh-proxy"];
 
 /// The size of a population.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Population {
     /// Number of nodes, at most 65,534.
     pub nodes: u32,
@@ -26,7 +31,7 @@ pub struct Population {
 }
 
 /// A pod by its number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Pod(pub u32);
 
 impl Population {
@@ -53,10 +58,21 @@ impl Population {
         pod.0 % self.nodes
     }
 
+    /// Returns the CPU that each node uses, in millicores: more than its containers could.
+    #[must_use]
+    pub fn node_millicores(self) -> u64 {
+        u64::from(self.pods_per_node + EXTRA_PODS) * CONTAINERS.len() as u64 * MAX_MILLICORES + 250
+    }
+
     /// Returns the Pod as stored in etcd.
     #[must_use]
     pub fn pod_object(self, pod: Pod) -> Value {
-        let node = self.node_of(pod);
+        self.pod_object_on(pod, self.node_of(pod))
+    }
+
+    /// Returns a Pod on any node.
+    #[must_use]
+    pub fn pod_object_on(self, pod: Pod, node: u32) -> Value {
         let (hash, deployment) = (pod.template_hash(), pod.deployment());
         let containers = CONTAINERS.map(|name| {
             json!({
@@ -104,6 +120,7 @@ impl Population {
     #[must_use]
     pub fn node_object(self, node: u32) -> Value {
         let name = node_name(node);
+        let cores = self.node_millicores().div_ceil(1000).max(16).to_string();
         json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {
@@ -120,8 +137,8 @@ impl Population {
                     {"type": "InternalIP", "address": address(node)},
                     {"type": "Hostname", "address": name},
                 ],
-                "capacity": {"cpu": "16", "memory": "64Gi", "pods": "110"},
-                "allocatable": {"cpu": "16", "memory": "64Gi", "pods": "110"},
+                "capacity": {"cpu": cores, "memory": "64Gi", "pods": "110"},
+                "allocatable": {"cpu": cores, "memory": "64Gi", "pods": "110"},
                 "daemonEndpoints": {"kubeletEndpoint": {"Port": super::fleet::PORT}},
                 "conditions": [{
                     "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",

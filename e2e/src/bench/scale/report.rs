@@ -11,10 +11,11 @@ use super::soak::Soak;
 #[must_use]
 pub fn page(method: &Method, conditions: &Conditions, all: &[Figures], chart: &str) -> String {
     format!(
-        "# {} nodes, {} pods\n\n{}\nWritten by the command; what the figures mean is in \
+        "# {} nodes, {} pods, {} kubelets\n\n{}\nWritten by the command; what the figures mean is in \
          [performance.md](../performance.md).\n\n![the figures as bars]({chart})\n\n{}",
         method.nodes,
         method.nodes * method.pods_per_node,
+        method.kubelet,
         conditions.list(),
         tables(all, 1)
     )

@@ -106,11 +106,8 @@ async fn write(population: Population, progress: &Progress) -> Result<()> {
         });
         (format!("/registry/namespaces/{name}"), object)
     });
-    let nodes = (0..population.nodes)
-        .map(|node| (format!("/registry/minions/{}", node_name(node)), population.node_object(node)));
-    let pods = (0..population.pods()).map(Pod).map(|pod| {
-        (format!("/registry/pods/{}/{}", pod.namespace(), pod.name()), population.pod_object(pod))
-    });
+    let nodes = (0..population.nodes).map(|node| (Etcd::node_key(node), population.node_object(node)));
+    let pods = (0..population.pods()).map(Pod).map(|pod| (Etcd::pod_key(pod), population.pod_object(pod)));
     let objects = Mutex::new(namespaces.chain(nodes).chain(pods));
     let written = Mutex::new((0, Instant::now()));
     let writer = async || {
@@ -141,6 +138,36 @@ async fn write(population: Population, progress: &Progress) -> Result<()> {
     };
     let (one, two, three) = tokio::join!(writer(), writer(), writer());
     one.and(two).and(three)
+}
+
+/// Single changes of the objects while kube-apiserver runs; its watch caches follow etcd.
+pub(super) struct Etcd(Connection);
+
+impl Etcd {
+    pub(super) async fn connect() -> Result<Self> {
+        connect().await.map(Self)
+    }
+
+    pub(super) fn node_key(node: u32) -> String {
+        format!("/registry/minions/{}", node_name(node))
+    }
+
+    pub(super) fn pod_key(pod: Pod) -> String {
+        format!("/registry/pods/{}/{}", pod.namespace(), pod.name())
+    }
+
+    /// Creates or replaces an object.
+    pub(super) async fn put(&mut self, key: &str, object: &Value) -> Result<()> {
+        let put =
+            json!({"key": BASE64_STANDARD.encode(key), "value": BASE64_STANDARD.encode(object.to_string())});
+        self.0.post("/v3/kv/put", put.to_string()).await?.ok().map(drop)
+    }
+
+    /// Deletes an object.
+    pub(super) async fn delete(&mut self, key: &str) -> Result<()> {
+        let delete = json!({"key": BASE64_STANDARD.encode(key)});
+        self.0.post("/v3/kv/deleterange", delete.to_string()).await?.ok().map(drop)
+    }
 }
 
 async fn connect() -> Result<Connection> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -24,6 +24,11 @@ pub(crate) const SERVICES: &str = "10.96.0.0/16";
 const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// The common name of the API server's front-proxy certificate, as in `--requestheader-allowed-names`.
 pub const FRONT_PROXY_NAME: &str = "aggregator";
+
+/// The name of the component kube-apiserver.
+pub(crate) const APISERVER: &str = "kube-apiserver";
+/// The name of the component kube-controller-manager.
+pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 
 /// Returns the API server's URL.
 #[must_use]
@@ -155,7 +160,7 @@ pub(crate) fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]
         ("profiling", "false"),
     ]);
     Component {
-        name: "kube-apiserver",
+        name: APISERVER,
         program: binaries.join("kube-apiserver"),
         arguments: changed(arguments, changes),
         inputs: vec![policy, layout.pki().join("kube-apiserver.crt")],
@@ -163,9 +168,9 @@ pub(crate) fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]
 }
 
 /// Returns the component kube-controller-manager. The horizontal pod autoscaler syncs every 5 s and accepts the CPU
-/// of fresh pods early, so that a scenario takes half a minute instead of five.
+/// of fresh pods early, so that a scenario takes half a minute instead of five; [`autoscaler_defaults`] reverts this.
 #[must_use]
-pub(crate) fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
+pub(crate) fn controller_manager(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Component {
     let pki = |file: &str| layout.pki().join(file).to_string_lossy().into_owned();
     let kubeconfig = layout.config().join("kube-controller-manager.kubeconfig");
     let path = kubeconfig.to_string_lossy();
@@ -190,11 +195,20 @@ pub(crate) fn controller_manager(layout: &Layout, binaries: &Path) -> Component 
         ("horizontal-pod-autoscaler-downscale-stabilization", "30s"),
     ]);
     Component {
-        name: "kube-controller-manager",
+        name: CONTROLLER_MANAGER,
         program: binaries.join("kube-controller-manager"),
-        arguments,
+        arguments: changed(arguments, changes),
         inputs: vec![kubeconfig],
     }
+}
+
+/// Returns the changes of kube-controller-manager's flags after which the horizontal pod autoscaler has its defaults:
+/// sync period 15 s, CPU initialization period 5 min, initial readiness delay 30 s, scale-down after 5 min.
+#[must_use]
+pub fn autoscaler_defaults() -> Vec<FlagChange> {
+    ["sync-period", "initial-readiness-delay", "cpu-initialization-period", "downscale-stabilization"]
+        .map(|flag| FlagChange::remove(&format!("horizontal-pod-autoscaler-{flag}")))
+        .to_vec()
 }
 
 /// Returns the component kube-scheduler.
@@ -222,12 +236,17 @@ pub(super) fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
     pairs.iter().map(|(key, value)| format!("--{key}={value}")).collect()
 }
 
-/// Returns the changes stored with the cluster, with which a later `up` starts the API server.
-pub(crate) fn saved_changes(layout: &Layout) -> Option<Vec<FlagChange>> {
-    serde_json::from_slice(&fs::read(layout.config().join("apiserver-flags.json")).ok()?).ok()
+/// Returns the changes stored with the cluster, with which a later `up` starts the component.
+pub(crate) fn saved_changes(layout: &Layout, component: &str) -> Vec<FlagChange> {
+    let changes = fs::read(changes_path(layout, component)).ok();
+    changes.and_then(|changes| serde_json::from_slice(&changes).ok()).unwrap_or_default()
 }
 
 /// Stores the changes.
-pub(crate) fn save_changes(layout: &Layout, changes: &[FlagChange]) -> Result<()> {
-    write_whole(&layout.config().join("apiserver-flags.json"), json!(changes).to_string().as_bytes())
+pub(crate) fn save_changes(layout: &Layout, component: &str, changes: &[FlagChange]) -> Result<()> {
+    write_whole(&changes_path(layout, component), json!(changes).to_string().as_bytes())
+}
+
+fn changes_path(layout: &Layout, component: &str) -> PathBuf {
+    layout.config().join(format!("{component}-flags.json"))
 }

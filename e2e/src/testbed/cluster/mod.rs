@@ -5,6 +5,7 @@ pub(crate) mod control_plane;
 mod flags;
 mod kernel;
 mod kubelet;
+mod kubelet_kind;
 mod layout;
 mod node;
 mod start;
@@ -18,9 +19,10 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 pub use component::{Ensured, tail};
-pub use control_plane::{FRONT_PROXY_NAME, server};
+pub use control_plane::{FRONT_PROXY_NAME, autoscaler_defaults, server};
 pub use flags::FlagChange;
 pub use kubelet::{KUBELET_FORGETS, KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
+pub use kubelet_kind::KubeletKind;
 pub use layout::Layout;
 pub use node::Node;
 
@@ -54,6 +56,10 @@ pub struct ClusterSpec {
     pub name: String,
     /// Changes to kube-apiserver's command line; `None` keeps those of an existing cluster.
     pub apiserver_flags: Option<Vec<FlagChange>>,
+    /// Changes to kube-controller-manager's command line; `None` keeps those of an existing cluster.
+    pub controller_manager_flags: Option<Vec<FlagChange>>,
+    /// The kind of kubelet; `None` keeps that of an existing cluster. A new cluster has a cached one.
+    pub kubelet: Option<KubeletKind>,
     /// The process after whose end [`Cluster::reap`] takes the cluster down.
     pub owner: Option<Record>,
 }
@@ -62,13 +68,33 @@ impl ClusterSpec {
     /// Returns a cluster with default flags and without an owner.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), apiserver_flags: None, owner: None }
+        Self {
+            name: name.to_owned(),
+            apiserver_flags: None,
+            controller_manager_flags: None,
+            kubelet: None,
+            owner: None,
+        }
     }
 
     /// Sets changes to the flags of kube-apiserver.
     #[must_use]
     pub fn apiserver_flags(mut self, changes: Vec<FlagChange>) -> Self {
         self.apiserver_flags = Some(changes);
+        self
+    }
+
+    /// Sets changes to the flags of kube-controller-manager.
+    #[must_use]
+    pub fn controller_manager_flags(mut self, changes: Vec<FlagChange>) -> Self {
+        self.controller_manager_flags = Some(changes);
+        self
+    }
+
+    /// Sets the kind of kubelet.
+    #[must_use]
+    pub fn kubelet(mut self, kind: KubeletKind) -> Self {
+        self.kubelet = Some(kind);
         self
     }
 
@@ -130,9 +156,15 @@ impl Cluster {
         kernel::remember(&layout)?;
         write_whole(&spec_path(&layout), &serde_json::to_vec(spec).doing(|| "encode the spec".into())?)?;
         if let Some(changes) = &spec.apiserver_flags {
-            control_plane::save_changes(&layout, changes)?;
+            control_plane::save_changes(&layout, control_plane::APISERVER, changes)?;
+        }
+        if let Some(changes) = &spec.controller_manager_flags {
+            control_plane::save_changes(&layout, control_plane::CONTROLLER_MANAGER, changes)?;
         }
         let cluster = Self { node: Node::first(&layout), layout, network, binaries };
+        if let Some(kind) = spec.kubelet {
+            cluster.node.save_kubelet_kind(kind)?;
+        }
         cluster.start(progress)?;
         Ok(cluster)
     }
@@ -185,7 +217,7 @@ impl Cluster {
     ///
     /// It is killed with SIGKILL, because a graceful shutdown would wait for watches.
     pub fn restart_apiserver_with(&self, changes: &[FlagChange], progress: &Progress) -> Result<()> {
-        control_plane::save_changes(&self.layout, changes)?;
+        control_plane::save_changes(&self.layout, control_plane::APISERVER, changes)?;
         component::stop(&self.layout, "kube-apiserver");
         self.start_apiserver(progress)?;
         self.steady(progress)
@@ -197,6 +229,18 @@ impl Cluster {
         self.node.save_kubelet_changes(changes)?;
         self.node.prepare(&self.authorities()?.cluster)?;
         self.steady(progress)
+    }
+
+    /// Restarts the kubelet as another kind, unless it is of that kind already. Pods keep running.
+    pub fn restart_kubelet_as(&self, kind: KubeletKind, progress: &Progress) -> Result<()> {
+        self.node.save_kubelet_kind(kind)?;
+        self.steady(progress)
+    }
+
+    /// Returns the kind of the kubelet.
+    #[must_use]
+    pub fn kubelet_kind(&self) -> KubeletKind {
+        self.node.kubelet_kind()
     }
 
     /// Kills a component with SIGKILL, as a crash would; [`Cluster::up`] starts it again.

@@ -13,6 +13,7 @@ use crate::testbed::cgroups::Cgroup;
 use crate::testbed::cluster::component::Component;
 use crate::testbed::cluster::control_plane::{self, flags, keep_kubeconfig};
 use crate::testbed::cluster::kubelet::KUBELET_HTTP_PORT;
+use crate::testbed::cluster::kubelet_kind::KubeletKind;
 use crate::testbed::cluster::layout::Layout;
 use crate::testbed::images::{Built, PAUSE};
 use crate::testbed::pki::{Authority, Subject};
@@ -124,17 +125,23 @@ impl Node {
         let config = self.config("kubelet.json");
         let kubeconfig = self.layout.config().join(format!("{}.kubeconfig", self.name));
         let kubelet = self.data().join("kubelet");
+        let mut arguments = flags(&[
+            ("config", &config.to_string_lossy()),
+            ("kubeconfig", &kubeconfig.to_string_lossy()),
+            ("hostname-override", &self.name),
+            ("node-ip", &self.address.to_string()),
+            ("root-dir", &kubelet.to_string_lossy()),
+            ("cert-dir", &kubelet.join("pki").to_string_lossy()),
+        ]);
+        if self.kubelet_kind() == KubeletKind::Cached {
+            // cAdvisor looks for containerd at its default socket only. 1.37 removes the flag: there the socket must
+            // be at /run/containerd/containerd.sock in a mount namespace of the kubelet.
+            arguments.push(format!("--containerd={}", self.containerd_socket().display()));
+        }
         Component {
             name: "kubelet",
             program: binaries.join("kubelet"),
-            arguments: flags(&[
-                ("config", &config.to_string_lossy()),
-                ("kubeconfig", &kubeconfig.to_string_lossy()),
-                ("hostname-override", &self.name),
-                ("node-ip", &self.address.to_string()),
-                ("root-dir", &kubelet.to_string_lossy()),
-                ("cert-dir", &kubelet.join("pki").to_string_lossy()),
-            ]),
+            arguments,
             inputs: vec![config, kubeconfig, self.layout.pki().join(format!("{}.crt", self.name))],
         }
     }
@@ -263,6 +270,22 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     /// Stores changes to the kubelet's configuration with the cluster: top-level fields, null removes one.
     pub fn save_kubelet_changes(&self, changes: &Value) -> Result<()> {
         write_whole(&self.kubelet_changes(), changes.to_string().as_bytes())
+    }
+
+    fn kubelet_kind_file(&self) -> PathBuf {
+        self.layout.config().join(format!("{}-kubelet-kind.json", self.name))
+    }
+
+    /// Stores the kind of the kubelet with the cluster.
+    pub fn save_kubelet_kind(&self, kind: KubeletKind) -> Result<()> {
+        write_whole(&self.kubelet_kind_file(), json!(kind).to_string().as_bytes())
+    }
+
+    /// Returns the kind of the kubelet; cached unless another one is stored.
+    #[must_use]
+    pub fn kubelet_kind(&self) -> KubeletKind {
+        let kind = fs::read(self.kubelet_kind_file()).ok();
+        kind.and_then(|kind| serde_json::from_slice(&kind).ok()).unwrap_or_default()
     }
 
     fn kubelet_config(&self) -> String {

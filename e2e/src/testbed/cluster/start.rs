@@ -58,9 +58,10 @@ impl Cluster {
     /// Some of them end if they start at the moment at which the API server comes back. They are started again, as
     /// the kubelet does with static pods.
     pub(super) fn steady(&self, progress: &Progress) -> Result<()> {
+        let changes = control_plane::saved_changes(&self.layout, control_plane::CONTROLLER_MANAGER);
         let components = [
             (
-                control_plane::controller_manager(&self.layout, &self.binaries),
+                control_plane::controller_manager(&self.layout, &self.binaries, &changes),
                 "https://127.0.0.1:10257/healthz",
             ),
             (control_plane::scheduler(&self.layout, &self.binaries), "https://127.0.0.1:10259/healthz"),
@@ -93,7 +94,7 @@ impl Cluster {
     }
 
     pub(super) fn start_apiserver(&self, progress: &Progress) -> Result<()> {
-        let changes = control_plane::saved_changes(&self.layout).unwrap_or_default();
+        let changes = control_plane::saved_changes(&self.layout, control_plane::APISERVER);
         let apiserver = control_plane::apiserver(&self.layout, &self.binaries, &changes);
         self.ensure(&apiserver, progress)?;
         progress.step("kube-apiserver is ready", |step| {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use e2e::suite::{Needs, Suite, TestEnv};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::pki::{self, Subject};
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result, check};
@@ -14,7 +15,7 @@ use super::{MINUTE, TIMEOUT, ready};
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 pub(super) fn add(suite: &mut Suite) {
-    let group = suite.group_with("approval", Vec::new(), Some(prepare));
+    let group = suite.group_with("approval", KubeletKind::OnDemand, Vec::new(), Some(prepare));
     suite.add(&group, "approves_the_serving_certificate_of_a_kubelet", Needs::Alone, kubelet);
     suite.add(&group, "approves_no_other_request", Needs::Alone, others);
 }

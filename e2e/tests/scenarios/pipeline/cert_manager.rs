@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
 use e2e::testbed::background::Background;
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::pki::Authority;
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
@@ -25,7 +26,7 @@ const SOON: Duration = Duration::from_secs(30);
 const CRDS: [&str; 4] = ["certificates", "certificaterequests", "issuers", "clusterissuers"];
 
 pub(super) fn add(suite: &mut Suite) {
-    let group = suite.group_with("certmanager", Vec::new(), Some(prepare));
+    let group = suite.group_with("certmanager", KubeletKind::OnDemand, Vec::new(), Some(prepare));
     suite.add(&group, "reports_a_missing_cert_manager", Needs::Alone, missing);
     suite.add(&group, "cert_manager_issues_the_serving_certificate", Needs::Alone, issues);
 }

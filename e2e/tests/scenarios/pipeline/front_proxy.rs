@@ -2,7 +2,7 @@
 //! argument. And its repair.
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
-use e2e::testbed::cluster::FlagChange;
+use e2e::testbed::cluster::{FlagChange, KubeletKind};
 use e2e::testbed::{binaries, images, pipeline, pki};
 use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub(super) fn add(suite: &mut Suite) {
         FlagChange::remove("proxy-client-cert-file"),
         FlagChange::remove("proxy-client-key-file"),
     ];
-    let group = suite.group_with("seed", faulty, Some(prepare));
+    let group = suite.group_with("seed", KubeletKind::OnDemand, faulty, Some(prepare));
     suite.add(&group, "printed_flags_repair_a_front_proxy_with_merged_flags", Needs::Alone, story);
 }
 

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
-use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
+use e2e::testbed::cluster::{
+    KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate, KubeletKind,
+};
 use e2e::testbed::http::Request;
 use e2e::testbed::pipeline;
 use e2e::testbed::pki::{Identity, Subject};
@@ -17,7 +19,7 @@ use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 const SOON: Duration = Duration::from_secs(60);
 
 pub(super) fn add(suite: &mut Suite) {
-    let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
+    let group = suite.group_with("kubelets", KubeletKind::OnDemand, Vec::new(), Some(prepare));
     suite.add(
         &group,
         "reports_the_cause_of_each_certificate_error",

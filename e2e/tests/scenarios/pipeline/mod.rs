@@ -22,9 +22,12 @@ mod watch;
 use std::time::Duration;
 
 use e2e::suite::{Needs, Suite, TestEnv};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result};
 use serde_json::{Value, json};
+
+use crate::workloads;
 
 /// The namespace of the workloads that the scenarios measure.
 const LOAD: &str = "load";
@@ -38,7 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) fn add(suite: &mut Suite) {
     // One cluster that no scenario disturbs…
-    let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
+    let calm = suite.group_with("pipeline", KubeletKind::Cached, Vec::new(), Some(prepare_busy));
     suite.add(
         &calm,
         "settled_operator_sends_no_writes",
@@ -51,8 +54,9 @@ pub(crate) fn add(suite: &mut Suite) {
     watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
+    workloads::add_cached(suite, &calm);
     // …one in which components are killed…
-    let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
+    let rough = suite.group_with("recovery", KubeletKind::Cached, Vec::new(), Some(prepare));
     // A condition reports forged credentials, so this is not for the calm cluster.
     access::add(suite, &rough);
     validation::add_second(suite, &rough);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::suite::{Suite, TestEnv, failed};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
@@ -28,9 +29,9 @@ const SMALL: &str = "60Mi";
 const LARGE: &str = "128Mi";
 
 pub(super) fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
-    let group = suite.group_with("nanny", Vec::new(), Some(prepare));
+    let group = suite.group_with("nanny", KubeletKind::Cached, Vec::new(), Some(prepare));
     in_place::add(suite, &group);
-    let group = suite.group_with("nanny-rollout", Vec::new(), Some(prepare));
+    let group = suite.group_with("nanny-rollout", KubeletKind::Cached, Vec::new(), Some(prepare));
     rollouts::add(suite, &group);
     older::add(suite, prepare);
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::suite::{Needs, Suite, TestEnv, failed};
+use e2e::testbed::cluster::KubeletKind;
 use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ const SHORT: usize = 3;
 const LONG: usize = 100;
 
 pub(super) fn add(suite: &mut Suite) {
-    let group = suite.group_with("rotation", Vec::new(), Some(prepare));
+    let group = suite.group_with("rotation", KubeletKind::OnDemand, Vec::new(), Some(prepare));
     suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
     suite.add(&group, "switches_to_a_foreign_certificate_and_back", Needs::Alone, take_over);
     suite.add(&group, "operator_recovers_after_all_certificates_expired", Needs::Alone, recover);

@@ -23,7 +23,7 @@ mod schedule;
 mod session;
 mod target;
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 mod tests;
 mod tls;
 

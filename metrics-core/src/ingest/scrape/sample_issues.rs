@@ -67,10 +67,7 @@ impl Finding {
     /// Returns whether a second response must confirm the finding. The counts of the other causes include a minimum
     /// time ([`SampleProblems`]).
     fn needs_confirmation(&self) -> bool {
-        !matches!(
-            self.cause,
-            SampleCause::ZeroUsage | SampleCause::PodsMissing | SampleCause::TimestampsStalled
-        )
+        !matches!(self.cause, SampleCause::PodsMissing | SampleCause::TimestampsStalled)
     }
 }
 

@@ -4,6 +4,7 @@ mod certificates;
 mod connections;
 mod credentials;
 mod failures;
+#[allow(clippy::cast_possible_truncation)]
 mod faulty_samples;
 mod full_run;
 

@@ -7,7 +7,8 @@ use super::{Store, StoreConfig, Ticket};
 /// The maximum number of pods that are remembered per node.
 const MAX_PODS: usize = 256;
 
-const MIN_MISSING: Duration = Duration::from_secs(120);
+/// With the time until the next scrape, missing pods are reported within 120 s or four intervals.
+const MIN_MISSING: Duration = Duration::from_secs(90);
 
 /// The pods that a node reported before.
 #[derive(Debug, Default)]
@@ -34,7 +35,7 @@ impl AbsentPods {
 
 /// Returns the time after which a pod is missing.
 fn missing_after(config: &StoreConfig) -> Duration {
-    (config.scrape_interval * 4).max(MIN_MISSING)
+    (config.scrape_interval * 3).max(MIN_MISSING)
 }
 
 impl Store {

@@ -15,14 +15,14 @@ pub(crate) struct SampleProblems {
     pub(crate) scrape_error: bool,
     /// The number of containers in the response.
     pub(crate) containers: u32,
-    /// Containers, and the node itself, whose CPU or memory usage has been missing or zero for at least two
-    /// intervals and 30 s.
+    /// Containers, and the node itself, whose CPU or memory usage is missing or zero. A container that may have just
+    /// started counts only after a minimum time.
     pub(crate) zero_usage: u32,
-    /// Containers, and the node itself, whose timestamps have not advanced for at least four intervals and 120 s.
+    /// Containers, and the node itself, whose timestamps have not advanced for at least three intervals and 90 s.
     pub(crate) timestamps_stalled: u32,
     /// Running pods that were in earlier responses of this node and are in no node's last response.
     pub(crate) pods_absent: u32,
-    /// Of those, the pods that have been absent for at least four intervals and 120 s.
+    /// Of those, the pods that have been absent for at least three intervals and 90 s.
     pub(crate) pods_missing: u32,
     /// Containers, and the node itself, with several different series in this response.
     pub(crate) duplicate_series: u32,

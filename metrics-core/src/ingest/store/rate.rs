@@ -96,13 +96,6 @@ impl Point {
         self.timestamp_ns != 0 && self.cpu_ns != 0 && self.memory_bytes != 0
     }
 
-    /// Returns whether the container started less than this before the sample.
-    pub(super) fn is_younger_than(&self, age_ms: u32) -> bool {
-        // Timestamps are rounded to milliseconds, so a first sample may be before the start.
-        let age_ns = self.timestamp_ns.saturating_sub(self.start_ns);
-        self.start_ns > 0 && (-START_SLACK_NS..i64::from(age_ms) * MS).contains(&age_ns)
-    }
-
     /// Returns the age of the container; `None` without a start time, or with one after the sample.
     fn age_ns(&self) -> Option<i64> {
         (self.start_ns > 0 && self.start_ns <= self.timestamp_ns).then(|| self.timestamp_ns - self.start_ns)
@@ -247,11 +240,11 @@ impl Rules {
                 .spent_around(from_ns, to_ns)
                 .is_none_or(|of_node| spent <= of_node as f64 * NODE_FACTOR + free)
     }
+}
 
-    /// Returns whether the times between two samples by the node's clock and by ours agree.
-    fn clocks_agree(&self, between_ns: i64, since_ms: u32) -> bool {
-        between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
-    }
+/// Returns whether the times between two samples by the node's clock and by ours agree.
+fn clocks_agree(between_ns: i64, since_ms: u32) -> bool {
+    between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
 }
 
 /// Returns whether so many cores can spend this CPU time in this duration.
@@ -298,6 +291,11 @@ impl Measured {
     /// Returns whether the sample is at least this old, since it arrived.
     pub(super) fn is_stalled(&self, rules: &Rules, after_ms: u32) -> bool {
         self.incomplete_since == 0 && self.has_sample() && rules.since_ms(self.arrived_ms) >= after_ms
+    }
+
+    /// Returns whether the newest point is incomplete.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.incomplete_since != 0
     }
 
     /// Returns whether all points have been incomplete for at least this long.
@@ -392,7 +390,7 @@ impl Measured {
         if young.is_some() && !next.start_is_doubtful && same_start {
             next.measure_from_start(young);
         } else if between_ns <= rules.max_window_ns
-            && rules.clocks_agree(between_ns, rules.since_ms(self.arrived_ms))
+            && clocks_agree(between_ns, rules.since_ms(self.arrived_ms))
         {
             next.measure(spent_ns, between_ns);
         }

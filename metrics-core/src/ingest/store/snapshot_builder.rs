@@ -13,8 +13,12 @@ use super::scrape_batch::{NodeSnapshot, PointBuilder};
 /// The maximum age of a cached sample. It is no clock skew.
 const MAX_CACHED_MS: i64 = 30_000;
 
+/// The age from which a container without usage is not just starting: at least two samples old.
+const STARTED_NS: i64 = 2 * MAX_CACHED_MS * 1_000_000;
+
 const MIN_ZERO: Duration = Duration::from_secs(30);
-const MIN_STALLED: Duration = Duration::from_secs(120);
+/// With the time until the next scrape, stalled timestamps are reported within 120 s or four intervals.
+const MIN_STALLED: Duration = Duration::from_secs(90);
 
 /// What the store knows of a body besides its samples.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +68,7 @@ impl<'a> SnapshotBuilder<'a> {
             context,
             rules: Rules::new(interval, max_age, requested_ms, capacity_millicores, samples),
             zero_after_ms: milliseconds((interval * 2).max(MIN_ZERO)),
-            stalled_after_ms: milliseconds((interval * 4).max(MIN_STALLED)),
+            stalled_after_ms: milliseconds((interval * 3).max(MIN_STALLED)),
             node: Measured::default(),
             node_rivals: None,
             rivals: Vec::new(),
@@ -111,15 +115,32 @@ impl<'a> SnapshotBuilder<'a> {
         } else {
             self.advance_one(at, old, &row.point)
         };
-        if measured.is_incomplete_for(&self.rules, self.zero_after_ms) {
-            // Some virtual kubelets do not report the node itself. The first sample of a container may be empty, until
-            // the next one half a minute later.
-            let is_young = row.point.is_younger_than(self.zero_after_ms);
-            self.problems.zero_usage += u32::from(row.is_present() && !is_young);
+        if self.lacks_usage(&measured, row, row_at == NODE) {
+            // Some virtual kubelets do not report the node itself.
+            self.problems.zero_usage += u32::from(row.is_present());
         } else if measured.is_stalled(&self.rules, self.stalled_after_ms) {
             self.problems.timestamps_stalled += 1;
         }
         measured
+    }
+
+    /// Returns whether usage is zero or missing for longer than a start explains. The first sample of a container may be
+    /// empty, and cAdvisor keeps it for up to 30 s.
+    fn lacks_usage(&self, measured: &Measured, row: &PointBuilder, is_node: bool) -> bool {
+        if !measured.is_incomplete() {
+            return false;
+        }
+        let Point { start_ns, timestamp_ns, .. } = row.point;
+        let is_known = start_ns > 0 && timestamp_ns > 0;
+        match is_known.then(|| timestamp_ns.saturating_sub(start_ns)) {
+            _ if is_node => true,
+            Some(age_ns) if age_ns >= STARTED_NS => true,
+            // A container that restarts again and again, or whose start time moves with its samples.
+            Some(age_ns) if age_ns < MAX_CACHED_MS * 1_000_000 => {
+                measured.is_incomplete_for(&self.rules, self.stalled_after_ms)
+            }
+            _ => measured.is_incomplete_for(&self.rules, self.zero_after_ms),
+        }
     }
 
     fn advance_one(&mut self, at: u32, old: &Measured, point: &Point) -> Measured {

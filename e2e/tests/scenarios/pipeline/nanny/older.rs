@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::suite::{Needs, Suite, TestEnv};
-use e2e::testbed::cluster::FlagChange;
+use e2e::testbed::cluster::{FlagChange, KubeletKind};
 use e2e::{Result, check};
 
 use super::{
@@ -20,7 +20,7 @@ pub(super) fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
         FlagChange::set("emulated-version", "1.34"),
         FlagChange::set("feature-gates", "InPlacePodVerticalScaling=false"),
     ];
-    let group = suite.group_with("nanny-older", flags, Some(prepare));
+    let group = suite.group_with("nanny-older", KubeletKind::Cached, flags, Some(prepare));
     suite.add(
         &group,
         "creates_new_pods_without_in_place_resize",

@@ -121,7 +121,6 @@ fn a_longer_scrape_interval_is_held_for_two_scrapes() {
 #[test]
 fn counts_that_include_a_minimum_time_need_no_confirmation() {
     for (problems, cause) in [
-        (SampleProblems { zero_usage: 2, ..GOOD }, SampleCause::ZeroUsage),
         (SampleProblems { timestamps_stalled: 2, ..GOOD }, SampleCause::TimestampsStalled),
         (SampleProblems { pods_missing: 2, pods_absent: 3, ..GOOD }, SampleCause::PodsMissing),
     ] {
@@ -137,9 +136,9 @@ fn counts_that_include_a_minimum_time_need_no_confirmation() {
 #[test]
 fn a_count_falls_only_after_the_hold_time() {
     let node = Node::new();
-    let zero = |count| SampleProblems { zero_usage: count, ..GOOD };
+    let missing = |count| SampleProblems { pods_missing: count, ..GOOD };
     for (second, count, shown) in [(0, 3, 3), (15, 5, 5), (30, 4, 5), (45, 2, 5), (60, 2, 5), (75, 2, 4)] {
-        node.responds(second, zero(count));
+        node.responds(second, missing(count));
         assert_eq!(node.only(second).count, shown, "at {second} s");
     }
 }
@@ -165,8 +164,8 @@ fn lists_few_examples_by_name_and_the_most_frequent_cause_first() {
     let now = Instant::now();
     let names: Vec<Arc<str>> = (0..1000).map(|at| format!("n{at:03}").into()).collect();
     for name in names.iter().rev() {
-        let zero = Finding::all(&SampleProblems { zero_usage: 2, ..GOOD }, None);
-        assert_eq!(tracker.record(name, zero, now).reported.len(), 1);
+        let missing = Finding::all(&SampleProblems { pods_missing: 2, ..GOOD }, None);
+        assert_eq!(tracker.record(name, missing, now).reported.len(), 1);
     }
     let shared =
         || Detail::SharedEndpoint { endpoint: "10.0.0.1:10250/metrics/resource".into(), other: "b".into() };
@@ -175,7 +174,7 @@ fn lists_few_examples_by_name_and_the_most_frequent_cause_first() {
     }
     let list = tracker.list_at(now + Duration::from_secs(15));
     let counts: Vec<_> = list.iter().map(|one| (one.cause.as_str(), one.nodes, one.count)).collect();
-    assert_eq!(counts, [("zero_usage", 1000, 2000), ("duplicate_address", 1, 1)]);
+    assert_eq!(counts, [("pods_missing", 1000, 2000), ("duplicate_address", 1, 1)]);
     let examples: Vec<_> = list[0].examples.iter().map(|example| example.node.as_str()).collect();
     assert_eq!(examples, ["n000", "n001", "n002"]);
     assert_eq!(
@@ -192,12 +191,12 @@ fn metrics_have_one_series_per_cause() {
     let node = Node::new();
     let mut registry = Registry::default();
     node.tracker.register(&mut registry);
-    node.responds(0, SampleProblems { zero_usage: 9, ..GOOD });
+    node.responds(0, SampleProblems { pods_missing: 9, ..GOOD });
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(series.len(), SampleCause::ALL.len() - 1, "{text}");
-    assert!(series.contains(&"metrics_server_sample_issue_nodes{cause=\"zero_usage\"} 1"), "{text}");
+    assert!(series.contains(&"metrics_server_sample_issue_nodes{cause=\"pods_missing\"} 1"), "{text}");
     assert!(series.contains(&"metrics_server_sample_issue_nodes{cause=\"no_containers\"} 0"), "{text}");
 }
 

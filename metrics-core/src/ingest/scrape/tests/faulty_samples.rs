@@ -136,9 +136,9 @@ fn each_fault_is_reported_in_time_and_resolved_after_its_repair() {
     let faults: [(SampleCause, f64, Change); 8] = [
         (SampleCause::ScrapeError, 30.0, |body, _, _| body.push_str("resource_scrape_error 1\n")),
         (SampleCause::NoContainers, 30.0, |_, series, _| series.clear()),
-        (SampleCause::ZeroUsage, 45.0, |_, series, _| series[0].1.memory = 0),
-        (SampleCause::PodsMissing, 150.0, |_, series, _| drop(series.remove(2))),
-        (SampleCause::TimestampsStalled, 150.0, |_, series, age| {
+        (SampleCause::ZeroUsage, 30.0, |_, series, _| series[0].1.memory = 0),
+        (SampleCause::PodsMissing, 120.0, |_, series, _| drop(series.remove(2))),
+        (SampleCause::TimestampsStalled, 120.0, |_, series, age| {
             for (_, series) in series {
                 (series.at, series.cpu) = (series.at - age, series.cpu - age * 0.1);
             }

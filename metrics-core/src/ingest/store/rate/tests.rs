@@ -149,9 +149,9 @@ fn a_start_that_moves_while_the_counter_continues_is_no_restart() {
             Some((500_000_000, 15))
         );
         // cadvisor#2800: it moves always.
-        let moves = |at| Point { start_ns: T0 + (at - age) * S, ..cpu(at) };
+        let always_moved = |at| Point { start_ns: T0 + (at - age) * S, ..cpu(at) };
         for samples in 2..6 {
-            let points: Vec<_> = (0..samples).map(|n| moves(n * 15)).collect();
+            let points: Vec<_> = (0..samples).map(|n| always_moved(n * 15)).collect();
             assert_eq!(rate(run(&points)), Some((500_000_000, 15)), "{age}");
         }
     }
@@ -354,7 +354,7 @@ proptest! {
             (state, _) = state.advance(&point, &rules(interval, body * 15));
             if let Some((nanocores, _)) = rate(state) {
                 let window = state.window_ns;
-                prop_assert!(window >= S / 2 && window <= S * 90.max(4 * interval as i64));
+                prop_assert!(window >= S / 2 && window <= S * 90.max(4 * i64::try_from(interval).unwrap()));
                 prop_assert!(nanocores as f64 <= CORES as f64 * (1.1e9 + 2e17 / window as f64) + 1.0);
                 let repeated = state.timestamp_ns == before.timestamp_ns;
                 let from_start = window == point.timestamp_ns - point.start_ns;
