@@ -44,6 +44,8 @@ const CAPACITY_SLACK_NS: f64 = 200e6;
 
 /// The assumed capacity of a node that reports none, in cores: more than any machine has.
 const UNKNOWN_CAPACITY: f64 = 4096.0;
+/// The assumed capacity with which such a node's start times are checked: more than a container uses at its start.
+const UNKNOWN_START_CAPACITY: f64 = 64.0;
 
 /// Rates up to this many cores are not compared with the node's usage.
 const NODE_SLACK_CORES: f64 = 1.0;
@@ -52,6 +54,11 @@ const NODE_FACTOR: f64 = 2.0;
 
 /// The age from which the exact time of arrival is no longer kept, in milliseconds: 12 days.
 const OLD_MS: u32 = 1 << 30;
+
+/// The unit in which the time of the first incomplete point is kept.
+const TICK_MS: u32 = 256;
+/// The ticks from which the exact time is no longer kept: 2.3 hours.
+const LONG_TICKS: u16 = 1 << 15;
 
 /// The values of a container or node in one body. Zero means "not reported" in each field: metrics-server, too,
 /// treats zero CPU or memory as missing.
@@ -113,11 +120,10 @@ pub(super) struct Measured {
     pub(super) memory_bytes: u64,
     /// Swap usage in bytes; [`NO_SWAP`] if not reported.
     swap_bytes: u64,
-    /// When the request started that first returned this timestamp, in [`Rules::now_ms`]. Without a sample: when
-    /// the first incomplete point was requested.
+    /// When the request started that first returned this timestamp, in [`Rules::now_ms`].
     arrived_ms: u32,
-    /// The number of consecutive incomplete points, up to 255.
-    incomplete: u8,
+    /// Since when all points have been incomplete, as [`Rules::now_ticks`]; 0 if the last one was complete.
+    incomplete_since: u16,
     /// Whether a start time contradicted the counter, so that the container is not measured from its start.
     start_is_doubtful: bool,
     /// Whether the start time is later than the sample before.
@@ -139,6 +145,8 @@ pub(super) struct Rules {
     pub(super) now_ms: u32,
     /// The node's capacity in cores.
     capacity: f64,
+    /// The capacity with which start times are checked.
+    start_capacity: f64,
     /// The node's own samples.
     pub(super) node: NodeSamples,
 }
@@ -185,8 +193,15 @@ impl Rules {
             max_age_ms: milliseconds(max_age),
             now_ms: wrapped(now_ms),
             capacity: if capacity > 0.0 { capacity } else { UNKNOWN_CAPACITY },
+            start_capacity: if capacity > 0.0 { capacity } else { UNKNOWN_START_CAPACITY },
             node,
         }
+    }
+
+    /// Returns the time in [`TICK_MS`]; wraps around after 4.6 hours.
+    #[allow(clippy::cast_possible_truncation)] // It wraps around.
+    fn now_ticks(&self) -> u16 {
+        (self.now_ms / TICK_MS) as u16
     }
 
     /// Returns the time since `at_ms`.
@@ -205,9 +220,13 @@ impl Rules {
     }
 
     /// Returns whether the node can spend this CPU time in this duration.
-    #[allow(clippy::cast_precision_loss)]
     fn can_spend(&self, spent_ns: u64, duration_ns: i64) -> bool {
-        spent_ns as f64 <= self.capacity * (duration_ns as f64 * CAPACITY_FACTOR + CAPACITY_SLACK_NS)
+        is_within(spent_ns, self.capacity, duration_ns)
+    }
+
+    /// Returns whether a container of this age can have spent this CPU time.
+    fn can_spend_since_start(&self, spent_ns: u64, age_ns: i64) -> bool {
+        is_within(spent_ns, self.start_capacity, age_ns)
     }
 
     /// Returns whether the node did spend this CPU time between two instants, as far as its own samples show.
@@ -226,6 +245,12 @@ impl Rules {
 /// Returns whether the times between two samples by the node's clock and by ours agree.
 fn clocks_agree(between_ns: i64, since_ms: u32) -> bool {
     between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
+}
+
+/// Returns whether so many cores can spend this CPU time in this duration.
+#[allow(clippy::cast_precision_loss)]
+fn is_within(spent_ns: u64, cores: f64, duration_ns: i64) -> bool {
+    spent_ns as f64 <= cores * (duration_ns as f64 * CAPACITY_FACTOR + CAPACITY_SLACK_NS)
 }
 
 impl Measured {
@@ -265,22 +290,18 @@ impl Measured {
 
     /// Returns whether the sample is at least this old, since it arrived.
     pub(super) fn is_stalled(&self, rules: &Rules, after_ms: u32) -> bool {
-        self.incomplete == 0 && self.has_sample() && rules.since_ms(self.arrived_ms) >= after_ms
+        self.incomplete_since == 0 && self.has_sample() && rules.since_ms(self.arrived_ms) >= after_ms
     }
 
     /// Returns whether the newest point is incomplete.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.incomplete > 0
+        self.incomplete_since != 0
     }
 
     /// Returns whether all points have been incomplete for at least this long.
     pub(super) fn is_incomplete_for(&self, rules: &Rules, after_ms: u32) -> bool {
-        // Counts bodies, because the last sample may have been old already; and the time, because the first bodies
-        // follow each other quickly.
-        let bodies_ns = i64::from(self.incomplete.saturating_sub(1)).saturating_mul(rules.interval_ns);
-        self.incomplete > 2
-            && (self.incomplete == u8::MAX || bodies_ns >= i64::from(after_ms) * MS)
-            && rules.since_ms(self.arrived_ms) >= after_ms
+        self.incomplete_since != 0
+            && u32::from(rules.now_ticks().wrapping_sub(self.incomplete_since)) >= after_ms / TICK_MS
     }
 
     /// Returns the state without a rate.
@@ -313,7 +334,7 @@ impl Measured {
         }
         let age_ns = point.age_ns();
         // Whether the counter can have started at the start time.
-        let is_possible = age_ns.is_some_and(|age_ns| rules.can_spend(point.cpu_ns, age_ns));
+        let is_possible = age_ns.is_some_and(|age_ns| rules.can_spend_since_start(point.cpu_ns, age_ns));
         let mut next = Self {
             timestamp_ns: point.timestamp_ns,
             cpu_ns: point.cpu_ns,
@@ -323,7 +344,7 @@ impl Measured {
             memory_bytes: point.memory_bytes,
             swap_bytes: point.swap_bytes.unwrap_or(NO_SWAP),
             arrived_ms: if between_ns == 0 { self.arrived_ms } else { rules.now_ms },
-            incomplete: 0,
+            incomplete_since: 0,
             start_is_doubtful: age_ns.is_some() && !is_possible,
             start_moved: false,
         };
@@ -377,12 +398,13 @@ impl Measured {
     }
 
     fn after_incomplete(&self, rules: &Rules) -> Self {
-        let is_first = !self.has_sample() && self.incomplete == 0;
-        Self {
-            arrived_ms: if is_first { rules.now_ms } else { self.arrived_ms },
-            incomplete: self.incomplete.saturating_add(1),
-            ..self.hidden()
-        }
+        let now = rules.now_ticks();
+        // Else what has been incomplete for 4.6 hours would be new again.
+        let incomplete_since = match self.incomplete_since {
+            0 => now,
+            since => now.wrapping_sub(now.wrapping_sub(since).min(LONG_TICKS)),
+        };
+        Self { incomplete_since: incomplete_since.max(1), ..self.hidden() }
     }
 
     fn after_repeated(&self, point: &Point, rules: &Rules) -> Self {
@@ -394,7 +416,7 @@ impl Measured {
             swap_bytes: point.swap_bytes.unwrap_or(NO_SWAP),
             // Else a sample that is 49 days old would be new again.
             arrived_ms: rules.now_ms.wrapping_sub(age_ms.min(OLD_MS)),
-            incomplete: 0,
+            incomplete_since: 0,
             ..*self
         }
     }

@@ -136,8 +136,11 @@ impl Rivals {
                 between_ns >= MIN_WINDOW_NS && known[*index].advance(point, rules).1 == Step::Continues
             };
             let free = (0..known.len()).filter(|index| !matches.contains(&Some(*index)));
-            matches[at] =
-                free.filter(continues).max_by_key(|index| (*index < self.reported, known[*index].cpu_ns));
+            matches[at] = free.filter(continues).max_by_key(|index| {
+                let measured = &known[*index];
+                let absent_ms = if *index < self.reported { 0 } else { 1 + rules.age_ms(measured) };
+                (std::cmp::Reverse(absent_ms), measured.cpu_ns)
+            });
         }
         matches
     }
