@@ -18,7 +18,7 @@ const SECOND: i64 = 1_000 * MS;
 const MIN_AGE_NS: i64 = 10 * SECOND;
 
 /// The minimum time between two samples. A shorter one is mostly the error of the timestamps.
-pub(super) const MIN_WINDOW_NS: i64 = 500 * MS;
+const MIN_WINDOW_NS: i64 = 500 * MS;
 
 /// The minimum of the maximum time between two samples.
 const MAX_WINDOW_NS: i64 = 90 * SECOND;
@@ -158,6 +158,8 @@ pub(super) enum Step {
     Continues,
     /// It is the first sample of a container, or of its next instance.
     Starts,
+    /// It is the next sample of the series, or the first one of the next instance.
+    MayStart,
     /// It does not continue the series, and no start time explains why.
     Breaks,
     /// It would be more CPU time than the node can spend.
@@ -384,7 +386,7 @@ impl Measured {
             // A start that moves along with the samples is none. Otherwise the container may have restarted.
             if !has_same_age {
                 next.cpu_ns = point.cpu_ns;
-                return (next, Step::Starts);
+                return (next, Step::MayStart);
             }
         }
         if young.is_some() && !next.start_is_doubtful && same_start {
@@ -395,6 +397,14 @@ impl Measured {
             next.measure(spent_ns, between_ns);
         }
         (next, Step::Continues)
+    }
+
+    /// Returns whether `point` may be a later sample of this series.
+    pub(super) fn may_precede(&self, point: &Point, rules: &Rules) -> bool {
+        let between_ns = point.timestamp_ns.saturating_sub(self.timestamp_ns);
+        between_ns >= MIN_WINDOW_NS
+            && clocks_agree(between_ns, rules.since_ms(self.arrived_ms))
+            && matches!(self.advance(point, rules).1, Step::Continues | Step::MayStart)
     }
 
     fn after_incomplete(&self, rules: &Rules) -> Self {

@@ -5,7 +5,7 @@
 //! than one series, each is continued for itself. The series that moves while no other does is the live one.
 //! Otherwise the container has no usage.
 
-use super::rate::{MIN_WINDOW_NS, Measured, Point, Rules, Step};
+use super::rate::{Measured, Point, Rules, Step};
 
 /// The maximum number of series per container.
 pub(super) const MAX_SERIES: usize = 4;
@@ -131,10 +131,7 @@ impl Rivals {
         order.sort_unstable_by_key(|at| std::cmp::Reverse(points.get(*at).map(|point| point.cpu_ns)));
         for at in order {
             let Some(point) = points.get(at).filter(|_| matches[at].is_none()) else { continue };
-            let continues = |index: &usize| {
-                let between_ns = point.timestamp_ns.saturating_sub(known[*index].timestamp_ns);
-                between_ns >= MIN_WINDOW_NS && known[*index].advance(point, rules).1 == Step::Continues
-            };
+            let continues = |index: &usize| known[*index].may_precede(point, rules);
             let free = (0..known.len()).filter(|index| !matches.contains(&Some(*index)));
             matches[at] = free.filter(continues).max_by_key(|index| {
                 let measured = &known[*index];

@@ -170,7 +170,7 @@ proptest! {
         // For each container, when its complete points arrived.
         let mut arrived: [Vec<(i64, i64)>; 2] = Default::default();
         let mut now = 0;
-        let mut states = starts.map(|start| ContainerState { at: 0, cpu: 400.0, start, has_arrived: false });
+        let mut states = starts.map(|start| ContainerState { at: 0, cpu: 100.0, start, has_arrived: false });
         for (number, round) in rounds.iter().enumerate() {
             fixture.directory.skip(Duration::from_millis(round.0.unsigned_abs() * 500));
             now += round.0;

@@ -533,7 +533,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, u8)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Whatever happens, a rate that is served is what one instance spent between two of its samples, the window is
     /// the time between their timestamps, and that is the true time but for 60 s by which clocks may be set; and
@@ -545,6 +545,7 @@ proptest! {
         // The node's capacity, and a counter that the live container cannot reach between two scrapes.
         (cores, old_cpu) in prop::sample::select(vec![(0_u64, 994_631.5), (4000, 20_000.0), (4000, 994_631.5)]),
         old_advances in any::<bool>(),
+        direction in prop::sample::select(vec![-1.0, 1.0]),
     ) {
         let node = OneNode::new(cores);
         // True time, by our clock; the node's clock; the live container.
@@ -563,7 +564,8 @@ proptest! {
             match event {
                 Event::Runs(percent) => usage = percent,
                 Event::Gap(seconds) => step = f64::from(seconds),
-                Event::ClockSet(seconds) => clock += f64::from(seconds),
+                // Always in the same direction: a clock that returns hides all that happened in between.
+                Event::ClockSet(seconds) => clock += f64::from(seconds).abs() * direction,
                 Event::MovesStart(age) => false_start = Some(f64::from(age)),
                 Event::Restarts | Event::Repeats | Event::Missing => {}
             }
