@@ -46,7 +46,7 @@ impl RolloutReadiness {
             return Ok(());
         }
         Err(format!(
-            "another replica serves, and only {} of {} nodes have a rate here, {} fail",
+            "only {} of {} nodes have rates on this replica, {} fail; another replica serves metrics",
             coverage.nodes_measured, coverage.nodes, coverage.nodes_failing
         ))
     }

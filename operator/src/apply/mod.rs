@@ -163,7 +163,7 @@ impl Applier {
     async fn set_active_finalizer(&self, pipeline: &Pipeline, wanted: bool, applied: &mut Applied) {
         match self.set_finalizer(pipeline, wanted, applied).await {
             Ok(()) if !wanted => {
-                tracing::info!(metricspipeline = pipeline.name, "deleted everything that it owned");
+                tracing::info!(metricspipeline = pipeline.name, "deleted all managed objects");
             }
             Ok(()) => {}
             Err(error) => applied.interrupted = Some(Interruption::Failed(error)),

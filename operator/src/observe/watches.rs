@@ -208,7 +208,7 @@ async fn follow<K: kube::Resource>(
                     tracing::warn!(
                         ?source,
                         error = error_chain(&error),
-                        "a watch failed; retrying, and reading its objects at every reconcile until it works"
+                        "a watch failed; retrying, and reading its objects at every reconcile until it recovers"
                     );
                 }
                 failing = true;

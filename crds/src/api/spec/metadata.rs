@@ -1,4 +1,4 @@
-//! Labels and annotations that the user adds to the owned objects.
+//! Labels and annotations that the user adds to the managed objects.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::GROUP;
 
-/// The labels that the operator sets on every owned object; [`ExtraMetadata`] can't override them.
+/// The labels that the operator sets on every managed object; [`ExtraMetadata`] can't override them.
 pub const RESERVED_LABELS: [&str; 5] = [
     "app.kubernetes.io/name",
     "app.kubernetes.io/instance",
@@ -52,7 +52,7 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
     let keys = RESERVED_LABELS.map(|key| {
         json!({
             "rule": format!("!('{key}' in self)"),
-            "message": format!("{key}: the operator sets this label, it can't be overridden"),
+            "message": format!("{key}: the operator sets this label; it can't be overridden"),
         })
     });
     let prefixes = RESERVED_LABEL_PREFIXES.map(reserved_prefix);

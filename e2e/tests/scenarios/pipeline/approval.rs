@@ -128,7 +128,7 @@ fn others(env: &TestEnv) -> Result<()> {
     })?;
     for (name, words) in [
         ("service-address", "not in status.addresses"),
-        ("service-name", "no kubelet may have"),
+        ("service-name", "not allowed in a kubelet's certificate"),
         ("other-name", "not in status.addresses"),
         ("client-too", "usages"),
         ("not-a-kubelet", "is not a kubelet"),

@@ -104,15 +104,15 @@ fn invalid_metrics_core() -> Vec<(Value, &'static str)> {
         (core(json!({"securePort": 0})), "spec.metricsCore.securePort"),
         (
             core(json!({"extraArgs": ["--max-watches=3", "--metric-resolution=5s"]})),
-            "--metric-resolution: can't be set here, set spec.metricsCore.metricResolution instead",
+            "--metric-resolution: can't be set here; set spec.metricsCore.metricResolution instead",
         ),
         (
             core(json!({"extraArgs": ["-kubelet_insecure_tls"]})),
-            "--kubelet-insecure-tls: can't be set here, set spec.metricsCore.kubelet.tls.mode instead",
+            "--kubelet-insecure-tls: can't be set here; set spec.metricsCore.kubelet.tls.mode instead",
         ),
         (
             core(json!({"extraArgs": ["-la=b"]})),
-            "--node-selector: can't be set here, set spec.metricsCore.kubelet.nodeSelector instead",
+            "--node-selector: can't be set here; set spec.metricsCore.kubelet.nodeSelector instead",
         ),
     ]
 }
