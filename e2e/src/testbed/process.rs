@@ -112,15 +112,18 @@ fn boot_id() -> String {
 }
 
 fn start_time(pid: i32) -> Option<u64> {
-    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    parse_start_time(&stat, threads)
 }
 
-/// Parses field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs.
-fn parse_start_time(stat: &str) -> Option<u64> {
+/// Parses field 22 of /proc/PID/stat (`proc_pid_stat(5)`); `None` for a zombie, which no longer runs. The first thread of
+/// a killed process becomes a zombie while others still hold its sockets: such a process has not ended.
+fn parse_start_time(stat: &str, threads: usize) -> Option<u64> {
     // The name in parentheses may contain spaces and parentheses.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    if matches!(state, "Z" | "X") && threads <= 1 {
         return None;
     }
     fields.nth(18)?.parse().ok()
@@ -134,13 +137,15 @@ mod tests {
 
     #[test]
     fn parses_the_start_time_after_any_name() {
-        assert_eq!(parse_start_time(STAT), Some(987_654));
+        assert_eq!(parse_start_time(STAT, 1), Some(987_654));
     }
 
     #[test]
     fn treats_zombies_as_ended() {
-        assert_eq!(parse_start_time(&STAT.replace(") S ", ") Z ")), None);
-        assert_eq!(parse_start_time("torn"), None);
+        let zombie = STAT.replace(") S ", ") Z ");
+        assert_eq!(parse_start_time(&zombie, 1), None);
+        assert_eq!(parse_start_time(&zombie, 2), Some(987_654), "other threads hold its sockets");
+        assert_eq!(parse_start_time("torn", 1), None);
     }
 
     #[test]

@@ -135,7 +135,25 @@ fn settle(client: &Client) -> Result<()> {
     client.run(&["patch", "mpl", pipeline::NAME, "--type=json", "-p", &whole])?;
     wait_for_memory(client, SMALL, DOWN * 3 + PROMPT)?;
     ready(client)?;
-    only_pod(client, TIMEOUT, |_| true).map(drop)
+    only_pod(client, TIMEOUT, |_| true)?;
+    delete_old_replica_sets(client)
+}
+
+/// Deletes the ReplicaSets of earlier rollouts. While a Deployment is paused, its controller still counts a revision if
+/// the template matches one of them, so that one rollout looks like two.
+fn delete_old_replica_sets(client: &Client) -> Result<()> {
+    let namespaced = ["-n", pipeline::NAMESPACE];
+    let list = client.get(
+        &[&namespaced[..], &["replicasets", "--selector=app.kubernetes.io/name=metrics-core"]].concat(),
+    )?;
+    for replica_set in list["items"].as_array().into_iter().flatten() {
+        if let (Some(0), Some(name)) =
+            (replica_set["spec"]["replicas"].as_i64(), replica_set["metadata"]["name"].as_str())
+        {
+            client.run(&[&namespaced[..], &["delete", "replicaset", name, "--ignore-not-found"]].concat())?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until there is exactly one pod of metrics-core, ready and with the desired size.
