@@ -9,10 +9,10 @@ use crate::testbed::cluster::KubeletKind;
 const AGE_MS: u64 = 24 * 3_600_000;
 /// The time from the boot of a node to its kubelet's start.
 const BOOT_MS: u64 = 60_000;
-/// The time from a container's start to cAdvisor's first sample is up to this.
+/// The maximum time from a container's start to cAdvisor's first sample.
 const FIRST_SAMPLE_MS: u64 = 1000;
-/// The CPU time that an idle container used when it started.
-const IDLE_CPU_US: u64 = 1000;
+/// The CPU time that a container uses to start.
+const START_CPU_US: u64 = 1000;
 
 /// A kubelet: its pods, and when each container is sampled.
 pub(super) struct KubeletState {
@@ -39,7 +39,7 @@ struct PodState {
 struct ContainerState {
     started_ms: u64,
     times: SampleTimes,
-    /// The time of its current sample; later than now if it has none yet.
+    /// The time of its current sample; later than now if it has not started.
     sampled_ms: u64,
     restarts: u32,
 }
@@ -216,10 +216,7 @@ impl PodState {
     fn sample_of(&self, container: usize) -> ContainerSample<'_> {
         let state = &self.containers[container];
         let (pod, at_ms) = (self.pod, state.sampled_ms);
-        let cpu_us = match millicores(pod, container) {
-            0 => IDLE_CPU_US,
-            millicores => millicores * (at_ms - state.started_ms),
-        };
+        let cpu_us = START_CPU_US + millicores(pod, container) * (at_ms - state.started_ms);
         let memory = working_set(pod, container, at_ms);
         ContainerSample {
             pod,
@@ -240,7 +237,7 @@ impl PodState {
             pod,
             labels: &self.labels,
             at_ms,
-            cpu_us: IDLE_CPU_US + millicores * at_ms.saturating_sub(self.started_ms),
+            cpu_us: START_CPU_US + millicores * at_ms.saturating_sub(self.started_ms),
             memory: all().map(|at| working_set(pod, at, at_ms)).sum(),
         }
     }

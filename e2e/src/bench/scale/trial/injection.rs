@@ -155,6 +155,8 @@ impl TrialRun {
         self.judge(&affected, expected, (limit, grace), named, &served, &mut found);
         self.change(anomaly, &affected, false).await?;
         let resolved = self.resolved(&mut found).await?;
+        // The next injection must not see what this one left.
+        tokio::time::sleep(self.interval() * 2 + SAMPLE).await;
         let (at, most) = named.map_or((String::new(), 0), |(at, most)| (seconds(at), most));
         let (cause, wrong) = (expected.cause.unwrap_or("none"), found.count("wrong rows"));
         let limit = expected.cause.map_or_else(String::new, |_| seconds(limit));
