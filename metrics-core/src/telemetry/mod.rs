@@ -2,6 +2,7 @@
 
 mod excerpt;
 mod exposition;
+mod heartbeat;
 mod log;
 mod log_limiter;
 mod process;
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 pub use excerpt::excerpt;
 pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
+pub use heartbeat::Heartbeat;
 pub use log::{LogFormat, Logging, start as start_log};
 pub use log_limiter::LogLimiter;
 pub use recent_events::{Occurrences, RecentEvents};

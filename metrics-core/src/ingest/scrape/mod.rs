@@ -46,6 +46,10 @@ use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
 use crate::ingest::store::{Directory, PutSummary, Store, Ticket};
+use crate::telemetry::Heartbeat;
+
+/// The maximum pause of the scrape loop, so that its heartbeat continues when there is nothing to scrape.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Configures the scraper.
 #[derive(Clone, Debug)]
@@ -112,6 +116,10 @@ pub struct Findings {
     pub failures: Failures,
     /// The kubelets whose keys are pinned.
     pub pins: Pins,
+    /// Beats when the scrape loop runs, at least every [`MAX_PAUSE`].
+    pub loop_heartbeat: Heartbeat,
+    /// Beats when a scrape ends, and while there is no node.
+    pub scrape_heartbeat: Heartbeat,
 }
 
 /// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
@@ -147,6 +155,7 @@ pub async fn run(
     };
     loop {
         scraper.start_due();
+        scraper.beat();
         let next = scraper.schedule.next_ms();
         let pause = next.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(directory.now_ms())));
         tokio::select! {
@@ -160,7 +169,7 @@ pub async fn run(
                 // Unreachable: a scrape does not panic, and only dropping this future cancels one.
                 Err(error) => tracing::error!(%error, "a scrape task ended without a result"),
             },
-            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            () = tokio::time::sleep(pause.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
         }
     }
 }
@@ -192,6 +201,15 @@ struct FinishedScrape {
 }
 
 impl Scraper {
+    /// Records that the loop runs.
+    fn beat(&self) {
+        let findings = &self.shared.findings;
+        findings.loop_heartbeat.beat();
+        if self.entries.is_empty() {
+            findings.scrape_heartbeat.beat();
+        }
+    }
+
     /// Handles a node that was added, removed or changed.
     fn sync_node(&mut self, name: &Arc<str>) {
         let now_ms = self.shared.directory.now_ms();
@@ -267,6 +285,7 @@ impl Scraper {
 
     fn finish(&mut self, finished: FinishedScrape) {
         let FinishedScrape { id, mut target, requested_ms, result } = finished;
+        self.shared.findings.scrape_heartbeat.beat();
         let now_ms = self.shared.directory.now_ms();
         let took = Duration::from_millis(now_ms.saturating_sub(requested_ms));
         self.shared.metrics.scrape_finished(result.as_ref().err(), took);

@@ -7,6 +7,7 @@
 //! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
 //! releases the lock every few hundred rows.
 
+mod coverage;
 mod directory;
 mod index;
 mod layout;
@@ -29,11 +30,12 @@ mod two_pass_reader;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::coverage::Coverage;
+use self::coverage::NodeCoverage;
 pub use self::directory::Directory;
 use self::index::Index;
 use self::layout::NodeLayout;
@@ -74,7 +76,6 @@ pub struct Store {
     config: Config,
     directory: Arc<Directory>,
     state: RwLock<StoreState>,
-    was_ready: AtomicBool,
     /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
 }
@@ -101,8 +102,10 @@ struct Slot {
     version: u64,
     /// The version of the change before that one.
     previous: u64,
-    /// Whether the last scrape failed.
-    failing: bool,
+    /// The counts of the snapshot.
+    coverage: NodeCoverage,
+    /// The number of failed scrapes since the last good one.
+    failures: u32,
     /// Whether the change has been recorded that the snapshot is too old.
     expired: bool,
 }
@@ -123,45 +126,8 @@ pub struct PutSummary {
     pub newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
     pub node_measured: bool,
-    /// Whether the node has sent at least two bodies, so that its pods have rates.
+    /// Whether each container that can have a rate has one.
     pub pods_measured: bool,
-}
-
-/// How much of the cluster the samples cover.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Whether the first lists of nodes and pods are complete.
-    pub synced: bool,
-    /// The number of nodes.
-    pub nodes: usize,
-    /// Of these, the nodes that have a rate of their own.
-    pub nodes_measured: usize,
-    /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
-    pub nodes_covered: usize,
-    /// Of these, the nodes for which own usage or pod usage is served now.
-    pub nodes_served: usize,
-    /// Of these, the nodes whose last scrape failed.
-    pub nodes_failing: usize,
-    /// Of these, the nodes that are covered or failing.
-    pub nodes_settled: usize,
-    /// The number of Running pods.
-    pub pods: usize,
-    /// The number of containers that have a rate.
-    pub containers_measured: usize,
-}
-
-impl Coverage {
-    /// Returns whether the samples cover enough to serve: at least 95 % of the nodes are covered or failing, and,
-    /// if there are nodes, at least one is covered.
-    ///
-    /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
-    /// each request. A rollout that needs them compares `nodes_measured`.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.synced
-            && self.nodes_settled >= self.nodes - self.nodes / 20
-            && (self.nodes == 0 || self.nodes_covered > 0)
-    }
 }
 
 impl Store {
@@ -172,7 +138,6 @@ impl Store {
             config,
             directory,
             state: RwLock::default(),
-            was_ready: AtomicBool::new(false),
             spare_buffers: Mutex::default(),
         }
     }
@@ -224,11 +189,12 @@ impl Store {
         let interval_ns = i64::try_from(self.config.scrape_interval.as_nanos()).unwrap_or(i64::MAX);
         let snapshot = Arc::new(batch.finish(interval_ns, requested_ms));
         self.recycle(batch.into_buffer());
+        let coverage = NodeCoverage::new(&snapshot);
         let put = PutSummary {
             node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
             newest_timestamp_ns,
             node_measured: snapshot.node.is_measured(),
-            pods_measured: snapshot.bodies > 1,
+            pods_measured: coverage.is_complete(),
         };
         let mut state = self.state.write();
         state.valid(ticket)?;
@@ -240,7 +206,7 @@ impl Store {
             index.insert(ticket.slot, &snapshot.layout);
             slot.layout_version = slot.layout_version.wrapping_add(1);
         }
-        (slot.failing, slot.expired) = (false, false);
+        (slot.coverage, slot.failures, slot.expired) = (coverage, 0, false);
         slot.changed(self.directory.observer().take());
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
@@ -266,47 +232,12 @@ impl Store {
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
             let slot = &mut state.slots[ticket.slot as usize];
-            slot.failing = true;
+            slot.failures = slot.failures.saturating_add(1);
             if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
                 slot.expired = true;
                 slot.changed(self.directory.observer().take());
             }
         }
-    }
-
-    /// Returns how much of the cluster the samples cover now.
-    #[must_use]
-    pub fn coverage(&self) -> Coverage {
-        let mut coverage = Coverage {
-            synced: self.directory.synced(),
-            nodes: self.directory.nodes().len(),
-            pods: self.directory.pods().len(),
-            ..Coverage::default()
-        };
-        let now_ms = self.directory.now_ms();
-        let state = self.state.read();
-        for slot in state.slots.iter().filter(|slot| slot.node.is_some()) {
-            let covered = slot.snapshot.bodies > 1;
-            coverage.nodes_covered += usize::from(covered);
-            coverage.nodes_failing += usize::from(slot.failing);
-            coverage.nodes_settled += usize::from(covered || slot.failing);
-            if self.fresh(&slot.snapshot, now_ms) {
-                let measured = slot.snapshot.node.is_measured();
-                coverage.nodes_served += usize::from(measured || slot.snapshot.measured_containers() > 0);
-                coverage.nodes_measured += usize::from(measured);
-                coverage.containers_measured += slot.snapshot.measured_containers();
-            }
-        }
-        coverage
-    }
-
-    /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
-    /// nodes that join later do not make the server unready.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
-        self.was_ready.store(ready, Ordering::Relaxed);
-        ready
     }
 
     fn fresh(&self, snapshot: &NodeSnapshot, now_ms: u64) -> bool {

@@ -36,11 +36,6 @@ impl NodeSnapshot {
             && containers
                 .all(|at| self.repeated.binary_search_by(|repeated| (*repeated as usize).cmp(&at)).is_ok())
     }
-
-    /// Returns the number of containers that have a rate.
-    pub(super) fn measured_containers(&self) -> usize {
-        self.containers.iter().filter(|container| container.is_measured()).count()
-    }
 }
 
 /// The samples of one body on top of the node's last snapshot. Filled by [`crate::ingest::decode::decode`] and passed to
