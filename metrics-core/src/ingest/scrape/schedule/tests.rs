@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, Schedule, ScrapeOutcome};
+use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, RESCRAPES_PER_SECOND, Schedule, ScrapeOutcome};
 
 const START: u64 = 1_000_003;
 
@@ -168,12 +168,16 @@ fn a_mass_start_of_cached_kubelets_is_bounded() {
     simulation.run_kubelets(START + 60_000, |_| 20, |id, now| kubelets[id as usize].scrape(now));
     let slowest = kubelets.iter().map(|kubelet| kubelet.complete.unwrap() - START).max().unwrap();
     assert!(slowest <= 20_000 + 15_000 + 5_000, "{slowest}");
-    // Each node is scraped twice at first, spread over half the interval; then the limit applies.
-    let seconds = 10..40;
-    for second in seconds {
-        let from = START + second * 1000;
-        let scrapes = simulation.log.iter().filter(|(at, _)| (from..from + 1000).contains(at)).count();
-        assert!(scrapes <= 2 * 400, "{scrapes} in second {second}");
+    // One scrape per node and interval, and the extra scrapes.
+    let bound = 5000 / 15 + usize::try_from(RESCRAPES_PER_SECOND).unwrap();
+    let started = |from: u64, to: u64| {
+        let window = START + from * 1000..START + to * 1000;
+        simulation.log.iter().filter(|(at, _)| window.contains(at)).count()
+    };
+    assert!(started(10, 40) <= 30 * bound, "{}", started(10, 40));
+    // At first each node is scraped twice, spread over half the interval.
+    for second in 0..60 {
+        assert!(started(second, second + 1) <= 1_400, "{} in second {second}", started(second, second + 1));
     }
 }
 
