@@ -1,4 +1,4 @@
-//! Running other programs and saying well what they said when they fail.
+//! Runs other programs and reports their output when they fail.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,19 +9,19 @@ use std::process::{Command, Stdio};
 use crate::error::{Doing as _, Error, Result};
 use crate::progress::Step;
 
-/// The command line as one would type it.
+/// Returns the command line as a user would type it.
 #[must_use]
 pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs to the end; the standard output, or an error with the standard error.
+/// Runs a command to its end; returns the standard output, or an error with the standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     output_of(command, None)
 }
 
-/// The same with `input` on its standard input.
+/// Runs the same with `input` on its standard input.
 pub fn output_with_input(command: &mut Command, input: &str) -> Result<String> {
     output_of(command, Some(input))
 }
@@ -35,7 +35,7 @@ fn output_of(command: &mut Command, input: Option<&str>) -> Result<String> {
         .spawn()
         .doing(|| format!("start `{}`", line(command)))?;
     if let (Some(mut pipe), Some(text)) = (child.stdin.take(), input) {
-        // A program that ends without reading its input says why in its exit status.
+        // A program that ends without reading its input explains itself in its exit status.
         let _ = pipe.write_all(text.as_bytes());
     }
     let output = child.wait_with_output().doing(|| format!("wait for `{}`", line(command)))?;
@@ -49,7 +49,7 @@ fn output_of(command: &mut Command, input: Option<&str>) -> Result<String> {
     })
 }
 
-/// Runs to the end with our own input and output, for people to see.
+/// Runs a command to its end with this process' input and output.
 pub fn shown(command: &mut Command) -> Result<()> {
     let status = command.status().doing(|| format!("start `{}`", line(command)))?;
     if status.success() {
@@ -59,7 +59,7 @@ pub fn shown(command: &mut Command) -> Result<()> {
     Err(Error::Command { command: line(command), status: status.to_string(), output })
 }
 
-/// Runs something long: all it says goes to `log`, its latest line to the step's sign of life.
+/// Runs a long command: its output goes to `log`, its latest line to the step's note.
 pub fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
     const SHOWN: usize = 30;
     let mut file = File::create(log).doing(|| format!("create {}", log.display()))?;
@@ -85,6 +85,6 @@ pub fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let output = format!("\n{}\n(all of it in {})", Vec::from(tail).join("\n"), log.display());
+    let output = format!("\n{}\n(full log: {})", Vec::from(tail).join("\n"), log.display());
     Err(Error::Command { command: line(command), status: status.to_string(), output })
 }

@@ -1,73 +1,73 @@
-//! What can go wrong on the bench, with what a person needs to go on.
+//! The errors of this crate, with what a user needs to continue.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The crate's result.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Any failure of the bench.
+/// Any failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This machine lacks something; the text says what and how to get it.
+    /// This machine lacks a requirement; the text names it and the remedy.
     #[error("{0}")]
     Missing(String),
-    /// What was asked for makes no sense; the text names it and the remedy.
+    /// An input or a response is invalid; the text names it and the remedy.
     #[error("{0}")]
     Invalid(String),
     /// An operation on a file, a process or a mount failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// A command ended with an error.
+    /// A command failed.
     #[error("`{command}` failed ({status}): {output}")]
     Command {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// Its standard error, or the last of its log.
+        /// Its standard error, or the end of its log.
         output: String,
     },
-    /// A state did not come about in time.
+    /// A state did not occur in time.
     #[error("{what}: not within {} s; last seen: {last}", after.as_secs())]
     Timeout {
-        /// What was waited for.
+        /// The expected state.
         what: String,
-        /// How long.
+        /// The timeout.
         after: Duration,
         /// The last state seen.
         last: String,
     },
-    /// A component of the cluster ended by itself.
-    #[error("{component} ended by itself; the last of {}:\n{tail}", log.display())]
+    /// A component of the cluster ended unexpectedly.
+    #[error("{component} ended unexpectedly; the end of {}:\n{tail}", log.display())]
     Ended {
         /// The component.
         component: String,
         /// Its log.
         log: PathBuf,
-        /// The log's last lines.
+        /// The last lines of the log.
         tail: String,
     },
-    /// A key or certificate could not be made or read.
+    /// A key or certificate could not be created or read.
     #[error("certificates: {0}")]
     Pki(#[from] rcgen::Error),
-    /// Something that should be JSON is not, or not of the expected shape.
+    /// A text is not JSON, or not of the expected shape.
     #[error("{what}: {source}")]
     Json {
-        /// What was read.
+        /// The text.
         what: String,
-        /// Where it is wrong.
+        /// The position and the reason.
         source: serde_json::Error,
     },
 }
 
-/// Says what was being done when the system refused it.
+/// Adds the operation to an error of the system.
 pub trait Doing<T> {
     /// Adds `what` to the error.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;

@@ -1,49 +1,35 @@
-//! A real Kubernetes on one machine, and what the scenarios on it need.
+//! A real Kubernetes on one machine, the scenarios on it, and the measurements.
 //!
 //! ```text
-//! requirements → binaries → cluster (network, cgroups, pki, control plane, node) → client, request
-//!                           images  (static binaries → OCI archives → the node's containerd)
-//!                           differential (metrics-server beside metrics-core, answer by answer)
-//!                           reaction (how soon an autoscaler sees a load, with either server)
-//!                           faults  (what may be wrong, brought about, and what the conditions and `doctor` say of it)
-//!                           plugin  (the kubectl plugin, as users run it)
-//!                           scale   (thousands of fake nodes, metrics-core and its peer measured on them)
-//!                           scenario (clusters shared by groups of scenarios, dumps on failure)
+//! testbed   clusters from real components: binaries, images, network, cgroups, pki, cluster; clients: kubectl, http
+//! suite     the runner of the scenarios in tests/scenarios: shared clusters, parallel runs, dumps of failures
+//! faults    the list of faults: injected, reported by conditions and `doctor`, repaired
+//! bench     scale (thousands of fake nodes), differential (metrics-server compared with metrics-core), reaction (how
+//!           soon an autoscaler acts)
+//! plot      SVG plots
+//! cli       what the programs in src/bin share
 //! ```
 //!
-//! Nothing here imitates Kubernetes: every component is the real one, built from its Go module or
-//! taken from the distribution. See [`cluster::Cluster::up`] for where to begin.
+//! The files beside these folders (`command`, `wait`, `progress`, `digest`, `error`) are used by all of them. `testbed`
+//! imports none of the other folders; `suite`, `faults` and `bench` import `testbed`, but not each other.
+//!
+//! Nothing here imitates Kubernetes: every component is built from its Go module or comes from the distribution. Start
+//! reading at [`testbed::cluster::Cluster::up`], or at [`suite::Suite`] for the scenarios.
 
-pub mod alias;
-pub mod binaries;
-pub mod cgroups;
-pub mod client;
-pub mod cluster;
+pub mod bench;
+pub mod cli;
 pub mod command;
-pub mod differential;
 pub mod digest;
 pub mod error;
 pub mod faults;
-pub mod images;
-pub mod kubeconfig;
-pub mod lines;
-pub mod mounts;
-pub mod network;
-pub mod pipeline;
-pub mod pki;
-pub mod plugin;
-pub mod process;
+pub mod plot;
 pub mod progress;
-pub mod reaction;
-pub mod request;
-pub mod requirements;
-pub mod scale;
-pub mod scenario;
-pub mod servers;
+pub mod suite;
+pub mod testbed;
 pub mod wait;
 
-pub use client::Client;
-pub use cluster::{Cluster, ClusterSpec};
 pub use error::{Error, Result};
-pub use plugin::Plugin;
 pub use progress::Progress;
+pub use testbed::cluster::{Cluster, ClusterSpec};
+pub use testbed::kubectl::Client;
+pub use testbed::plugin::Plugin;

@@ -1,4 +1,4 @@
-//! What is being done, on standard error, with elapsed times; never silent for long.
+//! Prints the current steps with elapsed times to standard error; long steps print repeatedly.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use crate::Result;
 
-/// A step that takes longer than this says so, again and again.
+/// The interval at which a long step prints a line.
 const HEARTBEAT: Duration = Duration::from_secs(8);
 
-/// Prints steps with the time since the beginning and the time each took.
+/// Prints steps, each with the time since the start and its duration.
 #[derive(Clone, Debug)]
 pub struct Progress {
     start: Instant,
@@ -21,14 +21,14 @@ pub struct Progress {
     quiet: bool,
 }
 
-/// A step under way.
+/// A step in progress.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
     note: Arc<Mutex<String>>,
 }
 
 impl Step {
-    /// What the step is at; shown when it takes long.
+    /// Sets the current state of the step, which is printed when it takes long.
     pub fn note(&self, text: impl Into<String>) {
         *self.note.lock() = text.into();
     }
@@ -41,27 +41,27 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Starts the clock; `prefix` tells apart what runs side by side (empty for none).
+    /// Starts the clock; `prefix` distinguishes what runs in parallel (empty for none).
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}: ") };
         Self { start: Instant::now(), prefix, quiet: false }
     }
 
-    /// The same clock with another prefix.
+    /// Returns the same clock with another prefix.
     #[must_use]
     pub fn prefixed(&self, prefix: &str) -> Self {
         Self { prefix: format!("{prefix}: "), ..self.clone() }
     }
 
-    /// Prints only what takes long and what is said.
+    /// Prints only long steps and explicit messages.
     #[must_use]
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// The time since the clock was started.
+    /// Returns the time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
@@ -70,7 +70,7 @@ impl Progress {
     /// Prints one line.
     pub fn say(&self, text: impl AsRef<str>) {
         let seconds = self.start.elapsed().as_secs_f64();
-        // Nobody may be listening any more (`… 2>&1 | head`): the work goes on.
+        // The reader may have closed the pipe (`… 2>&1 | head`): the work continues.
         let _ = writeln!(io::stderr(), "[{seconds:6.1}s] {}{}", self.prefix, text.as_ref());
     }
 
@@ -81,7 +81,7 @@ impl Progress {
         }
     }
 
-    /// Does `work`, prints `what` with the time it took, and meanwhile a sign of life.
+    /// Runs `work` and prints `what` with the duration; prints a line repeatedly if it takes long.
     pub fn step<T>(&self, what: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
         let began = Instant::now();
         let step = Step::default();

@@ -1,11 +1,11 @@
-//! Waiting for a state, and telling the last one seen when it does not come.
+//! Waits for a state and reports the last one seen if it does not occur.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// What was seen instead of what was waited for.
+/// The state seen instead of the expected one.
 #[derive(Clone, Debug)]
 pub struct Pending(pub String);
 
@@ -30,10 +30,10 @@ impl From<&str> for Pending {
 /// The longest time between two probes of [`until`].
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// Probes every `interval` until the probe gives a value.
+/// Probes every `interval` until the probe returns a value.
 ///
 /// # Errors
-/// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
+/// [`Error::Timeout`] with the last state seen, after `timeout`.
 pub fn every<T>(
     interval: Duration,
     timeout: Duration,
@@ -61,11 +61,11 @@ fn probing<T>(
     }
 }
 
-/// Probes after 300 ms and then more and more seldom, down to once a second: most probes run kubectl, and those of all
-/// scenarios were a third of what the machine did.
+/// Probes after 300 ms, then at growing intervals up to one second: most probes run kubectl, which took a third of
+/// the CPU of all scenarios.
 ///
 /// # Errors
-/// [`Error::Timeout`] with the last thing seen, once `timeout` is over.
+/// [`Error::Timeout`] with the last state seen, after `timeout`.
 pub fn until<T>(timeout: Duration, what: &str, probe: impl FnMut() -> Result<T, Pending>) -> Result<T> {
     probing((3..10).map(|tenths| Duration::from_millis(100 * tenths)), timeout, what, probe)
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_state_seen_is_in_the_error() {
+    fn reports_the_last_state_on_timeout() {
         let mut round = 0;
         let error = every(Duration::ZERO, Duration::from_millis(5), "a thing", || {
             round += 1;

@@ -2,6 +2,8 @@
 //! before it in the lists below. A module and its own tree are one thing; paths in expressions and in macros count as
 //! imports, and so do `super` chains that leave the tree. Unit tests (`mod tests`) are left out.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One reconcile is observe → plan → apply → assess → report; what stands before `observe` is pure.
 const OPERATOR: &[&str] = &[
-    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run", "inspect",
+    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run",
+    "inspect",
 ];
 
 /// A sample goes from ingest to api; `program` puts the parts together.
@@ -135,7 +138,8 @@ fn scan(tokens: &[TokenTree], module: &[String], found: &mut Vec<Vec<String>>) {
                 at += 1;
             }
             TokenTree::Ident(name) if name == "crate" && is_separator(tokens, at + 1) => {
-                let dollar = at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(punct) if punct.as_char() == '$');
+                let dollar =
+                    at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(punct) if punct.as_char() == '$');
                 let next = at + 3;
                 if !dollar {
                     names(&tokens[next..], &[], found);
@@ -168,7 +172,9 @@ fn names(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Vec<String>>) 
         Some(TokenTree::Ident(name)) => {
             let mut path = prefix.to_vec();
             path.push(name.to_string());
-            if is_separator(tokens, 1) && matches!(tokens.get(3), Some(TokenTree::Ident(_) | TokenTree::Group(_))) {
+            if is_separator(tokens, 1)
+                && matches!(tokens.get(3), Some(TokenTree::Ident(_) | TokenTree::Group(_)))
+            {
                 names(&tokens[3..], &path, found);
             } else {
                 found.push(path);
@@ -187,8 +193,7 @@ fn names(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<Vec<String>>) 
 }
 
 fn is_separator(tokens: &[TokenTree], at: usize) -> bool {
-    let colon =
-        |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+    let colon = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
     colon(at) && colon(at + 1)
 }
 

@@ -17,7 +17,7 @@ use hyper::body::Body as _;
 use metrics_core::api::{Api, ApiConfig, request_info};
 use metrics_core::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use metrics_core::ingest::discover::Node;
-use metrics_core::ingest::store::{self, Directory, Store, Ticket};
+use metrics_core::ingest::store::{self, Store, StoreDirectory, Ticket};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{Pick, Rows};
 
@@ -82,8 +82,9 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let directory = Arc::new(Directory::new());
-        let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(3600))));
+        let directory = Arc::new(StoreDirectory::new());
+        let store =
+            Arc::new(Store::new(directory.clone(), store::StoreConfig::new(Duration::from_secs(3600))));
         directory.begin_node_list();
         directory.begin_pod_list();
         let mut tickets = Vec::new();

@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{Algorithm, SHA256, SHA512, digest};
 
 /// Returns the SHA-256 of `bytes` in lower-case hexadecimal digits, as fingerprints are written.
 #[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&SHA256, bytes)
 }
 

@@ -20,20 +20,22 @@
 //! # Where to start
 //!
 //! - The program: [`program::Program::run`] creates and connects all parts.
-//! - A kubelet response, from the socket to the client: `ingest::scrape::client`, `ingest::scrape::target`,
-//!   `ingest::decode`, `ingest::store`, [`model::rows`], `api::cursor`, `api::encode`, `api::list`.
-//! - A list request: `server::listen::accept`, `server::listen::connection`, `server::listen::chain`,
-//!   `api::objects`, `api::list`, `api::cursor`, `api::encode`.
+//! - A kubelet response, from the socket to the client: in `ingest::scrape` the files `client`, `session` (TLS records),
+//!   `response` (HTTP) and `target`; `ingest::decode`; in `ingest::store` the files `scrape_batch`, `mod` (`put`) and `rows`;
+//!   [`model::rows`]; in `api` the files `cursor`, `encode`, `list` and `body`; `server::listen::body`.
+//! - A list request: in `server::listen` the files `accept`, `handshake`, `connection` and `chain`; `server::authentication`;
+//!   `server::authorization`; `program::metrics_api`; in `api` the files `mod`, `route`, `objects`, `list`, `cursor` and
+//!   `encode`.
 //! - A flag: [`flags::table`].
 
 pub mod api;
 mod cluster;
-pub mod digest;
+mod digest;
 pub mod flags;
 pub mod ingest;
 pub mod model;
 pub mod program;
 pub mod report;
 pub mod server;
-pub mod telemetry;
+mod telemetry;
 mod watched_file;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use metrics_core::flags::{self, CommandLine};
 use metrics_core::program::Program;
-use metrics_core::telemetry;
 
 /// The exit code for an invalid command line, as in flag libraries.
 const USAGE: u8 = 2;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         Ok(program) => program,
         Err(error) => return fail(USAGE, &error),
     };
-    if let Err(error) = telemetry::start_log(program.logging()) {
+    if let Err(error) = program.start_log() {
         return fail(1, &error);
     }
     // Two workers, so that one can scrape while the other encodes a long list.

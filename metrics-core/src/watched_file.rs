@@ -67,8 +67,8 @@ impl<const N: usize> ChangeDetector<N> {
     }
 }
 
-/// Reads `paths` now and every `interval`. Calls `changed` the first time, when a content differs from the last one, and
-/// when reading fails with a new error. Never returns.
+/// Reads `paths` now and every `interval`. Calls `changed` the first time, when a content differs from the last one,
+/// and when reading fails with a new error. Never returns.
 pub(crate) async fn follow<const N: usize>(
     paths: [PathBuf; N],
     interval: Duration,

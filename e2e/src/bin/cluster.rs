@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use e2e::cluster::{COMPONENTS, FlagChange, Layout};
-use e2e::{Cluster, ClusterSpec, Error, Progress, Result, binaries, images};
+use e2e::testbed::cluster::{COMPONENTS, FlagChange, Layout};
+use e2e::testbed::{binaries, images};
+use e2e::{Cluster, ClusterSpec, Error, Progress, Result};
 
-/// A real Kubernetes on this machine: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy,
-/// in a network of their own.
+/// Runs a real Kubernetes on this machine: etcd, API server, controllers, scheduler, containerd, kubelet and
+/// kube-proxy, in a network of their own.
 #[derive(Parser)]
 #[command(name = "cargo cluster")]
 struct Arguments {
-    /// Which cluster; several can stand side by side.
+    /// Name of the cluster; several can run in parallel.
     #[arg(long, global = true, default_value = "default")]
     name: String,
     #[command(subcommand)]
@@ -25,12 +26,12 @@ struct Arguments {
 enum Action {
     /// Bring the cluster up, or repair it.
     Up {
-        /// Change kube-apiserver's command line: key=value sets a flag, key- removes it, a text that begins with
-        /// -- is one more argument as it stands. Kept until the next `up` that names any.
+        /// Change kube-apiserver's command line: key=value sets a flag, key- removes it, a text that starts with --
+        /// is one more argument, passed unchanged. The changes are kept until the next `up` with this option.
         #[arg(long, value_name = "CHANGE", allow_hyphen_values = true)]
         apiserver_flag: Vec<FlagChange>,
     },
-    /// Take the cluster down; leaves nothing of it.
+    /// Take the cluster down and remove all of it.
     Down {
         /// All clusters of this machine.
         #[arg(long)]
@@ -38,7 +39,7 @@ enum Action {
     },
     /// Show each component and the node.
     Status,
-    /// Name the clusters of this machine.
+    /// Print the names of the clusters on this machine.
     List,
     /// Run kubectl as administrator.
     Kubectl {
@@ -50,49 +51,42 @@ enum Action {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run any program inside the cluster's network, KUBECONFIG set (a shell if none is named).
+    /// Run a program (default: a shell) inside the cluster's network, with KUBECONFIG set.
     Exec {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Show the last of a component's log, or of all; `audit` is the API server's audit log.
+    /// Show the end of a component's log, or of all logs; `audit` is the API server's audit log.
     Logs {
         component: Option<String>,
-        /// Go on as the log grows.
+        /// Continue to print as the log grows.
         #[arg(short, long)]
         follow: bool,
-        /// How many lines.
+        /// Number of lines.
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: u32,
     },
-    /// Print a kubeconfig for another user (usable with `cargo cluster exec`).
+    /// Print a kubeconfig of another user, for `cargo cluster exec`.
     Kubeconfig {
-        /// The user's name.
+        /// Name of the user.
         #[arg(long)]
         user: String,
-        /// The user's group.
+        /// Group of the user.
         #[arg(long)]
         group: Option<String>,
     },
-    /// Load OCI archives into the node, and name the images.
+    /// Load OCI archives into the node and print the names of all images.
     Load { archives: Vec<PathBuf> },
-    /// Build the project's images as OCI archives (target/images) and print their names; loads them if the
-    /// cluster is up.
+    /// Build the project's images as OCI archives in target/images and print their names; load them if the cluster is
+    /// up.
     Images,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(e2e::alias::arguments());
-    match run(&arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let name = arguments.name.as_str();
     let progress = Progress::default();
     match &arguments.action {
@@ -102,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             Cluster::up(&spec, &progress)?;
             let option = if name == "default" { String::new() } else { format!("--name {name} ") };
             progress.say(format!(
-                "cluster {name} is up; look with `cargo cluster {option}kubectl get pods -A`, end with `cargo \
+                "cluster {name} is up; try `cargo cluster {option}kubectl get pods -A`, stop it with `cargo \
                  cluster {option}down`"
             ));
         }
@@ -153,34 +147,36 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
-fn status(cluster: &Cluster) -> Result<ExitCode> {
+fn status(cluster: &Cluster) -> Result<bool> {
     let status = cluster.status();
-    let told = |state: &std::result::Result<(), String>| match state {
+    let show = |state: &std::result::Result<(), String>| match state {
         Ok(()) => "ready".to_owned(),
-        Err(why) => format!("NOT ready: {why}"),
+        Err(why) => format!("not ready: {why}"),
     };
     let mut rows: Vec<(&str, String)> = Vec::new();
     for (name, pid) in &status.components {
         rows.push((name, pid.map_or("not running".to_owned(), |pid| format!("running (pid {pid})"))));
     }
-    rows.push(("API", told(&status.api)));
-    rows.push((&cluster.node().name, told(&status.node)));
+    rows.push(("API", show(&status.api)));
+    rows.push((&cluster.node().name, show(&status.node)));
     let text = rows.iter().map(|(name, state)| format!("{name:<24} {state}")).collect::<Vec<_>>().join("\n");
     print(&text)?;
-    Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(status.is_healthy())
 }
 
-fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result<ExitCode> {
+fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result<bool> {
     let layout = Layout::new(name)?;
     let files = match component {
         Some("audit") => vec![layout.audit_log()],
         Some(component) if COMPONENTS.contains(&component) => vec![layout.log(component)],
         Some(other) => {
             let known = COMPONENTS.join(", ");
-            return Err(Error::Invalid(format!("no component {other:?}; there are {known} and audit")));
+            return Err(Error::Invalid(format!(
+                "unknown component {other:?}; the components are {known} and audit"
+            )));
         }
         None => COMPONENTS.iter().map(|component| layout.log(component)).collect(),
     };
@@ -189,18 +185,18 @@ fn logs(name: &str, component: Option<&str>, follow: bool, lines: u32) -> Result
     become_command(tail.args(files))
 }
 
-/// Puts the other program in our place, so that terminals and signals are its own.
-fn become_command(command: &mut Command) -> Result<ExitCode> {
+/// Replaces this process by the command, which so has the terminal and receives signals.
+fn become_command(command: &mut Command) -> Result<bool> {
     let source = command.exec();
     Err(Error::Io { what: format!("run {}", command.get_program().to_string_lossy()), source })
 }
 
-fn print(text: &str) -> Result<ExitCode> {
+fn print(text: &str) -> Result<bool> {
     match writeln!(io::stdout(), "{text}") {
-        // Whoever read our output has seen enough.
+        // The reader has closed the pipe.
         Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Io { what: "print".into(), source })
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(true),
     }
 }

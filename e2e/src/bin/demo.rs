@@ -1,4 +1,4 @@
-//! `cargo demo`: from nothing to `kubectl top` on a real Kubernetes.
+//! `cargo demo`: from an empty machine to `kubectl top` on a real Kubernetes.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
@@ -6,8 +6,9 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
+use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
-use e2e::{Client, Cluster, ClusterSpec, Progress, Result, binaries, command, images, pipeline};
+use e2e::{Client, Cluster, ClusterSpec, Progress, Result, command};
 use serde_json::json;
 
 /// Brings up a single-node Kubernetes on this machine, installs the operator with Helm, applies one
@@ -15,31 +16,27 @@ use serde_json::json;
 #[derive(Parser)]
 #[command(name = "cargo demo")]
 struct Arguments {
-    /// The cluster's name; an existing one is used.
+    /// Name of the cluster; an existing one is used.
     #[arg(long, default_value = "default")]
     name: String,
 }
 
-/// Where the demo's workload stands.
+/// The namespace of the demo's workload.
 const WORKLOAD: &str = "demo";
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse_from(e2e::alias::arguments())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
-    progress.say("1/6 the images and Helm");
+    progress.say("1/6 build the images and Helm");
     let built = images::project(&progress)?;
     let helm = binaries::helm(&progress)?;
 
-    progress.say("2/6 a real Kubernetes: etcd, kube-apiserver, controllers, containerd, kubelet, kube-proxy");
+    progress.say(
+        "2/6 start a real Kubernetes: etcd, kube-apiserver, controllers, containerd, kubelet, kube-proxy",
+    );
     let cluster = Cluster::up(&ClusterSpec::new(&arguments.name), &progress)?;
     let client = cluster.client();
     progress.step("images loaded", |_| {
@@ -48,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     })?;
 
     progress.say("3/6 helm install metrics-pipeline");
-    progress.step("the operator is up", |_| pipeline::install(&client, &helm, &built))?;
+    progress.step("the operator is ready", |_| pipeline::install(&client, &helm, &built))?;
     client.apply(
         &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": WORKLOAD}}).to_string(),
     )?;
@@ -59,8 +56,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     progress.step("the pipeline is Ready", |step| await_ready(&client, &progress, step))?;
 
     progress.say("5/6 metrics");
-    progress.step("a busy container with a limit of 100m reads 90m to 110m", |step| {
-        client.wait_for("kubectl top shows 90m to 110m", Duration::from_secs(90), |client| {
+    progress.step("kubectl top reports 90m to 110m for a busy container with a limit of 100m", |step| {
+        client.wait_for("kubectl top reports 90m to 110m", Duration::from_secs(90), |client| {
             let cpu = pipeline::top_millicores(client, WORKLOAD, "busy")?;
             step.note(format!("{cpu}m"));
             if (90..=110).contains(&cpu) { Ok(()) } else { Err(format!("{cpu}m").into()) }
@@ -102,21 +99,21 @@ fn run(arguments: &Arguments) -> Result<()> {
         name => format!("--name {name} "),
     };
     println!(
-        "\nLook further:\n  cargo cluster {option}kubectl describe mpl {name}\n  cargo cluster {option}kubectl -n {namespace} \
+        "\nNext:\n  cargo cluster {option}kubectl describe mpl {name}\n  cargo cluster {option}kubectl -n {namespace} \
          get all,secrets,configmaps\n  cargo cluster {option}kubectl -n {namespace} logs deploy/metrics-core\n  cargo cluster \
          {option}kubectl explain mpl.spec --recursive\n  cargo cluster {option}status\nClean up:\n  cargo cluster \
-         {option}kubectl delete mpl {name}      # takes the pipeline away, the APIServices first\n  cargo cluster {option}down\
-         \n\nThe whole took {:.0} s.",
+         {option}kubectl delete mpl {name}      # deletes the pipeline, the APIServices first\n  cargo cluster {option}down\
+         \n\nTotal time: {:.0} s.",
         progress.elapsed().as_secs_f64(),
         name = pipeline::NAME,
         namespace = pipeline::NAMESPACE,
     );
-    Ok(())
+    Ok(true)
 }
 
-/// Waits for Ready, telling each change of the summary meanwhile.
+/// Waits for Ready and prints each change of the condition.
 fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step) -> Result<()> {
-    let mut told = String::new();
+    let mut last = String::new();
     client.wait_for("the MetricsPipeline is Ready", Duration::from_secs(180), |client| {
         let conditions = pipeline::conditions(&client.get(&["mpl", pipeline::NAME])?);
         let Some([_, status, reason, message]) = conditions.iter().find(|row| row[0] == "Ready") else {
@@ -126,16 +123,16 @@ fn await_ready(client: &Client, progress: &Progress, step: &e2e::progress::Step)
             return Ok(());
         }
         let now = format!("{reason}: {message}");
-        if now != told {
+        if now != last {
             progress.say(format!("  Ready={status}, {now}"));
             step.note(now.clone());
-            told.clone_from(&now);
+            last.clone_from(&now);
         }
         Err(now.into())
     })
 }
 
-/// Runs kubectl on our own standard output.
+/// Runs kubectl with the standard output of this process.
 fn show(client: &Client, arguments: &[&str]) -> Result<()> {
     command::shown(client.kubectl().args(arguments).stdin(Stdio::null()))
 }

@@ -1,34 +1,28 @@
-//! metrics-core beside the real metrics-server: prints the matrix with its counts.
+//! Compares metrics-core with metrics-server and prints the result of each request of the matrix.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use e2e::{Cluster, ClusterSpec, Progress, Result, differential};
+use e2e::bench::differential;
+use e2e::{Cluster, ClusterSpec, Progress, Result};
 
-/// Asks metrics-core and metrics-server v0.9.0, side by side on one cluster, the same questions; prints how many
-/// answers are equal, each intended difference with its reason and count, and all that are not intended.
+/// Sends the same requests to metrics-core and to metrics-server v0.9.0 on one cluster. Prints how many responses are
+/// equal, each intended difference with its reason and count, and all other differences.
 #[derive(Parser)]
 #[command(name = "differential")]
 struct Arguments {
-    /// The cluster's name. It is taken down at the end.
+    /// Name of the cluster, which is taken down at the end.
     #[arg(long, default_value = "differential")]
     name: String,
-    /// Leave the cluster up, with both servers' logs.
+    /// Keep the cluster, with the logs of both servers.
     #[arg(long)]
     keep: bool,
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse_from(e2e::alias::arguments())) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {

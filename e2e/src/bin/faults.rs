@@ -1,41 +1,35 @@
-//! Brings about one fault after the other and prints how the conditions and `doctor` name each.
+//! Injects one fault after the other and prints how the conditions and `doctor` report each.
 
 #![allow(clippy::print_stdout, reason = "what it shows is its output")]
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use e2e::faults::{self, Bench, FRONT_PROXY, Fault, KUBELETS, PATH, Table};
-use e2e::{Cluster, ClusterSpec, Plugin, Progress, Result, images};
+use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, Table};
+use e2e::testbed::images;
+use e2e::{Cluster, ClusterSpec, Progress, Result};
 
-/// Brings about each fault on a real cluster and prints a table: which condition named it, with which reason, after
-/// how many seconds, after how many `doctor` did, and after how many all was as expected again for both. Fails if any
-/// takes more than 30 s.
+/// Injects each fault into a real cluster. Prints which condition reported it with which reason, and the seconds
+/// until the condition reported it, until `doctor` did, and until both were as before after the repair. Fails if any
+/// of these takes more than 30 s.
 #[derive(Parser)]
 #[command(name = "faults")]
 struct Arguments {
-    /// Only faults with this in their name.
+    /// Only faults whose name contains this text.
     filter: Option<String>,
-    /// The cluster's name; an existing one is used. It is taken down at the end.
+    /// Name of the cluster; an existing one is used. It is taken down at the end.
     #[arg(long, default_value = "faults")]
     name: String,
-    /// Take the pipeline that is installed as it is: no images are loaded.
+    /// Use the pipeline that is installed, without loading images.
     #[arg(long)]
     as_is: bool,
-    /// Leave the cluster up.
+    /// Keep the cluster.
     #[arg(long)]
     keep: bool,
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse_from(e2e::alias::arguments())) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e::cli::main(run)
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
@@ -51,35 +45,34 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let table = table?;
     println!("{table}");
     println!(
-        "Measured from {began:.0} to {:.0}, {}, the load being {before} before and {} after (1, 5 and 15 min).",
+        "Measured from {began:.0} to {:.0}, {}; load average {before} before and {} after (1, 5 and 15 min).",
         jiff::Timestamp::now(),
-        e2e::binaries::versions(),
+        e2e::testbed::binaries::versions(),
         load()
     );
     Ok(table.is_good())
 }
 
 fn all(arguments: &Arguments, cluster: &Cluster, progress: &Progress) -> Result<Table> {
-    let plugin = Plugin::build(progress)?;
-    let bench = Bench { client: cluster.client(), cluster, plugin, progress: progress.clone() };
+    let env = FaultEnv::new(cluster, progress)?;
     progress.step("the pipeline is Ready", |_| {
         if arguments.as_is {
-            faults::settled(&bench.client)
+            faults::settled(&env.client)
         } else {
-            faults::prepare(&bench.client, cluster, &images::for_scenarios(progress)?, progress)
+            faults::prepare(&env.client, cluster, &images::for_scenarios(progress)?, progress)
         }
     })?;
     let mut table = Table::default();
     let wanted =
         |fault: &&Fault| arguments.filter.as_ref().is_none_or(|part| fault.name.contains(part.as_str()));
     for fault in [FRONT_PROXY, KUBELETS, PATH].into_iter().flatten().filter(wanted) {
-        let outcome = progress.step(fault.name, |_| fault.run(&bench));
+        let outcome = progress.step(fault.name, |_| fault.run(&env));
         table.add(fault, outcome);
     }
     Ok(table)
 }
 
-/// How busy the machine is.
+/// Returns the load averages of the machine.
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")

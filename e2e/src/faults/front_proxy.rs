@@ -1,47 +1,34 @@
-//! Between kube-apiserver and whom metrics-core believes: kube-apiserver's flags.
+//! Faults of kube-apiserver's flags for the front proxy, by which metrics-core authenticates it.
 
 use std::time::Duration;
 
-use super::{Bench, Fault, renew};
-use crate::client::Client;
-use crate::cluster::FlagChange;
+use super::{Action, Fault, renew};
 use crate::error::Result;
-use crate::pipeline;
-use crate::pki::Subject;
+use crate::testbed::cluster::FlagChange;
+use crate::testbed::kubectl::Client;
+use crate::testbed::pki::Subject;
 use crate::wait;
 
-/// All that stands behind the first flag becomes part of its value.
+/// Everything after the first flag becomes part of its value.
 const SWALLOWED: &str = "X-Remote-Extra- --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User";
 
-/// Where kube-apiserver publishes how it is known.
+/// The ConfigMap in which kube-apiserver publishes its authentication configuration.
 const PUBLISHED: &str = "ConfigMap kube-system/extension-apiserver-authentication";
 
 const fn fault(
     name: &'static str,
     reason: &'static str,
     object: &'static str,
-    says: &'static [&'static str],
-    inject: fn(&Bench<'_>) -> Result<()>,
+    contains: &'static [&'static str],
+    inject: Action,
 ) -> Fault {
-    Fault {
-        name,
-        short: true,
-        pipeline: pipeline::NAME,
-        condition: "AggregationLayerReady",
-        status: "False",
-        reason,
-        object,
-        says,
-        flips_ready: true,
-        inject,
-        heal: |bench| bench.front_proxy(&[]),
-    }
+    Fault::new("AggregationLayerReady", name, reason, object, contains, (inject, |env| env.front_proxy(&[])))
 }
 
-/// The faults of kube-apiserver's flags.
+/// Faults of kube-apiserver's flags.
 pub const FRONT_PROXY: &[Fault] = &[
     fault(
-        "requestheader flags swallowed by their quoting",
+        "requestheader flags merged into one argument",
         "RequestHeaderFlagsMalformed",
         PUBLISHED,
         &[
@@ -50,8 +37,8 @@ pub const FRONT_PROXY: &[Fault] = &[
             "a separate argument",
             "ask the provider",
         ],
-        |bench| {
-            bench.front_proxy(&[
+        |env| {
+            env.front_proxy(&[
                 FlagChange::set("requestheader-extra-headers-prefix", SWALLOWED),
                 FlagChange::remove("requestheader-group-headers"),
                 FlagChange::remove("requestheader-username-headers"),
@@ -62,7 +49,7 @@ pub const FRONT_PROXY: &[Fault] = &[
     Fault {
         status: "True",
         flips_ready: false,
-        heal: |bench| renew(&bench.client),
+        repair: |env| renew(&env.client),
         ..fault(
             "stale values in the merged ConfigMap",
             "StaleConfiguration",
@@ -71,13 +58,13 @@ pub const FRONT_PROXY: &[Fault] = &[
                 "requestheader-extra-headers-prefix",
                 "kubectl delete configmap extension-apiserver-authentication",
             ],
-            |bench| {
+            |env| {
                 let value = format!("[\"X-Remote-Extra-\",\"{SWALLOWED}\"]");
                 let patch = serde_json::json!({"data": {"requestheader-extra-headers-prefix": value}});
                 let config_map =
                     ["-n", "kube-system", "patch", "configmap", "extension-apiserver-authentication"];
                 let patch = patch.to_string();
-                bench.client.run(&[&config_map[..], &["--type=merge", "-p", &patch]].concat()).map(drop)
+                env.client.run(&[&config_map[..], &["--type=merge", "-p", &patch]].concat()).map(drop)
             },
         )
     },
@@ -86,25 +73,25 @@ pub const FRONT_PROXY: &[Fault] = &[
         "ProxyNameNotAllowed",
         PUBLISHED,
         &["CN=aggregator", "front-proxy-client", "--requestheader-allowed-names=aggregator"],
-        |bench| bench.front_proxy(&[FlagChange::set("requestheader-allowed-names", "front-proxy-client")]),
+        |env| env.front_proxy(&[FlagChange::set("requestheader-allowed-names", "front-proxy-client")]),
     ),
     fault(
         "requestheader CA that did not sign the proxy certificate",
         "ProxyCertificateUnknownCA",
         PUBLISHED,
         &["CN=aggregator", "e2e front-proxy CA", "--requestheader-client-ca-file"],
-        |bench| {
-            let other = bench.cluster.layout().pki().join("ca.crt");
-            bench.front_proxy(&[FlagChange::set("requestheader-client-ca-file", &other.to_string_lossy())])
+        |env| {
+            let other = env.cluster.layout().pki().join("ca.crt");
+            env.front_proxy(&[FlagChange::set("requestheader-client-ca-file", &other.to_string_lossy())])
         },
     ),
     fault(
-        "no aggregation layer at all",
+        "aggregation layer not configured",
         "AggregationLayerNotConfigured",
         PUBLISHED,
         &["has no requestheader-client-ca-file", "--proxy-client-cert-file"],
-        |bench| {
-            bench.front_proxy(&[
+        |env| {
+            env.front_proxy(&[
                 FlagChange::remove("requestheader-client-ca-file"),
                 FlagChange::remove("requestheader-allowed-names"),
                 FlagChange::remove("requestheader-extra-headers-prefix"),
@@ -122,10 +109,10 @@ pub const FRONT_PROXY: &[Fault] = &[
             "UsernameHeadersMissing",
             PUBLISHED,
             &["--requestheader-username-headers=X-Remote-User"],
-            |bench| bench.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
+            |env| env.front_proxy(&[FlagChange::remove("requestheader-username-headers")]),
         )
     },
-    // The operator and kube-apiserver's own check need no group but that of all who are known.
+    // The operator and kube-apiserver's own check need only the group of all authenticated users.
     Fault {
         short: false,
         status: "True",
@@ -135,7 +122,7 @@ pub const FRONT_PROXY: &[Fault] = &[
             "GroupHeadersMissing",
             PUBLISHED,
             &["--requestheader-group-headers=X-Remote-Group"],
-            |bench| bench.front_proxy(&[FlagChange::remove("requestheader-group-headers")]),
+            |env| env.front_proxy(&[FlagChange::remove("requestheader-group-headers")]),
         )
     },
     Fault {
@@ -145,8 +132,8 @@ pub const FRONT_PROXY: &[Fault] = &[
             "ProxyCertificateMissing",
             "--proxy-client-cert-file",
             &["anonymous"],
-            |bench| {
-                bench.front_proxy(&[
+            |env| {
+                env.front_proxy(&[
                     FlagChange::remove("proxy-client-cert-file"),
                     FlagChange::remove("proxy-client-key-file"),
                 ])
@@ -160,14 +147,14 @@ pub const FRONT_PROXY: &[Fault] = &[
             "ProxyCertificateExpired",
             "--proxy-client-cert-file",
             &["CN=aggregator", "expired", "Renew it"],
-            |bench| {
+            |env| {
                 let subject = Subject { expired: true, ..Subject::user("aggregator", None) };
-                let pki = bench.cluster.layout().pki();
-                bench.cluster.front_proxy_authority()?.issue(&subject)?.save(&pki, "front-proxy-expired")?;
+                let pki = env.cluster.layout().pki();
+                env.cluster.front_proxy_authority()?.issue(&subject)?.save(&pki, "front-proxy-expired")?;
                 let file = |kind: &str| {
                     pki.join(format!("front-proxy-expired.{kind}")).to_string_lossy().into_owned()
                 };
-                bench.front_proxy(&[
+                env.front_proxy(&[
                     FlagChange::set("proxy-client-cert-file", &file("crt")),
                     FlagChange::set("proxy-client-key-file", &file("key")),
                 ])
@@ -183,22 +170,22 @@ pub const FRONT_PROXY: &[Fault] = &[
             "AnyClientMayImpersonate",
             PUBLISHED,
             &["requestheader-allowed-names", "client-ca-file", "(aggregator)"],
-            |bench| {
-                // By its flags alone kube-apiserver 1.36 does not start like this. But every kube-apiserver adds its own
-                // CAs to what stands there: another one of the control plane that is older, or was until it was updated.
-                bench.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
-                share_authority(&bench.client)
+            |env| {
+                // With these flags alone, kube-apiserver 1.36 does not start. But every kube-apiserver adds its own
+                // CAs to the existing ones: another one of the control plane may be older, or was until its update.
+                env.front_proxy(&[FlagChange::remove("requestheader-allowed-names")])?;
+                share_authority(&env.client)
             },
         )
     },
 ];
 
-/// Adds the client CA to the requestheader CAs of the ConfigMap, as another kube-apiserver would. This one may be about
-/// to write what it read before.
+/// Adds the client CA to the requestheader CAs of the ConfigMap, as another kube-apiserver would. This one may be
+/// about to overwrite it with what it read before.
 fn share_authority(client: &Client) -> Result<()> {
     let name = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     let read = || client.get(&name).map(|map| map["data"].clone());
-    wait::until(Duration::from_secs(60), "the ConfigMap keeps both CAs", || {
+    wait::until(Duration::from_secs(60), "the ConfigMap contains both CAs", || {
         let data = read()?;
         let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
         let (proxies, clients) = (text("requestheader-client-ca-file"), text("client-ca-file"));

@@ -1,15 +1,15 @@
-//! Between metrics-core and the kubelets.
+//! Faults between metrics-core and the kubelets.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Bench, Fault, impossible, pause};
-use crate::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
+use super::{Action, Fault, FaultEnv, cannot_inject, pause};
 use crate::error::Result;
-use crate::pipeline;
+use crate::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
+use crate::testbed::pipeline;
 
-/// The Node that no kubelet stands behind.
+/// A Node without a kubelet.
 const GHOST: &str = "ghost";
 const NODE: &str = "node-1";
 const BINDING: &str = "metrics-core:collector";
@@ -20,31 +20,19 @@ const fn fault(
     name: &'static str,
     reason: &'static str,
     object: &'static str,
-    says: &'static [&'static str],
-    inject: fn(&Bench<'_>) -> Result<()>,
-    heal: fn(&Bench<'_>) -> Result<()>,
+    contains: &'static [&'static str],
+    inject: Action,
+    repair: Action,
 ) -> Fault {
-    Fault {
-        name,
-        short: true,
-        pipeline: pipeline::NAME,
-        condition: "KubeletsReachable",
-        status: "False",
-        reason,
-        object,
-        says,
-        flips_ready: true,
-        inject,
-        heal,
-    }
+    Fault::new("KubeletsReachable", name, reason, object, contains, (inject, repair))
 }
 
-fn proper(bench: &Bench<'_>) -> Result<()> {
-    certificate(bench, KubeletCertificate::Proper)
+fn proper(env: &FaultEnv<'_>) -> Result<()> {
+    certificate(env, KubeletCertificate::Proper)
 }
 
-fn certificate(bench: &Bench<'_>, certificate: KubeletCertificate) -> Result<()> {
-    bench.cluster.kubelet_certificate(certificate, &bench.progress.clone().quiet())
+fn certificate(env: &FaultEnv<'_>, certificate: KubeletCertificate) -> Result<()> {
+    env.cluster.kubelet_certificate(certificate, &env.progress.clone().quiet())
 }
 
 /// The faults of kubelets.
@@ -54,7 +42,7 @@ pub const KUBELETS: &[Fault] = &[
         "KubeletCertificateUnknownCA",
         NODE,
         &["serverTLSBootstrap", "Pin", "Insecure"],
-        |bench| certificate(bench, KubeletCertificate::SelfSigned),
+        |env| certificate(env, KubeletCertificate::SelfSigned),
         proper,
     ),
     Fault {
@@ -64,7 +52,7 @@ pub const KUBELETS: &[Fault] = &[
             "KubeletCertificateExpired",
             NODE,
             &["Renew"],
-            |bench| certificate(bench, KubeletCertificate::Expired),
+            |env| certificate(env, KubeletCertificate::Expired),
             proper,
         )
     },
@@ -75,7 +63,7 @@ pub const KUBELETS: &[Fault] = &[
             "KubeletCertificateNameMismatch",
             NODE,
             &["subject alternative name"],
-            |bench| certificate(bench, KubeletCertificate::WithoutNames),
+            |env| certificate(env, KubeletCertificate::WithoutNames),
             proper,
         )
     },
@@ -84,24 +72,24 @@ pub const KUBELETS: &[Fault] = &[
         "KubeletConnectionRefused",
         NODE,
         &["systemctl status kubelet"],
-        |bench| {
-            bench.cluster.stop_kubelet();
+        |env| {
+            env.cluster.stop_kubelet();
             Ok(())
         },
-        |bench| bench.cluster.start_kubelet(&bench.progress.clone().quiet()),
+        |env| env.cluster.start_kubelet(&env.progress.clone().quiet()),
     ),
     Fault {
         flips_ready: false,
         ..fault(
-            "kubelet spoken to over http",
+            "kubelet port that speaks HTTP without TLS",
             "KubeletPlainHTTP",
             GHOST,
             &["10255", "plain HTTP"],
-            |bench| {
-                let address = bench.cluster.node().address.to_string();
-                bench.cluster.add_node(GHOST, &[("InternalIP", &address)], KUBELET_HTTP_PORT)
+            |env| {
+                let address = env.cluster.node().address.to_string();
+                env.cluster.add_node(GHOST, &[("InternalIP", &address)], KUBELET_HTTP_PORT)
             },
-            |bench| bench.cluster.remove_node(GHOST),
+            |env| env.cluster.remove_node(GHOST),
         )
     },
     Fault {
@@ -111,8 +99,8 @@ pub const KUBELETS: &[Fault] = &[
             "KubeletDNSLookupFailed",
             GHOST,
             &["ghost.invalid", "InternalIP first"],
-            |bench| bench.cluster.add_node(GHOST, &[("Hostname", "ghost.invalid")], KUBELET_PORT),
-            |bench| bench.cluster.remove_node(GHOST),
+            |env| env.cluster.add_node(GHOST, &[("Hostname", "ghost.invalid")], KUBELET_PORT),
+            |env| env.cluster.remove_node(GHOST),
         )
     },
     Fault {
@@ -122,49 +110,49 @@ pub const KUBELETS: &[Fault] = &[
             "KubeletTimeout",
             NODE,
             &["10250", "firewall"],
-            |bench| bench.cluster.drop_from_pods(KUBELET_PORT),
-            |bench| bench.cluster.drop_nothing(),
+            |env| env.cluster.drop_from_pods(KUBELET_PORT),
+            |env| env.cluster.drop_nothing(),
         )
     },
     Fault {
         condition: "AccessReady",
         ..fault(
-            "kubelet 403: binding deleted, its repair blocked",
+            "kubelet 403: binding deleted, repair blocked",
             "PermissionMissing",
             "ClusterRoleBinding metrics-core:collector",
             &["helm upgrade"],
             take_binding,
-            |bench| allow_binding(bench, true),
+            |env| allow_binding(env, true),
         )
     },
-    // The same, seen at the kubelet: it remembers a permission for a while, and a refusal too.
+    // The kubelet caches a permission for a while, and a denial too.
     Fault {
         short: false,
         ..fault(
-            "kubelet 403: the same, once the kubelet refuses",
+            "kubelet 403: the same, once the kubelet denies access",
             "WaitingForDependency",
             NODE,
             &["403", "See AccessReady"],
             take_binding,
-            |bench| allow_binding(bench, true),
+            |env| allow_binding(env, true),
         )
     },
     Fault {
         short: false,
         ..fault(
-            "kubelet 401: it takes no tokens",
+            "kubelet 401: tokens rejected",
             "KubeletUnauthorized",
             NODE,
             &["401", "authentication.webhook.enabled: true"],
-            |bench| {
+            |env| {
                 let changes = json!({"authentication": {
                     "anonymous": {"enabled": false},
                     "webhook": {"enabled": false},
-                    "x509": {"clientCAFile": bench.cluster.layout().pki().join("ca.crt")},
+                    "x509": {"clientCAFile": env.cluster.layout().pki().join("ca.crt")},
                 }});
-                bench.cluster.restart_kubelet_with(&changes, &bench.progress.clone().quiet())
+                env.cluster.restart_kubelet_with(&changes, &env.progress.clone().quiet())
             },
-            |bench| bench.cluster.restart_kubelet_with(&json!({}), &bench.progress.clone().quiet()),
+            |env| env.cluster.restart_kubelet_with(&json!({}), &env.progress.clone().quiet()),
         )
     },
     Fault {
@@ -176,39 +164,40 @@ pub const KUBELETS: &[Fault] = &[
             "KubeletCertificatesNotVerified",
             "spec.metricsCore.kubelet.tls.mode",
             &["not verified", "Verify"],
-            |bench| spec(bench, r#"{"spec":{"metricsCore":{"kubelet":{"tls":{"mode":"Insecure"}}}}}"#),
-            |bench| spec(bench, r#"{"spec":{"metricsCore":null}}"#),
+            |env| spec(env, r#"{"spec":{"metricsCore":{"kubelet":{"tls":{"mode":"Insecure"}}}}}"#),
+            |env| spec(env, r#"{"spec":{"metricsCore":null}}"#),
         )
     },
 ];
 
-fn spec(bench: &Bench<'_>, patch: &str) -> Result<()> {
-    bench.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", patch])?;
-    // A rollout goes before: what is measured begins when it is through.
+fn spec(env: &FaultEnv<'_>, patch: &str) -> Result<()> {
+    env.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", patch])?;
+    // The change causes a rollout, and the time starts after it.
     pause(Duration::from_secs(1));
     Ok(())
 }
 
-/// Deletes the binding that gives metrics-core its rights, and keeps the operator from making it anew.
-fn take_binding(bench: &Bench<'_>) -> Result<()> {
-    allow_binding(bench, false)?;
-    bench.client.delete(&["clusterrolebinding", BINDING])?;
+/// Deletes the binding of metrics-core's permissions, and keeps the operator from recreating it.
+fn take_binding(env: &FaultEnv<'_>) -> Result<()> {
+    allow_binding(env, false)?;
+    env.client.delete(&["clusterrolebinding", BINDING])?;
     Ok(())
 }
 
 /// Whether the operator may write ClusterRoleBindings.
-fn allow_binding(bench: &Bench<'_>, allowed: bool) -> Result<()> {
-    let mut role = bench.client.get(&["clusterrole", OPERATOR])?;
-    let rules = role["rules"].as_array_mut().ok_or_else(|| impossible("the operator's role has no rules"))?;
+fn allow_binding(env: &FaultEnv<'_>, allowed: bool) -> Result<()> {
+    let mut role = env.client.get(&["clusterrole", OPERATOR])?;
+    let rules =
+        role["rules"].as_array_mut().ok_or_else(|| cannot_inject("the operator's role has no rules"))?;
     let about_bindings = |rule: &&mut Value| {
         rule["resources"].as_array().is_some_and(|list| list.iter().any(|one| one == "clusterrolebindings"))
     };
-    let found = rules.iter_mut().find(about_bindings).ok_or_else(|| impossible("no rule for bindings"))?;
+    let found = rules.iter_mut().find(about_bindings).ok_or_else(|| cannot_inject("no rule for bindings"))?;
     let verbs: &[&str] = if allowed {
         &["get", "list", "watch", "create", "patch", "delete"]
     } else {
         &["get", "list", "watch"]
     };
     found["verbs"] = verbs.into();
-    bench.client.with_manifest(&["replace"], &role.to_string()).map(drop)
+    env.client.with_manifest(&["replace"], &role.to_string()).map(drop)
 }

@@ -1,8 +1,8 @@
-//! One list of faults: how each is brought about, what the conditions and `doctor` must say within 30 s, how it is
-//! healed.
+//! The list of faults: how each is injected, what the conditions and `doctor` must report within 30 s, and how it is
+//! repaired.
 //!
-//! The scenarios and `cargo run -p e2e --bin faults` run the same list. Those of a group share one cluster, one
-//! after the other.
+//! The scenarios and `cargo faults` use the same list. The faults of a group run one after the other
+//! on the same cluster.
 
 mod front_proxy;
 mod kubelets;
@@ -14,84 +14,88 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::cluster::{Cluster, FlagChange};
 use crate::error::{Error, Result};
-use crate::images::ProjectImages;
-use crate::pipeline;
-use crate::plugin::Plugin;
 use crate::progress::Progress;
-use crate::{binaries, wait};
+use crate::testbed::binaries;
+use crate::testbed::cluster::{Cluster, FlagChange};
+use crate::testbed::images::ProjectImages;
+use crate::testbed::kubectl::Client;
+use crate::testbed::pipeline;
+use crate::testbed::plugin::Plugin;
+use crate::wait;
 
 pub use front_proxy::FRONT_PROXY;
 pub use kubelets::KUBELETS;
 pub use path::PATH;
 pub use table::Table;
 
-/// How long a fault may take to be named, and to be cleared after it is healed.
+/// The limit for reporting a fault, and for clearing the report after the repair.
 pub const LIMIT: Duration = Duration::from_secs(30);
-/// How long a fault is waited for, so that the table tells by how much it was too late.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The timeout of each wait; the table shows by how much a fault exceeded the limit.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A fault that is brought about on a cluster with a pipeline that is Ready.
+/// A change of the cluster: the injection of a fault, or its repair.
+pub type Action = fn(&FaultEnv<'_>) -> Result<()>;
+
+/// A fault that is injected into a cluster whose pipeline is Ready.
 pub struct Fault {
-    /// In a few words.
+    /// A short description.
     pub name: &'static str,
-    /// Whether it is brought about in every run of the tests, not only in long ones.
+    /// Whether every test run injects it, not only long ones.
     pub short: bool,
-    /// Of which MetricsPipeline the condition is.
+    /// The MetricsPipeline whose condition reports it.
     pub pipeline: &'static str,
-    /// The condition that must name it.
+    /// The type of the condition that must report it.
     pub condition: &'static str,
     /// Its status.
     pub status: &'static str,
     /// Its reason.
     pub reason: &'static str,
-    /// What is to blame, as its message must name it.
+    /// The object that the message must name.
     pub object: &'static str,
-    /// What else its message must hold: the evidence, the remedy.
-    pub says: &'static [&'static str],
-    /// Whether `Ready` must not hold meanwhile.
+    /// Further texts that the message must contain: evidence and remedy.
+    pub contains: &'static [&'static str],
+    /// Whether `Ready` must be False meanwhile.
     pub flips_ready: bool,
-    /// Brings it about.
-    pub inject: fn(&Bench<'_>) -> Result<()>,
-    /// Takes it away.
-    pub heal: fn(&Bench<'_>) -> Result<()>,
+    /// Injects the fault.
+    pub inject: Action,
+    /// Repairs it.
+    pub repair: Action,
 }
 
-/// Where faults are brought about.
-pub struct Bench<'a> {
-    /// The administrator's client.
+/// The environment in which faults are injected.
+pub struct FaultEnv<'a> {
+    /// A client with the permissions of an administrator.
     pub client: Client,
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The kubectl plugin.
     pub plugin: Plugin,
-    /// What to say meanwhile.
+    /// Prints progress.
     pub progress: Progress,
 }
 
-/// How a fault went.
+/// The times of a fault.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// From when it was there until a condition named it.
-    pub named: Duration,
-    /// The same of `doctor`.
-    pub by_doctor: Duration,
-    /// From when it was gone until all was as expected again, for the conditions and for `doctor`.
+    /// From the injection until a condition reported it.
+    pub reported: Duration,
+    /// From the injection until `doctor` reported it.
+    pub reported_by_doctor: Duration,
+    /// From the repair until the conditions and `doctor` were as before.
     pub cleared: Duration,
     /// The condition's message.
     pub message: String,
 }
 
-/// What the cluster's kube-apiserver is started with: it reaches the pods by the Service's address, so that what
-/// keeps it away does not keep the kubelet's probes away.
+/// Returns the changes to the flags of kube-apiserver: it connects to the pods through the Service's address, so that
+/// a fault on its path does not affect the kubelet's probes.
 #[must_use]
 pub fn flags() -> Vec<FlagChange> {
     vec![FlagChange::set("enable-aggregator-routing", "false")]
 }
 
-/// Installs the pipeline of these images and waits until it is Ready.
+/// Installs the pipeline from these images and waits until it is Ready.
 pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progress: &Progress) -> Result<()> {
     let helm = binaries::helm(progress)?;
     pipeline::load(cluster, built)?;
@@ -101,38 +105,62 @@ pub fn prepare(client: &Client, cluster: &Cluster, built: &ProjectImages, progre
 }
 
 impl Fault {
-    /// Brings it about, waits until it is named by the conditions and by `doctor`, heals it, waits until both say that
-    /// all is as expected again.
-    ///
-    /// # Errors
-    /// What they said instead.
-    pub fn run(&self, bench: &Bench<'_>) -> Result<Outcome> {
-        let injected = (self.inject)(bench);
-        let began = Instant::now();
-        let named = injected
-            .and_then(|()| side_by_side(|| self.named(bench, began), || self.named_by_doctor(bench, began)));
-        // Whatever happened, the next one begins with a whole cluster.
-        let healed = (self.heal)(bench);
-        let (((message, named), by_doctor), ()) = (named?, healed?);
-        let began = Instant::now();
-        let cleared = side_by_side(|| cleared(bench, began), || green(bench, began));
-        let (conditions, doctor) = cleared?;
-        let cleared = conditions.max(doctor);
-        bench.progress.say(format!(
-            "{}: named after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
-            self.name,
-            named.as_secs_f64(),
-            by_doctor.as_secs_f64(),
-            cleared.as_secs_f64()
-        ));
-        Ok(Outcome { named, by_doctor, cleared, message })
+    /// Returns a fault of the usual pipeline that makes `condition` and `Ready` False and that every test run injects.
+    const fn new(
+        condition: &'static str,
+        name: &'static str,
+        reason: &'static str,
+        object: &'static str,
+        contains: &'static [&'static str],
+        (inject, repair): (Action, Action),
+    ) -> Self {
+        Self {
+            name,
+            short: true,
+            pipeline: pipeline::NAME,
+            condition,
+            status: "False",
+            reason,
+            object,
+            contains,
+            flips_ready: true,
+            inject,
+            repair,
+        }
     }
 
-    /// The condition's message, and how long it took.
-    fn named(&self, bench: &Bench<'_>, began: Instant) -> Result<(String, Duration)> {
+    /// Injects the fault, waits until a condition and `doctor` report it, repairs it, and waits until neither reports
+    /// a problem.
+    ///
+    /// # Errors
+    /// If they report something else; the error has what they reported.
+    pub fn run(&self, env: &FaultEnv<'_>) -> Result<Outcome> {
+        let injected = (self.inject)(env);
+        let began = Instant::now();
+        let reported = injected
+            .and_then(|()| in_parallel(|| self.reported(env, began), || self.reported_by_doctor(env, began)));
+        // The next fault starts with a repaired cluster, whatever happened.
+        let repaired = (self.repair)(env);
+        let (((message, reported), reported_by_doctor), ()) = (reported?, repaired?);
+        let began = Instant::now();
+        let cleared = in_parallel(|| cleared(env, began), || doctor_settled(env, began));
+        let (conditions, doctor) = cleared?;
+        let cleared = conditions.max(doctor);
+        env.progress.say(format!(
+            "{}: reported after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
+            self.name,
+            reported.as_secs_f64(),
+            reported_by_doctor.as_secs_f64(),
+            cleared.as_secs_f64()
+        ));
+        Ok(Outcome { reported, reported_by_doctor, cleared, message })
+    }
+
+    /// Waits until a condition reports the fault; returns its message and the time.
+    fn reported(&self, env: &FaultEnv<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
-        wait::every(Duration::from_millis(500), PATIENCE, &what, || {
-            let object = bench.client.get(&["mpl", self.pipeline])?;
+        wait::every(Duration::from_millis(500), TIMEOUT, &what, || {
+            let object = env.client.get(&["mpl", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
             let missing = self.missing(&message);
             let (ready, ..) = condition(&object, "Ready");
@@ -145,18 +173,18 @@ impl Fault {
         })
     }
 
-    /// How long it took until `doctor` told the same. A fault makes it end with 1, a warning does not.
-    fn named_by_doctor(&self, bench: &Bench<'_>, began: Instant) -> Result<Duration> {
+    /// Waits until `doctor` reports the same and returns the time. A fault makes it exit with 1, a warning does not.
+    fn reported_by_doctor(&self, env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
         let expected = i32::from(self.status == "False");
-        // A MetricsPipeline that is not served is a line of its own.
+        // A MetricsPipeline that is not served has a line of its own.
         let (title, start) = if self.pipeline == pipeline::NAME {
             (self.condition.to_owned(), format!("{}: ", self.reason))
         } else {
             (format!("MetricsPipeline {}", self.pipeline), String::new())
         };
-        let what = format!("{}: doctor ends with {expected} and tells of {title}", self.name);
-        wait::every(Duration::from_secs(1), PATIENCE, &what, || {
-            let (code, tree) = bench.plugin.doctor(&bench.client)?;
+        let what = format!("{}: doctor exits with {expected} and reports {title}", self.name);
+        wait::every(Duration::from_secs(1), TIMEOUT, &what, || {
+            let (code, tree) = env.plugin.doctor(&env.client)?;
             let checks = tree["parts"].as_array().cloned().unwrap_or_default();
             let check =
                 checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
@@ -170,22 +198,22 @@ impl Fault {
         })
     }
 
-    /// What a message should say and does not.
+    /// Returns the texts that a message should contain and does not.
     fn missing(&self, message: &str) -> Vec<&'static str> {
-        let all = self.says.iter().chain([&self.object]);
+        let all = self.contains.iter().chain([&self.object]);
         all.copied().filter(|part| !message.contains(part)).collect()
     }
 }
 
-/// How long it took until every condition was as expected.
-fn cleared(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
-    settled(&bench.client).map(|()| began.elapsed())
+/// Waits until every condition is as expected and returns the time.
+fn cleared(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
+    settled(&env.client).map(|()| began.elapsed())
 }
 
-/// How long it took until `doctor` found nothing.
-fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
-    wait::every(Duration::from_secs(1), PATIENCE, "doctor finds nothing", || {
-        let (code, tree) = bench.plugin.doctor(&bench.client)?;
+/// Waits until `doctor` reports no problem and returns the time.
+fn doctor_settled(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
+    wait::every(Duration::from_secs(1), TIMEOUT, "doctor reports no problem", || {
+        let (code, tree) = env.plugin.doctor(&env.client)?;
         if code == 0 && tree["mark"] == "good" {
             Ok(began.elapsed())
         } else {
@@ -194,21 +222,27 @@ fn green(bench: &Bench<'_>, began: Instant) -> Result<Duration> {
     })
 }
 
-/// Both, and the first's error before the second's.
-fn side_by_side<A, B: Send>(
+/// Returns both results, or the first one's error before the second one's.
+fn in_parallel<A, B: Send>(
     first: impl FnOnce() -> Result<A>,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
     thread::scope(|scope| {
         let second = scope.spawn(second);
         let first = first();
-        let second = second.join().unwrap_or_else(|_| Err(impossible("a thread panicked")));
+        let second = second.join().unwrap_or_else(|_| Err(cannot_inject("a thread panicked")));
         Ok((first?, second?))
     })
 }
 
-impl Bench<'_> {
-    /// Starts kube-apiserver with these flags besides, and has it write its ConfigMap anew.
+impl<'a> FaultEnv<'a> {
+    /// Builds the plugin and returns the environment of a cluster.
+    pub fn new(cluster: &'a Cluster, progress: &Progress) -> Result<Self> {
+        let plugin = Plugin::build(progress)?;
+        Ok(Self { client: cluster.client(), cluster, plugin, progress: progress.clone() })
+    }
+
+    /// Restarts kube-apiserver with these additional flags and lets it recreate its ConfigMap.
     fn front_proxy(&self, changes: &[FlagChange]) -> Result<()> {
         let changes = [&flags()[..], changes].concat();
         self.cluster.restart_apiserver_with(&changes, &self.progress.clone().quiet())?;
@@ -216,11 +250,11 @@ impl Bench<'_> {
     }
 }
 
-/// Deletes the ConfigMap, which kube-apiserver only adds to, and waits until it is there again.
+/// Deletes the ConfigMap, to which kube-apiserver only adds, and waits until it exists again.
 fn renew(client: &Client) -> Result<()> {
     let config_map = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
     client.delete(&config_map)?;
-    client.wait_for("kube-apiserver writes its ConfigMap anew", PATIENCE, |client| {
+    client.wait_for("kube-apiserver recreates its ConfigMap", TIMEOUT, |client| {
         client.get(&config_map)?;
         Ok(())
     })
@@ -228,7 +262,7 @@ fn renew(client: &Client) -> Result<()> {
 
 /// Waits until every condition is True and as expected.
 pub fn settled(client: &Client) -> Result<()> {
-    wait::every(Duration::from_millis(500), PATIENCE, "all conditions are as expected", || {
+    wait::every(Duration::from_millis(500), TIMEOUT, "all conditions are as expected", || {
         let object = client.get(&["mpl", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
@@ -247,12 +281,12 @@ fn condition(object: &Value, kind: &str) -> (String, String, String) {
     found.map_or_else(Default::default, |[_, status, reason, message]| (status, reason, message))
 }
 
-/// Waits a moment, where something takes effect by itself.
+/// Waits for a change that takes effect by itself.
 fn pause(duration: Duration) {
     thread::sleep(duration);
 }
 
-/// The error of a fault that could not be brought about.
-fn impossible(why: impl Into<String>) -> Error {
+/// Returns the error of a fault that could not be injected.
+fn cannot_inject(why: impl Into<String>) -> Error {
     Error::Invalid(why.into())
 }

@@ -1,11 +1,11 @@
-//! Between kube-apiserver and the pods of metrics-core, and who owns the APIServices.
+//! Faults between kube-apiserver and the pods of metrics-core, and conflicts over the APIServices.
 
 use serde_json::{Value, json};
 
-use super::{Bench, Fault, impossible};
+use super::{Action, Fault, FaultEnv, cannot_inject};
 use crate::command;
 use crate::error::Result;
-use crate::pipeline;
+use crate::testbed::pipeline;
 
 const POLICY: &str = "default-deny";
 const TABLE: &str = "e2e-policy";
@@ -16,33 +16,21 @@ const fn fault(
     name: &'static str,
     reason: &'static str,
     object: &'static str,
-    says: &'static [&'static str],
-    inject: fn(&Bench<'_>) -> Result<()>,
-    heal: fn(&Bench<'_>) -> Result<()>,
+    contains: &'static [&'static str],
+    inject: Action,
+    repair: Action,
 ) -> Fault {
-    Fault {
-        name,
-        short: true,
-        pipeline: pipeline::NAME,
-        condition: "APIServiceAvailable",
-        status: "False",
-        reason,
-        object,
-        says,
-        flips_ready: true,
-        inject,
-        heal,
-    }
+    Fault::new("APIServiceAvailable", name, reason, object, contains, (inject, repair))
 }
 
-/// The faults on the way to the pods.
+/// Faults on the path to the pods.
 pub const PATH: &[Fault] = &[
     fault(
         "NetworkPolicy that blocks the API server",
         "BlockedByNetworkPolicy",
         "NetworkPolicy metrics-pipeline/default-deny",
         &["4443", "kubectl edit networkpolicy default-deny"],
-        |bench| {
+        |env| {
             let policy = json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": {"name": POLICY, "namespace": pipeline::NAMESPACE},
@@ -52,19 +40,19 @@ pub const PATH: &[Fault] = &[
                     "ingress": [{"from": [{"podSelector": {}}]}],
                 },
             });
-            bench.client.apply(&policy.to_string())?;
-            // The CNI plugin here enforces none.
-            drop_from_apiserver(bench)
+            env.client.apply(&policy.to_string())?;
+            // The CNI plugin here enforces no NetworkPolicy.
+            drop_from_apiserver(env)
         },
-        |bench| {
-            bench.client.delete(&["-n", pipeline::NAMESPACE, "networkpolicy", POLICY])?;
-            drop_nothing(bench)
+        |env| {
+            env.client.delete(&["-n", pipeline::NAMESPACE, "networkpolicy", POLICY])?;
+            drop_nothing(env)
         },
     ),
     Fault {
         short: false,
         ..fault(
-            "packets of the API server dropped, by no NetworkPolicy",
+            "packets from the API server dropped without a NetworkPolicy",
             "Unreachable",
             "port 4443",
             &["NetworkPolicy is not the cause", "firewall", "hostNetwork"],
@@ -77,8 +65,8 @@ pub const PATH: &[Fault] = &[
         "ForeignAPIService",
         "APIService v1beta1.metrics.k8s.io",
         &["kube-system/metrics-server", "adoption"],
-        |bench| {
-            let mut object = bench.client.get(&["apiservice", API_SERVICE])?;
+        |env| {
+            let mut object = env.client.get(&["apiservice", API_SERVICE])?;
             object["metadata"] = json!({
                 "name": API_SERVICE,
                 "resourceVersion": object["metadata"]["resourceVersion"],
@@ -89,9 +77,9 @@ pub const PATH: &[Fault] = &[
             object["spec"]["service"] =
                 json!({"name": "metrics-server", "namespace": "kube-system", "port": 443});
             object["status"] = Value::Null;
-            bench.client.with_manifest(&["replace"], &object.to_string()).map(drop)
+            env.client.with_manifest(&["replace"], &object.to_string()).map(drop)
         },
-        |bench| bench.client.delete(&["apiservice", API_SERVICE]).map(drop),
+        |env| env.client.delete(&["apiservice", API_SERVICE]).map(drop),
     ),
     Fault {
         short: false,
@@ -102,24 +90,24 @@ pub const PATH: &[Fault] = &[
             "Conflict",
             "MetricsPipeline cluster",
             &["kubectl delete metricspipeline"],
-            |bench| bench.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
-            |bench| bench.client.delete(&["mpl", SECOND]).map(drop),
+            |env| env.client.apply(&pipeline::manifest(SECOND, &json!({}))).map(drop),
+            |env| env.client.delete(&["mpl", SECOND]).map(drop),
         )
     },
 ];
 
-/// Has the kernel drop what the node itself sends to the Service: that is kube-apiserver's. The kubelet's probes go to
-/// the pod, and a real network lets them through. Before kube-proxy's rules.
-fn drop_from_apiserver(bench: &Bench<'_>) -> Result<()> {
-    let service = bench.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
-    let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| impossible("no ClusterIP"))?;
+/// Drops packets from the node itself, and so from kube-apiserver, to the Service, before the rules of kube-proxy.
+/// The kubelet's probes go to the pod, as in a real network.
+fn drop_from_apiserver(env: &FaultEnv<'_>) -> Result<()> {
+    let service = env.client.get(&["-n", pipeline::NAMESPACE, "service", "metrics-core"])?;
+    let address = service["spec"]["clusterIP"].as_str().ok_or_else(|| cannot_inject("no ClusterIP"))?;
     let table = format!(
         "table ip {TABLE} {{\nchain from-node {{\ntype filter hook output priority -200;\nip daddr {address} drop;\n}}\n}}"
     );
-    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+    command::output(env.cluster.network().command("nft").arg(table)).map(drop)
 }
 
-fn drop_nothing(bench: &Bench<'_>) -> Result<()> {
+fn drop_nothing(env: &FaultEnv<'_>) -> Result<()> {
     let table = format!("delete table ip {TABLE}");
-    command::output(bench.cluster.network().command("nft").arg(table)).map(drop)
+    command::output(env.cluster.network().command("nft").arg(table)).map(drop)
 }

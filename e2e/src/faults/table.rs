@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Fault, LIMIT, Outcome};
 use crate::error::Error;
 
-/// What was brought about, and how it went.
+/// The faults that were injected, and the result of each.
 #[derive(Default)]
 pub struct Table(Vec<Row>);
 
@@ -32,36 +32,42 @@ impl Table {
         });
     }
 
-    /// Whether each was named by its right cause and cleared, be it late: on a busy machine seconds are no test.
+    /// Returns whether each fault was reported with the right cause and cleared, even late: on a busy machine the
+    /// time proves nothing.
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.0.iter().all(|row| row.outcome.is_ok())
     }
 
-    /// Whether each was named and cleared in time.
+    /// Returns whether each fault was reported and cleared in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        let in_time = |outcome: &Outcome| outcome.named.max(outcome.by_doctor).max(outcome.cleared) <= LIMIT;
+        let in_time = |outcome: &Outcome| {
+            outcome.reported.max(outcome.reported_by_doctor).max(outcome.cleared) <= LIMIT
+        };
         self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(in_time))
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| fault | condition | reason | object | named | by `doctor` | over |")?;
+        writeln!(
+            f,
+            "| fault | condition | reason | object | reported after, s | by `doctor`, s | cleared, s |"
+        )?;
         writeln!(f, "|---|---|---|---|---:|---:|---:|")?;
         for row in &self.0 {
             let seconds = |time: Duration| {
                 let late = if time > LIMIT { " (late)" } else { "" };
                 format!("{:.0}{late}", time.as_secs_f64())
             };
-            let [named, by_doctor, cleared] = match &row.outcome {
-                Ok(outcome) => [outcome.named, outcome.by_doctor, outcome.cleared].map(seconds),
-                Err(_) => ["not", "", ""].map(str::to_owned),
+            let [reported, reported_by_doctor, cleared] = match &row.outcome {
+                Ok(outcome) => [outcome.reported, outcome.reported_by_doctor, outcome.cleared].map(seconds),
+                Err(_) => ["never", "", ""].map(str::to_owned),
             };
             writeln!(
                 f,
-                "| {} | {}={} | {} | {} | {named} | {by_doctor} | {cleared} |",
+                "| {} | {}={} | {} | {} | {reported} | {reported_by_doctor} | {cleared} |",
                 row.fault, row.condition, row.status, row.reason, row.object
             )?;
         }

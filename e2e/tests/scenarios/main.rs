@@ -1,7 +1,7 @@
 //! The scenarios on a real cluster.
 //!
-//! `cargo test -p e2e --test scenarios [-- FILTER] [--long]`; `E2E_KUBECONFIG=FILE` runs those that can on another
-//! cluster. What a scenario dumped when it failed is in `target/e2e-failures`.
+//! `cargo scenarios [FILTER] [--long]` runs them; `E2E_KUBECONFIG=FILE` runs those that can on
+//! another cluster. The dump of a failed scenario is in `target/e2e-failures`.
 
 mod cluster;
 mod differential;
@@ -12,7 +12,7 @@ mod workloads;
 
 use std::process::ExitCode;
 
-use e2e::scenario::Suite;
+use e2e::suite::Suite;
 
 fn main() -> ExitCode {
     let mut suite = match Suite::from_env() {

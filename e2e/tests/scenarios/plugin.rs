@@ -1,19 +1,19 @@
-//! What the kubectl plugin says, word for word: of a cluster that has nothing of ours, of a healthy pipeline, and of a
-//! broken one.
+//! The exact output of the kubectl plugin: for a cluster without a pipeline, for a healthy pipeline, and for a broken
+//! one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use e2e::faults::{self, Bench, FRONT_PROXY};
-use e2e::plugin::Answer;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::faults::{self, FRONT_PROXY, FaultEnv};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::plugin::PluginOutput;
 use e2e::{Plugin, Result, check, wait};
 use serde_json::Value;
 
-/// As long as a fault may take.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// The timeout of a fault.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Of a pipeline where all is well. A line that ends with … goes on.
+/// The status of a healthy pipeline. A line that ends with … is a prefix.
 const HEALTHY: &str = "
 good MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
@@ -53,7 +53,7 @@ good doctor: 12 checks, nothing is wrong
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 
-/// Of a pipeline whose kube-apiserver received several flags as one argument.
+/// The status of a pipeline whose kube-apiserver has several flags merged into one argument.
 const SWALLOWED: &str = "
 bad MetricsPipeline cluster: 1 of 1 nodes have metrics
   good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
@@ -88,7 +88,7 @@ https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/
   good HorizontalPodAutoscalers: none uses resource metrics
 ";
 
-/// Of a cluster that has nothing of ours.
+/// The result of doctor for a cluster without a pipeline.
 const BARE_DOCTOR: &str = "
 warning doctor: 6 checks, 1 has a finding
   good Kubernetes: v1.36.3
@@ -111,19 +111,24 @@ const FLAGS: &str = "\
 --proxy-client-key-file=/etc/kubernetes/pki/metrics-core-front-proxy.key
 ";
 
-/// `healthy` has a pipeline and nothing else, `broken` too; `bare` has none.
+/// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
 pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
-    suite.add(bare, "the_plugin_examines_the_ground", Needs::OurCluster, examines_the_ground);
-    suite.add(healthy, "the_plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
-    suite.add(broken, "the_plugin_explains_a_broken_one", Needs::Alone, explains_a_broken_one);
+    suite.add(
+        bare,
+        "plugin_checks_a_cluster_without_a_pipeline",
+        Needs::OurCluster,
+        checks_a_cluster_without_a_pipeline,
+    );
+    suite.add(healthy, "plugin_shows_a_healthy_pipeline", Needs::Alone, shows_a_healthy_pipeline);
+    suite.add(broken, "plugin_explains_a_broken_pipeline", Needs::Alone, explains_a_broken_pipeline);
 }
 
-fn examines_the_ground(stand: &Stand) -> Result<()> {
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "doctor", 0, BARE_DOCTOR)?;
-    let status = plugin.run(&stand.client, &["status"])?;
-    check!(status.code == 1, "exit code {}: {}", status.code, status.remarks);
-    // Lines end where the terminal does.
+fn checks_a_cluster_without_a_pipeline(env: &TestEnv) -> Result<()> {
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "doctor", 0, BARE_DOCTOR)?;
+    let status = plugin.run(&env.client, &["status"])?;
+    check!(status.code == 1, "exit code {}: {}", status.code, status.errors);
+    // Lines are wrapped at the width of the terminal.
     let words: Vec<&str> = status.text.split_whitespace().filter(|word| *word != "│").collect();
     let words = words.join(" ");
     check!(
@@ -131,27 +136,27 @@ fn examines_the_ground(stand: &Stand) -> Result<()> {
         "{}",
         status.text
     );
-    let elsewhere = plugin.run(&stand.client, &["doctor", "--kubeconfig=/nowhere"])?;
+    let elsewhere = plugin.run(&env.client, &["doctor", "--kubeconfig=/nowhere"])?;
     check!(
         elsewhere.code == 2
             && elsewhere.text.is_empty()
-            && elsewhere.remarks.starts_with("error: the kubeconfig"),
+            && elsewhere.errors.starts_with("error: the kubeconfig"),
         "{elsewhere:?}"
     );
     Ok(())
 }
 
-fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let plugin = Plugin::build(&stand.progress)?;
-    holds(stand, &plugin, "status", 0, HEALTHY)?;
-    holds(stand, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
-    let run = |arguments: &[&str]| -> Result<Answer> {
-        let answer = plugin.run(&stand.client, arguments)?;
-        check!(answer.code == 0, "{arguments:?}: exit code {}: {}", answer.code, answer.remarks);
-        Ok(answer)
+fn shows_a_healthy_pipeline(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let plugin = Plugin::build(&env.progress)?;
+    holds(env, &plugin, "status", 0, HEALTHY)?;
+    holds(env, &plugin, "doctor", 0, HEALTHY_DOCTOR)?;
+    let run = |arguments: &[&str]| -> Result<PluginOutput> {
+        let output = plugin.run(&env.client, arguments)?;
+        check!(output.code == 0, "{arguments:?}: exit code {}: {}", output.code, output.errors);
+        Ok(output)
     };
-    // For people.
+    // The output for people.
     let status = run(&["status"])?.text;
     let first =
         "✔ MetricsPipeline cluster  1 of 1 nodes have metrics\n├─ ✔ operator  Deployment metrics-pipeline/";
@@ -162,11 +167,11 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     );
     let coloured = run(&["status", "--color=always"])?.text;
     check!(coloured.starts_with("\u{1b}[32m✔\u{1b}[0m \u{1b}[1mMetricsPipeline cluster"), "{coloured}");
-    stand.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
-    // To be pasted: each form has the same arguments.
+    env.progress.say(format!("kubectl metrics-pipeline status\n{status}"));
+    // The output for pasting: each format has the same arguments.
     let flags = run(&["flags", "lines"])?;
     check!(flags.text == FLAGS, "{}", flags.text);
-    check!(flags.remarks.contains("frontProxy.enabled=true"), "{}", flags.remarks);
+    check!(flags.errors.contains("frontProxy.enabled=true"), "{}", flags.errors);
     let list: Vec<String> = serde_json::from_str(&run(&["flags", "json"])?.text)
         .map_err(|error| failed(format!("flags json: {error}")))?;
     check!(list == FLAGS.lines().collect::<Vec<_>>(), "{list:?}");
@@ -177,20 +182,15 @@ fn shows_a_healthy_pipeline(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn explains_a_broken_one(stand: &Stand) -> Result<()> {
-    faults::settled(&stand.client)?;
-    let bench = Bench {
-        client: stand.client.clone(),
-        cluster: stand.ours()?,
-        plugin: Plugin::build(&stand.progress)?,
-        progress: stand.progress.clone(),
-    };
+fn explains_a_broken_pipeline(env: &TestEnv) -> Result<()> {
+    faults::settled(&env.client)?;
+    let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];
-    (fault.inject)(&bench)?;
-    let told = holds(stand, &bench.plugin, "status", 1, SWALLOWED);
-    let doctor = bench.plugin.run(&bench.client, &["doctor"]);
-    (fault.heal)(&bench)?;
-    told?;
+    (fault.inject)(&faulty)?;
+    let shown = holds(env, &faulty.plugin, "status", 1, SWALLOWED);
+    let doctor = faulty.plugin.run(&env.client, &["doctor"]);
+    (fault.repair)(&faulty)?;
+    shown?;
     let doctor = doctor?;
     check!(
         doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 has a finding\n"),
@@ -198,44 +198,44 @@ fn explains_a_broken_one(stand: &Stand) -> Result<()> {
         doctor.code,
         doctor.text
     );
-    faults::settled(&stand.client)?;
-    let status = bench.plugin.run(&bench.client, &["status"])?;
+    faults::settled(&env.client)?;
+    let status = faulty.plugin.run(&env.client, &["status"])?;
     check!(status.code == 0, "exit code {}: {}", status.code, status.text);
     Ok(())
 }
 
-/// Waits until a command answers with this exit code and these words.
-fn holds(stand: &Stand, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
+/// Waits until a command exits with this code and prints this tree.
+fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &str) -> Result<()> {
     let expected: Vec<&str> = expected.trim().lines().collect();
-    wait::until(PATIENCE, &format!("{command} ends with {code} and says what it should"), || {
-        let answer = plugin.run(&stand.client, &[command, "--output=json"])?;
-        let tree: Value = serde_json::from_str(&answer.text)
-            .map_err(|error| format!("{error}: {} {}", answer.text, answer.remarks))?;
-        let mut told = String::new();
-        flatten(&mut told, &tree, 0);
-        let lines: Vec<&str> = told.lines().collect();
+    wait::until(TIMEOUT, &format!("{command} exits with {code} and prints the expected tree"), || {
+        let output = plugin.run(&env.client, &[command, "--output=json"])?;
+        let tree: Value = serde_json::from_str(&output.text)
+            .map_err(|error| format!("{error}: {} {}", output.text, output.errors))?;
+        let mut text = String::new();
+        flatten(&mut text, &tree, 0);
+        let lines: Vec<&str> = text.lines().collect();
         let same = |(line, expected): (&&str, &&str)| match expected.strip_suffix('…') {
             Some(start) => line.starts_with(start),
             None => line == expected,
         };
-        if answer.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
+        if output.code == code && lines.len() == expected.len() && lines.iter().zip(&expected).all(same) {
             Ok(())
         } else {
-            Err(format!("exit code {}\n{told}", answer.code).into())
+            Err(format!("exit code {}\n{text}", output.code).into())
         }
     })
 }
 
-/// A line for each branch, without what differs from run to run.
-fn flatten(told: &mut String, branch: &Value, depth: usize) {
-    let text = |key: &str| branch[key].as_str().unwrap_or_default();
+/// Writes a line for each node of the tree, without what differs from run to run.
+fn flatten(out: &mut String, node: &Value, depth: usize) {
+    let text = |key: &str| node[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };
     let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
     let words: Vec<String> = line.split(' ').map(same_each_run).collect();
     // Writing to a String does not fail.
-    _ = writeln!(told, "{:1$}{2}", "", depth * 2, words.join(" "));
-    for part in branch["parts"].as_array().into_iter().flatten() {
-        flatten(told, part, depth + 1);
+    _ = writeln!(out, "{:1$}{2}", "", depth * 2, words.join(" "));
+    for part in node["parts"].as_array().into_iter().flatten() {
+        flatten(out, part, depth + 1);
     }
 }
 

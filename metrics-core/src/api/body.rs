@@ -32,13 +32,13 @@ const EAGER_BYTES: usize = 64 * 1024;
 impl ResponseBody {
     /// Returns a body without bytes.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self(Content::Empty)
     }
 
     /// Returns a body of these bytes.
     #[must_use]
-    pub fn complete(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn complete(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         if bytes.is_empty() { Self::empty() } else { Self(Content::Complete(bytes)) }
     }

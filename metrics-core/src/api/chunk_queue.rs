@@ -1,8 +1,8 @@
 //! The chunks of a protobuf list that are encoded before they are sent.
 //!
-//! A list holds megabytes for a short time, and returns that memory when it is sent. When every chunk was an allocation of
-//! its own, page faults took a sixth of the time of the whole list. Lists that are not small therefore use blocks the size
-//! of a huge page, where the system has huge pages: one page fault each instead of hundreds.
+//! A list holds megabytes for a short time, and returns that memory when it is sent. When every chunk was an
+//! allocation of its own, page faults took a sixth of the time of the whole list. Lists that are not small therefore
+//! use blocks the size of a huge page, where the system has huge pages: one page fault each instead of hundreds.
 
 use std::collections::VecDeque;
 
@@ -14,8 +14,8 @@ use super::list_memory_budget::Reservation;
 /// The size of a huge page on x86-64 and on most of aarch64.
 const BLOCK: usize = 2 << 20;
 
-/// Up to this length a list allocates its chunks one by one: most lists are short, and the system fills a huge page with
-/// zeros before it can be used.
+/// Up to this length a list allocates its chunks one by one: most lists are short, and the system fills a huge page
+/// with zeros before it can be used.
 const SMALL: usize = 512 << 10;
 
 /// The encoded chunks of a list, in order, within the memory that the list may reserve.
@@ -127,7 +127,8 @@ impl ChunkQueue {
         self.block.is_some()
     }
 
-    /// Adds the chunk that `encode` appends, of about `expected` bytes. The caller must have checked that there is room.
+    /// Adds the chunk that `encode` appends, of about `expected` bytes. The caller must have checked that there is
+    /// room.
     pub(super) fn add(&mut self, expected: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();

@@ -1,8 +1,8 @@
-//! The `continue` token of a list: the key of the last object of the page, and the resource version of the list. Opaque to
-//! clients.
+//! The `continue` token of a list: the key of the last object of the page, and the resource version of the list.
+//! Opaque to clients.
 //!
-//! It names no snapshot, so any replica can continue the list at any time. Objects after the key are listed as they are at
-//! the time of the request.
+//! It names no snapshot, so any replica can continue the list at any time. Objects after the key are listed as they
+//! are at the time of the request.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

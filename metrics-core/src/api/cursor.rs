@@ -137,8 +137,8 @@ impl Cursor {
         PageEndSearch { cursor, limit, count: 0, last: None }
     }
 
-    /// Visits selected rows until the visitor breaks, the batch is complete, or there are no more rows. Rows that appear
-    /// between two calls are visited if they order after the position.
+    /// Visits selected rows until the visitor breaks, the batch is complete, or there are no more rows. Rows that
+    /// appear between two calls are visited if they order after the position.
     pub(super) fn advance(&mut self, visit: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>) {
         let rows = self.rows.clone();
         let after = self.after.take();
@@ -147,8 +147,8 @@ impl Cursor {
             read.row(row.interval().0);
             visit(row)
         };
-        // Both `pick` and the visitor record where they stopped. `pick` is ahead, so the visitor's stop, which is recorded
-        // later, overrides it.
+        // Both `pick` and the visitor record where they stopped. `pick` is ahead, so the visitor's stop, which is
+        // recorded later, overrides it.
         let stopped_at = RefCell::new(None);
         let (selection, until) = (&self.selection, self.until.as_ref());
         let mut visited = 0;

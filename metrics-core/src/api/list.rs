@@ -1,13 +1,13 @@
 //! A list response, encoded in chunks while the client reads it.
 //!
-//! JSON and YAML: each step reads a batch of rows and encodes one chunk. A list of any length holds one chunk in memory,
-//! and no lock is held between batches.
+//! JSON and YAML: each step reads a batch of rows and encodes one chunk. A list of any length holds one chunk in
+//! memory, and no lock is held between batches.
 //!
-//! Protobuf: `runtime.Unknown.raw` states its length before its content, so all items must be measured before the first
-//! byte is sent. The list is encoded first and then sent, up to a maximum size for this list and a memory budget for all
-//! lists together. Beyond either, items are only measured in a first pass, and their rows are recorded (a few bytes each,
-//! immutable); the second pass encodes the recorded rows while the client reads. Two passes take a sixth more time, so the
-//! maximum size is larger than the lists of most clusters.
+//! Protobuf: `runtime.Unknown.raw` states its length before its content, so all items must be measured before the
+//! first byte is sent. The list is encoded first and then sent, up to a maximum size for this list and a memory
+//! budget for all lists together. Beyond either, items are only measured in a first pass, and their rows are recorded
+//! (a few bytes each, immutable); the second pass encodes the recorded rows while the client reads. Two passes take a
+//! sixth more time, so the maximum size is larger than the lists of most clusters.
 //!
 //! Every step ends after one batch, so that other requests are served in between.
 
@@ -72,8 +72,8 @@ enum Encoder {
 impl ListStream {
     /// Creates a list of what the cursor selects: at most `limit` objects, or all if `None`.
     ///
-    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can grow, but
-    /// always at least one chunk.
+    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can
+    /// grow, but always at least one chunk.
     pub(super) fn new(
         cursor: Cursor,
         context: EncodeContext,
@@ -145,7 +145,8 @@ impl ListStream {
         if out.len() == skip { Step::Yield } else { Step::Chunk(Bytes::from(out).slice(skip..)) }
     }
 
-    /// Encodes the next batch as a complete list in compact JSON, and prints the part of it that continues the response.
+    /// Encodes the next batch as a complete list in compact JSON, and prints the part of it that continues the
+    /// response.
     fn printed_step(&mut self) -> Step {
         let Self {
             cursor,

@@ -38,8 +38,8 @@ pub(super) struct WatchOptions {
 }
 
 impl WatchOptions {
-    /// Returns how long the watch lasts. Without a timeout, or with one over a day, it lasts between `min` and twice `min`,
-    /// at random, so that clients do not reconnect all at once. This is what kube-apiserver does.
+    /// Returns how long the watch lasts. Without a timeout, or with one over a day, it lasts between `min` and twice
+    /// `min`, at random, so that clients do not reconnect all at once. This is what kube-apiserver does.
     pub(super) fn duration(&self, min: Duration) -> Duration {
         let requested = self.timeout.filter(|timeout| *timeout <= MAX_TIMEOUT);
         requested.unwrap_or_else(|| min.mul_f64(1.0 + fastrand::f64()))

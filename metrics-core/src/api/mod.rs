@@ -1,5 +1,5 @@
-//! The Metrics API: turns a request and the newest rows into a response. No network access; the clock is read only for the
-//! time of a response.
+//! The Metrics API: turns a request and the newest rows into a response. No network access; the clock is read only
+//! for the time of a response.
 //!
 //! ```text
 //! request_info                     method, path, query → attributes, which authorization uses too
@@ -62,25 +62,25 @@ use self::sample_age::SampleAge;
 use self::watch_limit::WatchLimit;
 use crate::model::rows::Rows;
 
-pub use self::body::ResponseBody;
+pub(crate) use self::body::ResponseBody;
 pub use self::request_info::request_info;
-pub use self::status::{Status, StatusCause, StatusDetails, status};
+pub(crate) use self::status::{Status, status};
 use crate::server::request_info::RequestInfo;
 
 /// The configuration of the Metrics API.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiConfig {
     /// Whether usage includes `swap`, where the kubelet reports it.
-    pub swap: bool,
+    pub(crate) swap: bool,
     /// The maximum number of bytes of one protobuf list that are encoded before they are sent.
-    pub max_encoded_list_bytes: usize,
+    pub(crate) max_encoded_list_bytes: usize,
     /// The maximum number of bytes of all protobuf lists together that are encoded before they are sent. Lists beyond it take
     /// more time, but little memory.
-    pub list_memory_budget: usize,
+    pub(crate) list_memory_budget: usize,
     /// The maximum number of concurrent watches. Further ones get 429.
-    pub max_watches: usize,
+    pub(crate) max_watches: usize,
     /// The minimum duration of a watch without `timeoutSeconds`. The maximum is twice this.
-    pub min_watch_duration: Duration,
+    pub(crate) min_watch_duration: Duration,
 }
 
 impl Default for ApiConfig {
@@ -124,12 +124,12 @@ impl Api {
     }
 
     /// Adds the API's metrics to `registry`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         self.sample_age.register(registry);
     }
 
     /// Ends all watches within about a second. Their clients reconnect to another replica.
-    pub fn end_watches(&self) {
+    pub(crate) fn end_watches(&self) {
         self.watch_limit.close();
     }
 

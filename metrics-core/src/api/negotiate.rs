@@ -1,5 +1,5 @@
-//! Content negotiation: which media type and which view of an object a client accepts (RFC 9110 section 12.5.1; Kubernetes
-//! API concepts, "Resource representations").
+//! Content negotiation: which media type and which view of an object a client accepts (RFC 9110 section 12.5.1;
+//! Kubernetes API concepts, "Resource representations").
 
 use http::HeaderMap;
 use http::header::{ACCEPT, USER_AGENT};

@@ -172,8 +172,8 @@ impl ObjectsRequest<'_> {
         Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
     }
 
-    /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace could
-    /// have issued it.
+    /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace
+    /// could have issued it.
     fn continue_after(&self, token: &str) -> Result<(ObjectKey, u64), Status> {
         let within = |key: &ObjectKey| match self.resource {
             Resource::Nodes => key.namespace.is_empty(),

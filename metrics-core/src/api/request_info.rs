@@ -1,5 +1,5 @@
-//! Derives the attributes of a request from method, path and query as kube-apiserver does. Authorization and routing use the
-//! same attributes, so that exactly the authorized request is served.
+//! Derives the attributes of a request from method, path and query as kube-apiserver does. Authorization and routing
+//! use the same attributes, so that exactly the authorized request is served.
 
 use http::{Method, Uri};
 

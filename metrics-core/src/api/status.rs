@@ -12,53 +12,53 @@ use crate::server::request_info::RequestInfo;
 
 /// A failure (API conventions, "Response Status Kind").
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// The HTTP status code.
-    pub code: u16,
+    pub(crate) code: u16,
     /// The machine-readable reason: `NotFound`, `Forbidden`, …; may be empty.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A human-readable description.
-    pub message: String,
+    pub(crate) message: String,
     /// Further machine-readable data.
-    pub details: Option<Box<StatusDetails>>,
+    pub(crate) details: Option<Box<StatusDetails>>,
 }
 
 /// Machine-readable details of a failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusDetails {
+pub(crate) struct StatusDetails {
     /// The object's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The API group.
-    pub group: String,
+    pub(crate) group: String,
     /// The resource, or a kind.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The individual faults.
-    pub causes: Vec<StatusCause>,
+    pub(crate) causes: Vec<StatusCause>,
     /// The number of seconds after which the client may retry; 0 means unset.
-    pub retry_after_seconds: u32,
+    pub(crate) retry_after_seconds: u32,
 }
 
 /// One fault of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusCause {
+pub(crate) struct StatusCause {
     /// `FieldValueInvalid`, `FieldValueForbidden`, ….
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A human-readable description.
-    pub message: String,
+    pub(crate) message: String,
     /// The parameter or field at fault.
-    pub field: String,
+    pub(crate) field: String,
 }
 
 impl Status {
     /// Creates a failure without details.
     #[must_use]
-    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None }
     }
 
     /// Adds details that name the object, group and resource of `request`.
     #[must_use]
-    pub fn about(self, request: &RequestInfo) -> Self {
+    pub(crate) fn about(self, request: &RequestInfo) -> Self {
         let RequestInfo { name, api_group, resource, .. } = request;
         let details = StatusDetails {
             name: name.clone(),
@@ -222,10 +222,10 @@ impl StatusDetails {
     }
 }
 
-/// Returns the response to a failed request: a `Status` in the representation that the client accepts, or indented JSON if
-/// it accepts none that is supported.
+/// Returns the response to a failed request: a `Status` in the representation that the client accepts, or indented
+/// JSON if it accepts none that is supported.
 #[must_use]
-pub fn status(request: &Parts, status: &Status) -> Response<ResponseBody> {
+pub(crate) fn status(request: &Parts, status: &Status) -> Response<ResponseBody> {
     let representation = negotiate::document(request).unwrap_or(Representation::FALLBACK);
     let mut response =
         respond::with_bytes(status.code, representation.media_type.as_str(), status.encode(representation));

@@ -2,8 +2,8 @@
 //!
 //! A watch stores no rows, only the version up to which its client knows them. Once a second, if anything changed, it
 //! visits the changes since that version, oldest first, so that a client can resume from the version of any event. A
-//! client that reads slowly skips samples and uses no memory meanwhile. A client that stops reading is disconnected by the
-//! server ([`crate::server::listen`]).
+//! client that reads slowly skips samples and uses no memory meanwhile. A client that stops reading is disconnected
+//! by the server ([`crate::server::listen`]).
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use super::watch_limit::WatchPermit;
 use crate::model::labels::Labels;
 use crate::model::rows::{Change, NodeRow, PodRow, Rows, Usage};
 
-/// The length at which a chunk of events is sent, even if there are further changes. The changes of one node are not split.
+/// The length at which a chunk of events is sent, even if there are further changes. The changes of one node are not
+/// split.
 const CHUNK: usize = 32 * 1024;
 /// How often a watch polls for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -190,8 +191,8 @@ impl WatchStream {
         true
     }
 
-    /// Appends the event for a selected object that was removed or relabeled: `MODIFIED` if it is still selected with its
-    /// current labels, else `DELETED` with its last known row.
+    /// Appends the event for a selected object that was removed or relabeled: `MODIFIED` if it is still selected with
+    /// its current labels, else `DELETED` with its last known row.
     fn send_removed(
         &mut self,
         out: &mut Vec<u8>,

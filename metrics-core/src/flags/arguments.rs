@@ -9,28 +9,28 @@ use super::{CommandLine, Error, Options};
 
 /// The flags that are set and their values, by name.
 #[derive(Debug, Default)]
-pub struct Arguments(BTreeMap<&'static str, Vec<String>>);
+pub(crate) struct Arguments(BTreeMap<&'static str, Vec<String>>);
 
 impl Arguments {
     /// Returns whether the flag is set.
     #[must_use]
-    pub fn is_set(&self, name: &str) -> bool {
+    pub(crate) fn is_set(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     /// Returns the last value.
     #[must_use]
-    pub fn last(&self, name: &str) -> Option<&str> {
+    pub(crate) fn last(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(|values| values.last()).map(String::as_str)
     }
 
     /// Returns all values in order.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.get(name).into_iter().flatten().map(String::as_str)
     }
 
     /// Returns the flags that are set and ignored, each with the reason.
-    pub fn ignored(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
         flags().filter_map(|flag| match flag.support {
             Support::Ignored(why) if self.is_set(flag.name) => Some((flag.name, why)),
             _ => None,

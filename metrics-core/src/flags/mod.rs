@@ -10,8 +10,9 @@ pub mod table;
 mod tests;
 mod value;
 
-pub use arguments::{Arguments, parse};
-pub use options::{KubeletTrust, Options, RequestHeaderOptions, ServingSource, TlsOptions};
+pub(crate) use arguments::Arguments;
+pub use arguments::parse;
+pub(crate) use options::{KubeletTrust, Options, ServingSource, TlsOptions};
 
 /// An error of the command line.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub enum Error {
 impl Error {
     /// Returns the error for an invalid value.
     #[must_use]
-    pub fn value(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Self {
+    pub(crate) fn value(flag: &'static str, value: &str, problem: &str, remedy: &str) -> Self {
         Self::Value { flag, value: value.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() }
     }
 }

@@ -10,7 +10,7 @@ use crate::telemetry::{LogFormat, Logging};
 
 /// The source of the serving certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServingSource {
+pub(crate) enum ServingSource {
     /// A Secret, watched through the Kubernetes API.
     Secret {
         /// The namespace.
@@ -31,7 +31,7 @@ pub enum ServingSource {
 
 /// How the kubelets' serving certificates are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KubeletTrust {
+pub(crate) enum KubeletTrust {
     /// By the cluster's CA.
     ClusterCa,
     /// By the CAs of this file.
@@ -42,30 +42,30 @@ pub enum KubeletTrust {
 
 /// Front-proxy authentication by flags, instead of the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestHeaderOptions {
+pub(crate) struct RequestHeaderOptions {
     /// The CA file; `None` uses the ConfigMap.
-    pub client_ca_file: Option<PathBuf>,
+    pub(crate) client_ca_file: Option<PathBuf>,
     /// The allowed common names; empty allows all.
-    pub allowed_names: Vec<String>,
+    pub(crate) allowed_names: Vec<String>,
     /// Headers with the user's name.
-    pub username_headers: Vec<String>,
+    pub(crate) username_headers: Vec<String>,
     /// Headers with the user's groups.
-    pub group_headers: Vec<String>,
+    pub(crate) group_headers: Vec<String>,
     /// Prefixes of headers with extra attributes.
-    pub extra_prefixes: Vec<String>,
+    pub(crate) extra_prefixes: Vec<String>,
     /// Headers with the user's UID.
-    pub uid_headers: Vec<String>,
+    pub(crate) uid_headers: Vec<String>,
 }
 
 /// TLS settings as they are set; `server::tls` validates them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsOptions {
+pub(crate) struct TlsOptions {
     /// `--tls-min-version`.
-    pub min_version: String,
+    pub(crate) min_version: String,
     /// `--tls-cipher-suites`.
-    pub cipher_suites: Vec<String>,
+    pub(crate) cipher_suites: Vec<String>,
     /// `--tls-curve-preferences`.
-    pub curve_preferences: Vec<String>,
+    pub(crate) curve_preferences: Vec<String>,
 }
 
 /// All options.
@@ -73,75 +73,75 @@ pub struct TlsOptions {
 #[allow(clippy::struct_excessive_bools)] // Each is a separate flag.
 pub struct Options {
     /// `--metric-resolution`.
-    pub metric_resolution: Duration,
+    pub(crate) metric_resolution: Duration,
     /// `--kubeconfig`; `None` means in-cluster.
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// `--kubelet-port`.
-    pub kubelet_port: u16,
+    pub(crate) kubelet_port: u16,
     /// `--kubelet-use-node-status-port`.
-    pub use_node_status_port: bool,
+    pub(crate) use_node_status_port: bool,
     /// `--kubelet-request-timeout`.
-    pub kubelet_timeout: Duration,
+    pub(crate) kubelet_timeout: Duration,
     /// `--kubelet-preferred-address-types`.
-    pub address_types: Vec<String>,
+    pub(crate) address_types: Vec<String>,
     /// `--node-selector`.
-    pub node_selector: Option<String>,
+    pub(crate) node_selector: Option<String>,
     /// `--kubelet-certificate-authority` and `--kubelet-insecure-tls`.
-    pub kubelet_trust: KubeletTrust,
+    pub(crate) kubelet_trust: KubeletTrust,
     /// `--kubelet-tls-pin`.
-    pub kubelet_pin: bool,
+    pub(crate) kubelet_pin: bool,
     /// `--kubelet-client-certificate` and `--kubelet-client-key`.
-    pub kubelet_client: Option<(PathBuf, PathBuf)>,
+    pub(crate) kubelet_client: Option<(PathBuf, PathBuf)>,
     /// `--bind-address`.
-    pub bind_address: IpAddr,
+    pub(crate) bind_address: IpAddr,
     /// `--secure-port`.
-    pub secure_port: u16,
+    pub(crate) secure_port: u16,
     /// The serving certificate.
-    pub serving: ServingSource,
+    pub(crate) serving: ServingSource,
     /// TLS versions, cipher suites and key exchange groups.
-    pub tls: TlsOptions,
+    pub(crate) tls: TlsOptions,
     /// `--disable-http2-serving`, inverted.
-    pub http2: bool,
+    pub(crate) http2: bool,
     /// `--http2-max-streams-per-connection`.
-    pub http2_max_streams: u32,
+    pub(crate) http2_max_streams: u32,
     /// `--max-requests-inflight`; `None` means no limit.
-    pub max_in_flight: Option<usize>,
+    pub(crate) max_in_flight: Option<usize>,
     /// `--request-timeout`.
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// `--serve-swap`.
-    pub serve_swap: bool,
+    pub(crate) serve_swap: bool,
     /// `--max-watches`.
-    pub max_watches: usize,
+    pub(crate) max_watches: usize,
     /// `--min-request-timeout`.
-    pub min_watch_timeout: Duration,
+    pub(crate) min_watch_timeout: Duration,
     /// `--shutdown-delay-duration`.
-    pub shutdown_delay: Duration,
+    pub(crate) shutdown_delay: Duration,
     /// `--strict-transport-security-directives`, as the value of the header.
-    pub strict_transport_security: Option<String>,
+    pub(crate) strict_transport_security: Option<String>,
     /// `--authentication-kubeconfig`.
-    pub authentication_kubeconfig: Option<PathBuf>,
+    pub(crate) authentication_kubeconfig: Option<PathBuf>,
     /// `--authentication-skip-lookup`.
-    pub skip_lookup: bool,
+    pub(crate) skip_lookup: bool,
     /// `--authentication-tolerate-lookup-failure`.
-    pub tolerate_lookup_failure: bool,
+    pub(crate) tolerate_lookup_failure: bool,
     /// `--authentication-token-webhook-cache-ttl`.
-    pub token_ttl: Duration,
+    pub(crate) token_ttl: Duration,
     /// `--client-ca-file`.
-    pub client_ca_file: Option<PathBuf>,
+    pub(crate) client_ca_file: Option<PathBuf>,
     /// The `--requestheader-…` flags.
-    pub request_header: RequestHeaderOptions,
+    pub(crate) request_header: RequestHeaderOptions,
     /// `--authorization-kubeconfig`.
-    pub authorization_kubeconfig: Option<PathBuf>,
+    pub(crate) authorization_kubeconfig: Option<PathBuf>,
     /// `--authorization-always-allow-paths`.
-    pub always_allow_paths: Vec<String>,
+    pub(crate) always_allow_paths: Vec<String>,
     /// `--authorization-webhook-cache-authorized-ttl`.
-    pub allowed_ttl: Duration,
+    pub(crate) allowed_ttl: Duration,
     /// `--authorization-webhook-cache-unauthorized-ttl`.
-    pub denied_ttl: Duration,
+    pub(crate) denied_ttl: Duration,
     /// The settings of the log.
-    pub logging: Logging,
+    pub(crate) logging: Logging,
     /// Lines to log at start: ignored flags and adapted values.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Options {
@@ -229,8 +229,8 @@ impl Options {
     }
 }
 
-/// Returns the request timeout, at most nine tenths of the scrape interval: with a longer one, a request could overlap the
-/// next. metrics-server rejects a longer one.
+/// Returns the request timeout, at most nine tenths of the scrape interval: with a longer one, a request could
+/// overlap the next. metrics-server rejects a longer one.
 fn kubelet_timeout(
     arguments: &Arguments,
     resolution: Duration,

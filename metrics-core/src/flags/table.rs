@@ -2,7 +2,7 @@
 
 /// The support of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Support {
+pub(crate) enum Support {
     /// The flag works.
     Supported,
     /// The flag has no effect. The text is the reason, which is logged if the flag is set.
@@ -13,7 +13,7 @@ pub enum Support {
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueKind {
+pub(crate) enum ValueKind {
     /// `--flag`, `--flag=true`, `--flag=false`.
     Bool,
     /// One value; of several, the last is used.
@@ -28,24 +28,24 @@ pub struct Flag {
     /// The name without dashes, in the spelling of metrics-server.
     pub name: &'static str,
     /// The one-letter form.
-    pub short: Option<char>,
+    pub(crate) short: Option<char>,
     /// The type of its value.
-    pub kind: ValueKind,
+    pub(crate) kind: ValueKind,
     /// The default value; empty if there is none.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// Whether it is supported.
-    pub support: Support,
+    pub(crate) support: Support,
     /// The help text.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// A section of `--help` and of the documentation.
 #[derive(Clone, Copy, Debug)]
-pub struct Section {
+pub(crate) struct Section {
     /// The heading.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// The flags.
-    pub flags: &'static [Flag],
+    pub(crate) flags: &'static [Flag],
 }
 
 const fn works(name: &'static str, kind: ValueKind, default: &'static str, help: &'static str) -> Flag {
@@ -71,7 +71,7 @@ const NO_PROFILING: &str = "there is no profiling endpoint";
 const NO_VERSION_EMULATION: &str = "there are no feature gates and no emulated versions";
 
 /// The sections of flags.
-pub const SECTIONS: &[Section] = &[
+pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Metrics",
         flags: &[

@@ -39,17 +39,17 @@ struct Removals {
 
 /// An object that clients have seen and that was removed or whose labels changed.
 #[derive(Clone, Debug)]
-pub struct Removal {
+pub(crate) struct Removal {
     /// The version of the removal.
-    pub version: u64,
+    pub(crate) version: u64,
     /// The kind of the object.
-    pub kind: RowKind,
+    pub(crate) kind: RowKind,
     /// The namespace; empty for nodes.
-    pub namespace: Box<str>,
+    pub(crate) namespace: Box<str>,
     /// The name.
-    pub name: Box<str>,
+    pub(crate) name: Box<str>,
     /// The labels before the removal.
-    pub labels: Labels,
+    pub(crate) labels: Labels,
     at_ms: u64,
 }
 
@@ -63,17 +63,17 @@ impl Default for Changes {
 impl Changes {
     /// Returns the version that the next change will take.
     #[must_use]
-    pub fn upcoming(&self) -> u64 {
+    pub(crate) fn upcoming(&self) -> u64 {
         self.next.load(Ordering::Acquire)
     }
 
     /// Takes the version of a change. Call it while holding the lock under which the change is made.
-    pub fn take(&self) -> u64 {
+    pub(crate) fn take(&self) -> u64 {
         self.next.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Records that a visible object was removed or that its labels changed.
-    pub fn record_removal(
+    pub(crate) fn record_removal(
         &self,
         kind: RowKind,
         (namespace, name): (&str, &str),
@@ -100,7 +100,7 @@ impl Changes {
     }
 
     /// Marks an object hidden and records the removal at `now_ms` if clients saw it.
-    pub fn hide(
+    pub(crate) fn hide(
         &self,
         kind: RowKind,
         key: (&str, &str),
@@ -115,7 +115,7 @@ impl Changes {
 
     /// Returns the first removal at or after version `from`, and the version before which there is no other one
     /// (that of the upcoming change).
-    pub fn next_removal(&self, kind: RowKind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
+    pub(crate) fn next_removal(&self, kind: RowKind, from: u64) -> Result<(Option<Removal>, u64), Expired> {
         let removals = self.removals.lock();
         // Both happen under the lock, so all removals before this version are in the queue.
         let until = self.upcoming();
@@ -134,7 +134,7 @@ pub struct VisibleSince(AtomicU64);
 
 impl VisibleSince {
     /// Marks the object visible at this version. Returns the version since which it is visible.
-    pub fn mark_visible(&self, version: u64) -> u64 {
+    pub(crate) fn mark_visible(&self, version: u64) -> u64 {
         match self.0.load(Ordering::Relaxed) {
             0 => match self.0.compare_exchange(0, version, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => version,
@@ -145,13 +145,13 @@ impl VisibleSince {
     }
 
     /// Marks the object hidden. Returns whether it was visible.
-    pub fn mark_hidden(&self) -> bool {
+    pub(crate) fn mark_hidden(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0 && self.0.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Returns whether clients see the object.
     #[must_use]
-    pub fn is_visible(&self) -> bool {
+    pub(crate) fn is_visible(&self) -> bool {
         self.0.load(Ordering::Relaxed) != 0
     }
 }

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 /// Uses three allocations, whatever the number of labels: every node and every pod template has a value of this type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
-    /// Keys and values as the members of a JSON object, without escapes: `"a":"1","b":"2"`. Labels are a large part of a
-    /// list, so the encoders copy them instead of encoding them each time.
+    /// Keys and values as the members of a JSON object, without escapes: `"a":"1","b":"2"`. Labels are a large part
+    /// of a list, so the encoders copy them instead of encoding them each time.
     text: Box<str>,
     /// The same labels as protobuf map entries.
     entries: Box<[u8]>,
     /// Where each key and its value end in `text`.
     ends: Box<[(u32, u32)]>,
-    /// Whether a key or value contains a character that Kubernetes does not allow in labels, and that may need an escape.
+    /// Whether a key or value contains a character that Kubernetes does not allow in labels, and that may need an
+    /// escape.
     irregular: bool,
 }
 
@@ -27,7 +28,7 @@ const COMMA: &str = "\",\"";
 impl Labels {
     /// Returns the value of `key`.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -43,26 +44,26 @@ impl Labels {
 
     /// Returns keys and values, sorted by key.
     #[must_use]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         (0..self.ends.len()).map(|at| self.at(at))
     }
 
     /// Returns whether there are no labels.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Returns the labels as members of a JSON object, or `None` if a character may need an escape: the caller must then
-    /// encode the labels one by one.
+    /// Returns the labels as members of a JSON object, or `None` if a character may need an escape: the caller must
+    /// then encode the labels one by one.
     #[must_use]
-    pub fn json_members(&self) -> Option<&str> {
+    pub(crate) fn json_members(&self) -> Option<&str> {
         (!self.irregular).then_some(&self.text)
     }
 
     /// Returns the field `labels` (11) of `ObjectMeta`, encoded as protobuf.
     #[must_use]
-    pub fn protobuf_field(&self) -> &[u8] {
+    pub(crate) fn protobuf_field(&self) -> &[u8] {
         &self.entries
     }
 

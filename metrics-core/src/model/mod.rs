@@ -1,5 +1,5 @@
 //! The data that the ingest half produces and the API half serves.
 
-pub mod changes;
+pub(crate) mod changes;
 pub mod labels;
 pub mod rows;

@@ -140,9 +140,9 @@ pub struct Expired;
 
 /// Read access to the newest rows.
 ///
-/// Lists visit objects in key order (nodes by name; pods by namespace, then name). They can start after a key, so that a
-/// long response is built in batches without holding a lock between them, and so that a `continue` token can be a key.
-/// Objects without a rate are skipped. A visitor must not block, nor read rows.
+/// Lists visit objects in key order (nodes by name; pods by namespace, then name). They can start after a key, so
+/// that a long response is built in batches without holding a lock between them, and so that a `continue` token can
+/// be a key. Objects without a rate are skipped. A visitor must not block, nor read rows.
 ///
 /// Versions count changes. A reader that takes [`Rows::version`] before it reads rows, and then follows
 /// [`Rows::next_change`] from that version, misses no change.
@@ -150,7 +150,8 @@ pub trait Rows: Send + Sync + 'static {
     /// Visits the row of one node.
     fn node(&self, name: &str, visit: &mut dyn FnMut(&NodeRow<'_>)) -> Lookup;
 
-    /// Visits the nodes after `after` that `pick` takes, until the visitor breaks. Calls `pick` for each node, in order.
+    /// Visits the nodes after `after` that `pick` takes, until the visitor breaks. Calls `pick` for each node, in
+    /// order.
     fn nodes(
         &self,
         after: Option<&str>,
@@ -161,8 +162,9 @@ pub trait Rows: Send + Sync + 'static {
     /// Visits the row of one pod.
     fn pod(&self, namespace: &str, name: &str, visit: &mut dyn FnMut(&PodRow<'_>)) -> Lookup;
 
-    /// Visits the pods of one namespace, or of all, after the key `after` (namespace, name) that `pick` takes, until the
-    /// visitor breaks. Calls `pick` for each pod, in order, for several pods before it visits those that were taken.
+    /// Visits the pods of one namespace, or of all, after the key `after` (namespace, name) that `pick` takes, until
+    /// the visitor breaks. Calls `pick` for each pod, in order, for several pods before it visits those that were
+    /// taken.
     fn pods(
         &self,
         namespace: Option<&str>,
@@ -174,17 +176,19 @@ pub trait Rows: Send + Sync + 'static {
     /// Returns a reader that can visit the rows that it has read a second time, unchanged.
     fn two_pass_reader(self: Arc<Self>) -> Box<dyn TwoPassReader>;
 
-    /// Visits the last known row of a removed node, with the labels given; visits nothing if that row is no longer stored.
+    /// Visits the last known row of a removed node, with the labels given; visits nothing if that row is no longer
+    /// stored.
     fn last_known_node(&self, name: &str, labels: &Labels, visit: &mut dyn FnMut(&NodeRow<'_>));
 
-    /// Visits the last known row of a removed pod, with the labels given; visits nothing if that row is no longer stored.
+    /// Visits the last known row of a removed pod, with the labels given; visits nothing if that row is no longer
+    /// stored.
     fn last_known_pod(&self, key: (&str, &str), labels: &Labels, visit: &mut dyn FnMut(&PodRow<'_>));
 
     /// Returns the version that the next change will have.
     fn version(&self) -> u64;
 
-    /// Visits the changes of the first version, `from` or later, that changed an object of this kind. A row that changed
-    /// several times is visited at its newest version only.
+    /// Visits the changes of the first version, `from` or later, that changed an object of this kind. A row that
+    /// changed several times is visited at its newest version only.
     ///
     /// # Errors
     /// [`Expired`] if the changes since `from` are no longer known.
@@ -198,8 +202,8 @@ pub trait Rows: Send + Sync + 'static {
 
 /// Reads rows in a first pass and replays the same rows, unchanged, in a second one.
 ///
-/// Protobuf needs this: it states the length of a list before its content. Costs some bytes a row, and keeps the samples
-/// that were read in memory until the reader is dropped.
+/// Protobuf needs this: it states the length of a list before its content. Costs some bytes a row, and keeps the
+/// samples that were read in memory until the reader is dropped.
 pub trait TwoPassReader: Send {
     /// Like [`Rows::nodes`]. Records what is visited, including the row at which the visitor breaks.
     fn nodes(

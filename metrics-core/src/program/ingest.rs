@@ -7,7 +7,7 @@ use crate::cluster;
 use crate::flags::{KubeletTrust, Options};
 use crate::ingest::discover::{self, AddressType};
 use crate::ingest::scrape::{self, Credentials, KubeletTls};
-use crate::ingest::store::{self, Directory, Store};
+use crate::ingest::store::{self, Store, StoreDirectory};
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -16,17 +16,17 @@ use super::error::Error;
 /// The running ingestion and its data.
 pub(super) struct Ingest {
     /// The nodes and pods.
-    pub directory: Arc<Directory>,
+    pub(crate) directory: Arc<StoreDirectory>,
     /// The samples.
-    pub store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     /// The results of scrapes.
-    pub findings: scrape::Findings,
+    pub(crate) findings: scrape::Findings,
     /// The progress of the watches of nodes and pods.
-    pub watches: discover::Heartbeats,
+    pub(crate) watches: discover::Heartbeats,
     /// The task that watches nodes and pods.
-    pub discovering: AbortHandle,
+    pub(crate) discovering: AbortHandle,
     /// The task that scrapes.
-    pub scraping: AbortHandle,
+    pub(crate) scraping: AbortHandle,
 }
 
 /// Starts discovery and scraping.
@@ -37,13 +37,13 @@ pub(super) fn start(
     tasks: &mut JoinSet<()>,
 ) -> Result<Ingest, Error> {
     let (tls, credentials) = kubelet_access(options)?;
-    let directory = Arc::new(Directory::new());
-    let store = Arc::new(Store::new(directory.clone(), store::Config::new(options.metric_resolution)));
-    store::Metrics::new(store.clone()).register(registry);
-    let metrics = scrape::Metrics::default();
+    let directory = Arc::new(StoreDirectory::new());
+    let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution)));
+    store::StoreMetrics::new(store.clone()).register(registry);
+    let metrics = scrape::ScrapeMetrics::default();
     metrics.register(registry);
 
-    let config = discover::Config {
+    let config = discover::DiscoveryConfig {
         node_selector: options.node_selector.clone(),
         kubelet_port: options.kubelet_port,
         use_node_status_port: options.use_node_status_port,
@@ -52,7 +52,7 @@ pub(super) fn start(
     let watches = discover::Heartbeats::default();
     let run = discover::run(client.clone(), config, directory.clone(), watches.clone());
     let discovering = tasks.spawn(endless(run));
-    let config = scrape::Config {
+    let config = scrape::ScrapeConfig {
         scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
         tls,

@@ -1,6 +1,6 @@
 //! The Metrics API as handler of the HTTPS server.
 
-use crate::api::{self, Status, StatusDetails};
+use crate::api::{self, Status};
 use crate::server::listen::{ApiHandler, BoxedBody, Failure};
 use crate::server::request_info::RequestInfo;
 use http::request::Parts;
@@ -31,15 +31,11 @@ impl ApiHandler for MetricsApi {
     }
 
     fn failure(&self, request: &Parts, failure: Failure<'_>) -> Response<BoxedBody> {
-        let details = failure.about.map(|info| {
-            Box::new(StatusDetails {
-                name: info.name.clone(),
-                group: info.api_group.clone(),
-                kind: info.resource.clone(),
-                ..StatusDetails::default()
-            })
-        });
-        let status = Status { code: failure.code, reason: failure.reason, message: failure.message, details };
+        let status = Status::new(failure.code, failure.reason, failure.message);
+        let status = match failure.about {
+            Some(info) => status.about(info),
+            None => status,
+        };
         api::status(request, &status).map(BodyExt::boxed_unsync)
     }
 }

@@ -44,10 +44,9 @@ impl Program {
         Ok(Self { options, tls_policy, always_allow })
     }
 
-    /// Returns the settings of the log.
-    #[must_use]
-    pub fn logging(&self) -> telemetry::Logging {
-        self.options.logging
+    /// Starts the log. Must be called once.
+    pub fn start_log(&self) -> Result<(), impl std::error::Error + use<>> {
+        telemetry::start_log(self.options.logging)
     }
 
     /// Runs until SIGTERM or SIGINT, then until open requests are finished.
@@ -165,8 +164,8 @@ fn health(
         .ready("shutdown", move || check(!shutting_down.load(Ordering::Relaxed), "process is shutting down"))
 }
 
-/// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz` fails and
-/// requests are still served.
+/// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`
+/// fails and requests are still served.
 fn shutdown_signal(
     delay: Duration,
     shutting_down: Arc<AtomicBool>,

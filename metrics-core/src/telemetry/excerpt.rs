@@ -2,7 +2,7 @@
 
 /// Returns at most `most` characters of `text`, without control characters. A cut ends in `…`.
 #[must_use]
-pub fn excerpt(text: &str, most: usize) -> String {
+pub(crate) fn excerpt(text: &str, most: usize) -> String {
     let mut characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut excerpt: String = characters.by_ref().take(most).collect();
     if characters.next().is_some() {

@@ -5,18 +5,18 @@ use std::fmt::Write;
 use prometheus_client::registry::Registry;
 
 /// The content type of OpenMetrics.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The content type of the Prometheus text format.
-pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Returns whether an Accept header lists OpenMetrics, as that of Prometheus does.
 #[must_use]
-pub fn accepts_openmetrics(accept: &str) -> bool {
+pub(crate) fn accepts_openmetrics(accept: &str) -> bool {
     accept.split(',').any(|range| range.trim().split(';').next() == Some("application/openmetrics-text"))
 }
 
 /// Encodes all metrics of `registry`.
-pub fn encode(registry: &Registry, openmetrics: bool) -> Result<String, std::fmt::Error> {
+pub(crate) fn encode(registry: &Registry, openmetrics: bool) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry)?;
     if openmetrics { Ok(text) } else { to_text_format(&text) }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// The time at which a task last made progress. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     origin: Instant,
     /// Milliseconds since the origin.
     last_ms: Arc<AtomicU64>,
@@ -20,13 +20,13 @@ impl Default for Heartbeat {
 
 impl Heartbeat {
     /// Records progress.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.beat_at(Instant::now());
     }
 
     /// Returns the time since the last progress, or since the creation if there was none.
     #[must_use]
-    pub fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.age_at(Instant::now())
     }
 

@@ -7,7 +7,7 @@ use tracing_subscriber::{Layer, fmt};
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text.
     Text,
     /// One JSON object per line.
@@ -16,15 +16,15 @@ pub enum LogFormat {
 
 /// The settings of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Logging {
+pub(crate) struct Logging {
     /// The format.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
     /// The least severe level that is logged.
-    pub level: tracing::Level,
+    pub(crate) level: tracing::Level,
 }
 
 /// Installs the log. Libraries log one level less than metrics-core does.
-pub fn start(logging: Logging) -> Result<(), TryInitError> {
+pub(crate) fn start(logging: Logging) -> Result<(), TryInitError> {
     let ours = LevelFilter::from_level(logging.level);
     let theirs = match logging.level {
         tracing::Level::TRACE => LevelFilter::DEBUG,

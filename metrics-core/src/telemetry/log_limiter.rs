@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(300);
 
 /// Remembers when each cause was logged last. `C` must have few values. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct LogLimiter<C>(Arc<Mutex<HashMap<C, LastLogged>>>);
+pub(crate) struct LogLimiter<C>(Arc<Mutex<HashMap<C, LastLogged>>>);
 
 #[derive(Clone, Copy, Debug)]
 struct LastLogged {
@@ -28,7 +28,7 @@ impl<C> Default for LogLimiter<C> {
 impl<C: Eq + Hash> LogLimiter<C> {
     /// Returns `Some` if the cause should be logged now: the number of occurrences since the last log line, which were
     /// not logged.
-    pub fn due(&self, cause: C) -> Option<u64> {
+    pub(crate) fn due(&self, cause: C) -> Option<u64> {
         self.due_at(cause, Instant::now())
     }
 

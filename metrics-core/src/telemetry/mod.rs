@@ -14,17 +14,17 @@ use std::sync::Arc;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use excerpt::excerpt;
-pub use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
-pub use heartbeat::Heartbeat;
-pub use log::{LogFormat, Logging, start as start_log};
-pub use log_limiter::LogLimiter;
-pub use recent_events::{Occurrences, RecentEvents};
-pub use watch_failures::{WatchFailures, is_expired_watch};
+pub(crate) use excerpt::excerpt;
+pub(crate) use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use log::{LogFormat, Logging, start as start_log};
+pub(crate) use log_limiter::LogLimiter;
+pub(crate) use recent_events::RecentEvents;
+pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
 
 /// Returns a registry with metrics of the build and of the process.
 #[must_use]
-pub fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("metrics_core_build", "The build of metrics-core", build);
@@ -33,4 +33,4 @@ pub fn registry() -> Registry {
 }
 
 /// The registry after start-up: complete, and only read.
-pub type SharedRegistry = Arc<Registry>;
+pub(crate) type SharedRegistry = Arc<Registry>;

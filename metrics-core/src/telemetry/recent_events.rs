@@ -17,7 +17,7 @@ const SLICES: usize = 21;
 
 /// Events by cause. `C` must have few values. Clones share their content.
 #[derive(Clone, Debug)]
-pub struct RecentEvents<C, E>(Arc<Mutex<BTreeMap<C, CauseHistory<E>>>>, Instant);
+pub(crate) struct RecentEvents<C, E>(Arc<Mutex<BTreeMap<C, CauseHistory<E>>>>, Instant);
 
 #[derive(Debug)]
 struct CauseHistory<E> {
@@ -38,15 +38,15 @@ struct Example<E> {
 
 /// The events of one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occurrences<C, E> {
+pub(crate) struct Occurrences<C, E> {
     /// The cause.
-    pub cause: C,
+    pub(crate) cause: C,
     /// The number of events.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The time of the latest event.
-    pub last: Timestamp,
+    pub(crate) last: Timestamp,
     /// The latest distinct examples, latest first, each with the time of its latest event.
-    pub examples: Vec<(E, Timestamp)>,
+    pub(crate) examples: Vec<(E, Timestamp)>,
 }
 
 impl<C, E> Default for RecentEvents<C, E> {
@@ -57,13 +57,13 @@ impl<C, E> Default for RecentEvents<C, E> {
 
 impl<C: Copy + Ord, E: Clone + PartialEq> RecentEvents<C, E> {
     /// Records an event.
-    pub fn record(&self, cause: C, example: E) {
+    pub(crate) fn record(&self, cause: C, example: E) {
         self.record_at(cause, example, Instant::now(), Timestamp::now());
     }
 
     /// Returns the events by cause, the cause of the latest event first.
     #[must_use]
-    pub fn list(&self) -> Vec<Occurrences<C, E>> {
+    pub(crate) fn list(&self) -> Vec<Occurrences<C, E>> {
         self.list_at(Instant::now())
     }
 

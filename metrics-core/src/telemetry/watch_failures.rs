@@ -7,19 +7,19 @@ const TRANSIENT: Duration = Duration::from_secs(5);
 
 /// The failures of one watch since its last success.
 #[derive(Debug, Default)]
-pub struct WatchFailures {
+pub(crate) struct WatchFailures {
     since: Option<Instant>,
     logged: Option<String>,
 }
 
 impl WatchFailures {
     /// Records a failure with this text. Returns whether to log it: it is not transient and was not logged yet.
-    pub fn failed(&mut self, text: &str) -> bool {
+    pub(crate) fn failed(&mut self, text: &str) -> bool {
         self.failed_at(text, Instant::now())
     }
 
     /// Records that the watch works.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
@@ -35,7 +35,7 @@ impl WatchFailures {
 
 /// Returns whether a watch ended because its resource version is too old (410 Gone), as every watch does in time.
 #[must_use]
-pub fn is_expired_watch(error: &kube::runtime::watcher::Error) -> bool {
+pub(crate) fn is_expired_watch(error: &kube::runtime::watcher::Error) -> bool {
     use kube::runtime::watcher::Error;
     match error {
         Error::WatchError(status) => status.code == 410,

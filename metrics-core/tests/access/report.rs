@@ -33,7 +33,9 @@ async fn requires_authorization() {
     assert_eq!((report.nodes.known, report.scrapes.len()), (0, 0));
     let shown = Client::default().connect(&port).await.unwrap();
     let leaf = shown.get_ref().1.peer_certificates().unwrap()[0].clone();
-    assert_eq!(report.serving_certificate, Some(metrics_core::digest::sha256_hex(&leaf)));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &leaf);
+    let digits: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(report.serving_certificate, Some(digits.concat()));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::authorization::v1::SubjectAccessReviewSpec;
 use metrics_core::ingest::scrape::Findings;
-use metrics_core::ingest::store::{self, Directory, Store};
+use metrics_core::ingest::store::{self, Store, StoreDirectory};
 use metrics_core::report;
 use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
 use metrics_core::server::authentication::{
@@ -101,8 +101,8 @@ pub fn serving_pair() -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A fake kube-apiserver. It allows `jane` and `reader` everything, `slow` after a second, and `whole` if UID, groups and
-/// extra arrive complete. Token `good` is valid.
+/// A fake kube-apiserver. It allows `jane` and `reader` everything, `slow` after a second, and `whole` if UID, groups
+/// and extra arrive complete. Token `good` is valid.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -237,10 +237,10 @@ pub async fn port(limits: Limits) -> Port {
         minute,
         minute,
     );
-    let directory = Arc::new(Directory::new());
+    let directory = Arc::new(StoreDirectory::new());
     let report = report::ReportSources {
         started: jiff::Timestamp::now(),
-        store: Arc::new(Store::new(directory, store::Config::new(minute))),
+        store: Arc::new(Store::new(directory, store::StoreConfig::new(minute))),
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),

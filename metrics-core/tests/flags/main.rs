@@ -13,8 +13,8 @@ fn documentation_is_generated_from_the_table() {
     );
 }
 
-/// The files contain the names in the `--help` of metrics-server. The end-to-end scenario `differential` compares the newer
-/// one with the program.
+/// The files contain the names in the `--help` of metrics-server. The end-to-end scenario `differential` compares the
+/// newer one with the program.
 #[test]
 fn accepts_every_flag_of_metrics_server() {
     // clap handles this one.

@@ -1,46 +1,48 @@
-//! Kubelets that ask the cluster for their serving certificates (`serverTLSBootstrap: true`), and who may have one.
+//! Kubelets that request their serving certificates from the cluster (`serverTLSBootstrap: true`), and which requests
+//! are approved.
 
 use std::net::IpAddr;
 
-use e2e::pki::{self, Subject};
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Client, Result, binaries, check, images, pipeline};
+use e2e::suite::{Needs, Suite, TestEnv};
+use e2e::testbed::pki::{self, Subject};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{MINUTE, TIMEOUT, ready};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("approval", Vec::new(), Some(prepare));
-    suite.add(&group, "a_kubelet_gets_its_serving_certificate", Needs::Alone, kubelet);
-    suite.add(&group, "no_other_request_is_approved", Needs::Alone, others);
+    suite.add(&group, "approves_the_serving_certificate_of_a_kubelet", Needs::Alone, kubelet);
+    suite.add(&group, "approves_no_other_request", Needs::Alone, others);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::load(stand.ours()?, &built)?;
-    pipeline::install_with(&stand.client, &helm, &built, &["csrApproval.enabled=true"])?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::load(env.own_cluster()?, &built)?;
+    pipeline::install_with(&env.client, &helm, &built, &["csrApproval.enabled=true"])?;
     let spec = json!({"metricsCore": {"kubelet": {"tls": {"csrApproval": "Exact"}}}});
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
-/// The conditions of a request, and the certificate if it has one.
+/// Returns the types of a request's conditions.
 fn decided(csr: &Value) -> Vec<&str> {
     let conditions = csr["status"]["conditions"].as_array().into_iter().flatten();
     conditions.filter_map(|condition| condition["type"].as_str()).collect()
 }
 
-fn label(stand: &Stand, value: &str) -> Result<String> {
-    let node = &stand.ours()?.node().name;
-    stand.client.run(&["label", "node", node, &format!("{CONTROL_PLANE}{value}"), "--overwrite"])
+fn label(env: &TestEnv, value: &str) -> Result<String> {
+    let node = &env.own_cluster()?.node().name;
+    env.client.run(&["label", "node", node, &format!("{CONTROL_PLANE}{value}"), "--overwrite"])
 }
 
-/// Waits for an event that says why a request is left alone.
+/// Waits for an event that explains why a request is not approved.
 fn left(client: &Client, name: &str, words: &str) -> Result<()> {
-    client.wait_for(&format!("an event that {name} is left alone: {words}"), MINUTE, |client| {
+    client.wait_for(&format!("an event that {name} is not approved: {words}"), MINUTE, |client| {
         let events = client.get(&["events.events.k8s.io", "-n", "default"])?;
         let notes: Vec<_> = events["items"]
             .as_array()
@@ -55,11 +57,11 @@ fn left(client: &Client, name: &str, words: &str) -> Result<()> {
     })
 }
 
-/// A real kubelet, from a certificate of its own to one of the cluster's.
-fn kubelet(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
-    let quiet = stand.progress.clone().quiet();
+/// A real kubelet moves from its self-signed certificate to one signed by the cluster.
+fn kubelet(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
+    let quiet = env.progress.clone().quiet();
     let bootstrap = json!({"serverTLSBootstrap": true, "tlsCertFile": null, "tlsPrivateKeyFile": null});
     cluster.restart_kubelet_with(&bootstrap, &quiet)?;
     let pending = client.wait_for("the kubelet's request", MINUTE, |client| {
@@ -67,11 +69,11 @@ fn kubelet(stand: &Stand) -> Result<()> {
         let first = list["items"][0]["metadata"]["name"].as_str().map(str::to_owned);
         first.ok_or_else(|| "none yet".into())
     })?;
-    // This node has kube-apiserver's address; nothing but the label, which no kubelet can set, makes that good.
+    // This node has kube-apiserver's address: only the label, which no kubelet can set, allows it.
     left(client, &pending, "kube-apiserver")?;
     check!(decided(&client.get(&["csr", &pending])?).is_empty(), "a worker got kube-apiserver's address");
-    label(stand, "=")?;
-    client.wait_for("the request is approved and signed", PATIENCE, |client| {
+    label(env, "=")?;
+    client.wait_for("the request is approved and signed", TIMEOUT, |client| {
         let csr = client.get(&["csr", &pending])?;
         match decided(&csr)[..] {
             ["Approved"] if csr["status"]["certificate"].is_string() => Ok(()),
@@ -79,29 +81,29 @@ fn kubelet(stand: &Stand) -> Result<()> {
         }
     })?;
     ready(client)?;
-    client.wait_for("the node has metrics, by a certificate that is verified", PATIENCE, |client| {
+    client.wait_for("the node has metrics with a verified certificate", TIMEOUT, |client| {
         client.run(&["top", "node", &cluster.node().name])?;
         Ok(())
     })?;
-    label(stand, "-")?;
+    label(env, "-")?;
     cluster.restart_kubelet_with(&json!({}), &quiet)?;
     ready(client)
 }
 
-fn others(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
+fn others(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
     let node = cluster.node().name.clone();
     let own: IpAddr = cluster.node().address.into();
     let service: IpAddr = IpAddr::from([10, 96, 0, 1]);
     let user = format!("system:node:{node}");
     let kubelet = cluster.client_as(&user, Some("system:nodes"))?;
-    label(stand, "=")?;
+    label(env, "=")?;
     let subject = |names: &[&str], addresses: &[IpAddr]| Subject {
         organization: Some("system:nodes".to_owned()),
         ..Subject::server(&user, names, addresses)
     };
-    let ask = |client: &Client, name: &str, subject: &Subject, usages: &[&str]| -> Result<()> {
+    let submit = |client: &Client, name: &str, subject: &Subject, usages: &[&str]| -> Result<()> {
         use base64::Engine as _;
         let request = base64::engine::general_purpose::STANDARD.encode(pki::signing_request(subject)?);
         let csr = json!({
@@ -112,14 +114,14 @@ fn others(stand: &Stand) -> Result<()> {
     };
     let server = ["digital signature", "server auth"];
     let good = subject(&[&node], &[own]);
-    ask(&kubelet, "service-address", &subject(&[&node], &[own, service]), &server)?;
-    ask(&kubelet, "service-name", &subject(&["kubernetes.default.svc"], &[]), &server)?;
-    ask(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
-    ask(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
-    ask(client, "not-a-kubelet", &good, &server)?;
-    // It is judged after those before it.
-    ask(&kubelet, "z-good", &good, &server)?;
-    client.wait_for("the good request is approved", PATIENCE, |client| {
+    submit(&kubelet, "service-address", &subject(&[&node], &[own, service]), &server)?;
+    submit(&kubelet, "service-name", &subject(&["kubernetes.default.svc"], &[]), &server)?;
+    submit(&kubelet, "other-name", &subject(&["node-2"], &[own]), &server)?;
+    submit(&kubelet, "client-too", &good, &["digital signature", "server auth", "client auth"])?;
+    submit(client, "not-a-kubelet", &good, &server)?;
+    // It is processed after those before it.
+    submit(&kubelet, "z-good", &good, &server)?;
+    client.wait_for("the good request is approved", TIMEOUT, |client| {
         let csr = client.get(&["csr", "z-good"])?;
         if decided(&csr) == ["Approved"] { Ok(()) } else { Err(csr["status"].to_string().into()) }
     })?;
@@ -134,6 +136,6 @@ fn others(stand: &Stand) -> Result<()> {
         let csr = client.get(&["csr", name])?;
         check!(decided(&csr).is_empty(), "{name} was decided: {}", csr["status"]);
     }
-    label(stand, "-")?;
+    label(env, "-")?;
     Ok(())
 }

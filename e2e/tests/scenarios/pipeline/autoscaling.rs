@@ -1,27 +1,27 @@
-//! The HorizontalPodAutoscaler on our metrics.
+//! The HorizontalPodAutoscaler with the metrics of metrics-core.
 
 use std::sync::Arc;
 
-use e2e::images::BUSYBOX;
-use e2e::scenario::{Group, Needs, Stand, Suite};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
+use e2e::testbed::images::BUSYBOX;
 use e2e::wait::Pending;
 use e2e::{Result, check};
 use serde_json::json;
 
-use super::{LOAD, PATIENCE};
+use super::{LOAD, TIMEOUT};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "an_hpa_scales_a_busy_deployment", Needs::OurCluster, an_hpa_scales_a_busy_deployment);
+    suite.add(group, "hpa_scales_a_busy_deployment", Needs::OurCluster, hpa_scales_a_busy_deployment);
     suite.add(
         group,
-        "an_hpa_reads_cpu_and_memory_of_fresh_pods",
+        "hpa_reads_cpu_and_memory_of_new_pods",
         Needs::OurCluster,
-        an_hpa_reads_cpu_and_memory_of_fresh_pods,
+        hpa_reads_cpu_and_memory_of_new_pods,
     );
 }
 
-fn an_hpa_scales_a_busy_deployment(stand: &Stand) -> Result<()> {
-    stand.client.wait_for("the HPA scaled the busy Deployment to 2", PATIENCE, |client| {
+fn hpa_scales_a_busy_deployment(env: &TestEnv) -> Result<()> {
+    env.client.wait_for("the HPA scaled the busy Deployment to 2", TIMEOUT, |client| {
         let hpa = client.get(&["-n", LOAD, "hpa", "busy"])?;
         let deployment = client.get(&["-n", LOAD, "deployment", "busy"])?;
         match (deployment["status"]["readyReplicas"].as_u64(), &hpa["status"]["currentMetrics"]) {
@@ -31,9 +31,9 @@ fn an_hpa_scales_a_busy_deployment(stand: &Stand) -> Result<()> {
     })
 }
 
-/// Two containers, of which memory is far above its target and CPU far below: memory decides, from the first samples on.
-fn an_hpa_reads_cpu_and_memory_of_fresh_pods(stand: &Stand) -> Result<()> {
-    let namespace = stand.namespace()?;
+/// Two containers with memory far above its target and CPU far below: memory decides from the first samples on.
+fn hpa_reads_cpu_and_memory_of_new_pods(env: &TestEnv) -> Result<()> {
+    let namespace = env.namespace()?;
     let container = |name: &str| {
         json!({
             "name": name,
@@ -66,8 +66,8 @@ fn an_hpa_reads_cpu_and_memory_of_fresh_pods(stand: &Stand) -> Result<()> {
             ],
          }},
     ]});
-    stand.client.apply(&objects.to_string())?;
-    let status = stand.client.wait_for("the HPA scaled on memory and knows the CPU", PATIENCE, |client| {
+    env.client.apply(&objects.to_string())?;
+    let status = env.client.wait_for("the HPA scaled on memory and knows the CPU", TIMEOUT, |client| {
         let status = client.get(&["-n", namespace, "hpa", "fresh"])?["status"].clone();
         let of = |name: &str| {
             let metrics = status["currentMetrics"].as_array().into_iter().flatten();

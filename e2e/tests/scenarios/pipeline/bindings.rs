@@ -1,21 +1,23 @@
-//! A binding's role can't be changed: one of ours that binds to another is made anew, one of somebody else's is not.
+//! A binding's role is immutable: the operator recreates its own binding if the role differs, and leaves a foreign
+//! one.
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite};
-use e2e::{Client, Result, check, pipeline};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
+use e2e::testbed::pipeline;
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, OPERATORS_PODS, PATIENCE, condition, operator, ready};
+use super::{MINUTE, OPERATORS_PODS, TIMEOUT, condition, operator, ready};
 
 const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "a_binding_to_another_role_is_made_anew", Needs::Alone, made_anew);
+    suite.add(group, "recreates_a_binding_to_another_role", Needs::Alone, recreates_a_binding);
 }
 
-/// Puts a binding to another role in the place of ours while no operator runs.
+/// Replaces the operator's binding by one to another role while no operator is running.
 fn supplant(client: &Client, labels: &Value) -> Result<()> {
     let replaced = replace(client, labels);
     scale(client, 1)?;
@@ -25,8 +27,8 @@ fn supplant(client: &Client, labels: &Value) -> Result<()> {
 
 fn replace(client: &Client, labels: &Value) -> Result<()> {
     scale(client, 0)?;
-    // One that is told to end finishes its round first, and would make the binding anew.
-    client.wait_for("no operator runs", MINUTE, |client| {
+    // An operator that is shutting down finishes its reconcile first, and would recreate the binding.
+    client.wait_for("no operator is running", MINUTE, |client| {
         let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", OPERATORS_PODS])?;
         match pods["items"].as_array().map_or(0, Vec::len) {
             0 => Ok(()),
@@ -52,29 +54,29 @@ fn scale(client: &Client, replicas: u8) -> Result<()> {
     Ok(())
 }
 
-fn made_anew(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn recreates_a_binding(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     supplant(client, &json!({"app.kubernetes.io/managed-by": "metrics-pipeline-operator"}))?;
-    client.wait_for("the binding binds to our role again", MINUTE, |client| {
+    client.wait_for("the binding has the operator's role again", MINUTE, |client| {
         let role = client.get(&BINDING)?["roleRef"]["name"].clone();
         if role == BINDING[1] { Ok(()) } else { Err(role.to_string().into()) }
     })?;
-    client.wait_for("an event tells of it", MINUTE, |client| {
+    client.wait_for("an event reports it", MINUTE, |client| {
         let events = client.get(&["-n", "default", "events"])?;
-        let told = events["items"].as_array().into_iter().flatten().any(|event| {
+        let reported = events["items"].as_array().into_iter().flatten().any(|event| {
             let note = event["message"].as_str().unwrap_or_default();
             event["reason"] == "DriftReverted"
                 && event["related"]["name"] == BINDING[1]
                 && note.contains("ClusterRole view")
                 && note.contains("recreates the binding")
         });
-        if told { Ok(()) } else { Err("none".into()) }
+        if reported { Ok(()) } else { Err("none".into()) }
     })?;
     ready(client)?;
 
     supplant(client, &json!({"app.kubernetes.io/managed-by": "somebody"}))?;
-    let object = client.wait_for("the condition says whose it is", PATIENCE, |client| {
+    let object = client.wait_for("the condition reports the foreign binding", TIMEOUT, |client| {
         let object = client.get(&["mpl", pipeline::NAME])?;
         match condition(&object, "AccessReady") {
             Some(access) if access["reason"] == "ForeignObject" => Ok(object),

@@ -4,91 +4,97 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use e2e::lines::Lines;
-use e2e::pki::Authority;
-use e2e::scenario::{Needs, Stand, Suite, failed};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
+use e2e::testbed::background::Background;
+use e2e::testbed::pki::Authority;
+use e2e::testbed::{binaries, images, pipeline};
 use e2e::wait::Pending;
-use e2e::{Client, Result, binaries, check, images, pipeline};
+use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
 use super::rotation::{self, Requests};
-use super::{MINUTE, PATIENCE, condition, ready};
+use super::{MINUTE, TIMEOUT, condition, patch_spec, ready};
 
-/// A new CA is used after 2 s, as there is one kube-apiserver; the replicas are proven all the same.
+/// A new CA is used after 2 s, because there is one kube-apiserver; the replicas are verified all the same.
 const QUICK: &str = "extraArgs[0]=--ca-trust-settles=2";
 const GRANTED: &str = "certManager.enabled=true";
 
-/// How soon a fault is named, and a remedy seen.
+/// The timeout for reporting a fault, and for detecting its repair.
 const SOON: Duration = Duration::from_secs(30);
 
 const CRDS: [&str; 4] = ["certificates", "certificaterequests", "issuers", "clusterissuers"];
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("certmanager", Vec::new(), Some(prepare));
-    suite.add(&group, "a_missing_cert_manager_is_named", Needs::Alone, missing);
+    suite.add(&group, "reports_a_missing_cert_manager", Needs::Alone, missing);
     suite.add(&group, "cert_manager_issues_the_serving_certificate", Needs::Alone, issues);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    pipeline::load(stand.ours()?, &images::for_scenarios(&stand.progress)?)?;
-    install(stand, &[QUICK])?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    pipeline::load(env.own_cluster()?, &images::for_scenarios(&env.progress)?)?;
+    install(env, &[QUICK])?;
     let spec = json!({"metricsCore": {"replicas": 2}});
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
-fn install(stand: &Stand, values: &[&str]) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::install_with(&stand.client, &helm, &built, values)?;
+fn install(env: &TestEnv, values: &[&str]) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::install_with(&env.client, &helm, &built, values)?;
     Ok(())
 }
 
-/// Without the right, without the API, without anybody behind it: each is told, and the pipeline goes on serving.
-fn missing(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+/// Without the permission, without the API, without the controllers: each is reported, and the pipeline keeps
+/// serving.
+fn missing(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     for crd in CRDS {
         client.delete(&["crd", &format!("{crd}.cert-manager.io")])?;
     }
-    install(stand, &[QUICK])?;
-    ask(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
+    install(env, &[QUICK])?;
+    request_from(client, &json!({"name": "company", "kind": "ClusterIssuer"}))?;
     named(client, "False", "PermissionMissing", &["--set certManager.enabled=true"])?;
-    install(stand, &[QUICK, GRANTED])?;
+    install(env, &[QUICK, GRANTED])?;
     named(client, "False", "CertManagerNotInstalled", &["cert-manager.io/v1", "helm install cert-manager"])?;
     serves(client)?;
-    let [_, crds] = binaries::cert_manager(&stand.progress)?;
+    let [_, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
-    let told =
-        named(client, "False", "CertificateNotIssued", &["cert-manager has not processed it", "kubectl describe"])?;
-    stand.progress.say(format!("cert-manager without its controller: {told}"));
+    let message = named(
+        client,
+        "False",
+        "CertificateNotIssued",
+        &["cert-manager has not processed it", "kubectl describe"],
+    )?;
+    env.progress.say(format!("cert-manager without its controller: {message}"));
     serves(client)?;
     self_signed(client)
 }
 
-/// A CA issuer that comes late, renewals under requests, another CA, drift, and the way back.
-fn issues(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+/// A CA issuer that is created late, renewals during requests, another CA, drift, and the way back.
+fn issues(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
-    let [program, crds] = binaries::cert_manager(&stand.progress)?;
+    let [program, crds] = binaries::cert_manager(&env.progress)?;
     served(client, &crds)?;
-    install(stand, &[QUICK, GRANTED])?;
-    let controllers = Lines::start(&mut client.command(&program))?;
-    let outcome = issued(stand);
+    install(env, &[QUICK, GRANTED])?;
+    let controllers = Background::start(&mut client.command(&program))?;
+    let outcome = issued(env);
     let log = controllers.errors();
     let last = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
     outcome.map_err(|error| failed(format!("{error}\ncert-manager's log ends, latest first:\n{last}")))
 }
 
-fn issued(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn issued(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let requests = Requests::start(
-        stand.ours()?,
+        env.own_cluster()?,
         &["/apis/metrics.k8s.io/v1beta1/nodes", "/apis/metrics.k8s.io/v1/pods"],
     )?;
 
-    ask(client, &json!({"name": "company"}))?;
-    let told = named(
+    request_from(client, &json!({"name": "company"}))?;
+    let message = named(
         client,
         "False",
         "CertificateNotIssued",
@@ -98,7 +104,7 @@ fn issued(stand: &Stand) -> Result<()> {
             "issuer.cert-manager.io company",
         ],
     )?;
-    stand.progress.say(format!("an issuer that is missing: {told}"));
+    env.progress.say(format!("an issuer that is missing: {message}"));
 
     store(client, &Authority::create("a company's CA")?)?;
     client.apply(&issuer().to_string())?;
@@ -114,16 +120,16 @@ fn issued(stand: &Stand) -> Result<()> {
     renew(client)?;
     let fourth = taken_over(client, &third)?;
 
-    // What was issued is served on while the next issuer is missing.
-    ask(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
+    // The issued certificate stays in use while the next issuer is missing.
+    request_from(client, &json!({"name": "elsewhere", "kind": "ClusterIssuer"}))?;
     named(client, "True", "CertificateNotIssued", &["clusterissuer.cert-manager.io", "continues to serve"])?;
-    ask(client, &json!({"name": "company"}))?;
+    request_from(client, &json!({"name": "company"}))?;
     named(client, "True", "AsExpected", &["Issuer company"])?;
 
     let names = json!([{"op": "replace", "path": "/spec/dnsNames", "value": ["elsewhere"]}]).to_string();
     let certificate = ["-n", pipeline::NAMESPACE, "certificates.cert-manager.io", "metrics-core"];
     client.run(&[&["patch"][..], &certificate, &["--type=json", "-p", &names]].concat())?;
-    client.wait_for("the Certificate is set back", SOON, |client| {
+    client.wait_for("the Certificate is reverted", SOON, |client| {
         match &client.get(&certificate)?["spec"]["dnsNames"][0] {
             Value::String(name) if name.starts_with("metrics-core.") => Ok(()),
             other => Err(other.to_string().into()),
@@ -133,27 +139,25 @@ fn issued(stand: &Stand) -> Result<()> {
 
     self_signed(client)?;
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!("cert-manager's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("cert-manager's certificates: {good} lists succeeded, {} failed", bad.len()));
     check!(bad.is_empty() && good > 500, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     Ok(())
 }
 
-/// Has cert-manager asked by way of an issuer.
-fn ask(client: &Client, issuer: &Value) -> Result<()> {
-    // With null the fields that the last one had are gone.
+/// Sets the issuer that is requested from cert-manager.
+fn request_from(client: &Client, issuer: &Value) -> Result<()> {
+    // Null removes the fields of the previous issuer.
     let spec = json!({"source": "CertManager", "certManager": {"issuerRef": {"kind": null, "group": null}}});
-    let mut patch = json!({"spec": {"certificates": spec}});
+    let mut patch = json!({"certificates": spec});
     for (field, value) in issuer.as_object().into_iter().flatten() {
-        patch["spec"]["certificates"]["certManager"]["issuerRef"][field] = value.clone();
+        patch["certificates"]["certManager"]["issuerRef"][field] = value.clone();
     }
-    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch.to_string()])?;
-    Ok(())
+    patch_spec(client, patch)
 }
 
-/// Back to a CA of the operator's own: the Certificate goes, and all is as it was.
+/// Restores a CA of the operator's own: the Certificate is deleted, and everything is as before.
 fn self_signed(client: &Client) -> Result<()> {
-    let patch = json!({"spec": {"certificates": {"source": "SelfSigned", "certManager": null}}}).to_string();
-    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    patch_spec(client, json!({"certificates": {"source": "SelfSigned", "certManager": null}}))?;
     client.wait_for("the Certificate is gone", MINUTE, |client| {
         let left = ["-n", pipeline::NAMESPACE, "get", "certificates.cert-manager.io", "-o", "name"];
         match client.run(&left)?.trim() {
@@ -166,15 +170,15 @@ fn self_signed(client: &Client) -> Result<()> {
     ready(client)
 }
 
-/// Waits until CertificatesReady has a status and a reason and says some words; its message.
+/// Waits until CertificatesReady has a status and a reason and contains a text; returns its message.
 fn named(client: &Client, status: &str, reason: &str, words: &[&str]) -> Result<String> {
     client.wait_for(&format!("CertificatesReady is {status}, {reason}"), SOON, |client| {
         let object = client.get(&["mpl", pipeline::NAME])?;
         let found = condition(&object, "CertificatesReady").cloned().unwrap_or_default();
         let message = found["message"].as_str().unwrap_or_default();
         let current = found["observedGeneration"] == object["metadata"]["generation"];
-        let says = words.iter().all(|words| message.contains(words));
-        if current && says && found["status"] == status && found["reason"] == reason {
+        let matches = words.iter().all(|words| message.contains(words));
+        if current && matches && found["status"] == status && found["reason"] == reason {
             Ok(message.to_owned())
         } else {
             Err(Pending(found.to_string()))
@@ -195,7 +199,7 @@ fn serves(client: &Client) -> Result<()> {
     client.raw("/apis/metrics.k8s.io/v1beta1/nodes").map(|_| ())
 }
 
-/// An issuer that signs with the CA of Secret `company-ca`.
+/// Creates an issuer that signs with the CA of Secret `company-ca`.
 fn issuer() -> Value {
     json!({
         "apiVersion": "cert-manager.io/v1", "kind": "Issuer",
@@ -211,12 +215,12 @@ fn store(client: &Client, authority: &Authority) -> Result<()> {
         "stringData": {"tls.crt": authority.certificate(), "tls.key": authority.identity().key},
     });
     client.apply(&secret.to_string())?;
-    // cert-manager signs with what its cache holds.
+    // cert-manager signs with the Secret in its cache.
     thread::sleep(Duration::from_secs(2));
     Ok(())
 }
 
-/// Has the certificate issued anew, as `cmctl renew` does.
+/// Requests a new certificate, as `cmctl renew` does.
 fn renew(client: &Client) -> Result<()> {
     client.wait_for("the renewal is triggered", SOON, |client| {
         let name = ["-n", pipeline::NAMESPACE, "certificates.cert-manager.io", "metrics-core"];
@@ -231,11 +235,11 @@ fn renew(client: &Client) -> Result<()> {
     })
 }
 
-/// Waits until a new certificate of cert-manager's is served, and only its CA is trusted; the certificate.
+/// Waits until a new certificate of cert-manager is served and only its CA is trusted; returns the certificate.
 fn taken_over(client: &Client, before: &str) -> Result<String> {
     let leaf = client.wait_for(
         "cert-manager's certificate is served, and only its CA trusted",
-        PATIENCE,
+        TIMEOUT,
         |client| {
             let of =
                 ["-n", pipeline::NAMESPACE, "secrets", "metrics-core-serving", "metrics-core-cert-manager"];

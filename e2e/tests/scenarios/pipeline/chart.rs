@@ -1,18 +1,23 @@
-//! The chart as Helm and the API server see it.
+//! The chart, checked by Helm and by the API server.
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite};
-use e2e::{Result, binaries, check, command, pipeline};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
+use e2e::testbed::{binaries, pipeline};
+use e2e::{Result, check, command};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "the_chart_is_sound", Needs::Cluster, the_chart_is_sound);
+    suite.add(
+        group,
+        "chart_passes_lint_and_server_side_dry_run",
+        Needs::Cluster,
+        chart_passes_lint_and_server_side_dry_run,
+    );
 }
 
-fn the_chart_is_sound(stand: &Stand) -> Result<()> {
-    let helm = binaries::helm(&stand.progress)?;
-    let lint =
-        command::output(stand.client.command(&helm).args(["lint", "--strict"]).arg(pipeline::chart()))?;
+fn chart_passes_lint_and_server_side_dry_run(env: &TestEnv) -> Result<()> {
+    let helm = binaries::helm(&env.progress)?;
+    let lint = command::output(env.client.command(&helm).args(["lint", "--strict"]).arg(pipeline::chart()))?;
     check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
     let everything = [
         "--set",
@@ -21,7 +26,7 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
     for (namespace, values) in
         [("default", &[] as &[&str]), ("default", &everything), ("kube-system", &everything)]
     {
-        let mut template = stand.client.command(&helm);
+        let mut template = env.client.command(&helm);
         template.args(["template", "metrics-pipeline"]).arg(pipeline::chart());
         let rendered = command::output(template.args(["--namespace", namespace]).args(values))?;
         let mut named: Vec<_> = rendered.split("\n---").filter_map(identity).collect();
@@ -29,20 +34,20 @@ fn the_chart_is_sound(stand: &Stand) -> Result<()> {
         named.sort();
         named.dedup();
         check!(count > 8 && named.len() == count, "in {namespace} two objects have one name: {named:?}");
-        stand.client.with_manifest(&["apply", "--dry-run=server"], &rendered)?;
+        env.client.with_manifest(&["apply", "--dry-run=server"], &rendered)?;
         check!(
             !rendered.contains("cluster-admin") && !rendered.contains("escalate"),
-            "the chart asks for too much"
+            "the chart requests too many permissions"
         );
     }
-    let mut wrong = stand.client.command(&helm);
+    let mut wrong = env.client.command(&helm);
     wrong.args(["template", "metrics-pipeline"]).arg(pipeline::chart()).args(["--set", "replicas=many"]);
     let refused = command::output(&mut wrong).map_or_else(|error| error.to_string(), |_| "accepted".into());
-    check!(refused.contains("replicas"), "a wrong value is not refused by name: {refused}");
+    check!(refused.contains("replicas"), "the error does not name the invalid value: {refused}");
     Ok(())
 }
 
-/// Kind, namespace and name of a rendered object.
+/// Returns kind, namespace and name of a rendered object.
 fn identity(document: &str) -> Option<[String; 3]> {
     let of = |field: &str| {
         let line = document.lines().find_map(|line| line.strip_prefix(field));

@@ -1,34 +1,30 @@
-//! Clients that metrics-core did not choose: another kubectl, client-go, kube-rs, the recommender of VPA.
+//! Independent clients of metrics-core: another kubectl, client-go, kube-rs, the recommender of VPA.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use e2e::lines::Lines;
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::background::Background;
+use e2e::testbed::binaries;
 use e2e::wait::Pending;
-use e2e::{Client, Result, binaries, check, command};
+use e2e::{Client, Result, check, command};
 use serde_json::{Value, json};
 
-use super::{LOAD, MINUTE, PATIENCE, kube_rs};
+use super::{LOAD, MINUTE, TIMEOUT, kube_rs};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "two_kubectls_are_answered", Needs::Cluster, two_kubectls_are_answered);
+    suite.add(group, "serves_two_versions_of_kubectl", Needs::Cluster, serves_two_versions_of_kubectl);
     suite.add(group, "client_go_reads_both_versions", Needs::Cluster, client_go_reads_both_versions);
     suite.add(group, "kube_rs_reads_pages", Needs::OurCluster, kube_rs_reads_pages);
-    suite.add(
-        group,
-        "the_recommender_of_vpa_recommends",
-        Needs::OurCluster,
-        the_recommender_of_vpa_recommends,
-    );
+    suite.add(group, "recommender_of_vpa_recommends", Needs::OurCluster, recommender_of_vpa_recommends);
 }
 
-fn two_kubectls_are_answered(stand: &Stand) -> Result<()> {
-    let newer = stand.client.with_kubectl(binaries::clients(&stand.progress)?.join("kubectl"));
-    for (kubectl, version) in [(&stand.client, "v1.36."), (&newer, "v1.37.")] {
-        let told = kubectl.run(&["version", "--client"])?;
-        check!(told.contains(version), "kubectl {version}: {told}");
-        // What it discovered for another scenario may be older than the group.
+fn serves_two_versions_of_kubectl(env: &TestEnv) -> Result<()> {
+    let newer = env.client.with_kubectl(binaries::clients(&env.progress)?.join("kubectl"));
+    for (kubectl, version) in [(&env.client, "v1.36."), (&newer, "v1.37.")] {
+        let output = kubectl.run(&["version", "--client"])?;
+        check!(output.contains(version), "kubectl {version}: {output}");
+        // Its discovery cache from another scenario may be older than the group.
         kubectl.run(&["api-resources", "--api-group=metrics.k8s.io"])?;
         speaks(kubectl).map_err(|error| failed(format!("kubectl {version}: {error}")))?;
     }
@@ -69,7 +65,8 @@ fn speaks(kubectl: &Client) -> Result<()> {
             "{arguments:?}: {found:?}, {rows} rows"
         );
     }
-    // `kubectl explain nodes.metrics.k8s.io` would explain the field `metrics` of core Nodes, whoever serves the group.
+    // `kubectl explain nodes.metrics.k8s.io` would explain the field `metrics` of core Nodes, whichever server has
+    // the group.
     for version in ["v1beta1", "v1"] {
         let group = format!("--api-version=metrics.k8s.io/{version}");
         for (resource, field) in [("nodes", "usage"), ("pods", "containers"), ("pods.containers", "usage")] {
@@ -85,20 +82,22 @@ fn speaks(kubectl: &Client) -> Result<()> {
     Ok(())
 }
 
-fn client_go_reads_both_versions(stand: &Stand) -> Result<()> {
-    let program = binaries::clients(&stand.progress)?.join("client-go");
-    let text = command::output(stand.client.command(&program).arg("read"))?;
-    let answers: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let asked: BTreeSet<_> =
-        answers.iter().map(|answer| format!("{} {}", answer["version"], answer["contentType"])).collect();
-    check!(asked.len() == 4, "two versions in two encodings: {asked:?}");
-    for answer in &answers {
-        let found = &answer["found"];
+fn client_go_reads_both_versions(env: &TestEnv) -> Result<()> {
+    let program = binaries::clients(&env.progress)?.join("client-go");
+    let text = command::output(env.client.command(&program).arg("read"))?;
+    let responses: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let kinds: BTreeSet<_> = responses
+        .iter()
+        .map(|response| format!("{} {}", response["version"], response["contentType"]))
+        .collect();
+    check!(kinds.len() == 4, "two versions in two encodings: {kinds:?}");
+    for response in &responses {
+        let found = &response["found"];
         let amounts = |usage: &Value| -> Vec<String> {
             usage.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
         };
         let node = amounts(&found["node"]["usage"]);
-        check!(node == ["cpu", "memory", "swap"], "{asked:?}: the node's usage has {node:?}");
+        check!(node == ["cpu", "memory", "swap"], "{kinds:?}: the node's usage has {node:?}");
         let pod = &found["pod"];
         let containers = pod["containers"].as_array().map_or(0, Vec::len);
         check!(containers > 0 && amounts(&pod["containers"][0]["usage"]).len() >= 2, "{pod}");
@@ -109,9 +108,9 @@ fn client_go_reads_both_versions(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn kube_rs_reads_pages(stand: &Stand) -> Result<()> {
-    let found = stand.client.wait_for("kube-rs reads the busy pods", MINUTE, |_| {
-        let found = kube_rs::read(stand.ours()?, LOAD)?;
+fn kube_rs_reads_pages(env: &TestEnv) -> Result<()> {
+    let found = env.client.wait_for("kube-rs reads the busy pods", MINUTE, |_| {
+        let found = kube_rs::read(env.own_cluster()?, LOAD)?;
         if found.is_empty() { Err("no pods".into()) } else { Ok(found) }
     })?;
     for pod in found {
@@ -123,10 +122,10 @@ fn kube_rs_reads_pages(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
-    let [program, crds] = binaries::recommender(&stand.progress)?;
-    stand.client.run(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
-    stand.client.run(&[
+fn recommender_of_vpa_recommends(env: &TestEnv) -> Result<()> {
+    let [program, crds] = binaries::recommender(&env.progress)?;
+    env.client.run(&["apply", "--server-side", "-f", &crds.display().to_string()])?;
+    env.client.run(&[
         "wait",
         "--for=condition=Established",
         "crd/verticalpodautoscalers.autoscaling.k8s.io",
@@ -141,13 +140,13 @@ fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
             "updatePolicy": {"updateMode": "Off"},
         },
     });
-    stand.client.apply(&autoscaler.to_string())?;
-    let mut recommender = stand.client.command(&program);
-    recommender.arg(format!("--kubeconfig={}", stand.client.kubeconfig().display()));
+    env.client.apply(&autoscaler.to_string())?;
+    let mut recommender = env.client.command(&program);
+    recommender.arg(format!("--kubeconfig={}", env.client.kubeconfig().display()));
     let recommender =
-        Lines::start(recommender.args(["--recommender-interval=5s", "--address=127.0.0.1:18942"]))?;
+        Background::start(recommender.args(["--recommender-interval=5s", "--address=127.0.0.1:18942"]))?;
     let target =
-        stand.client.wait_for("the recommender has a target for the busy pods", PATIENCE, |client| {
+        env.client.wait_for("the recommender has a target for the busy pods", TIMEOUT, |client| {
             let object = client.get(&["-n", LOAD, "vpa", "busy"])?;
             let first = &object["status"]["recommendation"]["containerRecommendations"][0];
             if first["containerName"] == "busy" && first["target"]["cpu"].is_string() {
@@ -157,11 +156,11 @@ fn the_recommender_of_vpa_recommends(stand: &Stand) -> Result<()> {
             let last = log.lines().rev().take(3).collect::<Vec<_>>().join("\n");
             Err(Pending(format!("{}; its log ends {last}", object["status"])))
         })?;
-    // It adds 15 % to what it was told; the container may use 100m.
+    // It adds 15 % to the usage; the container may use 100m.
     let cpu = target["cpu"].as_str().unwrap_or_default();
     let millicores: u32 = cpu.trim_end_matches('m').parse().unwrap_or_default();
     check!((90..=160).contains(&millicores) && target["memory"].is_string(), "the target: {target}");
-    stand.progress.say(format!("VPA's target for a container that uses 100m: {target}"));
-    stand.client.delete(&["-n", LOAD, "vpa", "busy"])?;
+    env.progress.say(format!("VPA's target for a container that uses 100m: {target}"));
+    env.client.delete(&["-n", LOAD, "vpa", "busy"])?;
     Ok(())
 }

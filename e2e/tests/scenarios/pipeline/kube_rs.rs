@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use e2e::scenario::failed;
+use e2e::suite::failed;
 use e2e::{Cluster, Result};
 use futures::StreamExt as _;
 use kube::api::ListParams;
@@ -19,9 +19,9 @@ use kube::{Api, Client, Config, Resource};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
-use super::watch::{Seen, What, Witness};
+use super::watch::{EventKind, EventLog, WatchEvent};
 
-/// `PodMetrics` of `metrics.k8s.io/v1`, as a user of kube-rs writes it down.
+/// `PodMetrics` of `metrics.k8s.io/v1`, as a user of kube-rs declares it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PodMetrics {
     metadata: ObjectMeta,
@@ -81,7 +81,7 @@ pub fn read(cluster: &Cluster, namespace: &str) -> Result<Vec<PodMetrics>> {
 
 fn with<T: Send>(
     cluster: &Cluster,
-    what: impl AsyncFnOnce(Client) -> std::result::Result<T, kube::Error> + Send,
+    kind: impl AsyncFnOnce(Client) -> std::result::Result<T, kube::Error> + Send,
 ) -> Result<T> {
     let kubeconfig = cluster.client().kubeconfig().to_owned();
     cluster.network().inside(|| {
@@ -89,7 +89,7 @@ fn with<T: Send>(
         let runtime = runtime().map_err(|error| failed(&error))?;
         runtime.block_on(async {
             let client = connect(&kubeconfig).await.map_err(|error| failed(&error))?;
-            what(client).await.map_err(|error| failed(&error))
+            kind(client).await.map_err(|error| failed(&error))
         })
     })
 }
@@ -106,20 +106,20 @@ async fn connect(kubeconfig: &std::path::Path) -> std::result::Result<Client, St
     Client::try_from(config).map_err(|error| error.to_string())
 }
 
-/// A watcher of `kube::runtime` that runs until this is dropped.
-pub struct Watcher {
-    witness: Witness,
+/// A watcher of `kube::runtime` that runs until it is dropped.
+pub struct KubeRsWatcher {
+    log: EventLog,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
-    /// Follows the pods of a namespace, by streaming lists or by list and watch.
+impl KubeRsWatcher {
+    /// Watches the pods of a namespace, by streaming lists or by list and watch.
     pub fn start(cluster: &Cluster, namespace: &str, streaming: bool) -> Self {
-        let witness = Witness::default();
+        let log = EventLog::default();
         let ends = Arc::new(AtomicBool::new(false));
         let (network, kubeconfig) = (cluster.network().clone(), cluster.client().kubeconfig().to_owned());
-        let (namespace, told, told_to_end) = (namespace.to_owned(), witness.clone(), ends.clone());
+        let (namespace, received, stop) = (namespace.to_owned(), log.clone(), ends.clone());
         let thread = thread::spawn(move || {
             let run = || {
                 let runtime = runtime().map_err(|error| failed(error.to_string()))?;
@@ -129,11 +129,11 @@ impl Watcher {
                     let config = watcher::Config::default();
                     let config = if streaming { config.streaming_lists() } else { config };
                     let mut events = pin!(watcher(api, config));
-                    while !told_to_end.load(Ordering::Relaxed) {
-                        // So that the end is noticed.
+                    while !stop.load(Ordering::Relaxed) {
+                        // Checks regularly whether this was dropped.
                         let next = tokio::time::timeout(Duration::from_millis(500), events.next());
                         match next.await {
-                            Ok(Some(event)) => told.tell(seen(event)),
+                            Ok(Some(event)) => received.push(seen(event)),
                             Ok(None) => break,
                             Err(_) => {}
                         }
@@ -142,18 +142,18 @@ impl Watcher {
                 })
             };
             if let Err(error) = network.inside(run) {
-                told.tell(Seen::failure(error.to_string()));
+                received.push(WatchEvent::failure(error.to_string()));
             }
         });
-        Self { witness, ends, thread: Some(thread) }
+        Self { log, ends, thread: Some(thread) }
     }
 
-    pub fn witness(&self) -> &Witness {
-        &self.witness
+    pub fn log(&self) -> &EventLog {
+        &self.log
     }
 }
 
-impl Drop for Watcher {
+impl Drop for KubeRsWatcher {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -162,9 +162,9 @@ impl Drop for Watcher {
     }
 }
 
-fn seen(event: std::result::Result<Event<PodMetrics>, watcher::Error>) -> Seen {
-    let of = |what: What, pod: PodMetrics| Seen {
-        what,
+fn seen(event: std::result::Result<Event<PodMetrics>, watcher::Error>) -> WatchEvent {
+    let of = |kind: EventKind, pod: PodMetrics| WatchEvent {
+        kind,
         key: format!(
             "{}/{}",
             pod.metadata.namespace.unwrap_or_default(),
@@ -173,11 +173,11 @@ fn seen(event: std::result::Result<Event<PodMetrics>, watcher::Error>) -> Seen {
         timestamp: pod.timestamp,
     };
     match event {
-        Ok(Event::Apply(pod) | Event::InitApply(pod)) => of(What::Shown, pod),
-        Ok(Event::Delete(pod)) => of(What::Gone, pod),
-        Ok(Event::Init) => Seen { what: What::Begun, ..Seen::default() },
-        Ok(Event::InitDone) => Seen { what: What::Synced, ..Seen::default() },
-        // kube-rs tries again by itself; that it had to is worth knowing.
-        Err(error) => Seen::failure(error.to_string()),
+        Ok(Event::Apply(pod) | Event::InitApply(pod)) => of(EventKind::Modified, pod),
+        Ok(Event::Delete(pod)) => of(EventKind::Deleted, pod),
+        Ok(Event::Init) => WatchEvent { kind: EventKind::Started, ..WatchEvent::default() },
+        Ok(Event::InitDone) => WatchEvent { kind: EventKind::Synced, ..WatchEvent::default() },
+        // kube-rs retries by itself; the log shows that it had to.
+        Err(error) => WatchEvent::failure(error.to_string()),
     }
 }

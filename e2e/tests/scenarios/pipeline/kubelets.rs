@@ -1,48 +1,59 @@
-//! What is wrong with a kubelet is named by metrics-core's report, and is over after the fix; the log has the
-//! seconds.
+//! metrics-core's report names the cause of a kubelet's failure, and clears it after the repair; the log has the
+//! times.
 
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
-use e2e::pki::{Identity, Subject};
-use e2e::request::Request;
-use e2e::scenario::{Needs, Stand, Suite, failed};
-use e2e::{Result, check, pipeline, wait};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
+use e2e::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate as Certificate};
+use e2e::testbed::http::Request;
+use e2e::testbed::pipeline;
+use e2e::testbed::pki::{Identity, Subject};
+use e2e::{Result, check, wait};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, metrics_core, prepare, ready};
+use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 
-/// How long a fault may take to be named, and to be over: half a minute, and as much again on a busy machine.
+/// The timeout for reporting a fault and for clearing it: half a minute, doubled for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
-    suite.add(&group, "certificates_are_told_apart", Needs::Alone, certificates_are_told_apart);
-    suite.add(&group, "silence_has_a_cause", Needs::Alone, silence_has_a_cause);
-    suite.add(&group, "nodes_that_are_not_there_are_named", Needs::Alone, nodes_that_are_not_there_are_named);
-    suite.add(&group, "a_pinned_key_is_held_to", Needs::Alone, a_pinned_key_is_held_to);
+    suite.add(
+        &group,
+        "reports_the_cause_of_each_certificate_error",
+        Needs::Alone,
+        reports_the_cause_of_each_certificate_error,
+    );
+    suite.add(
+        &group,
+        "reports_the_cause_of_each_connection_error",
+        Needs::Alone,
+        reports_the_cause_of_each_connection_error,
+    );
+    suite.add(&group, "reports_nodes_without_a_kubelet", Needs::Alone, reports_nodes_without_a_kubelet);
+    suite.add(&group, "accepts_only_the_pinned_key", Needs::Alone, accepts_only_the_pinned_key);
 }
 
-/// One who may read the report.
+/// A user who may read the report.
 struct Reader<'a> {
-    stand: &'a Stand,
+    env: &'a TestEnv,
     identity: Identity,
 }
 
 impl<'a> Reader<'a> {
-    fn new(stand: &'a Stand) -> Result<Self> {
+    fn new(env: &'a TestEnv) -> Result<Self> {
         let root = Subject::user("reader", Some("system:masters"));
-        Ok(Self { stand, identity: stand.ours()?.cluster_authority()?.issue(&root)? })
+        Ok(Self { env, identity: env.own_cluster()?.cluster_authority()?.issue(&root)? })
     }
 
     fn report(&self) -> Result<Value> {
-        let [_, address, _] = metrics_core(&self.stand.client)?;
+        let [_, address, _] = metrics_core(&self.env.client)?;
         self.report_of(&address)
     }
 
-    /// The reports of all replicas: beside one that does not become ready the old one goes on.
+    /// Returns the reports of all replicas: during a rollout the old replica is still running.
     fn reports(&self) -> Result<Vec<Value>> {
-        let pods = self.stand.client.get(&[
+        let pods = self.env.client.get(&[
             "-n",
             pipeline::NAMESPACE,
             "pods",
@@ -58,9 +69,9 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// Waits until a rollout is over.
+    /// Waits until only one replica is left.
     fn alone(&self) -> Result<()> {
-        wait::until(PATIENCE, "one replica of metrics-core", || match self.reports()?.len() {
+        wait::until(TIMEOUT, "one replica of metrics-core", || match self.reports()?.len() {
             1 => Ok(()),
             count => Err(format!("{count} of them").into()),
         })
@@ -68,12 +79,13 @@ impl<'a> Reader<'a> {
 
     fn report_of(&self, address: &str) -> Result<Value> {
         let request = Request::get(format!("https://{address}:4443/report")).identity(&self.identity);
-        let answer = self.stand.ours()?.https(&request)?;
-        check!(answer.status == 200, "/report: {} {}", answer.status, answer.body);
-        serde_json::from_str(&answer.body).map_err(|error| failed(format!("{error}: {}", answer.body)))
+        let response = self.env.own_cluster()?.send(&request)?;
+        check!(response.status == 200, "/report: {} {}", response.status, response.text());
+        serde_json::from_slice(&response.body)
+            .map_err(|error| failed(format!("{error}: {}", response.text())))
     }
 
-    /// Waits until `node` fails with `cause`; what is said of it, and how long it took.
+    /// Waits until `node` fails with `cause`; returns the message and the time.
     fn failing(&self, node: &str, cause: &str) -> Result<(String, Duration)> {
         let began = Instant::now();
         let message = wait::until(SOON, &format!("{node} fails with {cause}"), || {
@@ -89,8 +101,8 @@ impl<'a> Reader<'a> {
         Ok((message, began.elapsed()))
     }
 
-    /// Waits until no node fails; how long it took.
-    fn well(&self) -> Result<Duration> {
+    /// Waits until no node fails and returns the time.
+    fn recovered(&self) -> Result<Duration> {
         let began = Instant::now();
         wait::until(SOON, "no node fails", || {
             let report = self.report()?;
@@ -105,16 +117,16 @@ impl<'a> Reader<'a> {
 
     fn say(&self, fault: &str, cause: &str, (message, named): &(String, Duration)) {
         let seconds = named.as_secs_f64();
-        self.stand.progress.say(format!("{fault}: {cause} after {seconds:.1} s: {message}"));
+        self.env.progress.say(format!("{fault}: {cause} after {seconds:.1} s: {message}"));
     }
 }
 
-fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn reports_the_cause_of_each_certificate_error(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    reader.well()?;
+    reader.recovered()?;
     for (certificate, cause, words) in [
-        // No cause twice in a row, or the first would be taken for the second.
+        // Two cases in a row must have different causes, or the first would be mistaken for the second.
         (Certificate::SelfSigned, "tls_unknown_ca", "serverTLSBootstrap"),
         (Certificate::Expired, "tls_expired", "expired at 2021-01-01"),
         (Certificate::UnknownAuthority, "tls_unknown_ca", "certificate-authority"),
@@ -122,49 +134,52 @@ fn certificates_are_told_apart(stand: &Stand) -> Result<()> {
         (Certificate::SelfSignedExpired, "tls_unknown_ca", "self-signed"),
         (Certificate::OtherNode, "tls_name_mismatch", "node-2"),
     ] {
-        cluster.kubelet_certificate(certificate, &stand.progress)?;
+        cluster.kubelet_certificate(certificate, &env.progress)?;
         let named = reader.failing(node, cause)?;
         check!(named.0.contains(words), "{certificate:?}: {}", named.0);
         reader.say(&format!("{certificate:?}"), cause, &named);
     }
-    // Any of the node's own names will do, whatever was dialled.
-    cluster.kubelet_certificate(Certificate::NameOnly, &stand.progress)?;
-    let healed = reader.well()?;
-    stand
-        .progress
-        .say(format!("a certificate with the node's name alone is good after {:.1} s", healed.as_secs_f64()));
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
-    reader.well()?;
-    ready(&stand.client)
+    // Any name of the node in the certificate is accepted, whatever address is dialed.
+    cluster.kubelet_certificate(Certificate::NameOnly, &env.progress)?;
+    let took = reader.recovered()?;
+    env.progress.say(format!(
+        "a certificate with only the node's name is accepted after {:.1} s",
+        took.as_secs_f64()
+    ));
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
+    reader.recovered()?;
+    ready(&env.client)
 }
 
-/// A kubelet that is down is told from packets that are dropped.
-fn silence_has_a_cause(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+/// A stopped kubelet and dropped packets have different causes.
+fn reports_the_cause_of_each_connection_error(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    reader.well()?;
+    reader.recovered()?;
     cluster.stop_kubelet();
     reader.say("the kubelet is down", "connection_refused", &reader.failing(node, "connection_refused")?);
-    cluster.start_kubelet(&stand.progress)?;
-    reader.well()?;
+    cluster.start_kubelet(&env.progress)?;
+    reader.recovered()?;
     cluster.drop_from_pods(KUBELET_PORT)?;
     let named = reader.failing(node, "timeout");
     cluster.drop_nothing()?;
     let named = named?;
     check!(named.0.contains("NetworkPolicy"), "{}", named.0);
     reader.say("packets are dropped", "timeout", &named);
-    reader.well()?;
-    ready(&stand.client)
+    reader.recovered()?;
+    ready(&env.client)
 }
 
-fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
-    reader.well()?;
+fn reports_nodes_without_a_kubelet(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
+    reader.recovered()?;
     let address = cluster.node().address.to_string();
     cluster.add_node("nameless", &[("Hostname", "nameless.invalid")], KUBELET_PORT)?;
     cluster.add_node("in-plain-text", &[("InternalIP", &address)], KUBELET_HTTP_PORT)?;
     cluster.add_node("shut", &[("InternalIP", &address)], 9)?;
-    for (node, cause) in [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")] {
+    for (node, cause) in
+        [("nameless", "dns"), ("in-plain-text", "plain_http"), ("shut", "connection_refused")]
+    {
         reader.say(node, cause, &reader.failing(node, cause)?);
     }
     let report = reader.report()?;
@@ -172,52 +187,52 @@ fn nodes_that_are_not_there_are_named(stand: &Stand) -> Result<()> {
     for node in ["nameless", "in-plain-text", "shut"] {
         cluster.remove_node(node)?;
     }
-    reader.well()?;
-    // The seed's mistake for all nodes at once.
+    reader.recovered()?;
+    // The fault that the project began with, on all nodes.
     let with =
         |kubelet: Value| pipeline::manifest(pipeline::NAME, &json!({"metricsCore": {"kubelet": kubelet}}));
-    stand.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
+    env.client.apply(&with(json!({"port": KUBELET_HTTP_PORT})))?;
     let began = Instant::now();
     let (message, _) = wait::until(MINUTE, "the new metrics-core meets the HTTP port", || {
         Ok(reader.failing(&cluster.node().name, "plain_http")?)
     })?;
     reader.say("the wrong port for all", "plain_http", &(message, began.elapsed()));
-    stand.client.apply(&with(json!({})))?;
-    ready(&stand.client)?;
+    env.client.apply(&with(json!({})))?;
+    ready(&env.client)?;
     reader.alone()?;
-    reader.well().map(drop)
+    reader.recovered().map(drop)
 }
 
-fn a_pinned_key_is_held_to(stand: &Stand) -> Result<()> {
-    let (cluster, reader) = (stand.ours()?, Reader::new(stand)?);
+fn accepts_only_the_pinned_key(env: &TestEnv) -> Result<()> {
+    let (cluster, reader) = (env.own_cluster()?, Reader::new(env)?);
     let node = cluster.node().name.as_str();
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let mode = |mode: &str| {
         let spec = json!({"metricsCore": {"kubelet": {"tls": {"mode": mode}}}});
-        stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
+        env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))
     };
     mode("Pin")?;
-    // Ready it is as well while the old replica still serves.
-    wait::until(PATIENCE, "the kubelet's key is pinned", || {
+    // The condition is also Ready while the old replica still serves.
+    wait::until(TIMEOUT, "the kubelet's key is pinned", || {
         let reports = reader.reports()?;
         let pinned = reports.iter().any(|report| report["nodes"]["pinned"] == 1);
         if pinned { Ok(()) } else { Err(format!("{} replicas", reports.len()).into()) }
     })?;
     reader.alone()?;
-    reader.well()?;
-    ready(&stand.client)?;
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    reader.recovered()?;
+    ready(&env.client)?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     reader.say("another key", "tls_pin_mismatch", &named);
-    // The CA's word counts more than a pin.
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
-    reader.well()?;
-    cluster.kubelet_certificate(Certificate::SelfSigned, &stand.progress)?;
+    // A certificate signed by the CA is accepted before the pin is checked.
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
+    reader.recovered()?;
+    cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
     check!(named.0.contains("one did before"), "{}", named.0);
-    cluster.kubelet_certificate(Certificate::Proper, &stand.progress)?;
+    cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     mode("Verify")?;
-    ready(&stand.client)?;
+    ready(&env.client)?;
     reader.alone()?;
-    reader.well().map(drop)
+    reader.recovered().map(drop)
 }

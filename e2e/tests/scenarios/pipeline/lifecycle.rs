@@ -1,21 +1,27 @@
-//! Deleting a MetricsPipeline and making a new one.
+//! Deletes a MetricsPipeline and creates a new one.
 
 use std::sync::Arc;
 
-use e2e::scenario::{Group, Needs, Stand, Suite};
-use e2e::{Client, Result, check, pipeline};
+use e2e::suite::{Group, Needs, Suite, TestEnv};
+use e2e::testbed::pipeline;
+use e2e::{Client, Result, check};
 use serde_json::json;
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{MINUTE, TIMEOUT, patch_spec, ready};
 
-/// Kinds that the operator owns objects of.
+/// The kinds of the operator's objects.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,poddisruptionbudgets,roles,rolebindings,\
                      clusterroles,clusterrolebindings,apiservices";
 const OURS: &str = "app.kubernetes.io/managed-by=metrics-pipeline-operator";
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "deletion_leaves_nothing", Needs::Alone, deletion_leaves_nothing);
-    suite.add(group, "two_replicas_have_a_budget", Needs::Alone, two_replicas_have_a_budget);
+    suite.add(group, "deletion_removes_all_objects", Needs::Alone, deletion_removes_all_objects);
+    suite.add(
+        group,
+        "two_replicas_have_a_disruption_budget",
+        Needs::Alone,
+        two_replicas_have_a_disruption_budget,
+    );
 }
 
 fn owned(client: &Client) -> Result<Vec<String>> {
@@ -23,17 +29,17 @@ fn owned(client: &Client) -> Result<Vec<String>> {
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn deletion_removes_all_objects(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     let before = owned(client)?;
     check!(before.len() > 12, "it owns no more than {before:?}");
-    // The APIService must be gone before its server is: from the moment it is dead, namespaces can't be deleted.
+    // The APIService must be deleted before its backend: while it has none, no namespace can be deleted.
     client.run(&["delete", "mpl", pipeline::NAME, "--wait=false"])?;
     client
         .wait_for(
             "the MetricsPipeline is gone, and never an APIService without its server",
-            PATIENCE,
+            TIMEOUT,
             |client| {
                 let services = client.run(&["get", "apiservices", "-l", OURS, "-o", "name"])?;
                 let deployment = client.run(&[
@@ -59,10 +65,10 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
                 }
             },
         )?
-        .map_err(e2e::scenario::failed)?;
+        .map_err(e2e::suite::failed)?;
     let left = owned(client)?;
     check!(left.is_empty(), "left behind: {left:?}");
-    // A namespace can be deleted: discovery is whole.
+    // A namespace can be deleted: discovery is complete.
     client.apply(
         &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "short-lived"}}).to_string(),
     )?;
@@ -71,12 +77,9 @@ fn deletion_leaves_nothing(stand: &Stand) -> Result<()> {
     ready(client)
 }
 
-fn two_replicas_have_a_budget(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let scale = |replicas: u8| {
-        let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"replicas\":{replicas}}}}}}}");
-        client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &spec])
-    };
+fn two_replicas_have_a_disruption_budget(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let scale = |replicas: u8| patch_spec(client, json!({"metricsCore": {"replicas": replicas}}));
     let budget = || {
         client.run(&[
             "-n",

@@ -1,4 +1,4 @@
-//! The pipeline as users have it: installed with Helm, one MetricsPipeline, something to measure.
+//! The pipeline as users have it: installed with Helm, one MetricsPipeline, workloads to measure.
 
 mod access;
 mod answers;
@@ -21,31 +21,39 @@ mod watch;
 
 use std::time::Duration;
 
-use e2e::scenario::{Needs, Stand, Suite};
-use e2e::{Client, Result, binaries, images, pipeline};
+use e2e::suite::{Needs, Suite, TestEnv};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Result};
 use serde_json::{Value, json};
 
-/// Where the load stands that the scenarios measure.
+/// The namespace of the workloads that the scenarios measure.
 const LOAD: &str = "load";
-/// A selector of the operator's pods.
+/// The selector of metrics-core's pods.
+const METRICS_CORE_PODS: &str = "app.kubernetes.io/name=metrics-core";
+/// The selector of the operator's pods.
 const OPERATORS_PODS: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long the pipeline may take to be Ready again after anything, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The timeout until the pipeline is Ready again after any change, on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub fn add(suite: &mut Suite) {
-    // One cluster where all is well and nobody disturbs it…
+    // One cluster that no scenario disturbs…
     let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
-    suite.add(&calm, "a_settled_operator_is_quiet", Needs::OurCluster, quiet::a_settled_operator_is_quiet);
+    suite.add(
+        &calm,
+        "settled_operator_sends_no_writes",
+        Needs::OurCluster,
+        quiet::settled_operator_sends_no_writes,
+    );
     answers::add(suite, &calm);
     autoscaling::add(suite, &calm);
     clients::add(suite, &calm);
     watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
-    // …and one where things break.
+    // …one in which components are killed…
     let rough = suite.group_with("recovery", Vec::new(), Some(prepare));
-    // Forged credentials are told of in a condition, so they are none for the calm cluster.
+    // A condition reports forged credentials, so this is not for the calm cluster.
     access::add(suite, &rough);
     validation::add_second(suite, &rough);
     recovery::add(suite, &rough);
@@ -61,37 +69,37 @@ pub fn add(suite: &mut Suite) {
     nanny::add(suite, prepare_sized);
 }
 
-/// The same with a nanny that is quick.
-fn prepare_sized(stand: &Stand) -> Result<()> {
-    install(stand, &nanny::spec(), &pipeline::idle_deployment(LOAD))
+/// Does the same with a nanny that has short delays.
+fn prepare_sized(env: &TestEnv) -> Result<()> {
+    install(env, &nanny::spec(), &pipeline::idle_deployment(LOAD))
 }
 
 /// Installs the pipeline and waits until it is Ready.
-fn prepare(stand: &Stand) -> Result<()> {
-    install(stand, &json!({}), &pipeline::idle_deployment(LOAD))
+fn prepare(env: &TestEnv) -> Result<()> {
+    install(env, &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
-/// The same with something to scale.
-fn prepare_busy(stand: &Stand) -> Result<()> {
-    install(stand, &json!({}), &pipeline::busy_deployment(LOAD))
+/// Does the same with a workload to scale.
+fn prepare_busy(env: &TestEnv) -> Result<()> {
+    install(env, &json!({}), &pipeline::busy_deployment(LOAD))
 }
 
-fn install(stand: &Stand, spec: &Value, load: &str) -> Result<()> {
-    let cluster = stand.ours()?;
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
+fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {
+    let cluster = env.own_cluster()?;
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
     pipeline::load(cluster, &built)?;
-    pipeline::install(&stand.client, &helm, &built)?;
+    pipeline::install(&env.client, &helm, &built)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
-    stand.client.apply(&namespace.to_string())?;
-    stand.client.apply(load)?;
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
-    ready(&stand.client)
+    env.client.apply(&namespace.to_string())?;
+    env.client.apply(load)?;
+    env.client.apply(&pipeline::manifest(pipeline::NAME, spec))?;
+    ready(&env.client)
 }
 
-/// Waits until the MetricsPipeline is Ready as of its present generation.
+/// Waits until the MetricsPipeline is Ready with its current generation.
 fn ready(client: &Client) -> Result<()> {
-    client.wait_for("the MetricsPipeline is Ready", PATIENCE, |client| {
+    client.wait_for("the MetricsPipeline is Ready", TIMEOUT, |client| {
         let object = client.get(&["mpl", pipeline::NAME])?;
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         match condition(&object, "Ready") {
@@ -101,17 +109,31 @@ fn ready(client: &Client) -> Result<()> {
     })
 }
 
-/// A condition of an object.
+/// Returns a condition of an object.
 fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
-/// The running pod of metrics-core: its name, address and UID.
-fn metrics_core(client: &Client) -> Result<[String; 3]> {
-    running_pod(client, "app.kubernetes.io/name=metrics-core")
+/// Returns all pods of metrics-core in any state.
+fn metrics_core_pods(client: &Client) -> Result<Vec<Value>> {
+    let pods = client.get(&["-n", pipeline::NAMESPACE, "pods", "-l", METRICS_CORE_PODS])?;
+    Ok(pods["items"].as_array().cloned().unwrap_or_default())
 }
 
-/// The running pod of the operator: its name, address and UID.
+/// Merges into the spec of the MetricsPipeline.
+#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
+fn patch_spec(client: &Client, spec: Value) -> Result<()> {
+    let patch = json!({"spec": spec}).to_string();
+    client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
+/// Returns the running pod of metrics-core: its name, address and UID.
+fn metrics_core(client: &Client) -> Result<[String; 3]> {
+    running_pod(client, METRICS_CORE_PODS)
+}
+
+/// Returns the running pod of the operator: its name, address and UID.
 fn operator(client: &Client) -> Result<[String; 3]> {
     running_pod(client, OPERATORS_PODS)
 }

@@ -1,30 +1,31 @@
-//! What a settled operator costs.
+//! The cost of a settled operator.
 
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Stand, failed};
-use e2e::{Result, check, pipeline};
+use e2e::suite::{TestEnv, failed};
+use e2e::testbed::pipeline;
+use e2e::{Result, check};
 use serde_json::Value;
 
 use super::operator;
 
-/// How long the operator is watched.
+/// The time for which the operator is measured.
 const WATCHED: Duration = Duration::from_secs(300);
-/// How long it may take after Ready until all is settled: the HPA's new replicas, caches, first renewals.
+/// The time until everything settles after Ready: the HPA's new replicas, caches, first renewals.
 const SETTLING: Duration = Duration::from_secs(20);
 
 const MAX_RSS_KIB: u64 = 30 * 1024;
 const MAX_MILLICORES: f64 = 2.0;
 
-/// No write but Lease renewals, counted from the API server's audit log; little memory and CPU, of its process.
-pub fn a_settled_operator_is_quiet(stand: &Stand) -> Result<()> {
-    let [_, _, uid] = operator(&stand.client)?;
+/// No writes except Lease renewals, counted in the API server's audit log; little memory and CPU of the process.
+pub fn settled_operator_sends_no_writes(env: &TestEnv) -> Result<()> {
+    let [_, _, uid] = operator(&env.client)?;
     let pid = process(&uid)?;
     thread::sleep(SETTLING);
-    let log = stand.ours()?.layout().audit_log();
+    let log = env.own_cluster()?.layout().audit_log();
     let offset = fs::metadata(&log).map_err(|error| failed(format!("{}: {error}", log.display())))?.len();
     let (cpu, began) = (cpu_seconds(pid)?, Instant::now());
     let mut peak = 0;
@@ -51,7 +52,7 @@ pub fn a_settled_operator_is_quiet(stand: &Stand) -> Result<()> {
             verb => writes.push(format!("{verb} {}", event["requestURI"])),
         }
     }
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "the settled operator in {} s: {} writes, {renewals} Lease renewals, {reads} reads; RSS {peak} KiB at most, \
          {millicores:.2} millicores",
         WATCHED.as_secs(),
@@ -64,7 +65,7 @@ pub fn a_settled_operator_is_quiet(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// The process of a pod's container, by the pod's UID in its cgroup.
+/// Returns the process of a pod's container, by the pod's UID in its cgroup.
 fn process(uid: &str) -> Result<u32> {
     let matching = |directory: &Path| -> Option<u32> {
         let pid = directory.file_name()?.to_str()?.parse().ok()?;
@@ -85,7 +86,7 @@ fn rss_kib(pid: u32) -> Result<u64> {
     value.ok_or_else(|| failed(format!("no VmRSS in {status}")))
 }
 
-/// User and system time; the clock tick is 100 Hz on every Linux that Rust runs on.
+/// Returns user and system time; the clock tick is 100 Hz on every Linux that Rust supports.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
         .map_err(|error| failed(format!("the operator ended: {error}")))?;

@@ -1,49 +1,55 @@
-//! Whatever is killed or changed by others: it ends in Ready again.
+//! The pipeline is Ready again after components were killed or objects changed.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Group, Needs, Stand, Suite, failed};
-use e2e::{Cluster, ClusterSpec, Result, check, pipeline};
-use serde_json::Value;
+use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
+use e2e::testbed::pipeline;
+use e2e::{Cluster, ClusterSpec, Result, check};
+use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, metrics_core, operator, ready};
+use super::{MINUTE, TIMEOUT, metrics_core, operator, patch_spec, ready};
 
 pub fn add(suite: &mut Suite, group: &Arc<Group>) {
-    suite.add(group, "the_first_answers_come_soon", Needs::Alone, the_first_answers_come_soon);
-    suite.add(group, "a_rollout_is_not_noticed", Needs::Alone, a_rollout_is_not_noticed);
-    suite.add(group, "drift_is_undone", Needs::Alone, drift_is_undone);
-    suite.add(group, "killed_parts_come_back", Needs::Alone, killed_parts_come_back);
+    suite.add(
+        group,
+        "serves_first_metrics_in_time_after_a_start",
+        Needs::Alone,
+        serves_first_metrics_in_time_after_a_start,
+    );
+    suite.add(group, "no_request_fails_during_a_rollout", Needs::Alone, no_request_fails_during_a_rollout);
+    suite.add(group, "reverts_drift", Needs::Alone, reverts_drift);
+    suite.add(group, "killed_components_recover", Needs::Alone, killed_components_recover);
 }
 
-/// From the start of metrics-core's container: pods within 5 s, nodes within 15 s.
-fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
-    ready(&stand.client)?;
-    let [name, _, _] = metrics_core(&stand.client)?;
-    stand.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
-    // The old one must have stopped answering, or its answers would be taken for the new one's.
-    stand.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
+/// The limits from the start of metrics-core's container: pods within 5 s, nodes within 15 s.
+fn serves_first_metrics_in_time_after_a_start(env: &TestEnv) -> Result<()> {
+    ready(&env.client)?;
+    let [name, _, _] = metrics_core(&env.client)?;
+    env.client.delete(&["-n", pipeline::NAMESPACE, "pod", &name, "--grace-period=0", "--force"])?;
+    // The old one must have stopped serving, or its responses would be taken for the new one's.
+    env.client.wait_for("kubectl top pods fails without its server", MINUTE, |client| {
         match client.run(&["top", "pods", "-A"]) {
             Err(_) => Ok(()),
-            Ok(_) => Err("it still answers".into()),
+            Ok(_) => Err("it still responds".into()),
         }
     })?;
     let (mut pods, mut nodes) = (None, None);
     let deadline = Instant::now() + MINUTE;
     let clock = || jiff::Timestamp::now();
     while (pods.is_none() || nodes.is_none()) && Instant::now() < deadline {
-        if pods.is_none() && stand.client.run(&["top", "pods", "-A"]).is_ok() {
+        if pods.is_none() && env.client.run(&["top", "pods", "-A"]).is_ok() {
             pods = Some(clock());
         }
-        if nodes.is_none() && stand.client.run(&["top", "nodes"]).is_ok() {
+        if nodes.is_none() && env.client.run(&["top", "nodes"]).is_ok() {
             nodes = Some(clock());
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let [fresh, _, _] = metrics_core(&stand.client)?;
+    let [fresh, _, _] = metrics_core(&env.client)?;
     check!(fresh != name, "the pod is still the old one");
-    let pod = stand.client.get(&["-n", pipeline::NAMESPACE, "pod", &fresh])?;
+    let pod = env.client.get(&["-n", pipeline::NAMESPACE, "pod", &fresh])?;
     let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
     let started: jiff::Timestamp = started
         .as_str()
@@ -52,41 +58,41 @@ fn the_first_answers_come_soon(stand: &Stand) -> Result<()> {
         .map_err(|error| failed(format!("{started}: {error}")))?;
     let after = |then: Option<jiff::Timestamp>| {
         then.map(|then| then.duration_since(started).as_secs_f64())
-            .ok_or_else(|| failed("no answer within a minute".into()))
+            .ok_or_else(|| failed("no response within a minute".into()))
     };
     let (pods, nodes) = (after(pods)?, after(nodes)?);
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "from the container's start: kubectl top pods after {pods:.1} s, nodes after {nodes:.1} s"
     ));
-    // startedAt has whole seconds, rounded down: what is measured is up to a second too long.
+    // startedAt has whole seconds, rounded down: the result is up to a second too long.
     check!(
         pods >= 0.0 && nodes >= 0.0,
         "answered before the new container's start: {pods:.1} s, {nodes:.1} s"
     );
     check!(pods <= 6.0, "kubectl top pods: {pods:.1} s");
     check!(nodes <= 16.0, "kubectl top nodes: {nodes:.1} s");
-    ready(&stand.client)
+    ready(&env.client)
 }
 
-/// While metrics-core is rolled out, no `kubectl top` fails, and no node and no pod that has metrics is missing.
-fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
-    ready(&stand.client)?;
+/// During a rollout of metrics-core, no `kubectl top` fails, and no node and no pod that had metrics is missing.
+fn no_request_fails_during_a_rollout(env: &TestEnv) -> Result<()> {
+    ready(&env.client)?;
     let names = |arguments: &[&str]| -> Result<Vec<String>> {
-        let table = stand.client.run(arguments)?;
+        let table = env.client.run(arguments)?;
         let lines = table.lines().filter(|line| !line.contains("metrics-core-"));
         let first = |line: &str, count| line.split_whitespace().take(count).collect::<Vec<_>>().join("/");
         let count = if arguments.contains(&"pods") { 2 } else { 1 };
         Ok(lines.map(|line| first(line, count)).collect())
     };
     let (pods, nodes) = (["top", "pods", "-A", "--no-headers"], ["top", "nodes", "--no-headers"]);
-    // What has metrics before has them throughout; pods of metrics-core come and go meanwhile.
+    // Only these must have metrics throughout; pods of metrics-core come and go meanwhile.
     let before = (names(&pods)?, names(&nodes)?);
     check!(!before.0.is_empty() && !before.1.is_empty(), "nothing has metrics");
-    let [old, _, _] = metrics_core(&stand.client)?;
+    let [old, _, _] = metrics_core(&env.client)?;
     let deployment = ["-n", pipeline::NAMESPACE, "rollout", "restart", "deployment", "metrics-core"];
-    stand.client.run(&deployment)?;
-    let (began, mut asked, mut replaced) = (Instant::now(), 0, None);
-    // Some time behind the end of the old one, whose address may still be known to somebody.
+    env.client.run(&deployment)?;
+    let (began, mut lists, mut replaced) = (Instant::now(), 0, None);
+    // A while after the end of the old one, whose address some component may still use.
     while replaced.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
         check!(began.elapsed() < 2 * MINUTE, "no new pod of metrics-core alone within two minutes");
         let now = (names(&pods)?, names(&nodes)?);
@@ -94,18 +100,18 @@ fn a_rollout_is_not_noticed(stand: &Stand) -> Result<()> {
             let missing: Vec<_> = before.iter().filter(|name| !now.contains(name)).collect();
             check!(missing.is_empty(), "{what} missing after {:?}: {missing:?}", began.elapsed());
         }
-        asked += 1;
-        if replaced.is_none() && metrics_core(&stand.client).is_ok_and(|[name, _, _]| name != old) {
+        lists += 1;
+        if replaced.is_none() && metrics_core(&env.client).is_ok_and(|[name, _, _]| name != old) {
             replaced = Some(Instant::now());
         }
         thread::sleep(Duration::from_millis(500));
     }
-    stand.progress.say(format!("asked {asked} times for pods and nodes during a rollout, always whole"));
-    ready(&stand.client)
+    env.progress.say(format!("{lists} lists of pods and nodes during a rollout were complete"));
+    ready(&env.client)
 }
 
-fn drift_is_undone(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn reverts_drift(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let namespace = ["-n", pipeline::NAMESPACE];
     let owned: [(&[&str], &str, &str); 5] = [
         (
@@ -154,15 +160,15 @@ fn drift_is_undone(stand: &Stand) -> Result<()> {
         })?;
     }
     ready(client)?;
-    client.wait_for("kubectl top nodes answers", PATIENCE, |client| {
+    client.wait_for("kubectl top nodes succeeds", TIMEOUT, |client| {
         client.run(&["top", "nodes"])?;
         Ok(())
     })
 }
 
-fn killed_parts_come_back(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
-    let cluster = stand.ours()?;
+fn killed_components_recover(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let cluster = env.own_cluster()?;
     let kill = |name: &str| {
         client.run(&["-n", pipeline::NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force"])
     };
@@ -171,8 +177,7 @@ fn killed_parts_come_back(stand: &Stand) -> Result<()> {
         if what == "a change" {
             // In the middle of a rollout.
             let resolution = if delay == 300 { "10s" } else { "15s" };
-            let spec = format!("{{\"spec\":{{\"metricsCore\":{{\"metricResolution\":\"{resolution}\"}}}}}}");
-            client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", &spec])?;
+            patch_spec(client, json!({"metricsCore": {"metricResolution": resolution}}))?;
             thread::sleep(Duration::from_millis(delay));
         }
         kill(&operator(client)?[0])?;
@@ -180,9 +185,9 @@ fn killed_parts_come_back(stand: &Stand) -> Result<()> {
         kill(&metrics_core(client)?[0])?;
         kill(&operator(client)?[0])?;
         cluster.kill("kube-apiserver")?;
-        Cluster::up(&again, &stand.progress.clone().quiet())?;
+        Cluster::up(&again, &env.progress.clone().quiet())?;
         ready(client)?;
-        client.wait_for("kubectl top answers", PATIENCE, |client| {
+        client.wait_for("kubectl top succeeds", TIMEOUT, |client| {
             client.run(&["top", "nodes"])?;
             client.run(&["top", "pods", "-A"])?;
             Ok(())

@@ -1,4 +1,4 @@
-//! Certificates that live for seconds: CA and serving certificate are replaced again and again, and no request fails.
+//! Certificates with a validity of seconds: CA and serving certificate are replaced repeatedly, and no request fails.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -7,11 +7,12 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::scenario::{Needs, Stand, Suite, failed};
-use e2e::{Client, Cluster, Result, binaries, check, images, pipeline};
+use e2e::suite::{Needs, Suite, TestEnv, failed};
+use e2e::testbed::{binaries, images, pipeline};
+use e2e::{Client, Cluster, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, PATIENCE, ready};
+use super::{METRICS_CORE_PODS, MINUTE, TIMEOUT, ready};
 
 /// Validities of an hour become 30 s: a CA is replaced after 20 s.
 const COMPRESSED: [&str; 2] =
@@ -25,39 +26,39 @@ const LONG: usize = 100;
 pub fn add(suite: &mut Suite) {
     let group = suite.group_with("rotation", Vec::new(), Some(prepare));
     suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
-    suite.add(&group, "a_certificate_of_somebody_else_is_taken_over", Needs::Alone, take_over);
-    suite.add(&group, "an_operator_that_was_down_past_expiry_recovers", Needs::Alone, recover);
+    suite.add(&group, "switches_to_a_foreign_certificate_and_back", Needs::Alone, take_over);
+    suite.add(&group, "operator_recovers_after_all_certificates_expired", Needs::Alone, recover);
 }
 
-fn prepare(stand: &Stand) -> Result<()> {
-    let built = images::for_scenarios(&stand.progress)?;
-    let helm = binaries::helm(&stand.progress)?;
-    pipeline::load(stand.ours()?, &built)?;
-    pipeline::install_with(&stand.client, &helm, &built, &COMPRESSED)?;
+fn prepare(env: &TestEnv) -> Result<()> {
+    let built = images::for_scenarios(&env.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    pipeline::load(env.own_cluster()?, &built)?;
+    pipeline::install_with(&env.client, &helm, &built, &COMPRESSED)?;
     let spec = json!({
         "metricsCore": {"replicas": REPLICAS},
         "certificates": {"caValidity": "1h", "servingValidity": "1h"},
     });
-    stand.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
-    ready(&stand.client)
+    env.client.apply(&pipeline::manifest(pipeline::NAME, &spec))?;
+    ready(&env.client)
 }
 
-/// Requests without a pause, through the API server, each with its status on a line of a file.
+/// Continuous requests through the API server; each writes its status to a line of a file.
 pub(super) struct Requests {
     processes: Vec<Child>,
     directory: PathBuf,
 }
 
 impl Requests {
-    /// 20 a second for each path.
+    /// Starts 20 requests per second for each path.
     pub(super) fn start(cluster: &Cluster, paths: &[&str]) -> Result<Self> {
         let broken = |error: std::io::Error| failed(format!("requests: {error}"));
         let directory = cluster.layout().run.join("requests");
         fs::create_dir_all(&directory).map_err(broken)?;
         let authority = cluster.cluster_authority()?;
-        let admin = authority.issue(&e2e::pki::Subject::user("requests", Some("system:masters")))?;
+        let admin = authority.issue(&e2e::testbed::pki::Subject::user("requests", Some("system:masters")))?;
         admin.save(&directory, "client")?;
-        e2e::pki::write_private(&directory.join("ca.crt"), authority.certificate())?;
+        e2e::testbed::pki::write_private(&directory.join("ca.crt"), authority.certificate())?;
         let mut requests = Self { processes: Vec::new(), directory };
         for (number, path) in paths.iter().enumerate() {
             let file = |name: &str| requests.directory.join(name);
@@ -66,9 +67,9 @@ impl Requests {
             curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
             curl.arg("--cacert").arg(file("ca.crt"));
             curl.args(["--output", "/dev/null", "--write-out", "%{stderr}%{http_code} %{errormsg}\n"]);
-            curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::cluster::server()));
+            curl.arg(format!("{}{path}?limit=500&ignored=[1-100000000]", e2e::testbed::cluster::server()));
             let output = File::create(requests.lines(number)).map_err(broken)?;
-            // Standard error, as nothing of it waits in a buffer when curl is ended.
+            // Standard error, because it is not buffered when curl is killed.
             curl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
             requests.processes.push(curl.spawn().map_err(broken)?);
         }
@@ -79,7 +80,7 @@ impl Requests {
         self.directory.join(format!("{number}.txt"))
     }
 
-    /// How many were answered with 200, and what the others said.
+    /// Returns the number of responses with 200, and the other lines.
     pub(super) fn stop(mut self) -> Result<(usize, Vec<String>)> {
         let (mut good, mut bad) = (0, Vec::new());
         for number in 0..self.processes.len() {
@@ -89,8 +90,8 @@ impl Requests {
             let _ = process.kill();
             let _ = process.wait();
             let text = fs::read_to_string(self.lines(number))
-                .map_err(|error| failed(format!("what curl wrote: {error}")))?;
-            // The last line may be cut.
+                .map_err(|error| failed(format!("read the output of curl: {error}")))?;
+            // The last line may be incomplete.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             for line in whole.lines() {
                 match line.trim() {
@@ -113,7 +114,7 @@ impl Drop for Requests {
     }
 }
 
-/// What the Secrets hold: the CA, whether an earlier one is still trusted, and the serving certificate.
+/// Returns the contents of the Secrets: the CA, whether an earlier one is still trusted, and the serving certificate.
 fn certificates(client: &Client) -> Result<(String, bool, String)> {
     let secrets =
         client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
@@ -134,32 +135,32 @@ fn restarts(client: &Client) -> Result<String> {
     Ok(all.join("; "))
 }
 
-fn rotate(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+fn rotate(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
-    let wanted = if stand.long { LONG } else { SHORT };
+    let wanted = if env.long { LONG } else { SHORT };
     let before = restarts(client)?;
     let list = "/apis/metrics.k8s.io/v1beta1/";
     let paths =
         [&format!("{list}nodes"), &format!("{list}pods"), &format!("{}pods", list.replace("v1beta1", "v1"))];
-    let requests = Requests::start(stand.ours()?, &paths.map(String::as_str))?;
+    let requests = Requests::start(env.own_cluster()?, &paths.map(String::as_str))?;
     let began = Instant::now();
     let (mut authorities, mut leaves, mut overlaps) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut overlapped = false;
     let deadline = began + (VALIDITY * u32::try_from(wanted).unwrap_or(u32::MAX)).max(MINUTE) + MINUTE * 2;
-    // The one that is there at the beginning is no rotation.
+    // The initial one is no rotation.
     while overlaps < wanted && Instant::now() < deadline {
-        // The busy machine may keep kubectl waiting; that is no request of ours that failed.
+        // kubectl may time out on a busy machine; this is not one of the counted requests.
         let Ok((authority, overlapping, leaf)) = certificates(client) else { continue };
         authorities.insert(authority);
         leaves.insert(leaf);
-        // An overlap that ended is a rotation that is complete.
+        // An overlap that ended is a completed rotation.
         overlaps += usize::from(overlapped && !overlapping);
         overlapped = overlapping;
         thread::sleep(Duration::from_millis(500));
     }
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "{overlaps} rotations in {} s ({} CAs, {} serving certificates, {REPLICAS} replicas): {good} lists answered, {} failed",
         began.elapsed().as_secs(),
         authorities.len(),
@@ -175,17 +176,13 @@ fn rotate(stand: &Stand) -> Result<()> {
     );
     check!(overlaps >= wanted, "only {overlaps} of {wanted} rotations");
     check!(good > wanted * 100, "only {good} requests");
-    check!(
-        restarts(client)? == before,
-        "metrics-core was started anew: {before}, then {}",
-        restarts(client)?
-    );
+    check!(restarts(client)? == before, "metrics-core was restarted: {before}, then {}", restarts(client)?);
     ready(client)
 }
 
-/// Nobody renews for longer than everything is valid; then the operator comes back.
-fn recover(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+/// No operator renews until after everything has expired; then the operator comes back.
+fn recover(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     let scale = |replicas: &str| {
         client.run(&[
             "-n",
@@ -200,17 +197,11 @@ fn recover(stand: &Stand) -> Result<()> {
     scale("0")?;
     let gone =
         client.wait_for("nothing is served with an expired certificate", VALIDITY + MINUTE, |client| {
-            // The API server verifies when it connects: it keeps what stands, so the replicas are replaced too.
+            // The API server verifies when it connects and keeps open connections, so the replicas are replaced too.
             match client.raw("/apis/metrics.k8s.io/v1beta1/nodes") {
                 Ok(_) => {
                     thread::sleep(Duration::from_secs(5));
-                    client.delete(&[
-                        "-n",
-                        pipeline::NAMESPACE,
-                        "pods",
-                        "-l",
-                        "app.kubernetes.io/name=metrics-core",
-                    ])?;
+                    client.delete(&["-n", pipeline::NAMESPACE, "pods", "-l", METRICS_CORE_PODS])?;
                     Err("it is still served".into())
                 }
                 Err(error) => Ok(error.to_string()),
@@ -219,13 +210,13 @@ fn recover(stand: &Stand) -> Result<()> {
     let began = Instant::now();
     scale("1")?;
     let said = gone?;
-    // Ready may still be what the operator said before it went.
-    client.wait_for("lists are answered again", MINUTE, |client| {
+    // Ready may still be what the operator wrote before it was stopped.
+    client.wait_for("lists succeed again", MINUTE, |client| {
         client.raw("/apis/metrics.k8s.io/v1beta1/nodes")?;
         Ok(())
     })?;
     ready(client)?;
-    stand.progress.say(format!(
+    env.progress.say(format!(
         "expired ({}); answered and Ready again {} s after the operator's start",
         said.lines().last().unwrap_or_default(),
         began.elapsed().as_secs()
@@ -233,9 +224,9 @@ fn recover(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// From our own CA to somebody else's certificate, to their next one of another CA, and back.
-fn take_over(stand: &Stand) -> Result<()> {
-    let client = &stand.client;
+/// From the operator's CA to a certificate of another CA, to the next one of yet another CA, and back.
+fn take_over(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
     ready(client)?;
     let source = |spec: &Value| {
         let patch = json!({"spec": {"certificates": spec}});
@@ -245,13 +236,13 @@ fn take_over(stand: &Stand) -> Result<()> {
     let missing =
         client.wait_for_condition(&["mpl", pipeline::NAME], "CertificatesReady", "False", MINUTE)?;
     check!(missing.to_string().contains("servingSecret=company"), "no remedy: {}", missing["status"]);
-    let helm = binaries::helm(&stand.progress)?;
-    let built = images::for_scenarios(&stand.progress)?;
+    let helm = binaries::helm(&env.progress)?;
+    let built = images::for_scenarios(&env.progress)?;
     let grant = [&COMPRESSED[..], &["servingSecret=company"]].concat();
     pipeline::install_with(client, &helm, &built, &grant)?;
 
     let list = "/apis/metrics.k8s.io/v1beta1/nodes";
-    let requests = Requests::start(stand.ours()?, &[list])?;
+    let requests = Requests::start(env.own_cluster()?, &[list])?;
     for _ in 0..2 {
         let leaf = store(client)?;
         client.wait_for(
@@ -270,14 +261,14 @@ fn take_over(stand: &Stand) -> Result<()> {
     source(&json!({"source": "SelfSigned", "secretRef": null}))?;
     our_own_is_served_alone(client)?;
     let (good, bad) = requests.stop()?;
-    stand.progress.say(format!("somebody else's certificates: {good} lists answered, {} failed", bad.len()));
+    env.progress.say(format!("foreign certificates: {good} lists succeeded, {} failed", bad.len()));
     check!(bad.is_empty() && good > 100, "{good} good, {} bad: {:?}", bad.len(), bad.first());
     ready(client)
 }
 
-/// Waits until a certificate of our own CA is served, and no other CA is trusted.
+/// Waits until a certificate of the operator's CA is served, and no other CA is trusted.
 pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
-    client.wait_for("a certificate of our own is served alone", PATIENCE, |client| {
+    client.wait_for("only a certificate of the operator's CA is served", TIMEOUT, |client| {
         let secrets =
             client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;
         let data = |at: usize, key: &str| secrets["items"][at]["data"][key].clone();
@@ -286,12 +277,12 @@ pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
     })
 }
 
-/// A new CA and certificate in the Secret `company`; the certificate.
+/// Stores a new CA and certificate in the Secret `company`; returns the certificate.
 fn store(client: &Client) -> Result<String> {
     use base64::Engine as _;
-    let authority = e2e::pki::Authority::create("a company's CA")?;
+    let authority = e2e::testbed::pki::Authority::create("a company's CA")?;
     let name = format!("metrics-core.{}.svc", pipeline::NAMESPACE);
-    let identity = authority.issue(&e2e::pki::Subject::server("metrics-core", &[&name], &[]))?;
+    let identity = authority.issue(&e2e::testbed::pki::Subject::server("metrics-core", &[&name], &[]))?;
     let text = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",

@@ -211,8 +211,8 @@ fn usage(out: &mut Vec<u8>, context: &EncodeContext, usage: Usage) {
 /// kubectl's text for unknown values in tables.
 const UNKNOWN: &[u8] = b"<unknown>";
 
-/// Appends the column definitions of a table: name, CPU, memory and window as in metrics-server. Swap is last, and shown
-/// only in wide output, so that scripts which read columns by position still work.
+/// Appends the column definitions of a table: name, CPU, memory and window as in metrics-server. Swap is last, and
+/// shown only in wide output, so that scripts which read columns by position still work.
 fn columns(out: &mut Vec<u8>, context: &EncodeContext) {
     out.extend_from_slice(b",\"columnDefinitions\":[");
     let usual = [

@@ -1,7 +1,7 @@
 //! Encodes rows.
 //!
-//! `json` (compact) and `protobuf` write rows directly, without building an object tree. `print` converts compact JSON to
-//! indented JSON or YAML.
+//! `json` (compact) and `protobuf` write rows directly, without building an object tree. `print` converts compact
+//! JSON to indented JSON or YAML.
 
 pub(super) mod json;
 mod out;

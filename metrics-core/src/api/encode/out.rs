@@ -11,8 +11,8 @@ pub(in crate::api) trait Output: Sized {
     /// Appends an integer in decimal.
     fn put_decimal(&mut self, value: u64);
 
-    /// Appends what `body` appends, after its length as a varint. The varint is expected to take `expected` bytes; if it
-    /// takes another number, the body is moved.
+    /// Appends what `body` appends, after its length as a varint. The varint is expected to take `expected` bytes; if
+    /// it takes another number, the body is moved.
     fn put_counted(&mut self, expected: usize, body: impl FnOnce(&mut Self));
 }
 

@@ -53,7 +53,8 @@ impl Printer {
 
     /// Prints one part of a list, so that all parts, one after the other, are the printed list.
     ///
-    /// `list` is a complete list with the items of this part only. All parts but the first have only the member `items_member`.
+    /// `list` is a complete list with the items of this part only. All parts but the first have only the member
+    /// `items_member`.
     pub(in crate::api) fn print_part(self, list: &[u8], items_member: &str, part: ListPart) -> Vec<u8> {
         let (start, separator, end) = match self {
             Self::IndentedJson => (format!("{{\n  \"{items_member}\": ["), ",", "\n  ]\n}"),

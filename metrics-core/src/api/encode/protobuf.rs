@@ -1,5 +1,5 @@
-//! Protobuf. The doc comment of each function lists the field numbers. Empty strings and zeros are omitted, which decoders
-//! treat as equal.
+//! Protobuf. The doc comment of each function lists the field numbers. Empty strings and zeros are omitted, which
+//! decoders treat as equal.
 
 use super::EncodeContext;
 use super::out::{ByteCounter, Output};
@@ -161,9 +161,9 @@ fn usage(out: &mut impl Output, field: u8, context: &EncodeContext, usage: Usage
     }
 }
 
-/// An entry of that map. `head` is the part before the quantity's length: the resource name (key 1) and the tag of the
-/// value 2. These entries are a large part of a list, so their lengths, all of one byte, are computed in advance instead of
-/// measured.
+/// An entry of that map. `head` is the part before the quantity's length: the resource name (key 1) and the tag of
+/// the value 2. These entries are a large part of a list, so their lengths, all of one byte, are computed in advance
+/// instead of measured.
 fn quantity<const N: usize>(out: &mut impl Output, field: u8, head: [u8; N], quantity: Quantity) {
     let length = quantity.length();
     out.put(&[field << 3 | LENGTH_DELIMITED, N.to_le_bytes()[0] + 3 + length]);

@@ -1,7 +1,7 @@
 //! OpenAPI documents: one of version 2, one of version 3 for each API version, and the index of the latter.
 //!
-//! kube-apiserver fetches version 2 as JSON and merges it with those of other API servers; it proxies requests for version 3.
-//! Both are served only as JSON: clients that request the protobuf form accept JSON too.
+//! kube-apiserver fetches version 2 as JSON and merges it with those of other API servers; it proxies requests for
+//! version 3. Both are served only as JSON: clients that request the protobuf form accept JSON too.
 //!
 //! Descriptions follow those of k8s.io/metrics and k8s.io/apimachinery, as far as they apply.
 
@@ -96,8 +96,8 @@ impl Names {
         format!("io.k8s.metrics.pkg.apis.metrics.{}.{kind}", self.version.name())
     }
 
-    /// Returns the name of a metadata type: its usual name in version 3. kube-apiserver merges all documents of version 2 and
-    /// renames types that differ from its own, so version 2 uses names of this API group.
+    /// Returns the name of a metadata type: its usual name in version 3. kube-apiserver merges all documents of
+    /// version 2 and renames types that differ from its own, so version 2 uses names of this API group.
     fn of_meta(self, kind: &str) -> String {
         match self.document {
             OpenApiVersion::V3 => format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"),

@@ -1,5 +1,5 @@
-//! Label selectors: `app=web,tier in (a,b),!canary,version notin (1)`, as documented in "Labels and Selectors", and `>` and
-//! `<`, which kube-apiserver also accepts.
+//! Label selectors: `app=web,tier in (a,b),!canary,version notin (1)`, as documented in "Labels and Selectors", and
+//! `>` and `<`, which kube-apiserver also accepts.
 
 use super::label_syntax::{Token, Tokens, check_key, check_value};
 use super::{MAX_TERMS, SelectorError, check_length};

@@ -1,7 +1,7 @@
 //! Compares responses with those of metrics-server v0.9.0.
 //!
-//! Each file in `metrics_server/` is a response body of its API package (on k8s.io/apiserver v0.36.2, run on its own), with
-//! the rows of [`InMemoryRows::metrics_server_rows`].
+//! Each file in `metrics_server/` is a response body of its API package (on k8s.io/apiserver v0.36.2, run on its
+//! own), with the rows of [`InMemoryRows::metrics_server_rows`].
 
 use serde_json::Value;
 

@@ -338,7 +338,8 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    /// A client that lists and then applies watch events has the same objects as a new list, however it reads and reconnects.
+    /// A client that lists and then applies watch events has the same objects as a new list, however it reads and
+    /// reconnects.
     #[test]
     fn a_reflector_has_the_objects_of_a_list(
         before in prop::collection::vec(action(), 0..12),

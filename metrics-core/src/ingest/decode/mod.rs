@@ -30,7 +30,7 @@ pub enum Metric {
 
 impl Metric {
     /// The number of variants.
-    pub const COUNT: usize = 4;
+    pub(crate) const COUNT: usize = 4;
 }
 
 /// One sample of a series.
@@ -39,7 +39,7 @@ pub struct Sample {
     /// The value in the unit of its [`Metric`]: the float `value × 1e9` (or `value`), truncated towards zero.
     pub value: u64,
     /// Nanoseconds since the Unix epoch; [`DecodeOptions::default_timestamp_ns`] where the line has none.
-    pub timestamp_ns: i64,
+    pub(crate) timestamp_ns: i64,
 }
 
 /// Identifies a container. The bytes are unescaped, not checked to be UTF-8, and never empty.
@@ -94,7 +94,7 @@ pub enum BadSeries {
 
 impl BadSeries {
     /// All reasons, in order.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Labels,
         Self::Value,
         Self::Timestamp,
@@ -106,7 +106,7 @@ impl BadSeries {
 
     /// Returns the reason as a metric label value.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Labels => "labels",
             Self::Value => "value",

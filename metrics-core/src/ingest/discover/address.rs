@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A type of `status.addresses[].type` (core/v1 `NodeAddressType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AddressType {
+pub(crate) enum AddressType {
     /// The node's hostname.
     Hostname,
     /// A name that resolves to the internal address.
@@ -20,12 +20,12 @@ pub enum AddressType {
 
 impl AddressType {
     /// All types, in metrics-server's default order.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Hostname, Self::InternalDNS, Self::InternalIP, Self::ExternalDNS, Self::ExternalIP];
 
     /// Returns the type as the Kubernetes API writes it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Hostname => "Hostname",
             Self::InternalDNS => "InternalDNS",
@@ -48,7 +48,7 @@ impl fmt::Display for AddressType {
     "unknown address type {0:?}; allowed are Hostname, InternalDNS, InternalIP, ExternalDNS and ExternalIP \
      (case-sensitive)"
 )]
-pub struct UnknownAddressType(String);
+pub(crate) struct UnknownAddressType(String);
 
 impl FromStr for AddressType {
     type Err = UnknownAddressType;
@@ -65,9 +65,9 @@ impl FromStr for AddressType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The type of the address.
-    pub kind: AddressType,
+    pub(crate) kind: AddressType,
     /// A host name, an IPv4 or an IPv6 address (without brackets).
-    pub host: Box<str>,
+    pub(crate) host: Box<str>,
 }
 
 #[cfg(test)]

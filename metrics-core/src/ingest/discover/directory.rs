@@ -14,45 +14,9 @@ use tokio::sync::Notify;
 
 use super::interner::Interner;
 use super::node::Node;
+use super::observer::Observer;
 use super::uid::Uid;
 use crate::model::labels::Labels;
-
-/// The state that the owner of a [`Directory`] keeps beside each node and pod.
-///
-/// The directory creates the state with its object and drops it with it. It calls these methods while it holds the
-/// lock of the nodes or of the pods: they must be quick and not use the directory.
-pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
-    /// The state beside a node.
-    type Node: std::fmt::Debug + Default + Send + Sync;
-    /// The state beside a pod.
-    type Pod: std::fmt::Debug + Default + Send + Sync;
-
-    /// Called when a node was deleted or recreated under its name, at `now_ms` of [`Directory::now_ms`].
-    fn node_removed(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
-
-    /// Called when the labels of a node changed; `labels` are the old ones.
-    fn node_relabeled(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
-
-    /// Called when a pod was deleted or is no longer Running; `key` is its namespace and name.
-    fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
-
-    /// Called when the labels of a pod changed; `labels` are the old ones.
-    fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
-}
-
-/// Keeps no state.
-impl Observer for () {
-    type Node = ();
-    type Pod = ();
-
-    fn node_removed(&self, _: &str, _: &Labels, (): &(), _: u64) {}
-
-    fn node_relabeled(&self, _: &str, _: &Labels, (): &(), _: u64) {}
-
-    fn pod_removed(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
-
-    fn pod_relabeled(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
-}
 
 /// The nodes and Running pods. Discovery writes it; the scraper and the store read it.
 ///
@@ -100,11 +64,11 @@ pub struct Pods<S> {
 #[derive(Debug)]
 pub struct Pod<S> {
     /// The pod's labels.
-    pub labels: Arc<Labels>,
+    pub(crate) labels: Arc<Labels>,
     /// When this pod (this UID) was first seen, in [`Directory::now_ms`]; 0 if it was in the initial list.
-    pub since_ms: u64,
+    pub(crate) since_ms: u64,
     /// The observer's state of the pod.
-    pub state: S,
+    pub(crate) state: S,
     uid: Uid,
     list: u32,
 }
@@ -137,19 +101,19 @@ impl<O: Observer> Directory<O> {
     /// Returns the milliseconds since the directory was created, by a monotonic clock. It is the time base of
     /// [`Pod::since_ms`] and of the store and starts at 1, so that 0 can mean "always".
     #[must_use]
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// Returns whether the first lists of nodes and pods are complete.
     #[must_use]
-    pub fn synced(&self) -> bool {
+    pub(crate) fn synced(&self) -> bool {
         self.nodes_synced.load(Ordering::Acquire) && self.pods_synced.load(Ordering::Acquire)
     }
 
     /// Returns the observer.
     #[must_use]
-    pub fn observer(&self) -> &O {
+    pub(crate) fn observer(&self) -> &O {
         &self.observer
     }
 
@@ -159,12 +123,12 @@ impl<O: Observer> Directory<O> {
     }
 
     /// Returns the Running pods under a read lock; hold it briefly.
-    pub fn pods(&self) -> RwLockReadGuard<'_, Pods<O::Pod>> {
+    pub(crate) fn pods(&self) -> RwLockReadGuard<'_, Pods<O::Pod>> {
         self.pods.read()
     }
 
     /// Waits until nodes were added, removed or changed and returns their names. Supports one caller.
-    pub async fn changed_nodes(&self) -> BTreeSet<Arc<str>> {
+    pub(crate) async fn changed_nodes(&self) -> BTreeSet<Arc<str>> {
         loop {
             let change = self.change.notified();
             let changed = std::mem::take(&mut *self.changed.lock());
@@ -212,7 +176,7 @@ impl<O: Observer> Directory<O> {
     }
 
     /// Removes a node.
-    pub fn delete_node(&self, name: &str) {
+    pub(crate) fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
             self.observer.node_removed(&name, &gone.node.labels, &gone.state, self.now_ms());
@@ -277,7 +241,7 @@ impl<O: Observer> Directory<O> {
     }
 
     /// Removes a pod that was deleted or is no longer Running.
-    pub fn delete_pod(&self, namespace: &str, name: &str) {
+    pub(crate) fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {
@@ -310,14 +274,8 @@ impl<O: Observer> Directory<O> {
 impl<S> Nodes<S> {
     /// Returns the number of nodes.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_name.len()
-    }
-
-    /// Returns whether there are no nodes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
     }
 
     /// Returns the node with this name.
@@ -328,12 +286,12 @@ impl<S> Nodes<S> {
 
     /// Returns the node with this name and the observer's state of it.
     #[must_use]
-    pub fn get_with_state(&self, name: &str) -> Option<(&Arc<Node>, &S)> {
+    pub(crate) fn get_with_state(&self, name: &str) -> Option<(&Arc<Node>, &S)> {
         self.by_name.get(name).map(|entry| (&entry.node, &entry.state))
     }
 
     /// Iterates over the nodes after the name `after`, in order, with the observer's state of them.
-    pub fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &S)> {
+    pub(crate) fn iter_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<Node>, &S)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(_, entry)| (&entry.node, &entry.state))
     }
@@ -342,24 +300,18 @@ impl<S> Nodes<S> {
 impl<S> Pods<S> {
     /// Returns the number of pods.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
-    }
-
-    /// Returns whether there are no pods.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     /// Returns the pod with this namespace and name.
     #[must_use]
-    pub fn get(&self, namespace: &str, name: &str) -> Option<&Pod<S>> {
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<&Pod<S>> {
         self.by_namespace.get(namespace)?.get(name)
     }
 
     /// Iterates over the pods of one namespace, or of all, after the key `after`, in order: namespace, name, pod.
-    pub fn iter_after<'a>(
+    pub(crate) fn iter_after<'a>(
         &'a self,
         namespace: Option<&'a str>,
         after: Option<(&'a str, &'a str)>,

@@ -10,6 +10,7 @@ mod directory;
 mod interner;
 mod meta;
 mod node;
+mod observer;
 mod pod;
 mod uid;
 
@@ -24,10 +25,11 @@ use kube::runtime::{WatchStreamExt, watcher::Error};
 
 use crate::telemetry::{self, Heartbeat, WatchFailures};
 
-pub use self::address::{Address, AddressType, UnknownAddressType};
-pub use self::directory::{Directory, Nodes, Observer, Pod, Pods};
+pub(crate) use self::address::{Address, AddressType};
+pub use self::directory::{Directory, Nodes, Pod, Pods};
 pub use self::node::Node;
 use self::node::NodeObject;
+pub use self::observer::Observer;
 use self::pod::PodObject;
 
 /// The page sizes of lists that are not streamed. They are small so that the first lists do not raise the process's
@@ -37,15 +39,15 @@ const PODS_PAGE: u32 = 500;
 
 /// Which nodes to watch, and how to reach their kubelets.
 #[derive(Clone, Debug, Default)]
-pub struct Config {
+pub(crate) struct DiscoveryConfig {
     /// The label selector of the nodes to scrape; `None` selects all.
-    pub node_selector: Option<String>,
+    pub(crate) node_selector: Option<String>,
     /// The kubelet's port where the Node's own is not used.
-    pub kubelet_port: u16,
+    pub(crate) kubelet_port: u16,
     /// Whether to use the port in `status.daemonEndpoints.kubeletEndpoint.Port`.
-    pub use_node_status_port: bool,
+    pub(crate) use_node_status_port: bool,
     /// The address types to use, in order of preference.
-    pub address_types: Vec<AddressType>,
+    pub(crate) address_types: Vec<AddressType>,
 }
 
 /// The progress of the watches. Each beats when data arrive from kube-apiserver, when a request ends and when a retry is
@@ -54,17 +56,17 @@ pub struct Config {
 /// A watch without changes beats, too: kube-apiserver sends bookmarks, and the client starts a new watch after 295 s of
 /// silence.
 #[derive(Clone, Debug, Default)]
-pub struct Heartbeats {
+pub(crate) struct Heartbeats {
     /// The watch of Nodes.
-    pub nodes: Heartbeat,
+    pub(crate) nodes: Heartbeat,
     /// The watch of Pods.
-    pub pods: Heartbeat,
+    pub(crate) pods: Heartbeat,
 }
 
 /// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
-pub async fn run<O: Observer>(
+pub(crate) async fn run<O: Observer>(
     client: kube::Client,
-    config: Config,
+    config: DiscoveryConfig,
     directory: Arc<Directory<O>>,
     heartbeats: Heartbeats,
 ) {
@@ -127,7 +129,7 @@ fn is_streaming_rejected(error: &Error) -> bool {
 
 async fn apply_nodes(
     events: impl Stream<Item = Result<Event<NodeObject>, Error>>,
-    config: &Config,
+    config: &DiscoveryConfig,
     directory: &Directory<impl Observer>,
 ) {
     let events = events.default_backoff();

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Node as ApiNode;
 use kube::core::{ClusterResourceScope, ObjectMeta, Resource};
 use serde::Deserialize;
 
-use super::{Address, AddressType, Config, meta};
+use super::{Address, AddressType, DiscoveryConfig, meta};
 use crate::model::labels::Labels;
 
 /// The default path of the kubelet's resource metrics.
@@ -109,7 +109,7 @@ impl NodeObject {
     }
 
     /// Returns the fields in use; `None` without a name or UID.
-    pub(super) fn into_node(self, config: &Config) -> Option<Node> {
+    pub(super) fn into_node(self, config: &DiscoveryConfig) -> Option<Node> {
         let name: Arc<str> = self.metadata.name?.into();
         let status_addresses = self.status.addresses.unwrap_or_default();
         let of_type = |kind: &AddressType| {
@@ -159,14 +159,14 @@ fn request_path(path: &str) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::{Node, NodeObject};
-    use crate::ingest::discover::{Address, AddressType, Config};
+    use crate::ingest::discover::{Address, AddressType, DiscoveryConfig};
 
-    fn parse(json: serde_json::Value, config: &Config) -> Option<Node> {
+    fn parse(json: serde_json::Value, config: &DiscoveryConfig) -> Option<Node> {
         serde_json::from_value::<NodeObject>(json).unwrap().into_node(config)
     }
 
-    fn config() -> Config {
-        Config {
+    fn config() -> DiscoveryConfig {
+        DiscoveryConfig {
             kubelet_port: 10250,
             use_node_status_port: true,
             address_types: vec![AddressType::InternalIP, AddressType::Hostname],
@@ -224,7 +224,7 @@ mod tests {
         let node = parse(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
         assert_eq!((node.port, &*node.path, node.ready), (10250, "/metrics/resource", false));
         assert!(node.addresses.is_empty());
-        let own = parse(json(), &Config { use_node_status_port: false, ..config() }).unwrap();
+        let own = parse(json(), &DiscoveryConfig { use_node_status_port: false, ..config() }).unwrap();
         assert_eq!(own.port, 10250);
     }
 

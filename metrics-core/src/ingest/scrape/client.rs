@@ -35,7 +35,7 @@ pub(super) struct Connection {
 
 /// The body of a 200 response.
 #[derive(Clone, Copy)]
-pub(super) struct ResponseBody<'a> {
+pub(super) struct KubeletBody<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) format: ExpositionFormat,
     /// Its size on the wire, without headers and chunk sizes.
@@ -97,7 +97,7 @@ impl Connection {
         path: &str,
         token: Option<&str>,
         lease: &'b mut BufferLease<'_>,
-    ) -> Result<(Option<Self>, Result<ResponseBody<'b>, Error>), StaleConnection> {
+    ) -> Result<(Option<Self>, Result<KubeletBody<'b>, Error>), StaleConnection> {
         let request = request(path, &self.host, token);
         if let Err(error) = self.session.send(request.as_bytes()).await {
             return Err(StaleConnection(Error::from_stream(error)));
@@ -138,7 +138,7 @@ impl Connection {
         let connection = (clean && head.keep_alive).then_some(self);
         let wire_bytes = buffers.wire.len() - length;
         let bytes = if head.gzip { lease.inflated(length) } else { Ok(lease.plain(length)) };
-        let body = bytes.map(|bytes| ResponseBody { bytes, format: head.format, wire_bytes });
+        let body = bytes.map(|bytes| KubeletBody { bytes, format: head.format, wire_bytes });
         Ok((connection, body))
     }
 

@@ -16,7 +16,7 @@ const MAX_EXCERPT_CHARS: usize = 160;
 
 /// Why a scrape returned no samples. Messages name the cause first and then the remedy where it is known.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The Node has no address of a configured type.
     #[error(
         "the Node has no address of a type in --kubelet-preferred-address-types; add a type that the Node \
@@ -163,7 +163,7 @@ pub enum Error {
 impl Error {
     /// Returns the cause, for metrics, the report and the detection of changes.
     #[must_use]
-    pub const fn cause(&self) -> ScrapeCause {
+    pub(crate) const fn cause(&self) -> ScrapeCause {
         match self {
             Self::NoAddress => ScrapeCause::NoAddress,
             Self::Dns { .. } => ScrapeCause::Dns,

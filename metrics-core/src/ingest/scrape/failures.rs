@@ -17,7 +17,7 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// The nodes whose last scrape failed. Only a failure, and the first success after one, updates it. Messages are
 /// kept for at most [`MAX_EXAMPLES`] nodes per cause. Clones share their content.
 #[derive(Clone, Debug, Default)]
-pub struct Failures(Arc<Mutex<FailureState>>);
+pub(crate) struct Failures(Arc<Mutex<FailureState>>);
 
 #[derive(Debug, Default)]
 struct FailureState {
@@ -72,7 +72,7 @@ impl Failures {
 
     /// Returns the failing nodes by cause, the most frequent first; examples are ordered by name.
     #[must_use]
-    pub fn list(&self) -> Vec<FailedScrapes> {
+    pub(crate) fn list(&self) -> Vec<FailedScrapes> {
         let state = self.0.lock();
         let mut counts = BTreeMap::<ScrapeCause, usize>::new();
         for failing in state.nodes.values() {

@@ -43,7 +43,7 @@ impl MetricConstructor<Histogram> for Seconds {
 
 /// The metrics of all scrapes. Clones share their values.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct ScrapeMetrics {
     request_duration: Family<ByNode, Histogram, Seconds>,
     requests: Family<BySuccess, Counter>,
     last_request: Family<ByNode, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -55,7 +55,7 @@ pub struct Metrics {
     body_bytes: Counter,
 }
 
-impl Default for Metrics {
+impl Default for ScrapeMetrics {
     fn default() -> Self {
         let metrics = Self {
             request_duration: Family::new_with_constructor(Seconds),
@@ -82,9 +82,9 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl ScrapeMetrics {
     /// Registers all metrics.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "metrics_server_kubelet_request_duration_seconds",
             "Duration of requests to Kubelet API in seconds",

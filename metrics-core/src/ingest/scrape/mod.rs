@@ -35,17 +35,17 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use self::buffers::BufferPool;
-pub use self::error::Error;
-pub use self::failures::Failures;
+pub(crate) use self::error::Error;
+pub(crate) use self::failures::Failures;
 use self::log_limit::{LogDecision, LogLimit};
-pub use self::metrics::Metrics;
-pub use self::pins::{PinMismatch, Pins};
+pub(crate) use self::metrics::ScrapeMetrics;
+pub(crate) use self::pins::Pins;
 use self::reload::ReloadedFile;
 use self::schedule::{Id, Schedule, ScrapeOutcome};
 use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
-use crate::ingest::store::{Directory, PutSummary, Store, Ticket};
+use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
 use crate::telemetry::Heartbeat;
 
 /// The maximum pause of the scrape loop, so that its heartbeat continues when there is nothing to scrape.
@@ -53,20 +53,20 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Configures the scraper.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct ScrapeConfig {
     /// The time between two scrapes of a node.
-    pub scrape_interval: Duration,
+    pub(crate) scrape_interval: Duration,
     /// The timeout of a scrape, including connecting, over all addresses of a node together.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How kubelets' serving certificates are verified.
-    pub tls: KubeletTls,
+    pub(crate) tls: KubeletTls,
     /// The credentials that kubelets receive.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
 }
 
 /// How kubelets' serving certificates are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KubeletTls {
+pub(crate) enum KubeletTls {
     /// Accepts a certificate that is signed by one of these CAs (PEM; reloaded when the file changes) and contains
     /// the address that was dialled, or one of the Node's own names or addresses.
     Verify {
@@ -85,7 +85,7 @@ pub enum KubeletTls {
 
 /// The credentials that kubelets receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credentials {
+pub(crate) enum Credentials {
     /// The bearer token in this file, reloaded when it changes.
     TokenFile(PathBuf),
     /// This client certificate (PEM), reloaded when it changes.
@@ -103,9 +103,9 @@ struct ScrapeContext {
     tls: TlsConfigs,
     token: Option<ReloadedFile<String>>,
     pool: BufferPool,
-    directory: Arc<Directory>,
+    directory: Arc<StoreDirectory>,
     store: Arc<Store>,
-    metrics: Metrics,
+    metrics: ScrapeMetrics,
     findings: Findings,
 }
 
@@ -113,21 +113,21 @@ struct ScrapeContext {
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// The nodes whose scrapes fail.
-    pub failures: Failures,
+    pub(crate) failures: Failures,
     /// The kubelets whose keys are pinned.
-    pub pins: Pins,
+    pub(crate) pins: Pins,
     /// Beats when the scrape loop runs, at least every [`MAX_PAUSE`].
-    pub loop_heartbeat: Heartbeat,
+    pub(crate) loop_heartbeat: Heartbeat,
     /// Beats when a scrape ends, and while there is no node.
-    pub scrape_heartbeat: Heartbeat,
+    pub(crate) scrape_heartbeat: Heartbeat,
 }
 
 /// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
-pub async fn run(
-    config: Config,
-    directory: Arc<Directory>,
+pub(crate) async fn run(
+    config: ScrapeConfig,
+    directory: Arc<StoreDirectory>,
     store: Arc<Store>,
-    metrics: Metrics,
+    metrics: ScrapeMetrics,
     findings: Findings,
 ) {
     let interval_ms = u64::try_from(config.scrape_interval.as_millis()).unwrap_or(u64::MAX);

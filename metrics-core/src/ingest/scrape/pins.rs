@@ -17,7 +17,7 @@ use crate::digest::sha256_hex;
 
 /// The pinned keys. Clones share their content.
 #[derive(Clone, Debug, Default)]
-pub struct Pins(Arc<Mutex<HashMap<Box<str>, KnownKubelet>>>);
+pub(crate) struct Pins(Arc<Mutex<HashMap<Box<str>, KnownKubelet>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum KnownKubelet {
@@ -29,11 +29,11 @@ enum KnownKubelet {
 
 /// A kubelet whose key is not the pinned one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct PinMismatch {
+pub(crate) struct PinMismatch {
     /// The pinned key; `None` if the kubelet's certificate was signed by a trusted CA before.
-    pub pinned: Option<Box<str>>,
+    pub(crate) pinned: Option<Box<str>>,
     /// The key that the kubelet presented.
-    pub presented: Box<str>,
+    pub(crate) presented: Box<str>,
 }
 
 impl fmt::Display for PinMismatch {
@@ -102,7 +102,7 @@ impl Pins {
 
     /// Returns the number of kubelets that are identified by a pinned key.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().values().filter(|known| **known != KnownKubelet::CaSigned).count()
     }
 }

@@ -68,7 +68,9 @@ pub(super) enum ScrapeOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodePhase {
     /// Its first rates are incomplete. `first_ms` is when the first scrape that succeeded had started, if any.
-    New { first_ms: Option<u64> },
+    New {
+        first_ms: Option<u64>,
+    },
     Steady,
     Failing,
 }

@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::timeout;
 
 use super::ScrapeContext;
-use super::client::{Connection, ResponseBody, authority, reach};
+use super::client::{Connection, KubeletBody, authority, reach};
 use super::error::Error;
 use super::tls::NodeTls;
 use crate::ingest::decode::{DecodeOptions, decode};
@@ -153,7 +153,7 @@ impl Target {
         &mut self,
         connection: Option<Connection>,
         token: Option<&str>,
-        response: &Result<ResponseBody<'_>, Error>,
+        response: &Result<KubeletBody<'_>, Error>,
     ) {
         let rejected = token.is_none() && matches!(response, Err(Error::Unauthorized));
         self.connection = connection.filter(|_| !rejected);
@@ -204,7 +204,7 @@ fn store(
     ticket: Ticket,
     (requested_ms, now_ns): (u64, i64),
     token: Option<&str>,
-    body: ResponseBody<'_>,
+    body: KubeletBody<'_>,
 ) -> Result<PutSummary, Error> {
     let mut batch = shared.store.begin_batch(ticket).ok_or(Error::NodeDeleted)?;
     let context = DecodeOptions { format: body.format, default_timestamp_ns: now_ns };

@@ -20,9 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use super::buffers::BufferPool;
 use super::target::Target;
 use super::tls::TlsConfigs;
-use super::{Credentials, Error, Findings, KubeletTls, Metrics, ScrapeContext};
+use super::{Credentials, Error, Findings, KubeletTls, ScrapeContext, ScrapeMetrics};
 use crate::ingest::discover::{Address, AddressType, Node};
-use crate::ingest::store::{self, Directory, PutSummary, Store, Ticket};
+use crate::ingest::store::{self, PutSummary, Store, StoreDirectory, Ticket};
 use crate::model::labels::Labels;
 
 const BODY: &str = "node_cpu_usage_seconds_total 1 1000\nnode_memory_working_set_bytes 1 1000\n";
@@ -176,8 +176,8 @@ impl TestScraper {
         std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&token, "secret\n").unwrap();
         let kubelet = tls(ca_file);
-        let directory = Arc::new(Directory::new());
-        let store = Arc::new(Store::new(directory.clone(), store::Config::new(Duration::from_secs(15))));
+        let directory = Arc::new(StoreDirectory::new());
+        let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(Duration::from_secs(15))));
         let node = Arc::new(node);
         let ticket = store.insert_node(&node);
         let shared = ScrapeContext {
@@ -192,7 +192,7 @@ impl TestScraper {
             pool: BufferPool::default(),
             directory,
             store,
-            metrics: Metrics::default(),
+            metrics: ScrapeMetrics::default(),
             findings,
         };
         Self { shared, ticket, target: Target::new(node), _files: files, token }

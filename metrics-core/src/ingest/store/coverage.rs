@@ -16,56 +16,56 @@ const TOLERATED: usize = 20;
 
 /// How much of the cluster the samples cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Whether the first lists of nodes and pods are complete.
-    pub synced: bool,
+    pub(crate) synced: bool,
     /// The number of nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Of these, the nodes that have a rate of their own.
-    pub nodes_measured: usize,
+    pub(crate) nodes_measured: usize,
     /// Of these, the nodes that sent samples of which all due pods have rates.
-    pub nodes_covered: usize,
+    pub(crate) nodes_covered: usize,
     /// Of these, the nodes for which own usage or pod usage is served now.
-    pub nodes_served: usize,
+    pub(crate) nodes_served: usize,
     /// Of these, the nodes whose last scrape failed.
-    pub nodes_failing: usize,
+    pub(crate) nodes_failing: usize,
     /// Of these, the nodes whose last scrape succeeded recently.
-    pub nodes_responding: usize,
+    pub(crate) nodes_responding: usize,
     /// Of these, the nodes that have all rates that are due, or have failed more than once in a row.
-    pub nodes_complete: usize,
+    pub(crate) nodes_complete: usize,
     /// The number of Running pods.
-    pub pods: usize,
+    pub(crate) pods: usize,
     /// The number of pods in the samples that have run long enough to have rates.
-    pub pods_due: usize,
+    pub(crate) pods_due: usize,
     /// Of these, the pods that have rates.
-    pub pods_measured: usize,
+    pub(crate) pods_measured: usize,
     /// The number of containers that have a rate.
-    pub containers_measured: usize,
+    pub(crate) containers_measured: usize,
 }
 
 impl Coverage {
     /// Returns whether every node that responds and every due pod on it has a rate.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.synced && self.nodes_complete >= self.nodes
     }
 
     /// Returns whether at least 95 % of the nodes have responded or failed.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.synced && is_most(self.nodes_responding + self.nodes_failing, self.nodes)
     }
 
     /// Returns whether at least 95 % of the nodes have responded or failed, and at least 95 % of the due pods on
     /// those that respond have rates.
     #[must_use]
-    pub fn is_nearly_complete(&self) -> bool {
+    pub(crate) fn is_nearly_complete(&self) -> bool {
         self.is_settled() && is_most(self.pods_measured, self.pods_due)
     }
 
     /// Returns whether there are nodes, but nothing fresh to serve of any of them.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes > 0 && self.nodes_served == 0
     }
 
@@ -138,7 +138,7 @@ impl NodeCoverage {
 impl Store {
     /// Returns how much of the cluster the samples cover now.
     #[must_use]
-    pub fn coverage(&self) -> Coverage {
+    pub(crate) fn coverage(&self) -> Coverage {
         let mut coverage = Coverage {
             synced: self.directory.synced(),
             nodes: self.directory.nodes().len(),

@@ -7,10 +7,10 @@ use crate::model::labels::Labels;
 use crate::model::rows::RowKind;
 
 /// The directory with the store's state. Its observer assigns the versions of changes to the directory and the store.
-pub type Directory = discover::Directory<Changes>;
+pub type StoreDirectory = discover::Directory<Changes>;
 
 /// A pod with the store's state.
-pub(super) type Pod = discover::Pod<PodState>;
+pub(super) type StorePod = discover::Pod<PodState>;
 
 /// The store's state of a pod.
 #[derive(Debug, Default)]

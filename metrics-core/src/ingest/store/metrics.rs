@@ -11,28 +11,28 @@ use prometheus_client::registry::Registry;
 use super::Store;
 
 /// Gauges that are computed from the store at each scrape of `/metrics`.
-pub struct Metrics(Arc<Store>);
+pub(crate) struct StoreMetrics(Arc<Store>);
 
-impl Metrics {
+impl StoreMetrics {
     /// Returns the metrics of `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>) -> Self {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
         Self(store)
     }
 
     /// Registers `metrics_server_storage_points{type}` and `metrics_server_nodes{state}`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(Self(self.0.clone())));
     }
 }
 
-impl std::fmt::Debug for Metrics {
+impl std::fmt::Debug for StoreMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("store::Metrics")
+        f.write_str("StoreMetrics")
     }
 }
 
-impl Collector for Metrics {
+impl Collector for StoreMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let coverage = self.0.coverage();
         let families: [(_, _, _, &[(&str, usize)]); 2] = [

@@ -1,7 +1,7 @@
 //! The store: one snapshot of usage per node, and the rates from two samples.
 //!
 //! A scrape ends in [`Store::put`], which computes the node's next snapshot outside any lock and then swaps it in.
-//! Reads follow the order of the [`Directory`], which alone decides what exists and with which labels.
+//! Reads follow the order of the [`StoreDirectory`], which alone decides what exists and with which labels.
 //!
 //! One read-write lock guards all slots. A write is one pointer swap, plus an update of the index for that node's
 //! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
@@ -34,14 +34,14 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use self::coverage::Coverage;
+pub(crate) use self::coverage::Coverage;
 use self::coverage::NodeCoverage;
-pub use self::directory::Directory;
+pub use self::directory::StoreDirectory;
 use self::index::Index;
 use self::layout::NodeLayout;
-pub use self::metrics::Metrics;
+pub(crate) use self::metrics::StoreMetrics;
 use self::rate::Measured;
-pub use self::scrape_batch::ScrapeBatch;
+pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use crate::ingest::discover::Node;
 
@@ -54,15 +54,15 @@ const MAX_SPARE_POINTS: usize = 4096;
 
 /// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct StoreConfig {
     /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
-    pub scrape_interval: Duration,
+    pub(crate) scrape_interval: Duration,
     /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
     /// timestamp.
-    pub max_age: Duration,
+    pub(crate) max_age: Duration,
 }
 
-impl Config {
+impl StoreConfig {
     /// Returns the defaults for a scrape interval. Samples are served for three intervals, and at least for a
     /// minute, so that two failed scrapes in a row have no effect.
     #[must_use]
@@ -73,8 +73,8 @@ impl Config {
 
 /// The samples of all nodes. Read through [`crate::model::rows::Rows`].
 pub struct Store {
-    config: Config,
-    directory: Arc<Directory>,
+    config: StoreConfig,
+    directory: Arc<StoreDirectory>,
     state: RwLock<StoreState>,
     /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
@@ -121,25 +121,20 @@ pub struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutSummary {
     /// When the node's own sample was taken, by the node's clock, nanoseconds since the Unix epoch.
-    pub node_timestamp_ns: Option<i64>,
+    pub(crate) node_timestamp_ns: Option<i64>,
     /// When the newest sample of a container was taken, by the same clock.
-    pub newest_timestamp_ns: Option<i64>,
+    pub(crate) newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
-    pub node_measured: bool,
+    pub(crate) node_measured: bool,
     /// Whether each container that can have a rate has one.
-    pub pods_measured: bool,
+    pub(crate) pods_measured: bool,
 }
 
 impl Store {
     /// Returns an empty store.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, config: Config) -> Self {
-        Self {
-            config,
-            directory,
-            state: RwLock::default(),
-            spare_buffers: Mutex::default(),
-        }
+    pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
+        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default() }
     }
 
     /// Adds a node; one with the same name is removed first.
@@ -165,7 +160,7 @@ impl Store {
     }
 
     /// Removes a node and its samples.
-    pub fn remove_node(&self, ticket: Ticket) {
+    pub(crate) fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
@@ -182,7 +177,7 @@ impl Store {
         Some(ScrapeBatch::new(old, buffer))
     }
 
-    /// Writes a batch whose request started at `requested_ms` (of [`Directory::now_ms`]); `None` if the node was
+    /// Writes a batch whose request started at `requested_ms` (of [`StoreDirectory::now_ms`]); `None` if the node was
     /// removed. Callers scrape a node once at a time.
     pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
         let newest_timestamp_ns = batch.newest_ns();
@@ -227,7 +222,7 @@ impl Store {
     }
 
     /// Records a failed scrape. The last good sample stays.
-    pub fn scrape_failed(&self, ticket: Ticket) {
+    pub(crate) fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::directory::Pod;
+use super::directory::StorePod;
 use super::index::IndexEntry;
 use super::layout::NodeLayout;
 use super::location_hint::SampleLocation;
@@ -24,7 +24,7 @@ pub(super) const LOOKUP_BATCH: usize = 16;
 pub(super) struct PodLookup<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
-    pub(super) pod: &'a Pod,
+    pub(super) pod: &'a StorePod,
     /// The hash of its names, if it is looked up in the index.
     hash: Option<u64>,
     /// Slot and row of its samples.
@@ -39,7 +39,7 @@ pub(super) struct PodLookup<'a> {
 }
 
 /// Reads a pod and its name, so that they are in the CPU cache when they are needed.
-pub(super) fn prefetch(name: &str, pod: &Pod) {
+pub(super) fn prefetch(name: &str, pod: &StorePod) {
     std::hint::black_box((name.as_bytes().first().copied(), pod.since_ms));
 }
 
@@ -74,7 +74,7 @@ impl RowTimes {
 }
 
 impl<'a> PodLookup<'a> {
-    pub(super) fn new(namespace: &'a str, name: &'a str, pod: &'a Pod) -> Self {
+    pub(super) fn new(namespace: &'a str, name: &'a str, pod: &'a StorePod) -> Self {
         Self {
             namespace,
             name,
@@ -226,7 +226,7 @@ impl StoreState {
 }
 
 /// Returns the times of a pod of which all containers have a rate: those of the earliest container.
-fn times(store: &Store, pod: &Pod, found: &PodSamples<'_>, now_ms: u64) -> Option<RowTimes> {
+fn times(store: &Store, pod: &StorePod, found: &PodSamples<'_>, now_ms: u64) -> Option<RowTimes> {
     let snapshot = found.snapshot;
     // A sample requested before this pod was seen Running may be of a deleted pod with the same name. So a pod gets
     // a row only by a later sample, never by being seen.

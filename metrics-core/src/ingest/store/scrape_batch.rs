@@ -38,8 +38,8 @@ impl NodeSnapshot {
     }
 }
 
-/// The samples of one body on top of the node's last snapshot. Filled by [`crate::ingest::decode::decode`] and passed to
-/// [`super::Store::put`].
+/// The samples of one body on top of the node's last snapshot. Filled by [`crate::ingest::decode::decode`] and passed
+/// to [`super::Store::put`].
 #[derive(Debug)]
 pub struct ScrapeBatch {
     old: Arc<NodeSnapshot>,

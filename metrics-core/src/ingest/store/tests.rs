@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Directory, PutSummary, Store, Ticket};
+use super::{PutSummary, Store, StoreConfig, StoreDirectory, Ticket};
 use crate::ingest::decode::{BadSeries, DecodeOptions, ExpositionFormat, decode};
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Pick, Rows};
 
-const CONFIG: Config = Config { scrape_interval: Duration::from_secs(15), max_age: Duration::from_secs(60) };
+const CONFIG: StoreConfig =
+    StoreConfig { scrape_interval: Duration::from_secs(15), max_age: Duration::from_secs(60) };
 
 pub(super) struct TestStore {
-    pub(super) directory: Arc<Directory>,
+    pub(super) directory: Arc<StoreDirectory>,
     pub(super) store: Arc<Store>,
 }
 
@@ -34,15 +35,15 @@ impl TestStore {
     }
 
     pub(super) fn with_max_age(max_age: Duration) -> Self {
-        Self::with(Config { max_age, ..CONFIG })
+        Self::with(StoreConfig { max_age, ..CONFIG })
     }
 
     pub(super) fn with_interval(scrape_interval: Duration) -> Self {
-        Self::with(Config { scrape_interval, ..CONFIG })
+        Self::with(StoreConfig { scrape_interval, ..CONFIG })
     }
 
-    fn with(config: Config) -> Self {
-        let directory = Arc::new(Directory::new());
+    fn with(config: StoreConfig) -> Self {
+        let directory = Arc::new(StoreDirectory::new());
         let store = Arc::new(Store::new(directory.clone(), config));
         directory.begin_node_list();
         directory.begin_pod_list();
@@ -332,7 +333,7 @@ fn metrics_have_metrics_servers_names() {
     fixture.body(ticket, 0, &[]);
     fixture.body(ticket, 10, &[]);
     let mut registry = prometheus_client::registry::Registry::default();
-    super::Metrics::new(fixture.store.clone()).register(&mut registry);
+    super::StoreMetrics::new(fixture.store.clone()).register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     assert!(text.contains("metrics_server_storage_points{type=\"node\"} 1"), "{text}");

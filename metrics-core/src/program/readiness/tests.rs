@@ -24,7 +24,14 @@ fn measured(pods_measured: usize) -> Coverage {
 
 /// All nodes respond, but none has a rate.
 fn first_samples() -> Coverage {
-    Coverage { nodes_measured: 0, nodes_served: 0, nodes_complete: 0, nodes_covered: 0, pods_measured: 0, ..complete() }
+    Coverage {
+        nodes_measured: 0,
+        nodes_served: 0,
+        nodes_complete: 0,
+        nodes_covered: 0,
+        pods_measured: 0,
+        ..complete()
+    }
 }
 
 /// All nodes fail, and their last samples are too old.
@@ -102,7 +109,10 @@ fn waits_until_it_is_known_whether_another_replica_serves() {
     replica.readiness.record(Poll::Unclear);
     replica.readiness.record(Poll::Unserved);
     replica.readiness.record(Poll::Unclear);
-    assert!(!replica.is_ready(5, &measured(99)), "one response may come from an endpoint that has just ended");
+    assert!(
+        !replica.is_ready(5, &measured(99)),
+        "one response may come from an endpoint that has just ended"
+    );
     replica.others(Others::DoNotServe);
     assert!(replica.is_ready(6, &measured(99)));
 }

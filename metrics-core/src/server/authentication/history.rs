@@ -84,7 +84,7 @@ impl CredentialHistory {
 
     /// Returns the credentials refused in the last five minutes by cause, latest first.
     #[must_use]
-    pub fn refusals(&self) -> Vec<RefusedCredentials> {
+    pub(crate) fn refusals(&self) -> Vec<RefusedCredentials> {
         let refusals = self.refused.list().into_iter().map(|refused| RefusedCredentials {
             cause: refused.cause,
             count: refused.count,
@@ -100,7 +100,7 @@ impl CredentialHistory {
 
     /// Returns the last accepted request of a front proxy.
     #[must_use]
-    pub fn front_proxy(&self) -> Option<(Timestamp, FrontProxyClient)> {
+    pub(crate) fn front_proxy(&self) -> Option<(Timestamp, FrontProxyClient)> {
         let (at, subject, address) = self.last.lock().front_proxy.clone()?;
         let client = FrontProxyClient {
             common_name: excerpt(&subject.common_name, COMMON_NAME),
@@ -113,7 +113,7 @@ impl CredentialHistory {
 
     /// Returns the last API request of a client without a certificate and without other credentials.
     #[must_use]
-    pub fn anonymous(&self) -> Option<(Timestamp, IpAddr)> {
+    pub(crate) fn anonymous(&self) -> Option<(Timestamp, IpAddr)> {
         self.last.lock().anonymous
     }
 }

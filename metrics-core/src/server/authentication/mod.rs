@@ -21,15 +21,15 @@ use crds::cause::CredentialCause;
 use http::request::Parts;
 
 pub use client_certificate::{Anchors, ClientConnection};
-pub use history::CredentialHistory;
+pub(crate) use history::CredentialHistory;
 pub use metrics::CredentialMetrics;
 pub use token_review::{ReviewError, TokenReviewer, TokenStatus};
-pub use trust::Trust;
-pub use user::{ANONYMOUS, UserInfo};
+pub(crate) use trust::Trust;
+pub use user::UserInfo;
 
 /// An authentication method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
+pub(crate) enum Method {
     /// The headers of a trusted front proxy.
     FrontProxy,
     /// A client certificate.
@@ -80,8 +80,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Returns an authenticator that uses `trust` for certificates and headers, and caches the TokenReviews of `reviewer`
-    /// for `token_ttl`.
+    /// Returns an authenticator that uses `trust` for certificates and headers, and caches the TokenReviews of
+    /// `reviewer` for `token_ttl`.
     #[must_use]
     pub fn new(
         trust: Arc<trust::LiveTrust>,
@@ -123,7 +123,8 @@ impl Authenticator {
             }
             Err(AuthenticationError::TooManyReviews) => Err(AuthenticationError::TooManyReviews),
             Err(AuthenticationError::Unauthorized(refusals)) => {
-                // A certificate is reported once, with its most specific reason; of equal ones, that of the front proxy.
+                // A certificate is reported once, with its most specific reason; of equal ones, that of the front
+                // proxy.
                 let (tokens, certificates): (Vec<_>, Vec<_>) =
                     refusals.iter().partition(|refusal| refusal.reason >= CredentialCause::TokenRejected);
                 let certificate = certificates.into_iter().rev().max_by_key(|refusal| refusal.reason);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The name of a user without credentials.
-pub const ANONYMOUS: &str = "system:anonymous";
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
@@ -23,7 +23,7 @@ pub struct UserInfo {
 impl UserInfo {
     /// Returns the user of a request without credentials.
     #[must_use]
-    pub fn anonymous() -> Self {
+    pub(crate) fn anonymous() -> Self {
         Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 

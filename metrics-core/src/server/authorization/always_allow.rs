@@ -25,7 +25,7 @@ impl AlwaysAllow {
 
     /// Returns whether `path` matches.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         let bare = path.strip_prefix('/').unwrap_or(path);
         self.paths.iter().any(|allowed| allowed == bare)
             || self.prefixes.iter().any(|prefix| bare.starts_with(prefix.as_str()))

@@ -3,10 +3,10 @@
 use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
 
-/// Returns the message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource "nodes"
-/// in API group "metrics.k8s.io" at the cluster scope`, followed by the authorizer's `reason`.
+/// Returns the message of a 403 Status, such as `nodes.metrics.k8s.io is forbidden: User "x" cannot list resource
+/// "nodes" in API group "metrics.k8s.io" at the cluster scope`, followed by the authorizer's `reason`.
 #[must_use]
-pub fn message(user: &UserInfo, request: &RequestInfo, reason: &str) -> String {
+pub(crate) fn message(user: &UserInfo, request: &RequestInfo, reason: &str) -> String {
     let refusal = sanitize(&refusal(user, request));
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if request.resource.is_empty() || !request.is_resource_request {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use access_review::{AccessReviewer, Decision};
 pub use always_allow::AlwaysAllow;
-pub use forbidden::message as forbidden_message;
+pub(crate) use forbidden::message as forbidden_message;
 
 use crate::server::authentication::UserInfo;
 use crate::server::request_info::RequestInfo;
@@ -28,7 +28,7 @@ const MAX_CACHED_LENGTH: usize = 10_000;
 
 /// The result of authorization.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The request is allowed.
     Allowed,
     /// The request is forbidden, with the reason of kube-apiserver or an empty string. The response is 403.
@@ -64,12 +64,12 @@ impl Authorizer {
 
     /// Returns whether the path needs no authorization.
     #[must_use]
-    pub fn always_allows(&self, request: &RequestInfo) -> bool {
+    pub(crate) fn always_allows(&self, request: &RequestInfo) -> bool {
         !request.is_resource_request && self.always.matches(&request.path)
     }
 
     /// Authorizes `request` for `user`.
-    pub async fn authorize(&self, user: &UserInfo, request: &RequestInfo) -> Verdict {
+    pub(crate) async fn authorize(&self, user: &UserInfo, request: &RequestInfo) -> Verdict {
         if user.groups.iter().any(|group| group == MASTERS) || self.always_allows(request) {
             return Verdict::Allowed;
         }

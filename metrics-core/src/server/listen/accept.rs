@@ -12,8 +12,8 @@ use super::connection::{self, Port};
 use super::metrics::CloseCause;
 use super::{Chain, ConnectionMetrics, Limits};
 
-/// Accepts connections until `stop` resolves. Then closes the port and returns when open requests are finished, or after
-/// the drain timeout.
+/// Accepts connections until `stop` resolves. Then closes the port and returns when open requests are finished, or
+/// after the drain timeout.
 pub async fn serve(
     listener: TcpListener,
     config: rustls::ServerConfig,

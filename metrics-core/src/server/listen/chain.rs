@@ -140,8 +140,8 @@ impl Chain {
                 );
             }
         };
-        // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long, have a
-        // limit of their own in the API.
+        // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long,
+        // have a limit of their own in the API.
         let unlimited = in_flight.is_watch() || self.handlers.authorizer.always_allows(info);
         if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
             match limit.clone().try_acquire_owned() {

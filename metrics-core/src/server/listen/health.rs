@@ -33,7 +33,7 @@ impl Health {
 
     /// Adds a liveness check, whose failure a restart can repair. It is also a readiness check.
     #[must_use]
-    pub fn live(
+    pub(crate) fn live(
         mut self,
         name: &'static str,
         run: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl Health {
 
     /// Adds a readiness check.
     #[must_use]
-    pub fn ready(
+    pub(crate) fn ready(
         mut self,
         name: &'static str,
         run: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -54,7 +54,7 @@ impl Health {
     }
 
     /// Returns the response, if `path` is a health endpoint.
-    pub fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<BoxedBody>> {
+    pub(crate) fn respond(&self, path: &str, query: Option<&str>) -> Option<Response<BoxedBody>> {
         let mut parts = path.strip_prefix('/')?.splitn(2, '/');
         let group = match parts.next()? {
             "livez" => "livez",
@@ -64,7 +64,7 @@ impl Health {
         };
         let checks = self.checks.iter().filter(|check| check.live || group == "readyz");
         match parts.next() {
-            None => Some(self.all(group, checks, &Query::parse(query.unwrap_or_default()))),
+            None => Some(self.all(group, checks, &HealthQuery::parse(query.unwrap_or_default()))),
             Some(name) => checks.into_iter().find(|check| check.name == name).map(one),
         }
     }
@@ -73,7 +73,7 @@ impl Health {
         &self,
         group: &str,
         checks: impl Iterator<Item = &'a Check>,
-        query: &Query,
+        query: &HealthQuery,
     ) -> Response<BoxedBody> {
         let mut unmatched: Vec<&str> = query.excluded.iter().map(String::as_str).collect();
         let (mut lines, mut failed) = (String::new(), false);
@@ -120,12 +120,12 @@ fn one(check: &Check) -> Response<BoxedBody> {
 
 /// `?verbose` and `?exclude=NAME`.
 #[derive(Default)]
-struct Query {
+struct HealthQuery {
     verbose: bool,
     excluded: Vec<String>,
 }
 
-impl Query {
+impl HealthQuery {
     fn parse(query: &str) -> Self {
         let mut parsed = Self::default();
         for pair in query.split('&') {

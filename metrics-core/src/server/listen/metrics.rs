@@ -111,7 +111,7 @@ impl ConnectionMetrics {
 
     /// Returns the failed handshakes of the last five minutes by cause, latest first.
     #[must_use]
-    pub fn failed_handshakes(&self) -> Vec<FailedHandshakes> {
+    pub(crate) fn failed_handshakes(&self) -> Vec<FailedHandshakes> {
         let failed = self.failed.list().into_iter().map(|failed| {
             let last = failed.examples.first().map(|(last, _)| last);
             let detail = last.map_or("", |last| last.detail.as_str());

@@ -1,7 +1,7 @@
 //! The HTTPS port: connections, their limits, and the handler chain of a request.
 //!
-//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics, report
-//! or the API) → response.
+//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics,
+//! report or the API) → response.
 
 mod accept;
 mod body;
@@ -47,11 +47,11 @@ pub struct Failure<'a> {
     /// The HTTP status code.
     pub code: u16,
     /// The machine-readable reason, such as `Forbidden`.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// The message.
     pub message: String,
     /// The request, if the Status has details.
-    pub about: Option<&'a RequestInfo>,
+    pub(crate) about: Option<&'a RequestInfo>,
 }
 
 /// Limits for clients.

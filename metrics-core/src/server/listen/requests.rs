@@ -13,7 +13,7 @@ use crate::server::request_info::RequestInfo;
 
 /// The labels of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
+pub(super) struct RequestLabels {
     verb: &'static str,
     group: &'static str,
     version: &'static str,
@@ -35,7 +35,7 @@ impl RequestLabels {
     /// Returns the labels of a request. Clients choose paths, so foreign values become empty: the number of series is
     /// bounded.
     #[must_use]
-    pub fn of(request: &RequestInfo) -> Self {
+    pub(super) fn of(request: &RequestInfo) -> Self {
         let verb = match request.verb {
             known @ ("get" | "list" | "watch" | "create" | "update" | "patch" | "delete"
             | "deletecollection") => upper(known),

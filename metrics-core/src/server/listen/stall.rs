@@ -1,8 +1,9 @@
 //! Closes watches whose client stops reading.
 //!
-//! hyper polls a body only when the client can receive more, so a body can't end itself while its client reads nothing:
-//! the task that drives the body must do it. Over HTTP/2 that is the task of the stream, so that other requests on the
-//! connection continue (kube-apiserver sends the requests of all its users over one). Over HTTP/1.1 it is the connection.
+//! hyper polls a body only when the client can receive more, so a body can't end itself while its client reads
+//! nothing: the task that drives the body must do it. Over HTTP/2 that is the task of the stream, so that other
+//! requests on the connection continue (kube-apiserver sends the requests of all its users over one). Over HTTP/1.1
+//! it is the connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

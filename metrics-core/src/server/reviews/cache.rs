@@ -1,8 +1,8 @@
 //! A cache of TokenReviews and SubjectAccessReviews.
 //!
-//! Any client of the port can cause reviews, so everything is bounded: the cached results, the reviews in flight and the
-//! reviews that wait. Equal reviews that are requested at the same time are posted once. Keys are keyed hashes: no token
-//! is stored, and clients can't choose colliding keys.
+//! Any client of the port can cause reviews, so everything is bounded: the cached results, the reviews in flight and
+//! the reviews that wait. Equal reviews that are requested at the same time are posted once. Keys are keyed hashes:
+//! no token is stored, and clients can't choose colliding keys.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -27,7 +27,7 @@ const MAX_PENDING: usize = 1024;
 
 /// An error of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CacheError {
+pub(crate) enum CacheError {
     /// Too many reviews are pending; retry later.
     #[error("too many reviews are pending")]
     TooManyReviews,

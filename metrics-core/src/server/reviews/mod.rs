@@ -11,7 +11,7 @@ const MAX_ATTEMPTS: u32 = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The result of a review, shared by all requests that waited for it.
-pub type SharedResult<V> = Result<V, Arc<ReviewError>>;
+pub(crate) type SharedResult<V> = Result<V, Arc<ReviewError>>;
 
 /// An error of requesting a review.
 #[derive(Debug, thiserror::Error)]

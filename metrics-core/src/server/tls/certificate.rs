@@ -31,7 +31,7 @@ pub enum Error {
 }
 
 /// Parses a chain and its key, and checks that they match.
-pub fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
+pub(super) fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
     let chain = CertificateDer::pem_slice_iter(chain)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::Certificate(error.to_string()))?;
@@ -41,8 +41,9 @@ pub fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
     certified(chain, key)
 }
 
-/// Returns a self-signed certificate for `localhost`, as metrics-server generates: it encrypts but does not authenticate.
-pub fn self_signed() -> Result<CertifiedKey, Error> {
+/// Returns a self-signed certificate for `localhost`, as metrics-server generates: it encrypts but does not
+/// authenticate.
+pub(super) fn self_signed() -> Result<CertifiedKey, Error> {
     let unusable = |_| Error::Key;
     let key = rcgen::KeyPair::generate().map_err(unusable)?;
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).map_err(unusable)?;
@@ -54,7 +55,7 @@ pub fn self_signed() -> Result<CertifiedKey, Error> {
 
 /// Returns the expiry of the leaf since the Unix epoch; `None` if it can't be parsed.
 #[must_use]
-pub fn expires(key: &CertifiedKey) -> Option<Duration> {
+pub(super) fn expires(key: &CertifiedKey) -> Option<Duration> {
     let (_, leaf) = X509Certificate::from_der(key.cert.first()?).ok()?;
     u64::try_from(leaf.validity().not_after.timestamp()).ok().map(Duration::from_secs)
 }

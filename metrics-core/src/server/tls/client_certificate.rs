@@ -12,9 +12,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Accepts every certificate whose private key signed the handshake.
 ///
-/// The server sends no list of acceptable CAs, so that a client presents its certificate whatever CA signed it. A lenient
-/// parser extracts the public key: the strict one rejects certificates (X.509 v1, unusual extensions) whose clients must
-/// get a response, too.
+/// The server sends no list of acceptable CAs, so that a client presents its certificate whatever CA signed it. A
+/// lenient parser extracts the public key: the strict one rejects certificates (X.509 v1, unusual extensions) whose
+/// clients must get a response, too.
 #[derive(Debug)]
 pub(super) struct AnyClientCertificate {
     algorithms: WebPkiSupportedAlgorithms,

@@ -1,8 +1,8 @@
 //! TLS of the HTTPS port.
 //!
-//! The server requests a client certificate and never refuses one in the handshake: [`client_certificate`] only verifies
-//! that the client has its private key. Authentication verifies the certificate for each request, so that the client gets
-//! a response (401) and not a failed handshake.
+//! The server requests a client certificate and never refuses one in the handshake: [`client_certificate`] only
+//! verifies that the client has its private key. Authentication verifies the certificate for each request, so that
+//! the client gets a response (401) and not a failed handshake.
 
 mod certificate;
 mod client_certificate;
@@ -11,7 +11,7 @@ mod source;
 
 use std::sync::Arc;
 
-pub use certificate::Error as CertificateError;
+pub(crate) use certificate::Error as CertificateError;
 pub use policy::{TlsPolicy, TlsPolicyError};
 pub use source::{ServingCertificate, from_files, from_secret};
 

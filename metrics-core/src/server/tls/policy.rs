@@ -17,13 +17,13 @@ pub struct TlsPolicy {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TlsPolicyError {
     /// The flag's name.
-    pub flag: &'static str,
+    pub(crate) flag: &'static str,
     /// Its value.
-    pub value: String,
+    pub(crate) value: String,
     /// The problem.
-    pub problem: String,
+    pub(crate) problem: String,
     /// The remedy.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 /// Weak suites that Go knows and this server does not offer: CBC, RC4, 3DES, and RSA key exchange.
@@ -35,8 +35,8 @@ const TLS13_SUITES: &[&str] =
 impl TlsPolicy {
     /// Parses `--tls-min-version`, `--tls-cipher-suites` and `--tls-curve-preferences`.
     ///
-    /// A value that would make the server weaker than requested is an error. A weak value that the server does not offer is
-    /// ignored with a note, as long as others remain.
+    /// A value that would make the server weaker than requested is an error. A weak value that the server does not
+    /// offer is ignored with a note, as long as others remain.
     pub fn from_flags(
         min_version: &str,
         suites: &[String],

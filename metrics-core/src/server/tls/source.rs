@@ -44,19 +44,19 @@ impl ServingCertificate {
 
     /// Returns whether the configured certificate is served.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         !self.current.load().temporary
     }
 
     /// Returns the expiry of the certificate since the Unix epoch.
     #[must_use]
-    pub fn expires(&self) -> Option<Duration> {
+    pub(crate) fn expires(&self) -> Option<Duration> {
         certificate::expires(&self.current.load().key)
     }
 
     /// Returns the SHA-256 of the leaf (DER) in lower-case hexadecimal digits.
     #[must_use]
-    pub fn fingerprint(&self) -> Option<String> {
+    pub(crate) fn fingerprint(&self) -> Option<String> {
         self.current.load().key.cert.first().map(|leaf| sha256_hex(leaf))
     }
 

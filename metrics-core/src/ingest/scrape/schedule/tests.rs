@@ -142,9 +142,10 @@ fn cached_starts(nodes: u32, containers: usize, period_ms: std::ops::Range<u64>)
     let mut simulation = Simulation::new(15_000, nodes);
     simulation.run_kubelets(START + 70_000, |_| 20, |id, now| kubelets[id as usize].scrape(now));
     let early = |id| simulation.times(id).iter().filter(|at| **at < 36_000).count();
-    let results = kubelets.iter().zip(0..).map(|(kubelet, id)| {
-        (kubelet.complete.unwrap() - START, kubelet.possible() - START, early(id))
-    });
+    let results = kubelets
+        .iter()
+        .zip(0..)
+        .map(|(kubelet, id)| (kubelet.complete.unwrap() - START, kubelet.possible() - START, early(id)));
     results.collect()
 }
 
@@ -197,13 +198,17 @@ fn a_node_whose_failure_is_over_is_scraped_soon_until_all_have_rates() {
     let mut simulation = Simulation::new(15_000, 1);
     let mut kubelet = CachedKubelet::new(30, 10_000..20_000, &mut fastrand::Rng::with_seed(1));
     let recovered = std::cell::Cell::new(None);
-    simulation.run_kubelets(START + 100_000, |_| 20, |_, now| {
-        if now < START + 30_000 {
-            return ScrapeOutcome::Failed;
-        }
-        recovered.set(recovered.get().or(Some(now)));
-        kubelet.scrape(now)
-    });
+    simulation.run_kubelets(
+        START + 100_000,
+        |_| 20,
+        |_, now| {
+            if now < START + 30_000 {
+                return ScrapeOutcome::Failed;
+            }
+            recovered.set(recovered.get().or(Some(now)));
+            kubelet.scrape(now)
+        },
+    );
     assert!(kubelet.complete.unwrap() <= recovered.get().unwrap() + 20_000 + 2_000);
 }
 

@@ -7,8 +7,8 @@ use crds::cause::ScrapeCause;
 
 use super::{FakeKubelet, TestCa, node, ok};
 use crate::ingest::discover::Node;
-use crate::ingest::scrape::{Config, Credentials, Findings, KubeletTls, Metrics};
-use crate::ingest::store::{self, Directory, Store};
+use crate::ingest::scrape::{Credentials, Findings, KubeletTls, ScrapeConfig, ScrapeMetrics};
+use crate::ingest::store::{self, Store, StoreDirectory};
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Rows};
 
@@ -36,11 +36,11 @@ async fn scrapes_from_the_addition_of_a_node_to_its_deletion() {
     let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
     std::fs::write(&ca_file, &ca.pem).unwrap();
     std::fs::write(&token, "secret").unwrap();
-    let directory = Arc::new(Directory::new());
+    let directory = Arc::new(StoreDirectory::new());
     let scrape_interval = Duration::from_secs(15);
-    let store = Arc::new(Store::new(directory.clone(), store::Config::new(scrape_interval)));
-    let metrics = Metrics::default();
-    let config = Config {
+    let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(scrape_interval)));
+    let metrics = ScrapeMetrics::default();
+    let config = ScrapeConfig {
         scrape_interval,
         timeout: Duration::from_secs(1),
         tls: KubeletTls::Verify { ca_file },

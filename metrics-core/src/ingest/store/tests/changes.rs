@@ -47,7 +47,7 @@ impl Follower {
                         self.known.insert(key, (row.timestamp_ns, label));
                     }
                     Change::Removed { namespace, name, .. } => {
-                        left.push((namespace.to_owned(), name.to_owned()))
+                        left.push((namespace.to_owned(), name.to_owned()));
                     }
                     Change::Node { .. } => panic!("a node among pods"),
                 });

@@ -15,18 +15,18 @@ use parking_lot::Mutex;
 use super::Anchors;
 
 pub use config_map::FromConfigMap;
-pub use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding};
-pub use source::{follow_config_map, follow_file, read_file};
+pub(crate) use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding};
+pub(crate) use source::{follow_config_map, follow_file, read_file};
 
 /// The trusted certificates and headers at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub(crate) struct Trust {
     /// Incremented with each change.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The front proxy; `None` ignores its headers.
-    pub front_proxy: Option<FrontProxy>,
+    pub(crate) front_proxy: Option<FrontProxy>,
     /// The CAs of client certificates; `None` ignores client certificates.
-    pub client_ca: Option<Anchors>,
+    pub(crate) client_ca: Option<Anchors>,
 }
 
 /// The front proxy whose headers are trusted.
@@ -75,13 +75,13 @@ impl LiveTrust {
 
     /// Returns whether the required configuration has been read.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         self.looked_up.load(Ordering::Acquire)
     }
 
     /// Returns the current trust.
     #[must_use]
-    pub fn load(&self) -> Arc<Trust> {
+    pub(crate) fn load(&self) -> Arc<Trust> {
         self.current.load_full()
     }
 

@@ -18,7 +18,7 @@ use crate::watched_file;
 const FILES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Watches the ConfigMap and updates the trust. Never returns.
-pub async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> Infallible {
+pub(crate) async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> Infallible {
     let api = kube::Api::<ConfigMap>::namespaced(client, "kube-system");
     let by_name = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
     let mut events = watcher(api, by_name).default_backoff().boxed();
@@ -85,13 +85,13 @@ impl FindingLog {
 }
 
 /// Reads a CA file once, so that an invalid one is reported at start.
-pub fn read_file(path: &Path) -> Result<Anchors, String> {
+pub(crate) fn read_file(path: &Path) -> Result<Anchors, String> {
     let pem = watched_file::read_one(path).map_err(|error| error.to_string())?;
     Anchors::from_pem(&pem).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 /// Reads a CA file again when it changes and passes each valid content to `changed`. Never returns.
-pub async fn follow_file(path: PathBuf, mut changed: impl FnMut(Anchors)) -> Infallible {
+pub(crate) async fn follow_file(path: PathBuf, mut changed: impl FnMut(Anchors)) -> Infallible {
     watched_file::follow([path], FILES_INTERVAL, move |[path], contents| {
         match contents.map_err(|error| error.to_string()).and_then(|[pem]| Anchors::from_pem(&pem)) {
             Ok(anchors) => changed(anchors),

@@ -1,0 +1,203 @@
+//! The HTTPS endpoint of fake kubelets: what goes over the wire. The caller decides what each kubelet responds.
+//!
+//! One listener serves many nodes: the caller tells them apart by the address that the client dialed. The endpoint
+//! speaks HTTP/1.1 only, one request at a time on a connection, and writes as a real kubelet does.
+
+use std::cell::RefCell;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use libdeflater::{CompressionLvl, Compressor};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::error::{Doing as _, Result};
+
+/// The size of a chunk and of a TLS record, by the buffers of Go's server.
+const CHUNK: usize = 2048;
+const RECORD: usize = 4096;
+/// The longest head of a request, in bytes.
+const MAX_HEAD: usize = 16_384;
+
+/// The content type of a kubelet's metrics.
+pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// A request to a kubelet.
+pub(super) struct KubeletRequest {
+    /// The method.
+    pub(super) method: String,
+    /// The path.
+    pub(super) path: String,
+    /// The User-Agent header.
+    pub(super) user_agent: String,
+    /// Whether the Accept-Encoding header names gzip.
+    pub(super) accepts_gzip: bool,
+}
+
+/// How a body is framed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Framing {
+    /// By a Content-Length header.
+    Length,
+    /// In chunks.
+    Chunks,
+    /// Compressed, in chunks.
+    GzipChunks,
+}
+
+/// Listens on all addresses of the network that the calling thread is in.
+pub(super) fn listen(port: u16) -> Result<TcpListener> {
+    let listen = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+        socket.listen(16_384)
+    };
+    listen().doing(|| format!("listen on port {port}"))
+}
+
+/// Accepts connections forever and serves each in a task of the current `LocalSet`.
+pub(super) async fn serve<F: Future<Output = ()> + 'static>(
+    listener: TcpListener,
+    connection: impl Fn(TcpStream) -> F,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::task::spawn_local(connection(stream))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// A connection of a client.
+pub(super) struct KubeletConnection(TlsStream<TcpStream>);
+
+impl KubeletConnection {
+    /// Does the TLS handshake.
+    pub(super) async fn accept(stream: TcpStream, tls: &TlsAcceptor) -> io::Result<Self> {
+        let _ = stream.set_nodelay(true);
+        tls.accept(stream).await.map(Self)
+    }
+
+    /// Reads the next request; `None` when the client closed the connection. Requests have no body.
+    pub(super) async fn request(&mut self) -> io::Result<Option<KubeletRequest>> {
+        // Memory of its own for each request: an idle connection must cost the fleet nothing.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.reserve(1024);
+            if head.len() > MAX_HEAD || self.0.read_buf(&mut head).await? == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(parse(&String::from_utf8_lossy(&head))))
+    }
+
+    /// Writes a response and returns its size in bytes, without TLS.
+    pub(super) async fn respond(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        body: &[u8],
+        framing: Framing,
+    ) -> io::Result<usize> {
+        let response = response(status, content_type, body, framing);
+        for record in response.chunks(RECORD) {
+            self.0.write_all(record).await?;
+        }
+        self.0.flush().await?;
+        Ok(response.len())
+    }
+}
+
+fn parse(head: &str) -> KubeletRequest {
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut request = KubeletRequest { method, path, user_agent: String::new(), accepts_gzip: false };
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("user-agent") {
+            value.trim().clone_into(&mut request.user_agent);
+        } else if name.eq_ignore_ascii_case("accept-encoding") {
+            request.accepts_gzip |= value.to_ascii_lowercase().contains("gzip");
+        }
+    }
+    request
+}
+
+fn response(status: u16, content_type: &str, body: &[u8], framing: Framing) -> Vec<u8> {
+    let compressed;
+    let body = if framing == Framing::GzipChunks {
+        compressed = compress(body);
+        &compressed
+    } else {
+        body
+    };
+    let mut out = Vec::with_capacity(body.len() + body.len() / 100 + 512);
+    // A vector takes every write.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} -\r\nContent-Type: {content_type}\r\nDate: Tue, 24 Nov 2026 00:00:00 GMT\r\n"
+    );
+    if framing == Framing::GzipChunks {
+        out.extend_from_slice(b"Content-Encoding: gzip\r\n");
+    }
+    if framing == Framing::Length {
+        let _ = write!(out, "Content-Length: {}\r\n\r\n", body.len());
+        out.extend_from_slice(body);
+        return out;
+    }
+    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    for chunk in body.chunks(CHUNK) {
+        let _ = write!(out, "{:x}\r\n", chunk.len());
+        out.extend_from_slice(chunk);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n\r\n");
+    out
+}
+
+fn compress(body: &[u8]) -> Vec<u8> {
+    thread_local! {
+        static COMPRESSOR: RefCell<Compressor> =
+            RefCell::new(Compressor::new(CompressionLvl::new(4).unwrap_or_default()));
+    }
+    COMPRESSOR.with_borrow_mut(|compressor| {
+        let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
+        let size = compressor.gzip_compress(body, &mut out).unwrap_or_default();
+        out.truncate(size);
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parses_the_headers_that_count() {
+        let request = parse(
+            "GET /metrics/resource HTTP/1.1\r\nHost: a\r\nuser-agent: b/1\r\nAccept-Encoding: br, GZIP\r\n\r\n",
+        );
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/metrics/resource"));
+        assert_eq!((request.user_agent.as_str(), request.accepts_gzip), ("b/1", true));
+        assert!(!parse("GET / HTTP/1.1\r\n\r\n").accepts_gzip);
+    }
+
+    #[test]
+    fn frames_bodies_by_length_or_in_chunks() {
+        let text = |framing| String::from_utf8(response(200, "a/b", &[b'x'; 2050], framing)).unwrap();
+        let sized = text(Framing::Length);
+        assert!(sized.starts_with("HTTP/1.1 200 -\r\nContent-Type: a/b\r\n"), "{sized}");
+        assert!(sized.contains("Content-Length: 2050\r\n\r\nxx"), "{sized}");
+        let chunked = text(Framing::Chunks);
+        assert!(
+            chunked.contains("\r\n\r\n800\r\nxx") && chunked.ends_with("x\r\n2\r\nxx\r\n0\r\n\r\n"),
+            "{chunked}"
+        );
+        let compressed = response(200, "a/b", &[b'x'; 2050], Framing::GzipChunks);
+        assert!(compressed.len() < 300 && compressed.ends_with(b"\r\n0\r\n\r\n"), "{}", compressed.len());
+    }
+}

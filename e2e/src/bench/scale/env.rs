@@ -1,0 +1,233 @@
+//! etcd and kube-apiserver with thousands of nodes and pods, and the kubelets, in a network of their own.
+//!
+//! There are no controllers: the node lifecycle controller would evict all pods.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::fleet::{NodeFailure, Stats, node_failure};
+use super::population::{Pod, Population, address};
+use super::seed;
+use crate::command;
+use crate::error::{Doing as _, Error, Result};
+use crate::progress::Progress;
+use crate::testbed::cluster::component::{Component, tail};
+use crate::testbed::cluster::control_plane::{self, Authorities};
+use crate::testbed::cluster::{FlagChange, Layout, server};
+use crate::testbed::http::{Request, Response};
+use crate::testbed::network::Namespace;
+use crate::testbed::process::{self, MARK};
+
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A process that is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program whose output goes to `logs/NAME.log`.
+    pub fn start(layout: &Layout, name: &str, program: &Path, arguments: &[String]) -> Result<Self> {
+        let path = layout.log(name);
+        let log = fs::File::create(&path).doing(|| format!("create {}", path.display()))?;
+        let errors = log.try_clone().doing(|| format!("open {}", path.display()))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir("/")
+            .env(MARK, &layout.run)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .doing(|| format!("start {}", program.display()))?;
+        Ok(Self { child, name: name.to_owned(), log: path })
+    }
+
+    /// Returns the pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM and waits for the end of the process.
+    pub fn end(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
+        self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
+    }
+
+    /// Returns an error if the process has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            _ => Err(Error::Ended {
+                component: self.name.clone(),
+                log: self.log.clone(),
+                tail: tail(&self.log, 15),
+            }),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Creates an empty network and directory; kills and removes what an earlier run left.
+pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
+    let layout = Layout::new(name)?;
+    remove(&layout);
+    layout.create()?;
+    let network = Namespace::new(layout.network());
+    network.create(&format!("{}/24", control_plane::ADDRESS))?;
+    Ok((layout, network))
+}
+
+/// Kills all processes and removes everything except the logs.
+pub fn remove(layout: &Layout) {
+    let left = process::marked(&layout.run.to_string_lossy());
+    left.into_iter().for_each(process::kill);
+    let _ = command::output(Command::new("umount").arg("-l").arg(layout.network()));
+    let _ = fs::remove_dir_all(&layout.run);
+    let _ = fs::remove_dir_all(layout.data.join("etcd"));
+}
+
+/// The environment of the measurements: the control plane and the fleet.
+pub struct BenchEnv {
+    /// The directories of its files.
+    pub layout: Layout,
+    /// Its certificate authorities.
+    pub authorities: Authorities,
+    fleet: FleetProcess,
+    _etcd: Process,
+    _apiserver: Process,
+}
+
+impl BenchEnv {
+    /// Starts the control plane with the population and the fleet; runs inside the network.
+    pub async fn start(
+        name: &str,
+        population: Population,
+        binaries: &Path,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let layout = Layout::new(name)?;
+        let authorities = control_plane::prepare(&layout)?;
+        let etcd = seed::filled_etcd(&layout, population, binaries, progress).await?;
+        let changes = [
+            FlagChange::remove("audit-policy-file"),
+            FlagChange::remove("audit-log-path"),
+            FlagChange::remove("audit-log-maxsize"),
+            FlagChange::set("disable-admission-plugins", "ServiceAccount"),
+        ];
+        let mut apiserver = start(&layout, &control_plane::apiserver(&layout, binaries, &changes))?;
+        let began = Instant::now();
+        let readyz = Request::get(format!("{}/readyz", server())).timeout(Duration::from_secs(5));
+        while let Err(error) = readyz.fetch().await.and_then(Response::ok) {
+            apiserver.check()?;
+            if began.elapsed() > TIMEOUT {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
+        let fleet = FleetProcess::start(&layout, population)?;
+        Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
+    }
+
+    /// Returns the fleet.
+    pub fn fleet(&mut self) -> &mut FleetProcess {
+        &mut self.fleet
+    }
+}
+
+pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
+    Process::start(layout, component.name, &component.program, &component.arguments)
+}
+
+/// The process that serves all kubelets: this program with another argument.
+pub struct FleetProcess {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    population: Population,
+    faults: u32,
+}
+
+impl FleetProcess {
+    fn start(layout: &Layout, population: Population) -> Result<Self> {
+        let me = std::env::current_exe().doing(|| "find this program".into())?;
+        let mut child = Command::new(me)
+            .arg("fleet")
+            .arg(population.nodes.to_string())
+            .arg(population.pods_per_node.to_string())
+            .arg(layout.pki())
+            .env(MARK, &layout.run)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .doing(|| "start the fleet".into())?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::Invalid("the fleet has no pipes".into()));
+        };
+        let dead = "add table inet bench; add set inet bench dead { type ipv4_addr; }; \
+                    add chain inet bench input { type filter hook input priority 0; }; \
+                    add rule inet bench input ip daddr @dead drop";
+        command::output(Command::new("nft").arg(dead))?;
+        Ok(Self { child, input, output: BufReader::new(output), population, faults: 0 })
+    }
+
+    /// Returns the pid.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns what the fleet did so far.
+    pub fn stats(&mut self) -> Result<Stats> {
+        writeln!(self.input, "stats").doing(|| "read the statistics of the fleet".into())?;
+        let mut line = String::new();
+        self.output.read_line(&mut line).doing(|| "read the statistics of the fleet".into())?;
+        serde_json::from_str(&line).doing(|| format!("decode the fleet's statistics {line:?}"))
+    }
+
+    /// Lets `percent` of the nodes fail.
+    pub fn fail(&mut self, percent: u32) -> Result<()> {
+        self.faults = percent;
+        writeln!(self.input, "faults {percent}").doing(|| "send a command to the fleet".into())?;
+        let black = (0..self.population.nodes)
+            .filter(|node| node_failure(*node, percent) == Some(NodeFailure::BlackHole))
+            .map(|node| address(node).to_string())
+            .collect::<Vec<_>>();
+        let mut rules = "flush set inet bench dead".to_owned();
+        if !black.is_empty() {
+            rules.push_str("; add element inet bench dead { ");
+            rules.push_str(&black.join(", "));
+            rules.push_str(" }");
+        }
+        command::output(Command::new("nft").arg(&rules)).map(drop)
+    }
+
+    /// Returns whether the node of a pod responds correctly.
+    #[must_use]
+    pub fn is_healthy(&self, pod: Pod) -> bool {
+        node_failure(self.population.node_of(pod), self.faults).is_none()
+    }
+}
+
+impl Drop for FleetProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
