@@ -17,6 +17,16 @@ pub(super) fn is_partial(nodes: Coverage) -> bool {
     nodes.covered > 0 && missing <= (nodes.total * TOLERATED_PERCENT / 100).max(1)
 }
 
+/// Returns whether no replica is ready because none can scrape kubelets: a replica without fresh metrics leaves the Service.
+/// What follows from it (no available replicas, no endpoints) is then not reported as a cause of its own.
+pub(super) fn explain_unready(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> bool {
+    let fault = diagnosis.kubelets.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
+    let replicas = &evidence.observed.replicas;
+    let none_serves = evidence.observed.reports().all(|report| report.nodes.covered == 0);
+    let nodes_fail = coverage(evidence.observed).is_some_and(|nodes| nodes.failing > 0);
+    fault && nodes_fail && none_serves && replicas.iter().all(|replica| !replica.ready)
+}
+
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::KubeletsReachable;
     let nodes = coverage(evidence.observed);

@@ -60,14 +60,15 @@ fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) ->
         sizing: Sizing::default(),
     };
     let failed = BTreeMap::new();
-    evaluate(Evidence {
+    let evidence = Evidence {
         namespace: "ns",
         spec: &spec,
         observed: &observed,
         plan: &plan,
         failed: &failed,
         now: now(),
-    })
+    };
+    evaluate(evidence, &Diagnosis::default())
 }
 
 fn short(condition: &Condition) -> (ConditionStatus, Reason) {
