@@ -18,8 +18,19 @@ const OPERATOR: &[&str] = &[
 ];
 
 /// A sample goes from ingest to api; `program` puts the parts together.
-const METRICS_CORE: &[&str] =
-    &["model", "telemetry", "flags", "ingest", "server", "api", "report", "program"];
+const METRICS_CORE: &[&str] = &[
+    "digest",
+    "watched_file",
+    "cluster",
+    "model",
+    "telemetry",
+    "flags",
+    "ingest",
+    "server",
+    "api",
+    "report",
+    "program",
+];
 
 /// The order of imports, which is not that of the data: `scrape` drives the other three.
 const INGEST: &[&str] = &["discover", "decode", "store", "scrape"];

@@ -1,9 +1,10 @@
-//! The process: flags, log, one thread, and then [`operator::run`].
+//! The process: parses flags, starts the log and one thread, and calls [`operator::run`].
 
 use clap::Parser;
-use operator::settings::{Flags, LogFormat};
+use operator::{Flags, LogFormat};
 use std::process::ExitCode;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(operator::run::run(flags)) {
+    match runtime.block_on(operator::run(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "stopped");
@@ -28,21 +29,24 @@ fn main() -> ExitCode {
 }
 
 fn log(flags: &Flags) {
-    // Libraries log at debug what may hold object contents; only their warnings are ever shown.
+    // Libraries may log object contents at debug level, so only their warnings are shown.
     let levels = Targets::new()
         .with_default(tracing::Level::WARN)
         .with_target("operator", flags.log_level)
-        // Reconnects of watches are normal; what matters of them is told by the operator itself.
+        // Reconnects of watches are normal. The operator logs the errors that matter.
         .with_target("kube_runtime::watcher", tracing_subscriber::filter::LevelFilter::ERROR)
-        // Each answer of 5xx is told by whoever asked, with what it means.
+        // The caller logs each 5xx response with its consequence.
         .with_target("kube_client::client::builder", tracing_subscriber::filter::LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(levels);
+    // At debug level, each step of a round logs its end with its duration.
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::CLOSE);
     match flags.log_format {
         LogFormat::Text => {
-            registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).init();
+            registry.with(layer).init();
         }
         LogFormat::Json => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).init();
+            registry.with(layer.json()).init();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line, and the settings that follow from it and the environment.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,98 +7,98 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use crate::common::Powers;
+use crate::common::OptionalPermissions;
 use crate::pki::Timing;
 
-/// Where a pod finds its own namespace (Kubernetes, "Accessing the API from a Pod").
+/// The file with the pod's own namespace (Kubernetes, "Accessing the API from a Pod").
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Installs, certifies, repairs and explains the resource-metrics pipeline of a cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub struct Flags {
     /// The namespace of metrics-core and of the Lease [default: $POD_NAMESPACE, or the pod's own]
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
 
-    /// The image of metrics-core for a MetricsPipeline that names none [default: $METRICS_CORE_IMAGE]
+    /// The image of metrics-core for a MetricsPipeline without spec.metricsCore.image [default: $METRICS_CORE_IMAGE]
     #[arg(long, value_name = "IMAGE")]
     pub metrics_core_image: Option<String>,
 
-    /// Whether to wait for the Lease before acting; without it two operators would overwrite each other
+    /// Whether to wait for the Lease before writing; without it two operators would overwrite each other
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     pub leader_elect: bool,
 
-    /// Where /healthz, /readyz and /metrics are served, over plain HTTP
+    /// The address of /healthz, /readyz and /metrics, over plain HTTP
     #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
     pub bind_address: SocketAddr,
 
-    /// How much is logged: off, error, warn, info, debug or trace
+    /// The minimum level of the log: off, error, warn, info, debug or trace
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log_level: LevelFilter,
 
-    /// The form of the log
+    /// The format of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Issue the front proxy's certificates for a MetricsPipeline that asks for it; the chart sets it with the rights
+    /// Issue front-proxy certificates for a MetricsPipeline that requests them; the chart sets it with the permissions
     #[arg(long)]
     pub front_proxy: bool,
 
-    /// Approve kubelets' CSRs for a MetricsPipeline that asks for it; the chart sets it with the rights
+    /// Approve kubelets' CSRs for a MetricsPipeline that requests it; the chart sets it with the permissions
     #[arg(long)]
     pub csr_approval: bool,
 
-    /// Ask cert-manager for the serving certificate of a MetricsPipeline that asks for it; the chart sets it with the rights
+    /// Use cert-manager for a MetricsPipeline that requests it; the chart sets it with the permissions
     #[arg(long)]
     pub cert_manager: bool,
 
-    /// For tests: how long a new CA is made known before a certificate of it is used, in seconds
+    /// For tests: the time in seconds for which a new CA is announced before it signs the serving certificate
     #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
     pub ca_trust_settles: u64,
 
-    /// For tests: every validity of a certificate is divided by this
+    /// For tests: the divisor of every certificate's validity
     #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "NUMBER")]
     pub certificate_time_compression: u32,
 }
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// What the operator was started with, after defaults.
+/// The settings of the process, with defaults applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The namespace of metrics-core.
     pub namespace: String,
-    /// The image for a MetricsPipeline that names none.
+    /// The image for a MetricsPipeline without one.
     pub image: Option<String>,
-    /// Who this process is: the pod's name, or the host's.
+    /// The identity of this process in the Lease and in events: the name of the pod or the host, and the start time.
     pub identity: String,
-    /// How fast certificates age.
+    /// The timing of certificates.
     pub certificates: Timing,
-    /// What it may do beyond the usual.
-    pub powers: Powers,
+    /// The optional permissions.
+    pub permissions: OptionalPermissions,
 }
 
 /// Why the operator can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagError {
-    /// No namespace was found anywhere.
+    /// The namespace is unknown.
     #[error(
-        "--namespace: is not set, POD_NAMESPACE is not set, and {NAMESPACE_FILE} can't be read ({0}); outside of a pod name the namespace"
+        "--namespace and POD_NAMESPACE are not set, and {NAMESPACE_FILE} cannot be read ({0}); set --namespace outside of a pod"
     )]
     Namespace(std::io::Error),
 }
 
 impl Flags {
-    /// Fills in what was left out from the environment.
+    /// Returns the settings. Flags that are not set are taken from the environment.
     pub fn settings(&self) -> Result<Settings, FlagError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let namespace = match self.namespace.clone().or_else(|| variable("POD_NAMESPACE")) {
@@ -113,13 +113,13 @@ impl Flags {
         Ok(Settings {
             namespace,
             image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
-            // Two processes of one name, as after a restart on a host, must not take each other's Lease for theirs.
+            // Two processes with one host name, as after a restart, must not take each other's Lease for their own.
             identity: format!("{}_{}", name.trim(), started()),
             certificates: Timing {
                 trust_delay: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
             },
-            powers: Powers {
+            permissions: OptionalPermissions {
                 front_proxy: self.front_proxy,
                 csr_approval: self.csr_approval,
                 cert_manager: self.cert_manager,
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leader_election_is_on_unless_turned_off() {
+    fn leader_election_is_on_by_default() {
         let parse = |arguments: &[&str]| {
             Flags::parse_from([&["metrics-pipeline-operator"], arguments].concat()).leader_elect
         };

@@ -185,7 +185,7 @@ impl Fault {
         let what = format!("{}: doctor exits with {expected} and reports {title}", self.name);
         wait::every(Duration::from_secs(1), TIMEOUT, &what, || {
             let (code, tree) = env.plugin.doctor(&env.client)?;
-            let checks = tree["parts"].as_array().cloned().unwrap_or_default();
+            let checks = tree["children"].as_array().cloned().unwrap_or_default();
             let check =
                 checks.iter().find(|check| check["title"] == title.as_str()).cloned().unwrap_or_default();
             let text = check["text"].as_str().unwrap_or_default();
@@ -214,7 +214,7 @@ fn cleared(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
 fn doctor_settled(env: &FaultEnv<'_>, began: Instant) -> Result<Duration> {
     wait::every(Duration::from_secs(1), TIMEOUT, "doctor reports no problem", || {
         let (code, tree) = env.plugin.doctor(&env.client)?;
-        if code == 0 && tree["mark"] == "good" {
+        if code == 0 && tree["severity"] == "ok" {
             Ok(began.elapsed())
         } else {
             Err(format!("exit code {code}, {tree}").into())

@@ -15,59 +15,59 @@ const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The status of a healthy pipeline. A line that ends with … is a prefix.
 const HEALTHY: &str = "
-good MetricsPipeline cluster: 1 of 1 nodes have metrics
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good kubelets
-    good KubeletsReachable: The kubelets respond to metrics-core.
-    good NodesCovered: 1 of 1 nodes have metrics.
-  good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-    good DeploymentAvailable: 1 of 1 replicas are ready.
-    good Sized: metrics-core has …
-    good pod metrics-core-POD: Ready on node-1, 0 restarts
-  good kube-apiserver
-    good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
-    good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
-    good APIServices
-      good v1beta1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
-      good v1.metrics.k8s.io: available, Service metrics-pipeline/metrics-core
-  good Metrics API
-    good MetricsServed: 1 of 1 nodes have metrics.
-  good HorizontalPodAutoscalers: none uses resource metrics
+ok MetricsPipeline cluster: 1 of 1 nodes have metrics
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok kubelets
+    ok KubeletsReachable: The kubelets respond to metrics-core.
+    ok NodesCovered: 1 of 1 nodes have metrics.
+  ok metrics-core
+    ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+    ok DeploymentAvailable: 1 of 1 replicas are ready.
+    ok Sized: metrics-core has …
+    ok pod metrics-core-POD: Ready on node-1, 0 restarts
+  ok kube-apiserver
+    ok AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+    ok APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+    ok APIServices
+      ok v1beta1.metrics.k8s.io: Available, Service metrics-pipeline/metrics-core
+      ok v1.metrics.k8s.io: Available, Service metrics-pipeline/metrics-core
+  ok Metrics API
+    ok MetricsServed: 1 of 1 nodes have metrics.
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 const HEALTHY_DOCTOR: &str = "
-good doctor: 12 checks, nothing is wrong
-  good Kubernetes: v1.36.3
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-  good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-  good DeploymentAvailable: 1 of 1 replicas are ready.
-  good Sized: metrics-core has …
-  good AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
-  good APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
-  good KubeletsReachable: The kubelets respond to metrics-core.
-  good NodesCovered: 1 of 1 nodes have metrics.
-  good MetricsServed: 1 of 1 nodes have metrics.
-  good HorizontalPodAutoscalers: none uses resource metrics
+ok doctor: 12 checks, no findings
+  ok Kubernetes: v1.36.3
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+  ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+  ok DeploymentAvailable: 1 of 1 replicas are ready.
+  ok Sized: metrics-core has …
+  ok AggregationLayerReady: metrics-core accepts kube-apiserver as the front proxy and authenticates users through it.
+  ok APIServiceAvailable: kube-apiserver reaches metrics-core through APIServices v1beta1.metrics.k8s.io and v1.metrics.k8s.io.
+  ok KubeletsReachable: The kubelets respond to metrics-core.
+  ok NodesCovered: 1 of 1 nodes have metrics.
+  ok MetricsServed: 1 of 1 nodes have metrics.
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 /// The status of a pipeline whose kube-apiserver has several flags merged into one argument.
-const SWALLOWED: &str = "
-bad MetricsPipeline cluster: 1 of 1 nodes have metrics
-  good operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 ready
-  good kubelets
-    good KubeletsReachable: The kubelets respond to metrics-core.
-    good NodesCovered: 1 of 1 nodes have metrics.
-  good metrics-core
-    good CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
-    good AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
-    good DeploymentAvailable: 1 of 1 replicas are ready.
-    good Sized: metrics-core has …
-    good pod metrics-core-POD: Ready on node-1, 0 restarts
-  bad kube-apiserver
-    bad AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver received several flags as one argument, so the value of \
+const MALFORMED_FLAGS: &str = "
+error MetricsPipeline cluster: 1 of 1 nodes have metrics
+  ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok kubelets
+    ok KubeletsReachable: The kubelets respond to metrics-core.
+    ok NodesCovered: 1 of 1 nodes have metrics.
+  ok metrics-core
+    ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
+    ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
+    ok DeploymentAvailable: 1 of 1 replicas are ready.
+    ok Sized: metrics-core has …
+    ok pod metrics-core-POD: Ready on node-1, 0 restarts
+  error kube-apiserver
+    error AggregationLayerReady: RequestHeaderFlagsMalformed: kube-apiserver received several flags as one argument, so the value of \
 --requestheader-extra-headers-prefix contains the flags after it: metrics-core cannot identify users. \
 requestheader-extra-headers-prefix in ConfigMap kube-system/extension-apiserver-authentication is \"X-Remote-Extra- \
 --requestheader-group-headers=X-Remote-Group --requestheader-username-headers=X-Remote-User\". Empty: \
@@ -78,27 +78,27 @@ kube-system`: kube-apiserver only adds to the ConfigMap, and recreates it within
 to do this.
     waiting APIServiceAvailable: WaitingForDependency: metrics-core rejects requests from kube-apiserver (RequestHeaderFlagsMalformed). \
 See AggregationLayerReady for the remedy.
-    bad APIServices
-      bad v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+    error APIServices
+      error v1beta1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1beta1: 401
-      bad v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
+      error v1.metrics.k8s.io: Service metrics-pipeline/metrics-core: FailedDiscoveryCheck: failing or missing response from \
 https://ADDRESS:443/apis/metrics.k8s.io/v1: bad status from https://ADDRESS:443/apis/metrics.k8s.io/v1: 401
   waiting Metrics API
     waiting MetricsServed: WaitingForDependency: Metrics requests fail. See AggregationLayerReady for the cause.
-  good HorizontalPodAutoscalers: none uses resource metrics
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 /// The result of doctor for a cluster without a pipeline.
 const BARE_DOCTOR: &str = "
-warning doctor: 6 checks, 1 has a finding
-  good Kubernetes: v1.36.3
-  good aggregation layer: kube-apiserver names a CA for its front-proxy certificate, with aggregator.
-  good APIServices of metrics.k8s.io: nobody's yet: they are free to be taken
-  good kubelets: the configuration of some
-    good node-1: was given its serving certificate and takes tokens
-  warning MetricsPipeline: is not installed yet: `helm install metrics-pipeline charts/metrics-pipeline --namespace \
-metrics-pipeline --create-namespace`
-  good HorizontalPodAutoscalers: none uses resource metrics
+warning doctor: 6 checks, 1 with findings
+  ok Kubernetes: v1.36.3
+  ok aggregation layer: kube-apiserver publishes a front-proxy CA; allowed common names: aggregator.
+  ok APIServices of metrics.k8s.io: None exist, so the operator can create them.
+  ok kubelets: Configuration of at most 5 kubelets.
+    ok node-1: Serving certificate: from tlsCertFile. Bearer tokens: accepted.
+  warning MetricsPipeline: The cluster has no CRD for it. Install the chart: `helm install metrics-pipeline \
+charts/metrics-pipeline --namespace metrics-pipeline --create-namespace`
+  ok HorizontalPodAutoscalers: None use resource metrics
 ";
 
 const FLAGS: &str = "\
@@ -187,13 +187,13 @@ fn explains_a_broken_pipeline(env: &TestEnv) -> Result<()> {
     let faulty = FaultEnv::new(env.own_cluster()?, &env.progress)?;
     let fault = &FRONT_PROXY[0];
     (fault.inject)(&faulty)?;
-    let shown = holds(env, &faulty.plugin, "status", 1, SWALLOWED);
+    let shown = holds(env, &faulty.plugin, "status", 1, MALFORMED_FLAGS);
     let doctor = faulty.plugin.run(&env.client, &["doctor"]);
     (fault.repair)(&faulty)?;
     shown?;
     let doctor = doctor?;
     check!(
-        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 has a finding\n"),
+        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 with findings\n"),
         "exit code {}: {}",
         doctor.code,
         doctor.text
@@ -230,12 +230,12 @@ fn holds(env: &TestEnv, plugin: &Plugin, command: &str, code: i32, expected: &st
 fn flatten(out: &mut String, node: &Value, depth: usize) {
     let text = |key: &str| node[key].as_str().unwrap_or_default();
     let colon = if text("text").is_empty() { "" } else { ": " };
-    let line = format!("{} {}{colon}{}", text("mark"), text("title"), text("text"));
+    let line = format!("{} {}{colon}{}", text("severity"), text("title"), text("text"));
     let words: Vec<String> = line.split(' ').map(same_each_run).collect();
     // Writing to a String does not fail.
     _ = writeln!(out, "{:1$}{2}", "", depth * 2, words.join(" "));
-    for part in node["parts"].as_array().into_iter().flatten() {
-        flatten(out, part, depth + 1);
+    for child in node["children"].as_array().into_iter().flatten() {
+        flatten(out, child, depth + 1);
     }
 }
 

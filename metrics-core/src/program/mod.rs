@@ -1,6 +1,7 @@
 //! The program: starts ingestion and the HTTPS server, and shuts them down.
 
 mod error;
+mod health;
 mod ingest;
 mod liveness;
 mod metrics_api;
@@ -10,13 +11,12 @@ mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::api::Api;
 use crate::flags;
 use crate::flags::Options;
 use crate::server::authorization::AlwaysAllow;
-use crate::server::listen::health::Health;
 use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
 use crate::{cluster, report, telemetry};
@@ -83,7 +83,7 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     let readiness = Arc::new(Readiness::default());
     tasks.spawn(readiness::watch_other_replicas(client.clone(), readiness.clone()));
     let max_scrape_pause = liveness::max_scrape_pause(options.metric_resolution, options.kubelet_timeout);
-    let health = health(&ingest, max_scrape_pause, &serving, &trust, &shutting_down, readiness);
+    let health = health::checks(&ingest, max_scrape_pause, &serving, &trust, &shutting_down, readiness);
     let limits = Limits {
         request: options.request_timeout,
         in_flight: options.max_in_flight,
@@ -124,44 +124,6 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-fn health(
-    ingest: &ingest::Ingest,
-    max_scrape_pause: Duration,
-    serving: &Arc<tls::ServingCertificate>,
-    trust: &Arc<authentication::trust::LiveTrust>,
-    shutting_down: &Arc<AtomicBool>,
-    readiness: Arc<Readiness>,
-) -> Health {
-    let check = |passes: bool, message: &str| if passes { Ok(()) } else { Err(message.to_owned()) };
-    let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
-    let (watches, findings) = (ingest.watches.clone(), ingest.findings.clone());
-    let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
-    let (serving, trust, shutting_down) = (serving.clone(), trust.clone(), shutting_down.clone());
-    Health::new()
-        .live("discovery-loop", move || {
-            check(!discovering.is_finished(), "the task that watches nodes and pods has stopped")?;
-            liveness::watches(&watches)
-        })
-        .live("scrape-loop", move || {
-            check(!scraping.is_finished(), "the task that scrapes kubelets has stopped")?;
-            liveness::scrapes(&findings, max_scrape_pause)
-        })
-        .ready("directory-synced", move || {
-            check(directory.synced(), "nodes and pods have not been listed yet")
-        })
-        .ready("rates-available", move || readiness.check(Instant::now(), &store.coverage()))
-        .ready("serving-certificate", move || {
-            check(serving.ready(), "the serving certificate has not been loaded yet")
-        })
-        .ready("authentication-config", move || {
-            check(
-                trust.ready(),
-                "ConfigMap kube-system/extension-apiserver-authentication has not been read yet",
-            )
-        })
-        .ready("shutdown", move || check(!shutting_down.load(Ordering::Relaxed), "process is shutting down"))
 }
 
 /// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`

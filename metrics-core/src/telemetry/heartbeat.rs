@@ -30,6 +30,13 @@ impl Heartbeat {
         self.age_at(Instant::now())
     }
 
+    /// Returns a heartbeat of this age.
+    #[cfg(test)]
+    pub(crate) fn of_age(age: Duration) -> Self {
+        let heartbeat = Self::default();
+        Self { origin: heartbeat.origin.checked_sub(age).unwrap_or(heartbeat.origin), ..heartbeat }
+    }
+
     fn beat_at(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.origin).as_millis();
         self.last_ms.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! The traces, and the usage of metrics-core in them.
 
-use operator::nanny::Usage;
+use operator::inspect::nanny::Usage;
 
 use crate::time;
 

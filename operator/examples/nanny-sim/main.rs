@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crds::{Estimator, MetricsPipelineSpec};
 use jiff::Timestamp;
-use operator::nanny::{Nanny, NannyInput, Policy};
+use operator::inspect::nanny::{Nanny, NannyInput, Policy};
 
 use cluster::{Cluster, TRACES};
 

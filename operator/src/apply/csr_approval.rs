@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use crate::common::FIELD_MANAGER;
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
 use crate::csr::{KubeletRequest, NameOwners, NotApproved};
 
 /// The timeout of a request to kube-apiserver.
@@ -29,7 +29,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
 /// The result of [`Approver::approve_pending`].
 #[derive(Clone, Debug, Default)]
-pub struct Approvals {
+pub(crate) struct Approvals {
     /// The names of approved requests and their Nodes.
     pub approved: Vec<(String, String)>,
     /// The names of requests that are not approved for a new reason, and the reason.
@@ -43,7 +43,7 @@ pub struct Approvals {
 }
 
 /// Approves requests that match their Node.
-pub struct Approver {
+pub(super) struct Approver {
     client: Client,
     /// Why each pending request is not approved, by UID.
     not_approved: BTreeMap<String, NotApproved>,
@@ -54,12 +54,12 @@ pub struct Approver {
 impl Approver {
     /// Creates an approver.
     #[must_use]
-    pub const fn new(client: Client) -> Self {
+    pub(super) const fn new(client: Client) -> Self {
         Self { client, not_approved: BTreeMap::new(), waiting: None }
     }
 
     /// Checks the pending requests and approves those that match their Node. Sends nothing if none is pending.
-    pub async fn approve_pending(&mut self, pending: &[CertificateSigningRequest]) -> Approvals {
+    pub(super) async fn approve_pending(&mut self, pending: &[CertificateSigningRequest]) -> Approvals {
         let mut approvals = Approvals::default();
         let uids: BTreeSet<_> = pending.iter().map(uid).collect();
         self.not_approved.retain(|uid, _| uids.contains(uid));
@@ -164,7 +164,7 @@ impl Approver {
         {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Err(None),
-            Ok(Err(error)) => Err(Some(causes(&error))),
+            Ok(Err(error)) => Err(Some(error_chain(&error))),
             Err(_) => Err(Some(format!("no response within {} s", TIMEOUT.as_secs()))),
         }
     }
@@ -186,7 +186,7 @@ where
         let page = tokio::time::timeout(TIMEOUT, api.list(&parameters))
             .await
             .map_err(|_| format!("no response within {} s", TIMEOUT.as_secs()))?
-            .map_err(|error| causes(&error))?;
+            .map_err(|error| error_chain(&error))?;
         page.items.into_iter().for_each(&mut each);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

@@ -9,134 +9,162 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::common::error_chain::causes;
+use super::{Applied, ApplyError, Interruption};
+use crate::common::error_chain;
 use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
 use crate::nanny::resize::{
-    RejectionKind, ResizeRejection, ResizeState, is_active, resize_state, spec_resources,
+    RejectionKind, ResizeRejection, ResizeRejections, ResizeState, is_active, resize_state, spec_resources,
 };
-use crate::observe::Observer;
+use crate::observe::{Learned, Observed, Source};
 
-/// How long one request may take.
+/// The timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A pod whose resources somebody else changed is set back once; if they do it again it is theirs for so long.
-const TRUCE: Duration = Duration::from_secs(600);
+/// Resources that another writer changed are reverted once. If that writer changes them again, they are left alone for
+/// this time.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(600);
 
-/// What kube-apiserver refused is tried again after so long, as a quota or a right may have come back.
-const AGAIN: Duration = Duration::from_secs(60);
+/// A rejected resize is retried after this time, as a quota or a permission may have changed.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// What was done to pods.
 #[derive(Clone, Debug, Default)]
-pub struct Resized {
-    /// The resources that a pod had before, for each that was asked to change.
+pub(crate) struct Resized {
+    /// The resources before, of each pod that was resized.
     pub from: Vec<ResourceRequirements>,
-    /// What somebody had changed and was set back, in words.
+    /// Sentences about resources that another writer had changed and that were reverted.
     pub drift: Vec<String>,
-    /// How many requests were refused.
-    pub refused: usize,
-    /// kube-apiserver can't be reached.
-    pub unreachable: Option<String>,
+    /// The count of rejected requests.
+    pub rejected: usize,
 }
 
 /// Resizes pods.
-pub struct Resizer {
+pub(super) struct Resizer {
     api: Api<Pod>,
-    /// By the pod's UID: what was asked for, and how it went on.
-    asked: BTreeMap<String, Asked>,
+    /// What was last requested for each pod, by the pod's UID.
+    requested: BTreeMap<String, Requested>,
+    /// Since when each pod's resize is rejected, by the pod's UID.
+    rejected_since: BTreeMap<String, Instant>,
+    rejections: ResizeRejections,
 }
 
-struct Asked {
+struct Requested {
     wanted: ResourceRequirements,
     at: Instant,
-    set_back: bool,
+    reverted: bool,
+}
+
+impl Requested {
+    fn now(wanted: &ResourceRequirements, reverted: bool) -> Self {
+        Self { wanted: wanted.clone(), at: Instant::now(), reverted }
+    }
 }
 
 impl Resizer {
-    /// One that has asked for nothing yet.
-    #[must_use]
-    pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), asked: BTreeMap::new() }
+    pub(super) fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            requested: BTreeMap::new(),
+            rejected_since: BTreeMap::new(),
+            rejections: ResizeRejections::new(),
+        }
     }
 
-    /// Asks for every pod that has not what is wanted.
-    pub async fn resize(
+    /// Resizes every pod that has other resources than the wanted ones.
+    pub(super) async fn resize(
         &mut self,
         wanted: &ResourceRequirements,
-        observer: &mut Observer,
+        observed: &Observed,
         now: Timestamp,
-    ) -> Resized {
-        let mut done = Resized::default();
-        let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
-        let pods: Vec<Pod> = observer.observed().pods.iter().filter(|pod| is_active(pod)).cloned().collect();
-        self.asked.retain(|known, _| pods.iter().any(|pod| uid(pod) == *known));
-        observer.forget_refusals(|known, age| age < AGAIN && pods.iter().any(|pod| uid(pod) == *known));
+        resized: &mut Resized,
+        applied: &mut Applied,
+    ) {
+        let pods: Vec<&Pod> = observed.pods.iter().filter(|pod| is_active(pod)).collect();
+        self.forget_all_but(&pods);
         for pod in pods {
-            if resize_state(&pod, wanted, &observer.observed().resize_rejections, now)
-                != ResizeState::NotRequested
-            {
+            if resize_state(pod, wanted, &self.rejections, now) != ResizeState::NotRequested {
                 continue;
             }
-            if let Some(drift) = self.contested(&pod, wanted) {
-                if let Some(refusal) = drift.refusal {
-                    observer.refused(uid(&pod), refusal);
-                    continue;
-                }
-                done.drift.push(drift.words);
-            }
-            let from = spec_resources(&pod).cloned().unwrap_or_default();
-            match self.ask(&pod, wanted).await {
-                Ok(changed) => {
-                    let entry = self.asked.entry(uid(&pod)).or_insert_with(|| Asked {
-                        wanted: wanted.clone(),
-                        at: Instant::now(),
-                        set_back: false,
-                    });
-                    if entry.wanted != *wanted {
-                        *entry = Asked { wanted: wanted.clone(), at: Instant::now(), set_back: false };
+            if let Err(failure) = self.resize_one(pod, wanted, resized, applied).await {
+                match failure {
+                    Failure::Rejected(rejection) => self.reject(uid(pod), rejection),
+                    Failure::Gone => applied.learned.push(Learned::Outdated(Source::Pods)),
+                    Failure::Unreachable(why) => {
+                        applied.interrupted = Some(Interruption::Failed(ApplyError::Unreachable(why)));
+                        break;
                     }
-                    done.from.push(from);
-                    observer.resized(changed);
-                }
-                Err(Failure::Refused(refusal)) => {
-                    tracing::warn!(pod = pod.metadata.name, message = refusal.message, "cannot resize a pod");
-                    done.refused += 1;
-                    observer.refused(uid(&pod), refusal);
-                }
-                Err(Failure::Gone) => observer.forget(crate::observe::Source::Pods),
-                Err(Failure::Unreachable(why)) => {
-                    done.unreachable = Some(why);
-                    return done;
                 }
             }
         }
-        done
+        applied.learned.push(Learned::ResizeRejections(self.rejections.clone()));
     }
 
-    /// Whether somebody changed what was asked for before.
-    fn contested(&mut self, pod: &Pod, wanted: &ResourceRequirements) -> Option<Drift> {
-        let before = self.asked.get_mut(pod.metadata.uid.as_deref()?)?;
-        if before.wanted != *wanted {
-            return None;
+    /// Forgets pods that are gone, and rejections that are due for a retry.
+    fn forget_all_but(&mut self, pods: &[&Pod]) {
+        let exists = |known: &String| pods.iter().any(|pod| uid(pod) == *known);
+        self.requested.retain(|known, _| exists(known));
+        self.rejected_since.retain(|known, since| since.elapsed() < RETRY && exists(known));
+        let kept = &self.rejected_since;
+        self.rejections.retain(|known, _| kept.contains_key(known));
+    }
+
+    fn reject(&mut self, uid: String, rejection: ResizeRejection) {
+        self.rejected_since.entry(uid.clone()).or_insert_with(Instant::now);
+        self.rejections.insert(uid, rejection);
+    }
+
+    async fn resize_one(
+        &mut self,
+        pod: &Pod,
+        wanted: &ResourceRequirements,
+        resized: &mut Resized,
+        applied: &mut Applied,
+    ) -> Result<(), Failure> {
+        if let Some(note) = self.revert_once(pod, wanted)? {
+            resized.drift.push(note);
         }
+        let answered = match self.request(pod, wanted).await {
+            Err(Failure::Rejected(rejection)) => {
+                tracing::warn!(pod = pod.metadata.name, message = rejection.message, "cannot resize a pod");
+                resized.rejected += 1;
+                return Err(Failure::Rejected(rejection));
+            }
+            result => result?,
+        };
+        let requested = self.requested.entry(uid(pod)).or_insert_with(|| Requested::now(wanted, false));
+        if requested.wanted != *wanted {
+            *requested = Requested::now(wanted, false);
+        }
+        resized.from.push(spec_resources(pod).cloned().unwrap_or_default());
+        let uid = uid(&answered);
+        self.rejected_since.remove(&uid);
+        self.rejections.remove(&uid);
+        applied.learned.push(Learned::Resized(Box::new(answered)));
+        Ok(())
+    }
+
+    /// Returns a note if another writer changed what was requested before. The second change within
+    /// [`CONFLICT_PAUSE`] is a rejection.
+    fn revert_once(&mut self, pod: &Pod, wanted: &ResourceRequirements) -> Result<Option<String>, Failure> {
+        let Some(before) = self.requested.get_mut(&uid(pod)).filter(|before| before.wanted == *wanted) else {
+            return Ok(None);
+        };
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let who = owner(pod).unwrap_or("an unknown writer");
-        if before.set_back && before.at.elapsed() < TRUCE {
-            return Some(Drift {
-                words: String::new(),
-                refusal: Some(ResizeRejection {
-                    wanted: wanted.clone(),
-                    message: format!("{who} repeatedly changes the resources of pod {name}"),
-                    kind: RejectionKind::Conflict,
-                }),
-            });
+        if before.reverted && before.at.elapsed() < CONFLICT_PAUSE {
+            return Err(Failure::Rejected(ResizeRejection {
+                wanted: wanted.clone(),
+                message: format!("{who} repeatedly changes the resources of pod {name}"),
+                kind: RejectionKind::Conflict,
+            }));
         }
-        *before = Asked { wanted: wanted.clone(), at: Instant::now(), set_back: true };
-        let words =
-            format!("The resources of pod {name} were changed by {who}. The operator reverts them once.");
-        Some(Drift { words, refusal: None })
+        *before = Requested::now(wanted, true);
+        Ok(Some(format!(
+            "The resources of pod {name} were changed by {who}. The operator reverts them once."
+        )))
     }
 
-    async fn ask(&self, pod: &Pod, wanted: &ResourceRequirements) -> Result<Pod, Failure> {
+    async fn request(&self, pod: &Pod, wanted: &ResourceRequirements) -> Result<Pod, Failure> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         tracing::info!(pod = name, resources = %json!(wanted), "resizing in place");
         let body = json!({
@@ -155,7 +183,7 @@ impl Resizer {
                 return Err(Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())));
             }
         };
-        let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(causes(&error))) };
+        let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(error_chain(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
         let says = format!("kube-apiserver returned \"{}\"", status.message.trim());
@@ -177,23 +205,18 @@ impl Resizer {
             }
             _ => (says, RejectionKind::Forbidden),
         };
-        Err(Failure::Refused(ResizeRejection { wanted: wanted.clone(), message, kind }))
+        Err(Failure::Rejected(ResizeRejection { wanted: wanted.clone(), message, kind }))
     }
 }
 
-struct Drift {
-    words: String,
-    refusal: Option<ResizeRejection>,
-}
-
 enum Failure {
-    Refused(ResizeRejection),
+    Rejected(ResizeRejection),
     /// The pod is gone or another one.
     Gone,
     Unreachable(String),
 }
 
-/// The field manager of the container's resources that wrote last, other than ours.
+/// Returns the foreign field manager that last wrote the container's resources.
 fn owner(pod: &Pod) -> Option<&str> {
     let others = pod.metadata.managed_fields.iter().flatten().filter(|entry| {
         let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string()).unwrap_or_default();
@@ -204,8 +227,6 @@ fn owner(pod: &Pod) -> Option<&str> {
     others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.as_deref()
 }
 
-impl std::fmt::Debug for Resizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resizer").finish_non_exhaustive()
-    }
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
 }

@@ -1,18 +1,18 @@
-//! An error with everything that led to it, on one line.
+//! Formats an error with its causes.
 
 use std::error::Error;
 
-/// `client error (Connect): tcp connect error: Connection refused`. What the text before says already is not
-/// said again.
+/// Returns the error and its sources on one line: `client error (Connect): tcp connect error: Connection refused`.
+/// A source whose text the line already contains is left out.
 #[must_use]
-pub fn causes(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
             text.push_str(": ");
-            text.push_str(&words);
+            text.push_str(&cause_text);
         }
         next = cause.source();
     }
@@ -28,8 +28,8 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     #[test]
-    fn causes_are_told_once() {
-        assert_eq!(causes(&Outer(std::io::Error::other("inner"))), "outer: inner");
-        assert_eq!(causes(&Outer(std::io::Error::other("outer"))), "outer");
+    fn omits_repeated_causes() {
+        assert_eq!(error_chain(&Outer(std::io::Error::other("inner"))), "outer: inner");
+        assert_eq!(error_chain(&Outer(std::io::Error::other("outer"))), "outer");
     }
 }

@@ -3,16 +3,17 @@
 //!
 //! Nothing here has a client, and nothing here imports another module of the operator.
 
-pub mod error_chain;
-pub mod managed_object;
-pub mod normalize;
-pub mod optional_permission;
-pub mod ownership;
+mod error_chain;
+pub(crate) mod managed_object;
+pub(crate) mod names;
+pub(crate) mod normalize;
+pub(crate) mod optional_permission;
+pub(crate) mod ownership;
 mod problem;
-pub mod quantity;
+pub(crate) mod quantity;
 
-pub use managed_object::{
-    FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, NANNY_FIELD_MANAGER, Owned, Place,
-};
-pub use optional_permission::{Power, Powers};
-pub use problem::Problem;
+pub use error_chain::error_chain;
+pub(crate) use managed_object::ManagedObject;
+pub(crate) use names::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, NANNY_FIELD_MANAGER};
+pub(crate) use optional_permission::{OptionalPermission, OptionalPermissions};
+pub(crate) use problem::Problem;

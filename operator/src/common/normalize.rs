@@ -26,13 +26,13 @@ const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
 
 /// Returns the text normalized, truncated to 300 characters and without control characters.
 #[must_use]
-pub fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     bounded(text, MAX_LENGTH)
 }
 
 /// Like [`quote`], with a maximum length in characters.
 #[must_use]
-pub fn bounded(text: &str, max_length: usize) -> String {
+pub(crate) fn bounded(text: &str, max_length: usize) -> String {
     let clean: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let normalized = normalize(&clean);
     if normalized.chars().count() <= max_length {
@@ -44,7 +44,7 @@ pub fn bounded(text: &str, max_length: usize) -> String {
 
 /// Removes details that change from one occurrence of a message to the next. Idempotent.
 #[must_use]
-pub fn normalize(text: &str) -> String {
+pub(crate) fn normalize(text: &str) -> String {
     let text = TIMEOUTS
         .iter()
         .fold(text.to_owned(), |text, timeout| text.replace(timeout, "context deadline exceeded"));

@@ -1,45 +1,45 @@
-//! What the operator may do only where the chart was told to grant it.
+//! Permissions that the operator has only where a chart value grants them.
 
 use crds::Reason;
 
 use super::Problem;
 
-/// An optional power. The chart adds its rules and sets the operator's flag, both by one value.
+/// An optional permission. One chart value adds the RBAC rules and sets the operator's flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
-    /// Owning the front proxy's Secrets and ConfigMap.
+pub enum OptionalPermission {
+    /// To manage the Secrets and the ConfigMap of the front proxy.
     FrontProxy,
-    /// Approving CSRs of kubelets.
+    /// To approve kubelets' CertificateSigningRequests.
     CsrApproval,
-    /// Owning a Certificate of cert-manager's.
+    /// To manage a Certificate of cert-manager.
     CertManager,
 }
 
-/// Which were granted.
+/// The optional permissions that are granted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Powers {
-    /// [`Power::FrontProxy`].
+pub struct OptionalPermissions {
+    /// [`OptionalPermission::FrontProxy`].
     pub front_proxy: bool,
-    /// [`Power::CsrApproval`].
+    /// [`OptionalPermission::CsrApproval`].
     pub csr_approval: bool,
-    /// [`Power::CertManager`].
+    /// [`OptionalPermission::CertManager`].
     pub cert_manager: bool,
 }
 
-impl Powers {
-    /// Whether one was granted.
+impl OptionalPermissions {
+    /// Whether a permission is granted.
     #[must_use]
-    pub const fn has(self, power: Power) -> bool {
-        match power {
-            Power::FrontProxy => self.front_proxy,
-            Power::CsrApproval => self.csr_approval,
-            Power::CertManager => self.cert_manager,
+    pub const fn has(self, permission: OptionalPermission) -> bool {
+        match permission {
+            OptionalPermission::FrontProxy => self.front_proxy,
+            OptionalPermission::CsrApproval => self.csr_approval,
+            OptionalPermission::CertManager => self.cert_manager,
         }
     }
 }
 
-impl Power {
-    /// The chart's value that grants it.
+impl OptionalPermission {
+    /// Returns the chart value that grants it.
     #[must_use]
     pub const fn chart_value(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Power {
         }
     }
 
-    /// That `field` of the spec asks for it in vain.
+    /// Returns the problem of a spec whose `field` needs the permission without having it.
     #[must_use]
     pub fn missing(self, field: &str, namespace: &str) -> Problem {
         let value = self.chart_value();

@@ -1,14 +1,15 @@
-//! Whose an object is.
+//! Whether the operator manages an object, and who manages a foreign one.
 
 use crds::GROUP;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
+use super::names::NAME_LABEL;
 use super::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 
-/// Whether an object is ours: it says so by its label, by its owner, or by whose its fields are. One is
-/// enough, as somebody may have removed the others, and that is drift.
+/// Whether the operator manages an object, by its label, its owner reference or its managed fields. One of them suffices:
+/// another writer may have removed the others, and that is drift.
 #[must_use]
 pub fn is_ours(object: &DynamicObject) -> bool {
     let metadata = &object.metadata;
@@ -27,9 +28,9 @@ pub fn is_ours(object: &DynamicObject) -> bool {
     labelled || owned || applied
 }
 
-/// When our main field manager last changed an object.
+/// Returns when the operator's main field manager last changed an object.
 #[must_use]
-pub fn last_applied(object: &DynamicObject) -> Option<Timestamp> {
+pub(crate) fn last_applied(object: &DynamicObject) -> Option<Timestamp> {
     let ours = object.metadata.managed_fields.iter().flatten().find(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.operation.as_deref() == Some("Apply")
@@ -38,9 +39,9 @@ pub fn last_applied(object: &DynamicObject) -> Option<Timestamp> {
     ours.and_then(|entry| entry.time.as_ref()).map(|time| time.0)
 }
 
-/// For people: whose an object of somebody else is, from what it says of itself.
+/// Describes who manages a foreign object, from its spec, labels, annotations and managed fields.
 #[must_use]
-pub fn whose(object: &DynamicObject) -> String {
+pub fn describe_owner(object: &DynamicObject) -> String {
     let metadata = &object.metadata;
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
     let annotation = |key: &str| {
@@ -62,7 +63,7 @@ pub fn whose(object: &DynamicObject) -> String {
         facts.push(format!("it is managed by {manager}"));
     } else if let Some(addon) = label("addonmanager.kubernetes.io/mode") {
         facts.push(format!("it is an add-on of the cluster ({addon})"));
-    } else if let Some(app) = label("k8s-app").or_else(|| label("app.kubernetes.io/name")) {
+    } else if let Some(app) = label("k8s-app").or_else(|| label(NAME_LABEL)) {
         facts.push(format!("it is labelled as {app}"));
     }
     let managers: Vec<_> = metadata
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn one_mark_is_enough() {
+    fn label_owner_or_managed_fields_suffice() {
         assert!(is_ours(&object(json!({ "labels": { MANAGED_BY_LABEL: MANAGED_BY } }))));
         assert!(is_ours(&object(json!({ "ownerReferences": [
             { "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline", "name": "a", "uid": "u" } ] }))));
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_object_says_whose_it_is() {
+    fn describes_the_owner_of_a_foreign_object() {
         let foreign = object(json!({
             "labels": { "k8s-app": "metrics-server", MANAGED_BY_LABEL: "Helm" },
             "annotations": { "meta.helm.sh/release-name": "ms", "meta.helm.sh/release-namespace": "kube-system" },
@@ -113,7 +114,7 @@ mod tests {
         }));
         assert!(!is_ours(&foreign));
         assert_eq!(
-            whose(&foreign),
+            describe_owner(&foreign),
             "it points to Service kube-system/metrics-server; it is part of the Helm release kube-system/ms; \
              it was last written by helm"
         );

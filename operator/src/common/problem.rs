@@ -1,13 +1,13 @@
-//! Why an object is not as it shall be.
+//! Why an object is not as desired.
 
 use crds::Reason;
 
-/// Why an object is not as it shall be.
+/// Why an object is not as desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// In a word.
+    /// The machine-readable reason of the condition.
     pub reason: Reason,
-    /// Cause, evidence, remedy.
+    /// Cause, evidence and remedy, in full sentences.
     pub message: String,
 }
 
@@ -18,7 +18,7 @@ impl std::fmt::Display for Problem {
 }
 
 impl Problem {
-    /// A problem.
+    /// Creates a problem.
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }

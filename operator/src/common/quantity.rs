@@ -1,14 +1,14 @@
-//! Equality of Kubernetes quantities (apimachinery, `resource.Quantity`).
+//! Parses and compares Kubernetes quantities (apimachinery, `resource.Quantity`).
 
-/// Whether two quantities are the same amount: `0.1` and `100m`, `1Gi` and `1024Mi`. Nonsense equals nothing.
+/// Whether two quantities are the same amount: `0.1` and `100m`, `1Gi` and `1024Mi`. An invalid quantity equals none.
 #[must_use]
-pub fn same_quantity(a: &str, b: &str) -> bool {
+pub(crate) fn same_quantity(a: &str, b: &str) -> bool {
     matches!((nanos(a), nanos(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// The amount in units of 10⁻⁹, the finest that Kubernetes keeps; `None` for what is no quantity.
+/// Returns the amount in units of 10⁻⁹, the finest that Kubernetes keeps; `None` for an invalid quantity.
 #[must_use]
-pub fn nanos(quantity: &str) -> Option<i128> {
+pub(crate) fn nanos(quantity: &str) -> Option<i128> {
     let end = quantity
         .char_indices()
         .find(|(_, character)| !matches!(character, '0'..='9' | '.' | '+' | '-'))
@@ -41,7 +41,7 @@ pub fn nanos(quantity: &str) -> Option<i128> {
     let digits = format!("{whole}{fraction}");
     let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(denominator)?;
     let value = digits.parse::<i128>().ok()?.checked_mul(numerator)?;
-    // Kubernetes rounds up what is finer.
+    // Kubernetes rounds smaller fractions up.
     Some(value.checked_add(scale - 1)?.div_euclid(scale))
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_compared() {
+    fn compares_amounts_across_notations() {
         for (a, b) in [
             ("0.1", "100m"),
             ("1Gi", "1024Mi"),

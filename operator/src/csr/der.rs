@@ -5,35 +5,36 @@
 //! excludes that.
 
 /// SEQUENCE.
-pub const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 /// SET.
-pub const SET: u8 = 0x31;
+pub(super) const SET: u8 = 0x31;
 /// `UTF8String`.
-pub const UTF8_STRING: u8 = 0x0c;
+pub(super) const UTF8_STRING: u8 = 0x0c;
 /// `PrintableString`.
-pub const PRINTABLE_STRING: u8 = 0x13;
+pub(super) const PRINTABLE_STRING: u8 = 0x13;
 /// OCTET STRING.
-pub const OCTET_STRING: u8 = 0x04;
+pub(super) const OCTET_STRING: u8 = 0x04;
 /// `attributes [0]` of a `CertificationRequestInfo` (RFC 2986, 4.1).
-pub const ATTRIBUTES: u8 = 0xa0;
+pub(super) const ATTRIBUTES: u8 = 0xa0;
 /// `dNSName [2]` of a `GeneralName` (RFC 5280, 4.2.1.6).
-pub const DNS_NAME: u8 = 0x82;
+pub(super) const DNS_NAME: u8 = 0x82;
 /// `iPAddress [7]` of a `GeneralName`.
-pub const IP_ADDRESS: u8 = 0x87;
+pub(super) const IP_ADDRESS: u8 = 0x87;
 /// `version v1` of a `CertificationRequestInfo`.
-pub const VERSION_1: [u8; 3] = [0x02, 0x01, 0x00];
+pub(super) const VERSION_1: [u8; 3] = [0x02, 0x01, 0x00];
 /// OBJECT IDENTIFIER 2.5.4.10, organizationName.
-pub const ORGANIZATION: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x0a];
+pub(super) const ORGANIZATION: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x0a];
 /// OBJECT IDENTIFIER 2.5.4.3, commonName.
-pub const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+pub(super) const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
 /// OBJECT IDENTIFIER 2.5.29.17, subjectAltName.
-pub const SUBJECT_ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
+pub(super) const SUBJECT_ALT_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
 /// OBJECT IDENTIFIER 1.2.840.113549.1.9.14, extensionRequest.
-pub const EXTENSION_REQUEST: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
+pub(super) const EXTENSION_REQUEST: [u8; 11] =
+    [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
 /// Encodes a tag, the length and the concatenated contents.
 #[must_use]
-pub fn tlv(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+pub(super) fn tlv(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     let length: usize = contents.iter().map(|content| content.len()).sum();
     let mut bytes = vec![tag];
     if let Ok(short) = u8::try_from(length)

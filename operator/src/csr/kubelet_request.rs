@@ -30,7 +30,7 @@ const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"
 
 /// The contents of a kubelet's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubeletRequest {
+pub(crate) struct KubeletRequest {
     /// The name of the Node.
     pub node: String,
     /// DNS names, in lower case.
@@ -41,7 +41,7 @@ pub struct KubeletRequest {
 
 /// Whether a request of [`SIGNER`] is neither approved, denied nor failed.
 #[must_use]
-pub fn is_pending(csr: &CertificateSigningRequest) -> bool {
+pub(crate) fn is_pending(csr: &CertificateSigningRequest) -> bool {
     let decided = csr.status.as_ref().is_some_and(|status| {
         let is_final = |kind: &str| matches!(kind, "Approved" | "Denied" | "Failed");
         status.certificate.is_some()
@@ -53,7 +53,7 @@ pub fn is_pending(csr: &CertificateSigningRequest) -> bool {
 impl KubeletRequest {
     /// Parses a request. At creation, kube-apiserver verified its signature, and so that the requester has the key,
     /// and set user name and groups. All of these are immutable.
-    pub fn parse(csr: &CertificateSigningRequest) -> Result<Self, NotApproved> {
+    pub(crate) fn parse(csr: &CertificateSigningRequest) -> Result<Self, NotApproved> {
         let spec = &csr.spec;
         if spec.signer_name != SIGNER {
             return Err(NotApproved::Requester(format!("its signer is {}", spec.signer_name)));

@@ -12,9 +12,9 @@ mod kubelet_request;
 mod name_owners;
 mod not_approved;
 
-pub use kubelet_request::{KubeletRequest, is_pending};
-pub use name_owners::NameOwners;
-pub use not_approved::NotApproved;
+pub(crate) use kubelet_request::{KubeletRequest, is_pending};
+pub(crate) use name_owners::NameOwners;
+pub(crate) use not_approved::NotApproved;
 
 /// The signer of kubelets' serving certificates.
-pub const SIGNER: &str = "kubernetes.io/kubelet-serving";
+pub(crate) const SIGNER: &str = "kubernetes.io/kubelet-serving";

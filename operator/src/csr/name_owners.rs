@@ -14,7 +14,7 @@ const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
 /// The DNS names and IP addresses of Nodes, Services and kube-apiserver.
 #[derive(Clone, Debug, Default)]
-pub struct NameOwners {
+pub(crate) struct NameOwners {
     nodes: BTreeMap<String, NodeNames>,
     services: BTreeMap<String, BTreeSet<String>>,
     apiserver: BTreeSet<IpAddr>,
@@ -29,7 +29,7 @@ struct NodeNames {
 
 impl NameOwners {
     /// Adds a Node.
-    pub fn add_node(&mut self, node: &Node) {
+    pub(crate) fn add_node(&mut self, node: &Node) {
         let name = node.metadata.name.clone().unwrap_or_default();
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
         let names = addresses.map(|address| normalize(&address.address)).collect();
@@ -39,7 +39,7 @@ impl NameOwners {
     }
 
     /// Adds a Service: its addresses, and its DNS names in the cluster.
-    pub fn add_service(&mut self, service: &Service) {
+    pub(crate) fn add_service(&mut self, service: &Service) {
         let name = service.metadata.name.clone().unwrap_or_default();
         let namespace = service.metadata.namespace.clone().unwrap_or_default();
         let owner = format!("Service {namespace}/{name}");
@@ -66,13 +66,13 @@ impl NameOwners {
     }
 
     /// Adds an EndpointSlice of Service `default/kubernetes`: addresses of kube-apiserver.
-    pub fn add_apiserver(&mut self, slice: &EndpointSlice) {
+    pub(crate) fn add_apiserver(&mut self, slice: &EndpointSlice) {
         let addresses = slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter());
         self.apiserver.extend(addresses.filter_map(|address| address.parse::<IpAddr>().ok()));
     }
 
     /// Checks that every name and address belongs to the requesting Node alone.
-    pub fn check(&self, request: &KubeletRequest) -> Result<(), NotApproved> {
+    pub(crate) fn check(&self, request: &KubeletRequest) -> Result<(), NotApproved> {
         let Some(node) = self.nodes.get(&request.node) else {
             return Err(NotApproved::UnknownNode(request.node.clone()));
         };

@@ -2,7 +2,7 @@
 
 /// Why the operator does not approve a request. The text is a clause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotApproved {
+pub(crate) enum NotApproved {
     /// The requester is not a kubelet, or the signer is another one.
     #[error("{0}")]
     Requester(String),
@@ -49,7 +49,7 @@ pub enum NotApproved {
 impl NotApproved {
     /// Returns the value of the metric label `result`.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Requester(_) => "requester",
             Self::Usages(_) => "usages",

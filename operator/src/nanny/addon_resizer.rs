@@ -16,14 +16,14 @@ pub struct Parameters {
 
 /// Returns the size for `n` nodes or containers.
 #[must_use]
-pub fn linear(parameters: Parameters, n: u64) -> Size {
+pub(super) fn linear(parameters: Parameters, n: u64) -> Size {
     let of = |(base, extra): (u128, u128)| base.saturating_add(extra.saturating_mul(u128::from(n)));
     Size::from_nanos(of(parameters.cpu), of(parameters.memory))
 }
 
 /// Returns the size for `n` rounded up to a step: `smallest`, ⌊1.5 × smallest⌋, and so on.
 #[must_use]
-pub fn exponential(parameters: Parameters, smallest: u64, n: u64) -> Size {
+pub(super) fn exponential(parameters: Parameters, smallest: u64, n: u64) -> Size {
     linear(parameters, step(smallest, n))
 }
 
@@ -40,7 +40,7 @@ fn step(smallest: u64, n: u64) -> u64 {
 /// Compares the current amount with the expected one. `Less` means that it must grow, `Greater` that it must shrink:
 /// the quotient `set / expected`, truncated to two decimals, differs from 1 by more than the threshold in percent.
 #[must_use]
-pub fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
+pub(super) fn compare(set: u64, expected: u64, threshold: u64) -> Ordering {
     let percent = u128::from(set) * 100 / u128::from(expected.max(1));
     if percent < u128::from(100_u64.saturating_sub(threshold)) {
         Ordering::Less

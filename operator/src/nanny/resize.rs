@@ -10,11 +10,11 @@ use crate::common::METRICS_CORE;
 use crate::common::quantity::{nanos, same_quantity};
 
 /// How long a resize may stay deferred or failing on the kubelet before the operator replaces the pods.
-pub const RESIZE_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
+pub(crate) const RESIZE_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a pod can't be resized in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResizeBlocker {
+pub(crate) enum ResizeBlocker {
     /// The node's allocatable resources are too small. Holds the message of kube-apiserver or the kubelet.
     Infeasible(String),
     /// The node has no free resources now. Holds the kubelet's message.
@@ -44,7 +44,7 @@ impl std::fmt::Display for ResizeBlocker {
 
 /// The state of a pod's resize to the desired resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResizeState {
+pub(crate) enum ResizeState {
     /// The pod has the desired resources.
     Complete,
     /// The pod's spec does not have the desired resources yet.
@@ -61,11 +61,11 @@ pub enum ResizeState {
 }
 
 /// Resizes that kube-apiserver rejected, by the pod's UID.
-pub type ResizeRejections = BTreeMap<String, ResizeRejection>;
+pub(crate) type ResizeRejections = BTreeMap<String, ResizeRejection>;
 
 /// A resize that kube-apiserver rejected.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ResizeRejection {
+pub(crate) struct ResizeRejection {
     /// The resources that were requested.
     pub wanted: ResourceRequirements,
     /// The message of kube-apiserver.
@@ -76,7 +76,7 @@ pub struct ResizeRejection {
 
 /// Classes of rejections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectionKind {
+pub(crate) enum RejectionKind {
     /// The pod's node is too small. Another node may not be.
     Infeasible,
     /// In-place resize is not possible. New pods are.
@@ -90,7 +90,7 @@ pub enum RejectionKind {
 /// Whether a pod belongs to a ReplicaSet and is neither finished nor being deleted. A debug pod with the same labels
 /// is not a replica.
 #[must_use]
-pub fn is_active(pod: &Pod) -> bool {
+pub(crate) fn is_active(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let owned = pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "ReplicaSet");
     owned && pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
@@ -98,14 +98,14 @@ pub fn is_active(pod: &Pod) -> bool {
 
 /// Returns the resources of metrics-core's container in the pod's spec.
 #[must_use]
-pub fn spec_resources(pod: &Pod) -> Option<&ResourceRequirements> {
+pub(crate) fn spec_resources(pod: &Pod) -> Option<&ResourceRequirements> {
     let spec = pod.spec.as_ref()?;
     spec.containers.iter().find(|container| container.name == METRICS_CORE)?.resources.as_ref()
 }
 
 /// Returns the resources of metrics-core's container as the kubelet reports them, or else those in the pod's spec.
 #[must_use]
-pub fn actual_resources(pod: &Pod) -> Option<&ResourceRequirements> {
+pub(crate) fn actual_resources(pod: &Pod) -> Option<&ResourceRequirements> {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let ours = statuses.into_iter().flatten().find(|status| status.name == METRICS_CORE);
     ours.and_then(|status| status.resources.as_ref()).or_else(|| spec_resources(pod))
@@ -113,7 +113,7 @@ pub fn actual_resources(pod: &Pod) -> Option<&ResourceRequirements> {
 
 /// Returns the state of a pod's resize to the `wanted` resources.
 #[must_use]
-pub fn resize_state(
+pub(crate) fn resize_state(
     pod: &Pod,
     wanted: &ResourceRequirements,
     rejections: &ResizeRejections,
@@ -194,7 +194,7 @@ pub fn resize_state(
 
 /// Whether two sets of resources have the same keys and amounts.
 #[must_use]
-pub fn same_resources(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+pub(crate) fn same_resources(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     same_amounts(a.requests.as_ref(), b.requests.as_ref())
         && same_amounts(a.limits.as_ref(), b.limits.as_ref())
 }
@@ -211,7 +211,7 @@ fn same_amounts(a: Option<&Amounts>, b: Option<&Amounts>) -> bool {
 /// Whether resources contain the `wanted` amounts. Others are ignored: a LimitRange or an admission webhook may add
 /// resources that the pod template does not have.
 #[must_use]
-pub fn includes(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> bool {
+pub(crate) fn includes(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> bool {
     same_resources(resources, &merged(resources, wanted))
 }
 
@@ -232,7 +232,7 @@ fn merged(resources: &ResourceRequirements, wanted: &ResourceRequirements) -> Re
 /// Whether an in-place resize from one to the other is allowed: the QoS class stays, and no request or limit is added
 /// or removed.
 #[must_use]
-pub fn can_resize(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+pub(crate) fn can_resize(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     let keys = |amounts: Option<&Amounts>| -> BTreeSet<String> {
         amounts.into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
@@ -250,7 +250,7 @@ fn is_guaranteed(resources: &ResourceRequirements) -> bool {
 
 /// Whether any request or limit increases.
 #[must_use]
-pub fn grows(from: &ResourceRequirements, to: &ResourceRequirements) -> bool {
+pub(crate) fn grows(from: &ResourceRequirements, to: &ResourceRequirements) -> bool {
     let increases = |from: Option<&Amounts>, to: Option<&Amounts>| {
         to.into_iter().flatten().any(|(key, to)| {
             let from = from.and_then(|from| from.get(key)).and_then(|from| nanos(&from.0));

@@ -1,4 +1,4 @@
-//! Which of several MetricsPipelines is served.
+//! Which of several MetricsPipelines is active.
 
 use crds::FINALIZER;
 
@@ -6,46 +6,47 @@ use super::Pipeline;
 
 /// The MetricsPipelines, sorted by what happens to them.
 #[derive(Debug, Default)]
-pub struct Serving<'a> {
-    /// The one that is served, or dismantled.
-    pub served: Option<&'a Pipeline>,
-    /// Those that wait for it to go.
+pub struct ActivePipeline<'a> {
+    /// The one that the operator installs, or tears down.
+    pub active: Option<&'a Pipeline>,
+    /// Those that conflict with it and wait until it is gone.
     pub conflicting: Vec<&'a Pipeline>,
-    /// Those that can't be read.
+    /// Those whose spec can't be read.
     pub malformed: Vec<&'a Pipeline>,
-    /// Those that are being deleted, were served once, and own nothing any more.
+    /// Those that are being deleted, were active once, and own nothing any more.
     pub released: Vec<&'a Pipeline>,
 }
 
-/// The oldest that can be read is served (by name among those of the same second). One that is being deleted
-/// is still the one until all that it owns is gone; then the next takes over.
+/// Selects the oldest MetricsPipeline that can be read (the first by name among those of the same second). One that is
+/// being deleted stays active until everything that it owns is gone; then the next takes over.
 #[must_use]
-pub fn serving(pipelines: &[Pipeline]) -> Serving<'_> {
-    let holds = |pipeline: &Pipeline| pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+pub fn select_active(pipelines: &[Pipeline]) -> ActivePipeline<'_> {
+    let has_finalizer =
+        |pipeline: &Pipeline| pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER);
     let mut by_age: Vec<&Pipeline> = pipelines
         .iter()
-        // Without our finalizer it owns nothing: either it never did, or somebody else's finalizer holds it.
-        .filter(|pipeline| !pipeline.deleting || holds(pipeline))
+        // Without our finalizer it owns nothing: either it never did, or a foreign finalizer keeps it.
+        .filter(|pipeline| !pipeline.deleting || has_finalizer(pipeline))
         .collect();
     by_age.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let served = by_age
+    let active = by_age
         .iter()
         .copied()
         .find(|pipeline| pipeline.spec.is_ok())
         .or_else(|| by_age.iter().copied().find(|pipeline| pipeline.deleting));
-    let mut serving = Serving { served, ..Serving::default() };
+    let mut selected = ActivePipeline { active, ..ActivePipeline::default() };
     for pipeline in by_age {
-        if served.is_some_and(|served| served.uid == pipeline.uid) {
+        if active.is_some_and(|active| active.uid == pipeline.uid) {
             continue;
         }
         let list = match (pipeline.deleting, &pipeline.spec) {
-            (true, _) => &mut serving.released,
-            (false, Ok(_)) => &mut serving.conflicting,
-            (false, Err(_)) => &mut serving.malformed,
+            (true, _) => &mut selected.released,
+            (false, Ok(_)) => &mut selected.conflicting,
+            (false, Err(_)) => &mut selected.malformed,
         };
         list.push(pipeline);
     }
-    serving
+    selected
 }
 
 #[cfg(test)]
@@ -72,35 +73,35 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_is_served_and_then_the_first_by_name() {
+    fn the_oldest_is_active_and_then_the_first_by_name() {
         let pipelines = [pipeline("c", 1), pipeline("b", 0), pipeline("a", 1)];
-        let serving = serving(&pipelines);
-        assert_eq!(serving.served.expect("one").name, "b");
-        assert_eq!(names(&serving.conflicting), ["a", "c"]);
+        let selected = select_active(&pipelines);
+        assert_eq!(selected.active.expect("one").name, "b");
+        assert_eq!(names(&selected.conflicting), ["a", "c"]);
     }
 
     #[test]
-    fn one_that_is_being_deleted_stays_until_it_is_released() {
+    fn a_deleted_one_stays_active_until_its_finalizer_is_removed() {
         let mut pipelines = [pipeline("old", 0), pipeline("new", 1)];
         pipelines[0].deleting = true;
         pipelines[0].finalizers = vec![FINALIZER.to_owned()];
-        assert_eq!(serving(&pipelines).served.expect("one").name, "old");
-        pipelines[0].finalizers = vec!["somebody.else/holds-it".to_owned()];
-        assert_eq!(serving(&pipelines).served.expect("one").name, "new");
+        assert_eq!(select_active(&pipelines).active.expect("one").name, "old");
+        pipelines[0].finalizers = vec!["example.com/hold".to_owned()];
+        assert_eq!(select_active(&pipelines).active.expect("one").name, "new");
     }
 
     #[test]
-    fn a_malformed_one_stops_nobody() {
+    fn a_malformed_one_blocks_no_other() {
         let mut pipelines = [pipeline("broken", 0), pipeline("good", 1)];
         pipelines[0].spec = Err("metricsCore.replicas: not a number".to_owned());
-        let sorted = serving(&pipelines);
-        assert_eq!(sorted.served.expect("one").name, "good");
+        let sorted = select_active(&pipelines);
+        assert_eq!(sorted.active.expect("one").name, "good");
         assert_eq!(names(&sorted.malformed), ["broken"]);
 
         pipelines[0].deleting = true;
         pipelines[0].finalizers = vec![FINALIZER.to_owned()];
-        assert_eq!(names(&serving(&pipelines).released), ["broken"]);
-        // Alone, it is dismantled: what it owns must not stay.
-        assert_eq!(serving(&pipelines[..1]).served.expect("one").name, "broken");
+        assert_eq!(names(&select_active(&pipelines).released), ["broken"]);
+        // Alone it is active, so that its teardown removes what it owns.
+        assert_eq!(select_active(&pipelines[..1]).active.expect("one").name, "broken");
     }
 }

@@ -1,4 +1,4 @@
-//! How many nodes there are, from a watch of their metadata: a change is known within a second.
+//! Counts the nodes with a watch of their metadata: a change is known within a second.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 
 use super::watches::{Changes, Source};
 
-/// A burst of changes is told this often at most.
-const PACE: Duration = Duration::from_secs(1);
+/// The minimum time between two changes that are reported to the loop.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the first count is waited for.
+/// The maximum wait for the first count.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// Counts the nodes that a selector selects. Of each node no more than the name is kept.
+/// Counts the nodes that match a selector. Only the names are kept.
 pub(super) struct Nodes {
     selector: Option<String>,
     count: cell::Receiver<Option<usize>>,
@@ -29,32 +29,32 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// Starts to count, and waits a little for the first count.
+    /// Starts the watch, and waits a little for the first count.
     pub(super) async fn start(client: &Client, selector: Option<&str>, changes: Arc<Changes>) -> Self {
         let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
         let mut config = watcher::Config::default().page_size(500);
         config.label_selector = selector.map(str::to_owned);
-        let (told, mut count) = cell::channel(None);
+        let (sender, mut count) = cell::channel(None);
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow(api, config, told));
+        tasks.spawn(follow(api, config, sender));
         _ = tokio::time::timeout(FIRST, count.wait_for(Option::is_some)).await;
-        let mut news = count.clone();
-        news.mark_unchanged();
+        let mut updates = count.clone();
+        updates.mark_unchanged();
         tasks.spawn(async move {
-            while news.changed().await.is_ok() {
+            while updates.changed().await.is_ok() {
                 changes.mark(Source::Nodes);
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(MIN_INTERVAL).await;
             }
         });
         Self { selector: selector.map(str::to_owned), count, _tasks: tasks }
     }
 
-    /// Whether it counts what the selector selects.
+    /// Whether it counts the nodes of this selector.
     pub(super) fn counts(&self, selector: Option<&str>) -> bool {
         self.selector.as_deref() == selector
     }
 
-    /// How many nodes there are; `None` before the first count.
+    /// Returns the count of nodes; `None` before the first list is complete.
     pub(super) fn count(&self) -> Option<usize> {
         *self.count.borrow()
     }
@@ -63,7 +63,7 @@ impl Nodes {
 async fn follow(
     api: Api<PartialObjectMeta<Node>>,
     config: watcher::Config,
-    told: cell::Sender<Option<usize>>,
+    sender: cell::Sender<Option<usize>>,
 ) {
     let mut events = std::pin::pin!(watch(api, config).default_backoff());
     let mut names = Names::default();
@@ -73,8 +73,8 @@ async fn follow(
             Ok(event) => {
                 failing = false;
                 if let Some(count) = names.take(event) {
-                    told.send_if_modified(|told| {
-                        let before = told.replace(count);
+                    sender.send_if_modified(|known| {
+                        let before = known.replace(count);
                         before != Some(count)
                     });
                 }
@@ -82,7 +82,7 @@ async fn follow(
             Err(error) => {
                 if !failing {
                     tracing::warn!(
-                        error = crate::common::error_chain::causes(&error),
+                        error = crate::common::error_chain(&error),
                         "cannot watch the nodes; retrying"
                     );
                 }
@@ -97,13 +97,13 @@ async fn follow(
 #[derive(Default)]
 struct Names {
     known: BTreeSet<Box<str>>,
-    /// Those of a list that is being read.
+    /// The names of a list that is not complete yet.
     fresh: BTreeSet<Box<str>>,
     complete: bool,
 }
 
 impl Names {
-    /// Takes an event; the count, once it is complete.
+    /// Applies an event. Returns the count once a list is complete.
     fn take<K: kube::Resource>(&mut self, event: Event<K>) -> Option<usize> {
         let name = |object: K| object.meta().name.clone().unwrap_or_default().into_boxed_str();
         match event {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_counts_when_it_is_whole_and_then_each_change() {
+    fn counts_after_a_complete_list_and_after_each_change() {
         let mut names = Names::default();
         assert_eq!(names.take(Event::<Node>::Init), None);
         assert_eq!(names.take(Event::InitApply(node("a"))), None);
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(names.take(Event::Apply(node("b"))), Some(2), "a heartbeat");
         assert_eq!(names.take(Event::Apply(node("c"))), Some(3));
         assert_eq!(names.take(Event::Delete(node("a"))), Some(2));
-        // A new list does not count before it is whole.
+        // A new list does not count before it is complete.
         assert_eq!(names.take(Event::<Node>::Init), Some(2));
         assert_eq!(names.take(Event::InitApply(node("c"))), Some(2));
         assert_eq!(names.take(Event::<Node>::InitDone), Some(1));

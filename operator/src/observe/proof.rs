@@ -1,7 +1,7 @@
-//! Which certificate each replica of metrics-core serves, by a TLS handshake with it.
+//! Reads which certificate each replica of metrics-core serves, with a TLS handshake.
 //!
-//! It is looked at only while a CA is being replaced: the old one is dropped when every replica is proven to
-//! serve a certificate of the new one.
+//! It is read only while a CA is being replaced. The old CA is dropped when every replica is proven to serve a certificate
+//! of the new one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,29 +18,42 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
 use crate::pki::Certificate;
 
-/// How long one handshake may take, the connection included.
+/// The timeout of one handshake, including the connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was seen of the replicas.
+/// The certificate that every replica must serve before the old CA is dropped.
 #[derive(Clone, Debug)]
-pub struct Proof {
-    /// The certificate that they shall serve.
+pub(crate) struct ExpectedCertificate {
+    /// The port of the pods.
+    pub port: u16,
+    /// The DNS name that the certificate must contain.
+    pub server: String,
+    /// The serving certificate.
     pub certificate: Certificate,
-    /// What each of them serves.
+    /// The new CA, the only one that is trusted.
+    pub ca: Certificate,
+}
+
+/// The certificates that the replicas serve.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    /// The certificate that they should serve.
+    pub certificate: Certificate,
+    /// The replicas.
     pub replicas: Vec<Replica>,
 }
 
 /// One replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
     pub uid: String,
-    /// Whether requests are sent to it.
+    /// Whether it is ready, and so receives requests.
     pub ready: bool,
     /// What it serves.
     pub seen: Seen,
@@ -48,26 +61,26 @@ pub struct Replica {
 
 /// What a replica serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// The certificate that it shall serve, and the new CA vouches for it.
+pub(crate) enum Seen {
+    /// The expected certificate, and it is signed by the new CA.
     Expected,
-    /// Another one.
+    /// Another certificate.
     Other,
-    /// It could not be seen.
+    /// Unknown: the handshake failed.
     Nothing(String),
 }
 
 impl Proof {
-    /// The certificate, if every replica serves it: each pod that requests are sent to was asked and showed it, and
-    /// none that is not ready showed another one, as it may be ready soon.
+    /// Returns the certificate if every replica serves it: each ready pod presented it, and no pod that is not ready, but may
+    /// be soon, presented another one.
     #[must_use]
-    pub fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
+    pub(crate) fn proven(&self, pods: &[Pod]) -> Option<&Certificate> {
         self.lack(pods).is_none().then_some(&self.certificate)
     }
 
-    /// What the proof lacks, for people.
+    /// Returns what the proof lacks, for messages.
     #[must_use]
-    pub fn lack(&self, pods: &[Pod]) -> Option<String> {
+    pub(crate) fn lack(&self, pods: &[Pod]) -> Option<String> {
         let replicas: Vec<_> = pods.iter().filter_map(Target::of).collect();
         if !replicas.iter().any(|target| target.ready) {
             return Some("no replica is ready".to_owned());
@@ -95,7 +108,7 @@ struct Target {
 }
 
 impl Target {
-    /// A pod that ends gets no new connections.
+    /// Returns `None` for a pod that terminates: it receives no new connections.
     fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
         if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
@@ -112,22 +125,15 @@ impl Target {
     }
 }
 
-/// Looks at every replica, side by side. `ca` alone is trusted, and the certificate must name `server`.
-pub(super) async fn look(
-    pods: &[Pod],
-    port: u16,
-    server: &str,
-    certificate: &Certificate,
-    ca: &Certificate,
-) -> Proof {
-    let mut asked = JoinSet::new();
+/// Reads the certificate of every replica concurrently.
+pub(super) async fn read(pods: &[Pod], expected: &ExpectedCertificate) -> Proof {
+    let mut handshakes = JoinSet::new();
     for target in pods.iter().filter_map(Target::of) {
-        let (server, certificate, ca) = (server.to_owned(), certificate.clone(), ca.clone());
-        asked.spawn(async move {
-            let address = SocketAddr::new(target.address, port);
-            let seen = match tokio::time::timeout(TIMEOUT, handshake(address, &server, &certificate, &ca))
-                .await
-            {
+        let expected = expected.clone();
+        handshakes.spawn(async move {
+            let address = SocketAddr::new(target.address, expected.port);
+            let handshake = handshake(address, &expected.server, &expected.certificate, &expected.ca);
+            let seen = match tokio::time::timeout(TIMEOUT, handshake).await {
                 Ok(Ok(seen)) => seen,
                 Ok(Err(why)) => Seen::Nothing(why),
                 Err(_) => Seen::Nothing(format!("{address} did not respond within {} s", TIMEOUT.as_secs())),
@@ -135,9 +141,9 @@ pub(super) async fn look(
             Replica { pod: target.pod, uid: target.uid, ready: target.ready, seen }
         });
     }
-    let mut replicas = asked.join_all().await;
+    let mut replicas = handshakes.join_all().await;
     replicas.sort_by(|a, b| a.pod.cmp(&b.pod));
-    Proof { certificate: certificate.clone(), replicas }
+    Proof { certificate: expected.certificate.clone(), replicas }
 }
 
 async fn handshake(
@@ -166,12 +172,12 @@ async fn handshake(
     match (leaf, connected) {
         (Some(leaf), Ok(_)) if leaf == *certificate.der() => Ok(Seen::Expected),
         (Some(leaf), _) if leaf != *certificate.der() => Ok(Seen::Other),
-        (_, Err(error)) => Err(format!("TLS with {address}: {}", causes(&error))),
+        (_, Err(error)) => Err(format!("TLS with {address}: {}", error_chain(&error))),
         (_, Ok(_)) => Err(format!("TLS with {address}: the server presented no certificate")),
     }
 }
 
-/// The usual verification, which keeps what it was shown, also when it refuses it.
+/// The standard verifier, which also keeps the certificate that it verified or rejected.
 #[derive(Debug)]
 struct Shown {
     verifier: Arc<WebPkiServerVerifier>,

@@ -1,5 +1,5 @@
-//! What each replica of metrics-core tells of itself, asked at its own address: not through the aggregation layer,
-//! which may be what is broken.
+//! Reads the report of each replica of metrics-core at the pod's address, not through the aggregation layer, which may be
+//! what is broken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,60 +16,60 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::common::error_chain::causes;
-use crate::plan::objects::service::PORT_NAME;
+use crate::common::error_chain;
+use crate::common::names::PORT_NAME;
 
-/// For everything, from the connection to the last byte.
+/// The timeout from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A report is bounded to some 30 KiB by what it may hold.
+/// The maximum size of a report; its own limits keep it below about 30 KiB.
 const MAX_REPORT: usize = 256 * 1024;
 
-/// Replicas asked at a time; there are at most 16.
+/// The maximum count of replicas that are polled; the spec allows 16.
 const MAX_REPLICAS: usize = 16;
 
-/// A pod of metrics-core that runs, and what it told.
+/// The report of a running pod of metrics-core.
 #[derive(Clone, Debug)]
-pub struct Teller {
+pub(crate) struct ReplicaReport {
     /// The pod's name.
     pub pod: String,
     /// The pod's UID.
     pub uid: String,
-    /// Whether the kubelet finds it ready.
+    /// Whether the pod is ready.
     pub ready: bool,
-    /// What it told last.
+    /// Its last report, or why there is none.
     pub report: Result<Arc<Report>, ReportError>,
-    /// How often in a row it could not be asked.
+    /// The count of consecutive failures.
     pub failures: u32,
 }
 
-/// Why a replica told nothing.
+/// Why a replica has no report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReportError {
-    /// The operator has no token: it runs outside of the cluster.
+pub(crate) enum ReportError {
+    /// The operator has no token, as it runs outside of the cluster.
     #[error("the operator has no ServiceAccount token because it does not run in a pod")]
     NoToken,
-    /// No connection came about, or it broke.
+    /// The connection failed.
     #[error("{0}")]
     Connection(String),
-    /// It took too long.
+    /// The timeout expired.
     #[error("no response within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// The replica's certificate was not signed by the CA that the APIServices trust, or has another name.
     #[error("its serving certificate is not accepted: {0}")]
     Untrusted(String),
-    /// It does not let us.
+    /// The response is an error.
     #[error("HTTP status {0}")]
     Refused(u16),
-    /// What it says is no report.
+    /// The response is not a report.
     #[error("its report is invalid: {0}")]
     Unusable(String),
 }
 
-/// Whose token is shown to the replicas.
+/// The token for requests to the replicas.
 #[derive(Clone, Debug)]
 pub(super) enum Token {
-    /// Read anew each time, as it is renewed.
+    /// Read for each poll, as the kubelet rotates it.
     File(std::path::PathBuf),
     None,
 }
@@ -89,8 +89,8 @@ impl Token {
     }
 }
 
-/// The client's side of TLS, made once for each CA: it remembers sessions, so that a replica that is asked again
-/// costs no full handshake.
+/// The TLS configuration of the client, created once for each CA bundle. It keeps sessions, so that repeated polls need no
+/// full handshake.
 #[derive(Default)]
 pub(super) struct Trust {
     pem: String,
@@ -122,15 +122,15 @@ impl Trust {
     }
 }
 
-/// Asks every pod that runs, side by side. One that does not answer once keeps what it told before.
-pub(super) async fn ask(
+/// Polls every running pod concurrently. A pod keeps its last report after a first failure.
+pub(super) async fn read(
     pods: &[Pod],
-    before: &[Teller],
+    before: &[ReplicaReport],
     namespace: &str,
     ca: &str,
     trust: &mut Trust,
     token: &Token,
-) -> Vec<Teller> {
+) -> Vec<ReplicaReport> {
     let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
     let name = format!("metrics-core.{namespace}.svc");
     let asked = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
@@ -153,7 +153,7 @@ pub(super) async fn ask(
                 }
                 (report, _) => report.map(Arc::new),
             };
-            Teller { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
+            ReplicaReport { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
         }
     });
     join_all(asked).await
@@ -191,7 +191,7 @@ async fn one(
     token: &str,
     config: Arc<ClientConfig>,
 ) -> Result<Report, ReportError> {
-    let connection = |error: &dyn std::error::Error| ReportError::Connection(causes(error));
+    let connection = |error: &dyn std::error::Error| ReportError::Connection(error_chain(error));
     let ip: std::net::IpAddr = address.parse().map_err(|error| connection(&error))?;
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| connection(&error))?;
     let server = ServerName::try_from(name.to_owned()).map_err(|error| connection(&error))?;
@@ -219,7 +219,7 @@ async fn one(
     };
     let mut driver = std::pin::pin!(driver);
     let mut exchange = std::pin::pin!(exchange);
-    // The connection ends with the answer; nothing of it is left.
+    // The connection ends with the response.
     tokio::select! {
         biased;
         answer = &mut exchange => answer,
@@ -234,6 +234,6 @@ fn tls(error: &std::io::Error) -> ReportError {
     let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match certificate {
         Some(rustls::Error::InvalidCertificate(why)) => ReportError::Untrusted(why.to_string()),
-        _ => ReportError::Connection(causes(error)),
+        _ => ReportError::Connection(error_chain(error)),
     }
 }

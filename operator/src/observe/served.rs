@@ -1,4 +1,4 @@
-//! A real request for metrics, through the aggregation layer, as kubectl and the HPA make it.
+//! Requests metrics through the aggregation layer, as kubectl and the HPA do.
 
 use std::time::Duration;
 
@@ -8,40 +8,40 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::common::error_chain::causes;
+use crate::common::error_chain;
 
-/// The largest response that is read: 5,000 nodes take 2 MiB.
-pub const MAX_RESPONSE: usize = 32 * 1024 * 1024;
+/// The maximum size of the response; 5,000 nodes take 2 MiB.
+pub(super) const MAX_RESPONSE: usize = 32 * 1024 * 1024;
 
-/// As long as kube-apiserver waits in its own check. It is much: 5,000 nodes are answered in a tenth of a second.
+/// The timeout, equal to that of kube-apiserver's own check. A response for 5,000 nodes takes a tenth of a second.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 const PATH: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 
-/// Names are enough; a server that does not know the form answers with whole metrics.
+/// Names suffice; a server that does not know this form returns whole metrics.
 const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
-/// Whether a request for metrics is answered.
+/// The result of a request for metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Served {
-    /// It was not asked.
+pub(crate) enum Served {
+    /// No request was sent.
     #[default]
     NotAsked,
-    /// It was answered with metrics of so many nodes.
+    /// The response has metrics.
     Answered {
-        /// How many.
+        /// The count of nodes.
         nodes: usize,
     },
-    /// It was refused.
+    /// The response is an error.
     Refused {
         /// The HTTP status.
         code: u16,
-        /// The answer's words, cut to a readable length.
+        /// The message of the response, truncated.
         message: String,
     },
-    /// There was no answer.
+    /// There was no response.
     Failed {
-        /// Why.
+        /// The error.
         message: String,
     },
 }
@@ -56,8 +56,8 @@ struct Status {
     message: String,
 }
 
-/// Asks for the metrics of all nodes.
-pub(super) async fn ask(client: &Client) -> Served {
+/// Requests the metrics of all nodes.
+pub(super) async fn request_metrics(client: &Client) -> Served {
     match tokio::time::timeout(TIMEOUT, request(client)).await {
         Ok(Ok((code, body))) => judge(code, &body),
         Ok(Err(message)) => Served::Failed { message },
@@ -70,7 +70,7 @@ async fn request(client: &Client) -> Result<(u16, Vec<u8>), String> {
         .header(http::header::ACCEPT, ACCEPT)
         .body(Body::empty())
         .map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| causes(&error))?;
+    let response = client.send(request).await.map_err(|error| error_chain(&error))?;
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), MAX_RESPONSE)
         .collect()
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_apart() {
+    fn distinguishes_metrics_errors_and_other_responses() {
         let items =
             br#"{"kind":"NodeMetricsList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
         assert_eq!(judge(200, items), Served::Answered { nodes: 2 });

@@ -7,14 +7,14 @@ use jiff::SignedDuration;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::{Observed, Served};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 
 /// The condition `Available` of an APIService, when it is not True.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unavailable {
+pub(crate) struct Unavailable {
     /// The APIService.
-    pub object: Owned,
+    pub object: ManagedObject,
     /// The condition's reason.
     pub reason: String,
     /// The condition's message.
@@ -23,7 +23,7 @@ pub struct Unavailable {
 
 /// All symptoms of a round.
 #[derive(Clone, Debug, Default)]
-pub struct Symptoms {
+pub(crate) struct Symptoms {
     /// Whether the APIServices exist and are ours. If not, the other symptoms concern another metrics server.
     pub ours: bool,
     /// The first of our APIServices that is not available.
@@ -49,8 +49,8 @@ pub struct Symptoms {
 impl Symptoms {
     /// Derives the symptoms from the observed state.
     #[must_use]
-    pub fn read(observed: &Observed) -> Self {
-        let ours = observed.object(Owned::ApiServiceV1beta1).is_some_and(is_ours);
+    pub(crate) fn read(observed: &Observed) -> Self {
+        let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
             Served::NotAsked => {}
@@ -69,20 +69,20 @@ impl Symptoms {
 
     /// Returns whether metrics requests fail.
     #[must_use]
-    pub fn broken(&self) -> bool {
+    pub(crate) fn broken(&self) -> bool {
         self.ours && (self.unavailable.is_some() || self.failed_request.is_some())
     }
 
     /// Returns the error messages. The condition's message comes first, because it is more stable than the errors of single
     /// requests.
-    pub fn messages(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &str> {
         let unavailable = self.unavailable.as_ref().map(|unavailable| unavailable.message.as_str());
         [unavailable, self.failed_request.as_deref()].into_iter().flatten()
     }
 
     /// Returns all error messages, joined by spaces.
     #[must_use]
-    pub fn all_messages(&self) -> String {
+    pub(crate) fn all_messages(&self) -> String {
         self.messages().collect::<Vec<_>>().join(" ")
     }
 
@@ -122,7 +122,7 @@ impl Symptoms {
 }
 
 fn unavailable(observed: &Observed) -> Option<Unavailable> {
-    Owned::API_SERVICES.into_iter().find_map(|object| {
+    ManagedObject::API_SERVICES.into_iter().find_map(|object| {
         observed.object(object).filter(|object| is_ours(object))?;
         let available = observed
             .typed::<APIService>(object)?

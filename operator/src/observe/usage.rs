@@ -1,4 +1,4 @@
-//! What the replicas use, and how many containers have metrics: both from the Metrics API, which is to say from
+//! Reads the usage of the replicas and the count of containers with metrics, both from the Metrics API and so from
 //! metrics-core itself.
 
 use http_body_util::{BodyExt, Limited};
@@ -8,15 +8,14 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
 use crate::common::quantity::nanos;
+use crate::common::{METRICS_CORE, error_chain};
 use crate::nanny::Usage;
 
-/// The largest page: 500 pods of many containers.
+/// The maximum size of a page of 500 pods.
 const MAX_PAGE: usize = 8 * 1024 * 1024;
 
-/// More pages than a cluster has at Kubernetes' own limits (150,000 pods).
+/// The maximum count of pages: more than a cluster at Kubernetes' limit of 150,000 pods has.
 const MAX_PAGES: usize = 400;
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -57,7 +56,7 @@ struct Counted {
     containers: Vec<IgnoredAny>,
 }
 
-/// What the replica uses that uses most; `None` when there are no metrics of it.
+/// Returns the highest usage of a replica; `None` when the replicas have no metrics.
 pub(super) async fn of_replicas(client: &Client, namespace: &str) -> Option<Usage> {
     let path = format!(
         "/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector=app.kubernetes.io%2Fname%3D{METRICS_CORE}"
@@ -85,7 +84,7 @@ fn most(pods: &[PodMetrics]) -> Option<Usage> {
         })
 }
 
-/// How many containers have metrics, read in pages.
+/// Counts the containers with metrics, page by page.
 pub(super) async fn containers(client: &Client) -> Option<usize> {
     let mut count = 0;
     let mut next = String::new();
@@ -97,7 +96,7 @@ pub(super) async fn containers(client: &Client) -> Option<usize> {
         if next.is_empty() {
             return Some(count);
         }
-        // It stands in a query: only what needs no escape there is passed on.
+        // It becomes part of a query, so only characters that need no escape are accepted.
         if !next.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
             return None;
         }
@@ -105,14 +104,14 @@ pub(super) async fn containers(client: &Client) -> Option<usize> {
     None
 }
 
-/// Whatever goes wrong, there is no number, and conditions say elsewhere why metrics are not served.
+/// Returns `None` after any error; the conditions explain why metrics are not served.
 async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Option<T> {
     let request = async {
         let request = http::Request::get(path)
             .header(http::header::ACCEPT, "application/json")
             .body(Body::empty())
             .map_err(|error| error.to_string())?;
-        let response = client.send(request).await.map_err(|error| causes(&error))?;
+        let response = client.send(request).await.map_err(|error| error_chain(&error))?;
         let status = response.status();
         if !status.is_success() {
             return Err(format!("HTTP status {status}"));
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_replica_that_uses_most_counts_and_only_its_own_container() {
+    fn returns_the_highest_usage_of_its_own_container() {
         let pods: Pods<PodMetrics> = serde_json::from_value(serde_json::json!({ "metadata": {}, "items": [
             { "timestamp": "2026-01-01T00:00:00Z", "window": "15s", "containers": [
                 { "name": "proxy", "usage": { "cpu": "9", "memory": "9Gi" } },

@@ -1,5 +1,5 @@
-//! What changed since it was last read. Only metadata is watched, each object by its name: the operator needs
-//! no right to list anybody's Secrets, and keeps no cache of a cluster.
+//! Watches for changes. Only metadata is watched, and each object by its name: the operator needs no permission to list
+//! Secrets, and keeps no cache of the cluster.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,35 +18,37 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::common::Powers;
-use crate::common::error_chain::causes;
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::names::METRICS_CORE_SELECTOR;
+use crate::common::{METRICS_CORE, ManagedObject, OptionalPermissions, error_chain};
 use crate::csr::SIGNER;
 
-/// Something that is watched.
+/// A source of what is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub(crate) enum Source {
     /// All MetricsPipelines.
     Pipelines,
-    /// One owned object.
-    Object(Owned),
-    /// The pods of the Deployment.
+    /// One managed object.
+    Object(ManagedObject),
+    /// The pods of metrics-core.
     Pods,
     /// The endpoints of the Service.
     Endpoints,
-    /// How many nodes there are.
+    /// The count of nodes.
     Nodes,
-    /// How kube-apiserver is known to aggregated API servers.
+    /// ConfigMap kube-system/extension-apiserver-authentication.
     FrontProxy,
-    /// Kubelets' requests for serving certificates.
+    /// Kubelets' CertificateSigningRequests.
     SigningRequests,
 }
 
 impl Source {
-    /// All that is watched.
-    pub fn all(objects: &[Owned], powers: Powers) -> impl Iterator<Item = Self> {
+    /// Returns all sources that the operator has permission to read.
+    pub(crate) fn all(
+        objects: &[ManagedObject],
+        permissions: OptionalPermissions,
+    ) -> impl Iterator<Item = Self> {
         let objects = objects.iter().copied().map(Self::Object);
-        let requests = powers.csr_approval.then_some(Self::SigningRequests);
+        let requests = permissions.csr_approval.then_some(Self::SigningRequests);
         [Self::Pipelines, Self::Pods, Self::Endpoints, Self::FrontProxy]
             .into_iter()
             .chain(requests)
@@ -54,21 +56,21 @@ impl Source {
     }
 }
 
-/// The sources that changed, and a bell.
+/// The sources that changed since they were last read.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     changed: Mutex<BTreeSet<Source>>,
-    bell: Notify,
+    notify: Notify,
 }
 
 impl Changes {
-    /// Marks a source as changed.
-    pub fn mark(&self, source: Source) {
+    /// Marks a source as changed, and wakes the loop.
+    pub(crate) fn mark(&self, source: Source) {
         self.changed.lock().insert(source);
-        self.bell.notify_one();
+        self.notify.notify_one();
     }
 
-    /// Marks a source, but wakes nobody.
+    /// Marks a source as changed, without waking the loop.
     pub(super) fn mark_quietly(&self, source: Source) {
         self.changed.lock().insert(source);
     }
@@ -79,35 +81,34 @@ impl Changes {
     }
 
     /// Waits until a source is marked.
-    pub async fn changed(&self) {
-        self.bell.notified().await;
+    pub(crate) async fn changed(&self) {
+        self.notify.notified().await;
     }
 }
 
-/// The version of each source's object that was last read, to tell news from what the operator itself did.
-pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<Owned, String>>>;
+/// The version of each object that was last read or written, to ignore the events of the operator's own writes.
+pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<ManagedObject, String>>>;
 
 /// Watches all sources until the set is dropped.
 pub(super) fn start(
     client: &Client,
     namespace: &str,
-    objects: &[Owned],
-    powers: Powers,
+    objects: &[ManagedObject],
+    permissions: OptionalPermissions,
     changes: &Arc<Changes>,
     known: &Known,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let labels = |key: &str| format!("{key}={METRICS_CORE}");
 
     let pipelines: Api<PartialObjectMeta<MetricsPipeline>> = Api::all(client.clone());
     tasks.spawn(follow(watch(pipelines, config()), changes.clone(), Source::Pipelines, |_| true));
 
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
-    let of_ours = config().labels(&labels("app.kubernetes.io/name"));
+    let of_ours = config().labels(METRICS_CORE_SELECTOR);
     tasks.spawn(follow(watch(pods, of_ours), changes.clone(), Source::Pods, |_| true));
 
     let endpoints: Api<PartialObjectMeta<EndpointSlice>> = Api::namespaced(client.clone(), namespace);
-    let of_ours = config().labels(&labels("kubernetes.io/service-name"));
+    let of_ours = config().labels(&format!("kubernetes.io/service-name={METRICS_CORE}"));
     tasks.spawn(follow(watch(endpoints, of_ours), changes.clone(), Source::Endpoints, |_| true));
 
     let front_proxy: Api<PartialObjectMeta<ConfigMap>> =
@@ -115,7 +116,7 @@ pub(super) fn start(
     let by_name =
         config().fields(&format!("metadata.name={}", crds::extension_apiserver_authentication::CONFIG_MAP));
     tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
-    if powers.csr_approval {
+    if permissions.csr_approval {
         let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
         let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));
         tasks.spawn(follow(watch(requests, of_kubelets), changes.clone(), Source::SigningRequests, |_| true));
@@ -126,9 +127,9 @@ pub(super) fn start(
             api(client, &object.resource(), object.namespace(namespace));
         let by_name = config().fields(&format!("metadata.name={}", object.name()));
         let known = known.clone();
-        // News is what differs from the version that is already known, such as after a write of ours.
-        let is_news = move |version: Option<&str>| known.lock().get(&object).map(String::as_str) != version;
-        tasks.spawn(follow(watch(api, by_name), changes.clone(), Source::Object(object), is_news));
+        // An event with the known version follows from a write of the operator.
+        let is_change = move |version: Option<&str>| known.lock().get(&object).map(String::as_str) != version;
+        tasks.spawn(follow(watch(api, by_name), changes.clone(), Source::Object(object), is_change));
     }
     tasks
 }
@@ -145,7 +146,7 @@ pub(super) fn api<K: kube::Resource<DynamicType = ApiResource, Scope = DynamicRe
 }
 
 fn config() -> watcher::Config {
-    // A list of what is new by now, and pages, so that no answer is large.
+    // Pages bound the size of a response.
     watcher::Config::default().page_size(100)
 }
 
@@ -153,7 +154,7 @@ async fn follow<K: kube::Resource>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     changes: Arc<Changes>,
     source: Source,
-    is_news: impl Fn(Option<&str>) -> bool,
+    is_change: impl Fn(Option<&str>) -> bool,
 ) {
     let mut events = std::pin::pin!(events.default_backoff());
     let mut seen = false;
@@ -162,48 +163,48 @@ async fn follow<K: kube::Resource>(
         match event {
             Ok(event) => {
                 failing = false;
-                let news = match &event {
+                let must_read = match &event {
                     Event::Init => {
                         seen = false;
                         false
                     }
                     Event::InitApply(object) => {
                         seen = true;
-                        is_news(object.meta().resource_version.as_deref())
+                        is_change(object.meta().resource_version.as_deref())
                     }
-                    Event::Apply(object) => is_news(object.meta().resource_version.as_deref()),
-                    Event::InitDone => !seen && is_news(None),
+                    Event::Apply(object) => is_change(object.meta().resource_version.as_deref()),
+                    Event::InitDone => !seen && is_change(None),
                     Event::Delete(_) => true,
                 };
-                if news {
+                if must_read {
                     changes.mark(source);
                 }
             }
             Err(error) => {
-                // An unreachable kube-apiserver is told by the reconcile, once and not for every watch.
-                if !failing && is_refusal(&error) {
+                // The reconcile reports an unreachable kube-apiserver, once and not for every watch.
+                if !failing && is_error_response(&error) {
                     tracing::warn!(
                         ?source,
-                        error = causes(&error),
+                        error = error_chain(&error),
                         "a watch failed; retrying, and reading its objects at every reconcile until it works"
                     );
                 }
                 failing = true;
                 changes.mark_quietly(source);
-                // On top of the backoff: a right that is missing does not come back within a second.
+                // On top of the backoff: a missing permission does not come back within a second.
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }
     }
 }
 
-fn is_refusal(error: &watcher::Error) -> bool {
+fn is_error_response(error: &watcher::Error) -> bool {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {
             matches!(error, kube::Error::Api(_))
         }
-        // Such as 410 for a version that is too old, after which the watch begins anew.
+        // After 410 (the version is too old) the watch restarts by itself.
         WatchError(status) => status.code != 410,
         NoResourceVersion => true,
     }

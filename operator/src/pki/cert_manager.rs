@@ -5,38 +5,31 @@ use jiff::Timestamp;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Deserialize;
 
-/// The API group; the version is v1.
-pub const GROUP: &str = "cert-manager.io";
+pub(crate) use crate::common::names::CERT_MANAGER_GROUP as GROUP;
 
 /// The name of the Secret that cert-manager writes. cert-manager owns it; it remains when the Certificate is deleted.
-pub const SECRET: &str = "metrics-core-cert-manager";
+pub(crate) const SECRET: &str = "metrics-core-cert-manager";
 
 /// The annotation with the revision of the Certificate for which a CertificateRequest was created.
 const REVISION: &str = "cert-manager.io/certificate-revision";
 
 /// Returns the spec's settings for cert-manager if cert-manager is the certificate source.
 #[must_use]
-pub fn requested(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
+pub(crate) fn requested(spec: &MetricsPipelineSpec) -> Option<&CertManagerSpec> {
     let certificates = &spec.certificates;
     certificates.cert_manager.as_ref().filter(|_| certificates.source == CertificateSource::CertManager)
 }
 
-/// Returns the API resource of Certificates.
-#[must_use]
-pub fn certificates() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, "v1", "Certificate"), "certificates")
-}
-
 /// Returns the API resource of CertificateRequests, which cert-manager creates to issue a Certificate.
 #[must_use]
-pub fn requests() -> ApiResource {
+pub(crate) fn requests() -> ApiResource {
     let kind = GroupVersionKind::gvk(GROUP, "v1", "CertificateRequest");
     ApiResource::from_gvk_with_plural(&kind, "certificaterequests")
 }
 
 /// The state of a Certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Issuance {
+pub(crate) enum Issuance {
     /// The Secret contains the requested certificate.
     Issued,
     /// The Secret contains the requested certificate, but the last renewal failed.
@@ -99,7 +92,7 @@ impl CertManagerStatus {
 
 /// Returns the state of a Certificate that the operator last changed at `applied`.
 #[must_use]
-pub fn issuance(certificate: &DynamicObject, applied: Option<Timestamp>) -> Issuance {
+pub(crate) fn issuance(certificate: &DynamicObject, applied: Option<Timestamp>) -> Issuance {
     let status = CertManagerStatus::of(certificate);
     let ready = status.condition("Ready");
     let is_current = |condition: &&CertManagerCondition| {
@@ -133,14 +126,14 @@ pub fn issuance(certificate: &DynamicObject, applied: Option<Timestamp>) -> Issu
 
 /// Returns when cert-manager will renew the certificate.
 #[must_use]
-pub fn renewal_time(certificate: &DynamicObject) -> Option<Timestamp> {
+pub(crate) fn renewal_time(certificate: &DynamicObject) -> Option<Timestamp> {
     CertManagerStatus::of(certificate).renewal_time
 }
 
 /// Returns the state of the latest request for a Certificate, as a clause:
 /// `CertificateRequest ns/metrics-core-1: Ready is False (Pending): Referenced issuer not found`.
 #[must_use]
-pub fn latest_request(requests: &[DynamicObject], certificate_uid: &str) -> Option<String> {
+pub(crate) fn latest_request(requests: &[DynamicObject], certificate_uid: &str) -> Option<String> {
     let of_it = |request: &&DynamicObject| {
         request.metadata.owner_references.iter().flatten().any(|owner| owner.uid == certificate_uid)
     };

@@ -16,7 +16,7 @@ use super::{Certificate, Pair};
 
 /// The contents of the source Secret.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct ExternalCertificate {
+pub(crate) struct ExternalCertificate {
     /// `tls.crt` and `tls.key`.
     pub pair: Option<(Vec<u8>, Vec<u8>)>,
     /// `ca.crt`.
@@ -31,7 +31,7 @@ impl std::fmt::Debug for ExternalCertificate {
 
 /// An error of the source Secret. Its message is a clause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExternalError {
+pub(crate) enum ExternalError {
     /// `tls.crt` or `tls.key` is missing or unusable.
     #[error("{}", describe(.0))]
     Pair(RenewalReason),
@@ -96,7 +96,7 @@ fn chain(pair: &Pair) -> Vec<Certificate> {
 }
 
 /// Plans which certificate is served and which CAs are trusted.
-pub fn plan(
+pub(crate) fn plan(
     wanted: &ServingRequirements,
     external: &ExternalCertificate,
     found: &StoredServing,

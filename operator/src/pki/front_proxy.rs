@@ -25,7 +25,7 @@ const MAX_PREVIOUS: usize = 4;
 
 /// The CA and client certificate that the spec requests.
 #[derive(Clone, Debug)]
-pub struct FrontProxyRequirements {
+pub(crate) struct FrontProxyRequirements {
     /// The client certificate's common name.
     pub common_name: String,
     /// The validity of a new CA.
@@ -36,7 +36,7 @@ pub struct FrontProxyRequirements {
 
 /// The stored certificates. Each may be missing or invalid.
 #[derive(Clone, Default)]
-pub struct StoredFrontProxy {
+pub(crate) struct StoredFrontProxy {
     /// `tls.crt` and `tls.key` of the CA's Secret.
     pub ca: Option<(Vec<u8>, Vec<u8>)>,
     /// `next.crt` and `next.key` of the CA's Secret.
@@ -53,7 +53,7 @@ pub struct StoredFrontProxy {
 
 /// The desired certificates.
 #[derive(Clone, Debug)]
-pub struct FrontProxyPlan {
+pub(crate) struct FrontProxyPlan {
     /// The current CA.
     pub ca: Pair,
     /// The current CA's certificate, parsed.
@@ -79,7 +79,7 @@ pub struct FrontProxyPlan {
 }
 
 /// Plans the certificates. Issues those that must be replaced.
-pub fn plan(
+pub(crate) fn plan(
     wanted: &FrontProxyRequirements,
     found: &StoredFrontProxy,
     now: Timestamp,

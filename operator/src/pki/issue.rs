@@ -16,23 +16,23 @@ use super::BACKDATE;
 
 /// A private key in PEM. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PrivateKey(String);
+pub(crate) struct PrivateKey(String);
 
 impl PrivateKey {
     /// Wraps PEM without parsing it. [`Self::public_key`] fails if it is not a key.
     #[must_use]
-    pub fn from_pem(pem: String) -> Self {
+    pub(crate) fn from_pem(pem: String) -> Self {
         Self(pem)
     }
 
     /// Returns the PEM, for the Secret that stores it. Never log it.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
     /// Returns the SubjectPublicKeyInfo of the public key in DER.
-    pub fn public_key(&self) -> Result<Vec<u8>, IssueError> {
+    pub(crate) fn public_key(&self) -> Result<Vec<u8>, IssueError> {
         Ok(self.load()?.subject_public_key_info())
     }
 
@@ -50,7 +50,7 @@ impl fmt::Debug for PrivateKey {
 
 /// A certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// The certificate in PEM.
     pub certificate: String,
     /// The private key.
@@ -59,7 +59,7 @@ pub struct Pair {
 
 /// An error while issuing a certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum IssueError {
+pub(crate) enum IssueError {
     /// The private key can't be parsed.
     #[error("the private key is not PKCS #8, PKCS #1 or SEC 1 in PEM")]
     Key,
@@ -72,7 +72,7 @@ pub enum IssueError {
 }
 
 /// Issues a self-signed CA with path length 0.
-pub fn issue_ca(
+pub(crate) fn issue_ca(
     name: &str,
     algorithm: KeyAlgorithm,
     validity: Duration,
@@ -90,7 +90,7 @@ pub fn issue_ca(
 }
 
 /// Issues a serving certificate for DNS names. It expires no later than the CA.
-pub fn issue_leaf(
+pub(crate) fn issue_leaf(
     ca: &Pair,
     ca_not_after: Timestamp,
     names: &[String],
@@ -106,7 +106,7 @@ pub fn issue_leaf(
 }
 
 /// Issues a client certificate with the common name `name`.
-pub fn issue_client(
+pub(crate) fn issue_client(
     ca: &Pair,
     name: &str,
     algorithm: KeyAlgorithm,

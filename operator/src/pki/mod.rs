@@ -7,22 +7,24 @@
 //! - [`external`]: a serving certificate from a user's Secret or from cert-manager.
 //! - [`front_proxy`]: the CA and client certificate of kube-apiserver's front proxy.
 
-pub mod cert_manager;
+pub(crate) mod cert_manager;
 mod certificate;
-pub mod external;
-pub mod front_proxy;
-pub mod front_proxy_flags;
+pub(crate) mod external;
+pub(crate) mod front_proxy;
+pub(crate) mod front_proxy_flags;
 mod issue;
-pub mod serving;
+pub(crate) mod serving;
 
-pub use certificate::{Certificate, ParseError};
-pub use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
-pub use serving::{RenewalReason, Rollover, ServingPlan, ServingRequirements, StoredServing, TrustedBundle};
+pub use certificate::Certificate;
+pub(crate) use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
+pub(crate) use serving::{
+    RenewalReason, Rollover, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,
+};
 
 use std::time::Duration;
 
 /// How far `notBefore` is set into the past, so that machines with a slow clock accept a new certificate.
-pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 /// Delays and validities of certificates. Only tests change the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Timing {
 
 /// Returns the DNS names of a Service. kube-apiserver verifies the first, `SERVICE.NAMESPACE.svc`.
 #[must_use]
-pub fn service_names(service: &str, namespace: &str) -> Vec<String> {
+pub(crate) fn service_names(service: &str, namespace: &str) -> Vec<String> {
     vec![
         format!("{service}.{namespace}.svc"),
         format!("{service}.{namespace}.svc.cluster.local"),

@@ -19,7 +19,7 @@ use super::{issue_ca, issue_leaf};
 
 /// The CA and serving certificate that the spec requests.
 #[derive(Clone, Debug)]
-pub struct ServingRequirements {
+pub(crate) struct ServingRequirements {
     /// The key algorithm.
     pub algorithm: KeyAlgorithm,
     /// The validity of a new CA.
@@ -34,7 +34,7 @@ pub struct ServingRequirements {
 
 /// The `caBundle` of an APIService.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedBundle {
+pub(crate) struct TrustedBundle {
     /// The CA bundle in PEM.
     pub bundle: Vec<u8>,
     /// When the operator last changed the APIService, by kube-apiserver's clock. The bundle has not changed since.
@@ -43,7 +43,7 @@ pub struct TrustedBundle {
 
 /// The stored certificates. Each may be missing or invalid.
 #[derive(Clone, Default)]
-pub struct StoredServing {
+pub(crate) struct StoredServing {
     /// `tls.crt` and `tls.key` of the CA Secret.
     pub ca: Option<(Vec<u8>, Vec<u8>)>,
     /// Previous CAs that are still trusted: `previous.crt` of the CA Secret.
@@ -60,7 +60,7 @@ pub struct StoredServing {
 
 /// Why a certificate is issued or replaced. Its text is a clause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RenewalReason {
+pub(crate) enum RenewalReason {
     /// The certificate does not exist.
     Missing,
     /// The certificate or key can't be parsed.
@@ -114,7 +114,7 @@ impl fmt::Display for RenewalReason {
 
 /// The state of a CA rollover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rollover {
+pub(crate) enum Rollover {
     /// One CA is trusted, and it signed the serving certificate.
     Settled,
     /// The new CA is being distributed; replicas serve a certificate of the old one.
@@ -126,7 +126,7 @@ pub enum Rollover {
 
 /// The desired certificates.
 #[derive(Clone, Debug)]
-pub struct ServingPlan {
+pub(crate) struct ServingPlan {
     /// The CA; `None` if an external CA signs.
     pub ca: Option<Pair>,
     /// The CA's certificate.
@@ -150,7 +150,7 @@ pub struct ServingPlan {
 }
 
 /// Plans the certificates. Issues those that must be replaced.
-pub fn plan(
+pub(crate) fn plan(
     wanted: &ServingRequirements,
     found: &StoredServing,
     now: Timestamp,

@@ -1,30 +1,31 @@
-//! Whether cert-manager's certificate is there, and why not.
+//! Whether cert-manager issued the requested certificate, and why not.
 
 use std::time::Duration;
 
 use crds::{CertManagerSpec, Reason};
 use jiff::Timestamp;
 
-use crate::common::Owned;
-use crate::common::Power;
+use crate::common::ManagedObject;
+use crate::common::OptionalPermission;
 use crate::common::Problem;
 use crate::common::ownership::{is_ours, last_applied};
 use crate::observe::{Found, Observed, ServingSource};
 use crate::pki::cert_manager::{self, Issuance, SECRET};
 use crate::settings::Settings;
 
-/// For so long after a change cert-manager is at work, and nothing is wrong.
-const AT_WORK: Duration = Duration::from_secs(10);
+/// For this time after a change, a certificate that is not issued is not a fault.
+const ISSUING: Duration = Duration::from_secs(10);
 
-/// What keeps cert-manager from being asked.
+/// Returns why no Certificate can be requested.
 #[must_use]
-pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
-    if !settings.powers.has(Power::CertManager) {
+pub(crate) fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
+    if !settings.permissions.has(OptionalPermission::CertManager) {
         return Some(
-            Power::CertManager.missing("spec.certificates.source: CertManager", &settings.namespace),
+            OptionalPermission::CertManager
+                .missing("spec.certificates.source: CertManager", &settings.namespace),
         );
     }
-    matches!(observed.objects.get(&Owned::Certificate), Some(Found::Unserved)).then(|| {
+    matches!(observed.objects.get(&ManagedObject::Certificate), Some(Found::Unserved)).then(|| {
         Problem::new(
             Reason::CertManagerNotInstalled,
             "spec.certificates.source is CertManager, but kube-apiserver does not serve Certificates of \
@@ -35,9 +36,9 @@ pub fn obstacle(settings: &Settings, observed: &Observed) -> Option<Problem> {
     })
 }
 
-/// Why what cert-manager stored is not what the spec asks for; `None` when it is.
+/// Returns why cert-manager's certificate is not what the spec requests; `None` when it is.
 #[must_use]
-pub fn lack(
+pub(crate) fn lack(
     cert_manager: &CertManagerSpec,
     settings: &Settings,
     observed: &Observed,
@@ -47,9 +48,9 @@ pub fn lack(
         return Some(problem);
     }
     let namespace = &settings.namespace;
-    let name = Owned::Certificate.describe(namespace);
-    let Some(certificate) = observed.object(Owned::Certificate) else {
-        return Some(match observed.unreadable(Owned::Certificate) {
+    let name = ManagedObject::Certificate.describe(namespace);
+    let Some(certificate) = observed.object(ManagedObject::Certificate) else {
+        return Some(match observed.unreadable(ManagedObject::Certificate) {
             Some(_) => Problem::new(Reason::WaitingForDependency, format!("Waiting for {name}.")),
             None => Problem::new(Reason::Progressing, format!("The operator is creating {name}.")),
         });
@@ -59,7 +60,7 @@ pub fn lack(
     }
     match cert_manager::issuance(certificate, last_applied(certificate)) {
         Issuance::Issued => unreadable_secret(settings, observed),
-        // A renewal that failed is tried again until it is too late.
+        // cert-manager retries a failed renewal.
         Issuance::NotRenewed { message: said } => {
             Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
                 not_issued(
@@ -72,7 +73,7 @@ pub fn lack(
             }))
         }
         Issuance::Pending { since, message: said } => {
-            if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < AT_WORK) {
+            if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < ISSUING) {
                 return Some(Problem::new(
                     Reason::Progressing,
                     format!("cert-manager is processing {name}: {said}."),
@@ -102,13 +103,13 @@ fn not_issued(
         format!(
             "{cause}: {said}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
              cert-manager's controller runs, or correct spec.certificates.certManager.issuerRef.",
-            Owned::Certificate.kubectl(namespace),
+            ManagedObject::Certificate.kubectl(namespace),
             issuer.name,
         ),
     )
 }
 
-/// Why the Secret of a Certificate that is issued can't be used.
+/// Returns why the Secret of an issued Certificate can't be used.
 fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem> {
     let name = format!("Secret {}/{SECRET}", settings.namespace);
     match &observed.serving_source {
@@ -118,7 +119,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
             format!(
                 "{name} does not exist, although {} reports that it is issued. Check that cert-manager's controller \
                  runs: it recreates the Secret.",
-                Owned::Certificate.describe(&settings.namespace)
+                ManagedObject::Certificate.describe(&settings.namespace)
             ),
         )),
         ServingSource::Unreadable(why) if why.forbidden => Some(Problem::new(
@@ -127,7 +128,7 @@ fn unreadable_secret(settings: &Settings, observed: &Observed) -> Option<Problem
                 "{name}, which cert-manager writes, cannot be read: kube-apiserver returned \"{}\". Restore the \
                  operator's permissions: run `helm upgrade` with the chart of this version and --set {}=true.",
                 why.message,
-                Power::CertManager.chart_value()
+                OptionalPermission::CertManager.chart_value()
             ),
         )),
         ServingSource::Unreadable(why) => Some(Problem::new(

@@ -1,4 +1,4 @@
-//! From the Secrets and APIServices that were found to the certificates that there shall be.
+//! Plans the serving certificate from the stored Secrets and APIServices.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use super::cert_manager;
 use super::objects::ca_secret::PREVIOUS;
 use crate::common::ownership::{is_ours, last_applied};
-use crate::common::{Owned, Problem};
+use crate::common::{ManagedObject, Problem};
 use crate::observe::{Observed, ServingSource};
 use crate::pki::external::{ExternalCertificate, ExternalError};
 use crate::pki::{
@@ -18,39 +18,39 @@ use crate::pki::{
 };
 use crate::settings::Settings;
 
-/// What the spec asks for.
+/// Returns the requirements of the spec.
 #[must_use]
-pub fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
+pub(crate) fn wanted(spec: &MetricsPipelineSpec, settings: &Settings) -> ServingRequirements {
     let timing = settings.certificates;
     let validity = |duration: kube::core::Duration| timing.validity(Duration::from(duration));
     ServingRequirements {
         algorithm: spec.certificates.key_algorithm,
         ca_validity: validity(spec.certificates.ca_validity),
         serving_validity: validity(spec.certificates.serving_validity),
-        names: pki::service_names(Owned::Service.name(), &settings.namespace),
+        names: pki::service_names(ManagedObject::Service.name(), &settings.namespace),
         trust_delay: timing.trust_delay,
     }
 }
 
-/// Why there is no plan.
+/// Why the certificates could not be planned.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// A certificate of ours was not issued.
+pub(crate) enum CertificateError {
+    /// A certificate could not be issued.
     #[error(transparent)]
     Issue(#[from] IssueError),
-    /// The Secret that somebody else keeps can't be used.
+    /// The Secret of another issuer can't be used.
     #[error("{0}")]
     Source(Problem),
 }
 
-/// What somebody else's Secret holds.
+/// Returns the certificate in the Secret that the spec names.
 fn external<'a>(
     secret: &SecretReference,
     settings: &Settings,
     observed: &'a Observed,
-) -> Result<&'a ExternalCertificate, PlanError> {
+) -> Result<&'a ExternalCertificate, CertificateError> {
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
-    let problem = |reason, message: String| Err(PlanError::Source(Problem::new(reason, message)));
+    let problem = |reason, message: String| Err(CertificateError::Source(Problem::new(reason, message)));
     match &observed.serving_source {
         ServingSource::Found(external) => Ok(external),
         ServingSource::Missing => problem(
@@ -80,21 +80,21 @@ fn external<'a>(
     }
 }
 
-/// Plans from what is ours. What is somebody else's is neither used nor trusted.
-pub fn plan(
+/// Plans from managed objects only: foreign Secrets and APIServices are neither used nor trusted.
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,
     now: Timestamp,
-) -> Result<ServingPlan, PlanError> {
-    let ours = |object: Owned| observed.object(object).is_some_and(is_ours);
-    let secret = |object: Owned| {
+) -> Result<ServingPlan, CertificateError> {
+    let ours = |object: ManagedObject| observed.object(object).is_some_and(is_ours);
+    let secret = |object: ManagedObject| {
         let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
         secret.and_then(|secret| secret.data).unwrap_or_default()
     };
-    let mut ca = secret(Owned::CaSecret);
-    let mut serving = secret(Owned::ServingSecret);
-    let trusted = Owned::API_SERVICES
+    let mut ca = secret(ManagedObject::CaSecret);
+    let mut serving = secret(ManagedObject::ServingSecret);
+    let trusted = ManagedObject::API_SERVICES
         .into_iter()
         .filter(|object| ours(*object))
         .filter_map(|object| {
@@ -126,7 +126,7 @@ pub fn plan(
     pki::external::plan(&wanted, external, &found, now).map_err(|error| unusable(&name, &error, &wanted))
 }
 
-/// What cert-manager issued. While it has issued nothing new, what it issued before is planned on.
+/// Plans with the certificate of cert-manager. Until it has issued a new one, the plan keeps the one that is served.
 fn from_cert_manager(
     asked: &CertManagerSpec,
     wanted: &ServingRequirements,
@@ -134,10 +134,10 @@ fn from_cert_manager(
     observed: &Observed,
     found: &StoredServing,
     now: Timestamp,
-) -> Result<ServingPlan, PlanError> {
+) -> Result<ServingPlan, CertificateError> {
     let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
         let ServingSource::Found(external) = &observed.serving_source else {
-            return Err(PlanError::Source(Problem::new(
+            return Err(CertificateError::Source(Problem::new(
                 Reason::WaitingForDependency,
                 "cert-manager's Secret has not been read yet.",
             )));
@@ -146,7 +146,7 @@ fn from_cert_manager(
             format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
         if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
             let issuer = &asked.issuer_ref;
-            return Err(PlanError::Source(Problem::new(
+            return Err(CertificateError::Source(Problem::new(
                 Reason::CertificateUnreadable,
                 format!(
                     "{name} has no ca.crt: {} {} does not publish its CA, for example because it is an ACME issuer. \
@@ -160,19 +160,19 @@ fn from_cert_manager(
         return pki::external::plan(wanted, external, found, now)
             .map_err(|error| unusable(&name, &error, wanted));
     };
-    // With a CA of our own stored, what is served is not cert-manager's yet.
+    // While the operator's own CA is stored, the served certificate is not cert-manager's.
     let before = ExternalCertificate { pair: found.serving.clone(), ca_bundle: found.serving_ca.clone() };
     let served = found.ca.is_none().then(|| pki::external::plan(wanted, &before, found, now).ok()).flatten();
-    served.ok_or(PlanError::Source(lack))
+    served.ok_or(CertificateError::Source(lack))
 }
 
-fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> PlanError {
+fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> CertificateError {
     let reason = match error {
         ExternalError::Pair(RenewalReason::Expired(_)) => Reason::CertificateExpired,
         _ => Reason::CertificateUnreadable,
     };
     let server = wanted.names.first().map_or("", String::as_str);
-    PlanError::Source(Problem::new(
+    CertificateError::Source(Problem::new(
         reason,
         format!(
             "{name} cannot be used: {error}. metrics-core continues to serve the previous certificate. Store a server \

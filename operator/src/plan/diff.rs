@@ -1,9 +1,9 @@
-//! Whether an object is as it shall be, judged on the fields that one field manager owns.
+//! Compares an object with what is desired, by the fields that one field manager owns.
 //!
-//! Server-side apply records what each manager owns in `metadata.managedFields` (KEP-555, "fieldsV1"). A field
-//! that we own holds the value that we applied, in the form that kube-apiserver gave it; a field that somebody
-//! else changed is no longer ours; a field that we stopped wanting is still ours until we apply again. So the
-//! object is settled if the owned fields are the desired ones with the desired values.
+//! Server-side apply records the owner of each field in `metadata.managedFields` (KEP-555, "fieldsV1"). A field that the
+//! manager owns has the applied value, normalized by kube-apiserver. A field that another writer changed is no longer
+//! owned. A field that is no longer desired stays owned until the next apply. So an object is settled if the owned fields
+//! are the desired ones with the desired values.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::DynamicObject;
@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use super::Desired;
 use crate::common::quantity::same_quantity;
 
-/// The paths that differ, for the log: never values. Empty when settled.
+/// Returns the paths of fields that differ, without values, for the log. Empty when settled.
 #[must_use]
-pub fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
+pub(crate) fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
     let api_version = desired.body.get("apiVersion").and_then(Value::as_str);
     let entry = found.metadata.managed_fields.iter().flatten().find(|entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() == Some(desired.manager)
@@ -36,7 +36,7 @@ pub fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
     differing
 }
 
-/// What identifies an object is owned by nobody.
+/// Returns the body without the fields that identify the object: no manager owns them.
 fn without_identity(body: &Value) -> Value {
     let mut body = body.clone();
     if let Some(object) = body.as_object_mut() {
@@ -88,30 +88,30 @@ fn walk(
         named.push(name.clone());
         walk(below, observed, desired, &format!("{path}.{name}"), differing);
     }
-    // What is desired and not among the owned fields was never applied, or somebody took it.
+    // A desired field that is not owned was never applied, or another writer took it over.
     match desired {
         Value::Object(object) => {
-            let taken = object.keys().filter(|key| !named.contains(key));
-            differing.extend(taken.map(|key| format!("{path}.{key}")));
+            let missing = object.keys().filter(|key| !named.contains(key));
+            differing.extend(missing.map(|key| format!("{path}.{key}")));
         }
         Value::Array(array) if matched == array.len() => {}
         _ => differs(differing),
     }
 }
 
-/// The item of an associative list with the given keys, `{"name":"https"}`.
+/// Returns the item of an associative list with the given keys, `{"name":"https"}`.
 fn keyed<'a>(list: &'a Value, keys: &str) -> Option<&'a Value> {
     let keys: Map<String, Value> = serde_json::from_str(keys).ok()?;
     list.as_array()?.iter().find(|item| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
 }
 
-/// The item of a set.
+/// Returns the item of a set.
 fn valued<'a>(list: &'a Value, value: &str) -> Option<&'a Value> {
     let value: Value = serde_json::from_str(value).ok()?;
     list.as_array()?.iter().find(|item| **item == value)
 }
 
-/// Whether a value that is owned whole is the desired one. kube-apiserver leaves out what is empty.
+/// Whether an atomic value is the desired one. kube-apiserver omits empty values.
 fn same(desired: &Value, observed: &Value, path: &str) -> bool {
     match (desired, observed) {
         (Value::Object(desired), Value::Object(observed)) => {
@@ -126,7 +126,7 @@ fn same(desired: &Value, observed: &Value, path: &str) -> bool {
                 && desired.iter().zip(observed).all(|(desired, observed)| same(desired, observed, path))
         }
         (Value::String(desired), Value::String(observed)) => {
-            // Kubernetes rewrites quantities: 0.1 becomes 100m.
+            // Kubernetes normalizes quantities: 0.1 becomes 100m.
             desired == observed || (path.contains(".resources.") && same_quantity(desired, observed))
         }
         _ => desired == observed,

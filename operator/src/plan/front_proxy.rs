@@ -1,4 +1,4 @@
-//! From the Secrets that were found to the front proxy's certificates that there shall be.
+//! Plans the front-proxy certificates from the stored Secrets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::objects::ca_secret::PREVIOUS;
 use super::objects::front_proxy_ca_secret::NEXT;
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 use crate::observe::Observed;
 use crate::pki::IssueError;
@@ -16,8 +16,8 @@ use crate::pki::front_proxy::{self, FrontProxyPlan, FrontProxyRequirements, Stor
 use crate::pki::front_proxy_flags::FrontProxyFlags;
 use crate::settings::Settings;
 
-/// Plans from what is ours.
-pub fn plan(
+/// Plans from managed Secrets only: foreign ones are not used.
+pub(crate) fn plan(
     spec: &MetricsPipelineSpec,
     settings: &Settings,
     observed: &Observed,
@@ -30,13 +30,13 @@ pub fn plan(
         ca_validity: validity(spec.ca_validity),
         client_validity: validity(spec.client_validity),
     };
-    let secret = |object: Owned| {
+    let secret = |object: ManagedObject| {
         let ours = observed.object(object).is_some_and(is_ours);
         let secret = ours.then(|| observed.typed::<Secret>(object)).flatten();
         secret.and_then(|secret| secret.data).unwrap_or_default()
     };
-    let mut ca = secret(Owned::FrontProxyCaSecret);
-    let mut client = secret(Owned::FrontProxySecret);
+    let mut ca = secret(ManagedObject::FrontProxyCaSecret);
+    let mut client = secret(ManagedObject::FrontProxySecret);
     let [next_certificate, next_key] = NEXT;
     let found = StoredFrontProxy {
         next: ca
@@ -55,13 +55,13 @@ pub fn plan(
     front_proxy::plan(&wanted, &found, now)
 }
 
-/// What kube-apiserver's flags are made of.
+/// Returns the values of kube-apiserver's flags.
 #[must_use]
 pub fn flags<'a>(spec: &'a FrontProxySpec, namespace: &'a str) -> FrontProxyFlags<'a> {
     FrontProxyFlags {
         common_name: &spec.common_name,
         directory: &spec.directory,
         namespace,
-        secret: Owned::FrontProxySecret.name(),
+        secret: ManagedObject::FrontProxySecret.name(),
     }
 }

@@ -1,32 +1,34 @@
-//! Which objects are applied, removed or left alone.
+//! Plans which objects are applied, deleted or left alone.
 
 use std::collections::BTreeMap;
 
-use crds::{Adoption, CsrApproval, FrontProxyDeletion, FrontProxyMode, Reason};
+use crds::{CsrApproval, FrontProxyMode, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::certificates::PlanError;
+use super::certificates::{self, CertificateError};
 use super::objects::{self, Context, Desired};
-use super::role_ref::{self, Course};
-use super::{
-    DecideError, Decision, Dismantle, Maintain, Removal, cert_manager, certificates, front_proxy, rollout,
-    template,
-};
-use crate::common::Owned;
-use crate::common::ownership::{is_ours, whose};
-use crate::common::{Power, Problem};
-use crate::observe::{KubeletCa, Observed, Pipeline};
-use crate::pki::{self, Certificate};
-use crate::plan::differences;
+use super::role_ref::{self, RoleRefAction};
+use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, rollout, template};
+use crate::common::{ManagedObject, OptionalPermission, Problem};
+use crate::observe::{KubeletCa, Observed};
+use crate::pki::{self, Certificate, Rollover};
+use crate::plan::blocked::blocked_objects;
+use crate::plan::{ExpectedCertificate, differences, teardown};
 
-/// What is to be done for the MetricsPipeline that is served.
-pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Maintain, DecideError> {
+/// Returns the plan for a MetricsPipeline that is not being deleted.
+pub(super) fn maintain_plan(
+    context: Context<'_>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Result<MaintainPlan, PlanError> {
     let mut blocked = blocked_objects(context, observed);
     let certificates = plan_certificates(context, observed, now, &mut blocked);
     let sizing = template::sizing(context, observed, now)?;
     let front_proxy = plan_front_proxy(context, observed, now, &mut blocked);
-    let mut plan = Maintain {
+    let expected_certificate =
+        certificates.as_ref().and_then(|certificates| expected_certificate(context, certificates));
+    let mut plan = MaintainPlan {
         desired: Vec::new(),
         removals: Vec::new(),
         blocked,
@@ -34,50 +36,24 @@ pub fn maintain(context: Context<'_>, observed: &Observed, now: Timestamp) -> Re
         not_issued: pki::cert_manager::requested(context.spec)
             .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
         front_proxy,
+        approve_csrs: context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact
+            && context.settings.permissions.has(OptionalPermission::CsrApproval),
         csr_approval: approval_problem(context, observed),
+        expected_certificate,
         sizing,
     };
-    for object in Owned::ALL {
+    for object in ManagedObject::ALL {
         if plan.blocked.contains_key(&object) {
             continue;
         }
         match build(context, observed, object, &plan, now)? {
             Built::Wanted(desired) => plan.desired.extend(desired),
-            Built::Unwanted => plan.removals.extend(removal(observed, object)),
+            Built::Unwanted => plan.removals.extend(teardown::removal(observed, object)),
             Built::Replaced(removal) => plan.removals.push(removal),
             Built::Blocked(problem) => _ = plan.blocked.insert(object, problem),
         }
     }
     Ok(plan)
-}
-
-/// What is to be done for a MetricsPipeline that is being deleted: the first step that is not done.
-pub fn dismantle(pipeline: &Pipeline, observed: &Observed, namespace: &str) -> Decision {
-    for step in Owned::DISMANTLING {
-        let ours =
-            |object: &Owned| !stays(pipeline, *object) && observed.object(*object).is_some_and(is_ours);
-        let waiting: Vec<Owned> = step.iter().copied().filter(ours).collect();
-        let blocked: BTreeMap<Owned, Problem> = step
-            .iter()
-            .filter_map(|object| Some((*object, unreadable(observed, *object, namespace)?)))
-            .collect();
-        if !waiting.is_empty() || !blocked.is_empty() {
-            let removals = waiting.iter().filter_map(|object| removal(observed, *object)).collect();
-            return Decision::Dismantle(Dismantle { removals, waiting, blocked });
-        }
-    }
-    Decision::Release
-}
-
-/// Whether an object outlives the MetricsPipeline: a kube-apiserver may depend on it.
-fn stays(pipeline: &Pipeline, object: Owned) -> bool {
-    let is_one = matches!(object, Owned::FrontProxyCaSecret | Owned::FrontProxySecret);
-    // A spec that can't be read may have asked for it.
-    let keep = pipeline
-        .spec
-        .as_ref()
-        .map_or(FrontProxyDeletion::Keep, |spec| spec.certificates.front_proxy.on_deletion);
-    is_one && keep == FrontProxyDeletion::Keep
 }
 
 enum Built {
@@ -87,116 +63,42 @@ enum Built {
     Blocked(Problem),
 }
 
-/// What must not be touched: what can't be read, what is somebody else's, and an APIService before its time.
-fn blocked_objects(context: Context<'_>, observed: &Observed) -> BTreeMap<Owned, Problem> {
-    let namespace = &context.settings.namespace;
-    let mut blocked: BTreeMap<Owned, Problem> = Owned::ALL
-        .into_iter()
-        .filter_map(|object| {
-            let problem = unreadable(observed, object, namespace)
-                .or_else(|| foreign(context, observed, object))
-                .or_else(|| too_early(observed, object))?;
-            Some((object, problem))
-        })
-        .collect();
-    // Both versions or none: two servers behind one group would answer differently.
-    let foreign = Owned::API_SERVICES.into_iter().find_map(|object| {
-        blocked.get(&object).filter(|problem| problem.reason == Reason::ForeignAPIService).cloned()
-    });
-    if let Some(foreign) = foreign {
-        for object in Owned::API_SERVICES {
-            blocked.entry(object).or_insert_with(|| foreign.clone());
-        }
-    }
-    blocked
-}
-
-fn unreadable(observed: &Observed, object: Owned, namespace: &str) -> Option<Problem> {
-    let why = observed.unreadable(object)?;
-    let name = object.describe(namespace);
-    Some(if why.forbidden {
-        let value = object.power().map(|power| format!(" and --set {}=true", power.chart_value()));
-        Problem::new(
-            Reason::PermissionMissing,
-            format!(
-                "{name} cannot be read: kube-apiserver returned \"{}\". Restore the operator's permissions: run `helm \
-                 upgrade` with the chart of this version{}.",
-                why.message,
-                value.unwrap_or_default()
-            ),
-        )
-    } else {
-        Problem::new(
-            Reason::ApplyFailed,
-            format!(
-                "{name} cannot be read: kube-apiserver returned \"{}\". The operator retries.",
-                why.message
-            ),
-        )
+/// Returns what the replicas must serve before the old CA is dropped.
+fn expected_certificate(
+    context: Context<'_>,
+    certificates: &pki::ServingPlan,
+) -> Option<ExpectedCertificate> {
+    (certificates.rollover == Rollover::Retiring).then(|| ExpectedCertificate {
+        port: u16::try_from(context.spec.metrics_core.secure_port_or_default()).unwrap_or_default(),
+        server: format!("{}.{}.svc", ManagedObject::Service.name(), context.settings.namespace),
+        certificate: certificates.serving_certificate.clone(),
+        ca: certificates.ca_certificate.clone(),
     })
-}
-
-fn foreign(context: Context<'_>, observed: &Observed, object: Owned) -> Option<Problem> {
-    let found = observed.object(object).filter(|found| !is_ours(found))?;
-    let namespace = &context.settings.namespace;
-    let name = object.describe(namespace);
-    let whose = whose(found);
-    let kubectl = object.kubectl(namespace);
-    if !Owned::API_SERVICES.contains(&object) {
-        return Some(Problem::new(
-            Reason::ForeignObject,
-            format!(
-                "{name} is not managed by this operator and is left unchanged ({whose}). Inspect it with `kubectl get \
-                 {kubectl} -o yaml`. If it is not needed, run `kubectl delete {kubectl}`.",
-            ),
-        ));
-    }
-    if context.spec.api_service.adoption == Adoption::Adopt {
-        return None;
-    }
-    Some(Problem::new(
-        Reason::ForeignAPIService,
-        format!(
-            "{name} is not managed by this operator and is left unchanged ({whose}). Either remove that metrics \
-             server, or let the operator take the APIService over: `kubectl patch metricspipeline {} --type=merge -p \
-             '{{\"spec\":{{\"apiService\":{{\"adoption\":\"Adopt\"}}}}}}'`.",
-            context.pipeline.name,
-        ),
-    ))
-}
-
-/// An APIService without a ready server behind it breaks discovery and the deletion of namespaces. So the
-/// first registration, and a take-over, wait for a ready pod. One of ours that exists stays when pods fail:
-/// taking it away would turn a pause into `NotFound`, and it still carries the CA.
-fn too_early(observed: &Observed, object: Owned) -> Option<Problem> {
-    let is_registration = Owned::API_SERVICES.contains(&object);
-    let exists = observed.object(object).is_some_and(is_ours);
-    if !is_registration || exists || observed.ready_endpoints.is_some_and(|ready| ready > 0) {
-        return None;
-    }
-    Some(Problem::new(
-        Reason::WaitingForDependency,
-        "The APIServices are created once a pod of metrics-core is ready. Without a ready pod they would break API \
-         discovery and namespace deletion.",
-    ))
 }
 
 fn plan_certificates(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-    blocked: &mut BTreeMap<Owned, Problem>,
+    blocked: &mut BTreeMap<ManagedObject, Problem>,
 ) -> Option<pki::ServingPlan> {
-    let depend = [Owned::CaSecret, Owned::ServingSecret, Owned::ApiServiceV1beta1, Owned::ApiServiceV1];
-    // Without knowing what is there, a new certificate could take the place of a good one.
-    let cause =
-        [Owned::CaSecret, Owned::ServingSecret].into_iter().find_map(|object| blocked.get(&object)).cloned();
+    let depend = [
+        ManagedObject::CaSecret,
+        ManagedObject::ServingSecret,
+        ManagedObject::ApiServiceV1beta1,
+        ManagedObject::ApiServiceV1,
+    ];
+    // Without knowing the stored Secrets, a new certificate could replace a valid one.
+    let cause = [ManagedObject::CaSecret, ManagedObject::ServingSecret]
+        .into_iter()
+        .find_map(|object| blocked.get(&object))
+        .cloned();
     let problem = match cause {
         Some(problem) => problem,
         None => match certificates::plan(context.spec, context.settings, observed, now) {
             Ok(plan) => return Some(plan),
-            Err(PlanError::Source(problem)) => problem,
-            Err(PlanError::Issue(error)) => Problem::new(
+            Err(CertificateError::Source(problem)) => problem,
+            Err(CertificateError::Issue(error)) => Problem::new(
                 Reason::ApplyFailed,
                 format!("A certificate could not be issued: {error}. The operator retries."),
             ),
@@ -211,67 +113,76 @@ fn plan_certificates(
 fn build(
     context: Context<'_>,
     observed: &Observed,
-    object: Owned,
-    plan: &Maintain,
+    object: ManagedObject,
+    plan: &MaintainPlan,
     now: Timestamp,
-) -> Result<Built, DecideError> {
+) -> Result<Built, PlanError> {
     let one = |desired: Desired| Built::Wanted(vec![desired]);
     Ok(match object {
-        Owned::ServiceAccount => one(objects::service_account::build(context)?),
-        Owned::CollectorRole => one(objects::collector::role(context)?),
-        Owned::CollectorBinding => binding(context, observed, objects::collector::binding(context)?),
-        Owned::AuthDelegatorBinding => binding(context, observed, objects::auth_delegator::build(context)?),
-        Owned::AuthReaderBinding => binding(context, observed, objects::auth_reader::build(context)?),
-        Owned::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
-        Owned::Role => one(objects::serving_secret_access::role(context)?),
-        Owned::RoleBinding => binding(context, observed, objects::serving_secret_access::binding(context)?),
-        Owned::Certificate => match pki::cert_manager::requested(context.spec) {
+        ManagedObject::ServiceAccount => one(objects::service_account::build(context)?),
+        ManagedObject::CollectorRole => one(objects::collector::role(context)?),
+        ManagedObject::CollectorBinding => binding(context, observed, objects::collector::binding(context)?),
+        ManagedObject::AuthDelegatorBinding => {
+            binding(context, observed, objects::auth_delegator::build(context)?)
+        }
+        ManagedObject::AuthReaderBinding => binding(context, observed, objects::auth_reader::build(context)?),
+        ManagedObject::AggregatedReaderRole => one(objects::aggregated_reader::build(context)?),
+        ManagedObject::Role => one(objects::serving_secret_access::role(context)?),
+        ManagedObject::RoleBinding => {
+            binding(context, observed, objects::serving_secret_access::binding(context)?)
+        }
+        ManagedObject::Certificate => match pki::cert_manager::requested(context.spec) {
             None => Built::Unwanted,
             Some(asked) => match cert_manager::obstacle(context.settings, observed) {
                 Some(problem) => Built::Blocked(problem),
                 None => one(objects::certificate::build(context, asked)?),
             },
         },
-        Owned::Service => one(objects::service::build(context)?),
-        Owned::DisruptionBudget => objects::disruption_budget::build(context)?.map_or(Built::Unwanted, one),
-        Owned::ConfigMap => config_map(context, observed)?,
-        Owned::Deployment => deployment(context, observed, now)?,
-        Owned::FrontProxyCaSecret | Owned::FrontProxySecret | Owned::FrontProxyFlags => {
+        ManagedObject::Service => one(objects::service::build(context)?),
+        ManagedObject::DisruptionBudget => {
+            objects::disruption_budget::build(context)?.map_or(Built::Unwanted, one)
+        }
+        ManagedObject::ConfigMap => config_map(context, observed)?,
+        ManagedObject::Deployment => deployment(context, observed, now)?,
+        ManagedObject::FrontProxyCaSecret
+        | ManagedObject::FrontProxySecret
+        | ManagedObject::FrontProxyFlags => {
             with_front_proxy(context, observed, object, plan.front_proxy.as_ref())?
         }
         // Blocked, all four, when there are no certificates.
-        Owned::CaSecret | Owned::ServingSecret | Owned::ApiServiceV1beta1 | Owned::ApiServiceV1 => {
-            match &plan.certificates {
-                Some(plan) if object == Owned::CaSecret && plan.ca.is_none() => Built::Unwanted,
-                Some(plan) => one(with_certificates(context, observed, object, plan)?),
-                None => Built::Wanted(Vec::new()),
-            }
-        }
+        ManagedObject::CaSecret
+        | ManagedObject::ServingSecret
+        | ManagedObject::ApiServiceV1beta1
+        | ManagedObject::ApiServiceV1 => match &plan.certificates {
+            Some(plan) if object == ManagedObject::CaSecret && plan.ca.is_none() => Built::Unwanted,
+            Some(plan) => one(with_certificates(context, observed, object, plan)?),
+            None => Built::Wanted(Vec::new()),
+        },
     })
 }
 
 fn binding(context: Context<'_>, observed: &Observed, desired: Desired) -> Built {
-    match role_ref::course(&desired, observed.object(desired.object), &context.settings.namespace) {
-        Course::Apply => Built::Wanted(vec![desired]),
-        Course::Replace(removal) => Built::Replaced(removal),
-        Course::Wait(problem) => Built::Blocked(problem),
+    match role_ref::role_ref_action(&desired, observed.object(desired.object), &context.settings.namespace) {
+        RoleRefAction::Apply => Built::Wanted(vec![desired]),
+        RoleRefAction::Replace(removal) => Built::Replaced(removal),
+        RoleRefAction::Wait(problem) => Built::Blocked(problem),
     }
 }
 
 fn with_certificates(
     context: Context<'_>,
     observed: &Observed,
-    object: Owned,
+    object: ManagedObject,
     plan: &pki::ServingPlan,
-) -> Result<Desired, DecideError> {
+) -> Result<Desired, PlanError> {
     let found = observed.object(object);
     let version = || found.and_then(|found| found.metadata.resource_version.clone());
     let desired = match object {
-        // A key that somebody else stored meanwhile must not be lost.
-        Owned::CaSecret => {
+        // A key that another writer stored meanwhile must not be overwritten.
+        ManagedObject::CaSecret => {
             Desired { resource_version: version(), ..objects::ca_secret::build(context, plan)? }
         }
-        Owned::ServingSecret => {
+        ManagedObject::ServingSecret => {
             Desired { resource_version: version(), ..objects::serving_secret::build(context, plan)? }
         }
         _ => {
@@ -286,38 +197,42 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
     if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
         return None;
     }
-    if !context.settings.powers.has(Power::CsrApproval) {
+    if !context.settings.permissions.has(OptionalPermission::CsrApproval) {
         let field = "spec.metricsCore.kubelet.tls.csrApproval";
-        return Some(Power::CsrApproval.missing(field, &context.settings.namespace));
+        return Some(OptionalPermission::CsrApproval.missing(field, &context.settings.namespace));
     }
-    let why = observed.signing_requests_refused.as_ref().or(observed.approval_refused.as_ref())?;
+    let why = observed.signing_requests_error.as_ref().or(observed.csr_approval_error.as_ref())?;
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(
             "The kubelets' CertificateSigningRequests cannot be read or approved: kube-apiserver returned \"{why}\". If a \
              permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
-            Power::CsrApproval.chart_value()
+            OptionalPermission::CsrApproval.chart_value()
         ),
     ))
 }
 
-/// What is not asked for any more goes, but for what a kube-apiserver may depend on.
+/// Front-proxy objects that the spec no longer requests are deleted, except those that a kube-apiserver may use.
 fn with_front_proxy(
     context: Context<'_>,
     observed: &Observed,
-    object: Owned,
+    object: ManagedObject,
     plan: Option<&pki::front_proxy::FrontProxyPlan>,
-) -> Result<Built, DecideError> {
+) -> Result<Built, PlanError> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
-        return Ok(if stays(context.pipeline, object) { Built::Wanted(Vec::new()) } else { Built::Unwanted });
+        return Ok(if teardown::is_kept(context.pipeline, object) {
+            Built::Wanted(Vec::new())
+        } else {
+            Built::Unwanted
+        });
     }
     let Some(plan) = plan else { return Ok(Built::Wanted(Vec::new())) };
     let mut desired = match object {
-        Owned::FrontProxyCaSecret => objects::front_proxy_ca_secret::build(context, plan)?,
-        Owned::FrontProxySecret => objects::front_proxy_secret::build(context, plan)?,
+        ManagedObject::FrontProxyCaSecret => objects::front_proxy_ca_secret::build(context, plan)?,
+        ManagedObject::FrontProxySecret => objects::front_proxy_secret::build(context, plan)?,
         _ => return Ok(Built::Wanted(vec![objects::front_proxy_flags::build(context)?])),
     };
-    // A key that somebody else stored meanwhile must not be lost.
+    // A key that another writer stored meanwhile must not be overwritten.
     desired.resource_version =
         observed.object(object).and_then(|found| found.metadata.resource_version.clone());
     Ok(Built::Wanted(vec![desired]))
@@ -327,15 +242,15 @@ fn plan_front_proxy(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-    blocked: &mut BTreeMap<Owned, Problem>,
+    blocked: &mut BTreeMap<ManagedObject, Problem>,
 ) -> Option<pki::front_proxy::FrontProxyPlan> {
     if context.spec.certificates.front_proxy.mode == FrontProxyMode::Off {
         return None;
     }
     let settings = context.settings;
-    let secrets = [Owned::FrontProxyCaSecret, Owned::FrontProxySecret];
-    let problem = if !settings.powers.has(Power::FrontProxy) {
-        Power::FrontProxy.missing("spec.certificates.frontProxy", &settings.namespace)
+    let secrets = [ManagedObject::FrontProxyCaSecret, ManagedObject::FrontProxySecret];
+    let problem = if !settings.permissions.has(OptionalPermission::FrontProxy) {
+        OptionalPermission::FrontProxy.missing("spec.certificates.frontProxy", &settings.namespace)
     } else if let Some(problem) = secrets.into_iter().find_map(|object| blocked.get(&object)) {
         problem.clone()
     } else {
@@ -347,13 +262,13 @@ fn plan_front_proxy(
             ),
         }
     };
-    for object in Owned::FRONT_PROXY {
+    for object in ManagedObject::FRONT_PROXY {
         blocked.entry(object).or_insert_with(|| problem.clone());
     }
     None
 }
 
-fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, DecideError> {
+fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, PlanError> {
     let pem = match &observed.kubelet_ca {
         KubeletCa::Unused => return Ok(Built::Unwanted),
         KubeletCa::Found(pem) => pem,
@@ -395,7 +310,7 @@ fn kubelet_ca_missing(context: Context<'_>, place: &str) -> Problem {
     )
 }
 
-fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Built, DecideError> {
+fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Built, PlanError> {
     let Some(image) = context.image() else {
         return Ok(Built::Blocked(Problem::new(
             Reason::InvalidSpec,
@@ -403,21 +318,22 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
             them.",
         )));
     };
-    let found = observed.object(Owned::Deployment);
+    let found = observed.object(ManagedObject::Deployment);
     let template = template::decide(context, observed, now)?;
     let nanny = objects::resources::build(context, &template.resources, template.again)?;
-    // What an admission webhook rewrites never agrees; waiting for that would keep it paused for ever.
+    // Fields that an admission webhook mutates always differ. Waiting for them would keep the Deployment paused forever.
     let agrees = found.is_some_and(|found| {
-        observed.overruled.contains(&(nanny.object, nanny.manager)) || differences(&nanny, found).is_empty()
+        observed.mutated_by_admission.contains(&(nanny.object, nanny.manager))
+            || differences(&nanny, found).is_empty()
     });
-    // A pod that waits for its place waits in vain when the template changes: no old pod goes for it.
+    // While the template changes, a pod that can't be scheduled is about to be replaced: no old pod is deleted for it.
     let order = if agrees {
         let host_network = context.spec.metrics_core.scheduling.host_network;
         rollout::order(host_network, &observed.pods, &observed.resize_rejections, now)
     } else {
         rollout::Order::NewFirst
     };
-    // Two field managers write the template; if both have to, no pod is started in between, so it is one rollout.
+    // Two field managers write the template. While both have to, the Deployment is paused, so that it is one rollout.
     let main = objects::deployment::build(context, &image, order, false)?;
     let is_half = found.is_none_or(|found| {
         let is_template = |path: &String| !path.starts_with('.') || path.starts_with(".spec.template");
@@ -427,14 +343,6 @@ fn deployment(context: Context<'_>, observed: &Observed, now: Timestamp) -> Resu
     let main =
         if is_half && !agrees { objects::deployment::build(context, &image, order, true)? } else { main };
     Ok(Built::Wanted(vec![main, nanny]))
-}
-
-fn removal(observed: &Observed, object: Owned) -> Option<Removal> {
-    let found = observed.object(object).filter(|found| is_ours(found))?;
-    if found.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    Some(Removal { object, uid: found.metadata.uid.clone()?, replaced: None })
 }
 
 #[cfg(test)]

@@ -1,137 +1,133 @@
-//! What there shall be, and what the conditions say. Pure: it has neither a client nor a clock; new keys are
-//! the only thing that is not the same for the same input.
+//! Decides what should change: which objects, certificates, sizes and finalizers.
+//!
+//! This is the second step of a round. [`Planner::plan`] turns what was observed into a [`Plan`]. It has no client and no
+//! clock: the same input gives the same plan, but for new private keys. [`objects`] has one file for each managed object;
+//! [`differences`] compares an object with what is desired.
 
-pub mod cert_manager;
-pub mod certificates;
+mod blocked;
+pub(crate) mod cert_manager;
+pub(crate) mod certificates;
 mod diff;
-pub mod front_proxy;
+pub(crate) mod front_proxy;
 mod maintain;
-pub mod nanny;
-pub mod objects;
+mod nanny;
+pub(crate) mod objects;
+mod planner;
 mod role_ref;
-pub mod rollout;
+pub(crate) mod rollout;
+mod teardown;
 mod template;
 
 use std::collections::BTreeMap;
 
-use crds::{FINALIZER, NannyMode};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
-use crate::common::{Owned, Problem};
+use crate::common::{ManagedObject, Problem};
 use crate::nanny::RecommendedSize;
 use crate::nanny::resize::ResizeBlocker;
-use crate::observe::{Observed, Pipeline};
+use crate::observe::{ActivePipeline, ExpectedCertificate, Pipeline, select_active};
 use crate::pki;
-use crate::settings::Settings;
 
-pub use diff::differences;
-pub use objects::Desired;
+pub(crate) use diff::differences;
+pub(crate) use objects::Desired;
+pub(crate) use planner::{PlanError, Planner};
 
-/// An object of ours that shall go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// Which.
-    pub object: Owned,
-    /// Its `metadata.uid`: should another of the same name have come, it stays.
-    pub uid: String,
-    /// In words why it goes although it is wanted, for another to take its place.
-    pub replaced: Option<String>,
+/// What should be done in one round.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The MetricsPipelines that the plan was made for.
+    pub pipelines: Vec<Pipeline>,
+    /// What should be done for the active one.
+    pub action: Action,
+    /// When the nanny needs the next round at the latest.
+    pub nanny_due: Option<Timestamp>,
 }
 
-/// What is to be done for the MetricsPipeline that is served.
+impl Plan {
+    /// Returns the MetricsPipelines, sorted by what happens to them.
+    #[must_use]
+    pub(crate) fn roles(&self) -> ActivePipeline<'_> {
+        select_active(&self.pipelines)
+    }
+}
+
+/// What should be done for the active MetricsPipeline.
 #[derive(Clone, Debug)]
-pub struct Maintain {
-    /// Objects as they shall be, in the order of applying.
+pub(crate) enum Action {
+    /// Nothing: there is no active MetricsPipeline.
+    Idle,
+    /// Add the finalizer. Nothing is created before it is there.
+    AddFinalizer,
+    /// Apply and delete objects until they are as desired.
+    MaintainPlan(Box<MaintainPlan>),
+    /// Delete objects in order, as the MetricsPipeline is being deleted.
+    TearDown(TeardownPlan),
+    /// Remove the finalizer: everything is deleted.
+    RemoveFinalizer,
+}
+
+/// The plan for a MetricsPipeline that is not being deleted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MaintainPlan {
+    /// Objects as they should be, in the order of applying.
     pub desired: Vec<Desired>,
-    /// Objects that shall go.
+    /// Objects to delete.
     pub removals: Vec<Removal>,
-    /// Objects that are not touched now, and why.
-    pub blocked: BTreeMap<Owned, Problem>,
+    /// Objects that are left alone in this round, with the reason.
+    pub blocked: BTreeMap<ManagedObject, Problem>,
     /// The certificates, unless they could not be planned.
     pub certificates: Option<pki::ServingPlan>,
-    /// Why cert-manager's certificate is not what was asked for, if it was asked.
+    /// Why cert-manager's certificate is not what the spec requests.
     pub not_issued: Option<Problem>,
-    /// The front proxy's certificates, if they are asked for and could be planned.
+    /// The front-proxy certificates, if the spec requests them and they could be planned.
     pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
-    /// Why kubelets' requests for certificates can't be approved although that is asked for.
+    /// Whether kubelets' CertificateSigningRequests are approved.
+    pub approve_csrs: bool,
+    /// Why they can't be approved although the spec requests it.
     pub csr_approval: Option<Problem>,
+    /// The certificate that the replicas must serve before the old CA is dropped; `None` while no CA is replaced.
+    pub expected_certificate: Option<ExpectedCertificate>,
     /// The resources of metrics-core.
     pub sizing: Sizing,
 }
 
 /// The resources of metrics-core.
 #[derive(Clone, Debug, Default)]
-pub struct Sizing {
-    /// The nanny's recommendation; `None` if it is off or the cluster size is unknown.
+pub(crate) struct Sizing {
+    /// The nanny's recommendation; `None` when it is off or has no data yet.
     pub recommended: Option<RecommendedSize>,
-    /// The desired resources of pods; `None` unless the nanny applies them.
+    /// The resources that pods should have, when the recommendation is applied.
     pub wanted: Option<ResourceRequirements>,
-    /// The desired resources of the Deployment's pod template.
+    /// The resources that the Deployment's template should have.
     pub template: Option<ResourceRequirements>,
-    /// What the Deployment's template has had until now, when that is changed; what pods have had, when they are made
-    /// again from the same.
+    /// The resources before a rollout for the size: those of the template when it changes, else those of the pods that
+    /// are recreated.
     pub template_from: Option<ResourceRequirements>,
-    /// Why a rollout replaces an in-place resize; `None` if it does not.
+    /// Why pods can't be resized in place and are recreated for their size.
     pub rollout_blocker: Option<ResizeBlocker>,
-    /// Whether a rollout is reverted because its pods can't be scheduled.
+    /// Whether the rollout for the size is reverted, as its new pods can't be scheduled.
     pub reverts_rollout: bool,
 }
 
-/// What is to be done for a MetricsPipeline that is being deleted.
+/// A managed object to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// The object.
+    pub object: ManagedObject,
+    /// Its `metadata.uid`: another object of the same name is not deleted.
+    pub uid: String,
+    /// For an object that is recreated: a sentence that says why.
+    pub replaced: Option<String>,
+}
+
+/// The plan for a MetricsPipeline that is being deleted: the first step of the teardown that is not done.
 #[derive(Clone, Debug)]
-pub struct Dismantle {
+pub(crate) struct TeardownPlan {
     /// Objects to delete now.
     pub removals: Vec<Removal>,
     /// Objects that must be gone before the next step.
-    pub waiting: Vec<Owned>,
-    /// Objects that can't be read, and why.
-    pub blocked: BTreeMap<Owned, Problem>,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// Nothing: there is no MetricsPipeline.
-    Idle,
-    /// The finalizer must be set before anything is created.
-    Claim,
-    /// Objects are to be as they shall be.
-    Maintain(Box<Maintain>),
-    /// Objects are to be removed, in order.
-    Dismantle(Dismantle),
-    /// All is removed: the finalizer may go.
-    Release,
-}
-
-/// Why nothing could be decided. All of these are defects of the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum DecideError {
-    /// An object could not be written as JSON.
-    #[error("cannot serialize an object: {0}")]
-    Serialize(#[from] serde_json::Error),
-}
-
-/// Decides what is to be done for the MetricsPipeline that is served.
-pub fn decide(
-    pipeline: Option<&Pipeline>,
-    observed: &Observed,
-    settings: &Settings,
-    recommended: Option<&RecommendedSize>,
-    now: Timestamp,
-) -> Result<Decision, DecideError> {
-    let Some(pipeline) = pipeline else { return Ok(Decision::Idle) };
-    if pipeline.deleting {
-        return Ok(maintain::dismantle(pipeline, observed, &settings.namespace));
-    }
-    let Ok(spec) = &pipeline.spec else { return Ok(Decision::Idle) };
-    if !pipeline.finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-        return Ok(Decision::Claim);
-    }
-    let applies = spec.nanny.mode == NannyMode::Apply;
-    let size = recommended.filter(|_| applies).map(|recommended| recommended.size);
-    let context = objects::Context { pipeline, spec, settings, size };
-    let mut plan = maintain::maintain(context, observed, now)?;
-    plan.sizing.recommended = recommended.cloned();
-    Ok(Decision::Maintain(Box::new(plan)))
+    pub waiting: Vec<ManagedObject>,
+    /// Objects that can't be read, with the reason.
+    pub blocked: BTreeMap<ManagedObject, Problem>,
 }

@@ -12,7 +12,7 @@ use crate::observe::{Observed, Pipeline};
 
 /// Recommends sizes for the active MetricsPipeline.
 #[derive(Debug, Default)]
-pub struct Advisor {
+pub(super) struct Advisor {
     nanny: Nanny,
     /// The UID of the MetricsPipeline.
     uid: String,
@@ -23,7 +23,7 @@ pub struct Advisor {
 impl Advisor {
     /// Updates the advice from the observed state. Resets it when the MetricsPipeline is another one, is being
     /// deleted or turns the nanny off.
-    pub fn update(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
+    pub(super) fn update(&mut self, pipeline: Option<&Pipeline>, observed: &Observed, now: Timestamp) {
         let active = pipeline.filter(|pipeline| !pipeline.deleting);
         let Some((pipeline, spec)) =
             active.and_then(|pipeline| Some((pipeline, pipeline.spec.as_ref().ok()?)))
@@ -45,13 +45,13 @@ impl Advisor {
 
     /// Returns the recommended size; `None` if the nanny is off or the cluster size is unknown.
     #[must_use]
-    pub fn recommended(&self) -> Option<&RecommendedSize> {
+    pub(super) fn recommended(&self) -> Option<&RecommendedSize> {
         self.advice.recommended.as_ref()
     }
 
     /// Returns when to update the advice again at the latest.
     #[must_use]
-    pub fn next(&self) -> Option<Timestamp> {
+    pub(super) fn next(&self) -> Option<Timestamp> {
         self.advice.next
     }
 }

@@ -1,10 +1,9 @@
-//! A binding of ours that binds to another role.
+//! What to do with a managed binding that references another role.
 //!
-//! A binding's role can't be changed (Kubernetes, "Using RBAC Authorization"), so such a one can only be deleted and
-//! made anew. That is safe to do with one that is ours: the binding carries no data, the UID keeps another one from
-//! being hit, and what falls away for the moment between is either a right that metrics-core was never meant to have or
-//! one that it gets back at once; kubelets and metrics-core itself remember permissions for longer. One that is
-//! nobody's or somebody else's never gets here: it is a `ForeignObject` and left alone.
+//! A binding's roleRef is immutable (Kubernetes, "Using RBAC Authorization"), so the binding must be recreated. That is
+//! safe for a managed binding: it has no data, the UID protects another binding of the same name, and a permission that is
+//! missing for a moment is either one that metrics-core should not have or one that it gets back at once; kubelets and
+//! metrics-core cache permissions for longer. A foreign binding never gets here: it is a `ForeignObject` and left alone.
 
 use crds::Reason;
 use kube::core::DynamicObject;
@@ -14,28 +13,34 @@ use super::Removal;
 use super::objects::Desired;
 use crate::common::Problem;
 
-/// What is to be done with a binding that is there.
+/// What to do with an existing binding.
 #[derive(Debug, PartialEq)]
-pub(super) enum Course {
-    /// It binds to the right role.
+pub(super) enum RoleRefAction {
+    /// Apply it: it references the right role.
     Apply,
-    /// It is deleted, and made anew in the next round.
+    /// Delete it, to create it in the next round.
     Replace(Removal),
-    /// It is being deleted, and somebody keeps it from going.
+    /// Wait: it is being deleted, and a finalizer blocks that.
     Wait(Problem),
 }
 
-/// Compares the roles. `found` is ours.
-pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace: &str) -> Course {
-    let Some(found) = found else { return Course::Apply };
+/// Compares the roles. `found` is managed by the operator.
+pub(super) fn role_ref_action(
+    desired: &Desired,
+    found: Option<&DynamicObject>,
+    namespace: &str,
+) -> RoleRefAction {
+    let Some(found) = found else { return RoleRefAction::Apply };
     let wanted = role(&desired.body["roleRef"]);
     let bound = role(&found.data["roleRef"]);
-    let (Some(uid), false) = (found.metadata.uid.clone(), wanted == bound) else { return Course::Apply };
+    let (Some(uid), false) = (found.metadata.uid.clone(), wanted == bound) else {
+        return RoleRefAction::Apply;
+    };
     let name = desired.object.describe(namespace);
     let kubectl = desired.object.kubectl(namespace);
     if found.metadata.deletion_timestamp.is_some() {
         let finalizers = found.metadata.finalizers.clone().unwrap_or_default().join(", ");
-        return Course::Wait(Problem::new(
+        return RoleRefAction::Wait(Problem::new(
             Reason::ImmutableField,
             format!(
                 "{name} references {bound} instead of {wanted}, and roleRef is immutable. The operator is recreating \
@@ -44,7 +49,7 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
             ),
         ));
     }
-    Course::Replace(Removal {
+    RoleRefAction::Replace(Removal {
         object: desired.object,
         uid,
         replaced: Some(format!(
@@ -54,7 +59,7 @@ pub(super) fn course(desired: &Desired, found: Option<&DynamicObject>, namespace
     })
 }
 
-/// `ClusterRole view`, for people; kube-apiserver fills in the group.
+/// Returns kind and name of a role: `ClusterRole view`. kube-apiserver adds the group.
 fn role(reference: &Value) -> String {
     let text = |key: &str| reference[key].as_str().unwrap_or("(none)");
     format!("{} {}", text("kind"), text("name"))
@@ -63,12 +68,12 @@ fn role(reference: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Owned;
+    use crate::common::ManagedObject;
     use serde_json::json;
 
     fn desired() -> Desired {
         let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "metrics-core:collector" });
-        Desired::new(Owned::CollectorBinding, &json!({ "roleRef": role })).expect("an object")
+        Desired::new(ManagedObject::CollectorBinding, &json!({ "roleRef": role })).expect("an object")
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
@@ -79,17 +84,19 @@ mod tests {
     }
 
     #[test]
-    fn the_right_role_and_none_at_all_are_applied() {
-        assert_eq!(course(&desired(), None, "ns"), Course::Apply);
+    fn applies_the_right_role_and_a_missing_binding() {
+        assert_eq!(role_ref_action(&desired(), None, "ns"), RoleRefAction::Apply);
         let same = found("metrics-core:collector", json!({ "uid": "u" }));
-        assert_eq!(course(&desired(), Some(&same), "ns"), Course::Apply);
+        assert_eq!(role_ref_action(&desired(), Some(&same), "ns"), RoleRefAction::Apply);
     }
 
     #[test]
-    fn another_role_means_another_binding() {
+    fn recreates_a_binding_to_another_role() {
         let other = found("cluster-admin", json!({ "uid": "u" }));
-        let Course::Replace(removal) = course(&desired(), Some(&other), "ns") else { panic!("not replaced") };
-        assert_eq!((removal.object, removal.uid.as_str()), (Owned::CollectorBinding, "u"));
+        let RoleRefAction::Replace(removal) = role_ref_action(&desired(), Some(&other), "ns") else {
+            panic!("not replaced")
+        };
+        assert_eq!((removal.object, removal.uid.as_str()), (ManagedObject::CollectorBinding, "u"));
         let why = removal.replaced.expect("why");
         assert!(
             why.contains("ClusterRoleBinding metrics-core:collector referenced ClusterRole cluster-admin"),
@@ -98,12 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_kept_is_told_with_the_remedy() {
+    fn reports_finalizers_that_block_the_deletion() {
         let kept = found(
             "view",
             json!({ "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.example/x"] }),
         );
-        let Course::Wait(problem) = course(&desired(), Some(&kept), "ns") else { panic!("not waited for") };
+        let RoleRefAction::Wait(problem) = role_ref_action(&desired(), Some(&kept), "ns") else {
+            panic!("not waited for")
+        };
         assert_eq!(problem.reason, Reason::ImmutableField);
         let edit = "kubectl edit clusterrolebindings.rbac.authorization.k8s.io metrics-core:collector";
         assert!(

@@ -1,10 +1,9 @@
-//! Whether new pods come before old ones go.
+//! Whether a rollout creates new pods before it deletes old ones.
 //!
-//! They do: a rollout surges, and nothing is taken down for a pod that can't be placed. On the node's network
-//! (`scheduling.hostNetwork`) two pods can't have the same port, so on a cluster of few nodes that would wait for
-//! ever. Whether it does is not guessed from a number of nodes, which taints, selectors and other people's ports
-//! make meaningless: the scheduler says it of the new pod. Then one old pod goes first, unless it is known that the
-//! new one could not take its place either.
+//! It does: a rollout surges, and no pod is deleted for a new pod that can't be scheduled. With `scheduling.hostNetwork`
+//! two pods can't use the same port of a node, so on a cluster of few nodes a surge would wait forever. The count of nodes
+//! does not tell whether it does, because of taints, selectors and ports of other workloads; the scheduler's message on the
+//! new pod does. Then one old pod is deleted first, unless the new one could not take its place either.
 
 use std::time::Duration;
 
@@ -16,22 +15,22 @@ use crate::nanny::resize::{
     spec_resources,
 };
 
-/// So long a new pod waits for a node whose port is free; one that ends may still hold it for a moment.
+/// How long a new pod waits for a free port; a terminating pod may use it for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What goes first.
+/// The order of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// A new pod must be ready before an old one goes: `maxSurge` 1, `maxUnavailable` 0.
+pub(crate) enum Order {
+    /// A new pod must be ready before an old one is deleted: `maxSurge` 1, `maxUnavailable` 0.
     NewFirst,
-    /// An old pod makes room for a new one: `maxSurge` 0, `maxUnavailable` 1.
+    /// An old pod is deleted before a new one is created: `maxSurge` 0, `maxUnavailable` 1.
     OldFirst,
 }
 
 impl Order {
-    /// `maxSurge` and `maxUnavailable`.
+    /// Returns `maxSurge` and `maxUnavailable`.
     #[must_use]
-    pub const fn surge_and_unavailable(self) -> (i32, i32) {
+    pub(crate) const fn surge_and_unavailable(self) -> (i32, i32) {
         match self {
             Self::NewFirst => (1, 0),
             Self::OldFirst => (0, 1),
@@ -39,9 +38,14 @@ impl Order {
     }
 }
 
-/// The order of a rollout, given the pods of metrics-core and what was refused to be done to them.
+/// Returns the order of a rollout, given the pods of metrics-core and their rejected resizes.
 #[must_use]
-pub fn order(host_network: bool, pods: &[Pod], rejections: &ResizeRejections, now: Timestamp) -> Order {
+pub(crate) fn order(
+    host_network: bool,
+    pods: &[Pod],
+    rejections: &ResizeRejections,
+    now: Timestamp,
+) -> Order {
     if !host_network {
         return Order::NewFirst;
     }
@@ -56,9 +60,9 @@ pub fn order(host_network: bool, pods: &[Pod], rejections: &ResizeRejections, no
     if has_no_place { Order::NewFirst } else { Order::OldFirst }
 }
 
-/// What the scheduler says of a pod that no node has the port for.
+/// Returns the scheduler's condition of a pod that waits for a free port.
 #[must_use]
-pub fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
+pub(crate) fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
     let says_so = |condition: &&PodCondition| {
         let message = condition.message.as_deref().unwrap_or_default();
         message.contains("free ports")
@@ -66,15 +70,15 @@ pub fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
     unplaced(pod).filter(says_so)
 }
 
-/// What the scheduler says of a pod that it can't place.
+/// Returns the scheduler's condition of a pod that it can't place.
 #[must_use]
-pub fn unplaced(pod: &Pod) -> Option<&PodCondition> {
+pub(crate) fn unplaced(pod: &Pod) -> Option<&PodCondition> {
     let conditions = pod.status.as_ref().filter(|_| is_active(pod))?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
 }
 
-/// Whether the old pod is to have in place what the new one asks for, and has not got it: its node has no room for
-/// that, or it is just coming.
+/// Whether the old pod should be resized in place to the new pod's resources and is not: its node has no room, or the
+/// resize is in progress.
 fn is_too_large_for(new: &Pod, old: &Pod, rejections: &ResizeRejections) -> bool {
     let Some(new) = spec_resources(new) else { return false };
     let refused = |rejection: &ResizeRejection| {

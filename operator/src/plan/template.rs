@@ -1,6 +1,6 @@
-//! The resources in the Deployment's template. A change there makes new pods, which lose their samples; so for a
-//! resize alone it stays as it is, and running pods are resized in place. Where new pods are wanted although it has the
-//! size already, an annotation comes or goes.
+//! The resources in the Deployment's template. A change there creates new pods, which lose their samples. So a resize alone
+//! does not change it, and running pods are resized in place. Where new pods are required although the template has the
+//! size already, an annotation is added or removed.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use kube::core::DynamicObject;
 
 use super::objects::{self, Context};
 use super::rollout::{Order, unplaced};
-use super::{DecideError, Sizing};
+use super::{PlanError, Sizing};
 use crate::common::ownership::is_ours;
-use crate::common::{FIELD_MANAGER, METRICS_CORE, Owned};
+use crate::common::{FIELD_MANAGER, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::nanny::resize::{
     ResizeBlocker, ResizeState, actual_resources, can_resize, grows, includes, is_active, resize_state,
@@ -28,16 +28,12 @@ use crate::plan::differences;
 pub(super) struct Template {
     /// The resources.
     pub resources: ResourceRequirements,
-    /// Whether the annotation is there that tells two templates of the same resources apart.
+    /// Whether it has the annotation that distinguishes two templates of the same resources.
     pub again: bool,
 }
 
-/// What pods are to have, and what the template had before if it is to change.
-pub(super) fn sizing(
-    context: Context<'_>,
-    observed: &Observed,
-    now: Timestamp,
-) -> Result<Sizing, DecideError> {
+/// Returns the wanted resources of pods, those of the template, and those before if the template changes.
+pub(super) fn sizing(context: Context<'_>, observed: &Observed, now: Timestamp) -> Result<Sizing, PlanError> {
     if context.size.is_none() {
         return Ok(Sizing::default());
     }
@@ -51,7 +47,7 @@ pub(super) fn sizing(
     let forced = changes.is_some() && !reverts_rollout && same_resources(&template.resources, &wanted);
     let rollout_blocker = forced.then(|| blocker(observed, &wanted, now)).flatten();
     let template_from = match (changes, &rollout_blocker) {
-        // Made again, it says nothing of what pods have had until now.
+        // Recreated from the same template, which does not tell what the pods have had until now.
         (Some(before), Some((_, has))) if same_resources(&before.resources, &wanted) => Some(has.clone()),
         (before, _) => before.map(|before| before.resources),
     };
@@ -67,13 +63,13 @@ pub(super) fn sizing(
     })
 }
 
-/// What the template is to have: what it has, unless new pods are made anyway or are the only way; what it had, when
-/// they turn out to be none.
+/// Returns the template: the current one, unless a rollout happens anyway or is the only way to the size; the previous one,
+/// when a rollout for the size is reverted.
 pub(super) fn decide(
     context: Context<'_>,
     observed: &Observed,
     now: Timestamp,
-) -> Result<Template, DecideError> {
+) -> Result<Template, PlanError> {
     let resources = objects::resources::requirements(context);
     let wanted = Template { resources, again: false };
     let Some((object, deployment)) = found(observed) else { return Ok(wanted) };
@@ -85,25 +81,25 @@ pub(super) fn decide(
     if let Some(before) = previous_template(context, observed, &wanted.resources, now) {
         return Ok(before);
     }
-    // What somebody else set there is theirs to begin with, and not kept.
+    // Resources that another writer set are not kept.
     let is_owned =
         differences(&objects::resources::build(context, &kept.resources, kept.again)?, object).is_empty();
     let is_kept = is_owned
         && can_resize(&kept.resources, &wanted.resources)
         && !makes_new_pods(context, observed, object, &deployment)?;
     let is_made = is_kept && is_rolled_out(object, &deployment);
-    // Pods that have another shape as soon as they are made get it from somebody else, and others would get it too.
+    // If new pods have another shape from the beginning, another writer mutates them, and would mutate others as well.
     let must = blocker(observed, &wanted.resources, now)
         .is_some_and(|(blocker, _)| !(is_made && blocker == ResizeBlocker::Immutable));
     if is_kept && !must {
         return Ok(kept);
     }
-    // The pods were resized since they were made: the template has the size already, and they can't get it.
+    // The pods were resized since they were created: the template has the size already, and they can't get it.
     let made = is_made && same_resources(&kept.resources, &wanted.resources);
     Ok(Template { again: kept.again != made, ..wanted })
 }
 
-/// Whether all pods there are were made from the template as it is.
+/// Whether all pods were created from the current template.
 fn is_rolled_out(object: &DynamicObject, deployment: &Deployment) -> bool {
     let (Some(spec), Some(status)) = (&deployment.spec, &deployment.status) else { return false };
     let wanted = spec.replicas.unwrap_or(1);
@@ -112,14 +108,14 @@ fn is_rolled_out(object: &DynamicObject, deployment: &Deployment) -> bool {
         && status.replicas == Some(wanted)
 }
 
-/// Whether annotations have the nanny's.
+/// Whether the annotations include the nanny's.
 fn is_again(annotations: Option<&BTreeMap<String, String>>) -> bool {
     annotations.is_some_and(|annotations| annotations.contains_key(objects::resources::AGAIN))
 }
 
 fn found(observed: &Observed) -> Option<(&DynamicObject, Deployment)> {
-    let object = observed.object(Owned::Deployment).filter(|object| is_ours(object))?;
-    Some((object, observed.typed(Owned::Deployment)?))
+    let object = observed.object(ManagedObject::Deployment).filter(|object| is_ours(object))?;
+    Some((object, observed.typed(ManagedObject::Deployment)?))
 }
 
 fn template_of(deployment: &Deployment) -> Option<Template> {
@@ -130,18 +126,18 @@ fn template_of(deployment: &Deployment) -> Option<Template> {
     Some(Template { resources: ours.resources.clone()?, again: is_again(annotations) })
 }
 
-/// Whether the rest of the template changes, or has changed and waits for the resources (it is paused meanwhile).
+/// Whether the rest of the template changes, or has changed and waits for the resources while the Deployment is paused.
 fn makes_new_pods(
     context: Context<'_>,
     observed: &Observed,
     object: &DynamicObject,
     deployment: &Deployment,
-) -> Result<bool, DecideError> {
+) -> Result<bool, PlanError> {
     if deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true) {
         return Ok(true);
     }
-    // What an admission webhook rewrites always differs and changes nothing.
-    if observed.overruled.contains(&(Owned::Deployment, FIELD_MANAGER)) {
+    // Fields that an admission webhook mutates always differ, and cause no rollout.
+    if observed.mutated_by_admission.contains(&(ManagedObject::Deployment, FIELD_MANAGER)) {
         return Ok(false);
     }
     let Some(image) = context.image() else { return Ok(false) };
@@ -149,8 +145,8 @@ fn makes_new_pods(
     Ok(differences(&main, object).iter().any(|path| path.starts_with(".spec.template")))
 }
 
-/// Why a pod can't get what it is to have but as a new one, and what it has. Never for less: a pod that is too large does no harm
-/// until the next rollout.
+/// Returns why a pod must be recreated to get the wanted resources, and its resources now. Never to shrink: a pod that is
+/// too large does no harm until the next rollout.
 fn blocker(
     observed: &Observed,
     wanted: &ResourceRequirements,
@@ -170,9 +166,9 @@ fn blocker(
     })
 }
 
-/// What the template had before new pods were made for the size's sake, when they can't be placed and all the old
-/// ones have got the size in place after all: there was no room for a whole pod, but for the rest of one. With the
-/// old template the old pods are up to date again, and the rollout is over.
+/// Returns the template from before a rollout for the size, when the new pods can't be scheduled and all old ones got the
+/// size in place after all: there was no room for another pod, but for the growth of one. With the previous template the
+/// old pods are up to date again, and the rollout is over.
 fn previous_template(
     context: Context<'_>,
     observed: &Observed,
@@ -192,7 +188,7 @@ fn previous_template(
     };
     let enough =
         usize::try_from(context.spec.metrics_core.replicas).is_ok_and(|replicas| old.len() >= replicas);
-    // Where some of the new ones have a place, the rollout is no longer what it was at the beginning.
+    // Once some of the new pods are scheduled, the rollout is no longer reverted.
     let first = old.first().and_then(|pod| replica_set(pod));
     let is_whole =
         old.iter().all(|pod| replica_set(pod) == first) && new.iter().all(|pod| replica_set(pod) != first);
@@ -212,7 +208,7 @@ fn previous_template(
         .then_some(Template { resources, again: template.again })
 }
 
-/// The UID of the ReplicaSet that made a pod.
+/// Returns the UID of the ReplicaSet that owns a pod.
 fn replica_set(pod: &Pod) -> Option<&str> {
     let owners = pod.metadata.owner_references.as_ref()?;
     owners.iter().find(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid.as_str())

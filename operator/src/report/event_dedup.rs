@@ -9,15 +9,15 @@ use crds::cause::ScrapeCause;
 use crds::{ConditionType, MetricsPipelineStatus, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::assess::diagnosis::Cause;
-use crate::assess::diagnosis::kubelets::{Failing, name};
+use crate::assess::KubeletCause;
+use crate::assess::diagnosis::kubelets::name;
 
 /// A cause is resolved when it has not occurred for this time. A cause that comes and goes between scrapes counts once.
 const RESOLVED_AFTER: SignedDuration = SignedDuration::from_secs(20);
 
 /// An event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent {
+pub(super) struct NewEvent {
     /// Whether the event is a warning.
     pub is_warning: bool,
     /// The event's reason.
@@ -30,18 +30,9 @@ pub struct NewEvent {
     pub node: Option<String>,
 }
 
-/// A cause why kubelets cannot be scraped.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KubeletCause {
-    /// The cause and its nodes.
-    pub failing: Failing,
-    /// The explanation.
-    pub cause: Cause,
-}
-
 /// Returns the events for conditions that changed status or reason. Causes in `kubelets` have events of their own.
 #[must_use]
-pub fn conditions(
+pub(super) fn conditions(
     old: &MetricsPipelineStatus,
     new: &MetricsPipelineStatus,
     kubelets: &[KubeletCause],
@@ -81,7 +72,7 @@ pub fn conditions(
 
 /// The kubelet causes that were reported and are not resolved.
 #[derive(Clone, Debug, Default)]
-pub struct ReportedCauses {
+pub(super) struct ReportedCauses {
     /// The UID of their MetricsPipeline.
     pipeline: String,
     causes: BTreeMap<ScrapeCause, ReportedCause>,
@@ -96,7 +87,7 @@ struct ReportedCause {
 impl ReportedCauses {
     /// Returns the events for new and resolved causes. `stored` are the causes in the status: after a restart of the
     /// operator they count as reported.
-    pub fn kubelets(
+    pub(super) fn kubelets(
         &mut self,
         pipeline: &str,
         stored: &[NodesWithCause],
@@ -179,8 +170,12 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
         };
         KubeletCause {
-            failing: Failing { cause, count, examples: (0..count.min(3)).map(example).collect() },
-            cause: Cause {
+            failing: crate::observe::FailingNodes {
+                cause,
+                count,
+                examples: (0..count.min(3)).map(example).collect(),
+            },
+            cause: crate::assess::diagnosis::Cause {
                 reason: name(cause).0,
                 severity: Severity::Fault,
                 summary: "What.".to_owned(),

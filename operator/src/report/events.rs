@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
 use super::event_dedup::NewEvent;
-use crate::common::{FIELD_MANAGER, Owned};
+use crate::common::{FIELD_MANAGER, ManagedObject};
 use crate::csr::NotApproved;
 use crate::observe::Pipeline;
 
@@ -17,7 +17,7 @@ const MAX_NOTE: usize = 1024;
 
 /// Publishes events. Failures are logged and not retried.
 #[derive(Clone)]
-pub struct Events {
+pub(super) struct Events {
     recorder: Recorder,
     namespace: String,
 }
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// Reports that a certificate was issued.
-    pub async fn renewed(&self, pipeline: &Pipeline, object: Owned, which: &str, why: &str) {
+    pub(super) async fn renewed(&self, pipeline: &Pipeline, object: ManagedObject, which: &str, why: &str) {
         let note = format!("Issued a new {which} certificate because {why}.");
         self.publish(
             pipeline,
@@ -57,7 +57,7 @@ impl Events {
     }
 
     /// Reports that a change by another field manager was reverted.
-    pub async fn drift(&self, pipeline: &Pipeline, object: Owned, what: &str) {
+    pub(super) async fn drift(&self, pipeline: &Pipeline, object: ManagedObject, what: &str) {
         self.publish(
             pipeline,
             Some(self.reference(object)),
@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// Reports that a kubelet's CertificateSigningRequest was not approved.
-    pub async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
+    pub(super) async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
         let note = format!(
             "CertificateSigningRequest {name} is not approved: {refusal}. Run `kubectl describe csr {name}` for details."
         );
@@ -93,7 +93,7 @@ impl Events {
     }
 
     /// Returns a reference to an owned object.
-    fn reference(&self, object: Owned) -> ObjectReference {
+    fn reference(&self, object: ManagedObject) -> ObjectReference {
         let resource = object.resource();
         ObjectReference {
             api_version: Some(resource.api_version),
@@ -105,8 +105,8 @@ impl Events {
     }
 
     /// Reports that the resources of metrics-core were changed. Events with different actions are not aggregated.
-    pub async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
-        let deployment = Some(self.reference(Owned::Deployment));
+    pub(super) async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
+        let deployment = Some(self.reference(ManagedObject::Deployment));
         self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
     }
 

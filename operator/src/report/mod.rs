@@ -1,8 +1,12 @@
-//! Tells what was found and done: status, events, metrics. Nothing is written when nothing changed.
+//! Reports what was found and done: status, events and metrics. Nothing is written when nothing changed.
+//!
+//! This is the last step of a round. [`Reporter::report`] publishes an event for every action of the round, writes the
+//! status of every MetricsPipeline whose assessment changed, and updates the metrics.
 
+mod actions;
 mod event_dedup;
 mod events;
-pub mod nanny;
+mod nanny;
 mod status;
 mod telemetry;
 
@@ -13,35 +17,147 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::apply::Applied;
+use crate::assess::{ActiveAssessment, Assessment, KubeletCause};
 use crate::common::FIELD_MANAGER;
-use crate::observe::Pipeline;
+use crate::observe::{Observed, Pipeline};
+use crate::plan::{Action, Plan};
+use events::Events;
+use status::{Details, status};
 
-pub use event_dedup::KubeletCause;
-pub use events::Events;
-pub use status::{Facts, status};
-pub use telemetry::Telemetry;
+pub(crate) use telemetry::Telemetry;
 
-/// Writes statuses and events.
-pub struct Reporter {
+/// What a round gives to report.
+#[derive(Clone, Copy)]
+pub(crate) struct Round<'a> {
+    /// The observed state, after this round's writes.
+    pub observed: &'a Observed,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What was done.
+    pub applied: &'a Applied,
+    /// The conditions.
+    pub assessment: &'a Assessment<'a>,
+    /// The time of the round.
+    pub now: Timestamp,
+}
+
+/// The result of a report.
+#[derive(Debug, Default)]
+pub(crate) struct Reported {
+    /// Whether any status was written.
+    pub wrote_status: bool,
+    /// Whether MetricsPipelines must be read again.
+    pub outdated: bool,
+    /// The error of the active MetricsPipeline's status.
+    pub active: Option<StatusError>,
+    /// The first error of the others' statuses.
+    pub others: Option<StatusError>,
+}
+
+/// A status could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("MetricsPipeline {name}: its status could not be written: {error}")]
+pub(crate) struct StatusError {
+    name: String,
+    error: Box<kube::Error>,
+}
+
+/// Writes statuses and events, and updates the metrics.
+pub(crate) struct Reporter {
     client: Client,
     events: Events,
     reported_causes: event_dedup::ReportedCauses,
+    telemetry: Telemetry,
 }
 
 impl Reporter {
-    /// Events are signed with the identity.
+    /// Returns a reporter whose events name the identity as their source.
     #[must_use]
-    pub fn new(client: Client, namespace: String, identity: String) -> Self {
+    pub(crate) fn new(client: Client, namespace: String, identity: String, telemetry: Telemetry) -> Self {
         Self {
             events: Events::new(client.clone(), namespace, identity),
             client,
             reported_causes: event_dedup::ReportedCauses::default(),
+            telemetry,
         }
     }
 
-    /// Writes a status if it differs from the one that is stored, and events for what is new. Whether it did.
-    /// `kubelets` are the causes that keep kubelets from being scraped now; `None` when that is not known.
-    pub async fn report(
+    /// Reports one round.
+    pub(crate) async fn report(&mut self, round: Round<'_>) -> Reported {
+        let names = round.plan.pipelines.iter().map(|pipeline| pipeline.name.as_str());
+        self.telemetry.keep_only(names);
+        self.report_actions(round).await;
+        let mut reported = Reported::default();
+        for (pipeline, conditions) in &round.assessment.others {
+            let status = status(pipeline, conditions, Some(Details::default()), round.now);
+            let error = self.report_status(pipeline, &status, None, &mut reported).await.err();
+            reported.others = reported.others.or(error);
+        }
+        if let Some(active) = &round.assessment.active {
+            reported.active = self.report_active(active, round, &mut reported).await.err();
+        }
+        reported
+    }
+
+    async fn report_active(
+        &mut self,
+        active: &ActiveAssessment<'_>,
+        round: Round<'_>,
+        reported: &mut Reported,
+    ) -> Result<(), StatusError> {
+        let Round { observed, applied, now, .. } = round;
+        let pipeline = active.pipeline;
+        let Action::MaintainPlan(plan) = &round.plan.action else {
+            let status = status(pipeline, &active.conditions, None, now);
+            return self.report_status(pipeline, &status, None, reported).await;
+        };
+        self.telemetry.failing_nodes(&observed.facts.failing);
+        let resized = applied.resized.clone().unwrap_or_default();
+        let nanny =
+            nanny::status(pipeline.status.nanny.as_ref(), &plan.sizing, &applied.outcome, &resized, now);
+        let details = Details {
+            certificates: plan.certificates.as_ref(),
+            front_proxy: plan.front_proxy.as_ref(),
+            nodes: observed.facts.nodes,
+            failing: &observed.facts.failing,
+            nanny: nanny.as_ref(),
+            failed: Some(&applied.outcome.problems),
+        };
+        let status = status(pipeline, &active.conditions, Some(details), now);
+        self.report_status(pipeline, &status, active.kubelets.as_deref(), reported).await
+    }
+
+    /// Writes a status if it differs from the stored one, and publishes events for what changed.
+    async fn report_status(
+        &mut self,
+        pipeline: &Pipeline,
+        status: &MetricsPipelineStatus,
+        kubelets: Option<&[KubeletCause]>,
+        reported: &mut Reported,
+    ) -> Result<(), StatusError> {
+        self.telemetry.conditions(&pipeline.name, status);
+        match self.write_status(pipeline, status, kubelets).await {
+            Ok(wrote) => {
+                reported.wrote_status |= wrote;
+                reported.outdated |= wrote;
+                Ok(())
+            }
+            Err(error) => {
+                reported.outdated = true;
+                // It changed or was deleted meanwhile: the next round reads it.
+                let is_outdated = matches!(&error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict());
+                if is_outdated {
+                    return Ok(());
+                }
+                Err(StatusError { name: pipeline.name.clone(), error: Box::new(error) })
+            }
+        }
+    }
+
+    /// Returns whether the status was written. `kubelets` are the causes that keep kubelets from being scraped now;
+    /// `None` when they are unknown.
+    async fn write_status(
         &mut self,
         pipeline: &Pipeline,
         status: &MetricsPipelineStatus,
@@ -49,29 +165,33 @@ impl Reporter {
     ) -> Result<bool, kube::Error> {
         let differs = *status != pipeline.status;
         if differs {
-            self.write(pipeline, status).await?;
-            let events = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
-            self.events.publish_all(pipeline, &events).await;
+            self.patch_status(pipeline, status).await?;
+            let changes = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
+            self.events.publish_all(pipeline, &changes).await;
         }
         if let Some(kubelets) = kubelets {
             let stored =
                 pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
-            let events = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
-            self.events.publish_all(pipeline, &events).await;
+            let changes = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
+            self.events.publish_all(pipeline, &changes).await;
         }
         Ok(differs)
     }
 
-    async fn write(&self, pipeline: &Pipeline, status: &MetricsPipelineStatus) -> Result<(), kube::Error> {
+    async fn patch_status(
+        &self,
+        pipeline: &Pipeline,
+        status: &MetricsPipelineStatus,
+    ) -> Result<(), kube::Error> {
         let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
         let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
         name_removed(&stored, &mut fields);
-        // One that can't be read is not known by its fields.
+        // The fields of a status that can't be read are unknown.
         for optional in ["nodes", "certificates", "nanny"] {
             name_removed(&json!({ optional: null }), &mut fields);
         }
-        // Not by server-side apply: it refuses to touch a MetricsPipeline whose spec no longer fits the schema, and
-        // that one above all needs a condition. The version keeps a late status off a changed or newer object.
+        // Not by server-side apply: it rejects a MetricsPipeline whose spec no longer fits the schema, and that one above
+        // all needs a condition. The version keeps a late status off a changed or recreated object.
         let patch = json!({
             "metadata": { "uid": pipeline.uid, "resourceVersion": pipeline.resource_version },
             "status": fields,
@@ -83,15 +203,9 @@ impl Reporter {
         api.patch_status(&pipeline.name, &parameters, &Patch::Merge(&patch)).await?;
         Ok(())
     }
-
-    /// The events.
-    #[must_use]
-    pub fn events(&self) -> &Events {
-        &self.events
-    }
 }
 
-/// A merge patch (RFC 7396) removes only what it names, as null.
+/// Adds `null` for every field that is stored and not in the patch: a merge patch (RFC 7396) removes only what it names.
 fn name_removed(stored: &Value, patch: &mut Value) {
     let (Value::Object(stored), Value::Object(patch)) = (stored, patch) else { return };
     for (field, value) in stored {
@@ -110,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_is_removed_by_name() {
+    fn removes_missing_fields_by_name() {
         let stored = json!({ "a": { "b": 1, "c": 2 }, "d": 3, "e": [1] });
         let mut patch = json!({ "a": { "b": 1 }, "e": [] });
         name_removed(&stored, &mut patch);

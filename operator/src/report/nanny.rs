@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply::{Outcome, Resized};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::nanny::RecommendedSize;
 use crate::nanny::resize::same_resources;
 use crate::plan::Sizing;
@@ -56,7 +56,7 @@ fn is_applied(applied: Option<&ResizeStatus>, recommended: &RecommendedSize) -> 
 fn ended_in_place(sizing: &Sizing, outcome: &Outcome) -> bool {
     let (Some(template), Some(wanted)) = (&sizing.template, &sizing.wanted) else { return false };
     if same_resources(template, wanted) {
-        return sizing.reverts_rollout && outcome.applied.contains(&Owned::Deployment);
+        return sizing.reverts_rollout && outcome.applied.contains(&ManagedObject::Deployment);
     }
     sizing.template_from.is_none()
 }
@@ -82,7 +82,7 @@ pub(crate) fn change<'a>(
     let is_new = sizing.rollout_blocker.is_some()
         || !is_applied(before.and_then(|status| status.applied.as_ref()), recommended);
     if let (Some(from), Some(template)) = (&sizing.template_from, &sizing.template)
-        && outcome.applied.contains(&Owned::Deployment)
+        && outcome.applied.contains(&ManagedObject::Deployment)
     {
         let is_change = is_new && !sizing.reverts_rollout && same_resources(template, wanted);
         return is_change.then_some(Change { method: ResizeMethod::Rollout, from });
@@ -119,7 +119,7 @@ pub(crate) fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String>
 
 /// Returns the event note of a reverted rollout; `None` if none was reverted.
 pub(crate) fn revert_note(sizing: &Sizing, outcome: &Outcome) -> Option<String> {
-    let is_reverted = sizing.reverts_rollout && outcome.applied.contains(&Owned::Deployment);
+    let is_reverted = sizing.reverts_rollout && outcome.applied.contains(&ManagedObject::Deployment);
     let size = sizing.recommended.as_ref()?.size;
     is_reverted.then(|| {
         format!(

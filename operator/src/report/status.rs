@@ -1,4 +1,4 @@
-//! Builds the status of a MetricsPipeline from conditions and facts; a time changes only with what it dates.
+//! Builds the status of a MetricsPipeline from conditions and details; a time changes only with what it dates.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,35 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as StoredCondition, Time};
 
 use crate::assess::conditions::Condition;
-use crate::assess::diagnosis::kubelets::Failing;
-use crate::common::{Owned, Problem};
+use crate::common::{ManagedObject, Problem};
+use crate::observe::FailingNodes;
 use crate::observe::Pipeline;
 use crate::pki::{self, Certificate};
 
-/// Facts beside the conditions.
+/// The parts of the status beside the conditions.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
+pub(super) struct Details<'a> {
     /// The certificates.
     pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
     pub front_proxy: Option<&'a pki::front_proxy::FrontProxyPlan>,
-    /// Nodes with metrics, of all nodes.
+    /// The counts of nodes with metrics and of all nodes.
     pub nodes: Option<(usize, usize)>,
-    /// What the nanny recommends and applied.
+    /// The nanny's recommendation and last change.
     pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
-    pub failing: &'a [Failing],
-    /// What could not be written: of a certificate that is nowhere, nothing is told.
-    pub refused: Option<&'a BTreeMap<Owned, Problem>>,
+    pub failing: &'a [FailingNodes],
+    /// Objects that could not be written. A certificate that was not stored is not in the status.
+    pub failed: Option<&'a BTreeMap<ManagedObject, Problem>>,
 }
 
 /// Returns the new status. A condition type that was not evaluated keeps its stored condition. So does a type that this
 /// version does not know: another controller or version may own it.
 #[must_use]
-pub fn status(
+pub(super) fn status(
     pipeline: &Pipeline,
     evaluated: &[Condition],
-    facts: Option<Facts<'_>>,
+    details: Option<Details<'_>>,
     now: Timestamp,
 ) -> MetricsPipelineStatus {
     let old = &pipeline.status;
@@ -59,15 +59,15 @@ pub fn status(
     MetricsPipelineStatus {
         observed_generation: Some(pipeline.generation),
         conditions,
-        nodes: facts.map_or_else(
+        nodes: details.map_or_else(
             || old.nodes.clone(),
-            |facts| facts.nodes.map(|counts| nodes(counts, facts.failing)),
+            |details| details.nodes.map(|counts| nodes(counts, details.failing)),
         ),
-        certificates: match facts {
-            Some(facts) => certificates(facts, &old.certificates.clone().unwrap_or_default()),
+        certificates: match details {
+            Some(details) => certificates(details, &old.certificates.clone().unwrap_or_default()),
             None => old.certificates.clone(),
         },
-        nanny: facts.map_or_else(|| old.nanny.clone(), |facts| facts.nanny.cloned()),
+        nanny: details.map_or_else(|| old.nanny.clone(), |details| details.nanny.cloned()),
     }
 }
 
@@ -78,7 +78,7 @@ fn condition(
     now: Timestamp,
 ) -> StoredCondition {
     let status = new.status.as_str();
-    // The time tells when the status changed, not when a message did (API conventions).
+    // lastTransitionTime changes with the status only, not with the message (API conventions).
     let since =
         before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
     StoredCondition {
@@ -91,45 +91,47 @@ fn condition(
     }
 }
 
-/// `metav1.StoredCondition` admits 32,768 bytes; a reader admits less.
+/// Truncates a message. `metav1.Condition` admits 32,768 bytes, more than anyone reads.
 fn bounded(message: &str) -> String {
     message.chars().take(2048).collect()
 }
 
-/// Kubernetes keeps whole seconds.
+/// Truncates to whole seconds, as Kubernetes stores times.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn nodes((covered, total): (usize, usize), failing: &[Failing]) -> NodesStatus {
+fn nodes((covered, total): (usize, usize), failing: &[FailingNodes]) -> NodesStatus {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     NodesStatus {
         total: number(total),
         covered: number(covered),
         summary: format!("{covered}/{total}"),
-        causes: failing.iter().map(Failing::status).collect(),
+        causes: failing.iter().map(FailingNodes::status).collect(),
     }
 }
 
-fn certificates(facts: Facts<'_>, old: &CertificatesStatus) -> Option<CertificatesStatus> {
+fn certificates(details: Details<'_>, old: &CertificatesStatus) -> Option<CertificatesStatus> {
     let of = |certificate: &Certificate, renewed: bool| CertificateStatus {
         not_after: Time(seconds(certificate.not_after)),
         renewal_time: renewed.then(|| Time(seconds(certificate.renewal_time()))),
     };
     let one = |certificate: &Certificate| of(certificate, true);
-    let stored = |secret: Owned, planned: Option<CertificateStatus>, old: &Option<CertificateStatus>| {
-        if facts.refused.is_some_and(|refused| refused.contains_key(&secret)) { old.clone() } else { planned }
+    let stored = |secret: ManagedObject,
+                  planned: Option<CertificateStatus>,
+                  old: &Option<CertificateStatus>| {
+        if details.failed.is_some_and(|failed| failed.contains_key(&secret)) { old.clone() } else { planned }
     };
-    let (serving, front_proxy) = (facts.certificates, facts.front_proxy);
+    let (serving, front_proxy) = (details.certificates, details.front_proxy);
     let ca = serving.map(|plan| of(&plan.ca_certificate, plan.ca.is_some()));
     let leaf = serving.map(|plan| of(&plan.serving_certificate, plan.ca.is_some()));
     let client = front_proxy.map(|plan| one(&plan.client_certificate));
     let front_proxy_ca = front_proxy.map(|plan| one(&plan.ca_certificate));
     let status = CertificatesStatus {
-        ca: stored(Owned::CaSecret, ca, &old.ca),
-        serving: stored(Owned::ServingSecret, leaf, &old.serving),
-        front_proxy_ca: stored(Owned::FrontProxyCaSecret, front_proxy_ca, &old.front_proxy_ca),
-        front_proxy: stored(Owned::FrontProxySecret, client, &old.front_proxy),
+        ca: stored(ManagedObject::CaSecret, ca, &old.ca),
+        serving: stored(ManagedObject::ServingSecret, leaf, &old.serving),
+        front_proxy_ca: stored(ManagedObject::FrontProxyCaSecret, front_proxy_ca, &old.front_proxy_ca),
+        front_proxy: stored(ManagedObject::FrontProxySecret, client, &old.front_proxy),
     };
     (status != CertificatesStatus::default()).then_some(status)
 }
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn all_conditions_are_there_from_the_first_visit() {
+    fn has_all_conditions_from_the_first_round() {
         let status = status(&pipeline(), &malformed("x"), None, Timestamp::UNIX_EPOCH);
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types, ConditionType::ALL.map(ConditionType::as_str));
@@ -168,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn the_time_changes_with_the_status_only_and_nothing_changes_without_news() {
+    fn transition_time_changes_with_the_status_only() {
         let at = |second: i64| Timestamp::from_second(second).expect("a time");
         let ready = |status: ConditionStatus, message: &str| {
             [Condition::new(ConditionType::Ready, status, Reason::AsExpected, message)]
         };
         let mut pipeline = pipeline();
         pipeline.status = status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(1));
-        // As it comes back from kube-apiserver.
+        // As kube-apiserver returns it.
         let stored = serde_json::to_value(&pipeline.status).expect("JSON");
         pipeline.status = serde_json::from_value(stored).expect("a status");
         assert_eq!(status(&pipeline, &ready(ConditionStatus::True, "1 of 1"), None, at(2)), pipeline.status);
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_stay() {
+    fn keeps_conditions_of_other_writers() {
         let mut pipeline = pipeline();
         let foreign: StoredCondition = serde_json::from_value(serde_json::json!({
             "type": "Other", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }))

@@ -1,4 +1,4 @@
-//! Metrics about the operator and about what it looks after, in OpenMetrics.
+//! The metrics of the operator and of what it manages, in OpenMetrics.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::assess::diagnosis::kubelets::Failing;
 use crate::common::quantity::nanos;
 use crate::nanny::resize::{is_active, spec_resources};
+use crate::observe::FailingNodes;
 use crate::pki;
 use crate::plan::Sizing;
 
@@ -68,18 +68,18 @@ struct OfCause {
     cause: &'static str,
 }
 
-/// Metrics about the operator and about what it looks after.
+/// The metrics of the operator and of what it manages.
 #[derive(Clone, Debug)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     registry: Arc<Mutex<Registry>>,
     reconciles: Family<OfResult, Counter<u64, AtomicU64>>,
     duration: Histogram,
     writes: Family<OfObject, Counter<u64, AtomicU64>>,
     conditions: Family<OfCondition, Gauge<i64, AtomicI64>>,
-    shown: Arc<Mutex<HashSet<OfCondition>>>,
+    exposed: Arc<Mutex<HashSet<OfCondition>>>,
     causes: Family<OfReason, Gauge<i64, AtomicI64>>,
-    /// The causes of each MetricsPipeline.
-    caused: Arc<Mutex<HashSet<OfReason>>>,
+    /// The labels that are exposed, to remove them when their reason is over.
+    exposed_causes: Arc<Mutex<HashSet<OfReason>>>,
     expiry: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     renewal: Family<OfCertificate, Gauge<i64, AtomicI64>>,
     failing_nodes: Family<OfCause, Gauge<i64, AtomicI64>>,
@@ -98,9 +98,9 @@ impl Default for Telemetry {
             duration: Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0]),
             writes: Family::default(),
             conditions: Family::default(),
-            shown: Arc::default(),
+            exposed: Arc::default(),
             causes: Family::default(),
-            caused: Arc::default(),
+            exposed_causes: Arc::default(),
             expiry: Family::default(),
             renewal: Family::default(),
             failing_nodes: Family::default(),
@@ -115,29 +115,25 @@ impl Default for Telemetry {
         own.register("operator_reconciles", "Reconciles, by result", telemetry.reconciles.clone());
         own.register_with_unit(
             "operator_reconcile_duration",
-            "How long a reconcile took",
+            "Duration of a reconcile",
             Unit::Seconds,
             telemetry.duration.clone(),
         );
         own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
         own.register(
             "operator_kubelet_signing_requests",
-            "Kubelets' CertificateSigningRequests: approved, or why they were left alone",
+            "Kubelets' CertificateSigningRequests, by result: approved, or why not",
             telemetry.signing_requests.clone(),
         );
-        own.register(
-            "operator_leader",
-            "Whether this process is the one that acts",
-            telemetry.leader.clone(),
-        );
+        own.register("operator_leader", "Whether this process holds the Lease", telemetry.leader.clone());
         own.register(
             "condition",
-            "Conditions of each MetricsPipeline, 1 for the status that it has",
+            "Conditions of each MetricsPipeline: 1 for the current status",
             telemetry.conditions.clone(),
         );
         own.register(
             "cause",
-            "Why a condition of a MetricsPipeline does not hold, or holds with a warning: 1 for the reason that it has",
+            "Why a condition of a MetricsPipeline is not True, or is True with a warning: 1 for the current reason",
             telemetry.causes.clone(),
         );
         own.register_with_unit(
@@ -154,17 +150,17 @@ impl Default for Telemetry {
         );
         own.register(
             "nanny_resizes",
-            "Changes of the resources of metrics-core, by outcome: pods in place, rollouts, refused, set back",
+            "Changes of the resources of metrics-core, by outcome: in_place, rollout, refused, drift",
             telemetry.resizes.clone(),
         );
         own.register(
             "nanny_cpu_cores",
-            "CPU that metrics-core is recommended to request, and that its pods request",
+            "CPU request of metrics-core: recommended, and applied to its pods",
             telemetry.size_cpu.clone(),
         );
         own.register_with_unit(
             "nanny_memory",
-            "Memory that metrics-core is recommended to request, and that its pods request",
+            "Memory request of metrics-core: recommended, and applied to its pods",
             Unit::Bytes,
             telemetry.size_memory.clone(),
         );
@@ -180,35 +176,35 @@ impl Default for Telemetry {
 
 impl Telemetry {
     /// Counts a reconcile.
-    pub fn reconciled(&self, good: bool, took: Duration) {
+    pub(crate) fn reconciled(&self, good: bool, took: Duration) {
         let result = if good { "success" } else { "error" };
         self.reconciles.get_or_create(&OfResult { result }).inc();
         self.duration.observe(took.as_secs_f64());
     }
 
     /// Counts a write.
-    pub fn wrote(&self, object: crate::common::Owned, verb: &'static str) {
+    pub(crate) fn wrote(&self, object: crate::common::ManagedObject, verb: &'static str) {
         let labels = OfObject { kind: object.resource().kind, name: object.name().to_owned(), verb };
         self.writes.get_or_create(&labels).inc();
     }
 
     /// Counts a kubelet's CertificateSigningRequest.
-    pub fn signing_request(&self, result: &'static str) {
+    pub(crate) fn signing_request(&self, result: &'static str) {
         self.signing_requests.get_or_create(&OfResult { result }).inc();
     }
 
-    /// Shows whether this process is the one that acts.
-    pub fn leads(&self, leads: bool) {
+    /// Sets whether this process holds the Lease.
+    pub(crate) fn set_leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
 
     /// Counts a change of resources.
-    pub fn resized(&self, outcome: &'static str) {
+    pub(crate) fn resized(&self, outcome: &'static str) {
         self.resizes.get_or_create(&OfOutcome { outcome }).inc();
     }
 
-    /// Shows what is recommended, and the most that any pod requests.
-    pub fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
+    /// Sets the recommended size, and the largest one that a pod requests.
+    pub(crate) fn sizes(&self, sizing: &Sizing, pods: &[Pod]) {
         let Some(recommended) = &sizing.recommended else {
             self.size_cpu.clear();
             self.size_memory.clear();
@@ -236,9 +232,9 @@ impl Telemetry {
         }
     }
 
-    /// Forgets the conditions of every MetricsPipeline but these, and the certificates when there is none: an alert
-    /// on their expiry must not outlive them.
-    pub fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
+    /// Removes the conditions of every MetricsPipeline but these, and the certificates when there is none: an alert on their
+    /// expiry must not outlive them.
+    pub(crate) fn keep_only<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let names: BTreeSet<&str> = names.collect();
         if names.is_empty() {
             self.expiry.clear();
@@ -247,14 +243,14 @@ impl Telemetry {
             self.size_memory.clear();
             self.failing_nodes.clear();
         }
-        self.shown.lock().retain(|labels| {
+        self.exposed.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
             if !keep {
                 self.conditions.remove(labels);
             }
             keep
         });
-        self.caused.lock().retain(|labels| {
+        self.exposed_causes.lock().retain(|labels| {
             let keep = names.contains(labels.metricspipeline.as_str());
             if !keep {
                 self.causes.remove(labels);
@@ -263,8 +259,8 @@ impl Telemetry {
         });
     }
 
-    /// Shows the conditions of a MetricsPipeline.
-    pub fn conditions(&self, name: &str, status: &MetricsPipelineStatus) {
+    /// Sets the conditions of a MetricsPipeline.
+    pub(crate) fn conditions(&self, name: &str, status: &MetricsPipelineStatus) {
         for condition in &status.conditions {
             for one in ["True", "False", "Unknown"] {
                 let labels = OfCondition {
@@ -273,21 +269,21 @@ impl Telemetry {
                     status: one,
                 };
                 self.conditions.get_or_create(&labels).set(i64::from(condition.status == one));
-                self.shown.lock().insert(labels);
+                self.exposed.lock().insert(labels);
             }
         }
         self.causes(name, status);
     }
 
-    /// Shows the reasons of a MetricsPipeline's conditions, but for those that tell of no cause: that all is well, that
-    /// another condition tells it, or that something is on its way. Reasons are an enumeration.
+    /// Sets the reasons of a MetricsPipeline's conditions, except reasons without a cause: AsExpected, those of conditions that
+    /// wait for another one, and progress. Reasons are an enumeration, so the cardinality is bounded.
     fn causes(&self, name: &str, status: &MetricsPipelineStatus) {
         const NO_CAUSE: [Reason; 4] =
             [Reason::AsExpected, Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
         let now: HashSet<_> = status
             .conditions
             .iter()
-            // The summary repeats the others.
+            // Ready repeats the reason of another condition.
             .filter(|condition| condition.type_ != ConditionType::Ready.as_str())
             .filter(|condition| NO_CAUSE.iter().all(|reason| reason.as_str() != condition.reason))
             .map(|condition| OfReason {
@@ -296,7 +292,7 @@ impl Telemetry {
                 reason: condition.reason.clone(),
             })
             .collect();
-        let mut caused = self.caused.lock();
+        let mut caused = self.exposed_causes.lock();
         caused.retain(|labels| {
             let keep = labels.metricspipeline != name || now.contains(labels);
             if !keep {
@@ -310,8 +306,8 @@ impl Telemetry {
         }
     }
 
-    /// Shows when certificates expire and are renewed.
-    pub fn certificates(
+    /// Sets when certificates expire and are renewed.
+    pub(crate) fn certificates(
         &self,
         plan: Option<&pki::ServingPlan>,
         front_proxy: Option<&pki::front_proxy::FrontProxyPlan>,
@@ -324,25 +320,25 @@ impl Telemetry {
         ];
         for (certificate, value) in certificates {
             let labels = OfCertificate { certificate };
-            let theirs =
+            let is_foreign =
                 !certificate.starts_with("front_proxy") && plan.is_some_and(|plan| plan.ca.is_none());
             if let Some(value) = value {
                 self.expiry.get_or_create(&labels).set(value.not_after.as_second());
-                if theirs {
+                if is_foreign {
                     self.renewal.remove(&labels);
                 } else {
                     self.renewal.get_or_create(&labels).set(value.renewal_time().as_second());
                 }
             } else if certificate.starts_with("front_proxy") {
-                // Not asked for; what could not be planned stays to be alerted on.
+                // Not requested. Certificates that could not be planned stay, to be alerted on.
                 self.expiry.remove(&labels);
                 self.renewal.remove(&labels);
             }
         }
     }
 
-    /// Shows how many nodes can't be scraped, and why. Causes are an enumeration.
-    pub fn failing_nodes(&self, failing: &[Failing]) {
+    /// Sets the count of nodes that can't be scraped, by cause. Causes are an enumeration, so the cardinality is bounded.
+    pub(crate) fn failing_nodes(&self, failing: &[FailingNodes]) {
         self.failing_nodes.clear();
         for one in failing {
             let labels = OfCause { cause: one.cause.as_str() };
@@ -350,9 +346,9 @@ impl Telemetry {
         }
     }
 
-    /// All metrics as text.
+    /// Encodes all metrics as text.
     #[must_use]
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         _ = encode(&mut text, &self.registry.lock());
@@ -363,10 +359,10 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::Owned;
+    use crate::common::ManagedObject;
 
     #[test]
-    fn a_deleted_pipeline_leaves_no_metrics() {
+    fn deleted_pipeline_leaves_no_metrics() {
         let telemetry = Telemetry::default();
         let status: MetricsPipelineStatus = serde_json::from_value(serde_json::json!({ "conditions": [{
             "type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" }] }))
@@ -379,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_shown_as_long_as_it_lasts() {
+    fn cause_is_exposed_while_it_lasts() {
         let telemetry = Telemetry::default();
         let with = |reason: &str| -> MetricsPipelineStatus {
             serde_json::from_value(
@@ -410,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_forgotten_with_the_last_pipeline() {
+    fn certificates_are_removed_with_the_last_pipeline() {
         let telemetry = Telemetry::default();
         let spec = crds::MetricsPipelineSpec::default();
         let now = jiff::Timestamp::from_second(1_800_000_000).expect("a time");
@@ -431,8 +427,8 @@ mod tests {
     fn metrics_have_the_documented_names() {
         let telemetry = Telemetry::default();
         telemetry.reconciled(true, Duration::from_millis(3));
-        telemetry.wrote(Owned::Deployment, "apply");
-        telemetry.leads(true);
+        telemetry.wrote(ManagedObject::Deployment, "apply");
+        telemetry.set_leader(true);
         let text = telemetry.encode();
         for line in [
             "metrics_pipeline_operator_reconciles_total{result=\"success\"} 1",

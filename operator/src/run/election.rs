@@ -1,9 +1,8 @@
-//! The Lease that makes one of several operators act.
+//! Leader election: the Lease that lets only one of several operators write.
 //!
-//! The rules are those of client-go's leaderelection: every write carries the resourceVersion that it was
-//! decided on, so two can't both succeed; whether the other's Lease has run out is judged by one's own clock
-//! from when one saw it change, so clocks need not agree; and who could not renew in time stops before the
-//! Lease runs out.
+//! The rules are those of client-go's leaderelection. Every write carries the resourceVersion that it was decided on, so
+//! two candidates can't both succeed. A candidate measures the expiry of another holder's Lease with its own clock, from
+//! when it saw the Lease change, so clocks need not agree. A holder that can't renew in time stops before its Lease expires.
 
 use std::time::{Duration, Instant};
 
@@ -13,25 +12,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::common::FIELD_MANAGER;
-use crate::common::error_chain::causes;
-
-/// The name of the Lease.
-pub const LEASE: &str = "metrics-pipeline-operator";
+use crate::common::names::LEASE;
+use crate::common::{FIELD_MANAGER, error_chain};
 
 const DURATION: Duration = Duration::from_secs(15);
-/// Who has not renewed for so long, from when the last renewal was sent, stops: 5 s before another may start.
+/// A holder stops this long after it sent its last successful renewal: 5 s before another candidate may start.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(4);
 
-/// One candidate.
-pub struct Election {
+/// A candidate.
+pub(super) struct Election {
     api: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
-    /// When the last write that succeeded was sent: nobody saw it earlier than that, however late its answer came.
+    /// When the last successful write was sent. No other candidate saw it earlier, however late the response came.
     renewed: Instant,
 }
 
@@ -41,22 +37,22 @@ struct Seen {
 }
 
 impl Election {
-    /// A candidate that holds nothing yet.
+    /// Creates a candidate that does not hold the Lease.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, identity: String) -> Self {
         Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
     }
 
-    /// Waits until the Lease is ours.
-    pub async fn acquire(&mut self) {
-        let mut told = false;
+    /// Waits until this process holds the Lease.
+    pub(super) async fn acquire(&mut self) {
+        let mut reported = false;
         loop {
             match self.attempt().await {
                 Ok(true) => return,
-                Ok(false) if !told => {
+                Ok(false) if !reported => {
                     let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease)).unwrap_or_default();
-                    tracing::info!(holder, "standing by: another operator acts");
-                    told = true;
+                    tracing::info!(holder, "standing by: another operator holds the Lease");
+                    reported = true;
                 }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "the Lease could not be read or written"),
@@ -65,20 +61,20 @@ impl Election {
         }
     }
 
-    /// Renews until that fails for too long; then another may act soon, and this process must not.
-    pub async fn keep(&mut self) {
+    /// Renews the Lease. Returns when it is lost or was not renewed in time: then another candidate may write.
+    pub(super) async fn keep(&mut self) {
         loop {
             let left = RENEW_DEADLINE.saturating_sub(self.renewed.elapsed());
-            // The deadline also ends a pause or an attempt in the middle.
+            // The deadline also interrupts a pause or an attempt.
             match tokio::time::timeout(left, self.renew()).await {
                 Ok(true) => {}
-                // Somebody else has it, or may have it soon: there is nothing to wait for.
+                // Another candidate holds it, or may hold it soon.
                 Ok(false) | Err(_) => return,
             }
         }
     }
 
-    /// Renews once, and tries until it is known whether the Lease is still ours.
+    /// Renews once, and retries until it is known whether this process still holds the Lease.
     async fn renew(&mut self) -> bool {
         let mut pause = RENEW_EVERY;
         loop {
@@ -91,8 +87,8 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, so that the next need not wait until it runs out.
-    pub async fn release(&mut self) {
+    /// Releases the Lease, so that the next candidate need not wait for its expiry.
+    pub(super) async fn release(&mut self) {
         let Some(seen) = self.seen.take().filter(|seen| holder(&seen.lease) == Some(&self.identity)) else {
             return;
         };
@@ -103,17 +99,17 @@ impl Election {
         }
         let answer = tokio::time::timeout(REQUEST, self.api.replace(LEASE, &parameters(), &lease)).await;
         if let Ok(Err(error)) = answer {
-            tracing::warn!(%error, "the Lease was not given back; it runs out by itself");
+            tracing::warn!(%error, "the Lease was not released; it expires by itself");
         }
     }
 
-    /// One attempt to get or renew the Lease; whether it is ours.
+    /// Tries once to acquire or renew the Lease. Returns whether this process holds it.
     async fn attempt(&mut self) -> Result<bool, String> {
         let sent = Instant::now();
         let ours = tokio::time::timeout(REQUEST, self.try_attempt())
             .await
-            .map_err(|_| format!("no answer within {} s", REQUEST.as_secs()))?
-            .map_err(|error| causes(&error))?;
+            .map_err(|_| format!("no response within {} s", REQUEST.as_secs()))?
+            .map_err(|error| error_chain(&error))?;
         if ours {
             self.renewed = sent;
         }
@@ -121,9 +117,9 @@ impl Election {
     }
 
     async fn try_attempt(&mut self) -> Result<bool, kube::Error> {
-        // Who holds it knows its version; only a surprise makes it worth reading.
-        let held = self.seen.as_ref().filter(|seen| holder(&seen.lease) == Some(&self.identity));
-        let current = if let Some(seen) = held {
+        // The holder knows the version; it reads the Lease only after a conflict.
+        let own = self.seen.as_ref().filter(|seen| holder(&seen.lease) == Some(&self.identity));
+        let current = if let Some(seen) = own {
             Some(seen.lease.clone())
         } else {
             let read = self.api.get_opt(LEASE).await?;
@@ -148,7 +144,7 @@ impl Election {
                 Ok(true)
             }
             Err(error) => {
-                // Another was faster, or the answer was lost: look before the next attempt.
+                // Another candidate was faster, or the response was lost: read it before the next attempt.
                 self.seen = None;
                 Err(error)
             }
@@ -191,7 +187,7 @@ fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
-/// The Lease with us as its holder; its version stays, and makes the write fail if another wrote meanwhile.
+/// Returns the Lease with this process as its holder. It keeps its version, so that the write fails if it changed.
 fn claimed(current: Option<Lease>, identity: &str, now: Timestamp) -> Lease {
     let before = current.unwrap_or_default();
     let spec = before.spec.clone().unwrap_or_default();
@@ -215,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_keeps_the_version_and_counts_the_change_of_hands() {
+    fn claim_keeps_the_version_and_counts_transitions() {
         let mut theirs = claimed(None, "them", Timestamp::UNIX_EPOCH);
         theirs.metadata.resource_version = Some("7".to_owned());
         let later = Timestamp::from_second(60).expect("a time");

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and a Prometheus.
+//! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for the kubelet and Prometheus.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,37 +16,37 @@ use tokio::sync::Semaphore;
 
 use crate::report::Telemetry;
 
-/// Connections at a time; a kubelet and two Prometheus need three.
+/// The maximum count of concurrent connections; a kubelet and two Prometheus servers need three.
 const MAX_CONNECTIONS: usize = 16;
 
-/// How long a connection may take in all.
+/// The maximum duration of a connection.
 const CONNECTION: Duration = Duration::from_secs(60);
 
-/// A loop that has not come round for so long is stuck: its longest wait is a minute, and each request in it
-/// ends by itself.
+/// A reconcile loop without an iteration for this time is stuck: its longest pause is a minute, and each request in it has a
+/// timeout.
 const STUCK: Duration = Duration::from_secs(15 * 60);
 
-/// How the process is.
+/// The health of the process.
 #[derive(Debug, Default)]
-pub struct Health {
-    /// When the loop last came round.
+pub(super) struct Health {
+    /// When the loop last finished an iteration.
     beat: Mutex<Option<Instant>>,
     reached: std::sync::atomic::AtomicBool,
 }
 
 impl Health {
-    /// The loop came round.
-    pub fn beat(&self) {
+    /// Records an iteration of the loop.
+    pub(super) fn beat(&self) {
         *self.beat.lock() = Some(Instant::now());
     }
 
-    /// kube-apiserver was reached.
-    pub fn ready(&self) {
+    /// Records that kube-apiserver responded.
+    pub(super) fn ready(&self) {
         self.reached.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn is_active(&self) -> bool {
-        // Before the first round it stands by.
+    fn is_live(&self) -> bool {
+        // Before the first iteration the process stands by.
         self.beat.lock().is_none_or(|beat| beat.elapsed() < STUCK)
     }
 
@@ -55,8 +55,8 @@ impl Health {
     }
 }
 
-/// Serves until dropped.
-pub async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Telemetry) {
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Telemetry) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -72,7 +72,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Teleme
         let telemetry = telemetry.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let response = answer(&request, &health, &telemetry);
+                let response = respond(&request, &health, &telemetry);
                 async { Ok::<_, Infallible>(response) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -86,7 +86,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, telemetry: Teleme
     }
 }
 
-fn answer(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -> Response<Full<Bytes>> {
     let text = |code: StatusCode, kind: &'static str, body: String| {
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = code;
@@ -98,11 +98,11 @@ fn answer(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -
         text(code, "text/plain", format!("{}\n", if good { "ok" } else { why }))
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is served\n".to_owned());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is allowed\n".to_owned());
     }
     match request.uri().path() {
-        "/healthz" | "/livez" => check(health.is_active(), "the reconcile loop is stuck"),
-        "/readyz" => check(health.is_ready(), "kube-apiserver was not reached yet"),
+        "/healthz" | "/livez" => check(health.is_live(), "the reconcile loop is stuck"),
+        "/readyz" => check(health.is_ready(), "kube-apiserver has not responded yet"),
         "/metrics" => text(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -112,13 +112,13 @@ fn answer(request: &Request<Incoming>, health: &Health, telemetry: &Telemetry) -
     }
 }
 
-/// Opens the listener.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Binds the listener.
+pub(super) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         // A node without IPv6 has no [::].
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {
             let ipv4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
-            tracing::debug!(%error, "IPv6 can't be listened on; IPv4 alone is");
+            tracing::debug!(%error, "cannot listen on IPv6; listening on IPv4 only");
             TcpListener::bind(ipv4).await
         }
         other => other,

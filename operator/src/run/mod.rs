@@ -1,4 +1,7 @@
-//! The process's life: wait for the Lease, reconcile when something changes, stop in order.
+//! Runs the operator: acquires the Lease, reconciles when something changes, and stops on a signal.
+//!
+//! `reconcile.rs` is the loop's body, `requeue.rs` computes its pauses, `election.rs` holds the Lease, `endpoints.rs` serves
+//! health and metrics.
 
 mod election;
 mod endpoints;
@@ -14,52 +17,51 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Telemetry;
 use crate::settings::{FlagError, Flags};
 use election::Election;
-pub use election::LEASE;
 use endpoints::Health;
 use reconcile::Reconciler;
 
-/// Changes come in bursts; so long is waited for the rest of one.
+/// Changes come in bursts: the loop waits this long for the rest of one.
 const BURST: Duration = Duration::from_millis(100);
 
 const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_VERSION"));
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// No watch tells that a refusal is over, and a condition is to be true again within half a minute.
+/// No watch reports that an error is over, and a condition must be correct again within half a minute.
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// Why the operator stopped or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A flag is missing.
+    /// A setting is missing.
     #[error(transparent)]
     Flag(#[from] FlagError),
-    /// There is no way to kube-apiserver.
+    /// No configuration for kube-apiserver was found.
     #[error("no configuration for kube-apiserver was found, neither of a pod nor in KUBECONFIG: {0}")]
     Config(#[from] kube::config::InferConfigError),
-    /// The client could not be made.
-    #[error("the client for kube-apiserver could not be made: {0}")]
+    /// The client could not be created.
+    #[error("the client for kube-apiserver could not be created: {0}")]
     Client(#[from] kube::Error),
-    /// The address is taken.
-    #[error("--bind-address {0}: can't be listened on: {1}")]
+    /// The address is in use or not allowed.
+    #[error("cannot listen on --bind-address {0}: {1}")]
     Bind(std::net::SocketAddr, std::io::Error),
-    /// Signals can't be handled.
-    #[error("signals can't be handled: {0}")]
+    /// The process cannot handle signals.
+    #[error("cannot handle signals: {0}")]
     Signal(std::io::Error),
-    /// Another operator may act now.
+    /// Another operator may write now.
     #[error(
-        "the Lease {} was lost; this process must not write any more and is to be started again",
-        election::LEASE
+        "the Lease {} was lost; this process must not write any more and exits to be restarted",
+        crate::common::names::LEASE
     )]
     LeaseLost,
 }
 
-/// Runs until a signal or until the Lease is lost.
+/// Runs the operator until a signal arrives or the Lease is lost.
 pub async fn run(flags: Flags) -> Result<(), RunError> {
     let settings = flags.settings()?;
     let mut config = Config::infer().await?;
-    // Whether and when to try again is decided here, where it is known what for.
+    // The operator decides itself what it retries, and when.
     config.default_retry = false;
-    // The audit log and API priority and fairness tell clients apart by it.
+    // The audit log and API Priority and Fairness identify clients by it.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     let auth = config.auth_info.clone();
     let client = Client::try_from(config)?;
@@ -77,7 +79,9 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
         "started"
     );
     if settings.image.is_none() {
-        tracing::warn!("--metrics-core-image is not set: every MetricsPipeline must name its image");
+        tracing::warn!(
+            "--metrics-core-image is not set: every MetricsPipeline must set spec.metricsCore.image"
+        );
     }
     let serve = endpoints::serve(listener, health.clone(), telemetry.clone());
     let mut election = flags
@@ -85,15 +89,15 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
         .then(|| Election::new(client.clone(), &settings.namespace, settings.identity.clone()));
     let act = async {
         if let Some(election) = &mut election {
-            reach(&client, &health).await;
+            wait_for_kube_apiserver(&client, &health).await;
             election.acquire().await;
-            tracing::info!("acting");
+            tracing::info!("acquired the Lease");
         }
-        telemetry.leads(true);
-        let reconciler = Reconciler::new(client.clone(), settings, telemetry.clone(), &auth);
+        telemetry.set_leader(true);
+        let reconciler = Reconciler::new(&client, settings, telemetry.clone(), &auth);
         let reconcile = reconcile_forever(reconciler, &health, &telemetry);
         match &mut election {
-            // Whichever ends first drops the other in the middle of what it does, and nothing is written after.
+            // Whichever ends first cancels the other, so that nothing is written after the Lease is lost.
             Some(election) => tokio::select! {
                 () = election.keep() => Err(RunError::LeaseLost),
                 never = reconcile => match never {},
@@ -115,10 +119,10 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
     ended
 }
 
-/// Waits until kube-apiserver answers: who stands by is ready too.
-async fn reach(client: &Client, health: &Health) {
+/// Waits until kube-apiserver responds: an operator that stands by is ready, too.
+async fn wait_for_kube_apiserver(client: &Client, health: &Health) {
     while let Err(error) = client.apiserver_version().await {
-        tracing::warn!(%error, "kube-apiserver can't be reached");
+        tracing::warn!(%error, "cannot reach kube-apiserver");
         tokio::time::sleep(FIRST_RETRY).await;
     }
     health.ready();
@@ -131,7 +135,7 @@ async fn reconcile_forever(
 ) -> std::convert::Infallible {
     let changes = reconciler.changes();
     let mut retry = FIRST_RETRY;
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         let started = Instant::now();
         let result = reconciler.reconcile().await;
@@ -142,26 +146,26 @@ async fn reconcile_forever(
             Ok(pause) => {
                 health.ready();
                 retry = FIRST_RETRY;
-                told.clear();
+                reported.clear();
                 pause
             }
             Err(error) => {
                 let pause = retry;
                 retry = (retry * 2).min(LAST_RETRY);
-                // The same error again is no news.
+                // A repeated error is logged at debug level only.
                 let message = error.to_string();
-                if message == told {
+                if message == reported {
                     tracing::debug!(%error, "the reconcile failed again");
                 } else {
-                    tracing::warn!(%error, seconds = pause.as_secs(), "the reconcile failed; it is tried again");
-                    told = message;
+                    tracing::warn!(%error, seconds = pause.as_secs(), "the reconcile failed; retrying");
+                    reported = message;
                 }
                 pause
             }
         };
         tokio::select! {
             () = changes.changed() => {
-                // What failed is not tried again faster because its own retries change something.
+                // A failed reconcile may itself cause changes; they must not make its retries faster.
                 tokio::time::sleep(if failed { pause.min(Duration::from_secs(1)) } else { BURST }).await;
             }
             () = tokio::time::sleep(pause) => {}
@@ -169,7 +173,7 @@ async fn reconcile_forever(
     }
 }
 
-/// SIGTERM, as the kubelet sends, or SIGINT, as a terminal does.
+/// SIGTERM, which the kubelet sends, or SIGINT, which a terminal sends.
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,

@@ -1,113 +1,116 @@
-//! When to look again, and at how much. Pure.
+//! When the next round starts. Pure.
 
 use std::time::Duration;
 
-/// When all is well, metrics are asked for this often.
-pub(super) const SETTLED: Duration = Duration::from_secs(10);
+use jiff::{SignedDuration, Timestamp};
 
-/// When all is well, the replicas are asked what they see this often: with a scrape every 15 s, what befalls a kubelet
-/// is told within 30 s.
-const WATCHFUL: Duration = Duration::from_secs(5);
+use crate::apply::Applied;
+use crate::observe::{FULL_POLL, MIN_ROUND};
+use crate::plan::MaintainPlan;
 
-/// The same while something is wrong, as it may be mended at any time.
-const WRONG: Duration = Duration::from_secs(3);
+/// The pause when no MetricsPipeline is active.
+pub(super) const IDLE: Duration = FULL_POLL;
 
-/// While something is on its way.
-pub(super) const UNSETTLED: Duration = Duration::from_secs(2);
+/// The pause while everything works. With a scrape every 15 s, a fault of a kubelet is reported within 30 s.
+const HEALTHY: Duration = Duration::from_secs(5);
 
-/// Something is on its way for this long after the last change; then it is a state.
-const ON_ITS_WAY: Duration = Duration::from_secs(120);
+/// The pause while something is wrong, as it may be fixed at any time.
+const UNHEALTHY: Duration = Duration::from_secs(3);
 
-/// What no watch tells is looked at with this distance at least.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// The pause while something is changing.
+pub(super) const PROGRESSING: Duration = MIN_ROUND;
 
-/// How the pipeline is.
+/// The pause while an old CA waits for the proof that no replica needs it.
+const PROOF: Duration = Duration::from_secs(1);
+
+/// After this time without a change the current state counts as lasting.
+const LASTING: Duration = Duration::from_secs(120);
+
+/// The state of the active MetricsPipeline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     /// Whether it is Ready.
     pub ready: bool,
     /// Whether nothing at all is wrong.
-    pub well: bool,
-    /// Whether the last request failed, and the next one decides.
+    pub healthy: bool,
+    /// Whether the last request for metrics failed, and the next one decides.
     pub in_doubt: bool,
-    /// How long ago something last changed.
+    /// The time since the last change.
     pub unchanged: Duration,
 }
 
-/// When to come again.
+/// Returns the pause before the next round.
 pub(super) fn pause(state: State) -> Duration {
-    let settled = state.ready || state.unchanged > ON_ITS_WAY;
+    let settled = state.ready || state.unchanged > LASTING;
     if !settled || state.in_doubt {
-        UNSETTLED
-    } else if state.well {
-        WATCHFUL
+        PROGRESSING
+    } else if state.healthy {
+        HEALTHY
     } else {
-        WRONG
+        UNHEALTHY
     }
 }
 
-/// At how much to look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Glance {
-    /// What was seen is fresh.
-    Nothing,
-    /// At what the replicas say.
-    Replicas,
-    /// At all that no watch tells.
-    Whole,
-}
-
-/// Between two whole looks the replicas are asked alone, as long as requests get through: at thousands of nodes the
-/// rest costs more. `last` and `whole` are how long ago anything and all of it was looked at.
-pub(super) fn glance(last: Duration, whole: Duration, is_news: bool, gets_through: bool) -> Glance {
-    if last < LOOK_AROUND {
-        Glance::Nothing
-    } else if !is_news && gets_through && whole + UNSETTLED < SETTLED {
-        Glance::Replicas
-    } else {
-        Glance::Whole
-    }
+/// Returns the time until the plan itself requires the next round: the next step of a certificate, the proof of a new CA,
+/// the retry of an approval, the nanny.
+pub(super) fn until_due(
+    plan: &MaintainPlan,
+    applied: &Applied,
+    nanny_due: Option<Timestamp>,
+    now: Timestamp,
+) -> Duration {
+    let certificates = [
+        plan.certificates.as_ref().map(|plan| plan.next),
+        plan.front_proxy.as_ref().map(|plan| plan.next_step),
+    ];
+    // In whole seconds and at least one: a step is due at a second, and is seen after it.
+    let certificates = certificates.into_iter().flatten().min().map(|next| {
+        let until = next.duration_since(now).as_secs().saturating_add(1);
+        Duration::from_secs(u64::try_from(until).unwrap_or(1).max(1))
+    });
+    let proof = plan.expected_certificate.is_some().then_some(PROOF);
+    let nanny = nanny_due.map(|due| {
+        let until = due.duration_since(now).max(SignedDuration::from_millis(100));
+        Duration::try_from(until).unwrap_or(Duration::MAX)
+    });
+    [certificates, proof, applied.csrs.retry_after, nanny]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{PollScope, poll_scope};
 
-    const WELL: State = State { ready: true, well: true, in_doubt: false, unchanged: Duration::ZERO };
+    const HEALTHY: State = State { ready: true, healthy: true, in_doubt: false, unchanged: Duration::ZERO };
 
-    /// What is looked at in a minute, without news.
-    fn minute(state: State, gets_through: bool) -> (usize, usize) {
-        let (mut now, mut whole) = (Duration::ZERO, Duration::ZERO);
-        let (mut replicas, mut wholes) = (0, 0);
+    /// Returns how often the replicas and how often everything is polled in a minute without changes.
+    fn polls_per_minute(state: State, answered: bool) -> (usize, usize) {
+        let (mut now, mut last_full) = (Duration::ZERO, Duration::ZERO);
+        let (mut replicas, mut full) = (0, 0);
         while now < Duration::from_secs(60) {
             let pause = pause(state);
             now += pause;
-            match glance(pause, now.saturating_sub(whole), false, gets_through) {
-                Glance::Nothing => {}
-                Glance::Replicas => replicas += 1,
-                Glance::Whole => (whole, wholes) = (now, wholes + 1),
+            match poll_scope(pause, now.saturating_sub(last_full), false, answered) {
+                PollScope::Nothing => {}
+                PollScope::Replicas => replicas += 1,
+                PollScope::Everything => (last_full, full) = (now, full + 1),
             }
         }
-        (replicas, wholes)
+        (replicas, full)
     }
 
     #[test]
-    fn all_is_looked_at_every_10_s_and_the_replicas_more_often() {
-        assert_eq!(minute(WELL, true), (6, 6));
-        let wrong = State { well: false, ..WELL };
-        assert_eq!(minute(wrong, true), (14, 6));
-        assert_eq!(
-            minute(State { ready: false, unchanged: Duration::from_secs(3600), ..wrong }, false),
-            (0, 20)
-        );
-        assert_eq!(minute(State { in_doubt: true, ..WELL }, false), (0, 30));
-        assert_eq!(minute(State { ready: false, ..wrong }, false), (0, 30), "on its way");
-    }
-
-    #[test]
-    fn news_are_looked_into_but_not_more_than_once_a_second() {
-        let second = Duration::from_secs(1);
-        assert_eq!(glance(second, second, true, true), Glance::Whole);
-        assert_eq!(glance(second / 2, second / 2, true, true), Glance::Nothing);
+    fn polls_everything_every_10_s_and_the_replicas_more_often() {
+        assert_eq!(polls_per_minute(HEALTHY, true), (6, 6));
+        let unhealthy = State { healthy: false, ..HEALTHY };
+        assert_eq!(polls_per_minute(unhealthy, true), (14, 6));
+        let lasting = State { ready: false, unchanged: Duration::from_secs(3600), ..unhealthy };
+        assert_eq!(polls_per_minute(lasting, false), (0, 20));
+        assert_eq!(polls_per_minute(State { in_doubt: true, ..HEALTHY }, false), (0, 30));
+        assert_eq!(polls_per_minute(State { ready: false, ..unhealthy }, false), (0, 30), "progressing");
     }
 }

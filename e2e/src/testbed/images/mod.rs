@@ -59,7 +59,7 @@ struct RustProgram {
 
 const METRICS_CORE: RustProgram = RustProgram { package: "metrics-core", binary: "metrics-core" };
 const OPERATOR: RustProgram = RustProgram { package: "operator", binary: "metrics-pipeline-operator" };
-const PLUGIN: RustProgram = RustProgram { package: "operator", binary: KUBECTL_PLUGIN };
+const PLUGIN: RustProgram = RustProgram { package: "kubectl-metrics-pipeline", binary: KUBECTL_PLUGIN };
 
 /// An image of the project, which contains one program.
 struct ProjectImage {

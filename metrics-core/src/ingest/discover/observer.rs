@@ -2,7 +2,7 @@
 
 use crate::model::labels::Labels;
 
-/// The state that the owner of a [`Directory`] keeps beside each node and pod.
+/// The state that the owner of a [`Directory`](super::Directory) keeps beside each node and pod.
 ///
 /// The directory creates the state with its object and drops it with it. It calls these methods while it holds the
 /// lock of the nodes or of the pods: they must be quick and not use the directory.
@@ -12,7 +12,7 @@ pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
     /// The state beside a pod.
     type Pod: std::fmt::Debug + Default + Send + Sync;
 
-    /// Called when a node was deleted or recreated under its name, at `now_ms` of [`Directory::now_ms`].
+    /// Called when a node was deleted or recreated under its name, at `now_ms` of [`Directory::now_ms`](super::Directory::now_ms).
     fn node_removed(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
 
     /// Called when the labels of a node changed; `labels` are the old ones.

@@ -3,11 +3,11 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::AccessReady;
-    if let Some(problem) = evidence.problem(&Owned::ACCESS) {
+    if let Some(problem) = evidence.problem(&ManagedObject::ACCESS) {
         return Condition::problem(of, problem);
     }
     if let Some(problem) = &evidence.plan.csr_approval {

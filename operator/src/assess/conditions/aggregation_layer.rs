@@ -18,7 +18,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
     }
     let why = if symptoms.ours {
         "metrics-core has received no request from kube-apiserver yet. See APIServiceAvailable for the cause."
-    } else if evidence.problem(&crate::common::Owned::API_SERVICES).is_some() {
+    } else if evidence.problem(&crate::common::ManagedObject::API_SERVICES).is_some() {
         "The status is unknown until the APIServices exist. See APIServiceAvailable for the cause."
     } else {
         "The status is unknown until kube-apiserver sends its first request to metrics-core."

@@ -5,12 +5,12 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::{Condition, ConditionStatus, Evidence, kubelets};
 use crate::assess::diagnosis::{Diagnosis, Severity};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::observe::Symptoms;
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: &Symptoms) -> Condition {
     let of = ConditionType::APIServiceAvailable;
-    if let Some(problem) = evidence.problem(&Owned::API_SERVICES) {
+    if let Some(problem) = evidence.problem(&ManagedObject::API_SERVICES) {
         return Condition::problem(of, problem);
     }
     // The front proxy already explains the symptom; a second cause would be wrong.
@@ -31,7 +31,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
         }
         return Condition::cause(of, cause);
     }
-    for object in Owned::API_SERVICES {
+    for object in ManagedObject::API_SERVICES {
         let reported = evidence
             .observed
             .typed::<APIService>(object)

@@ -3,19 +3,19 @@
 use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 use crate::pki::{self, Rollover};
 
 pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     let of = ConditionType::CertificatesReady;
-    let mut objects = vec![Owned::CaSecret, Owned::ServingSecret, Owned::ConfigMap];
+    let mut objects = vec![ManagedObject::CaSecret, ManagedObject::ServingSecret, ManagedObject::ConfigMap];
     if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
-        objects.extend(Owned::FRONT_PROXY);
+        objects.extend(ManagedObject::FRONT_PROXY);
     }
     if pki::cert_manager::requested(evidence.spec).is_some() {
         // A missing Certificate explains what follows from it.
-        objects.insert(0, Owned::Certificate);
+        objects.insert(0, ManagedObject::Certificate);
     }
     if let Some(problem) = evidence.problem(&objects) {
         return Condition::problem(of, problem);
@@ -63,8 +63,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
                     "The front-proxy CA is being replaced, but kube-apiserver does not publish the new CA yet. Copy \
                      ca.crt, tls.crt and tls.key of {} to every control-plane node. `kubectl get {} --output \
                      go-template='{{{{index .data \"steps.txt\"}}}}'` prints the steps. {valid}",
-                    Owned::FrontProxySecret.describe(evidence.namespace),
-                    Owned::FrontProxyFlags.kubectl(evidence.namespace),
+                    ManagedObject::FrontProxySecret.describe(evidence.namespace),
+                    ManagedObject::FrontProxyFlags.kubectl(evidence.namespace),
                 ),
             )
         }
@@ -97,12 +97,12 @@ fn validity(evidence: Evidence<'_>, plan: &pki::ServingPlan) -> String {
     let asked = pki::cert_manager::requested(evidence.spec);
     match (asked, &evidence.spec.certificates.secret_ref) {
         (Some(asked), _) => {
-            let certificate = evidence.observed.object(Owned::Certificate);
+            let certificate = evidence.observed.object(ManagedObject::Certificate);
             let renewal = certificate.and_then(pki::cert_manager::renewal_time);
             format!(
                 "cert-manager issued the serving certificate for {} with {} {}. It is valid until {}{}; its CA is \
                 valid until {}.",
-                Owned::Certificate.describe(evidence.namespace),
+                ManagedObject::Certificate.describe(evidence.namespace),
                 asked.issuer_ref.kind,
                 asked.issuer_ref.name,
                 serving.not_after,
@@ -129,7 +129,7 @@ fn validity(evidence: Evidence<'_>, plan: &pki::ServingPlan) -> String {
 /// Describes the front proxy's certificates, with a leading space; empty if there are none.
 fn front_proxy(evidence: Evidence<'_>) -> String {
     let spec = &evidence.spec.certificates.front_proxy;
-    let secret = Owned::FrontProxySecret.describe(evidence.namespace);
+    let secret = ManagedObject::FrontProxySecret.describe(evidence.namespace);
     let stays = match spec.on_deletion {
         FrontProxyDeletion::Keep => {
             " The certificate and its CA are kept when the MetricsPipeline is deleted."
@@ -143,9 +143,9 @@ fn front_proxy(evidence: Evidence<'_>) -> String {
             plan.client_certificate.not_after,
             plan.client_certificate.renewal_time(),
             plan.ca_certificate.not_after,
-            Owned::FrontProxyFlags.describe(evidence.namespace),
+            ManagedObject::FrontProxyFlags.describe(evidence.namespace),
         ),
-        None if evidence.observed.object(Owned::FrontProxySecret).is_some_and(is_ours) => format!(
+        None if evidence.observed.object(ManagedObject::FrontProxySecret).is_some_and(is_ours) => format!(
             " {secret} is kept because a kube-apiserver may depend on it, but it is no longer renewed \
              (spec.certificates.frontProxy.mode is Off)."
         ),

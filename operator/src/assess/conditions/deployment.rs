@@ -5,17 +5,21 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
 use super::{Condition, ConditionStatus, Evidence, kubelets, pods};
 use crate::assess::diagnosis::Diagnosis;
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::normalize::quote;
 use crate::plan::rollout::{self, Order};
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::DeploymentAvailable;
-    if let Some(problem) = evidence.problem(&[Owned::Deployment, Owned::Service, Owned::DisruptionBudget]) {
+    if let Some(problem) = evidence.problem(&[
+        ManagedObject::Deployment,
+        ManagedObject::Service,
+        ManagedObject::DisruptionBudget,
+    ]) {
         return Condition::problem(of, problem);
     }
     let wanted = evidence.spec.metrics_core.replicas;
-    let name = Owned::Deployment.describe(evidence.namespace);
+    let name = ManagedObject::Deployment.describe(evidence.namespace);
     let Some((generation, status)) = read(evidence) else {
         return Condition::new(
             of,
@@ -61,8 +65,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
 }
 
 fn read(evidence: Evidence<'_>) -> Option<(i64, DeploymentStatus)> {
-    let found = evidence.observed.object(Owned::Deployment)?;
-    let deployment: Deployment = evidence.observed.typed(Owned::Deployment)?;
+    let found = evidence.observed.object(ManagedObject::Deployment)?;
+    let deployment: Deployment = evidence.observed.typed(ManagedObject::Deployment)?;
     Some((found.metadata.generation.unwrap_or_default(), deployment.status.unwrap_or_default()))
 }
 
@@ -122,16 +126,16 @@ fn paused(evidence: Evidence<'_>) -> Option<(Reason, String)> {
         .plan
         .desired
         .iter()
-        .any(|desired| desired.object == Owned::Deployment && paused(&desired.body));
-    let found = evidence.observed.object(Owned::Deployment)?;
+        .any(|desired| desired.object == ManagedObject::Deployment && paused(&desired.body));
+    let found = evidence.observed.object(ManagedObject::Deployment)?;
     let is_paused = found.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true));
     (is_paused && !by_us).then(|| {
-        let name = Owned::Deployment.name();
+        let name = ManagedObject::Deployment.name();
         let namespace = evidence.namespace;
         let message = format!(
             "The rollout of {} is paused, but not by the operator, so changes do not reach its pods. Run `kubectl rollout \
              resume deployment/{name} --namespace {namespace}`.",
-            Owned::Deployment.describe(namespace)
+            ManagedObject::Deployment.describe(namespace)
         );
         (Reason::DeploymentPaused, message)
     })

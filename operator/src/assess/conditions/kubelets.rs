@@ -3,9 +3,9 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::assess::diagnosis::kubelets::{Coverage, coverage};
 use crate::assess::diagnosis::{Diagnosis, Severity};
-use crate::common::Owned;
+use crate::common::ManagedObject;
+use crate::observe::Coverage;
 
 /// The percentage of nodes that may lack metrics before `Ready` is False; one of several nodes always may. The person on
 /// call for the pipeline is usually not responsible for a single machine.
@@ -23,17 +23,21 @@ pub(super) fn explain_unready(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> 
     let fault = diagnosis.kubelets.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
     let replicas = &evidence.observed.replicas;
     let none_serves = evidence.observed.reports().all(|report| report.nodes.covered == 0);
-    let nodes_fail = coverage(evidence.observed).is_some_and(|nodes| nodes.failing > 0);
+    let nodes_fail = evidence.observed.facts.coverage.is_some_and(|nodes| nodes.failing > 0);
     fault && nodes_fail && none_serves && replicas.iter().all(|replica| !replica.ready)
 }
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::KubeletsReachable;
-    let nodes = coverage(evidence.observed);
+    let nodes = evidence.observed.facts.coverage;
     match (&diagnosis.kubelets, nodes) {
         (Some(cause), Some(nodes)) if cause.severity == Severity::Fault => {
             let partial = is_partial(nodes) && nodes.failing < nodes.total;
-            let access = [Owned::CollectorRole, Owned::CollectorBinding, Owned::ServiceAccount];
+            let access = [
+                ManagedObject::CollectorRole,
+                ManagedObject::CollectorBinding,
+                ManagedObject::ServiceAccount,
+            ];
             let waits = cause.reason == Reason::KubeletForbidden && evidence.problem(&access).is_some();
             let condition = if waits {
                 let message = format!("{} See AccessReady for the cause.", cause.summary);

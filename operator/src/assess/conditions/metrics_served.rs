@@ -3,9 +3,8 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::assess::diagnosis::kubelets::coverage;
 use crate::assess::diagnosis::{Diagnosis, Severity};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::common::normalize::quote;
 use crate::common::ownership::is_ours;
 use crate::observe::Served;
@@ -20,7 +19,8 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
     let fault = |cause: &Option<crate::assess::diagnosis::Cause>| {
         cause.as_ref().is_some_and(|cause| cause.severity == Severity::Fault)
     };
-    let failed = match (evidence.observed.object(Owned::ApiServiceV1beta1), &evidence.observed.served) {
+    let failed = match (evidence.observed.object(ManagedObject::ApiServiceV1beta1), &evidence.observed.served)
+    {
         (Some(api_service), _) if !is_ours(api_service) => {
             return waiting(
                 ConditionStatus::Unknown,
@@ -53,7 +53,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             );
         }
         (_, Served::Answered { nodes }) => {
-            let total = coverage(evidence.observed).map(|nodes| nodes.total).or(evidence.observed.nodes);
+            let total = evidence.observed.facts.coverage.map(|nodes| nodes.total).or(evidence.observed.nodes);
             let of_all = match total {
                 // A node that was just deleted may still have metrics.
                 Some(total) => format!("{} of {total} nodes have metrics.", total.min(*nodes)),

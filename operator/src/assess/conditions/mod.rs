@@ -20,17 +20,17 @@ use std::collections::BTreeMap;
 use crds::{ConditionType, MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
-use crate::assess::diagnosis::kubelets::Failing;
-use crate::assess::diagnosis::{Cause, Facts, Severity, diagnose};
-use crate::common::{Owned, Problem};
-use crate::observe::{Observed, Pipeline, Symptoms};
-use crate::plan::Maintain;
+use crate::assess::DiagnosisInput;
+use crate::assess::diagnosis::{Cause, Severity, diagnose};
+use crate::common::{ManagedObject, Problem};
+use crate::observe::{FailingNodes, Observed, Pipeline};
+use crate::plan::MaintainPlan;
 
-pub use ready::sum_up;
+pub(crate) use ready::sum_up;
 
 /// The `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConditionStatus {
+pub(crate) enum ConditionStatus {
     /// The condition is met.
     True,
     /// The condition is not met.
@@ -42,7 +42,7 @@ pub enum ConditionStatus {
 impl ConditionStatus {
     /// Returns the value of the field `status`.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",
@@ -53,7 +53,7 @@ impl ConditionStatus {
 
 /// The evaluated state of one condition type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// The condition type.
     pub kind: ConditionType,
     /// The status.
@@ -69,7 +69,7 @@ pub struct Condition {
 impl Condition {
     /// Returns a condition that blocks `Ready` unless its status is True.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         kind: ConditionType,
         status: ConditionStatus,
         reason: Reason,
@@ -80,7 +80,7 @@ impl Condition {
 
     /// Marks the condition as non-blocking: `Ready` may be True without it.
     #[must_use]
-    pub fn non_blocking(self) -> Self {
+    pub(crate) fn non_blocking(self) -> Self {
         Self { non_blocking: true, ..self }
     }
 
@@ -99,7 +99,7 @@ impl Condition {
 
 /// The input from which conditions are evaluated.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
     /// The desired state.
@@ -107,9 +107,9 @@ pub struct Evidence<'a> {
     /// The observed state, after this round's writes.
     pub observed: &'a Observed,
     /// The plan of this round.
-    pub plan: &'a Maintain,
+    pub plan: &'a MaintainPlan,
     /// Objects that could not be written, with the reason.
-    pub failed: &'a BTreeMap<Owned, Problem>,
+    pub failed: &'a BTreeMap<ManagedObject, Problem>,
     /// The time of the evaluation.
     pub now: Timestamp,
 }
@@ -117,7 +117,7 @@ pub struct Evidence<'a> {
 impl Evidence<'_> {
     /// Returns the first problem of the given objects. A problem with a cause of its own comes before
     /// `WaitingForDependency`, which only follows from another problem.
-    fn problem(&self, objects: &[Owned]) -> Option<&Problem> {
+    fn problem(&self, objects: &[ManagedObject]) -> Option<&Problem> {
         let problems = || {
             objects
                 .iter()
@@ -131,9 +131,9 @@ impl Evidence<'_> {
 
 /// Evaluates all conditions of the active MetricsPipeline, `Ready` first.
 #[must_use]
-pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
-    let symptoms = Symptoms::read(evidence.observed);
-    let diagnosis = diagnose(Facts {
+pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
+    let symptoms = &evidence.observed.facts.symptoms;
+    let diagnosis = diagnose(DiagnosisInput {
         namespace: evidence.namespace,
         spec: evidence.spec,
         observed: evidence.observed,
@@ -144,8 +144,8 @@ pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
         access::evaluate(evidence),
         deployment::evaluate(evidence, &diagnosis),
         sized::evaluate(evidence),
-        aggregation_layer::evaluate(evidence, &diagnosis, &symptoms),
-        api_service::evaluate(evidence, &diagnosis, &symptoms),
+        aggregation_layer::evaluate(evidence, &diagnosis, symptoms),
+        api_service::evaluate(evidence, &diagnosis, symptoms),
         kubelets::evaluate(evidence, &diagnosis),
         nodes_covered::evaluate(evidence, &diagnosis),
         metrics_served::evaluate(evidence, &diagnosis),
@@ -155,7 +155,7 @@ pub fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
 
 /// Returns the conditions of a MetricsPipeline that is not active because an older one exists.
 #[must_use]
-pub fn conflict(served: &Pipeline) -> Vec<Condition> {
+pub(crate) fn conflict(served: &Pipeline) -> Vec<Condition> {
     all_alike(
         Reason::Conflict,
         &format!(
@@ -168,7 +168,7 @@ pub fn conflict(served: &Pipeline) -> Vec<Condition> {
 
 /// Returns the conditions of a MetricsPipeline whose spec cannot be parsed.
 #[must_use]
-pub fn malformed(error: &str) -> Vec<Condition> {
+pub(crate) fn malformed(error: &str) -> Vec<Condition> {
     all_alike(
         Reason::InvalidSpec,
         &format!(
@@ -181,12 +181,16 @@ pub fn malformed(error: &str) -> Vec<Condition> {
 
 /// Returns the condition `Ready` of a MetricsPipeline that is being deleted. The other conditions keep their last status.
 #[must_use]
-pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespace: &str) -> Condition {
+pub(crate) fn deleting(
+    waiting: &[ManagedObject],
+    problems: &BTreeMap<ManagedObject, Problem>,
+    namespace: &str,
+) -> Condition {
     let names: Vec<_> = waiting.iter().map(|object| object.describe(namespace)).collect();
     let message = match problems.values().next() {
         Some(problem) => problem.message.clone(),
         // A foreground deletion waits for the pods, and a pod on a node that is down never terminates by itself.
-        None if waiting.contains(&Owned::Deployment) => format!(
+        None if waiting.contains(&ManagedObject::Deployment) => format!(
             "Waiting for deletion of {}. A pod on a node that is down terminates only when the node returns or its \
              Node object is deleted. Run `kubectl get pods --selector app.kubernetes.io/name=metrics-core --namespace \
              {namespace} -o wide`.",
@@ -198,7 +202,7 @@ pub fn deleting(waiting: &[Owned], problems: &BTreeMap<Owned, Problem>, namespac
 }
 
 /// Formats a cause and its nodes: `connection_refused: a, b`.
-fn named(failing: &Failing) -> String {
+fn named(failing: &FailingNodes) -> String {
     let status = failing.status();
     let more = if status.nodes.len() < failing.count {
         format!(" and {} more", failing.count - status.nodes.len())

@@ -6,7 +6,6 @@ use jiff::SignedDuration;
 use super::kubelets::is_partial;
 use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::Diagnosis;
-use crate::assess::diagnosis::kubelets::{coverage, failing};
 use crate::common::METRICS_CORE;
 
 /// The grace period for new nodes: a node has metrics after two scrapes.
@@ -14,7 +13,7 @@ const NEW: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::NodesCovered;
-    let Some(nodes) = coverage(evidence.observed) else {
+    let Some(nodes) = evidence.observed.facts.coverage else {
         let message =
             "Node coverage is unknown until metrics-core reports. See KubeletsReachable for the cause.";
         let condition = Condition::new(of, ConditionStatus::Unknown, Reason::WaitingForDependency, message);
@@ -25,7 +24,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
     if nodes.covered >= nodes.total {
         return Condition::new(of, ConditionStatus::True, Reason::AsExpected, format!("{counts}."));
     }
-    let named: Vec<_> = failing(evidence.observed).iter().map(super::named).collect();
+    let named: Vec<_> = evidence.observed.facts.failing.iter().map(super::named).collect();
     let condition = if !named.is_empty() && diagnosis.kubelets.is_some() {
         let message = format!(
             "{counts}. Failing nodes by cause: {}. See KubeletsReachable for the remedy.",

@@ -21,7 +21,7 @@ const MAX_QUOTE: usize = 400;
 
 /// Returns the most severe problem of the pods, if any. Problems that do not resolve by themselves come first.
 #[must_use]
-pub fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+pub(super) fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
     let rank = |reason: Reason| match reason {
         Reason::ImagePullBackOff => 0,
         Reason::CrashLoopBackOff => 1,

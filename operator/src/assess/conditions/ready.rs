@@ -7,7 +7,7 @@ use super::{Condition, ConditionStatus};
 /// Puts `Ready` before the other conditions. The first condition that is not met explains it, because each condition
 /// depends on those before it.
 #[must_use]
-pub fn sum_up(conditions: Vec<Condition>) -> Vec<Condition> {
+pub(crate) fn sum_up(conditions: Vec<Condition>) -> Vec<Condition> {
     let blocking = || conditions.iter().filter(|condition| !condition.non_blocking);
     let first = |status: ConditionStatus| blocking().find(|condition| condition.status == status);
     // A known fault explains more than an unknown status, unless the fault only waits for a dependency.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
-use crate::observe::{Found, Served, Teller};
-use crate::plan::{Maintain, Sizing};
+use crate::observe::{Found, ReplicaReport, Served};
+use crate::plan::{MaintainPlan, Sizing};
 use crate::settings::Settings;
 use serde_json::{Value, json};
 
@@ -27,24 +27,15 @@ fn sizing() -> Sizing {
     }
 }
 
-fn plan() -> Maintain {
+fn plan() -> MaintainPlan {
     let spec = MetricsPipelineSpec::default();
     let certificates =
         crate::plan::certificates::plan(&spec, &Settings::default(), &Observed::default(), now())
             .expect("a plan");
-    Maintain {
-        desired: Vec::new(),
-        removals: Vec::new(),
-        blocked: BTreeMap::new(),
-        certificates: Some(certificates),
-        not_issued: None,
-        sizing: sizing(),
-        front_proxy: None,
-        csr_approval: None,
-    }
+    MaintainPlan { certificates: Some(certificates), sizing: sizing(), ..MaintainPlan::default() }
 }
 
-fn put(observed: &mut Observed, object: Owned, status: &Value) {
+fn put(observed: &mut Observed, object: ManagedObject, status: &Value) {
     let found = json!({
         "metadata": { "name": object.name(), "generation": 2, "labels": { "app.kubernetes.io/managed-by": "metrics-pipeline-operator" } },
         "spec": { "selector": {}, "template": {}, "groupPriorityMinimum": 1, "versionPriority": 1 },
@@ -60,18 +51,18 @@ fn healthy() -> Observed {
         Observed { nodes: Some(3), served: Served::Answered { nodes: 3 }, ..Observed::default() };
     let deployment =
         json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &deployment);
-    for object in Owned::API_SERVICES {
+    put(&mut observed, ManagedObject::Deployment, &deployment);
+    for object in ManagedObject::API_SERVICES {
         put(&mut observed, object, &available("True", "Passed", "all checks passed"));
     }
     observed.replicas = vec![replica(&json!({ "known": 3, "covered": 3, "failing": 0 }), &json!([]))];
     observed
 }
 
-fn replica(nodes: &Value, scrapes: &Value) -> Teller {
+fn replica(nodes: &Value, scrapes: &Value) -> ReplicaReport {
     let report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z", "nodes": nodes,
         "scrapes": scrapes, "lastFrontProxyRequest": "2026-01-01T00:09:58Z" });
-    Teller {
+    ReplicaReport {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,
@@ -136,8 +127,8 @@ fn without_fresh_metrics() -> Observed {
     observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
     let deployment =
         json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 0 });
-    put(&mut observed, Owned::Deployment, &deployment);
-    for object in Owned::API_SERVICES {
+    put(&mut observed, ManagedObject::Deployment, &deployment);
+    for object in ManagedObject::API_SERVICES {
         put(&mut observed, object, &available("False", "MissingEndpoints", "no endpoints"));
     }
     let pod = json!({ "metadata": { "name": "metrics-core-1" }, "status": { "phase": "Running", "containerStatuses": [{
@@ -203,8 +194,10 @@ fn a_missing_binding_explains_a_403_of_a_kubelet() {
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletForbidden));
     assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::False, Reason::WaitingForDependency));
-    let denied =
-        BTreeMap::from([(Owned::CollectorBinding, Problem::new(Reason::PermissionMissing, "denied."))]);
+    let denied = BTreeMap::from([(
+        ManagedObject::CollectorBinding,
+        Problem::new(Reason::PermissionMissing, "denied."),
+    )]);
     let conditions = evaluated(&observed, &plan(), &denied);
     assert_eq!(
         short(&conditions, "KubeletsReachable"),
@@ -222,7 +215,7 @@ fn a_pause_that_the_operator_did_not_set_is_deployment_paused() {
         "status": { "observedGeneration": 3, "replicas": 1, "availableReplicas": 1 },
     });
     observed.objects.insert(
-        Owned::Deployment,
+        ManagedObject::Deployment,
         Found::Present(Box::new(serde_json::from_value(found).expect("an object"))),
     );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
@@ -249,11 +242,13 @@ fn available(status: &str, reason: &str, message: &str) -> Value {
 
 fn evaluated(
     observed: &Observed,
-    plan: &Maintain,
-    failed: &BTreeMap<Owned, Problem>,
+    plan: &MaintainPlan,
+    failed: &BTreeMap<ManagedObject, Problem>,
 ) -> BTreeMap<&'static str, Condition> {
     let spec = MetricsPipelineSpec::default();
-    evaluate(Evidence { namespace: "ns", spec: &spec, observed, plan, failed, now: now() })
+    let mut observed = observed.clone();
+    observed.derive_facts();
+    evaluate(Evidence { namespace: "ns", spec: &spec, observed: &observed, plan, failed, now: now() })
         .into_iter()
         .map(|condition| (condition.kind.as_str(), condition))
         .collect()
@@ -277,7 +272,11 @@ fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
 #[test]
 fn ready_reports_the_failing_step() {
     let mut observed = healthy();
-    put(&mut observed, Owned::ApiServiceV1, &available("False", "FailedDiscoveryCheck", "bad status: 401"));
+    put(
+        &mut observed,
+        ManagedObject::ApiServiceV1,
+        &available("False", "FailedDiscoveryCheck", "bad status: 401"),
+    );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(
         short(&conditions, "APIServiceAvailable"),
@@ -285,7 +284,11 @@ fn ready_reports_the_failing_step() {
     );
     assert!(conditions["Ready"].message.contains("bad status: 401"), "{}", conditions["Ready"].message);
 
-    put(&mut observed, Owned::ApiServiceV1beta1, &available("False", "MissingEndpoints", "no endpoints"));
+    put(
+        &mut observed,
+        ManagedObject::ApiServiceV1beta1,
+        &available("False", "MissingEndpoints", "no endpoints"),
+    );
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "APIServiceAvailable"), (ConditionStatus::False, Reason::MissingEndpoints));
 
@@ -304,13 +307,14 @@ fn ready_reports_the_failing_step() {
 
 #[test]
 fn each_object_problem_belongs_to_its_condition() {
-    let missing =
-        |object: Owned| BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))]);
+    let missing = |object: ManagedObject| {
+        BTreeMap::from([(object, Problem::new(Reason::PermissionMissing, "cannot patch"))])
+    };
     for (object, condition) in [
-        (Owned::CollectorRole, "AccessReady"),
-        (Owned::CaSecret, "CertificatesReady"),
-        (Owned::Deployment, "DeploymentAvailable"),
-        (Owned::ApiServiceV1, "APIServiceAvailable"),
+        (ManagedObject::CollectorRole, "AccessReady"),
+        (ManagedObject::CaSecret, "CertificatesReady"),
+        (ManagedObject::Deployment, "DeploymentAvailable"),
+        (ManagedObject::ApiServiceV1, "APIServiceAvailable"),
     ] {
         let conditions = evaluated(&healthy(), &plan(), &missing(object));
         assert_eq!(short(&conditions, condition), (ConditionStatus::False, Reason::PermissionMissing));
@@ -321,8 +325,8 @@ fn each_object_problem_belongs_to_its_condition() {
 #[test]
 fn ready_prefers_a_cause_to_waiting_for_dependency() {
     let failed = BTreeMap::from([
-        (Owned::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
-        (Owned::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
+        (ManagedObject::Deployment, Problem::new(Reason::WaitingForDependency, "waits")),
+        (ManagedObject::ConfigMap, Problem::new(Reason::KubeletCANotFound, "no CA")),
     ]);
     let conditions = evaluated(&healthy(), &plan(), &failed);
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletCANotFound));
@@ -333,7 +337,7 @@ fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     let mut observed = healthy();
     let surging =
         json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &surging);
+    put(&mut observed, ManagedObject::Deployment, &surging);
     let pod = json!({ "metadata": { "name": "new" }, "status": { "phase": "Pending", "containerStatuses": [{
         "name": "metrics-core", "image": "x:2", "imageID": "", "ready": false, "restartCount": 0,
         "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
@@ -343,7 +347,7 @@ fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ImagePullBackOff));
 
     let down = json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 });
-    put(&mut observed, Owned::Deployment, &down);
+    put(&mut observed, ManagedObject::Deployment, &down);
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ImagePullBackOff));
 }
@@ -353,7 +357,7 @@ fn failed_create_quotes_the_message_of_kubernetes() {
     let mut observed = healthy();
     let refused = json!({ "observedGeneration": 2, "conditions": [
         { "type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q" }] });
-    put(&mut observed, Owned::Deployment, &refused);
+    put(&mut observed, ManagedObject::Deployment, &refused);
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::False, Reason::FailedCreate));
     assert!(conditions["Ready"].message.contains("exceeded quota: q"));
@@ -364,9 +368,9 @@ fn metrics_of_a_foreign_api_service_do_not_count() {
     let mut observed = healthy();
     let foreign = json!({ "metadata": { "name": "v1beta1.metrics.k8s.io" }, "status": available("True", "Passed", "") });
     let foreign = serde_json::from_value(foreign).expect("an object");
-    observed.objects.insert(Owned::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
+    observed.objects.insert(ManagedObject::ApiServiceV1beta1, Found::Present(Box::new(foreign)));
     let mut plan = plan();
-    plan.blocked.insert(Owned::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
+    plan.blocked.insert(ManagedObject::ApiServiceV1beta1, Problem::new(Reason::ForeignAPIService, "theirs"));
     let conditions = evaluated(&observed, &plan, &BTreeMap::new());
     assert_eq!(short(&conditions, "MetricsServed"), (ConditionStatus::Unknown, Reason::WaitingForDependency));
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ForeignAPIService));

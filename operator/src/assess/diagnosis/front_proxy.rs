@@ -12,7 +12,7 @@ use crds::extension_apiserver_authentication::{
 use crds::report::RefusedCredential;
 use jiff::SignedDuration;
 
-use super::{Cause, Facts};
+use super::{Cause, DiagnosisInput};
 use crate::common::normalize::quote;
 use crate::observe::{FrontProxyMap, Symptoms};
 use crate::pki::Certificate;
@@ -96,19 +96,19 @@ impl Configured {
 }
 
 /// Returns the fault or warning, if any.
-pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
-    let configured = Configured::read(&facts.observed.front_proxy);
+pub(super) fn diagnose(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
+    let configured = Configured::read(&input.observed.front_proxy);
     if symptoms.broken() {
-        return broken(facts, symptoms, configured.as_ref());
+        return broken(input, symptoms, configured.as_ref());
     }
     if symptoms.ours && symptoms.request_succeeded {
-        return works(facts, symptoms, configured.as_ref());
+        return works(input, symptoms, configured.as_ref());
     }
     // No request was sent yet, but a configuration that fails every request is known already.
     configured.as_ref().and_then(always_fails)
 }
 
-fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn broken(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     let recent = |age: &Option<SignedDuration>| age.filter(|age| *age <= RECENT);
     let accepted = recent(&symptoms.accepted);
     let since_accepted = |age: SignedDuration| accepted.is_none_or(|accepted| age < accepted);
@@ -149,7 +149,7 @@ fn broken(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>
     }
     // kube-apiserver receives 401 or 403, and no replica reports why.
     let unauthorized = symptoms.all_messages().contains("401") || says_forbidden;
-    (unauthorized && !symptoms.reported).then(|| unknown_cause(facts, symptoms, configured))
+    (unauthorized && !symptoms.reported).then(|| unknown_cause(input, symptoms, configured))
 }
 
 /// Returns the configuration fault that fails every request, if any.
@@ -346,7 +346,7 @@ fn no_aggregation_layer(evidence: String) -> Cause {
     )
 }
 
-fn unknown_cause(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
+fn unknown_cause(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Cause {
     let read = configured.map_or_else(
         || format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} could not be read."),
         |_| format!("ConfigMap {NAMESPACE}/{CONFIG_MAP} has a front-proxy CA and a username header, so it is not the \
@@ -358,26 +358,26 @@ fn unknown_cause(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Conf
         could be polled.",
         format!(
             "kube-apiserver reports: \"{}\". {read} {}",
-            super::quote_apiserver(facts, symptoms.messages().next().unwrap_or_default()),
-            facts.observed.why_no_report().unwrap_or_default()
+            super::quote_apiserver(input, symptoms.messages().next().unwrap_or_default()),
+            input.observed.why_no_report().unwrap_or_default()
         ),
         format!(
             "Possible causes are the common name, the CA or the expiry of --proxy-client-cert-file. Run `kubectl logs \
              deployment/metrics-core --namespace {}` to see which one.",
-            facts.namespace
+            input.namespace
         ),
     )
 }
 
 /// Returns the warning, if any, while requests succeed.
-fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
+fn works(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     // Several kube-apiservers may run with different flags: then metrics-core rejects some requests while the operator's
     // succeed. A rejection from before they succeeded is resolved.
-    let good_for = facts.observed.answered_since.map(|since| facts.now.duration_since(since));
+    let good_for = input.observed.answered_since.map(|since| input.now.duration_since(since));
     if let Some((cause, example, age)) = &symptoms.refused
         && *age <= RECENT_PARTIAL
         && good_for.is_some_and(|good_for| *age + CLOCK_SKEW < good_for)
-        && !facts.observed.served_in_doubt
+        && !input.observed.served_in_doubt
     {
         let one = rejection(*cause, example, configured);
         let client =
@@ -440,13 +440,13 @@ fn works(facts: Facts<'_>, symptoms: &Symptoms, configured: Option<&Configured>)
             format!("Correct the flags of kube-apiserver, then run `{RECREATE_COMMAND}`. {MANAGED}"),
         ));
     }
-    expires_soon(facts, symptoms)
+    expires_soon(input, symptoms)
 }
 
-fn expires_soon(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+fn expires_soon(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     let client = symptoms.accepted_client.as_ref()?;
     let expiry = client.not_after?;
-    (expiry.duration_since(facts.now) < SOON).then(|| {
+    (expiry.duration_since(input.now) < SOON).then(|| {
         Cause::warning(
             Reason::ProxyCertificateExpired,
             format!(

@@ -1,145 +1,27 @@
 //! Diagnoses why metrics-core cannot scrape kubelets, from the reports of its replicas.
 
-use std::collections::BTreeMap;
-
 use crds::cause::ScrapeCause;
-use crds::report::{FailedScrape, FailedScrapes};
-use crds::{KubeletTlsMode, NodesWithCause, Reason};
-use jiff::{SignedDuration, Timestamp};
+use crds::{KubeletTlsMode, Reason};
 
 use super::network_policy::{self, Direction, PolicyEffect};
-use super::{Cause, Facts, Severity};
+use super::{Cause, DiagnosisInput, Severity};
 use crate::common::normalize::quote;
-use crate::common::{METRICS_CORE, Owned};
-use crate::observe::Observed;
-
-/// The maximum number of nodes that are named for a cause.
-const NAMED: usize = 3;
-
-/// Transient causes on single nodes are reported only after this time; on all nodes they are reported at once.
-const TRANSIENT: SignedDuration = SignedDuration::from_secs(15);
+use crate::common::{METRICS_CORE, ManagedObject};
+use crate::observe::FailingNodes;
 
 /// The kubelet's default port, for Nodes that publish no other port.
 const KUBELET_PORT: i32 = 10250;
 
-/// The nodes that fail with one cause.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failing {
-    /// The cause.
-    pub cause: ScrapeCause,
-    /// The number of nodes.
-    pub count: usize,
-    /// Examples, at most three, sorted by node name.
-    pub examples: Vec<FailedScrape>,
-}
-
-impl Failing {
-    /// Returns the entry for `status.nodes.causes`.
-    #[must_use]
-    pub fn status(&self) -> NodesWithCause {
-        NodesWithCause {
-            cause: self.cause,
-            count: i32::try_from(self.count).unwrap_or(i32::MAX),
-            nodes: self.names(),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.examples.iter().take(NAMED).map(|example| example.node.clone()).collect()
-    }
-
-    /// Describes the nodes: `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let names = self.names();
-        let nodes = if self.count == 1 { "node" } else { "nodes" };
-        if names.is_empty() {
-            format!("{} {nodes}", self.count)
-        } else if names.len() < self.count {
-            format!("{} {nodes} (such as {})", self.count, names.join(", "))
-        } else {
-            format!("{} {nodes} ({})", self.count, names.join(", "))
-        }
-    }
-}
-
-/// The numbers of nodes, of nodes with metrics and of failing nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Nodes that are selected for scraping.
-    pub total: usize,
-    /// Nodes with metrics: the smallest number that a replica reports.
-    pub covered: usize,
-    /// Failing nodes: the largest number that a replica reports.
-    pub failing: usize,
-}
-
-/// Combines the replicas' counts; returns `None` if no replica reported any.
-#[must_use]
-pub fn coverage(observed: &Observed) -> Option<Coverage> {
-    let mut reports = observed.reports().map(|report| report.nodes).peekable();
-    reports.peek()?;
-    let all: Vec<_> = reports.collect();
-    let total = all.iter().map(|nodes| nodes.known).max().unwrap_or_default();
-    let covered = all.iter().map(|nodes| nodes.covered).min().unwrap_or_default();
-    let failing = all.iter().map(|nodes| nodes.failing).max().unwrap_or_default();
-    let total = total.max(observed.nodes.unwrap_or_default());
-    Some(Coverage { total, covered: covered.min(total), failing })
-}
-
-/// Returns the failing nodes by cause, the most frequent cause first. A node counts if one replica fails to scrape it.
-#[must_use]
-pub fn failing(observed: &Observed) -> Vec<Failing> {
-    let mut by_cause: BTreeMap<ScrapeCause, (usize, BTreeMap<String, FailedScrape>)> = BTreeMap::new();
-    for report in observed.reports() {
-        let all_fail = report.nodes.failing >= report.nodes.known;
-        for failed in &report.scrapes {
-            // A node that is being deleted is no fault.
-            let deleted = failed.cause == ScrapeCause::NodeDeleted;
-            if deleted || failed.nodes == 0 || (!all_fail && is_transient(failed, report.now)) {
-                continue;
-            }
-            let (count, examples) = by_cause.entry(failed.cause).or_default();
-            *count = (*count).max(failed.nodes);
-            for example in &failed.examples {
-                examples.entry(example.node.clone()).or_insert_with(|| example.clone());
-            }
-        }
-    }
-    let mut failing: Vec<_> = by_cause
-        .into_iter()
-        .map(|(cause, (count, examples))| Failing {
-            cause,
-            count: count.max(examples.len().min(NAMED)),
-            examples: examples.into_values().take(NAMED).collect(),
-        })
-        .collect();
-    failing.sort_by(|a, b| b.count.cmp(&a.count).then(a.cause.cmp(&b.cause)));
-    failing
-}
-
-/// Returns whether a failure may resolve by itself. One slow response of a busy kubelet may; a connection timeout does not
-/// count, because the kernel accepts connections however busy the kubelet is.
-fn is_transient(failed: &FailedScrapes, now: Timestamp) -> bool {
-    let transient = matches!(
-        failed.cause,
-        ScrapeCause::ConnectionClosed | ScrapeCause::SlowResponse | ScrapeCause::Other
-    );
-    transient
-        && failed.nodes <= failed.examples.len()
-        && failed.examples.iter().all(|example| now.duration_since(example.since) < TRANSIENT)
-}
-
 /// Returns the fault or warning, if any: the most frequent cause, with the others as evidence.
-pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
-    let failing = failing(facts.observed);
-    let insecure = facts.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
+pub(super) fn diagnose(input: DiagnosisInput<'_>) -> Option<Cause> {
+    let failing = &input.observed.facts.failing;
+    let insecure = input.spec.metrics_core.kubelet.tls.mode == KubeletTlsMode::Insecure;
     let Some(worst) = failing.first() else {
         return insecure.then(not_verified);
     };
     let others: Vec<_> =
         failing.iter().skip(1).map(|other| format!("{}: {}", other.cause, other.describe())).collect();
-    let mut cause = explain(facts, worst);
+    let mut cause = explain(input, worst);
     if !others.is_empty() {
         cause.evidence = format!("{} Other causes: {}.", cause.evidence, others.join("; "));
     }
@@ -148,7 +30,7 @@ pub(super) fn diagnose(facts: Facts<'_>) -> Option<Cause> {
 
 /// Explains one cause: the affected nodes, metrics-core's error for one of them, and the remedy.
 #[must_use]
-pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
+pub(crate) fn explain(input: DiagnosisInput<'_>, failing: &FailingNodes) -> Cause {
     let example = failing.examples.first();
     let message = example.map_or("", |example| example.message.as_str());
     let address = example
@@ -165,8 +47,8 @@ pub fn explain(facts: Facts<'_>, failing: &Failing) -> Cause {
         reason,
         severity: Severity::Fault,
         summary: format!("{what}: {}.", failing.describe()),
-        evidence: [evidence, extra(facts, failing.cause)].join(" ").trim_end().to_owned(),
-        remedy: remedy(facts, failing),
+        evidence: [evidence, extra(input, failing.cause)].join(" ").trim_end().to_owned(),
+        remedy: remedy(input, failing),
     }
 }
 
@@ -183,7 +65,7 @@ fn not_verified() -> Cause {
 
 /// Returns the reason and a description of the cause.
 #[must_use]
-pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
+pub(crate) const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
     match cause {
         ScrapeCause::NoAddress => (
             Reason::KubeletAddressMissing,
@@ -242,23 +124,23 @@ pub const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
 }
 
 /// Returns further evidence from the cluster.
-fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
+fn extra(input: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
     match cause {
         ScrapeCause::Timeout | ScrapeCause::Unreachable => {
             // NetworkPolicies do not apply to pods with hostNetwork.
-            let on_node = facts.spec.metrics_core.scheduling.host_network;
-            let Some(policies) = facts.observed.network_policies.as_ref().filter(|_| !on_node) else {
+            let on_node = input.spec.metrics_core.scheduling.host_network;
+            let Some(policies) = input.observed.network_policies.as_ref().filter(|_| !on_node) else {
                 return String::new();
             };
-            let port = facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
+            let port = input.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT);
             match network_policy::evaluate(
                 policies,
-                &super::pod_labels(facts),
+                &super::pod_labels(input),
                 Direction::Egress,
                 (port, None),
             ) {
                 PolicyEffect::Open => {
-                    format!("No NetworkPolicy in namespace {} blocks this traffic.", facts.namespace)
+                    format!("No NetworkPolicy in namespace {} blocks this traffic.", input.namespace)
                 }
                 PolicyEffect::Blocked(names) => {
                     format!(
@@ -274,7 +156,7 @@ fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
                 }
             }
         }
-        ScrapeCause::TlsUnknownCa => match facts.observed.pending_kubelet_csrs {
+        ScrapeCause::TlsUnknownCa => match input.observed.pending_kubelet_csrs {
             Some(0) | None => String::new(),
             Some(pending) => format!(
                 "{pending} CertificateSigningRequests of kubelets (signer kubernetes.io/kubelet-serving) are pending."
@@ -284,8 +166,8 @@ fn extra(facts: Facts<'_>, cause: ScrapeCause) -> String {
     }
 }
 
-fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
-    let namespace = facts.namespace;
+fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
+    let namespace = input.namespace;
     let node = worst.examples.first().map_or("NODE", |example| example.node.as_str());
     match worst.cause {
         ScrapeCause::NoAddress => format!(
@@ -303,7 +185,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
         ScrapeCause::Unreachable | ScrapeCause::Timeout => format!(
             "Check that the node is Ready (`kubectl get node {node}`). Allow pods to reach port {} of the node \
              (firewall, security group, NetworkPolicy), or set spec.metricsCore.scheduling.hostNetwork to true.",
-            facts.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
+            input.spec.metrics_core.kubelet.port.unwrap_or(KUBELET_PORT)
         ),
         ScrapeCause::SlowResponse | ScrapeCause::ConnectionClosed => format!(
             "Check the node's load and the kubelet's log (`journalctl -u kubelet`). `kubectl get --raw \
@@ -336,7 +218,7 @@ fn remedy(facts: Facts<'_>, worst: &Failing) -> String {
              min. If the error persists, run `kubectl auth can-i get nodes --subresource=metrics \
              --as=system:serviceaccount:{namespace}:{METRICS_CORE}`. If that prints yes, check authorization.mode in \
              the KubeletConfiguration.",
-            Owned::CollectorBinding.describe(namespace)
+            ManagedObject::CollectorBinding.describe(namespace)
         ),
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
             "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \

@@ -5,10 +5,10 @@
 //! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]). A fault in an earlier step suppresses
 //! the steps that it explains. If the cause is unknown, the message states what is known and what was ruled out.
 
-pub mod front_proxy;
-pub mod kubelets;
+pub(crate) mod front_proxy;
+pub(crate) mod kubelets;
 mod network_policy;
-pub mod path;
+pub(crate) mod path;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::plan::objects::selector;
 
 /// The input of a diagnosis.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct DiagnosisInput<'a> {
     /// The operator's namespace.
     pub namespace: &'a str,
     /// The desired state.
@@ -34,7 +34,7 @@ pub struct Facts<'a> {
 
 /// The severity of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Metrics are not served because of it.
     Fault,
     /// Metrics are served, but the cause needs attention.
@@ -43,7 +43,7 @@ pub enum Severity {
 
 /// A cause with its evidence and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// The machine-readable reason.
     pub reason: Reason,
     /// The severity.
@@ -87,7 +87,7 @@ impl Cause {
 
     /// Returns cause, evidence and remedy as one message.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let parts = [&self.summary, &self.evidence, &self.remedy];
         parts.iter().filter(|part| !part.is_empty()).map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
     }
@@ -95,7 +95,7 @@ impl Cause {
 
 /// The causes found on the path of a metrics request, at most one for each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnosis {
+pub(crate) struct Diagnosis {
     /// metrics-core does not accept kube-apiserver as the front proxy.
     pub front_proxy: Option<Cause>,
     /// kube-apiserver does not reach the pods.
@@ -106,9 +106,9 @@ pub struct Diagnosis {
 
 /// Quotes kube-apiserver without the addresses of pods, so that the text does not depend on the replica that it connected
 /// to.
-fn quote_apiserver(facts: Facts<'_>, message: &str) -> String {
+fn quote_apiserver(input: DiagnosisInput<'_>, message: &str) -> String {
     let mut text = message.to_owned();
-    let pods = &facts.observed.pods;
+    let pods = &input.observed.pods;
     let addresses = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
     for address in addresses.filter(|_| pods.len() > 1) {
         let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
@@ -120,19 +120,19 @@ fn quote_apiserver(facts: Facts<'_>, message: &str) -> String {
 }
 
 /// Returns the labels of the metrics-core pods. A NetworkPolicy may select by any of them.
-fn pod_labels(facts: Facts<'_>) -> BTreeMap<String, String> {
-    facts.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
+fn pod_labels(input: DiagnosisInput<'_>) -> BTreeMap<String, String> {
+    input.observed.pods.iter().find_map(|pod| pod.metadata.labels.clone()).unwrap_or_else(selector)
 }
 
 /// Diagnoses each step of a metrics request, in order.
 #[must_use]
-pub fn diagnose(facts: Facts<'_>) -> Diagnosis {
-    let symptoms = Symptoms::read(facts.observed);
-    let front_proxy = front_proxy::diagnose(facts, &symptoms);
+pub(crate) fn diagnose(input: DiagnosisInput<'_>) -> Diagnosis {
+    let symptoms = &input.observed.facts.symptoms;
+    let front_proxy = front_proxy::diagnose(input, symptoms);
     let explained = front_proxy.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
     Diagnosis {
-        path: if explained { None } else { path::diagnose(facts, &symptoms) },
-        kubelets: kubelets::diagnose(facts),
+        path: if explained { None } else { path::diagnose(input, symptoms) },
+        kubelets: kubelets::diagnose(input),
         front_proxy,
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The effect of all policies of a namespace on traffic with a host that is not a pod, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicyEffect {
+pub(super) enum PolicyEffect {
     /// No policy selects the pods, or a rule allows every address.
     Open,
     /// These policies allow pods only.
@@ -22,7 +22,7 @@ pub enum PolicyEffect {
 
 /// The direction of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     /// Traffic to the pods.
     Ingress,
     /// Traffic from the pods.
@@ -32,7 +32,7 @@ pub enum Direction {
 /// Returns the effect of the policies. `port` is the destination port: its number and, for ingress, its name in the
 /// container.
 #[must_use]
-pub fn evaluate(
+pub(super) fn evaluate(
     policies: &[NetworkPolicy],
     labels: &BTreeMap<String, String>,
     direction: Direction,

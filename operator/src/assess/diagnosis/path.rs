@@ -4,11 +4,12 @@ use crds::Reason;
 use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 
 use super::network_policy::{self, Direction, PolicyEffect};
-use super::{Cause, Facts, Symptoms};
+use super::{Cause, Symptoms};
+use crate::assess::DiagnosisInput;
+use crate::common::names::PORT_NAME;
 use crate::common::normalize::quote;
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::{METRICS_CORE, ManagedObject};
 use crate::observe::ReportError;
-use crate::plan::objects::service::PORT_NAME;
 
 /// Reasons of the condition `Available` that concern the Service and its endpoints; no connection was tried.
 const WITHOUT_ENDPOINTS: [&str; 6] = [
@@ -52,7 +53,7 @@ fn classify(error: &str) -> ErrorClass {
 }
 
 /// Returns the fault, if any.
-pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
+pub(super) fn diagnose(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option<Cause> {
     if !symptoms.broken() {
         return None;
     }
@@ -62,11 +63,11 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     {
         return Some(Cause::fault(
             Reason::MissingEndpoints,
-            format!("{} has no ready endpoints.", Owned::Service.describe(facts.namespace)),
+            format!("{} has no ready endpoints.", ManagedObject::Service.describe(input.namespace)),
             format!(
                 "kube-apiserver reports {}: \"{}\".",
                 unavailable.reason,
-                super::quote_apiserver(facts, &unavailable.message)
+                super::quote_apiserver(input, &unavailable.message)
             ),
             "See DeploymentAvailable for the cause.",
         ));
@@ -75,26 +76,26 @@ pub(super) fn diagnose(facts: Facts<'_>, symptoms: &Symptoms) -> Option<Cause> {
     // One message of that kind is enough evidence, and the first does not change with every request.
     let error = symptoms.messages().find(|message| classify(message) == class).unwrap_or(&error);
     match class {
-        ErrorClass::Certificate => Some(certificate(facts, symptoms, error)),
-        ErrorClass::Unreachable => Some(unreachable(facts, symptoms, error)),
+        ErrorClass::Certificate => Some(certificate(input, symptoms, error)),
+        ErrorClass::Unreachable => Some(unreachable(input, symptoms, error)),
         ErrorClass::Refused => Some(Cause::fault(
             Reason::FailedDiscoveryCheck,
             "Connections from kube-apiserver to metrics-core are refused.",
-            format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error)),
+            format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(input, error)),
             format!(
                 "Run `kubectl get pods --selector app.kubernetes.io/name={METRICS_CORE} --namespace {} -o wide` to \
                  check that pods run. Check whether a proxy or a firewall rule of the node redirects the connections.",
-                facts.namespace
+                input.namespace
             ),
         )),
         ErrorClass::Other => {
-            symptoms.unavailable.as_ref().map(|unavailable| other(facts, symptoms, unavailable))
+            symptoms.unavailable.as_ref().map(|unavailable| other(input, symptoms, unavailable))
         }
     }
 }
 
-fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
-    let untrusted: Vec<_> = facts
+fn certificate(input: DiagnosisInput<'_>, symptoms: &Symptoms, error: &str) -> Cause {
+    let untrusted: Vec<_> = input
         .observed
         .replicas
         .iter()
@@ -117,28 +118,28 @@ fn certificate(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
     Cause::fault(
         Reason::ServingCertificateMismatch,
         "kube-apiserver does not accept the serving certificate of metrics-core.",
-        format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(facts, error)),
+        format!("kube-apiserver reports: \"{}\".{seen}{alerts}", super::quote_apiserver(input, error)),
         format!(
             "Compare caBundle (`kubectl get apiservice v1beta1.metrics.k8s.io -o yaml`) with Secret {0}/{1}. If a \
              replica serves an old certificate, run `kubectl rollout restart deployment/{METRICS_CORE} --namespace \
              {0}`.",
-            facts.namespace,
-            Owned::ServingSecret.name()
+            input.namespace,
+            ManagedObject::ServingSecret.name()
         ),
     )
 }
 
-fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
-    let port = facts.spec.metrics_core.secure_port_or_default();
-    let reported = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(facts, error));
+fn unreachable(input: DiagnosisInput<'_>, symptoms: &Symptoms, error: &str) -> Cause {
+    let port = input.spec.metrics_core.secure_port_or_default();
+    let reported = format!("kube-apiserver reports: \"{}\".", super::quote_apiserver(input, error));
     let runs = if symptoms.reported {
         " The pods respond to the operator on that port, so they run and serve."
     } else {
         ""
     };
-    let on_node = facts.spec.metrics_core.scheduling.host_network;
-    let policies = facts.observed.network_policies.as_ref().filter(|_| !on_node).map(|policies| {
-        let labels = super::pod_labels(facts);
+    let on_node = input.spec.metrics_core.scheduling.host_network;
+    let policies = input.observed.network_policies.as_ref().filter(|_| !on_node).map(|policies| {
+        let labels = super::pod_labels(input);
         network_policy::evaluate(policies, &labels, Direction::Ingress, (port, Some(PORT_NAME)))
     });
     let admit = |names: &[String]| {
@@ -148,7 +149,7 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
              change {}: `kubectl edit networkpolicy {} --namespace {}`.",
             names.join(", "),
             names.first().and_then(|name| name.split_once('/')).map_or("", |(_, name)| name),
-            facts.namespace
+            input.namespace
         )
     };
     match policies {
@@ -175,7 +176,7 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
             let ruled_out = match verdict {
                 Some(_) => format!(
                     " No NetworkPolicy in namespace {} blocks this traffic, so NetworkPolicy is not the cause.",
-                    facts.namespace
+                    input.namespace
                 ),
                 None if on_node => " NetworkPolicies do not apply to pods with hostNetwork.".to_owned(),
                 None => " NetworkPolicies could not be read.".to_owned(),
@@ -196,7 +197,7 @@ fn unreachable(facts: Facts<'_>, symptoms: &Symptoms, error: &str) -> Cause {
 }
 
 /// Reports an error whose pattern is unknown, or whose usual causes were ruled out.
-fn other(facts: Facts<'_>, symptoms: &Symptoms, unavailable: &crate::observe::Unavailable) -> Cause {
+fn other(input: DiagnosisInput<'_>, symptoms: &Symptoms, unavailable: &crate::observe::Unavailable) -> Cause {
     let ruled_out = if symptoms.accepted.is_some() {
         format!(
             " metrics-core recently accepted kube-apiserver as the front proxy, so neither the proxy certificate nor \
@@ -207,22 +208,22 @@ fn other(facts: Facts<'_>, symptoms: &Symptoms, unavailable: &crate::observe::Un
              probably not the cause."
             .to_owned()
     } else {
-        format!(" {}", facts.observed.why_no_report().unwrap_or_default())
+        format!(" {}", input.observed.why_no_report().unwrap_or_default())
     };
     Cause::fault(
         Reason::FailedDiscoveryCheck,
         format!(
             "{} is not available, and the cause is unknown.",
-            unavailable.object.describe(facts.namespace)
+            unavailable.object.describe(input.namespace)
         ),
         format!(
             "kube-apiserver reports {}: \"{}\".{ruled_out}",
             unavailable.reason,
-            super::quote_apiserver(facts, &unavailable.message)
+            super::quote_apiserver(input, &unavailable.message)
         ),
         format!(
             "Run `kubectl logs deployment/{METRICS_CORE} --namespace {}` and check the log of kube-apiserver.",
-            facts.namespace
+            input.namespace
         ),
     )
 }

@@ -5,8 +5,8 @@ use crds::MetricsPipelineSpec;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::common::Owned;
-use crate::observe::{Found, FrontProxyMap, ReportError, Served, Teller};
+use crate::common::ManagedObject;
+use crate::observe::{Found, FrontProxyMap, ReplicaReport, ReportError, Served};
 
 fn now() -> Timestamp {
     "2026-01-01T00:10:00Z".parse().expect("a time")
@@ -40,13 +40,13 @@ fn map(change: &[(&str, Option<&str>)]) -> FrontProxyMap {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn replica(more: Value) -> Teller {
+fn replica(more: Value) -> ReplicaReport {
     let mut report = json!({ "started": "2026-01-01T00:00:00Z", "now": "2026-01-01T00:10:00Z",
         "nodes": { "known": 1, "covered": 1, "failing": 0 } });
     for (key, value) in more.as_object().expect("an object") {
         report[key] = value.clone();
     }
-    Teller {
+    ReplicaReport {
         pod: "metrics-core-1".to_owned(),
         uid: "u".to_owned(),
         ready: true,
@@ -64,7 +64,7 @@ fn unavailable(message: &str) -> Observed {
         network_policies: Some(Vec::new()),
         ..Observed::default()
     };
-    for object in Owned::API_SERVICES {
+    for object in ManagedObject::API_SERVICES {
         let found = json!({
             "metadata": { "name": object.name(), "labels": { "app.kubernetes.io/managed-by": "metrics-pipeline-operator" } },
             "spec": { "groupPriorityMinimum": 1, "versionPriority": 1 },
@@ -92,7 +92,9 @@ fn served() -> Observed {
 
 fn of(observed: &Observed) -> Diagnosis {
     let spec = MetricsPipelineSpec::default();
-    diagnose(Facts { namespace: "ns", spec: &spec, observed, now: now() })
+    let mut observed = observed.clone();
+    observed.derive_facts();
+    diagnose(DiagnosisInput { namespace: "ns", spec: &spec, observed: &observed, now: now() })
 }
 
 fn refused(cause: &str, last: &str) -> Value {
@@ -358,7 +360,8 @@ fn an_unverified_kubelet_is_a_visible_warning() {
     let mut spec = MetricsPipelineSpec::default();
     spec.metrics_core.kubelet.tls.mode = crds::KubeletTlsMode::Insecure;
     let observed = served();
-    let diagnosis = diagnose(Facts { namespace: "ns", spec: &spec, observed: &observed, now: now() });
+    let diagnosis =
+        diagnose(DiagnosisInput { namespace: "ns", spec: &spec, observed: &observed, now: now() });
     assert_eq!(
         reason(diagnosis.kubelets.as_ref()),
         Some((Reason::KubeletCertificatesNotVerified, Severity::Warning))

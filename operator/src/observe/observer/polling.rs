@@ -1,5 +1,4 @@
-//! What no watch tells, and so is asked for from time to time: whether metrics are served, what the replicas see, and
-//! what is needed of others.
+//! Polls what can't be watched: whether metrics are served, the replicas' reports, and objects of other owners.
 
 use std::time::{Duration, Instant};
 
@@ -12,109 +11,156 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::ListParams;
 
-use super::{Observer, within, words};
-use crate::assess::diagnosis::kubelets;
-use crate::common::Owned;
+use super::Observer;
+use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
+use crate::observe::kubelets::{coverage, failing};
 use crate::observe::nodes::Nodes;
+use crate::observe::observer::reading::{unreadable, within};
 use crate::observe::watches::Source;
 use crate::observe::{
-    Found, KubeletCa, Observed, Served, ServingSource, Symptoms, cert_manager, replicas, served, usage,
+    Found, KubeletCa, PollScope, Served, ServingSource, Symptoms, cert_manager, poll_scope, replicas,
+    select_active, served, usage,
 };
 use crate::pki::cert_manager::{SECRET, requested};
 use crate::pki::external::ExternalCertificate;
 
-/// What the replicas use is asked for this often at most; metrics-core has new samples no sooner.
-const ASK_USAGE: Duration = Duration::from_secs(10);
+/// The minimum time between two reads of the replicas' usage; metrics-core has no new samples sooner.
+const READ_USAGE: Duration = Duration::from_secs(10);
 
-/// Containers are counted this often at most, as all of them must be listed.
+/// The minimum time between two counts of containers, as all of them must be listed.
 const COUNT_CONTAINERS: Duration = Duration::from_secs(60);
 
-/// NetworkPolicies of the namespace beyond this many are not looked at.
+/// The maximum count of NetworkPolicies that are read.
 const MAX_POLICIES: u32 = 200;
 
+/// When and for what was last polled.
+pub(super) struct LastPoll {
+    /// When anything was polled.
+    any: Instant,
+    /// When everything was polled.
+    full: Instant,
+    /// The UID of the active MetricsPipeline.
+    uid: String,
+    /// Its generation.
+    generation: i64,
+}
+
 impl Observer {
-    /// Whether requests for metrics are known to get through.
-    #[must_use]
-    pub fn gets_through(&self) -> bool {
+    /// Polls what is due for the active MetricsPipeline.
+    pub(super) async fn poll(&mut self, has_changes: bool) {
+        let active = select_active(&self.observed.pipelines).active;
+        let Some(pipeline) = active.filter(|pipeline| !pipeline.deleting) else { return };
+        let Ok(spec) = pipeline.spec.clone() else { return };
+        let (uid, generation) = (pipeline.uid.clone(), pipeline.generation);
+        // A changed spec may name another source of the kubelets' CA, so what was read for the old one is of no use.
+        let last = self.last_poll.as_ref().filter(|last| last.uid == uid && last.generation == generation);
+        let scope = last.map_or(PollScope::Everything, |last| {
+            poll_scope(last.any.elapsed(), last.full.elapsed(), has_changes, self.requests_succeed())
+        });
+        match scope {
+            PollScope::Nothing => {}
+            PollScope::Replicas => {
+                self.poll_replicas().await;
+                if let Some(last) = &mut self.last_poll {
+                    last.any = Instant::now();
+                }
+            }
+            PollScope::Everything => {
+                self.poll_everything(&spec).await;
+                let now = Instant::now();
+                self.last_poll = Some(LastPoll { any: now, full: now, uid, generation });
+            }
+        }
+    }
+
+    /// Whether requests for metrics are known to succeed.
+    fn requests_succeed(&self) -> bool {
         let answered = matches!(self.observed.served, Served::Answered { .. });
         answered && !self.observed.served_in_doubt && !Symptoms::read(&self.observed).broken()
     }
 
-    /// Reads what no watch tells: the nodes, the kubelets' CA, whether metrics are served, and what the replicas say.
-    pub async fn look_around(&mut self, spec: &MetricsPipelineSpec) -> &Observed {
-        let seen = self.kubelet_ca(spec).await;
-        let source = &spec.metrics_core.kubelet.tls.certificate_authority;
-        let same_source = self.kubelet_ca_of == *source;
-        self.observed.kubelet_ca =
-            latest_kubelet_ca(std::mem::take(&mut self.observed.kubelet_ca), seen, same_source);
-        self.kubelet_ca_of.clone_from(source);
-        self.asks_cert_manager = requested(spec).is_some() && self.powers.cert_manager;
-        if self.asks_cert_manager {
-            self.ask_cert_manager().await;
+    async fn poll_everything(&mut self, spec: &MetricsPipelineSpec) {
+        self.poll_kubelet_ca(spec).await;
+        self.uses_cert_manager = requested(spec).is_some() && self.permissions.cert_manager;
+        if self.uses_cert_manager {
+            self.read_cert_manager().await;
         } else {
             self.observed.serving_source = self.serving_source(spec).await;
             self.observed.certificate_request = None;
         }
         self.count_nodes(spec.metrics_core.kubelet.node_selector.as_deref()).await;
-        // Before there is an APIService the answer is known, and asking would only fill somebody's log.
-        let seen = if self.observed.object(Owned::ApiServiceV1beta1).is_some() {
-            served::ask(&self.client).await
+        self.request_metrics().await;
+        // After the request for metrics, which the reports show.
+        self.poll_replicas().await;
+        self.poll_for_nanny(spec).await;
+    }
+
+    async fn poll_kubelet_ca(&mut self, spec: &MetricsPipelineSpec) {
+        let read = self.kubelet_ca(spec).await;
+        let source = &spec.metrics_core.kubelet.tls.certificate_authority;
+        let same_source = self.kubelet_ca_source == *source;
+        let before = std::mem::take(&mut self.observed.kubelet_ca);
+        self.observed.kubelet_ca = latest_kubelet_ca(before, read, same_source);
+        self.kubelet_ca_source.clone_from(source);
+    }
+
+    async fn request_metrics(&mut self) {
+        // Without an APIService the result is known, and a request would only fill logs.
+        let result = if self.observed.object(ManagedObject::ApiServiceV1beta1).is_some() {
+            served::request_metrics(&self.client).await
         } else {
             Served::NotAsked
         };
-        self.take_served(seen);
-        // After the request, which leaves its marks in them.
-        self.ask_replicas().await;
-        self.ask_for_the_nanny(spec).await;
-        &self.observed
+        self.take_served(result);
     }
 
-    /// What only the nanny wants to know. A number that can't be had now is unknown, and not the last one.
-    async fn ask_for_the_nanny(&mut self, spec: &MetricsPipelineSpec) {
-        // In doubt the same way would be waited for again, and the diagnosis with it.
+    /// Reads what only the nanny needs. A number that can't be read now is unknown; the last one is not kept.
+    async fn poll_for_nanny(&mut self, spec: &MetricsPipelineSpec) {
+        // While requests are in doubt, another one would only delay the diagnosis by its timeout.
         if self.observed.served_in_doubt {
             return;
         }
         let is_served = matches!(self.observed.served, Served::Answered { .. });
         if spec.nanny.mode == NannyMode::Off || !is_served {
             (self.observed.usage, self.observed.containers) = (None, None);
-            (self.asked_usage, self.counted_containers) = (None, None);
+            (self.usage_read, self.containers_counted) = (None, None);
             return;
         }
         let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|last| last.elapsed() >= every);
-        if is_due(self.asked_usage, ASK_USAGE) {
+        if is_due(self.usage_read, READ_USAGE) {
             self.observed.usage = usage::of_replicas(&self.client, &self.namespace).await;
-            self.asked_usage = Some(Instant::now());
+            self.usage_read = Some(Instant::now());
         }
         if spec.nanny.scaling_mode != ScalingMode::ContainerProportional {
-            (self.observed.containers, self.counted_containers) = (None, None);
-        } else if is_due(self.counted_containers, COUNT_CONTAINERS) {
+            (self.observed.containers, self.containers_counted) = (None, None);
+        } else if is_due(self.containers_counted, COUNT_CONTAINERS) {
             self.observed.containers = usage::containers(&self.client).await;
-            self.counted_containers = Some(Instant::now());
+            self.containers_counted = Some(Instant::now());
         }
     }
 
-    /// One request that fails changes nothing yet, unless kube-apiserver says itself that nothing is served.
-    fn take_served(&mut self, seen: Served) {
-        let failed = matches!(seen, Served::Refused { .. } | Served::Failed { .. });
+    /// Keeps the result of a request for metrics. A first failure changes nothing yet, unless kube-apiserver itself
+    /// reports the APIService as unavailable.
+    fn take_served(&mut self, result: Served) {
+        let failed = matches!(result, Served::Refused { .. } | Served::Failed { .. });
         let was_good = matches!(self.observed.served, Served::Answered { .. });
         let first = failed && was_good && !self.observed.served_in_doubt;
         if first && Symptoms::read(&self.observed).unavailable.is_none() {
             self.observed.served_in_doubt = true;
         } else {
-            let answered = matches!(seen, Served::Answered { .. });
+            let answered = matches!(result, Served::Answered { .. });
             let since = self.observed.answered_since.unwrap_or_else(Timestamp::now);
             self.observed.answered_since = answered.then_some(since);
             self.observed.served_in_doubt = false;
-            self.observed.served = seen;
+            self.observed.served = result;
         }
     }
 
-    /// Asks the replicas what they see, and reads what explains it.
-    pub async fn ask_replicas(&mut self) {
+    /// Reads the replicas' reports, and what explains the faults that they report.
+    async fn poll_replicas(&mut self) {
         self.read_reports().await;
-        self.look_closer().await;
+        self.read_explanations().await;
     }
 
     async fn read_reports(&mut self) {
@@ -122,7 +168,7 @@ impl Observer {
             self.observed.replicas.clear();
             return;
         };
-        self.observed.replicas = replicas::ask(
+        self.observed.replicas = replicas::read(
             &self.observed.pods,
             &self.observed.replicas,
             &self.namespace,
@@ -131,33 +177,33 @@ impl Observer {
             &self.token,
         )
         .await;
-        let coverage = kubelets::coverage(&self.observed);
+        let coverage = coverage(&self.observed);
         let uncovered = coverage
             .as_ref()
             .is_some_and(|nodes| nodes.covered + nodes.failing < nodes.total && nodes.covered > 0);
-        // New nodes have no metrics for some seconds, which says nothing of those before them.
+        // New nodes have no metrics for some seconds, which says nothing about the older ones.
         let total = coverage.map_or(0, |nodes| nodes.total);
         let has_grown = total > std::mem::replace(&mut self.counted_nodes, total);
         let since = self.observed.uncovered_since.filter(|_| !has_grown).unwrap_or_else(Timestamp::now);
         self.observed.uncovered_since = uncovered.then_some(since);
     }
 
-    /// The CA that kube-apiserver trusts, so that what it finds wrong with a replica is found here too; before there
-    /// is an APIService of ours, the one that stands beside the serving certificate.
+    /// Returns the CA bundle that kube-apiserver trusts, so that the operator detects the same certificate errors. Before
+    /// our APIService exists, returns the one beside the serving certificate.
     fn trusted_ca(&self) -> Option<String> {
-        let text = |object: Owned, pointer: &str| {
+        let text = |object: ManagedObject, pointer: &str| {
             let found = self.observed.object(object).filter(|found| is_ours(found))?;
             let encoded = found.data.pointer(pointer)?.as_str()?;
             let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
             String::from_utf8(decoded).ok()
         };
-        text(Owned::ApiServiceV1beta1, "/spec/caBundle")
-            .or_else(|| text(Owned::ServingSecret, "/data/ca.crt"))
+        text(ManagedObject::ApiServiceV1beta1, "/spec/caBundle")
+            .or_else(|| text(ManagedObject::ServingSecret, "/data/ca.crt"))
     }
 
-    /// Reads what explains a fault, and only then: a settled operator need not know.
-    async fn look_closer(&mut self) {
-        let failing = kubelets::failing(&self.observed);
+    /// Reads what explains a fault, only while there is one: a settled operator sends no such requests.
+    async fn read_explanations(&mut self) {
+        let failing = failing(&self.observed);
         let failed = |causes: &[ScrapeCause]| failing.iter().any(|one| causes.contains(&one.cause));
         let unreached = Symptoms::read(&self.observed).broken()
             || failed(&[ScrapeCause::Timeout, ScrapeCause::Unreachable]);
@@ -175,15 +221,15 @@ impl Observer {
         };
     }
 
-    /// Reads what cert-manager stored, and what it says. Also at once when it changed the Certificate, so that what is
-    /// said of the two fits together.
-    pub(super) async fn ask_cert_manager(&mut self) {
-        if matches!(self.observed.objects.get(&Owned::Certificate), Some(Found::Unserved)) {
-            // No watch tells soon that its API is there.
-            self.changes.mark_quietly(Source::Object(Owned::Certificate));
+    /// Reads the Secret and the latest CertificateRequest of cert-manager. A change of the Certificate triggers it, too,
+    /// so that the three fit together.
+    pub(super) async fn read_cert_manager(&mut self) {
+        if matches!(self.observed.objects.get(&ManagedObject::Certificate), Some(Found::Unserved)) {
+            // The watch reports only after its backoff that the kind is served.
+            self.changes.mark_quietly(Source::Object(ManagedObject::Certificate));
         }
         self.observed.serving_source = self.serving_secret(SECRET).await;
-        let certificate = self.observed.object(Owned::Certificate);
+        let certificate = self.observed.object(ManagedObject::Certificate);
         self.observed.certificate_request =
             cert_manager::request(&self.client, &self.namespace, certificate).await;
     }
@@ -207,7 +253,7 @@ impl Observer {
                     ca_bundle: take("ca.crt"),
                 })
             }
-            Err(error) => ServingSource::Unreadable(words(&error)),
+            Err(error) => ServingSource::Unreadable(unreadable(&error)),
         }
     }
 
@@ -227,7 +273,7 @@ impl Observer {
                 .and_then(|map| map.data)
                 .and_then(|mut data| data.remove(key))
                 .map_or_else(|| KubeletCa::Missing { place: place() }, KubeletCa::Found),
-            Err(error) => KubeletCa::Unreadable(words(&error)),
+            Err(error) => KubeletCa::Unreadable(unreadable(&error)),
         }
     }
 
@@ -239,9 +285,9 @@ impl Observer {
     }
 }
 
-/// A pause of kube-apiserver says nothing about a CA that was read before from the same place: it stays.
-fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> KubeletCa {
-    match (before, seen) {
+/// Keeps the CA bundle that was read before from the same source while kube-apiserver does not respond.
+fn latest_kubelet_ca(before: KubeletCa, read: KubeletCa, same_source: bool) -> KubeletCa {
+    match (before, read) {
         (KubeletCa::Found(pem), KubeletCa::Unreadable(why)) if same_source && !why.forbidden => {
             tracing::warn!(
                 why = why.message,
@@ -249,7 +295,7 @@ fn latest_kubelet_ca(before: KubeletCa, seen: KubeletCa, same_source: bool) -> K
             );
             KubeletCa::Found(pem)
         }
-        (_, seen) => seen,
+        (_, read) => read,
     }
 }
 
@@ -259,7 +305,7 @@ mod tests {
     use crate::observe::Unreadable;
 
     #[test]
-    fn a_kubelet_ca_outlives_a_pause_of_the_api_server() {
+    fn keeps_the_kubelet_ca_while_kube_apiserver_is_unreachable() {
         let found = || KubeletCa::Found("PEM".to_owned());
         let unreadable =
             |forbidden| KubeletCa::Unreadable(Unreadable { forbidden, message: "no answer".to_owned() });

@@ -51,18 +51,24 @@ async fn serve(address: &str, port: u16, pair: &Pair) -> u16 {
 }
 
 #[tokio::test]
-async fn every_replica_must_show_the_certificate() {
+async fn is_proven_when_every_replica_presents_the_certificate() {
     let (new, old) = (plan(), plan());
     let port = serve("127.0.0.1", 0, &new.serving).await;
     serve("127.0.0.2", port, &old.serving).await;
     let look = async |pods: &[Pod], name: &str| {
-        look(pods, port, name, &new.serving_certificate, &new.ca_certificate).await
+        let expected = ExpectedCertificate {
+            port,
+            server: name.to_owned(),
+            certificate: new.serving_certificate.clone(),
+            ca: new.ca_certificate.clone(),
+        };
+        read(pods, &expected).await
     };
     let good = [pod("a", "127.0.0.1", true)];
     let proof = look(&good, NAME).await;
     assert_eq!(proof.proven(&good), Some(&new.serving_certificate));
 
-    // A pod that came after the look was not asked.
+    // A pod that was created after the handshakes was not checked.
     let grown = [good[0].clone(), pod("b", "127.0.0.2", true)];
     assert_eq!(proof.lack(&grown).as_deref(), Some("pod b has not been checked yet"));
     for ready in [true, false] {

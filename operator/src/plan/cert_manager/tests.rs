@@ -1,7 +1,7 @@
 use super::super::objects::tests::with_context;
-use super::super::{Maintain, maintain as plan};
+use super::super::{MaintainPlan, maintain};
 use super::*;
-use crate::common::Powers;
+use crate::common::OptionalPermissions;
 use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::observe::{KubeletCa, Unreadable};
 use crate::pki::external::ExternalCertificate;
@@ -27,14 +27,14 @@ fn ask(spec: &mut MetricsPipelineSpec) {
 
 fn empty() -> Observed {
     Observed {
-        objects: Owned::ALL.map(|object| (object, Found::Absent)).into(),
+        objects: ManagedObject::ALL.map(|object| (object, Found::Absent)).into(),
         kubelet_ca: KubeletCa::Found(include_str!("../testdata/ca.pem").to_owned()),
         serving_source: ServingSource::Missing,
         ..Observed::default()
     }
 }
 
-/// Puts a Certificate of ours, applied at a time, with conditions `[type, status, message]`.
+/// Adds a managed Certificate, applied at a time, with conditions `[type, status, message]`.
 fn put(observed: &mut Observed, applied: &str, conditions: &[[&str; 3]]) {
     let conditions: Vec<_> = conditions
         .iter()
@@ -50,14 +50,14 @@ fn put(observed: &mut Observed, applied: &str, conditions: &[[&str; 3]]) {
         "status": { "conditions": conditions, "renewalTime": "2026-08-01T00:00:00Z" },
     });
     let found = serde_json::from_value(found).expect("a Certificate");
-    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+    observed.objects.insert(ManagedObject::Certificate, Found::Present(Box::new(found)));
 }
 
 fn bytes(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     (pair.certificate.clone().into_bytes(), pair.key.expose().as_bytes().to_vec())
 }
 
-/// What cert-manager stores.
+/// Returns what cert-manager stores.
 fn issued() -> ExternalCertificate {
     let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 365 * DAY, now()).expect("a CA");
     let names = ["metrics-core.metrics-system.svc".to_owned()];
@@ -68,8 +68,8 @@ fn issued() -> ExternalCertificate {
     }
 }
 
-fn planned(observed: &Observed) -> Maintain {
-    with_context(ask, |context| plan::maintain(context, observed, now()).expect("a plan"))
+fn planned(observed: &Observed) -> MaintainPlan {
+    with_context(ask, |context| maintain::maintain_plan(context, observed, now()).expect("a plan"))
 }
 
 fn lacking(observed: &Observed) -> (Reason, String) {
@@ -77,50 +77,52 @@ fn lacking(observed: &Observed) -> (Reason, String) {
     (problem.reason, problem.message)
 }
 
-fn asks(plan: &Maintain) -> bool {
-    plan.desired.iter().any(|desired| desired.object == Owned::Certificate)
+fn asks(plan: &MaintainPlan) -> bool {
+    plan.desired.iter().any(|desired| desired.object == ManagedObject::Certificate)
 }
 
 #[test]
-fn it_is_asked_and_what_waits_for_it_is_held() {
+fn applies_the_certificate_and_blocks_what_depends_on_it() {
     let plan = planned(&empty());
     assert!(asks(&plan) && plan.certificates.is_none());
-    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::Progressing);
-    let not_asked = with_context(|_| {}, |context| plan::maintain(context, &empty(), now()).expect("a plan"));
+    assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::Progressing);
+    let not_asked =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &empty(), now()).expect("a plan"));
     assert!(!asks(&not_asked) && not_asked.not_issued.is_none());
 }
 
 #[test]
-fn it_goes_when_it_is_not_asked_for() {
+fn deletes_the_certificate_when_it_is_not_requested() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
-    let plan = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
+    let plan =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &observed, now()).expect("a plan"));
     let removed: Vec<_> = plan.removals.iter().map(|removal| removal.object).collect();
-    assert_eq!(removed, [Owned::Certificate]);
+    assert_eq!(removed, [ManagedObject::Certificate]);
 }
 
 #[test]
-fn without_its_api_or_the_power_it_is_not_asked() {
+fn applies_no_certificate_without_api_or_permission() {
     let mut observed = empty();
-    observed.objects.insert(Owned::Certificate, Found::Unserved);
+    observed.objects.insert(ManagedObject::Certificate, Found::Unserved);
     let plan = planned(&observed);
-    let problem = &plan.blocked[&Owned::Certificate];
+    let problem = &plan.blocked[&ManagedObject::Certificate];
     assert_eq!(problem.reason, Reason::CertManagerNotInstalled);
     assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
-    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::CertManagerNotInstalled);
+    assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::CertManagerNotInstalled);
 
     let plan = with_context(ask, |context| {
-        let settings = Settings { powers: Powers::default(), ..context.settings.clone() };
+        let settings = Settings { permissions: OptionalPermissions::default(), ..context.settings.clone() };
         let context = super::super::objects::Context { settings: &settings, ..context };
-        plan::maintain(context, &empty(), now()).expect("a plan")
+        maintain::maintain_plan(context, &empty(), now()).expect("a plan")
     });
-    let problem = &plan.blocked[&Owned::Certificate];
+    let problem = &plan.blocked[&ManagedObject::Certificate];
     assert_eq!(problem.reason, Reason::PermissionMissing);
     assert!(problem.message.contains("--set certManager.enabled=true"), "{}", problem.message);
 }
 
 #[test]
-fn why_nothing_is_issued_is_quoted_after_a_while() {
+fn quotes_cert_manager_after_the_issuing_time() {
     let mut observed = empty();
     observed.certificate_request = Some(
         "CertificateRequest ns/metrics-core-1: Ready is False (Pending): Referenced issuer not found"
@@ -142,7 +144,7 @@ fn why_nothing_is_issued_is_quoted_after_a_while() {
 }
 
 #[test]
-fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
+fn keeps_the_issued_certificate_until_the_next_one() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
@@ -153,11 +155,11 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
     let first = plan.certificates.expect("certificates");
     assert!(first.ca.is_none());
 
-    // Served; then its issuer goes, and the Secret with it.
+    // It is served; then its issuer and the Secret are deleted.
     let secret =
-        plan.desired.iter().find(|desired| desired.object == Owned::ServingSecret).expect("a Secret");
+        plan.desired.iter().find(|desired| desired.object == ManagedObject::ServingSecret).expect("a Secret");
     let stored = serde_json::from_value(secret.body.clone()).expect("an object");
-    observed.objects.insert(Owned::ServingSecret, Found::Present(Box::new(stored)));
+    observed.objects.insert(ManagedObject::ServingSecret, Found::Present(Box::new(stored)));
     observed.serving_source = ServingSource::Missing;
     assert_eq!(lacking(&observed).0, Reason::CertificateNotIssued);
     put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "False", "gone"]]);
@@ -167,7 +169,7 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
     assert_eq!(kept.serving_certificate, first.serving_certificate);
     assert!(kept.serving_renewed.is_none() && kept.bundle == first.bundle);
 
-    // A renewal that failed is told, and changes nothing.
+    // A failed renewal is reported and changes nothing.
     observed.serving_source = ServingSource::Found(external);
     put(&mut observed, "2026-05-31T23:00:00Z", &[["Ready", "True", ""], ["Issuing", "False", "denied"]]);
     let (reason, message) = lacking(&observed);
@@ -175,17 +177,18 @@ fn what_it_issued_is_served_and_stays_while_the_next_is_not_issued() {
 }
 
 #[test]
-fn a_ca_of_our_own_is_kept_until_something_is_issued() {
+fn keeps_the_own_ca_until_cert_manager_issues() {
     let mut observed = empty();
-    let own = with_context(|_| {}, |context| plan::maintain(context, &observed, now()).expect("a plan"));
-    for object in [Owned::CaSecret, Owned::ServingSecret] {
+    let own =
+        with_context(|_| {}, |context| maintain::maintain_plan(context, &observed, now()).expect("a plan"));
+    for object in [ManagedObject::CaSecret, ManagedObject::ServingSecret] {
         let desired = own.desired.iter().find(|desired| desired.object == object).expect("a Secret");
         let stored = serde_json::from_value(desired.body.clone()).expect("an object");
         observed.objects.insert(object, Found::Present(Box::new(stored)));
     }
     let plan = planned(&observed);
     assert!(plan.certificates.is_none() && plan.removals.is_empty(), "{:?}", plan.removals);
-    assert!(plan.blocked.contains_key(&Owned::CaSecret));
+    assert!(plan.blocked.contains_key(&ManagedObject::CaSecret));
 }
 
 #[test]
@@ -193,13 +196,13 @@ fn names_an_issuer_that_publishes_no_ca() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     observed.serving_source = ServingSource::Found(ExternalCertificate { ca_bundle: None, ..issued() });
-    let problem = &planned(&observed).blocked[&Owned::ServingSecret];
+    let problem = &planned(&observed).blocked[&ManagedObject::ServingSecret];
     assert_eq!(problem.reason, Reason::CertificateUnreadable);
     assert!(problem.message.contains("Issuer company does not publish its CA"), "{}", problem.message);
 }
 
 #[test]
-fn a_secret_that_can_not_be_read_names_the_value() {
+fn unreadable_secret_names_the_chart_value() {
     let mut observed = empty();
     put(&mut observed, "2026-05-01T00:00:00Z", &[["Ready", "True", ""]]);
     let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
@@ -209,14 +212,14 @@ fn a_secret_that_can_not_be_read_names_the_value() {
 }
 
 #[test]
-fn a_certificate_of_somebody_else_is_left_alone() {
+fn leaves_a_foreign_certificate_alone() {
     let mut observed = empty();
     let found: Value = json!({ "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: "Helm" } },
         "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
     let found = serde_json::from_value(found).expect("a Certificate");
-    observed.objects.insert(Owned::Certificate, Found::Present(Box::new(found)));
+    observed.objects.insert(ManagedObject::Certificate, Found::Present(Box::new(found)));
     observed.serving_source = ServingSource::Found(issued());
     let plan = planned(&observed);
-    assert_eq!(plan.blocked[&Owned::Certificate].reason, Reason::ForeignObject);
+    assert_eq!(plan.blocked[&ManagedObject::Certificate].reason, Reason::ForeignObject);
     assert!(!asks(&plan) && plan.certificates.is_none());
 }

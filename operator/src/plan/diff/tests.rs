@@ -1,12 +1,12 @@
 use super::*;
-use crate::common::{FIELD_MANAGER, NANNY_FIELD_MANAGER, Owned};
+use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER};
 use serde_json::json;
 
 fn desired(body: Value) -> Desired {
-    Desired { object: Owned::Service, manager: FIELD_MANAGER, body, resource_version: None }
+    Desired { object: ManagedObject::Service, manager: FIELD_MANAGER, body, resource_version: None }
 }
 
-/// A Service as kube-apiserver answers: defaulted, and with what each manager owns.
+/// Returns a Service as kube-apiserver returns it, with defaults and managed fields.
 fn service() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
@@ -51,26 +51,26 @@ fn found(value: Value) -> DynamicObject {
 }
 
 #[test]
-fn defaults_and_fields_of_others_are_no_drift() {
+fn defaults_and_fields_of_other_managers_are_no_drift() {
     assert_eq!(differences(&desired(wanted()), &found(service())), Vec::<String>::new());
 }
 
 #[test]
-fn an_object_that_we_never_applied_differs() {
+fn object_that_was_never_applied_differs() {
     let mut object = service();
     object["metadata"]["managedFields"].as_array_mut().expect("entries").pop();
     assert_eq!(differences(&desired(wanted()), &found(object)).len(), 1);
 }
 
 #[test]
-fn a_changed_value_is_named_by_its_path() {
+fn returns_the_path_of_a_changed_value() {
     let mut object = service();
     object["spec"]["type"] = json!("NodePort");
     assert_eq!(differences(&desired(wanted()), &found(object)), [".spec.type"]);
 }
 
 #[test]
-fn a_field_that_somebody_took_differs() {
+fn field_of_another_manager_differs() {
     let mut object = service();
     let fields = &mut object["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"];
     fields.as_object_mut().expect("fields").remove("f:selector");
@@ -78,7 +78,7 @@ fn a_field_that_somebody_took_differs() {
 }
 
 #[test]
-fn a_field_that_is_no_longer_wanted_differs() {
+fn field_that_is_no_longer_desired_differs() {
     let mut want = wanted();
     want["spec"].as_object_mut().expect("spec").remove("type");
     assert_eq!(differences(&desired(want), &found(service())), [".spec.type"]);
@@ -113,7 +113,7 @@ fn removed_labels_and_annotations_differ_but_those_of_others_do_not() {
 }
 
 #[test]
-fn items_of_an_associative_list_are_found_by_key() {
+fn finds_items_of_an_associative_list_by_key() {
     let mut want = wanted();
     want["spec"]["ports"][0]["targetPort"] = json!("http");
     assert_eq!(
@@ -126,7 +126,7 @@ fn items_of_an_associative_list_are_found_by_key() {
 }
 
 #[test]
-fn an_atomic_list_is_compared_whole() {
+fn compares_an_atomic_list_as_one_value() {
     let object = |rules: Value| {
         found(json!({
             "metadata": { "name": "r", "managedFields": [{ "manager": FIELD_MANAGER, "operation": "Apply",
@@ -144,7 +144,7 @@ fn an_atomic_list_is_compared_whole() {
 }
 
 #[test]
-fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
+fn nanny_owns_only_resources_and_quantities_are_compared_by_value() {
     let deployment = found(json!({
         "metadata": { "name": "metrics-core", "managedFields": [
             { "manager": NANNY_FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1", "fieldsV1": {
@@ -154,7 +154,7 @@ fn the_nanny_owns_resources_alone_and_quantities_are_compared_by_value() {
             { "name": "metrics-core", "image": "i", "resources": { "requests": { "cpu": "100m", "memory": "1Gi" } } } ] } } },
     }));
     let want = |cpu: &str| Desired {
-        object: Owned::Deployment,
+        object: ManagedObject::Deployment,
         manager: NANNY_FIELD_MANAGER,
         body: json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core", "namespace": "ns" },

@@ -1,10 +1,9 @@
 use super::super::objects::tests::with_context;
 use super::*;
-use crate::common::Powers;
-use crate::common::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::common::{MANAGED_BY, MANAGED_BY_LABEL, OptionalPermissions};
 use crate::observe::{Found, Unreadable};
-use crate::plan::differences;
-use crds::{KubeletTlsMode, MetricsPipelineSpec};
+use crate::plan::{Action, differences, teardown};
+use crds::{Adoption, FrontProxyDeletion, KubeletTlsMode, MetricsPipelineSpec};
 use kube::core::DynamicObject;
 use serde_json::json;
 
@@ -14,9 +13,9 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).expect("a time")
 }
 
-/// A namespace with a kubelet CA and nothing else.
+/// Returns a namespace with a kubelet CA and nothing else.
 fn empty() -> Observed {
-    let objects = Owned::ALL.map(|object| (object, Found::Absent)).into();
+    let objects = ManagedObject::ALL.map(|object| (object, Found::Absent)).into();
     Observed {
         objects,
         kubelet_ca: KubeletCa::Found(CA.to_owned()),
@@ -25,17 +24,17 @@ fn empty() -> Observed {
     }
 }
 
-fn planned(change: impl FnOnce(&mut MetricsPipelineSpec), observed: &Observed) -> Maintain {
-    with_context(change, |context| maintain(context, observed, now()).expect("a plan"))
+fn planned(change: impl FnOnce(&mut MetricsPipelineSpec), observed: &Observed) -> MaintainPlan {
+    with_context(change, |context| maintain_plan(context, observed, now()).expect("a plan"))
 }
 
-fn objects(plan: &Maintain) -> Vec<Owned> {
+fn objects(plan: &MaintainPlan) -> Vec<ManagedObject> {
     let mut objects: Vec<_> = plan.desired.iter().map(|desired| desired.object).collect();
     objects.dedup();
     objects
 }
 
-fn put(observed: &mut Observed, object: Owned, labels: &Value, spec: &Value) {
+fn put(observed: &mut Observed, object: ManagedObject, labels: &Value, spec: &Value) {
     let found: DynamicObject = serde_json::from_value(json!({
         "metadata": { "name": object.name(), "uid": format!("uid-{object:?}"), "resourceVersion": "7", "labels": labels },
         "spec": spec,
@@ -49,16 +48,16 @@ fn ours() -> Value {
 }
 
 #[test]
-fn a_new_pipeline_gets_everything_but_the_registration() {
+fn new_pipeline_gets_everything_but_the_api_services() {
     let plan = planned(|_| {}, &empty());
-    let on_request = [Owned::DisruptionBudget, Owned::Certificate];
-    let later = [Owned::API_SERVICES.as_slice(), &Owned::FRONT_PROXY, &on_request].concat();
-    let expected: Vec<_> = Owned::ALL.into_iter().filter(|object| !later.contains(object)).collect();
+    let on_request = [ManagedObject::DisruptionBudget, ManagedObject::Certificate];
+    let later = [ManagedObject::API_SERVICES.as_slice(), &ManagedObject::FRONT_PROXY, &on_request].concat();
+    let expected: Vec<_> = ManagedObject::ALL.into_iter().filter(|object| !later.contains(object)).collect();
     assert_eq!(objects(&plan), expected);
-    assert_eq!(plan.blocked[&Owned::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
+    assert_eq!(plan.blocked[&ManagedObject::ApiServiceV1beta1].reason, Reason::WaitingForDependency);
     assert!(plan.removals.is_empty());
     let deployments: Vec<_> =
-        plan.desired.iter().filter(|desired| desired.object == Owned::Deployment).collect();
+        plan.desired.iter().filter(|desired| desired.object == ManagedObject::Deployment).collect();
     assert_eq!(deployments.len(), 2, "the operator's fields and the nanny's");
     assert_eq!(deployments[0].body["spec"]["paused"], true, "no pod before both are there");
 }
@@ -78,7 +77,7 @@ fn common_metadata_is_on_every_object() {
     );
     let main: Vec<_> =
         plan.desired.iter().filter(|desired| desired.manager == crate::common::FIELD_MANAGER).collect();
-    assert_eq!(main.len(), Owned::ALL.len() - 1, "all but cert-manager's Certificate");
+    assert_eq!(main.len(), ManagedObject::ALL.len() - 1, "all but cert-manager's Certificate");
     for desired in main {
         let metadata = &desired.body["metadata"];
         assert_eq!(
@@ -91,107 +90,121 @@ fn common_metadata_is_on_every_object() {
 }
 
 #[test]
-fn the_registration_follows_the_first_ready_pod_and_stays_without_one() {
+fn api_services_follow_the_first_ready_pod_and_stay_without_one() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     let all = objects(&planned(|_| {}, &observed));
-    assert_eq!(all[all.len() - 2..], Owned::API_SERVICES);
+    assert_eq!(all[all.len() - 2..], ManagedObject::API_SERVICES);
 
     observed.ready_endpoints = Some(0);
-    for object in Owned::API_SERVICES {
+    for object in ManagedObject::API_SERVICES {
         put(&mut observed, object, &ours(), &json!({}));
     }
-    assert_eq!(objects(&planned(|_| {}, &observed)).last(), Some(&Owned::ApiServiceV1));
+    assert_eq!(objects(&planned(|_| {}, &observed)).last(), Some(&ManagedObject::ApiServiceV1));
 }
 
 #[test]
-fn foreign_registrations_are_taken_together_or_not_at_all() {
+fn adopts_both_foreign_api_services_or_none() {
     let mut observed = empty();
     observed.ready_endpoints = Some(1);
     let service = json!({ "service": { "name": "metrics-server", "namespace": "kube-system" }, "insecureSkipTLSVerify": true });
-    put(&mut observed, Owned::ApiServiceV1beta1, &json!({ "k8s-app": "metrics-server" }), &service);
+    put(&mut observed, ManagedObject::ApiServiceV1beta1, &json!({ "k8s-app": "metrics-server" }), &service);
     let plan = planned(|_| {}, &observed);
-    assert!(!objects(&plan).iter().any(|object| Owned::API_SERVICES.contains(object)));
-    for object in Owned::API_SERVICES {
+    assert!(!objects(&plan).iter().any(|object| ManagedObject::API_SERVICES.contains(object)));
+    for object in ManagedObject::API_SERVICES {
         assert_eq!(plan.blocked[&object].reason, Reason::ForeignAPIService);
         assert!(plan.blocked[&object].message.contains("Service kube-system/metrics-server"));
     }
 
     let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
-    let adopted =
-        plan.desired.iter().find(|desired| desired.object == Owned::ApiServiceV1beta1).expect("adopted");
+    let adopted = plan
+        .desired
+        .iter()
+        .find(|desired| desired.object == ManagedObject::ApiServiceV1beta1)
+        .expect("adopted");
     assert_eq!(adopted.body["spec"]["insecureSkipTLSVerify"], false, "or kube-apiserver refuses the CA");
-    let other = plan.desired.iter().find(|desired| desired.object == Owned::ApiServiceV1).expect("both");
+    let other =
+        plan.desired.iter().find(|desired| desired.object == ManagedObject::ApiServiceV1).expect("both");
     assert_eq!(other.body["spec"].get("insecureSkipTLSVerify"), None);
 
     observed.ready_endpoints = Some(0);
     let plan = planned(|spec| spec.api_service.adoption = Adoption::Adopt, &observed);
     assert_eq!(
-        plan.blocked[&Owned::ApiServiceV1beta1].reason,
+        plan.blocked[&ManagedObject::ApiServiceV1beta1].reason,
         Reason::WaitingForDependency,
         "no gap at a take-over"
     );
 }
 
 #[test]
-fn an_object_of_somebody_else_is_never_touched() {
+fn never_changes_a_foreign_object() {
     let mut observed = empty();
-    put(&mut observed, Owned::Service, &json!({ MANAGED_BY_LABEL: "Helm" }), &json!({}));
+    put(&mut observed, ManagedObject::Service, &json!({ MANAGED_BY_LABEL: "Helm" }), &json!({}));
     let plan = planned(|_| {}, &observed);
-    assert!(!objects(&plan).contains(&Owned::Service));
-    let problem = &plan.blocked[&Owned::Service];
+    assert!(!objects(&plan).contains(&ManagedObject::Service));
+    let problem = &plan.blocked[&ManagedObject::Service];
     assert_eq!(problem.reason, Reason::ForeignObject);
     assert!(problem.message.contains("managed by Helm"), "{}", problem.message);
-    assert!(objects(&plan).contains(&Owned::Deployment), "the others go on");
+    assert!(objects(&plan).contains(&ManagedObject::Deployment), "the others go on");
 }
 
 #[test]
-fn a_secret_that_can_not_be_read_is_not_replaced() {
+fn does_not_replace_an_unreadable_secret() {
     let mut observed = empty();
     let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
-    observed.objects.insert(Owned::CaSecret, Found::Unreadable(why));
+    observed.objects.insert(ManagedObject::CaSecret, Found::Unreadable(why));
     let plan = planned(|_| {}, &observed);
     assert!(plan.certificates.is_none());
-    assert!(!objects(&plan).iter().any(|object| matches!(object, Owned::CaSecret | Owned::ServingSecret)));
-    assert_eq!(plan.blocked[&Owned::ServingSecret].reason, Reason::PermissionMissing);
+    assert!(
+        !objects(&plan)
+            .iter()
+            .any(|object| matches!(object, ManagedObject::CaSecret | ManagedObject::ServingSecret))
+    );
+    assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::PermissionMissing);
 }
 
 #[test]
-fn what_is_no_longer_wanted_is_removed() {
+fn deletes_what_is_no_longer_desired() {
     let mut observed = empty();
-    put(&mut observed, Owned::DisruptionBudget, &ours(), &json!({}));
-    put(&mut observed, Owned::ConfigMap, &ours(), &json!({}));
+    put(&mut observed, ManagedObject::DisruptionBudget, &ours(), &json!({}));
+    put(&mut observed, ManagedObject::ConfigMap, &ours(), &json!({}));
     observed.kubelet_ca = KubeletCa::Unused;
     let plan = planned(|spec| spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Insecure, &observed);
     let removed: Vec<_> = plan.removals.iter().map(|removal| removal.object).collect();
-    assert_eq!(removed, [Owned::ConfigMap, Owned::DisruptionBudget]);
+    assert_eq!(removed, [ManagedObject::ConfigMap, ManagedObject::DisruptionBudget]);
     assert_eq!(plan.removals[0].uid, "uid-ConfigMap");
 
-    // Somebody else's of that name stays.
-    put(&mut observed, Owned::DisruptionBudget, &json!({}), &json!({}));
+    // A foreign object of that name stays.
+    put(&mut observed, ManagedObject::DisruptionBudget, &json!({}), &json!({}));
     assert!(
-        !planned(|_| {}, &observed).removals.iter().any(|removal| removal.object == Owned::DisruptionBudget)
+        !planned(|_| {}, &observed)
+            .removals
+            .iter()
+            .any(|removal| removal.object == ManagedObject::DisruptionBudget)
     );
 }
 
 #[test]
-fn the_kubelets_ca_must_be_there_and_be_one() {
+fn blocks_a_missing_or_invalid_kubelet_ca() {
     let mut observed = empty();
     observed.kubelet_ca =
         KubeletCa::Missing { place: "ConfigMap ns/kube-root-ca.crt, key ca.crt".to_owned() };
-    let problem = &planned(|_| {}, &observed).blocked[&Owned::ConfigMap];
+    let problem = &planned(|_| {}, &observed).blocked[&ManagedObject::ConfigMap];
     assert_eq!(problem.reason, Reason::KubeletCANotFound);
     assert!(problem.message.contains("root-ca-certificate-publisher"), "{}", problem.message);
     observed.kubelet_ca = KubeletCa::Found("nonsense".to_owned());
-    assert_eq!(planned(|_| {}, &observed).blocked[&Owned::ConfigMap].reason, Reason::CertificateUnreadable);
+    assert_eq!(
+        planned(|_| {}, &observed).blocked[&ManagedObject::ConfigMap].reason,
+        Reason::CertificateUnreadable
+    );
 }
 
 #[test]
-fn secrets_are_written_on_the_version_that_was_seen() {
+fn writes_secrets_on_the_observed_version() {
     let mut observed = empty();
-    put(&mut observed, Owned::CaSecret, &ours(), &json!({}));
+    put(&mut observed, ManagedObject::CaSecret, &ours(), &json!({}));
     let plan = planned(|_| {}, &observed);
-    let version = |object: Owned| {
+    let version = |object: ManagedObject| {
         plan.desired
             .iter()
             .find(|desired| desired.object == object)
@@ -199,27 +212,27 @@ fn secrets_are_written_on_the_version_that_was_seen() {
             .resource_version
             .clone()
     };
-    assert_eq!(version(Owned::CaSecret).as_deref(), Some("7"));
-    assert_eq!(version(Owned::Service), None);
+    assert_eq!(version(ManagedObject::CaSecret).as_deref(), Some("7"));
+    assert_eq!(version(ManagedObject::Service), None);
 }
 
 #[test]
-fn deletion_goes_step_by_step_from_the_registration() {
+fn tears_down_step_by_step_from_the_api_services() {
     let mut observed = empty();
-    for object in Owned::ALL {
+    for object in ManagedObject::ALL {
         put(&mut observed, object, &ours(), &json!({}));
     }
-    put(&mut observed, Owned::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
-    let dismantle = |on_deletion: FrontProxyDeletion, observed: &Observed| {
+    put(&mut observed, ManagedObject::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
+    let tear_down = |on_deletion: FrontProxyDeletion, observed: &Observed| {
         with_context(
             |spec| spec.certificates.front_proxy.on_deletion = on_deletion,
-            |context| dismantle(context.pipeline, observed, "ns"),
+            |context| teardown::plan(context.pipeline, observed, "ns"),
         )
     };
     let mut order = Vec::new();
     for _ in 0..3 {
-        let Decision::Dismantle(plan) = dismantle(FrontProxyDeletion::Keep, &observed) else {
-            panic!("not dismantled")
+        let Action::TearDown(plan) = tear_down(FrontProxyDeletion::Keep, &observed) else {
+            panic!("no teardown")
         };
         assert_eq!(plan.removals.len(), plan.waiting.len());
         for object in plan.waiting {
@@ -227,79 +240,82 @@ fn deletion_goes_step_by_step_from_the_registration() {
             observed.objects.insert(object, Found::Absent);
         }
     }
-    assert_eq!(order[..2], Owned::API_SERVICES);
+    assert_eq!(order[..2], ManagedObject::API_SERVICES);
     assert_eq!(
         order.len(),
-        Owned::ALL.len() - 3,
+        ManagedObject::ALL.len() - 3,
         "somebody else's stays, and what kube-apiserver may depend on"
     );
-    assert!(matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Release));
-    let Decision::Dismantle(plan) = dismantle(FrontProxyDeletion::Delete, &observed) else {
-        panic!("not dismantled")
+    assert!(matches!(tear_down(FrontProxyDeletion::Keep, &observed), Action::RemoveFinalizer));
+    let Action::TearDown(plan) = tear_down(FrontProxyDeletion::Delete, &observed) else {
+        panic!("no teardown")
     };
-    assert_eq!(plan.waiting, [Owned::FrontProxySecret, Owned::FrontProxyCaSecret]);
+    assert_eq!(plan.waiting, [ManagedObject::FrontProxySecret, ManagedObject::FrontProxyCaSecret]);
 
     let why = Unreadable { forbidden: true, message: "no".to_owned() };
-    observed.objects.insert(Owned::ApiServiceV1, Found::Unreadable(why));
+    observed.objects.insert(ManagedObject::ApiServiceV1, Found::Unreadable(why));
     assert!(
-        matches!(dismantle(FrontProxyDeletion::Keep, &observed), Decision::Dismantle(plan) if plan.blocked.len() == 1)
+        matches!(tear_down(FrontProxyDeletion::Keep, &observed), Action::TearDown(plan) if plan.blocked.len() == 1)
     );
 }
 
 #[test]
-fn the_front_proxys_certificates_come_when_asked_for_and_stay() {
+fn issues_front_proxy_certificates_on_request_and_keeps_them() {
     let issue = |spec: &mut MetricsPipelineSpec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue;
     let mut observed = empty();
     let plan = planned(issue, &observed);
     let all = objects(&plan);
-    assert!(Owned::FRONT_PROXY.iter().all(|object| all.contains(object)), "{all:?}");
+    assert!(ManagedObject::FRONT_PROXY.iter().all(|object| all.contains(object)), "{all:?}");
 
-    for object in Owned::FRONT_PROXY {
+    for object in ManagedObject::FRONT_PROXY {
         put(&mut observed, object, &ours(), &json!({}));
     }
-    let removed = |plan: &Maintain| plan.removals.iter().map(|removal| removal.object).collect::<Vec<_>>();
-    assert_eq!(removed(&planned(|_| {}, &observed)), [Owned::FrontProxyFlags]);
+    let removed =
+        |plan: &MaintainPlan| plan.removals.iter().map(|removal| removal.object).collect::<Vec<_>>();
+    assert_eq!(removed(&planned(|_| {}, &observed)), [ManagedObject::FrontProxyFlags]);
     let delete = |spec: &mut MetricsPipelineSpec| {
         spec.certificates.front_proxy.on_deletion = FrontProxyDeletion::Delete;
     };
-    assert_eq!(removed(&planned(delete, &observed)), Owned::FRONT_PROXY);
+    assert_eq!(removed(&planned(delete, &observed)), ManagedObject::FRONT_PROXY);
 }
 
 #[test]
-fn a_power_that_is_missing_is_named_with_the_value_that_grants_it() {
+fn missing_permission_names_the_chart_value() {
     let plan = with_context(
         |spec| spec.certificates.front_proxy.mode = FrontProxyMode::Issue,
         |context| {
-            let settings =
-                crate::settings::Settings { powers: Powers::default(), ..context.settings.clone() };
-            maintain(Context { settings: &settings, ..context }, &empty(), now()).expect("a plan")
+            let settings = crate::settings::Settings {
+                permissions: OptionalPermissions::default(),
+                ..context.settings.clone()
+            };
+            maintain_plan(Context { settings: &settings, ..context }, &empty(), now()).expect("a plan")
         },
     );
-    for object in Owned::FRONT_PROXY {
+    for object in ManagedObject::FRONT_PROXY {
         let problem = &plan.blocked[&object];
         assert_eq!(problem.reason, Reason::PermissionMissing);
         assert!(problem.message.contains("--set frontProxy.enabled=true"), "{}", problem.message);
     }
-    assert!(objects(&plan).contains(&Owned::ServingSecret), "the others go on");
+    assert!(objects(&plan).contains(&ManagedObject::ServingSecret), "the others go on");
 
     let approve =
         |spec: &mut MetricsPipelineSpec| spec.metrics_core.kubelet.tls.csr_approval = CsrApproval::Exact;
-    let with = |powers: Powers| {
+    let with = |permissions: OptionalPermissions| {
         with_context(approve, |context| {
-            let settings = crate::settings::Settings { powers, ..context.settings.clone() };
-            maintain(Context { settings: &settings, ..context }, &empty(), now())
+            let settings = crate::settings::Settings { permissions, ..context.settings.clone() };
+            maintain_plan(Context { settings: &settings, ..context }, &empty(), now())
                 .expect("a plan")
                 .csr_approval
         })
     };
-    let problem = with(Powers::default()).expect("a problem");
+    let problem = with(OptionalPermissions::default()).expect("a problem");
     assert_eq!(problem.reason, Reason::PermissionMissing);
     assert!(problem.message.contains("--set csrApproval.enabled=true"), "{}", problem.message);
-    assert_eq!(with(Powers { csr_approval: true, ..Powers::default() }), None);
+    assert_eq!(with(OptionalPermissions { csr_approval: true, ..OptionalPermissions::default() }), None);
 }
 
 #[test]
-fn the_template_waits_for_the_nanny_and_then_goes() {
+fn template_waits_for_the_nanny_and_is_rolled_out_once() {
     let nanny = with_context(|_| {}, objects_resources);
     let mut observed = empty();
     let found: DynamicObject = serde_json::from_value(json!({
@@ -312,9 +328,10 @@ fn the_template_waits_for_the_nanny_and_then_goes() {
     }))
     .expect("a Deployment");
     assert!(differences(&nanny, &found).is_empty());
-    observed.objects.insert(Owned::Deployment, Found::Present(Box::new(found)));
+    observed.objects.insert(ManagedObject::Deployment, Found::Present(Box::new(found)));
     let plan = planned(|_| {}, &observed);
-    let main = plan.desired.iter().find(|desired| desired.object == Owned::Deployment).expect("desired");
+    let main =
+        plan.desired.iter().find(|desired| desired.object == ManagedObject::Deployment).expect("desired");
     assert_eq!(main.body["spec"].get("paused"), None);
 }
 
@@ -323,23 +340,23 @@ fn objects_resources(context: Context<'_>) -> Desired {
 }
 
 #[test]
-fn a_deployment_is_paused_until_the_nannys_fields_are_there_but_not_for_ever() {
+fn pauses_until_the_nanny_applied_but_not_forever() {
     let mut observed = empty();
     let paused = |observed: &Observed| {
         let plan = planned(|_| {}, observed);
-        let main = plan.desired.into_iter().find(|desired| desired.object == Owned::Deployment);
+        let main = plan.desired.into_iter().find(|desired| desired.object == ManagedObject::Deployment);
         main.expect("a Deployment").body["spec"].get("paused").cloned()
     };
     assert_eq!(paused(&observed), Some(json!(true)));
-    put(&mut observed, Owned::Deployment, &ours(), &json!({}));
+    put(&mut observed, ManagedObject::Deployment, &ours(), &json!({}));
     assert_eq!(paused(&observed), Some(json!(true)));
-    // An admission webhook rewrites the resources, however often they are applied.
-    observed.overruled.insert((Owned::Deployment, crate::common::NANNY_FIELD_MANAGER));
+    // An admission webhook mutates the resources after each apply.
+    observed.mutated_by_admission.insert((ManagedObject::Deployment, crate::common::NANNY_FIELD_MANAGER));
     assert_eq!(paused(&observed), None);
 }
 
 #[test]
-fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not() {
+fn recreates_a_managed_binding_to_another_role_but_no_foreign_one() {
     let bound = |labels: Value| {
         let mut observed = empty();
         let found = json!({
@@ -347,15 +364,18 @@ fn a_binding_of_ours_to_another_role_is_replaced_and_one_of_somebody_else_is_not
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
         });
         let found = serde_json::from_value(found).expect("an object");
-        observed.objects.insert(Owned::CollectorBinding, Found::Present(Box::new(found)));
+        observed.objects.insert(ManagedObject::CollectorBinding, Found::Present(Box::new(found)));
         planned(|_| {}, &observed)
     };
     let plan = bound(ours());
-    assert!(!objects(&plan).contains(&Owned::CollectorBinding), "it can't be applied while it is there");
+    assert!(
+        !objects(&plan).contains(&ManagedObject::CollectorBinding),
+        "it can't be applied while it is there"
+    );
     let removals: Vec<_> =
         plan.removals.iter().map(|removal| (removal.object, removal.uid.as_str())).collect();
-    assert_eq!(removals, [(Owned::CollectorBinding, "u")]);
+    assert_eq!(removals, [(ManagedObject::CollectorBinding, "u")]);
     let plan = bound(json!({}));
     assert!(plan.removals.is_empty());
-    assert_eq!(plan.blocked[&Owned::CollectorBinding].reason, Reason::ForeignObject);
+    assert_eq!(plan.blocked[&ManagedObject::CollectorBinding].reason, Reason::ForeignObject);
 }

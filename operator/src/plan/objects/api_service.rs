@@ -1,4 +1,4 @@
-//! The registration with the aggregation layer.
+//! The APIServices: registrations with the aggregation layer.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
@@ -7,21 +7,21 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
 
 use super::service::PORT;
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
 const GROUP: &str = "metrics.k8s.io";
 
-/// Registers one version. `was_insecure` is whether the object that stands there skips the verification of
-/// the certificate: then, and only then, the field is named, as a field that is not ours can't be removed
-/// otherwise, and kube-apiserver admits no CA beside it.
-pub fn build(
+/// Builds the APIService of one version. `was_insecure` is whether the existing object skips the verification of the
+/// certificate. Only then the field is set: a field of another manager can't be removed otherwise, and kube-apiserver
+/// admits no caBundle beside it.
+pub(crate) fn build(
     context: Context<'_>,
-    object: Owned,
+    object: ManagedObject,
     bundle: &str,
     was_insecure: bool,
 ) -> Result<Desired, serde_json::Error> {
     let (version, version_priority) = match object {
-        Owned::ApiServiceV1 => ("v1", 200),
+        ManagedObject::ApiServiceV1 => ("v1", 200),
         _ => ("v1beta1", 100),
     };
     let api_service = APIService {
@@ -32,7 +32,7 @@ pub fn build(
             group_priority_minimum: 100,
             version_priority,
             service: Some(ServiceReference {
-                name: Some(Owned::Service.name().to_owned()),
+                name: Some(ManagedObject::Service.name().to_owned()),
                 namespace: Some(context.settings.namespace.clone()),
                 port: Some(PORT),
             }),
@@ -47,26 +47,26 @@ pub fn build(
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_context;
-    use crate::common::Owned;
+    use crate::common::ManagedObject;
 
     #[test]
-    fn the_certificate_is_always_verified() {
+    fn always_verifies_the_certificate() {
         let build = |object, was_insecure| {
             with_context(
                 |_| {},
                 |context| super::build(context, object, "PEM", was_insecure).expect("built").body,
             )
         };
-        let v1beta1 = build(Owned::ApiServiceV1beta1, false);
+        let v1beta1 = build(ManagedObject::ApiServiceV1beta1, false);
         assert_eq!(v1beta1["spec"]["caBundle"], "UEVN");
         assert_eq!(v1beta1["spec"].get("insecureSkipTLSVerify"), None);
         assert_eq!(v1beta1["spec"]["version"], "v1beta1");
-        assert_eq!(build(Owned::ApiServiceV1, true)["spec"]["insecureSkipTLSVerify"], false);
+        assert_eq!(build(ManagedObject::ApiServiceV1, true)["spec"]["insecureSkipTLSVerify"], false);
     }
 
     #[test]
-    fn the_name_is_version_and_group() {
-        for object in Owned::API_SERVICES {
+    fn name_is_version_and_group() {
+        for object in ManagedObject::API_SERVICES {
             let body = with_context(
                 |_| {},
                 |context| super::build(context, object, "PEM", false).expect("built").body,

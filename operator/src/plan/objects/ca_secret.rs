@@ -1,4 +1,4 @@
-//! The CA's certificate and key.
+//! The Secret with the CA's certificate and key.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
-/// The key of the Secret that holds earlier CAs that are still trusted.
-pub const PREVIOUS: &str = "previous.crt";
+/// The key of earlier CA certificates that are still trusted.
+pub(crate) const PREVIOUS: &str = "previous.crt";
 
-/// `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+/// Builds the Secret with `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let mut data = BTreeMap::new();
     if let Some(ca) = &certificates.ca {
@@ -24,12 +24,12 @@ pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired
         data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
     }
     let secret = Secret {
-        metadata: context.metadata(Owned::CaSecret),
+        metadata: context.metadata(ManagedObject::CaSecret),
         data: Some(data),
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::CaSecret, &secret)
+    Desired::new(ManagedObject::CaSecret, &secret)
 }
 
 #[cfg(test)]
@@ -38,7 +38,7 @@ mod tests {
     use crate::pki;
 
     #[test]
-    fn it_is_a_tls_secret_that_shows_nothing() {
+    fn is_a_tls_secret_that_debug_does_not_show() {
         let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
         let (_, desired) = with_context(
             |_| {},

@@ -1,4 +1,4 @@
-//! What cert-manager is asked for: a Certificate for metrics-core (cert-manager.io/v1).
+//! The Certificate that cert-manager issues for metrics-core (cert-manager.io/v1).
 
 use std::time::Duration;
 
@@ -6,46 +6,49 @@ use crds::{CertManagerSpec, KeyAlgorithm};
 use serde_json::json;
 
 use super::{Context, Desired};
-use crate::common::{FIELD_MANAGER, Owned};
+use crate::common::ManagedObject;
 use crate::pki::cert_manager::SECRET;
 use crate::pki::service_names;
 
-/// The names that kube-apiserver and in-cluster clients use. Shorter ones are left out: many a CA signs none.
+/// The DNS names that kube-apiserver and in-cluster clients use. Shorter ones are left out: many CAs sign none.
 const NAMES: usize = 2;
 
-/// Every field that has a default in cert-manager is named, so that none differs from version to version.
-pub fn build(context: Context<'_>, cert_manager: &CertManagerSpec) -> Result<Desired, serde_json::Error> {
+/// Builds the Certificate. Fields with a default in cert-manager are set, so that versions do not differ.
+pub(crate) fn build(
+    context: Context<'_>,
+    cert_manager: &CertManagerSpec,
+) -> Result<Desired, serde_json::Error> {
     let certificates = &context.spec.certificates;
     let (algorithm, size) = match certificates.key_algorithm {
         KeyAlgorithm::ECDSAP256 => ("ECDSA", 256),
         KeyAlgorithm::RSA2048 => ("RSA", 2048),
         KeyAlgorithm::RSA4096 => ("RSA", 4096),
     };
-    // Not compressed in tests: cert-manager admits nothing below an hour.
+    // Not compressed in tests: cert-manager rejects a duration below one hour.
     let validity = Duration::from(certificates.serving_validity);
-    let names = service_names(Owned::Service.name(), &context.settings.namespace);
+    let names = service_names(ManagedObject::Service.name(), &context.settings.namespace);
     let issuer = &cert_manager.issuer_ref;
-    let resource = Owned::Certificate.resource();
+    let resource = ManagedObject::Certificate.resource();
     let body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
-        "metadata": context.metadata(Owned::Certificate),
+        "metadata": context.metadata(ManagedObject::Certificate),
         "spec": {
             "secretName": SECRET,
             "issuerRef": { "name": issuer.name, "kind": issuer.kind, "group": issuer.group },
             "dnsNames": names[..NAMES],
             "usages": ["digital signature", "server auth"],
             "duration": go_duration(validity),
-            // As the operator renews its own.
+            // The same rule as for certificates that the operator issues.
             "renewBefore": go_duration(validity / 3),
             "privateKey": { "algorithm": algorithm, "size": size, "encoding": "PKCS8", "rotationPolicy": "Always" },
             "revisionHistoryLimit": 1,
         },
     });
-    Ok(Desired { object: Owned::Certificate, manager: FIELD_MANAGER, body, resource_version: None })
+    Desired::new(ManagedObject::Certificate, &body)
 }
 
-/// As Go writes it (`time.Duration.String`), in whole seconds.
+/// Formats a duration as Go does (`time.Duration.String`), in whole seconds.
 fn go_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     format!("{}h{}m{}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -58,7 +61,7 @@ mod tests {
     use crds::IssuerReference;
 
     #[test]
-    fn it_asks_for_a_servers_certificate_of_the_issuer() {
+    fn requests_a_server_certificate_from_the_issuer() {
         let issuer_ref = IssuerReference {
             name: "company".to_owned(),
             kind: "ClusterIssuer".to_owned(),
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_as_go_does() {
+    fn formats_durations_as_go_does() {
         assert_eq!(go_duration(Duration::from_secs(3600 + 20 * 60)), "1h20m0s");
         assert_eq!(go_duration(Duration::from_secs(29)), "0h0m29s");
     }

@@ -1,31 +1,32 @@
-//! What metrics-core reads of the cluster.
+//! The permissions to list nodes and pods and to scrape kubelets.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 
 use super::{Context, Desired, role_ref, rule};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
-/// Nodes and pods are watched; `nodes/metrics` is the kubelet's own check for `/metrics/resource`.
-pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the ClusterRole. metrics-core watches nodes and pods; kubelets authorize `/metrics/resource` as
+/// `nodes/metrics`.
+pub(crate) fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let role = ClusterRole {
-        metadata: context.metadata(Owned::CollectorRole),
+        metadata: context.metadata(ManagedObject::CollectorRole),
         rules: Some(vec![
             rule("", &["nodes", "pods"], &["get", "list", "watch"]),
             rule("", &["nodes/metrics"], &["get"]),
         ]),
         ..ClusterRole::default()
     };
-    Desired::new(Owned::CollectorRole, &role)
+    Desired::new(ManagedObject::CollectorRole, &role)
 }
 
-/// Grants it.
-pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the binding.
+pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = ClusterRoleBinding {
-        metadata: context.metadata(Owned::CollectorBinding),
-        role_ref: role_ref("ClusterRole", Owned::CollectorRole.name()),
+        metadata: context.metadata(ManagedObject::CollectorBinding),
+        role_ref: role_ref("ClusterRole", ManagedObject::CollectorRole.name()),
         subjects: Some(vec![context.subject()]),
     };
-    Desired::new(Owned::CollectorBinding, &binding)
+    Desired::new(ManagedObject::CollectorBinding, &binding)
 }
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ mod tests {
     use super::super::tests::with_context;
 
     #[test]
-    fn only_reading_is_granted() {
+    fn grants_only_reading() {
         let body = with_context(|_| {}, |context| super::role(context).expect("built").body);
         let verbs: Vec<_> = body["rules"]
             .as_array()
@@ -45,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binding_names_the_service_account() {
+    fn binding_names_the_service_account() {
         let body = with_context(|_| {}, |context| super::binding(context).expect("built").body);
         assert_eq!(body["roleRef"]["name"], "metrics-core:collector");
         assert_eq!(body["subjects"][0]["namespace"], "metrics-system");

@@ -1,4 +1,4 @@
-//! metrics-core itself, all but its resources.
+//! The Deployment of metrics-core, without its resources.
 
 use crds::{KubeletTlsMode, PullPolicy, StrategySpec, StrategyType};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
@@ -11,20 +11,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::flags::{CONFIG_DIRECTORY, arguments};
-use super::service::PORT_NAME;
 use super::{Context, Desired, selector};
-use crate::common::{METRICS_CORE, Owned};
+use crate::common::names::PORT_NAME;
+use crate::common::{METRICS_CORE, ManagedObject};
 use crate::plan::rollout::Order;
 
-/// Where the image runs, and how a node says that it is one.
+/// The node label of the operating system that the image runs on.
 const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
 
-/// The Deployment. `paused` keeps it from starting pods until the nanny's fields are there too: a template
-/// that two field managers write would be rolled out twice.
+/// Builds the Deployment. `paused` keeps it from creating pods until the nanny's fields are applied, too: a template that
+/// two field managers write would be rolled out twice.
 ///
-/// Nothing in the template follows the contents of Secret or ConfigMap: metrics-core reads both again by
-/// itself, so a new certificate is no rollout.
-pub fn build(
+/// Nothing in the template depends on the contents of Secret or ConfigMap: metrics-core reloads both, so a new certificate
+/// causes no rollout.
+pub(crate) fn build(
     context: Context<'_>,
     image: &str,
     order: Order,
@@ -32,7 +32,7 @@ pub fn build(
 ) -> Result<Desired, serde_json::Error> {
     let core = &context.spec.metrics_core;
     let deployment = Deployment {
-        metadata: context.metadata(Owned::Deployment),
+        metadata: context.metadata(ManagedObject::Deployment),
         spec: Some(DeploymentSpec {
             replicas: Some(core.replicas),
             revision_history_limit: Some(3),
@@ -47,7 +47,7 @@ pub fn build(
         }),
         ..Deployment::default()
     };
-    Desired::new(Owned::Deployment, &deployment)
+    Desired::new(ManagedObject::Deployment, &deployment)
 }
 
 /// Returns the strategy that the spec sets.
@@ -87,7 +87,7 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
     let mut node_selector = scheduling.node_selector.clone();
     node_selector.entry(label.to_owned()).or_insert_with(|| linux.to_owned());
     PodSpec {
-        service_account_name: Some(Owned::ServiceAccount.name().to_owned()),
+        service_account_name: Some(ManagedObject::ServiceAccount.name().to_owned()),
         automount_service_account_token: Some(true),
         priority_class_name: Some(scheduling.priority_class_name.clone()).filter(|name| !name.is_empty()),
         node_selector: Some(node_selector),
@@ -97,10 +97,9 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
         host_network: scheduling.host_network.then_some(true),
         dns_policy: scheduling.host_network.then(|| "ClusterFirstWithHostNet".to_owned()),
         image_pull_secrets: some(core.image_pull_secrets.clone(), Vec::is_empty),
-        // A variable for every Service of a large namespace can make a container too large to start.
+        // In a large namespace, the environment variables of all Services can keep a container from starting.
         enable_service_links: Some(false),
-        // Who it runs as is the image's choice, or the cluster's: OpenShift gives each namespace a range of users and
-        // refuses others.
+        // The image or the cluster selects the user: OpenShift assigns each namespace a range of UIDs and rejects others.
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             seccomp_profile: Some(SeccompProfile {
@@ -115,7 +114,7 @@ fn pod(context: Context<'_>, image: &str) -> PodSpec {
             vec![Volume {
                 name: "config".to_owned(),
                 config_map: Some(ConfigMapVolumeSource {
-                    name: Owned::ConfigMap.name().to_owned(),
+                    name: ManagedObject::ConfigMap.name().to_owned(),
                     ..ConfigMapVolumeSource::default()
                 }),
                 ..Volume::default()
@@ -147,7 +146,7 @@ fn container(context: Context<'_>, image: &str, verifies: bool) -> Container {
         }]),
         // Every second probe is a TLS handshake; two seconds keep rollouts quick and the cost small.
         readiness_probe: Some(probe("/readyz", 2, 3)),
-        // Late and patient: a restart loses the samples, and readiness already takes the pod out of service.
+        // Slow to fail: a restart loses the samples, and readiness already removes the pod from the Service.
         liveness_probe: Some(Probe { initial_delay_seconds: Some(10), ..probe("/livez", 10, 3) }),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -156,7 +155,7 @@ fn container(context: Context<'_>, image: &str, verifies: bool) -> Container {
             run_as_non_root: Some(true),
             ..SecurityContext::default()
         }),
-        // What it says last on a crash is shown in the conditions.
+        // The conditions quote the last log lines of a crash.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: verifies.then(|| {
             vec![VolumeMount {
@@ -185,7 +184,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-/// Replicas prefer different nodes.
+/// Returns the default affinity: replicas prefer different nodes.
 fn spread() -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_admitted_by_the_restricted_pod_security_standard() {
+    fn meets_the_restricted_pod_security_standard() {
         let body = built(|_| {});
         let pod = &body["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_may_choose_the_user() {
+    fn leaves_the_user_to_the_cluster() {
         let body = built(|_| {});
         let context = &body["spec"]["template"]["spec"]["securityContext"];
         for field in ["runAsUser", "runAsGroup", "fsGroup"] {
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_placed_on_linux_unless_the_user_says_otherwise() {
+    fn selects_linux_nodes_unless_the_spec_sets_a_selector() {
         let selector = |value: Option<&str>| {
             let body = built(|spec| {
                 let labels = &mut spec.metrics_core.scheduling.node_selector;
@@ -259,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_left_to_the_nanny() {
+    fn leaves_resources_to_the_nanny() {
         assert_eq!(built(|_| {})["spec"]["template"]["spec"]["containers"][0].get("resources"), None);
     }
 
     #[test]
-    fn a_rollout_surges_unless_an_old_pod_must_go_first() {
+    fn surges_unless_an_old_pod_must_be_deleted_first() {
         let strategy = |order| {
             with_context(
                 |_| {},
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_nodes_network_names_are_looked_up_in_the_cluster_all_the_same() {
+    fn uses_cluster_dns_on_the_host_network() {
         assert_eq!(built(|_| {})["spec"]["template"]["spec"].get("hostNetwork"), None);
         let body = built(|spec| spec.metrics_core.scheduling.host_network = true);
         assert_eq!(body["spec"]["template"]["spec"]["hostNetwork"], true);
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kubelets_ca_is_mounted_only_when_it_is_used() {
+    fn mounts_the_kubelet_ca_only_when_it_is_used() {
         let verify = built(|_| {});
         assert_eq!(verify["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"], "metrics-core");
         let insecure = built(|spec| spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Insecure);
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn users_affinity_replaces_ours() {
+    fn affinity_of_the_spec_replaces_the_default() {
         let body = built(|spec| {
             spec.metrics_core.scheduling.affinity = Some(k8s_openapi::api::core::v1::Affinity::default());
         });

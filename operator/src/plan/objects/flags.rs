@@ -4,22 +4,22 @@ use crds::{KubeletAddressType, KubeletTlsMode, LogFormat, LogLevel};
 
 use super::Context;
 use super::config_map::KUBELET_CA;
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
-/// Where the ConfigMap is mounted.
-pub const CONFIG_DIRECTORY: &str = "/etc/metrics-core";
+/// The mount path of the ConfigMap.
+pub(crate) const CONFIG_DIRECTORY: &str = "/etc/metrics-core";
 
-/// The arguments that follow from the spec, and behind them the user's own.
+/// Returns the arguments that follow from the spec, and then `extraArgs`.
 #[must_use]
-pub fn arguments(context: Context<'_>) -> Vec<String> {
+pub(crate) fn arguments(context: Context<'_>) -> Vec<String> {
     let core = &context.spec.metrics_core;
     let kubelet = &core.kubelet;
     let mut arguments = vec![
         format!("--secure-port={}", core.secure_port_or_default()),
-        format!("--tls-secret={}/{}", context.settings.namespace, Owned::ServingSecret.name()),
+        format!("--tls-secret={}/{}", context.settings.namespace, ManagedObject::ServingSecret.name()),
         format!("--metric-resolution={}", core.metric_resolution),
         format!("--kubelet-request-timeout={}", kubelet.request_timeout),
-        // Until everybody who routes to this pod knows that it goes.
+        // The time until every router of requests knows that this pod terminates.
         "--shutdown-delay-duration=5s".to_owned(),
         format!("--kubelet-preferred-address-types={}", address_types(&kubelet.address_types)),
         match kubelet.port {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_spelled_out() {
+    fn sets_every_default() {
         let arguments = with_context(|_| {}, arguments);
         assert_eq!(
             arguments,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn pinning_verifies_what_can_be_verified() {
+    fn pin_mode_still_uses_the_ca() {
         let pin = |spec: &mut crds::MetricsPipelineSpec| {
             spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Pin;
         };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_arguments_come_last() {
+    fn extra_args_come_last() {
         let arguments = with_context(
             |spec| {
                 spec.metrics_core.kubelet.port = Some(10255);

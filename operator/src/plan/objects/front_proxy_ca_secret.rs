@@ -1,4 +1,4 @@
-//! The front-proxy CA's certificate and key.
+//! The Secret with the front-proxy CA's certificate and key.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::ca_secret::PREVIOUS;
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
-/// The keys of the Secret that hold the CA which waits until kube-apiserver trusts it.
-pub const NEXT: [&str; 2] = ["next.crt", "next.key"];
+/// The keys of the next CA, which is used once kube-apiserver trusts it.
+pub(crate) const NEXT: [&str; 2] = ["next.crt", "next.key"];
 
-/// `tls.crt` and `tls.key`; `next.crt` and `next.key` while it is being replaced; `previous.crt` while earlier ones
-/// are valid.
-pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
+/// Builds the Secret with `tls.crt` and `tls.key`; `next.crt` and `next.key` while the CA is being replaced;
+/// `previous.crt` while earlier ones are valid.
+pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let mut data = BTreeMap::from([
         ("tls.crt".to_owned(), bytes(&plan.ca.certificate)),
@@ -30,10 +30,10 @@ pub fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, ser
         data.insert(PREVIOUS.to_owned(), bytes(&plan.previous));
     }
     let secret = Secret {
-        metadata: super::front_proxy_secret::metadata(context, Owned::FrontProxyCaSecret),
+        metadata: super::front_proxy_secret::metadata(context, ManagedObject::FrontProxyCaSecret),
         data: Some(data),
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::FrontProxyCaSecret, &secret)
+    Desired::new(ManagedObject::FrontProxyCaSecret, &secret)
 }

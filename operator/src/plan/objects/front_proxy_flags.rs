@@ -1,18 +1,18 @@
-//! kube-apiserver's flags for the front proxy, for people to read. It holds no secret.
+//! The ConfigMap with kube-apiserver's flags for the front proxy, for administrators.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::plan::front_proxy;
 
-/// The same flags in several forms, and what to do with them.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the ConfigMap: the flags in several formats, and the steps to use them.
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let flags = front_proxy::flags(&context.spec.certificates.front_proxy, &context.settings.namespace);
     let config_map = ConfigMap {
-        metadata: context.metadata(Owned::FrontProxyFlags),
+        metadata: context.metadata(ManagedObject::FrontProxyFlags),
         data: Some(BTreeMap::from([
             ("flags.json".to_owned(), flags.json()),
             ("flags.txt".to_owned(), flags.lines()),
@@ -22,5 +22,5 @@ pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
         ])),
         ..ConfigMap::default()
     };
-    Desired::new(Owned::FrontProxyFlags, &config_map)
+    Desired::new(ManagedObject::FrontProxyFlags, &config_map)
 }

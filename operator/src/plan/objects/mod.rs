@@ -1,70 +1,71 @@
-//! The owned objects as they shall be, one file each.
+//! Builds the managed objects, one file each.
 //!
-//! Each is an apply configuration: it holds exactly the fields that the operator wants to own. What it leaves
-//! out stays as kube-apiserver or somebody else sets it.
+//! Each is an apply configuration: it has exactly the fields that the operator manages. Other fields stay as
+//! kube-apiserver or another writer sets them.
 
-pub mod aggregated_reader;
-pub mod api_service;
-pub mod auth_delegator;
-pub mod auth_reader;
-pub mod ca_secret;
-pub mod certificate;
-pub mod collector;
-pub mod config_map;
-pub mod deployment;
-pub mod disruption_budget;
-pub mod flags;
-pub mod front_proxy_ca_secret;
-pub mod front_proxy_flags;
-pub mod front_proxy_secret;
-pub mod resources;
-pub mod service;
-pub mod service_account;
-pub mod serving_secret;
-pub mod serving_secret_access;
+pub(crate) mod aggregated_reader;
+pub(crate) mod api_service;
+pub(crate) mod auth_delegator;
+pub(crate) mod auth_reader;
+pub(crate) mod ca_secret;
+pub(crate) mod certificate;
+pub(crate) mod collector;
+pub(crate) mod config_map;
+pub(crate) mod deployment;
+pub(crate) mod disruption_budget;
+pub(crate) mod flags;
+pub(crate) mod front_proxy_ca_secret;
+pub(crate) mod front_proxy_flags;
+pub(crate) mod front_proxy_secret;
+pub(crate) mod resources;
+pub(crate) mod service;
+pub(crate) mod service_account;
+pub(crate) mod serving_secret;
+pub(crate) mod serving_secret_access;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crds::{ExtraMetadata, GROUP, MetricsPipeline, MetricsPipelineSpec};
+use crds::{ExtraMetadata, MetricsPipeline, MetricsPipelineSpec};
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, Owned};
+use crate::common::names::NAME_LABEL;
+use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE, ManagedObject};
 use crate::nanny::Size;
 use crate::observe::Pipeline;
 use crate::settings::Settings;
 
-/// What every object is built from.
+/// The input of every object.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// Whose it is.
+pub(crate) struct Context<'a> {
+    /// The owner.
     pub pipeline: &'a Pipeline,
-    /// What that asks for.
+    /// Its spec.
     pub spec: &'a MetricsPipelineSpec,
-    /// What the operator was started with.
+    /// The operator's settings.
     pub settings: &'a Settings,
-    /// What the nanny sets the resources to; `None` when they are what the spec says.
+    /// The nanny's size; `None` when the resources are those of the spec.
     pub size: Option<Size>,
 }
 
-/// An object as it shall be.
+/// A desired object.
 #[derive(Clone, PartialEq)]
-pub struct Desired {
-    /// Which.
-    pub object: Owned,
-    /// Who owns the fields.
+pub(crate) struct Desired {
+    /// The object.
+    pub object: ManagedObject,
+    /// The field manager.
     pub manager: &'static str,
     /// The fields.
     pub body: Value,
-    /// The version that the decision was made on, where acting on an older one would destroy something.
+    /// The version that the plan is based on, where a write to another version could destroy data.
     pub resource_version: Option<String>,
 }
 
-// By hand, as the body may be a Secret's.
+// By hand, as the body may be that of a Secret.
 impl fmt::Debug for Desired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Desired({} by {})", self.object, self.manager)
@@ -72,8 +73,8 @@ impl fmt::Debug for Desired {
 }
 
 impl Desired {
-    /// An object of the operator's main field manager.
-    pub fn new<K: Serialize>(object: Owned, fields: &K) -> Result<Self, serde_json::Error> {
+    /// Creates an object of the operator's main field manager.
+    pub(crate) fn new<K: Serialize>(object: ManagedObject, fields: &K) -> Result<Self, serde_json::Error> {
         let body = serde_json::to_value(fields)?;
         Ok(Self { object, manager: FIELD_MANAGER, body, resource_version: None })
     }
@@ -82,7 +83,7 @@ impl Desired {
 impl Context<'_> {
     /// Returns the image reference of metrics-core, if an image is set in the spec or in the settings.
     #[must_use]
-    pub fn image(&self) -> Option<String> {
+    pub(crate) fn image(&self) -> Option<String> {
         let core = &self.spec.metrics_core;
         let image = core.image.as_ref().or(self.settings.image.as_ref())?;
         Some(match &core.image_digest {
@@ -94,14 +95,14 @@ impl Context<'_> {
 
     /// Returns name, namespace, labels, annotations and owner of an object.
     #[must_use]
-    pub fn metadata(&self, object: Owned) -> ObjectMeta {
+    pub(crate) fn metadata(&self, object: ManagedObject) -> ObjectMeta {
         ObjectMeta {
             name: Some(object.name().to_owned()),
             namespace: object.namespace(&self.settings.namespace).map(str::to_owned),
             labels: Some(self.labels(&[&self.spec.common_metadata])),
             annotations: annotations(&[&self.spec.common_metadata]),
-            // A cluster-scoped owner may own objects in every namespace. It is the safety net for a
-            // MetricsPipeline whose finalizer somebody removed by hand.
+            // A cluster-scoped owner may own objects in every namespace. Owner references clean up after a
+            // MetricsPipeline whose finalizer was removed by hand.
             owner_references: Some(vec![OwnerReference {
                 api_version: MetricsPipeline::api_version(&()).into_owned(),
                 kind: MetricsPipeline::kind(&()).into_owned(),
@@ -116,7 +117,7 @@ impl Context<'_> {
 
     /// Returns labels and annotations of the pods.
     #[must_use]
-    pub fn pod_metadata(&self) -> ObjectMeta {
+    pub(crate) fn pod_metadata(&self) -> ObjectMeta {
         let extra = [&self.spec.common_metadata, &self.spec.metrics_core.pod_metadata];
         ObjectMeta {
             labels: Some(self.labels(&extra)),
@@ -129,7 +130,7 @@ impl Context<'_> {
     /// overrides: the selector and the ownership of objects depend on them.
     fn labels(&self, extra: &[&ExtraMetadata]) -> BTreeMap<String, String> {
         let own = [
-            ("app.kubernetes.io/name", METRICS_CORE),
+            (NAME_LABEL, METRICS_CORE),
             ("app.kubernetes.io/instance", self.pipeline.name.as_str()),
             ("app.kubernetes.io/component", "metrics-server"),
             ("app.kubernetes.io/part-of", "metrics-pipeline"),
@@ -139,13 +140,13 @@ impl Context<'_> {
         extra.iter().flat_map(|extra| extra.labels.clone()).chain(own).collect()
     }
 
-    /// The ServiceAccount of metrics-core as the subject of a binding.
+    /// Returns the ServiceAccount of metrics-core as the subject of a binding.
     #[must_use]
-    pub fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject {
         Subject {
             api_group: None,
             kind: "ServiceAccount".to_owned(),
-            name: Owned::ServiceAccount.name().to_owned(),
+            name: ManagedObject::ServiceAccount.name().to_owned(),
             namespace: Some(self.settings.namespace.clone()),
         }
     }
@@ -166,18 +167,12 @@ fn repository(image: &str) -> &str {
     }
 }
 
-/// The labels that select the pods. They can't be changed later, so they name no MetricsPipeline.
+/// Returns the labels that select the pods. Selectors are immutable, so they do not name the MetricsPipeline.
 #[must_use]
-pub fn selector() -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", METRICS_CORE), ("app.kubernetes.io/component", "metrics-server")]
+pub(crate) fn selector() -> BTreeMap<String, String> {
+    [(NAME_LABEL, METRICS_CORE), ("app.kubernetes.io/component", "metrics-server")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
-}
-
-/// The annotation prefix of the API group.
-#[must_use]
-pub fn annotation(name: &str) -> String {
-    format!("{GROUP}/{name}")
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
@@ -202,8 +197,8 @@ fn role_ref(kind: &str, name: &str) -> RoleRef {
 pub(super) mod tests {
     use super::*;
 
-    /// Calls a test with a context of all defaults, changed as the test likes.
-    pub fn with_context<T>(
+    /// Calls a test with a context of default values, after `change`.
+    pub(crate) fn with_context<T>(
         change: impl FnOnce(&mut MetricsPipelineSpec),
         test: impl FnOnce(Context<'_>) -> T,
     ) -> T {
@@ -225,17 +220,21 @@ pub(super) mod tests {
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
             certificates: crate::pki::Timing::default(),
-            powers: crate::common::Powers { front_proxy: true, csr_approval: true, cert_manager: true },
+            permissions: crate::common::OptionalPermissions {
+                front_proxy: true,
+                csr_approval: true,
+                cert_manager: true,
+            },
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
     }
 
     #[test]
-    fn every_object_names_its_owner() {
+    fn every_object_has_an_owner_reference() {
         with_context(
             |_| {},
             |context| {
-                let metadata = context.metadata(Owned::AuthReaderBinding);
+                let metadata = context.metadata(ManagedObject::AuthReaderBinding);
                 assert_eq!(metadata.namespace.as_deref(), Some("kube-system"));
                 let owners = metadata.owner_references.expect("an owner");
                 assert_eq!(
@@ -243,13 +242,13 @@ pub(super) mod tests {
                     ("MetricsPipeline", "0000-1111")
                 );
                 assert_eq!(metadata.labels.expect("labels")["app.kubernetes.io/instance"], "main");
-                assert_eq!(context.metadata(Owned::CollectorRole).namespace, None);
+                assert_eq!(context.metadata(ManagedObject::CollectorRole).namespace, None);
             },
         );
     }
 
     #[test]
-    fn the_selector_is_part_of_the_labels() {
+    fn selector_is_part_of_the_labels() {
         with_context(
             |_| {},
             |context| {
@@ -266,11 +265,14 @@ pub(super) mod tests {
             spec.common_metadata.labels = strings([("team", "a"), (MANAGED_BY_LABEL, "somebody")]);
             spec.common_metadata.annotations = strings([("note", "b")]);
         };
-        let metadata = with_context(common, |context| context.metadata(Owned::Service));
+        let metadata = with_context(common, |context| context.metadata(ManagedObject::Service));
         let labels = metadata.labels.expect("labels");
         assert_eq!((labels["team"].as_str(), labels[MANAGED_BY_LABEL].as_str()), ("a", MANAGED_BY));
         assert_eq!(metadata.annotations, Some(strings([("note", "b")])));
-        assert_eq!(with_context(|_| {}, |context| context.metadata(Owned::Service)).annotations, None);
+        assert_eq!(
+            with_context(|_| {}, |context| context.metadata(ManagedObject::Service)).annotations,
+            None
+        );
     }
 
     #[test]
@@ -281,8 +283,9 @@ pub(super) mod tests {
                 strings([("tier", "2"), ("app.kubernetes.io/name", "other")]);
             spec.metrics_core.pod_metadata.annotations = strings([("mesh/inject", "false")]);
         };
-        let (pod, object) =
-            with_context(extra, |context| (context.pod_metadata(), context.metadata(Owned::Deployment)));
+        let (pod, object) = with_context(extra, |context| {
+            (context.pod_metadata(), context.metadata(ManagedObject::Deployment))
+        });
         let labels = pod.labels.expect("labels");
         assert_eq!((labels["team"].as_str(), labels["tier"].as_str()), ("a", "2"));
         assert!(selector().iter().all(|(key, value)| labels.get(key) == Some(value)));

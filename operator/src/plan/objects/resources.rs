@@ -1,4 +1,4 @@
-//! The resources of the container: the fields of the nanny, and of nobody else.
+//! The resources of the container: the fields of the nanny's field manager.
 
 use crds::Limits;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -8,22 +8,22 @@ use std::collections::BTreeMap;
 
 use super::{Context, Desired};
 use crate::common::quantity::nanos;
-use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER, Owned};
+use crate::common::{METRICS_CORE, ManagedObject, NANNY_FIELD_MANAGER};
 use crate::nanny::Size;
 
-/// An annotation of the template that means nothing but that pods with it and pods without it are different ones.
-pub const AGAIN: &str = "metrics-pipeline.dev/made-again";
+/// An annotation of the template that only distinguishes pods with it from pods without it.
+pub(crate) const AGAIN: &str = "metrics-pipeline.dev/made-again";
 
 const DEFAULT_CPU: &str = "50m";
 const DEFAULT_MEMORY: &str = "128Mi";
 
-/// Requests and limits as the nanny says or else the spec; limits that it leaves out follow `nanny.limits`.
+/// Returns the requests and limits of the nanny, or else of the spec. Limits that are not set follow `nanny.limits`.
 #[must_use]
-pub fn requirements(context: Context<'_>) -> ResourceRequirements {
+pub(crate) fn requirements(context: Context<'_>) -> ResourceRequirements {
     context.size.map_or_else(|| literal(context), |size| sized(context, size))
 }
 
-/// The requests are the nanny's. A limit that the spec names is never lowered, only raised to the request.
+/// Returns the nanny's requests. A limit of the spec is never lowered, only raised to the request.
 fn sized(context: Context<'_>, size: Size) -> ResourceRequirements {
     let named = context.spec.metrics_core.resources.limits.clone().unwrap_or_default();
     let at_least = |limit: Option<Quantity>, request: Quantity| {
@@ -42,7 +42,7 @@ fn literal(context: Context<'_>) -> ResourceRequirements {
     let requests = spec.requests.clone().unwrap_or_default();
     let limits = spec.limits.clone().unwrap_or_default();
     let or_limit = |request: Option<Quantity>, limit: &Option<Quantity>, default: &str| {
-        // As Kubernetes has it: a limit without a request is the request too.
+        // As in Kubernetes, a limit without a request is the request, too.
         request.or_else(|| limit.clone()).unwrap_or_else(|| Quantity(default.to_owned()))
     };
     let cpu = or_limit(requests.cpu, &limits.cpu, DEFAULT_CPU);
@@ -71,18 +71,17 @@ fn resources(
     }
 }
 
-/// The nanny's part of the Deployment: the container's name says which, its resources are all that is owned, and
-/// [`AGAIN`].
-pub fn build(
+/// Builds the nanny's part of the Deployment: the container's resources, and [`AGAIN`].
+pub(crate) fn build(
     context: Context<'_>,
     resources: &ResourceRequirements,
     again: bool,
 ) -> Result<Desired, serde_json::Error> {
-    let resource = Owned::Deployment.resource();
+    let resource = ManagedObject::Deployment.resource();
     let mut body = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
-        "metadata": { "name": Owned::Deployment.name(), "namespace": context.settings.namespace },
+        "metadata": { "name": ManagedObject::Deployment.name(), "namespace": context.settings.namespace },
         "spec": { "template": { "spec": { "containers": [
             { "name": METRICS_CORE, "resources": resources },
         ] } } },
@@ -90,7 +89,7 @@ pub fn build(
     if again {
         body["spec"]["template"]["metadata"] = json!({ "annotations": { AGAIN: "true" } });
     }
-    Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(Owned::Deployment, &body)? })
+    Ok(Desired { manager: NANNY_FIELD_MANAGER, ..Desired::new(ManagedObject::Deployment, &body)? })
 }
 
 #[cfg(test)]
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_limit_is_the_request_and_the_cpu_has_none() {
+    fn memory_limit_is_the_request_and_cpu_has_none() {
         assert_eq!(
             built(|_| {}),
             json!({ "requests": { "cpu": "50m", "memory": "128Mi" }, "limits": { "memory": "128Mi" } })
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn same_makes_limits_of_requests() {
+    fn same_sets_limits_to_requests() {
         assert_eq!(
             built(|spec| {
                 spec.nanny.limits = Limits::Same;
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_spec_says_is_literal() {
+    fn resources_of_the_spec_are_literal() {
         assert_eq!(
             built(|spec| {
                 spec.metrics_core.resources = Resources {

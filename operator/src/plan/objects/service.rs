@@ -1,27 +1,25 @@
-//! What the APIServices point to.
+//! The Service that the APIServices reference.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Context, Desired, selector};
-use crate::common::Owned;
-
-/// The name of the port, of the Service and of the container.
-pub const PORT_NAME: &str = "https";
+use crate::common::ManagedObject;
+use crate::common::names::PORT_NAME;
 
 /// The port of the Service.
-pub const PORT: i32 = 443;
+pub(crate) const PORT: i32 = 443;
 
-/// A Service of one port. Its IP families are the cluster's own choice.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds a Service with one port. The cluster selects its IP families.
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let service = Service {
-        metadata: context.metadata(Owned::Service),
+        metadata: context.metadata(ManagedObject::Service),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(selector()),
             ports: Some(vec![ServicePort {
                 name: Some(PORT_NAME.to_owned()),
-                // Named, so that a changed port and the pods of before it serve side by side.
+                // By name, so that pods with the previous port still receive requests during a rollout.
                 target_port: Some(IntOrString::String(PORT_NAME.to_owned())),
                 port: PORT,
                 protocol: Some("TCP".to_owned()),
@@ -32,7 +30,7 @@ pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
         }),
         ..Service::default()
     };
-    Desired::new(Owned::Service, &service)
+    Desired::new(ManagedObject::Service, &service)
 }
 
 #[cfg(test)]
@@ -40,7 +38,7 @@ mod tests {
     use super::super::tests::with_context;
 
     #[test]
-    fn it_leads_from_443_to_the_named_port() {
+    fn forwards_443_to_the_named_port() {
         let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
         assert_eq!(body["spec"]["ports"][0]["port"], 443);
         assert_eq!(body["spec"]["ports"][0]["targetPort"], "https");

@@ -3,13 +3,15 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
-/// The ServiceAccount. Whether its token is mounted is said where it is used, in the Deployment.
-pub fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
-    let account =
-        ServiceAccount { metadata: context.metadata(Owned::ServiceAccount), ..ServiceAccount::default() };
-    Desired::new(Owned::ServiceAccount, &account)
+/// Builds the ServiceAccount. The Deployment decides whether its token is mounted.
+pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+    let account = ServiceAccount {
+        metadata: context.metadata(ManagedObject::ServiceAccount),
+        ..ServiceAccount::default()
+    };
+    Desired::new(ManagedObject::ServiceAccount, &account)
 }
 
 #[cfg(test)]
@@ -17,7 +19,7 @@ mod tests {
     use super::super::tests::with_context;
 
     #[test]
-    fn it_stands_in_the_operators_namespace() {
+    fn is_in_the_operators_namespace() {
         let body = with_context(|_| {}, |context| super::build(context).expect("built").body);
         assert_eq!(body["metadata"]["namespace"], "metrics-system");
         assert_eq!(body["kind"], "ServiceAccount");

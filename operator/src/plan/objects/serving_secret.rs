@@ -1,4 +1,4 @@
-//! The certificate that metrics-core serves with.
+//! The Secret with the serving certificate of metrics-core.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::{Context, Desired};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
-/// `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients shall trust.
-pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
+/// Builds the Secret with `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients should trust.
+pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
     let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
     let secret = Secret {
-        metadata: context.metadata(Owned::ServingSecret),
+        metadata: context.metadata(ManagedObject::ServingSecret),
         data: Some(BTreeMap::from([
             ("ca.crt".to_owned(), bytes(&certificates.bundle)),
             ("tls.crt".to_owned(), bytes(&certificates.serving.certificate)),
@@ -22,7 +22,7 @@ pub fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired
         type_: Some("kubernetes.io/tls".to_owned()),
         ..Secret::default()
     };
-    Desired::new(Owned::ServingSecret, &secret)
+    Desired::new(ManagedObject::ServingSecret, &secret)
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
     use crate::pki;
 
     #[test]
-    fn it_holds_the_bundle_but_not_the_cas_key() {
+    fn contains_the_bundle_but_not_the_ca_key() {
         let now = jiff::Timestamp::UNIX_EPOCH + pki::BACKDATE;
         let (plan, desired) = with_context(
             |_| {},

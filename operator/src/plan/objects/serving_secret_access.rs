@@ -1,26 +1,26 @@
-//! The right to watch the serving Secret, and no other.
+//! The permission to watch the serving Secret, and no other.
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 
 use super::{Context, Desired, role_ref, rule};
-use crate::common::Owned;
+use crate::common::ManagedObject;
 
-/// `list` and `watch` are allowed too, as long as they ask for that name alone.
-pub fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the Role. It allows `list` and `watch` as well, for this name only.
+pub(crate) fn role(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let mut secret = rule("", &["secrets"], &["get", "list", "watch"]);
-    secret.resource_names = Some(vec![Owned::ServingSecret.name().to_owned()]);
-    let role = Role { metadata: context.metadata(Owned::Role), rules: Some(vec![secret]) };
-    Desired::new(Owned::Role, &role)
+    secret.resource_names = Some(vec![ManagedObject::ServingSecret.name().to_owned()]);
+    let role = Role { metadata: context.metadata(ManagedObject::Role), rules: Some(vec![secret]) };
+    Desired::new(ManagedObject::Role, &role)
 }
 
-/// Grants it.
-pub fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
+/// Builds the binding.
+pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error> {
     let binding = RoleBinding {
-        metadata: context.metadata(Owned::RoleBinding),
-        role_ref: role_ref("Role", Owned::Role.name()),
+        metadata: context.metadata(ManagedObject::RoleBinding),
+        role_ref: role_ref("Role", ManagedObject::Role.name()),
         subjects: Some(vec![context.subject()]),
     };
-    Desired::new(Owned::RoleBinding, &binding)
+    Desired::new(ManagedObject::RoleBinding, &binding)
 }
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ mod tests {
     use super::super::tests::with_context;
 
     #[test]
-    fn the_ca_secret_is_not_readable() {
+    fn does_not_grant_reading_the_ca_secret() {
         let body = with_context(|_| {}, |context| super::role(context).expect("built").body);
         assert_eq!(body["rules"][0]["resourceNames"], serde_json::json!(["metrics-core-serving"]));
     }

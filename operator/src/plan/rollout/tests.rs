@@ -27,7 +27,7 @@ fn old(memory: &str) -> Pod {
     pod("old", memory, json!([{ "type": "PodScheduled", "status": "True" }]))
 }
 
-/// A new pod that the scheduler could not place for so many seconds, in its words.
+/// Returns a pod that the scheduler could not place for some seconds, with its message.
 fn new(memory: &str, says: &str, seconds: i64) -> Pod {
     let since = now() - SignedDuration::from_secs(seconds);
     let unplaced = json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": says,
@@ -40,7 +40,7 @@ fn with(host_network: bool, pods: &[Pod]) -> Order {
 }
 
 #[test]
-fn new_pods_come_first_and_nothing_goes_for_one_that_has_no_room() {
+fn surges_and_deletes_no_pod_for_an_unschedulable_one() {
     let no_memory = "0/3 nodes are available: 3 Insufficient memory.";
     for host_network in [false, true] {
         assert_eq!(with(host_network, &[]), Order::NewFirst);
@@ -52,27 +52,27 @@ fn new_pods_come_first_and_nothing_goes_for_one_that_has_no_room() {
 }
 
 #[test]
-fn on_the_nodes_network_an_old_pod_goes_first_where_no_node_has_the_port() {
+fn deletes_an_old_pod_first_when_no_node_has_a_free_port() {
     assert_eq!(with(true, &[old("64Mi"), new("64Mi", PORT, 2)]), Order::NewFirst, "not before it is sure");
     assert_eq!(with(true, &[old("64Mi"), new("64Mi", PORT, 10)]), Order::OldFirst);
-    // With other words beside it, as on a larger cluster.
+    // With other reasons in the message, as on a larger cluster.
     let several = "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't have free ports for \
                    the requested pod ports.";
     assert_eq!(with(true, &[old("64Mi"), old("64Mi"), new("64Mi", several, 60)]), Order::OldFirst);
-    // Placed: what comes next is a new question.
+    // Scheduled: the next rollout surges again.
     assert_eq!(with(true, &[old("64Mi"), old("64Mi")]), Order::NewFirst);
     assert_eq!(Order::OldFirst.surge_and_unavailable(), (0, 1));
 }
 
 #[test]
-fn an_old_pod_stays_where_the_new_one_could_not_take_its_place() {
+fn keeps_an_old_pod_whose_place_the_new_one_could_not_take() {
     let mut stuck = old("512Mi");
     stuck.status.as_mut().expect("a status").container_statuses = serde_json::from_value(json!([{
         "name": "metrics-core", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
         "resources": resources("64Mi") }]))
     .expect("statuses");
     assert_eq!(with(true, &[stuck.clone(), new("512Mi", PORT, 60)]), Order::NewFirst);
-    // What it waits for is not what the new pod asks for.
+    // It waits for other resources than those of the new pod.
     assert_eq!(with(true, &[stuck, new("64Mi", PORT, 60)]), Order::OldFirst);
 
     let refused = |kind, memory: &str| {
@@ -82,12 +82,12 @@ fn an_old_pod_stays_where_the_new_one_could_not_take_its_place() {
     };
     assert_eq!(refused(RejectionKind::Infeasible, "512Mi"), Order::NewFirst);
     assert_eq!(refused(RejectionKind::Infeasible, "900Mi"), Order::OldFirst);
-    // An older cluster does not know whether there is room: it is tried.
+    // An older cluster does not report whether there is room.
     assert_eq!(refused(RejectionKind::NotInPlace, "512Mi"), Order::OldFirst);
 }
 
 #[test]
-fn a_pod_that_ends_waits_for_nothing() {
+fn ignores_a_terminating_pod() {
     let mut ending = new("64Mi", PORT, 60);
     ending.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
     assert_eq!(with(true, &[old("64Mi"), ending]), Order::NewFirst);

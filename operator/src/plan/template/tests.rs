@@ -25,7 +25,7 @@ fn resources(mebi: u64) -> ResourceRequirements {
     .expect("resources")
 }
 
-/// The fields of a body as server-side apply records them.
+/// Returns the fields of a body as server-side apply records them.
 fn fields(body: &Value) -> Value {
     let Some(object) = body.as_object() else { return json!({}) };
     let below = |key: &str, value: &Value| match value.as_array() {
@@ -46,7 +46,7 @@ fn fields(body: &Value) -> Value {
     Value::Object(all)
 }
 
-/// The Deployment as it is once both managers have applied, with these resources in the template.
+/// Returns the Deployment after both managers applied it, with these resources in the template.
 fn deployment(context: Context<'_>, template: &ResourceRequirements, again: bool) -> DynamicObject {
     let main = objects::deployment::build(context, "image:1", Order::NewFirst, false).expect("built");
     let nanny = objects::resources::build(context, template, again).expect("built");
@@ -97,19 +97,19 @@ fn deferred(since: &str) -> Value {
         "lastTransitionTime": since }])
 }
 
-/// A new pod that can't be placed.
+/// Returns a new pod that can't be scheduled.
 fn unplaced_pod(mebi: u64) -> Pod {
     let says = json!([{ "type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient memory." }]);
     pod("new", mebi, None, says)
 }
 
-/// The same, made again.
+/// The same, recreated from the same template.
 fn again(mut pod: Pod) -> Pod {
     pod.metadata.annotations = Some([(objects::resources::AGAIN.to_owned(), "true".to_owned())].into());
     pod
 }
 
-/// Decides, where 128Mi are wanted, with a template of `template` and these pods.
+/// Plans the template where 128Mi are wanted, with a template of `template` and these pods.
 fn decided(
     template: u64,
     pods: Vec<Pod>,
@@ -119,7 +119,7 @@ fn decided(
     decided_for((template, false), pods, change, last).0
 }
 
-/// The same with a template that was made again, or not; and whether it is to be so.
+/// The same with or without the annotation; also returns whether the plan has it.
 fn decided_for(
     (template, again): (u64, bool),
     pods: Vec<Pod>,
@@ -143,7 +143,7 @@ fn decided_for(
         let context = Context { size: Some(size(128)), pipeline: &pipeline, ..context };
         let mut observed = Observed { pods, ..Observed::default() };
         let found = Found::Present(Box::new(deployment(context, &resources(template), again)));
-        observed.objects.insert(Owned::Deployment, found);
+        observed.objects.insert(ManagedObject::Deployment, found);
         change(&mut observed);
         let again = decide(context, &observed, now()).expect("a decision").again;
         (sizing(context, &observed, now()).expect("a decision"), again)
@@ -158,14 +158,14 @@ fn template(sizing: &Sizing) -> u64 {
 }
 
 #[test]
-fn the_template_stays_while_pods_are_resized_in_place() {
+fn keeps_the_template_while_pods_are_resized_in_place() {
     for pods in [
         vec![],
         vec![pod("old", 64, Some(64), json!([]))],
         vec![pod("old", 128, Some(64), json!([]))],
         vec![pod("old", 128, Some(128), json!([]))],
         vec![pod("old", 128, Some(64), deferred("2026-01-01T00:09:30Z"))],
-        // Less than there is waits for a rollout that is made anyway.
+        // A smaller size waits for the next rollout.
         vec![pod("old", 128, Some(256), deferred("2026-01-01T00:00:00Z"))],
     ] {
         let sizing = decided(64, pods.clone(), |_| {}, None);
@@ -174,7 +174,7 @@ fn the_template_stays_while_pods_are_resized_in_place() {
 }
 
 #[test]
-fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
+fn recreates_pods_that_cannot_be_resized_in_place() {
     let no_room = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z"))];
     let sizing = decided(64, no_room, |_| {}, None);
     assert_eq!(template(&sizing), 128);
@@ -195,13 +195,15 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
         (template(&older_cluster), older_cluster.rollout_blocker),
         (128, Some(ResizeBlocker::Rejected("404".to_owned())))
     );
-    // New pods would be refused as well.
+    // New pods would be rejected as well.
     let quota = decided(64, old(), refuse(RejectionKind::Forbidden), None);
     assert_eq!((template(&quota), quota.rollout_blocker), (64, None));
-    // Once the template has it, that is no news.
+    // Once the template has the size, nothing changes.
     let underway = |observed: &mut Observed| {
         refuse(RejectionKind::NotInPlace)(observed);
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["status"]["replicas"] = json!(2);
     };
     let underway = decided(128, old(), underway, None);
@@ -209,16 +211,20 @@ fn new_pods_are_made_when_the_size_can_not_be_had_in_place() {
 }
 
 #[test]
-fn the_template_takes_the_size_along_at_another_rollout() {
+fn applies_the_size_with_another_rollout() {
     let another_image = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
     };
     let sizing = decided(64, vec![pod("old", 128, Some(128), json!([]))], another_image, None);
     assert_eq!((template(&sizing), sizing.rollout_blocker), (128, None));
-    // It is paused until both managers have written.
+    // It is paused until both managers have applied.
     let paused = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["paused"] = json!(true);
     };
     assert_eq!(template(&decided(64, vec![pod("old", 128, Some(128), json!([]))], paused, None)), 128);
@@ -232,7 +238,7 @@ fn reverts_an_unschedulable_rollout_when_the_old_pods_are_resized_in_place() {
     };
     let sized = || pod("old", 128, Some(128), json!([]));
     assert_eq!(with(sized(), Some(unplaced_pod(128)), rollout), 64);
-    // Not yet, not for this, not any more.
+    // Not yet, not for this reason, not any more.
     let waits = pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z"));
     assert_eq!(with(waits, Some(unplaced_pod(128)), rollout), 128, "the old one waits still");
     assert_eq!(
@@ -246,38 +252,42 @@ fn reverts_an_unschedulable_rollout_when_the_old_pods_are_resized_in_place() {
     assert_eq!(with(sized(), Some(alike), rollout), 128, "one more of the same");
     let along = Some((ResizeMethod::InPlace, 64));
     assert_eq!(with(sized(), Some(unplaced_pod(128)), along), 128, "a rollout for another reason");
-    // While it is taken back the Deployment is paused for a moment, which must not begin it anew.
+    // The revert pauses the Deployment for a moment, which must not start the rollout again.
     let paused = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["paused"] = json!(true);
     };
     assert_eq!(template(&decided(64, vec![sized(), unplaced_pod(128)], paused, rollout)), 64);
 }
 
 #[test]
-fn pods_are_made_again_when_the_template_has_the_size_already() {
-    // Shrunk in place after they were made, they can't grow again.
+fn recreates_pods_when_the_template_has_the_size_already() {
+    // They were shrunk in place after their creation, and can't grow again.
     let stuck =
         |mark: fn(Pod) -> Pod| vec![mark(pod("old", 128, Some(64), deferred("2026-01-01T00:08:00Z")))];
     let (sizing, marked) = decided_for((128, false), stuck(|pod| pod), |_| {}, None);
     assert!(marked && matches!(sizing.rollout_blocker, Some(ResizeBlocker::Deferred(_))));
     assert_eq!((template(&sizing), sizing.template_from), (128, Some(resources(64))));
-    // The next time the mark goes.
+    // The next time the annotation is removed.
     assert!(!decided_for((128, true), stuck(again), |_| {}, None).1);
-    // Before the new pods are there, and while they are made, it stays.
+    // It stays until the new pods exist.
     for underway in [
         json!({ "observedGeneration": 6, "replicas": 1, "updatedReplicas": 1 }),
         json!({ "observedGeneration": 7, "replicas": 1, "updatedReplicas": 0 }),
         json!({ "observedGeneration": 7, "replicas": 2, "updatedReplicas": 1 }),
     ] {
         let change = |observed: &mut Observed| {
-            let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+            let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+                return;
+            };
             found.data["status"] = underway.clone();
         };
         let (sizing, marked) = decided_for((128, true), stuck(|pod| pod), change, None);
         assert_eq!((marked, sizing.template_from), (true, None), "{underway}");
     }
-    // A pod that waits patiently is no reason, and in an ordinary rollout the mark is what it was.
+    // A pod that waits for its resize is no reason, and an ordinary rollout keeps the annotation.
     let waiting = vec![pod("old", 128, Some(64), deferred("2026-01-01T00:09:30Z"))];
     assert!(!decided_for((128, false), waiting, |_| {}, None).1);
     assert!(decided_for((64, true), vec![again(pod("old", 128, Some(128), json!([])))], |_| {}, None).1);
@@ -290,12 +300,12 @@ fn reverts_an_unschedulable_rollout_of_the_same_template() {
     let (sizing, marked) = decided_for((128, true), both(), |_| {}, rollout);
     assert_eq!((marked, sizing.reverts_rollout, template(&sizing)), (false, true, 128));
     assert_eq!(sizing.rollout_blocker, None);
-    // While the pod that waits is still there.
+    // While the unschedulable pod exists.
     let (sizing, marked) = decided_for((128, false), both(), |_| {}, rollout);
     assert_eq!((marked, sizing.reverts_rollout, sizing.template_from), (false, false, None));
 }
 
-/// A Deployment on the node's network, whose new pod finds no port; what is applied.
+/// Returns what is applied for a Deployment on the host network whose new pod finds no free port.
 fn applied_while_a_port_is_missing(template: u64, change: impl FnOnce(&mut Observed)) -> Value {
     let specify = |spec: &mut MetricsPipelineSpec| {
         spec.metrics_core.image = Some("image:1".to_owned());
@@ -319,27 +329,29 @@ fn applied_while_a_port_is_missing(template: u64, change: impl FnOnce(&mut Obser
         let pods = vec![pod("old", 128, Some(128), json!([])), pod("new", 128, None, says)];
         let mut observed = Observed { pods, ..Observed::default() };
         let found = Found::Present(Box::new(deployment(context, &resources(template), false)));
-        observed.objects.insert(Owned::Deployment, found);
+        observed.objects.insert(ManagedObject::Deployment, found);
         change(&mut observed);
-        let plan = crate::plan::maintain::maintain(context, &observed, now()).expect("a plan");
-        let main = plan.desired.into_iter().find(|desired| desired.object == Owned::Deployment);
+        let plan = crate::plan::maintain::maintain_plan(context, &observed, now()).expect("a plan");
+        let main = plan.desired.into_iter().find(|desired| desired.object == ManagedObject::Deployment);
         main.expect("a Deployment").body["spec"].clone()
     })
 }
 
 #[test]
-fn a_change_of_the_size_alone_is_one_write_and_takes_no_old_pod_down() {
-    // Taken back: paused, the Deployment would drop the new pod before the template is what it was.
+fn change_of_the_size_alone_is_one_write_and_deletes_no_old_pod() {
+    // Reverted without a pause: a paused Deployment would delete the new pod before the template is reverted.
     let back = applied_while_a_port_is_missing(128, |_| {});
     assert_eq!(back.get("paused"), None);
     assert_eq!(back["strategy"]["rollingUpdate"], json!({ "maxSurge": 1, "maxUnavailable": 0 }));
-    // Together with the rest of the template it waits for the nanny's fields.
+    // With other changes of the template it waits for the nanny's fields.
     let another_image = |observed: &mut Observed| {
-        let Some(Found::Present(found)) = observed.objects.get_mut(&Owned::Deployment) else { return };
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
         found.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("image:0");
     };
     assert_eq!(applied_while_a_port_is_missing(128, another_image)["paused"], true);
-    // What waits for a port, and is not to be changed, gets it.
+    // A pod that waits for a port, and is not replaced, gets it.
     let over = |observed: &mut Observed| {
         let owners = observed.pods[1].metadata.owner_references.clone();
         observed.pods[0].metadata.owner_references = owners;

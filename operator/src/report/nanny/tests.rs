@@ -1,5 +1,5 @@
 use super::*;
-use crate::common::Owned;
+use crate::common::ManagedObject;
 use crate::nanny::resize::ResizeBlocker;
 use crate::nanny::{Population, Size, SizeReason};
 use crate::plan::Sizing;
@@ -31,7 +31,7 @@ fn sizing(template: &str, from: Option<&str>, rollout_blocker: Option<ResizeBloc
 }
 
 fn applied() -> Outcome {
-    Outcome { applied: vec![Owned::Deployment], ..Outcome::default() }
+    Outcome { applied: vec![ManagedObject::Deployment], ..Outcome::default() }
 }
 
 fn before(method: ResizeMethod, to: &str) -> NannyStatus {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::observe::{Found, Observed};
-use crate::plan::{Maintain, Sizing};
+use crate::plan::MaintainPlan;
 use crds::MetricsPipelineSpec;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -48,17 +48,8 @@ fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) ->
         "status": { "observedGeneration": 2, "replicas": available + 1, "updatedReplicas": 1, "availableReplicas": available },
     });
     let found = Found::Present(Box::new(serde_json::from_value(deployment).expect("an object")));
-    observed.objects.insert(Owned::Deployment, found);
-    let plan = Maintain {
-        desired: Vec::new(),
-        removals: Vec::new(),
-        blocked: BTreeMap::new(),
-        certificates: None,
-        front_proxy: None,
-        csr_approval: None,
-        not_issued: None,
-        sizing: Sizing::default(),
-    };
+    observed.objects.insert(ManagedObject::Deployment, found);
+    let plan = MaintainPlan::default();
     let failed = BTreeMap::new();
     let evidence = Evidence {
         namespace: "ns",

@@ -1,6 +1,4 @@
-//! What the plugin reads of a cluster. Each part is read on its own: what can't be read is shown as that.
-
-use std::fmt;
+//! The objects that `status` shows. Each kind is read separately: an error is shown in place of the objects.
 
 use crds::MetricsPipeline;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -10,67 +8,59 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
+use operator::inspect::{METRICS_CORE, Pipeline, error_chain};
 
-use crate::common::METRICS_CORE;
-use crate::common::error_chain::causes;
-use crate::observe::Pipeline;
-
-/// How many objects of one kind are read.
+/// The maximum number of objects of one kind.
 const LIMIT: u32 = 500;
 
-/// The label of the operator's own Deployment, as the chart sets it.
+/// The label selector of the operator's Deployment, as the chart sets the label.
 const OPERATOR: &str = "app.kubernetes.io/name=metrics-pipeline-operator";
 
-/// A part that was read, or why not.
-pub type Part<T> = Result<T, Unread>;
+/// The result of a read.
+pub(crate) type Fetched<T> = Result<T, FetchError>;
 
-/// Why a part could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
-    /// Whether the kind is unknown to the cluster.
-    pub absent: bool,
-    /// In words.
-    pub message: String,
+/// An error from a read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct FetchError {
+    /// Whether kube-apiserver returned 404: for a list, the cluster does not have the kind.
+    pub(crate) not_found: bool,
+    /// The message of kube-apiserver, or the chain of errors.
+    pub(crate) message: String,
 }
 
-impl fmt::Display for Unread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl From<kube::Error> for Unread {
+impl From<kube::Error> for FetchError {
     fn from(error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => {
-                // kube-apiserver's answer for a group that it does not know has no reason.
-                Self { absent: status.code == 404, message: status.message.trim().to_owned() }
+                // By the code: the response for an unknown API group has no reason.
+                Self { not_found: status.code == 404, message: status.message.trim().to_owned() }
             }
-            _ => Self { absent: false, message: causes(&error) },
+            _ => Self { not_found: false, message: error_chain(&error) },
         }
     }
 }
 
-/// What was read.
+/// The objects that `status` shows.
 #[derive(Debug)]
-pub struct Picture {
-    /// The MetricsPipelines.
-    pub pipelines: Part<Vec<Pipeline>>,
-    /// The operator's Deployments; one is expected.
-    pub operators: Part<Vec<Deployment>>,
+pub(crate) struct Snapshot {
+    /// All MetricsPipelines.
+    pub(crate) pipelines: Fetched<Vec<Pipeline>>,
+    /// The operator's Deployments; normally one.
+    pub(crate) operators: Fetched<Vec<Deployment>>,
     /// The pods of metrics-core.
-    pub pods: Part<Vec<Pod>>,
+    pub(crate) pods: Fetched<Vec<Pod>>,
     /// The APIServices of `metrics.k8s.io`.
-    pub api_services: Part<Vec<APIService>>,
-    /// HorizontalPodAutoscalers that use resource metrics.
-    pub autoscalers: Part<Vec<HorizontalPodAutoscaler>>,
-    /// The operator's namespace, if it was found.
-    pub namespace: Option<String>,
+    pub(crate) api_services: Fetched<Vec<APIService>>,
+    /// The HorizontalPodAutoscalers that use resource metrics.
+    pub(crate) autoscalers: Fetched<Vec<HorizontalPodAutoscaler>>,
+    /// The operator's namespace; `None` if it is unknown.
+    pub(crate) namespace: Option<String>,
 }
 
-impl Picture {
-    /// Reads it all. `namespace` is where the operator is, when the user says so.
-    pub async fn take(client: &Client, namespace: Option<String>) -> Self {
+impl Snapshot {
+    /// Reads all objects. `namespace` is the operator's namespace, if the user sets it.
+    pub(crate) async fn read(client: &Client, namespace: Option<String>) -> Self {
         let everything = ListParams::default().limit(LIMIT);
         let of_operator = everything.clone().labels(OPERATOR);
         let of_core = everything.clone().labels(&format!("app.kubernetes.io/name={METRICS_CORE}"));
@@ -89,8 +79,8 @@ impl Picture {
             api_services.get_opt("v1.metrics.k8s.io"),
             autoscalers.list(&everything),
         );
-        let operators = operators.map(|list| list.items).map_err(Unread::from);
-        let namespace = namespace.or_else(|| found_namespace(&operators, [&v1beta1, &v1]));
+        let operators = operators.map(|list| list.items).map_err(FetchError::from);
+        let namespace = namespace.or_else(|| operator_namespace(&operators, [&v1beta1, &v1]));
         let pods = match &namespace {
             Some(namespace) => {
                 let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -101,33 +91,33 @@ impl Picture {
         Self {
             pipelines: pipelines
                 .map(|list| list.items.into_iter().map(Pipeline::read).collect())
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             operators,
-            pods: pods.map_err(Unread::from),
+            pods: pods.map_err(FetchError::from),
             api_services: v1beta1
                 .and_then(|v1beta1| Ok(v1beta1.into_iter().chain(v1?).collect()))
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             autoscalers: autoscalers
                 .map(|list| list.items.into_iter().filter(uses_resource_metrics).collect())
-                .map_err(Unread::from),
+                .map_err(FetchError::from),
             namespace,
         }
     }
 }
 
-/// Where the operator is: where its Deployment stands, or else where the APIServices point to.
-fn found_namespace(
-    operators: &Part<Vec<Deployment>>,
+/// Returns the namespace of the operator's Deployment, or else of the Service that the APIServices name.
+fn operator_namespace(
+    operators: &Fetched<Vec<Deployment>>,
     api_services: [&Result<Option<APIService>, kube::Error>; 2],
 ) -> Option<String> {
     let operator = operators.as_ref().ok().and_then(|list| list.first()?.metadata.namespace.clone());
-    let pointed = || {
+    let service = || {
         api_services.into_iter().filter_map(|found| found.as_ref().ok()?.as_ref()).find_map(|api_service| {
             let service = api_service.spec.as_ref()?.service.as_ref()?;
             (service.name.as_deref() == Some(METRICS_CORE)).then(|| service.namespace.clone())?
         })
     };
-    operator.or_else(pointed)
+    operator.or_else(service)
 }
 
 fn uses_resource_metrics(autoscaler: &HorizontalPodAutoscaler) -> bool {

@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-use crate::plugin::tree::{Style, render};
+use crate::tree::{Style, render};
 
 fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
@@ -15,11 +15,12 @@ fn pipeline(conditions: &Value) -> Pipeline {
     })))
 }
 
-fn conditions(of: &[(ConditionType, &str, &str, &str)]) -> Value {
+/// Returns all conditions; those that `changed` does not list are True.
+fn conditions(changed: &[(ConditionType, &str, &str, &str)]) -> Value {
     ConditionType::ALL
         .into_iter()
         .map(|kind| {
-            let other = of.iter().find(|(other, ..)| *other == kind);
+            let other = changed.iter().find(|(other, ..)| *other == kind);
             let (status, reason, message) =
                 other.map_or(("True", "AsExpected", "fine"), |(_, status, reason, message)| (status, reason, message));
             json!({ "type": kind.as_str(), "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" })
@@ -27,10 +28,10 @@ fn conditions(of: &[(ConditionType, &str, &str, &str)]) -> Value {
         .collect()
 }
 
-fn picture(conditions: &Value) -> Picture {
+fn snapshot(conditions: &Value) -> Snapshot {
     let available =
         json!([{ "type": "Available", "status": "True", "reason": "Passed", "lastTransitionTime": null }]);
-    Picture {
+    Snapshot {
         pipelines: Ok(vec![pipeline(conditions)]),
         operators: Ok(vec![of(json!({
             "metadata": { "name": "metrics-pipeline", "namespace": "ns" }, "spec": { "replicas": 1, "selector": {}, "template": {} },
@@ -50,16 +51,16 @@ fn picture(conditions: &Value) -> Picture {
     }
 }
 
-fn text(picture: &Picture) -> String {
-    render(&status(picture), Style { colours: false, width: 100 })
+fn text(snapshot: &Snapshot) -> String {
+    render(&status(snapshot), Style { color: false, width: 100 })
 }
 
 #[test]
-fn a_healthy_pipeline_is_good_from_end_to_end() {
-    let picture = picture(&conditions(&[]));
-    let tree = status(&picture);
-    assert_eq!(tree.mark, Mark::Good, "{}", text(&picture));
-    let text = text(&picture);
+fn shows_every_condition_of_a_healthy_pipeline() {
+    let snapshot = snapshot(&conditions(&[]));
+    let tree = status(&snapshot);
+    assert_eq!(tree.severity, Severity::Ok, "{}", text(&snapshot));
+    let text = text(&snapshot);
     assert!(text.starts_with("✔ MetricsPipeline cluster  2 of 2 nodes have metrics\n"), "{text}");
     for kind in ConditionType::ALL.into_iter().skip(1) {
         assert!(text.contains(&format!("✔ {kind}  fine")), "{kind} is missing: {text}");
@@ -67,12 +68,12 @@ fn a_healthy_pipeline_is_good_from_end_to_end() {
 }
 
 #[test]
-fn one_cause_marks_the_way_up_and_what_waits_for_it_is_no_second_one() {
-    let picture = picture(&conditions(&[
+fn an_error_reaches_the_root_and_a_dependent_condition_is_waiting() {
+    let snapshot = snapshot(&conditions(&[
         (ConditionType::APIServiceAvailable, "False", "FailedDiscoveryCheck", "cause. remedy"),
         (ConditionType::MetricsServed, "Unknown", "WaitingForDependency", "waits"),
     ]));
-    let text = text(&picture);
+    let text = text(&snapshot);
     assert!(text.starts_with("✖ MetricsPipeline cluster"), "{text}");
     assert!(text.contains("✖ kube-apiserver") && text.contains("✔ metrics-core"), "{text}");
     assert!(text.contains("✖ APIServiceAvailable  FailedDiscoveryCheck: cause. remedy"), "{text}");
@@ -80,36 +81,35 @@ fn one_cause_marks_the_way_up_and_what_waits_for_it_is_no_second_one() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said_and_nothing_else_is_lost() {
-    let mut picture = picture(&conditions(&[]));
-    picture.autoscalers = Err(Unread { absent: false, message: "forbidden".to_owned() });
-    let tree = status(&picture);
-    assert_eq!(tree.mark, Mark::Unknown);
-    assert!(
-        text(&picture)
-            .contains("? HorizontalPodAutoscalers  HorizontalPodAutoscalers could not be read: forbidden")
-    );
+fn a_failed_read_is_unknown_and_the_rest_is_shown() {
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.autoscalers = Err(FetchError { not_found: false, message: "forbidden".to_owned() });
+    let tree = status(&snapshot);
+    assert_eq!(tree.severity, Severity::Unknown);
+    let text = text(&snapshot);
+    assert!(text.contains("? HorizontalPodAutoscalers  Could not be read: forbidden"), "{text}");
+    assert!(text.contains("✔ MetricsServed"), "{text}");
 }
 
 #[test]
-fn before_the_chart_is_installed_the_remedy_is_to_install_it() {
-    let mut picture = picture(&conditions(&[]));
-    picture.pipelines = Err(Unread { absent: true, message: "404".to_owned() });
-    assert!(text(&picture).contains("helm install"));
-    assert_eq!(status(&picture).mark, Mark::Bad);
+fn without_the_crd_the_remedy_is_to_install_the_chart() {
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.pipelines = Err(FetchError { not_found: true, message: "404".to_owned() });
+    assert!(text(&snapshot).contains("helm install"));
+    assert_eq!(status(&snapshot).severity, Severity::Error);
 }
 
 #[test]
-fn an_autoscaler_without_metrics_is_named() {
-    let mut picture = picture(&conditions(&[]));
-    picture.autoscalers = Ok(vec![of(json!({
+fn an_autoscaler_that_cannot_read_its_metrics_is_a_warning() {
+    let mut snapshot = snapshot(&conditions(&[]));
+    snapshot.autoscalers = Ok(vec![of(json!({
         "metadata": { "name": "web", "namespace": "shop" },
         "spec": { "maxReplicas": 2, "scaleTargetRef": { "kind": "Deployment", "name": "web" },
                   "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization" } } }] },
         "status": { "desiredReplicas": 1, "conditions": [
             { "type": "ScalingActive", "status": "False", "reason": "FailedGetResourceMetric", "message": "no metrics" }] },
     }))]);
-    let text = text(&picture);
+    let text = text(&snapshot);
     assert!(text.contains("! shop/web  FailedGetResourceMetric: no metrics"), "{text}");
-    assert!(text.contains("0 of 1 have the metrics"), "{text}");
+    assert!(text.contains("0 of 1 can read their metrics"), "{text}");
 }

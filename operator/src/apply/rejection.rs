@@ -1,0 +1,54 @@
+//! What an error response of kube-apiserver to a write means, and what to do about it.
+
+use crds::Reason;
+use kube::core::Status;
+
+use crate::common::Problem;
+use crate::common::normalize::normalize;
+
+/// Returns the problem that an error response describes. kube-apiserver returns 403 both for a missing permission and for
+/// an object that admission rejects.
+pub(super) fn problem(name: &str, kubectl: &str, verb: &str, status: &Status) -> Problem {
+    let says = normalize(&status.message);
+    let is_rbac = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
+    if status.is_forbidden() && is_rbac {
+        return Problem::new(
+            Reason::PermissionMissing,
+            format!(
+                "{name} cannot be {verb} because the operator lacks a permission: kube-apiserver returned \"{says}\". \
+                 Restore it: run `helm upgrade` with the chart of this version.",
+            ),
+        );
+    }
+    // apimachinery's validation (422): "field is immutable", and RBAC's own "cannot change roleRef".
+    if status.code == 422 && (says.contains("immutable") || says.contains("cannot change roleRef")) {
+        return Problem::new(
+            Reason::ImmutableField,
+            format!(
+                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \"{says}\". Run \
+                 `kubectl delete {kubectl}`; the operator then recreates it.",
+            ),
+        );
+    }
+    Problem::new(
+        Reason::ApplyFailed,
+        format!("{name} cannot be {verb}: kube-apiserver returned \"{says}\". The operator retries."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distinguishes_a_missing_permission_from_a_rejected_object() {
+        let forbidden = |message: &str| {
+            problem("Role ns/a", "roles a", "applied", &Status::failure(message, "Forbidden").with_code(403))
+        };
+        let missing =
+            forbidden("roles is forbidden: User \"x\" cannot patch resource \"roles\" in API group \"\"");
+        assert_eq!(missing.reason, Reason::PermissionMissing);
+        assert!(missing.message.contains("cannot patch resource \"roles\""), "{}", missing.message);
+        assert_eq!(forbidden("exceeded quota: q").reason, Reason::ApplyFailed);
+    }
+}

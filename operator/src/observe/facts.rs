@@ -1,0 +1,46 @@
+//! The facts that follow from what was read. They are computed once a round; every later step uses the same ones.
+
+use super::{Coverage, FailingNodes, Observed, Served, Symptoms, kubelets};
+use crate::common::ManagedObject;
+use crate::common::ownership::is_ours;
+
+/// The facts of one round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// The symptoms of a fault.
+    pub symptoms: Symptoms,
+    /// The node counts that the replicas report; `None` when no replica reports.
+    pub coverage: Option<Coverage>,
+    /// The nodes that can't be scraped, by cause.
+    pub failing: Vec<FailingNodes>,
+    /// Nodes with metrics, of all nodes: as the replicas report them, or else as the Metrics API shows them.
+    pub nodes: Option<(usize, usize)>,
+}
+
+impl Facts {
+    /// Derives the facts from everything else that was observed.
+    #[must_use]
+    pub(crate) fn derive(observed: &Observed) -> Self {
+        let coverage = kubelets::coverage(observed);
+        Self {
+            symptoms: Symptoms::read(observed),
+            coverage,
+            failing: kubelets::failing(observed),
+            nodes: nodes(observed, coverage),
+        }
+    }
+}
+
+/// Counts the nodes of the Metrics API only when our server answers there.
+fn nodes(observed: &Observed, coverage: Option<Coverage>) -> Option<(usize, usize)> {
+    if let Some(nodes) = coverage {
+        return Some((nodes.covered, nodes.total));
+    }
+    let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
+    let covered = match observed.served {
+        Served::Answered { nodes } if ours => nodes,
+        _ => 0,
+    };
+    // A node that was just removed may have metrics a moment longer.
+    observed.nodes.map(|total| (covered.min(total), total))
+}
