@@ -1,7 +1,7 @@
 //! What programs beside the operator may use of it: the kubectl plugin, and the simulation of the nanny.
 //!
 //! The plugin has no knowledge of its own: which MetricsPipeline is active, who owns an object, and what
-//! extension-apiserver-authentication means, it asks here.
+//! extension-apiserver-authentication means come from here.
 
 pub use crate::assess::diagnosis::front_proxy::Configured;
 pub use crate::common::error_chain;

@@ -12,7 +12,7 @@
 //! | 4 | [`assess`] | observed, plan, applied → [`assess::Assessment`]: conditions and causes |
 //! | 5 | [`report`] | all of them → status, events, metrics |
 //!
-//! `run/reconcile.rs` calls them; start reading there. [`run`] also elects one of several operators, serves the health and
+//! `run/reconcile.rs` calls them; start reading there. [`run`](mod@run) also elects one of several operators, serves the health and
 //! metrics endpoints, and decides when the next round starts.
 //!
 //! # Modules
@@ -20,7 +20,7 @@
 //! A module imports only modules to its left:
 //!
 //! [`common`] → [`pki`] → [`nanny`] → [`csr`] → [`settings`] → [`observe`] → [`plan`] → [`apply`] → [`assess`] →
-//! [`report`] → [`run`] → [`inspect`]
+//! [`report`] → [`run`](mod@run) → [`inspect`]
 //!
 //! [`pki`] (certificates and their rollover), [`nanny`] (sizes) and [`csr`] (which kubelet requests may be approved) are
 //! pure: they have no client and know no step. [`plan`] and [`assess`] are pure as well. Only [`observe`], [`apply`] and
@@ -36,7 +36,6 @@
 //! 6. `assess/conditions/mod.rs` evaluates the conditions, with the causes of `assess/diagnosis/mod.rs`.
 //! 7. `report/mod.rs` writes the status that `report/status.rs` builds, and the events of `report/event_dedup.rs`.
 
-#![warn(unreachable_pub)]
 
 mod apply;
 mod assess;

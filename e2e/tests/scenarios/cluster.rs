@@ -9,7 +9,7 @@ use e2e::{Result, check};
 
 use crate::workloads::start;
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     let group = suite.group("repair");
     suite.add(&group, "second_up_changes_nothing", Needs::Alone, second_up_changes_nothing);
     suite.add(&group, "up_restarts_killed_components", Needs::Alone, up_restarts_killed_components);

@@ -8,7 +8,7 @@ use e2e::suite::{Needs, Suite, TestEnv};
 use e2e::testbed::binaries;
 use e2e::{Result, check, command};
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     let group = suite.group("differential");
     suite.add(&group, "only_intended_differences", Needs::Alone, only_intended_differences);
     suite.add(

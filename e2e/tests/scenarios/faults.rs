@@ -27,7 +27,7 @@ const SETTLES: Duration = Duration::from_secs(35);
 const SPECTRE: &str = "spectre";
 
 /// The cluster of `bare` has no pipeline.
-pub fn add(suite: &mut Suite, bare: &Arc<Group>) {
+pub(crate) fn add(suite: &mut Suite, bare: &Arc<Group>) {
     let flags = suite.group_with("faults-flags", faults::flags(), Some(prepare));
     suite.add(&flags, "reports_faults_of_the_front_proxy", Needs::Alone, |env| all(env, FRONT_PROXY));
     let rest = suite.group_with("faults", faults::flags(), Some(prepare));

@@ -112,7 +112,7 @@ const FLAGS: &str = "\
 ";
 
 /// The clusters of `healthy` and `broken` have a pipeline, those of `bare` have none.
-pub fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
+pub(crate) fn add(suite: &mut Suite, bare: &Arc<Group>, healthy: &Arc<Group>, broken: &Arc<Group>) {
     suite.add(
         bare,
         "plugin_checks_a_cluster_without_a_pipeline",

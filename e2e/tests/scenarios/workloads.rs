@@ -10,7 +10,7 @@ use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(crate) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "runs_a_pod_and_routes_its_service",
@@ -135,7 +135,7 @@ fn distinguishes_users(env: &TestEnv) -> Result<()> {
 }
 
 /// Starts a pod with one container of the same name, and waits until it is Running with an address.
-pub fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
+pub(crate) fn start(env: &TestEnv, name: &str, command: &[&str]) -> Result<()> {
     let namespace = env.namespace()?;
     let command: Vec<String> = command
         .iter()

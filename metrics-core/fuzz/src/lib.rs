@@ -63,7 +63,7 @@ impl SampleSink for Count {
 }
 
 /// The body of a kubelet's `/metrics/resource`.
-pub fn decode(body: &[u8]) -> u64 {
+pub(crate) fn decode(body: &[u8]) -> u64 {
     let reports = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
         let mut count = Count::default();
         let context = metrics_core::ingest::decode::DecodeOptions { format, default_timestamp_ns: 1 };
@@ -80,13 +80,13 @@ pub fn decode(body: &[u8]) -> u64 {
 
 /// A kubelet's HTTP response: its header section and the chunks of its body, whole and in pieces. The first byte is
 /// the size of a piece.
-pub fn response(input: &[u8]) -> u64 {
+pub(crate) fn response(input: &[u8]) -> u64 {
     let Some((step, bytes)) = input.split_first() else { return 0 };
     outcome(metrics_core::ingest::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
 }
 
 /// A gzip body.
-pub fn inflate(wire: &[u8]) -> u64 {
+pub(crate) fn inflate(wire: &[u8]) -> u64 {
     outcome(metrics_core::ingest::scrape::fuzzing::inflate(wire))
 }
 
@@ -236,7 +236,7 @@ static TIME: LazyLock<Option<tokio::runtime::Runtime>> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
 
 /// A client's request: path and query (selectors, limit, continue, watch) in the first line, Accept in the second.
-pub fn api(input: &[u8]) -> u64 {
+pub(crate) fn api(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let (target, accept) = input.split_once('\n').unwrap_or((input, ""));
     // Most inputs should reach the selectors.
@@ -277,7 +277,7 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 /// The values of ConfigMap `kube-system/extension-apiserver-authentication`, separated by zero bytes.
-pub fn config_map(input: &[u8]) -> u64 {
+pub(crate) fn config_map(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let keys = [
         "requestheader-allowed-names",
@@ -320,7 +320,7 @@ static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
 });
 
 /// A client's credentials: header lines, an empty line, and its certificate (DER) if any.
-pub fn credentials(input: &[u8]) -> u64 {
+pub(crate) fn credentials(input: &[u8]) -> u64 {
     let Some(authenticator) = &*AUTHENTICATOR else { panic!("the CA certificate cannot be parsed") };
     let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
     let (lines, certificate) = (&input[..end], input.get(end + 2..).unwrap_or_default());

@@ -38,17 +38,17 @@ use tokio::sync::oneshot;
 use tokio_rustls::client::TlsStream;
 
 /// A certificate authority.
-pub struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
 }
 
 impl Ca {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named("a CA")
     }
 
-    pub fn named(common_name: &str) -> Self {
+    pub(crate) fn named(common_name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -59,12 +59,12 @@ impl Ca {
     }
 
     /// A client's certificate with this common name.
-    pub fn client(&self, common_name: &str) -> CertifiedKey {
+    pub(crate) fn client(&self, common_name: &str) -> CertifiedKey {
         self.client_but(common_name, |_| {})
     }
 
     /// Like [`Self::client`], with a change.
-    pub fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
+    pub(crate) fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -78,11 +78,11 @@ impl Ca {
         )
     }
 
-    pub fn anchors(&self) -> Anchors {
+    pub(crate) fn anchors(&self) -> Anchors {
         Anchors::from_pem(self.pem.as_bytes()).unwrap()
     }
 
-    pub fn front_proxy(&self, allowed_names: &[&str]) -> FrontProxy {
+    pub(crate) fn front_proxy(&self, allowed_names: &[&str]) -> FrontProxy {
         FrontProxy {
             anchors: self.anchors(),
             allowed_names: allowed_names.iter().map(|name| (*name).to_owned()).collect(),
@@ -95,7 +95,7 @@ impl Ca {
 }
 
 /// Returns a serving certificate and its key in PEM.
-pub fn serving_pair() -> (String, String) {
+pub(crate) fn serving_pair() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["metrics-core".to_owned()]).unwrap().self_signed(&key).unwrap();
     (certificate.pem(), key.serialize_pem())
@@ -146,7 +146,7 @@ impl TokenReviewer for ApiServer {
 }
 
 /// UID, groups and extra of `whole`.
-pub const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
+pub(crate) const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
 
 /// Responds with the headers of the request, so that tests see what reaches the API.
 struct Echo;
@@ -205,7 +205,7 @@ impl hyper::body::Body for Endless {
 }
 
 /// A running server.
-pub struct Port {
+pub(crate) struct Port {
     pub address: SocketAddr,
     pub trust: Arc<LiveTrust>,
     pub serving: Arc<ServingCertificate>,
@@ -213,7 +213,7 @@ pub struct Port {
     pub ended: tokio::task::JoinHandle<()>,
 }
 
-pub async fn port(limits: Limits) -> Port {
+pub(crate) async fn port(limits: Limits) -> Port {
     let trust = LiveTrust::new(false);
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
@@ -269,7 +269,7 @@ pub async fn port(limits: Limits) -> Port {
 
 /// The properties of a client.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     pub certificate: Option<Arc<CertifiedKey>>,
     pub http2: bool,
     pub tls13: bool,
@@ -282,11 +282,11 @@ impl Default for Client {
 }
 
 impl Client {
-    pub fn with(certificate: CertifiedKey) -> Self {
+    pub(crate) fn with(certificate: CertifiedKey) -> Self {
         Self { certificate: Some(Arc::new(certificate)), ..Self::default() }
     }
 
-    pub async fn connect(&self, port: &Port) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn connect(&self, port: &Port) -> std::io::Result<TlsStream<TcpStream>> {
         let versions: &[&rustls::SupportedProtocolVersion] =
             if self.tls13 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS12] };
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(tls::provider()))
@@ -302,7 +302,7 @@ impl Client {
     }
 
     /// Opens a connection for requests.
-    pub async fn open(&self, port: &Port) -> Connection {
+    pub(crate) async fn open(&self, port: &Port) -> Connection {
         let io = TokioIo::new(self.connect(port).await.unwrap());
         if self.http2 {
             let (sender, connection) =
@@ -323,23 +323,23 @@ impl Client {
     }
 
     /// Sends one request on a new connection; returns code and text.
-    pub async fn get(&self, port: &Port, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    pub(crate) async fn get(&self, port: &Port, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         self.open(port).await.get(path, headers).await
     }
 }
 
-pub struct Connection {
+pub(crate) struct Connection {
     http1: Option<hyper::client::conn::http1::SendRequest<Empty<Bytes>>>,
     http2: Option<hyper::client::conn::http2::SendRequest<Empty<Bytes>>>,
     pub ended: tokio::task::JoinHandle<()>,
 }
 
 impl Connection {
-    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    pub(crate) async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         self.try_get(path, headers).await.unwrap()
     }
 
-    pub async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
+    pub(crate) async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
         let response = self.begin(path, headers).await?;
         let code = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
@@ -347,7 +347,7 @@ impl Connection {
     }
 
     /// Sends a request; the body of the response is not read yet.
-    pub async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
         let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
         for (name, value) in headers {

@@ -3,19 +3,19 @@
 use fastrand::Rng;
 
 /// Generates inputs; the same seed generates the same sequence.
-pub struct Mutator<'a> {
+pub(crate) struct Mutator<'a> {
     random: Rng,
     words: &'a [&'a str],
 }
 
 impl<'a> Mutator<'a> {
     /// Returns a mutator. `words` are tokens of the input format.
-    pub fn new(seed: u64, words: &'a [&'a str]) -> Self {
+    pub(crate) fn new(seed: u64, words: &'a [&'a str]) -> Self {
         Self { random: Rng::with_seed(seed), words }
     }
 
     /// Returns a copy of one of the inputs with a few changes.
-    pub fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+    pub(crate) fn next(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let mut input = self.one_of(corpus).clone();
         for _ in 0..1 << self.random.u32(0..4) {
             self.change(&mut input, corpus);

@@ -5,7 +5,7 @@ use crate::Run;
 use crate::cluster::Cluster;
 
 /// Runs addon-resizer with the parameters of the nanny's formulas.
-pub fn run(name: &'static str, is_exponential: bool, cluster: &Cluster) -> Run {
+pub(crate) fn run(name: &'static str, is_exponential: bool, cluster: &Cluster) -> Run {
     let mut run = Run::new(name);
     let mut set = formula(is_exponential, cluster.nodes[0]);
     for second in 0..cluster.seconds() {

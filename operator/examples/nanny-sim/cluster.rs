@@ -16,7 +16,7 @@ pub struct Trace {
 }
 
 /// All traces. The function returns the number of nodes at a minute.
-pub const TRACES: [Trace; 4] = [
+pub(crate) const TRACES: [Trace; 4] = [
     Trace {
         name: "growth",
         title: "steady growth, 10 → 1,000 nodes in 12 h",

@@ -6,7 +6,7 @@ use crate::Run;
 use crate::cluster::Cluster;
 
 /// Renders the plot as SVG.
-pub fn svg(cluster: &Cluster, runs: &[Run]) -> String {
+pub(crate) fn svg(cluster: &Cluster, runs: &[Run]) -> String {
     #[allow(clippy::cast_precision_loss, reason = "a plot")]
     let nodes: Vec<f64> = cluster.nodes.iter().map(|nodes| *nodes as f64).collect();
     let line = |color, values| Line { color, values, has_steps: true };

@@ -60,7 +60,7 @@ pub(crate) enum Interruption {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     /// kube-apiserver was lost while writing.
-    #[error("kube-apiserver can't be reached: {0}")]
+    #[error("kube-apiserver cannot be reached: {0}")]
     Unreachable(String),
     /// The finalizer could not be written.
     #[error("MetricsPipeline {name}: its finalizer could not be written: {error}")]
@@ -107,7 +107,7 @@ impl Applier {
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
             Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
-            Action::MaintainPlan(plan) => self.maintain(plan, observed, now, &mut applied).await,
+            Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
         }
         applied
     }

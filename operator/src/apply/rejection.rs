@@ -9,30 +9,30 @@ use crate::common::normalize::normalize;
 /// Returns the problem that an error response describes. kube-apiserver returns 403 both for a missing permission and for
 /// an object that admission rejects.
 pub(super) fn problem(name: &str, kubectl: &str, verb: &str, status: &Status) -> Problem {
-    let says = normalize(&status.message);
-    let is_rbac = says.contains(" cannot ") || says.contains("attempting to grant RBAC permissions");
+    let reported = normalize(&status.message);
+    let is_rbac = reported.contains(" cannot ") || reported.contains("attempting to grant RBAC permissions");
     if status.is_forbidden() && is_rbac {
         return Problem::new(
             Reason::PermissionMissing,
             format!(
-                "{name} cannot be {verb} because the operator lacks a permission: kube-apiserver returned \"{says}\". \
+                "{name} cannot be {verb} because the operator lacks a permission: kube-apiserver returned \"{reported}\". \
                  Restore it: run `helm upgrade` with the chart of this version.",
             ),
         );
     }
     // apimachinery's validation (422): "field is immutable", and RBAC's own "cannot change roleRef".
-    if status.code == 422 && (says.contains("immutable") || says.contains("cannot change roleRef")) {
+    if status.code == 422 && (reported.contains("immutable") || reported.contains("cannot change roleRef")) {
         return Problem::new(
             Reason::ImmutableField,
             format!(
-                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \"{says}\". Run \
+                "{name} cannot be {verb} because an immutable field has another value: kube-apiserver returned \"{reported}\". Run \
                  `kubectl delete {kubectl}`; the operator then recreates it.",
             ),
         );
     }
     Problem::new(
         Reason::ApplyFailed,
-        format!("{name} cannot be {verb}: kube-apiserver returned \"{says}\". The operator retries."),
+        format!("{name} cannot be {verb}: kube-apiserver returned \"{reported}\". The operator retries."),
     )
 }
 

@@ -123,7 +123,7 @@ impl Resizer {
         if let Some(note) = self.revert_once(pod, wanted)? {
             resized.drift.push(note);
         }
-        let answered = match self.request(pod, wanted).await {
+        let response = match self.request(pod, wanted).await {
             Err(Failure::Rejected(rejection)) => {
                 tracing::warn!(pod = pod.metadata.name, message = rejection.message, "cannot resize a pod");
                 resized.rejected += 1;
@@ -136,10 +136,10 @@ impl Resizer {
             *requested = Requested::now(wanted, false);
         }
         resized.from.push(spec_resources(pod).cloned().unwrap_or_default());
-        let uid = uid(&answered);
+        let uid = uid(&response);
         self.rejected_since.remove(&uid);
         self.rejections.remove(&uid);
-        applied.learned.push(Learned::Resized(Box::new(answered)));
+        applied.learned.push(Learned::Resized(Box::new(response)));
         Ok(())
     }
 
@@ -186,24 +186,24 @@ impl Resizer {
         let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(error_chain(&error))) };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
-        let says = format!("kube-apiserver returned \"{}\"", status.message.trim());
+        let reported = format!("kube-apiserver returned \"{}\"", status.message.trim());
         let (message, kind) = match status.code {
             404 if names_the_pod => return Err(Failure::Gone),
             409 => return Err(Failure::Gone),
             404 | 405 => (
                 format!(
-                    "{says}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
+                    "{reported}; it does not serve the subresource pods/resize (Kubernetes 1.33 and newer do)"
                 ),
                 RejectionKind::NotInPlace,
             ),
-            415 | 422 => (says, RejectionKind::NotInPlace),
+            415 | 422 => (reported, RejectionKind::NotInPlace),
             // Admission of kube-apiserver 1.36 compares with the node itself, before the kubelet does.
-            403 if status.message.contains("enough allocatable") => (says, RejectionKind::Infeasible),
+            403 if status.message.contains("enough allocatable") => (reported, RejectionKind::Infeasible),
             403 if status.message.contains(" cannot ") => {
                 let remedy = "run `helm upgrade` with the chart of this version to grant the permission";
-                (format!("{says}; {remedy}"), RejectionKind::Forbidden)
+                (format!("{reported}; {remedy}"), RejectionKind::Forbidden)
             }
-            _ => (says, RejectionKind::Forbidden),
+            _ => (reported, RejectionKind::Forbidden),
         };
         Err(Failure::Rejected(ResizeRejection { wanted: wanted.clone(), message, kind }))
     }

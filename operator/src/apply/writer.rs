@@ -328,7 +328,7 @@ impl Writer {
 
 /// Returns `Err(None)` after the timeout.
 async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Option<kube::Error>> {
-    tokio::time::timeout(TIMEOUT, request).await.map_or(Err(None), |answer| answer.map_err(Some))
+    tokio::time::timeout(TIMEOUT, request).await.map_or(Err(None), |response| response.map_err(Some))
 }
 
 /// Returns the foreign field manager that wrote last.

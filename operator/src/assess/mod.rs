@@ -75,7 +75,7 @@ pub(crate) fn assess<'a>(
     let active = active.and_then(|pipeline| match &plan.action {
         Action::Idle | Action::AddFinalizer | Action::RemoveFinalizer => None,
         Action::TearDown(plan) => assess_teardown(namespace, pipeline, plan, applied),
-        Action::MaintainPlan(plan) => assess_maintained(namespace, observed, pipeline, plan, applied, now),
+        Action::Maintain(plan) => assess_maintained(namespace, observed, pipeline, plan, applied, now),
     });
     Assessment { active, others }
 }

@@ -56,15 +56,8 @@ mod tests {
 
     fn pipeline(name: &str, second: i64) -> Pipeline {
         Pipeline {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            resource_version: "1".to_owned(),
-            generation: 1,
             created: Some(Timestamp::from_second(second).expect("a time")),
-            deleting: false,
-            finalizers: Vec::new(),
-            spec: Ok(crds::MetricsPipelineSpec::default()),
-            status: crds::MetricsPipelineStatus::default(),
+            ..Pipeline::for_test(name, crds::MetricsPipelineSpec::default())
         }
     }
 

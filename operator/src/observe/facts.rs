@@ -31,14 +31,14 @@ impl Facts {
     }
 }
 
-/// Counts the nodes of the Metrics API only when our server answers there.
+/// Counts the nodes of the Metrics API only when our server responds there.
 fn nodes(observed: &Observed, coverage: Option<Coverage>) -> Option<(usize, usize)> {
     if let Some(nodes) = coverage {
         return Some((nodes.covered, nodes.total));
     }
     let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
     let covered = match observed.served {
-        Served::Answered { nodes } if ours => nodes,
+        Served::Succeeded { nodes } if ours => nodes,
         _ => 0,
     };
     // A node that was just removed may have metrics a moment longer.

@@ -116,7 +116,7 @@ pub(crate) struct Observed {
     /// Whether the last request for metrics failed, and the next one decides.
     pub served_in_doubt: bool,
     /// Since when every request for metrics succeeds.
-    pub answered_since: Option<Timestamp>,
+    pub succeeding_since: Option<Timestamp>,
     /// How aggregated API servers authenticate kube-apiserver.
     pub front_proxy: FrontProxyMap,
     /// The reports of the running pods of metrics-core.
@@ -196,7 +196,7 @@ impl Observed {
         })
     }
 
-    /// Derives the facts anew.
+    /// Derives the facts from everything else.
     pub(crate) fn derive_facts(&mut self) {
         self.facts = Facts::derive(self);
     }

@@ -51,6 +51,24 @@ impl Pipeline {
 }
 
 #[cfg(test)]
+impl Pipeline {
+    /// Returns a MetricsPipeline for unit tests.
+    pub(crate) fn for_test(name: &str, spec: MetricsPipelineSpec) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            resource_version: "1".to_owned(),
+            generation: 1,
+            created: None,
+            deleting: false,
+            finalizers: Vec::new(),
+            spec: Ok(spec),
+            status: MetricsPipelineStatus::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

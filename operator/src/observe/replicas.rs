@@ -133,14 +133,14 @@ pub(super) async fn read(
 ) -> Vec<ReplicaReport> {
     let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
     let name = format!("metrics-core.{namespace}.svc");
-    let asked = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
+    let polls = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
         let (credentials, name) = (&credentials, &name);
         async move {
             let known = before.iter().find(|replica| replica.uid == running.uid);
             let report = match credentials {
                 Ok((token, config)) => {
-                    let asked = one(&running.address, running.port, name, token, config.clone());
-                    tokio::time::timeout(TIMEOUT, asked).await.unwrap_or(Err(ReportError::Timeout))
+                    let report = poll_one(&running.address, running.port, name, token, config.clone());
+                    tokio::time::timeout(TIMEOUT, report).await.unwrap_or(Err(ReportError::Timeout))
                 }
                 Err(error) => Err(error.clone()),
             };
@@ -156,7 +156,7 @@ pub(super) async fn read(
             ReplicaReport { pod: running.name, uid: running.uid, ready: running.ready, report, failures }
         }
     });
-    join_all(asked).await
+    join_all(polls).await
 }
 
 struct Running {
@@ -184,7 +184,7 @@ fn running(pod: &Pod) -> Option<Running> {
     })
 }
 
-async fn one(
+async fn poll_one(
     address: &str,
     port: u16,
     name: &str,
@@ -222,7 +222,7 @@ async fn one(
     // The connection ends with the response.
     tokio::select! {
         biased;
-        answer = &mut exchange => answer,
+        response = &mut exchange => response,
         ended = &mut driver => match ended {
             Err(error) => Err(connection(&error)),
             Ok(()) => exchange.await,

@@ -26,14 +26,14 @@ const ACCEPT: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 pub(crate) enum Served {
     /// No request was sent.
     #[default]
-    NotAsked,
+    NotRequested,
     /// The response has metrics.
-    Answered {
+    Succeeded {
         /// The count of nodes.
         nodes: usize,
     },
     /// The response is an error.
-    Refused {
+    ErrorResponse {
         /// The HTTP status.
         code: u16,
         /// The message of the response, truncated.
@@ -84,10 +84,10 @@ fn judge(code: u16, body: &[u8]) -> Served {
         let message = serde_json::from_slice::<Status>(body)
             .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |status| status.message);
         let message = message.trim().chars().take(300).collect();
-        return Served::Refused { code, message };
+        return Served::ErrorResponse { code, message };
     }
     match serde_json::from_slice::<List>(body) {
-        Ok(list) => Served::Answered { nodes: list.items.len() },
+        Ok(list) => Served::Succeeded { nodes: list.items.len() },
         Err(error) => Served::Failed { message: format!("the response is not a list of nodes: {error}") },
     }
 }
@@ -100,15 +100,15 @@ mod tests {
     fn distinguishes_metrics_errors_and_other_responses() {
         let items =
             br#"{"kind":"NodeMetricsList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
-        assert_eq!(judge(200, items), Served::Answered { nodes: 2 });
+        assert_eq!(judge(200, items), Served::Succeeded { nodes: 2 });
         assert!(matches!(judge(200, b"<html>"), Served::Failed { .. }));
         assert_eq!(
             judge(403, br#"{"kind":"Status","message":"no right"}"#),
-            Served::Refused { code: 403, message: "no right".to_owned() }
+            Served::ErrorResponse { code: 403, message: "no right".to_owned() }
         );
         assert_eq!(
             judge(503, b"service unavailable\n"),
-            Served::Refused { code: 503, message: "service unavailable".to_owned() }
+            Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() }
         );
     }
 }

@@ -53,9 +53,9 @@ impl Symptoms {
         let ours = observed.object(ManagedObject::ApiServiceV1beta1).is_some_and(is_ours);
         let mut symptoms = Self { ours, unavailable: unavailable(observed), ..Self::default() };
         match &observed.served {
-            Served::NotAsked => {}
-            Served::Answered { .. } => symptoms.request_succeeded = true,
-            Served::Refused { code, message } => {
+            Served::NotRequested => {}
+            Served::Succeeded { .. } => symptoms.request_succeeded = true,
+            Served::ErrorResponse { code, message } => {
                 symptoms.failed_request = Some(format!("{code}: \"{message}\""));
             }
             Served::Failed { message } => symptoms.failed_request = Some(message.clone()),

@@ -71,7 +71,7 @@ pub(crate) enum RenewalReason {
     NotACa,
     /// It has expired.
     Expired(Timestamp),
-    /// It is not valid yet: the clock was set back, or a third party issued it.
+    /// It is not valid yet: the clock moved back, or a third party issued it.
     NotYetValid(Timestamp),
     /// Its subject alternative name does not match the Service.
     WrongNames(Vec<String>),

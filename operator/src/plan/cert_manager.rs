@@ -61,33 +61,33 @@ pub(crate) fn lack(
     match cert_manager::issuance(certificate, last_applied(certificate)) {
         Issuance::Issued => unreadable_secret(settings, observed),
         // cert-manager retries a failed renewal.
-        Issuance::NotRenewed { message: said } => {
+        Issuance::NotRenewed { message } => {
             Some(unreadable_secret(settings, observed).unwrap_or_else(|| {
                 not_issued(
                     &format!("cert-manager did not renew {name}"),
-                    &said,
+                    &message,
                     cert_manager,
                     settings,
                     observed,
                 )
             }))
         }
-        Issuance::Pending { since, message: said } => {
+        Issuance::Pending { since, message } => {
             if since.is_some_and(|since| now.duration_since(since).unsigned_abs() < ISSUING) {
                 return Some(Problem::new(
                     Reason::Progressing,
-                    format!("cert-manager is processing {name}: {said}."),
+                    format!("cert-manager is processing {name}: {message}."),
                 ));
             }
             let cause = format!("cert-manager has not issued {name}");
-            Some(not_issued(&cause, &said, cert_manager, settings, observed))
+            Some(not_issued(&cause, &message, cert_manager, settings, observed))
         }
     }
 }
 
 fn not_issued(
     cause: &str,
-    said: &str,
+    message: &str,
     cert_manager: &CertManagerSpec,
     settings: &Settings,
     observed: &Observed,
@@ -101,7 +101,7 @@ fn not_issued(
     Problem::new(
         Reason::CertificateNotIssued,
         format!(
-            "{cause}: {said}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
+            "{cause}: {message}{request}. Run `kubectl describe {}` and `kubectl describe {plural} {}{place}`. Check that \
              cert-manager's controller runs, or correct spec.certificates.certManager.issuerRef.",
             ManagedObject::Certificate.kubectl(namespace),
             issuer.name,

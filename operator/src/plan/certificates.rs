@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crds::{CertManagerSpec, MetricsPipelineSpec, Reason, SecretReference};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::cert_manager;
@@ -16,6 +15,7 @@ use crate::pki::external::{ExternalCertificate, ExternalError};
 use crate::pki::{
     self, IssueError, RenewalReason, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,
 };
+use crate::plan::stored_secret::StoredSecret;
 use crate::settings::Settings;
 
 /// Returns the requirements of the spec.
@@ -88,12 +88,8 @@ pub(crate) fn plan(
     now: Timestamp,
 ) -> Result<ServingPlan, CertificateError> {
     let ours = |object: ManagedObject| observed.object(object).is_some_and(is_ours);
-    let secret = |object: ManagedObject| {
-        let secret = ours(object).then(|| observed.typed::<Secret>(object)).flatten();
-        secret.and_then(|secret| secret.data).unwrap_or_default()
-    };
-    let mut ca = secret(ManagedObject::CaSecret);
-    let mut serving = secret(ManagedObject::ServingSecret);
+    let mut ca = StoredSecret::read(observed, ManagedObject::CaSecret);
+    let mut serving = StoredSecret::read(observed, ManagedObject::ServingSecret);
     let trusted = ManagedObject::API_SERVICES
         .into_iter()
         .filter(|object| ours(*object))
@@ -104,19 +100,16 @@ pub(crate) fn plan(
         })
         .collect();
     let found = StoredServing {
-        previous: ca.remove(PREVIOUS).map(|bytes| bytes.0),
-        ca: ca.remove("tls.crt").zip(ca.remove("tls.key")).map(|(certificate, key)| (certificate.0, key.0)),
-        serving_ca: serving.remove("ca.crt").map(|bytes| bytes.0),
-        serving: serving
-            .remove("tls.crt")
-            .zip(serving.remove("tls.key"))
-            .map(|(certificate, key)| (certificate.0, key.0)),
+        previous: ca.take(PREVIOUS),
+        ca: ca.take_pair("tls.crt", "tls.key"),
+        serving_ca: serving.take("ca.crt"),
+        serving: serving.take_pair("tls.crt", "tls.key"),
         trusted,
         proven: observed.proof.as_ref().and_then(|proof| proof.proven(&observed.pods)).cloned(),
     };
     let wanted = wanted(spec, settings);
-    if let Some(asked) = pki::cert_manager::requested(spec) {
-        return from_cert_manager(asked, &wanted, settings, observed, &found, now);
+    if let Some(requested) = pki::cert_manager::requested(spec) {
+        return from_cert_manager(requested, &wanted, settings, observed, &found, now);
     }
     let Some(secret) = &spec.certificates.secret_ref else {
         return Ok(pki::serving::plan(&wanted, &found, now)?);
@@ -128,14 +121,14 @@ pub(crate) fn plan(
 
 /// Plans with the certificate of cert-manager. Until it has issued a new one, the plan keeps the one that is served.
 fn from_cert_manager(
-    asked: &CertManagerSpec,
+    requested: &CertManagerSpec,
     wanted: &ServingRequirements,
     settings: &Settings,
     observed: &Observed,
     found: &StoredServing,
     now: Timestamp,
 ) -> Result<ServingPlan, CertificateError> {
-    let Some(lack) = cert_manager::lack(asked, settings, observed, now) else {
+    let Some(lack) = cert_manager::lack(requested, settings, observed, now) else {
         let ServingSource::Found(external) = &observed.serving_source else {
             return Err(CertificateError::Source(Problem::new(
                 Reason::WaitingForDependency,
@@ -145,7 +138,7 @@ fn from_cert_manager(
         let name =
             format!("Secret {}/{}, which cert-manager wrote,", settings.namespace, pki::cert_manager::SECRET);
         if external.ca_bundle.as_ref().is_none_or(Vec::is_empty) {
-            let issuer = &asked.issuer_ref;
+            let issuer = &requested.issuer_ref;
             return Err(CertificateError::Source(Problem::new(
                 Reason::CertificateUnreadable,
                 format!(

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use crds::{FrontProxySpec, MetricsPipelineSpec};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 
 use super::objects::ca_secret::PREVIOUS;
 use super::objects::front_proxy_ca_secret::NEXT;
 use crate::common::ManagedObject;
-use crate::common::ownership::is_ours;
 use crate::observe::Observed;
 use crate::pki::IssueError;
 use crate::pki::front_proxy::{self, FrontProxyPlan, FrontProxyRequirements, StoredFrontProxy};
 use crate::pki::front_proxy_flags::FrontProxyFlags;
+use crate::plan::stored_secret::StoredSecret;
 use crate::settings::Settings;
 
 /// Plans from managed Secrets only: foreign ones are not used.
@@ -30,26 +29,15 @@ pub(crate) fn plan(
         ca_validity: validity(spec.ca_validity),
         client_validity: validity(spec.client_validity),
     };
-    let secret = |object: ManagedObject| {
-        let ours = observed.object(object).is_some_and(is_ours);
-        let secret = ours.then(|| observed.typed::<Secret>(object)).flatten();
-        secret.and_then(|secret| secret.data).unwrap_or_default()
-    };
-    let mut ca = secret(ManagedObject::FrontProxyCaSecret);
-    let mut client = secret(ManagedObject::FrontProxySecret);
+    let mut ca = StoredSecret::read(observed, ManagedObject::FrontProxyCaSecret);
+    let mut client = StoredSecret::read(observed, ManagedObject::FrontProxySecret);
     let [next_certificate, next_key] = NEXT;
     let found = StoredFrontProxy {
-        next: ca
-            .remove(next_certificate)
-            .zip(ca.remove(next_key))
-            .map(|(certificate, key)| (certificate.0, key.0)),
-        previous: ca.remove(PREVIOUS).map(|bytes| bytes.0),
-        ca: ca.remove("tls.crt").zip(ca.remove("tls.key")).map(|(certificate, key)| (certificate.0, key.0)),
-        bundle: client.remove("ca.crt").map(|bytes| bytes.0),
-        client: client
-            .remove("tls.crt")
-            .zip(client.remove("tls.key"))
-            .map(|(certificate, key)| (certificate.0, key.0)),
+        next: ca.take_pair(next_certificate, next_key),
+        previous: ca.take(PREVIOUS),
+        ca: ca.take_pair("tls.crt", "tls.key"),
+        bundle: client.take("ca.crt"),
+        client: client.take_pair("tls.crt", "tls.key"),
         published: observed.published_front_proxy_ca().map(|pem| pem.as_bytes().to_vec()),
     };
     front_proxy::plan(&wanted, &found, now)

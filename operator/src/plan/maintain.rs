@@ -34,7 +34,7 @@ pub(super) fn maintain_plan(
         blocked,
         certificates,
         not_issued: pki::cert_manager::requested(context.spec)
-            .and_then(|asked| cert_manager::lack(asked, context.settings, observed, now)),
+            .and_then(|requested| cert_manager::lack(requested, context.settings, observed, now)),
         front_proxy,
         approve_csrs: context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact
             && context.settings.permissions.has(OptionalPermission::CsrApproval),
@@ -133,9 +133,9 @@ fn build(
         }
         ManagedObject::Certificate => match pki::cert_manager::requested(context.spec) {
             None => Built::Unwanted,
-            Some(asked) => match cert_manager::obstacle(context.settings, observed) {
+            Some(requested) => match cert_manager::obstacle(context.settings, observed) {
                 Some(problem) => Built::Blocked(problem),
-                None => one(objects::certificate::build(context, asked)?),
+                None => one(objects::certificate::build(context, requested)?),
             },
         },
         ManagedObject::Service => one(objects::service::build(context)?),

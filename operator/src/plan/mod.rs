@@ -15,6 +15,7 @@ pub(crate) mod objects;
 mod planner;
 mod role_ref;
 pub(crate) mod rollout;
+mod stored_secret;
 mod teardown;
 mod template;
 
@@ -60,7 +61,7 @@ pub(crate) enum Action {
     /// Add the finalizer. Nothing is created before it is there.
     AddFinalizer,
     /// Apply and delete objects until they are as desired.
-    MaintainPlan(Box<MaintainPlan>),
+    Maintain(Box<MaintainPlan>),
     /// Delete objects in order, as the MetricsPipeline is being deleted.
     TearDown(TeardownPlan),
     /// Remove the finalizer: everything is deleted.

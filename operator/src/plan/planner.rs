@@ -81,5 +81,5 @@ fn action(
     let context = objects::Context { pipeline, spec, settings, size };
     let mut plan = maintain::maintain_plan(context, observed, now)?;
     plan.sizing.recommended = recommended.cloned();
-    Ok(Action::MaintainPlan(Box::new(plan)))
+    Ok(Action::Maintain(Box::new(plan)))
 }

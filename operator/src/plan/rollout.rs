@@ -2,7 +2,7 @@
 //!
 //! It does: a rollout surges, and no pod is deleted for a new pod that can't be scheduled. With `scheduling.hostNetwork`
 //! two pods can't use the same port of a node, so on a cluster of few nodes a surge would wait forever. The count of nodes
-//! does not tell whether it does, because of taints, selectors and ports of other workloads; the scheduler's message on the
+//! does not show whether it does, because of taints, selectors and ports of other workloads; the scheduler's message on the
 //! new pod does. Then one old pod is deleted first, unless the new one could not take its place either.
 
 use std::time::Duration;

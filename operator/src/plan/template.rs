@@ -47,7 +47,7 @@ pub(super) fn sizing(context: Context<'_>, observed: &Observed, now: Timestamp) 
     let forced = changes.is_some() && !reverts_rollout && same_resources(&template.resources, &wanted);
     let rollout_blocker = forced.then(|| blocker(observed, &wanted, now)).flatten();
     let template_from = match (changes, &rollout_blocker) {
-        // Recreated from the same template, which does not tell what the pods have had until now.
+        // Recreated from the same template, which does not show what the pods have had until now.
         (Some(before), Some((_, has))) if same_resources(&before.resources, &wanted) => Some(has.clone()),
         (before, _) => before.map(|before| before.resources),
     };

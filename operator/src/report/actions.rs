@@ -14,7 +14,7 @@ impl Reporter {
         let Round { observed, plan, applied, .. } = round;
         self.count_writes(&applied.outcome);
         let Some(pipeline) = plan.roles().active else { return };
-        let Action::MaintainPlan(plan) = &plan.action else { return };
+        let Action::Maintain(plan) = &plan.action else { return };
         self.report_certificates(pipeline, plan, &applied.outcome).await;
         for (object, note) in &applied.outcome.drift {
             self.events.drift(pipeline, *object, note).await;

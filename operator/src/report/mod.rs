@@ -108,7 +108,7 @@ impl Reporter {
     ) -> Result<(), StatusError> {
         let Round { observed, applied, now, .. } = round;
         let pipeline = active.pipeline;
-        let Action::MaintainPlan(plan) = &round.plan.action else {
+        let Action::Maintain(plan) = &round.plan.action else {
             let status = status(pipeline, &active.conditions, None, now);
             return self.report_status(pipeline, &status, None, reported).await;
         };

@@ -143,17 +143,7 @@ mod tests {
     use crds::Reason;
 
     fn pipeline() -> Pipeline {
-        Pipeline {
-            name: "a".to_owned(),
-            uid: "u".to_owned(),
-            resource_version: "1".to_owned(),
-            generation: 4,
-            created: None,
-            deleting: false,
-            finalizers: Vec::new(),
-            spec: Ok(crds::MetricsPipelineSpec::default()),
-            status: MetricsPipelineStatus::default(),
-        }
+        Pipeline { generation: 4, ..Pipeline::for_test("a", crds::MetricsPipelineSpec::default()) }
     }
 
     #[test]

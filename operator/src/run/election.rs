@@ -97,8 +97,8 @@ impl Election {
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
         }
-        let answer = tokio::time::timeout(REQUEST, self.api.replace(LEASE, &parameters(), &lease)).await;
-        if let Ok(Err(error)) = answer {
+        let response = tokio::time::timeout(REQUEST, self.api.replace(LEASE, &parameters(), &lease)).await;
+        if let Ok(Err(error)) = response {
             tracing::warn!(%error, "the Lease was not released; it expires by itself");
         }
     }

@@ -36,7 +36,7 @@ pub(super) enum ReconcileError {
     #[error(transparent)]
     Report(#[from] StatusError),
     /// Some objects could not be written; the conditions say which and why.
-    #[error("{0} objects could not be written; the conditions of the MetricsPipeline say why")]
+    #[error("{0} objects could not be written; the conditions of the MetricsPipeline show why")]
     Incomplete(usize),
 }
 
@@ -99,7 +99,8 @@ impl Reconciler {
         let plan = self.planner.plan(observed, now).instrument(debug_span!("plan")).await?;
 
         let mut applied = self.applier.apply(&plan, observed, now).instrument(debug_span!("apply")).await;
-        self.observer.learn(std::mem::take(&mut applied.learned)).await;
+        let learned = std::mem::take(&mut applied.learned);
+        self.observer.learn(learned).instrument(debug_span!("learn")).await;
 
         let observed = self.observer.observed();
         let assessment =
@@ -155,7 +156,7 @@ impl Reconciler {
     }
 
     fn pause(&self, plan: &Plan, applied: &Applied, assessment: &Assessment<'_>, now: Timestamp) -> Duration {
-        let Action::MaintainPlan(maintain) = &plan.action else {
+        let Action::Maintain(maintain) = &plan.action else {
             let is_idle = matches!(plan.action, Action::Idle);
             return if is_idle { requeue::IDLE } else { requeue::PROGRESSING };
         };
@@ -174,7 +175,7 @@ impl Reconciler {
 fn count_failed(plan: &Plan, applied: &Applied) -> usize {
     let problems = &applied.outcome.problems;
     match &plan.action {
-        Action::MaintainPlan(_) => {
+        Action::Maintain(_) => {
             problems.values().filter(|problem| problem.reason != Reason::WaitingForDependency).count()
         }
         Action::TearDown(plan) => {

@@ -88,13 +88,13 @@ mod tests {
     const HEALTHY: State = State { ready: true, healthy: true, in_doubt: false, unchanged: Duration::ZERO };
 
     /// Returns how often the replicas and how often everything is polled in a minute without changes.
-    fn polls_per_minute(state: State, answered: bool) -> (usize, usize) {
+    fn polls_per_minute(state: State, succeeded: bool) -> (usize, usize) {
         let (mut now, mut last_full) = (Duration::ZERO, Duration::ZERO);
         let (mut replicas, mut full) = (0, 0);
         while now < Duration::from_secs(60) {
             let pause = pause(state);
             now += pause;
-            match poll_scope(pause, now.saturating_sub(last_full), false, answered) {
+            match poll_scope(pause, now.saturating_sub(last_full), false, succeeded) {
                 PollScope::Nothing => {}
                 PollScope::Replicas => replicas += 1,
                 PollScope::Everything => (last_full, full) = (now, full + 1),

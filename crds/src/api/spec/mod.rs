@@ -1,5 +1,7 @@
 //! The desired state: one module for each part of the spec.
 
+#![allow(unreachable_pub, reason = "the derive of KubeSchema repeats the struct inside a function")]
+
 mod api_service;
 mod cert_manager;
 mod certificates;

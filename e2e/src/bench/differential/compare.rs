@@ -35,7 +35,7 @@ pub struct Difference {
 
 /// Returns all differences. Objects for which `is_moving` returns true (by namespace and name) are from a real
 /// kubelet: their numbers and times cannot be equal.
-pub fn compare(
+pub(super) fn compare(
     metrics_core: &Response,
     metrics_server: &Response,
     is_moving: &dyn Fn(&str) -> bool,

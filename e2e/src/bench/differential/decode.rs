@@ -7,7 +7,7 @@ use crate::testbed::http::Response;
 
 /// Decodes a body by its content type; an unknown type is returned as text.
 #[must_use]
-pub fn decode(response: &Response) -> Value {
+pub(super) fn decode(response: &Response) -> Value {
     let content_type = response.header("content-type").unwrap_or_default();
     let text = || String::from_utf8_lossy(&response.body).into_owned();
     let media = content_type.split(';').next().unwrap_or_default();

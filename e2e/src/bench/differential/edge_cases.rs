@@ -19,7 +19,7 @@ fn pod(name: &str, samples: Samples) -> FakePod {
 }
 
 /// Returns the pods of each node.
-pub fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
+pub(super) fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
     let gone = Samples { cpu: [2.0, -1.0, -1.0], memory: [4096.0, -1.0, -1.0], ..USUAL };
     let with = |name: &str, containers| FakePod("edge-cases", name.to_owned(), "Running", &[], containers);
     let crowd = (0..CROWD).map(|at| {
@@ -55,7 +55,7 @@ pub fn pods() -> Vec<(&'static str, Vec<FakePod>)> {
 }
 
 /// Returns the replies of these nodes by step.
-pub fn nodes(origin: i64) -> Vec<(&'static str, Vec<Reply>)> {
+pub(super) fn nodes(origin: i64) -> Vec<(&'static str, Vec<Reply>)> {
     pods()
         .into_iter()
         .map(|(name, pods)| {
@@ -116,7 +116,7 @@ fn reply(node: &str, body: &str) -> Reply {
 }
 
 /// Deletes the objects that go before this step.
-pub fn depart(step: usize, client: &Client) -> Result<()> {
+pub(super) fn depart(step: usize, client: &Client) -> Result<()> {
     if step == 1 {
         client.delete(&["-n", "edge-cases", "pod", "reborn", "--grace-period=0", "--force"])?;
     }
@@ -124,7 +124,7 @@ pub fn depart(step: usize, client: &Client) -> Result<()> {
 }
 
 /// Recreates objects of the same name after the kubelets moved to this step.
-pub fn arrive(step: usize, client: &Client, nodes: &[fleet::FakeNode]) -> Result<()> {
+pub(super) fn arrive(step: usize, client: &Client, nodes: &[fleet::FakeNode]) -> Result<()> {
     let named = |name: &str| fleet::objects(nodes, |_, object| object["metadata"]["name"] == name);
     match step {
         1 => named("reborn").make(client),

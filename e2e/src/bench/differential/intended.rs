@@ -3,7 +3,7 @@
 
 /// Differences that have the same reason.
 #[derive(Clone, Copy, Debug)]
-pub struct Intended {
+pub(super) struct Intended {
     /// The reason.
     pub reason: &'static str,
     /// The places where the responses differ.
@@ -12,7 +12,7 @@ pub struct Intended {
 
 /// A place where the responses may differ. In the patterns `*` matches any text, also the empty one.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub(super) struct Place {
     /// The requests, as the report prints them.
     pub request: &'static str,
     /// The aspect: `status`, `header NAME`, `layout`, `order PATH` or `body PATH`.
@@ -33,7 +33,7 @@ const fn at(
 }
 
 /// All intended differences.
-pub const INTENDED: &[Intended] = &[
+pub(super) const INTENDED: &[Intended] = &[
     Intended {
         reason: "metrics-core also serves metrics.k8s.io/v1, as the preferred version.",
         places: &[

@@ -21,7 +21,7 @@ use crate::testbed::tls;
 
 /// One response.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// The status code.
     pub status: u16,
     /// The media type.
@@ -35,13 +35,13 @@ pub struct Reply {
 impl Reply {
     /// Returns a 200 in the text format of Prometheus, without delay.
     #[must_use]
-    pub fn metrics(body: String) -> Self {
+    pub(super) fn metrics(body: String) -> Self {
         Self { status: 200, content_type: TEXT_FORMAT, body, delay: Duration::ZERO }
     }
 
     /// Returns an error.
     #[must_use]
-    pub fn error(status: u16) -> Self {
+    pub(super) fn error(status: u16) -> Self {
         let (content_type, body) = ("text/plain; charset=utf-8", "no\n".to_owned());
         Self { status, content_type, body, delay: Duration::ZERO }
     }
@@ -64,14 +64,14 @@ struct Shared {
 }
 
 /// The kubelets of all fake nodes; dropping this closes them.
-pub struct Kubelets {
+pub(super) struct Kubelets {
     shared: Arc<Shared>,
     _running: oneshot::Sender<()>,
 }
 
 impl Kubelets {
     /// Listens in the network that the calling thread is in. `scripts` has the replies of each node, by address.
-    pub fn start(port: u16, identity: &Identity, scripts: HashMap<Ipv4Addr, Vec<Reply>>) -> Result<Self> {
+    pub(super) fn start(port: u16, identity: &Identity, scripts: HashMap<Ipv4Addr, Vec<Reply>>) -> Result<Self> {
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(tls::chain(&identity.certificate)?, tls::key(&identity.key)?)
@@ -87,20 +87,20 @@ impl Kubelets {
     }
 
     /// Moves all kubelets to a step.
-    pub fn go_to(&self, step: usize) {
+    pub(super) fn go_to(&self, step: usize) {
         self.shared.step.store(step, Ordering::Relaxed);
     }
 
     /// Returns whether a node has served a client with `agent` in its User-Agent in this step.
     #[must_use]
-    pub fn has_served(&self, node: IpAddr, step: usize, agent: &str) -> bool {
+    pub(super) fn has_served(&self, node: IpAddr, step: usize, agent: &str) -> bool {
         let seen = self.shared.seen.lock();
         seen.iter().any(|seen| seen.node == node && seen.step == step && seen.agent.contains(agent))
     }
 
     /// Returns the requests to a node, each kind once.
     #[must_use]
-    pub fn served(&self, node: IpAddr) -> Vec<String> {
+    pub(super) fn served(&self, node: IpAddr) -> Vec<String> {
         let seen = self.shared.seen.lock();
         let of_node = seen.iter().filter(|seen| seen.node == node);
         of_node.map(|seen| format!("step {}: {} by {}", seen.step, seen.path, seen.agent)).collect()

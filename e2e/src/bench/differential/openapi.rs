@@ -7,7 +7,7 @@ const GROUP: &str = "/apis/metrics.k8s.io/v1beta1/";
 const KINDS: &str = "io.k8s.metrics.pkg.apis.metrics.v1beta1.";
 
 /// Returns the compared parts of a document of OpenAPI 2 or 3, or any other value unchanged.
-pub fn essence(document: Value) -> Value {
+pub(super) fn essence(document: Value) -> Value {
     let schemas = if document["openapi"].is_string() {
         &document["components"]["schemas"]
     } else if document["swagger"].is_string() {

@@ -95,18 +95,18 @@ impl Component {
 
 /// Returns whether the component is running.
 #[must_use]
-pub fn is_running(layout: &Layout, name: &str) -> bool {
+pub(crate) fn is_running(layout: &Layout, name: &str) -> bool {
     Record::load(&record_path(layout, name)).is_some_and(|record| record.is_alive())
 }
 
 /// Returns the component's record.
 #[must_use]
-pub fn record(layout: &Layout, name: &str) -> Option<Record> {
+pub(crate) fn record(layout: &Layout, name: &str) -> Option<Record> {
     Record::load(&record_path(layout, name))
 }
 
 /// Kills a component, recorded or not, and waits until it has ended.
-pub fn stop(layout: &Layout, name: &str) {
+pub(crate) fn stop(layout: &Layout, name: &str) {
     let recorded = record(layout, name);
     let strays = || {
         let marked = process::marked(&layout.run.to_string_lossy());
@@ -130,7 +130,7 @@ pub fn stop(layout: &Layout, name: &str) {
 
 /// Returns the error of a component that is not running, with the end of its log.
 #[must_use]
-pub fn ended(layout: &Layout, name: &str) -> Error {
+pub(crate) fn ended(layout: &Layout, name: &str) -> Error {
     let log = layout.log(name);
     Error::Ended { component: name.to_owned(), tail: tail(&log, 15), log }
 }

@@ -15,11 +15,11 @@ use crate::testbed::pki::{Authority, Subject, keep_key_pair, write_private};
 use crate::testbed::process::write_whole;
 
 /// The address of the API server, and of the first node.
-pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// The API server's port.
-pub const PORT: u16 = 6443;
+pub(crate) const PORT: u16 = 6443;
 /// The address range of Services.
-pub const SERVICES: &str = "10.96.0.0/16";
+pub(crate) const SERVICES: &str = "10.96.0.0/16";
 /// The address of the Service `kubernetes`.
 const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 /// The common name of the API server's front-proxy certificate, as in `--requestheader-allowed-names`.
@@ -40,7 +40,7 @@ pub struct Authorities {
 }
 
 /// Creates or reads the authorities, certificates and kubeconfigs of the control plane.
-pub fn prepare(layout: &Layout) -> Result<Authorities> {
+pub(crate) fn prepare(layout: &Layout) -> Result<Authorities> {
     let pki = layout.pki();
     let cluster = Authority::keep(&pki, "ca", "metrics-pipeline e2e cluster CA")?;
     let front_proxy = Authority::keep(&pki, "front-proxy-ca", "metrics-pipeline e2e front-proxy CA")?;
@@ -70,7 +70,7 @@ pub fn prepare(layout: &Layout) -> Result<Authorities> {
 }
 
 /// Writes `FILE.kubeconfig` unless it exists.
-pub fn keep_kubeconfig(layout: &Layout, authority: &Authority, file: &str, subject: &Subject) -> Result<()> {
+pub(crate) fn keep_kubeconfig(layout: &Layout, authority: &Authority, file: &str, subject: &Subject) -> Result<()> {
     let path = layout.config().join(format!("{file}.kubeconfig"));
     if path.exists() {
         return Ok(());
@@ -93,7 +93,7 @@ fn audit_policy() -> String {
 
 /// Returns the component etcd. It may lose writes when the machine stops, which tests tolerate.
 #[must_use]
-pub fn etcd(layout: &Layout, binaries: &Path) -> Component {
+pub(crate) fn etcd(layout: &Layout, binaries: &Path) -> Component {
     Component {
         name: "etcd",
         program: binaries.join("etcd"),
@@ -114,7 +114,7 @@ pub fn etcd(layout: &Layout, binaries: &Path) -> Component {
 
 /// Returns the component kube-apiserver, with the aggregation layer enabled and these changes.
 #[must_use]
-pub fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Component {
+pub(crate) fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Component {
     let pki = |file: &str| layout.pki().join(file).to_string_lossy().into_owned();
     let policy = layout.config().join("audit-policy.json");
     let arguments = flags(&[
@@ -160,7 +160,7 @@ pub fn apiserver(layout: &Layout, binaries: &Path, changes: &[FlagChange]) -> Co
 /// Returns the component kube-controller-manager. The horizontal pod autoscaler syncs every 5 s and accepts the CPU
 /// of fresh pods early, so that a scenario takes half a minute instead of five.
 #[must_use]
-pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
+pub(crate) fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
     let pki = |file: &str| layout.pki().join(file).to_string_lossy().into_owned();
     let kubeconfig = layout.config().join("kube-controller-manager.kubeconfig");
     let path = kubeconfig.to_string_lossy();
@@ -194,7 +194,7 @@ pub fn controller_manager(layout: &Layout, binaries: &Path) -> Component {
 
 /// Returns the component kube-scheduler.
 #[must_use]
-pub fn scheduler(layout: &Layout, binaries: &Path) -> Component {
+pub(crate) fn scheduler(layout: &Layout, binaries: &Path) -> Component {
     let kubeconfig = layout.config().join("kube-scheduler.kubeconfig");
     let path = kubeconfig.to_string_lossy();
     let arguments = flags(&[
@@ -218,11 +218,11 @@ pub(super) fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// Returns the changes stored with the cluster, with which a later `up` starts the API server.
-pub fn saved_changes(layout: &Layout) -> Option<Vec<FlagChange>> {
+pub(crate) fn saved_changes(layout: &Layout) -> Option<Vec<FlagChange>> {
     serde_json::from_slice(&fs::read(layout.config().join("apiserver-flags.json")).ok()?).ok()
 }
 
 /// Stores the changes.
-pub fn save_changes(layout: &Layout, changes: &[FlagChange]) -> Result<()> {
+pub(crate) fn save_changes(layout: &Layout, changes: &[FlagChange]) -> Result<()> {
     write_whole(&layout.config().join("apiserver-flags.json"), json!(changes).to_string().as_bytes())
 }

@@ -54,7 +54,7 @@ impl FromStr for FlagChange {
 
 /// Returns the command line after the changes, applied in order.
 #[must_use]
-pub fn changed(mut arguments: Vec<String>, changes: &[FlagChange]) -> Vec<String> {
+pub(super) fn changed(mut arguments: Vec<String>, changes: &[FlagChange]) -> Vec<String> {
     for change in changes {
         match change {
             FlagChange::Set(key, value) => {

@@ -17,7 +17,7 @@ const TUNABLES: [&str; 5] =
 const INOTIFY_INSTANCES: (&str, u32) = ("fs/inotify/max_user_instances", 1024);
 
 /// Saves the current settings unless an earlier cluster did, and raises the limits for several clusters.
-pub fn remember(layout: &Layout) -> Result<()> {
+pub(super) fn remember(layout: &Layout) -> Result<()> {
     let path = memory(layout);
     if path.exists() {
         return Ok(());
@@ -34,7 +34,7 @@ pub fn remember(layout: &Layout) -> Result<()> {
 }
 
 /// Restores the saved settings.
-pub fn restore(layout: &Layout) {
+pub(super) fn restore(layout: &Layout) {
     let bytes = fs::read(memory(layout)).unwrap_or_default();
     let values: BTreeMap<String, String> = serde_json::from_slice(&bytes).unwrap_or_default();
     for (name, value) in values.iter().filter(|(name, _)| TUNABLES.contains(&name.as_str())) {

@@ -15,7 +15,7 @@ use crate::testbed::mounts;
 use crate::testbed::process;
 
 /// Kills every process of the cluster and removes what only its processes needed; keeps the data.
-pub fn stop(layout: &Layout) -> Result<()> {
+pub(super) fn stop(layout: &Layout) -> Result<()> {
     let bundles = bundles(layout);
     let shim_sockets = shim_sockets(&bundles);
     // The components first: containerd and the kubelet would restart what is being killed.
@@ -55,7 +55,7 @@ pub fn stop(layout: &Layout) -> Result<()> {
 }
 
 /// Removes the data too, and last the lock, which the caller holds.
-pub fn erase(layout: &Layout) -> Result<()> {
+pub(super) fn erase(layout: &Layout) -> Result<()> {
     remove(&layout.data)?;
     if Layout::known().is_empty() {
         kernel::restore(layout);

@@ -20,7 +20,7 @@ static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 
 /// An entry of an image's only layer; paths are relative to the root.
 #[derive(Clone, Debug)]
-pub enum Entry {
+pub(super) enum Entry {
     /// A directory.
     Directory(String),
     /// A program, mode 0755.
@@ -31,7 +31,7 @@ pub enum Entry {
 
 /// An image with one layer.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub(super) struct Image {
     /// Its full name, `registry/path:tag`.
     pub name: String,
     /// Its files.
@@ -46,7 +46,7 @@ pub struct Image {
 
 impl Image {
     /// Writes the archive atomically.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
         let doing = || format!("write {}", path.display());
         let layer = self.layer().doing(doing)?;
         let layer_digest = sha256(&layer);
@@ -199,7 +199,7 @@ fn append<W: std::io::Write>(
 }
 
 /// Reads a program; it must be linked statically.
-pub fn read_static(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_static(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).doing(|| format!("read {}", path.display()))?;
     if is_static(&bytes) {
         return Ok(bytes);

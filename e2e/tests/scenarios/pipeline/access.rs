@@ -12,7 +12,7 @@ use super::metrics_core;
 
 const NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "users_need_permission", Needs::OurCluster, users_need_permission);
     suite.add(
         group,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{LOAD, MINUTE};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "kubectl_top_reports_the_cpu_limit_of_a_busy_container",

@@ -13,7 +13,7 @@ use super::{MINUTE, TIMEOUT, ready};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let group = suite.group_with("approval", Vec::new(), Some(prepare));
     suite.add(&group, "approves_the_serving_certificate_of_a_kubelet", Needs::Alone, kubelet);
     suite.add(&group, "approves_no_other_request", Needs::Alone, others);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{LOAD, TIMEOUT};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "hpa_scales_a_busy_deployment", Needs::OurCluster, hpa_scales_a_busy_deployment);
     suite.add(
         group,

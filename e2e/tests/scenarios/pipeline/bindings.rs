@@ -13,7 +13,7 @@ use super::{MINUTE, OPERATORS_PODS, TIMEOUT, condition, operator, ready};
 const BINDING: [&str; 2] = ["clusterrolebinding", "metrics-core:collector"];
 const OPERATOR: [&str; 2] = ["deployment", "metrics-pipeline-operator"];
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "recreates_a_binding_to_another_role", Needs::Alone, recreates_a_binding);
 }
 

@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 const CRDS: [&str; 4] = ["certificates", "certificaterequests", "issuers", "clusterissuers"];
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let group = suite.group_with("certmanager", Vec::new(), Some(prepare));
     suite.add(&group, "reports_a_missing_cert_manager", Needs::Alone, missing);
     suite.add(&group, "cert_manager_issues_the_serving_certificate", Needs::Alone, issues);

@@ -6,7 +6,7 @@ use e2e::suite::{Group, Needs, Suite, TestEnv};
 use e2e::testbed::{binaries, pipeline};
 use e2e::{Result, check, command};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "chart_passes_lint_and_server_side_dry_run",

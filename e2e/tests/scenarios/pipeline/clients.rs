@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{LOAD, MINUTE, TIMEOUT, kube_rs};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "serves_two_versions_of_kubectl", Needs::Cluster, serves_two_versions_of_kubectl);
     suite.add(group, "client_go_reads_both_versions", Needs::Cluster, client_go_reads_both_versions);
     suite.add(group, "kube_rs_reads_pages", Needs::OurCluster, kube_rs_reads_pages);

@@ -17,7 +17,7 @@ const SWALLOWED: &str = "X-Remote-Extra-   --requestheader-group-headers=X-Remot
 const PUBLISHED: [&str; 4] = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
 const SECRET: &str = "metrics-core-front-proxy";
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let faulty = vec![
         FlagChange::set("requestheader-extra-headers-prefix", SWALLOWED),
         FlagChange::remove("requestheader-allowed-names"),

@@ -23,7 +23,7 @@ use super::watch::{EventKind, EventLog, WatchEvent};
 
 /// `PodMetrics` of `metrics.k8s.io/v1`, as a user of kube-rs declares it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PodMetrics {
+pub(super) struct PodMetrics {
     metadata: ObjectMeta,
     pub timestamp: String,
     pub window: String,
@@ -31,7 +31,7 @@ pub struct PodMetrics {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Container {
+pub(super) struct Container {
     pub name: String,
     pub usage: BTreeMap<String, String>,
 }
@@ -61,7 +61,7 @@ impl Resource for PodMetrics {
 }
 
 /// Lists the pods of a namespace in pages of one, and gets each.
-pub fn read(cluster: &Cluster, namespace: &str) -> Result<Vec<PodMetrics>> {
+pub(super) fn read(cluster: &Cluster, namespace: &str) -> Result<Vec<PodMetrics>> {
     with(cluster, async |client| {
         let api: Api<PodMetrics> = Api::namespaced(client, namespace);
         let mut found = Vec::new();
@@ -107,7 +107,7 @@ async fn connect(kubeconfig: &std::path::Path) -> std::result::Result<Client, St
 }
 
 /// A watcher of `kube::runtime` that runs until it is dropped.
-pub struct KubeRsWatcher {
+pub(super) struct KubeRsWatcher {
     log: EventLog,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -115,7 +115,7 @@ pub struct KubeRsWatcher {
 
 impl KubeRsWatcher {
     /// Watches the pods of a namespace, by streaming lists or by list and watch.
-    pub fn start(cluster: &Cluster, namespace: &str, streaming: bool) -> Self {
+    pub(super) fn start(cluster: &Cluster, namespace: &str, streaming: bool) -> Self {
         let log = EventLog::default();
         let ends = Arc::new(AtomicBool::new(false));
         let (network, kubeconfig) = (cluster.network().clone(), cluster.client().kubeconfig().to_owned());
@@ -148,7 +148,7 @@ impl KubeRsWatcher {
         Self { log, ends, thread: Some(thread) }
     }
 
-    pub fn log(&self) -> &EventLog {
+    pub(super) fn log(&self) -> &EventLog {
         &self.log
     }
 }

@@ -16,7 +16,7 @@ use super::{MINUTE, TIMEOUT, metrics_core, prepare, ready};
 /// The timeout for reporting a fault and for clearing it: half a minute, doubled for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let group = suite.group_with("kubelets", Vec::new(), Some(prepare));
     suite.add(
         &group,

@@ -14,7 +14,7 @@ const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,pod
                      clusterroles,clusterrolebindings,apiservices";
 const OURS: &str = "app.kubernetes.io/managed-by=metrics-pipeline-operator";
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "deletion_removes_all_objects", Needs::Alone, deletion_removes_all_objects);
     suite.add(
         group,

@@ -36,7 +36,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The timeout until the pipeline is Ready again after any change, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-pub fn add(suite: &mut Suite) {
+pub(crate) fn add(suite: &mut Suite) {
     // One cluster that no scenario disturbs…
     let calm = suite.group_with("pipeline", Vec::new(), Some(prepare_busy));
     suite.add(

@@ -27,7 +27,7 @@ const NODES: usize = 20;
 const SMALL: &str = "60Mi";
 const LARGE: &str = "128Mi";
 
-pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
+pub(super) fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
     let group = suite.group_with("nanny", Vec::new(), Some(prepare));
     in_place::add(suite, &group);
     let group = suite.group_with("nanny-rollout", Vec::new(), Some(prepare));
@@ -36,7 +36,7 @@ pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
 }
 
 /// The spec of the group's MetricsPipeline, with short delays.
-pub fn spec() -> Value {
+pub(super) fn spec() -> Value {
     json!({"nanny": {
         "estimator": "Exponential", "cpu": "40m", "extraCpu": "0.5m", "memory": "40Mi", "extraMemory": "4Mi",
         "minClusterSize": 5, "scaleUpDelay": "5s", "scaleDownDelay": "20s",

@@ -21,7 +21,7 @@ const MAX_RSS_KIB: u64 = 30 * 1024;
 const MAX_MILLICORES: f64 = 2.0;
 
 /// No writes except Lease renewals, counted in the API server's audit log; little memory and CPU of the process.
-pub fn settled_operator_sends_no_writes(env: &TestEnv) -> Result<()> {
+pub(super) fn settled_operator_sends_no_writes(env: &TestEnv) -> Result<()> {
     let [_, _, uid] = operator(&env.client)?;
     let pid = process(&uid)?;
     thread::sleep(SETTLING);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, TIMEOUT, metrics_core, operator, patch_spec, ready};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "serves_first_metrics_in_time_after_a_start",

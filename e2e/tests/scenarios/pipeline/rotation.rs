@@ -23,7 +23,7 @@ const REPLICAS: u8 = 2;
 const SHORT: usize = 3;
 const LONG: usize = 100;
 
-pub fn add(suite: &mut Suite) {
+pub(super) fn add(suite: &mut Suite) {
     let group = suite.group_with("rotation", Vec::new(), Some(prepare));
     suite.add(&group, "no_request_fails_while_certificates_rotate", Needs::Alone, rotate);
     suite.add(&group, "switches_to_a_foreign_certificate_and_back", Needs::Alone, take_over);
@@ -267,7 +267,7 @@ fn take_over(env: &TestEnv) -> Result<()> {
 }
 
 /// Waits until a certificate of the operator's CA is served, and no other CA is trusted.
-pub fn our_own_is_served_alone(client: &Client) -> Result<()> {
+pub(super) fn our_own_is_served_alone(client: &Client) -> Result<()> {
     client.wait_for("only a certificate of the operator's CA is served", TIMEOUT, |client| {
         let secrets =
             client.get(&["-n", pipeline::NAMESPACE, "secrets", "metrics-core-ca", "metrics-core-serving"])?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{MINUTE, condition};
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "rejects_invalid_specs_and_names_the_field",
@@ -20,7 +20,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
 
 /// A group of its own: the operator writes status for a second MetricsPipeline, and the calm cluster must have no
 /// writes.
-pub fn add_second(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add_second(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "reports_a_conflict_for_a_second_pipeline",

@@ -16,7 +16,7 @@ use super::kube_rs::KubeRsWatcher;
 use super::{LOAD, MINUTE, TIMEOUT, metrics_core, metrics_core_pods, patch_spec, ready};
 use crate::workloads;
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(group, "watches_report_each_sample_once", Needs::OurCluster, watches_report_each_sample_once);
     suite.add(
         group,
@@ -26,7 +26,7 @@ pub fn add(suite: &mut Suite, group: &Arc<Group>) {
     );
 }
 
-pub fn add_rough(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add_rough(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "watches_continue_after_a_replica_ends",
@@ -38,7 +38,7 @@ pub fn add_rough(suite: &mut Suite, group: &Arc<Group>) {
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum EventKind {
+pub(super) enum EventKind {
     /// The client has to list everything again.
     #[default]
     Started,
@@ -54,7 +54,7 @@ pub enum EventKind {
 
 /// An event that a client received.
 #[derive(Clone, Debug, Default)]
-pub struct WatchEvent {
+pub(super) struct WatchEvent {
     pub kind: EventKind,
     /// `NAMESPACE/NAME` of the object.
     pub key: String,
@@ -63,17 +63,17 @@ pub struct WatchEvent {
 }
 
 impl WatchEvent {
-    pub fn failure(words: String) -> Self {
+    pub(super) fn failure(words: String) -> Self {
         Self { kind: EventKind::Failed, key: String::new(), timestamp: words }
     }
 }
 
 /// All events that a client received, in order.
 #[derive(Clone, Default)]
-pub struct EventLog(Arc<Mutex<Vec<WatchEvent>>>);
+pub(super) struct EventLog(Arc<Mutex<Vec<WatchEvent>>>);
 
 impl EventLog {
-    pub fn push(&self, seen: WatchEvent) {
+    pub(super) fn push(&self, seen: WatchEvent) {
         self.0.lock().push(seen);
     }
 

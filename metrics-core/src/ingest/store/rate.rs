@@ -97,7 +97,7 @@ impl Measured {
     /// - A container younger than the scrape interval, but at least 10 s old, is measured from its start.
     /// - A restart (a newer start time, a decreasing counter) needs a second sample.
     /// - A repeated timestamp keeps the rate: the kubelet did not sample again.
-    /// - A clock that was set back or forward needs a second sample.
+    /// - a clock step back or forward needs a second sample.
     #[must_use]
     pub(super) fn advance(&self, point: &Point, timing: Timing) -> Self {
         if !point.complete() {

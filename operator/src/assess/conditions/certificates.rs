@@ -94,17 +94,17 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
 /// Describes the source of the serving certificate and how long it and its CA are valid.
 fn validity(evidence: Evidence<'_>, plan: &pki::ServingPlan) -> String {
     let (serving, ca) = (&plan.serving_certificate, &plan.ca_certificate);
-    let asked = pki::cert_manager::requested(evidence.spec);
-    match (asked, &evidence.spec.certificates.secret_ref) {
-        (Some(asked), _) => {
+    let requested = pki::cert_manager::requested(evidence.spec);
+    match (requested, &evidence.spec.certificates.secret_ref) {
+        (Some(requested), _) => {
             let certificate = evidence.observed.object(ManagedObject::Certificate);
             let renewal = certificate.and_then(pki::cert_manager::renewal_time);
             format!(
                 "cert-manager issued the serving certificate for {} with {} {}. It is valid until {}{}; its CA is \
                 valid until {}.",
                 ManagedObject::Certificate.describe(evidence.namespace),
-                asked.issuer_ref.kind,
-                asked.issuer_ref.name,
+                requested.issuer_ref.kind,
+                requested.issuer_ref.name,
                 serving.not_after,
                 renewal.map_or_else(String::new, |time| format!(" and renewed at {time}")),
                 ca.not_after,

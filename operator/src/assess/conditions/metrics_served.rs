@@ -28,19 +28,19 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 its name.",
             );
         }
-        (None, _) | (_, Served::NotAsked) => {
+        (None, _) | (_, Served::NotRequested) => {
             return waiting(
                 ConditionStatus::Unknown,
                 "The operator sends a metrics request once the APIServices exist.",
             );
         }
-        (_, Served::Answered { nodes: 0 }) if fault(&diagnosis.kubelets) => {
+        (_, Served::Succeeded { nodes: 0 }) if fault(&diagnosis.kubelets) => {
             return waiting(
                 ConditionStatus::False,
                 "Metrics requests succeed but return no nodes. See KubeletsReachable for the cause.",
             );
         }
-        (_, Served::Answered { nodes: 0 }) => {
+        (_, Served::Succeeded { nodes: 0 }) => {
             return Condition::new(
                 of,
                 ConditionStatus::False,
@@ -52,7 +52,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 ),
             );
         }
-        (_, Served::Answered { nodes }) => {
+        (_, Served::Succeeded { nodes }) => {
             let total = evidence.observed.facts.coverage.map(|nodes| nodes.total).or(evidence.observed.nodes);
             let of_all = match total {
                 // A node that was just deleted may still have metrics.
@@ -61,7 +61,7 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             };
             return Condition::new(of, ConditionStatus::True, Reason::AsExpected, of_all);
         }
-        (_, Served::Refused { code, message }) => {
+        (_, Served::ErrorResponse { code, message }) => {
             format!("A metrics request returned HTTP status {code}: \"{}\".", quote(message))
         }
         (_, Served::Failed { message }) => format!("A metrics request failed: {}.", quote(message)),

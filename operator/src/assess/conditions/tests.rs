@@ -48,7 +48,7 @@ fn put(observed: &mut Observed, object: ManagedObject, status: &Value) {
 
 fn healthy() -> Observed {
     let mut observed =
-        Observed { nodes: Some(3), served: Served::Answered { nodes: 3 }, ..Observed::default() };
+        Observed { nodes: Some(3), served: Served::Succeeded { nodes: 3 }, ..Observed::default() };
     let deployment =
         json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 });
     put(&mut observed, ManagedObject::Deployment, &deployment);
@@ -101,7 +101,7 @@ fn few_failing_nodes_do_not_block_ready_and_many_do() {
     let with = |known: usize, failing: usize| {
         let mut observed = healthy();
         observed.nodes = Some(known);
-        observed.served = Served::Answered { nodes: known - failing };
+        observed.served = Served::Succeeded { nodes: known - failing };
         let nodes = json!({ "known": known, "covered": known - failing, "failing": failing });
         observed.replicas = vec![replica(&nodes, &refused(failing))];
         evaluated(&observed, &plan(), &BTreeMap::new())
@@ -187,7 +187,7 @@ fn kubelets_do_not_explain_unready_replicas_that_have_metrics_or_another_cause()
 #[test]
 fn a_missing_binding_explains_a_403_of_a_kubelet() {
     let mut observed = healthy();
-    observed.served = Served::Answered { nodes: 0 };
+    observed.served = Served::Succeeded { nodes: 0 };
     let forbidden = json!([{ "cause": "forbidden", "nodes": 3, "examples": [
         { "node": "a", "message": "403", "since": "2026-01-01T00:09:50Z" }] }]);
     observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &forbidden)];
@@ -293,12 +293,12 @@ fn ready_reports_the_failing_step() {
     assert_eq!(short(&conditions, "APIServiceAvailable"), (ConditionStatus::False, Reason::MissingEndpoints));
 
     let mut observed = healthy();
-    observed.served = Served::Answered { nodes: 0 };
+    observed.served = Served::Succeeded { nodes: 0 };
     assert_eq!(
         short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
         (ConditionStatus::False, Reason::NoMetrics)
     );
-    observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
+    observed.served = Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() };
     assert_eq!(
         short(&evaluated(&observed, &plan(), &BTreeMap::new()), "Ready"),
         (ConditionStatus::False, Reason::RequestFailed)
@@ -378,17 +378,7 @@ fn metrics_of_a_foreign_api_service_do_not_count() {
 
 #[test]
 fn every_message_ends_with_a_full_stop() {
-    let served = Pipeline {
-        name: "old".to_owned(),
-        uid: String::new(),
-        resource_version: String::new(),
-        generation: 1,
-        created: None,
-        deleting: false,
-        finalizers: Vec::new(),
-        spec: Ok(MetricsPipelineSpec::default()),
-        status: crds::MetricsPipelineStatus::default(),
-    };
+    let served = Pipeline::for_test("old", MetricsPipelineSpec::default());
     let all = [
         conflict(&served),
         malformed("x"),

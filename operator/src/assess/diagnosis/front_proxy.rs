@@ -373,7 +373,7 @@ fn unknown_cause(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Opt
 fn works(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Configured>) -> Option<Cause> {
     // Several kube-apiservers may run with different flags: then metrics-core rejects some requests while the operator's
     // succeed. A rejection from before they succeeded is resolved.
-    let good_for = input.observed.answered_since.map(|since| input.now.duration_since(since));
+    let good_for = input.observed.succeeding_since.map(|since| input.now.duration_since(since));
     if let Some((cause, example, age)) = &symptoms.refused
         && *age <= RECENT_PARTIAL
         && good_for.is_some_and(|good_for| *age + CLOCK_SKEW < good_for)

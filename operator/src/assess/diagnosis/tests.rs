@@ -59,7 +59,7 @@ fn replica(more: Value) -> ReplicaReport {
 fn unavailable(message: &str) -> Observed {
     let mut observed = Observed {
         nodes: Some(1),
-        served: Served::Refused { code: 503, message: "service unavailable".to_owned() },
+        served: Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() },
         front_proxy: map(&[]),
         network_policies: Some(Vec::new()),
         ..Observed::default()
@@ -85,7 +85,7 @@ fn served() -> Observed {
             object.data["status"]["conditions"][0]["status"] = json!("True");
         }
     }
-    observed.served = Served::Answered { nodes: 1 };
+    observed.served = Served::Succeeded { nodes: 1 };
     observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }))];
     observed
 }
@@ -249,7 +249,7 @@ fn one_of_several_api_servers_is_a_warning() {
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:59Z" }),
     )];
     assert_eq!(front_proxy(&observed), None, "a rejection from before requests succeeded is resolved");
-    observed.answered_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
+    observed.succeeding_since = Some("2026-01-01T00:05:00Z".parse().expect("a time"));
     assert_eq!(front_proxy(&observed), Some((Reason::ProxyNameNotAllowed, Severity::Warning)));
     observed.served_in_doubt = true;
     assert_eq!(front_proxy(&observed), None, "the next request decides");
@@ -376,7 +376,7 @@ fn the_message_does_not_depend_on_how_a_single_request_fails() {
     };
     let slow = with(Served::Failed { message: "no response within 5 s".into() });
     let refused =
-        with(Served::Refused { code: 503, message: "error trying to reach service: timed out".into() });
+        with(Served::ErrorResponse { code: 503, message: "error trying to reach service: timed out".into() });
     assert_eq!(slow, refused);
     assert!(slow.contains("context deadline exceeded"), "{slow}");
 }

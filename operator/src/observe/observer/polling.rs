@@ -76,8 +76,8 @@ impl Observer {
 
     /// Whether requests for metrics are known to succeed.
     fn requests_succeed(&self) -> bool {
-        let answered = matches!(self.observed.served, Served::Answered { .. });
-        answered && !self.observed.served_in_doubt && !Symptoms::read(&self.observed).broken()
+        let succeeded = matches!(self.observed.served, Served::Succeeded { .. });
+        succeeded && !self.observed.served_in_doubt && !Symptoms::read(&self.observed).broken()
     }
 
     async fn poll_everything(&mut self, spec: &MetricsPipelineSpec) {
@@ -110,7 +110,7 @@ impl Observer {
         let result = if self.observed.object(ManagedObject::ApiServiceV1beta1).is_some() {
             served::request_metrics(&self.client).await
         } else {
-            Served::NotAsked
+            Served::NotRequested
         };
         self.take_served(result);
     }
@@ -121,7 +121,7 @@ impl Observer {
         if self.observed.served_in_doubt {
             return;
         }
-        let is_served = matches!(self.observed.served, Served::Answered { .. });
+        let is_served = matches!(self.observed.served, Served::Succeeded { .. });
         if spec.nanny.mode == NannyMode::Off || !is_served {
             (self.observed.usage, self.observed.containers) = (None, None);
             (self.usage_read, self.containers_counted) = (None, None);
@@ -143,15 +143,15 @@ impl Observer {
     /// Keeps the result of a request for metrics. A first failure changes nothing yet, unless kube-apiserver itself
     /// reports the APIService as unavailable.
     fn take_served(&mut self, result: Served) {
-        let failed = matches!(result, Served::Refused { .. } | Served::Failed { .. });
-        let was_good = matches!(self.observed.served, Served::Answered { .. });
+        let failed = matches!(result, Served::ErrorResponse { .. } | Served::Failed { .. });
+        let was_good = matches!(self.observed.served, Served::Succeeded { .. });
         let first = failed && was_good && !self.observed.served_in_doubt;
         if first && Symptoms::read(&self.observed).unavailable.is_none() {
             self.observed.served_in_doubt = true;
         } else {
-            let answered = matches!(result, Served::Answered { .. });
-            let since = self.observed.answered_since.unwrap_or_else(Timestamp::now);
-            self.observed.answered_since = answered.then_some(since);
+            let succeeded = matches!(result, Served::Succeeded { .. });
+            let since = self.observed.succeeding_since.unwrap_or_else(Timestamp::now);
+            self.observed.succeeding_since = succeeded.then_some(since);
             self.observed.served_in_doubt = false;
             self.observed.served = result;
         }
@@ -308,7 +308,7 @@ mod tests {
     fn keeps_the_kubelet_ca_while_kube_apiserver_is_unreachable() {
         let found = || KubeletCa::Found("PEM".to_owned());
         let unreadable =
-            |forbidden| KubeletCa::Unreadable(Unreadable { forbidden, message: "no answer".to_owned() });
+            |forbidden| KubeletCa::Unreadable(Unreadable { forbidden, message: "no response".to_owned() });
         assert_eq!(latest_kubelet_ca(found(), unreadable(false), true), found());
         assert_eq!(latest_kubelet_ca(found(), unreadable(false), false), unreadable(false));
         assert_eq!(latest_kubelet_ca(found(), unreadable(true), true), unreadable(true));

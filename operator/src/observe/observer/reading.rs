@@ -82,10 +82,10 @@ impl Observer {
             Source::FrontProxy => {
                 let api: Api<ConfigMap> =
                     Api::namespaced(self.client.clone(), crds::extension_apiserver_authentication::NAMESPACE);
-                let answer =
+                let response =
                     within("a ConfigMap", api.get_opt(crds::extension_apiserver_authentication::CONFIG_MAP))
                         .await;
-                self.observed.front_proxy = match answer {
+                self.observed.front_proxy = match response {
                     Ok(Some(map)) => FrontProxyMap::Found(map.data.unwrap_or_default()),
                     Ok(None) => FrontProxyMap::Absent,
                     Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
@@ -154,7 +154,7 @@ pub(super) async fn within<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ObserveError> {
     match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
+        Ok(response) => response.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
         Err(_) => Err(ObserveError::Timeout { what }),
     }
 }

@@ -15,7 +15,7 @@ fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().expect("a time")
 }
 
-fn ask(spec: &mut MetricsPipelineSpec) {
+fn request(spec: &mut MetricsPipelineSpec) {
     let issuer_ref = IssuerReference {
         name: "company".to_owned(),
         kind: "Issuer".to_owned(),
@@ -69,7 +69,7 @@ fn issued() -> ExternalCertificate {
 }
 
 fn planned(observed: &Observed) -> MaintainPlan {
-    with_context(ask, |context| maintain::maintain_plan(context, observed, now()).expect("a plan"))
+    with_context(request, |context| maintain::maintain_plan(context, observed, now()).expect("a plan"))
 }
 
 fn lacking(observed: &Observed) -> (Reason, String) {
@@ -77,18 +77,18 @@ fn lacking(observed: &Observed) -> (Reason, String) {
     (problem.reason, problem.message)
 }
 
-fn asks(plan: &MaintainPlan) -> bool {
+fn requests(plan: &MaintainPlan) -> bool {
     plan.desired.iter().any(|desired| desired.object == ManagedObject::Certificate)
 }
 
 #[test]
 fn applies_the_certificate_and_blocks_what_depends_on_it() {
     let plan = planned(&empty());
-    assert!(asks(&plan) && plan.certificates.is_none());
+    assert!(requests(&plan) && plan.certificates.is_none());
     assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::Progressing);
     let not_asked =
         with_context(|_| {}, |context| maintain::maintain_plan(context, &empty(), now()).expect("a plan"));
-    assert!(!asks(&not_asked) && not_asked.not_issued.is_none());
+    assert!(!requests(&not_asked) && not_asked.not_issued.is_none());
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn applies_no_certificate_without_api_or_permission() {
     assert!(problem.message.contains("helm install cert-manager"), "{}", problem.message);
     assert_eq!(plan.blocked[&ManagedObject::ServingSecret].reason, Reason::CertManagerNotInstalled);
 
-    let plan = with_context(ask, |context| {
+    let plan = with_context(request, |context| {
         let settings = Settings { permissions: OptionalPermissions::default(), ..context.settings.clone() };
         let context = super::super::objects::Context { settings: &settings, ..context };
         maintain::maintain_plan(context, &empty(), now()).expect("a plan")
@@ -221,5 +221,5 @@ fn leaves_a_foreign_certificate_alone() {
     observed.serving_source = ServingSource::Found(issued());
     let plan = planned(&observed);
     assert_eq!(plan.blocked[&ManagedObject::Certificate].reason, Reason::ForeignObject);
-    assert!(!asks(&plan) && plan.certificates.is_none());
+    assert!(!requests(&plan) && plan.certificates.is_none());
 }

@@ -244,7 +244,7 @@ fn tears_down_step_by_step_from_the_api_services() {
     assert_eq!(
         order.len(),
         ManagedObject::ALL.len() - 3,
-        "somebody else's stays, and what kube-apiserver may depend on"
+        "foreign objects stay, and what kube-apiserver may depend on"
     );
     assert!(matches!(tear_down(FrontProxyDeletion::Keep, &observed), Action::RemoveFinalizer));
     let Action::TearDown(plan) = tear_down(FrontProxyDeletion::Delete, &observed) else {

@@ -1,11 +1,6 @@
 //! The Secret with the CA's certificate and key.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-
-use super::{Context, Desired};
+use super::{Context, Desired, tls_secret};
 use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
@@ -14,22 +9,10 @@ pub(crate) const PREVIOUS: &str = "previous.crt";
 
 /// Builds the Secret with `tls.crt`, `tls.key`, and `previous.crt` while the CA is being replaced.
 pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut data = BTreeMap::new();
-    if let Some(ca) = &certificates.ca {
-        data.insert("tls.crt".to_owned(), bytes(&ca.certificate));
-        data.insert("tls.key".to_owned(), bytes(ca.key.expose()));
-    }
-    if !certificates.previous.is_empty() {
-        data.insert(PREVIOUS.to_owned(), bytes(&certificates.previous));
-    }
-    let secret = Secret {
-        metadata: context.metadata(ManagedObject::CaSecret),
-        data: Some(data),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(ManagedObject::CaSecret, &secret)
+    let object = ManagedObject::CaSecret;
+    let previous = (PREVIOUS, certificates.previous.as_str());
+    let more = if certificates.previous.is_empty() { &[][..] } else { &[previous] };
+    tls_secret::build(object, context.metadata(object), certificates.ca.as_ref(), more)
 }
 
 #[cfg(test)]

@@ -1,12 +1,7 @@
 //! The Secret with the front-proxy CA's certificate and key.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-
 use super::ca_secret::PREVIOUS;
-use super::{Context, Desired};
+use super::{Context, Desired, tls_secret};
 use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
@@ -16,24 +11,15 @@ pub(crate) const NEXT: [&str; 2] = ["next.crt", "next.key"];
 /// Builds the Secret with `tls.crt` and `tls.key`; `next.crt` and `next.key` while the CA is being replaced;
 /// `previous.crt` while earlier ones are valid.
 pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let mut data = BTreeMap::from([
-        ("tls.crt".to_owned(), bytes(&plan.ca.certificate)),
-        ("tls.key".to_owned(), bytes(plan.ca.key.expose())),
-    ]);
+    let object = ManagedObject::FrontProxyCaSecret;
+    let mut more = Vec::new();
     if let Some(next) = &plan.next {
-        let [certificate, key] = NEXT.map(str::to_owned);
-        data.insert(certificate, bytes(&next.certificate));
-        data.insert(key, bytes(next.key.expose()));
+        let [certificate, key] = NEXT;
+        more.extend([(certificate, next.certificate.as_str()), (key, next.key.expose())]);
     }
     if !plan.previous.is_empty() {
-        data.insert(PREVIOUS.to_owned(), bytes(&plan.previous));
+        more.push((PREVIOUS, plan.previous.as_str()));
     }
-    let secret = Secret {
-        metadata: super::front_proxy_secret::metadata(context, ManagedObject::FrontProxyCaSecret),
-        data: Some(data),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(ManagedObject::FrontProxyCaSecret, &secret)
+    let metadata = super::front_proxy_secret::metadata(context, object);
+    tls_secret::build(object, metadata, Some(&plan.ca), &more)
 }

@@ -1,30 +1,17 @@
 //! The Secret with the front-proxy client certificate, for the control-plane nodes.
 
-use std::collections::BTreeMap;
-
 use crds::FrontProxyDeletion;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Context, Desired};
+use super::{Context, Desired, tls_secret};
 use crate::common::ManagedObject;
 use crate::pki::front_proxy::FrontProxyPlan;
 
 /// Builds the Secret: `tls.crt` and `tls.key` for `--proxy-client-…-file`, `ca.crt` for `--requestheader-client-ca-file`.
 pub(crate) fn build(context: Context<'_>, plan: &FrontProxyPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let secret = Secret {
-        metadata: metadata(context, ManagedObject::FrontProxySecret),
-        data: Some(BTreeMap::from([
-            ("ca.crt".to_owned(), bytes(&plan.bundle)),
-            ("tls.crt".to_owned(), bytes(&plan.client.certificate)),
-            ("tls.key".to_owned(), bytes(plan.client.key.expose())),
-        ])),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(ManagedObject::FrontProxySecret, &secret)
+    let object = ManagedObject::FrontProxySecret;
+    let bundle = ("ca.crt", plan.bundle.as_str());
+    tls_secret::build(object, metadata(context, object), Some(&plan.client), &[bundle])
 }
 
 /// A Secret that is kept on deletion has no owner reference, as the garbage collector would delete it.

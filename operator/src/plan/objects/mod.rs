@@ -22,6 +22,7 @@ pub(crate) mod service;
 pub(crate) mod service_account;
 pub(crate) mod serving_secret;
 pub(crate) mod serving_secret_access;
+mod tls_secret;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -204,17 +205,7 @@ pub(super) mod tests {
     ) -> T {
         let mut spec = MetricsPipelineSpec::default();
         change(&mut spec);
-        let pipeline = Pipeline {
-            name: "main".to_owned(),
-            uid: "0000-1111".to_owned(),
-            resource_version: "1".to_owned(),
-            generation: 1,
-            created: None,
-            deleting: false,
-            finalizers: Vec::new(),
-            spec: Ok(spec.clone()),
-            status: crds::MetricsPipelineStatus::default(),
-        };
+        let pipeline = Pipeline { uid: "0000-1111".to_owned(), ..Pipeline::for_test("main", spec.clone()) };
         let settings = Settings {
             namespace: "metrics-system".to_owned(),
             image: Some("registry.example/metrics-core:1".to_owned()),

@@ -1,28 +1,14 @@
 //! The Secret with the serving certificate of metrics-core.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-
-use super::{Context, Desired};
+use super::{Context, Desired, tls_secret};
 use crate::common::ManagedObject;
 use crate::pki::ServingPlan;
 
 /// Builds the Secret with `tls.crt`, `tls.key`, and in `ca.crt` every CA that clients should trust.
 pub(crate) fn build(context: Context<'_>, certificates: &ServingPlan) -> Result<Desired, serde_json::Error> {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let secret = Secret {
-        metadata: context.metadata(ManagedObject::ServingSecret),
-        data: Some(BTreeMap::from([
-            ("ca.crt".to_owned(), bytes(&certificates.bundle)),
-            ("tls.crt".to_owned(), bytes(&certificates.serving.certificate)),
-            ("tls.key".to_owned(), bytes(certificates.serving.key.expose())),
-        ])),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    };
-    Desired::new(ManagedObject::ServingSecret, &secret)
+    let object = ManagedObject::ServingSecret;
+    let bundle = ("ca.crt", certificates.bundle.as_str());
+    tls_secret::build(object, context.metadata(object), Some(&certificates.serving), &[bundle])
 }
 
 #[cfg(test)]

@@ -12,17 +12,17 @@ use std::time::Duration;
 use super::edge_cases;
 use super::kubelets::Reply;
 
-pub use objects::objects;
+pub(super) use objects::objects;
 
 /// The number of steps.
-pub const STEPS: usize = 3;
+pub(super) const STEPS: usize = 3;
 /// The port of the fake kubelets, which have different addresses; the real kubelet has port 10250 on all addresses.
-pub const PORT: u16 = 11250;
+pub(super) const PORT: u16 = 11250;
 /// Milliseconds between steps; not a whole number of seconds, so that the format of windows is compared too.
 const STRIDE: i64 = 15_012;
 
 /// A fake node.
-pub struct FakeNode {
+pub(super) struct FakeNode {
     /// Its name.
     pub name: &'static str,
     /// The address of its kubelet.
@@ -226,7 +226,7 @@ fn seconds(milliseconds: i64) -> f64 {
 
 /// Returns all fake nodes.
 #[must_use]
-pub fn nodes(origin: i64) -> Vec<FakeNode> {
+pub(super) fn nodes(origin: i64) -> Vec<FakeNode> {
     let bodies = |node: Samples| -> Vec<String> {
         (0..STEPS).map(|step| exposition(Some(node), &[], step, origin)).collect()
     };

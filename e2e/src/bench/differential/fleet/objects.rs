@@ -8,14 +8,14 @@ use crate::error::Result;
 use crate::testbed::kubectl::Client;
 
 /// Objects to create in the API server: first the objects, then the status of each, which is a subresource.
-pub struct Objects {
+pub(crate) struct Objects {
     items: Vec<Value>,
     statuses: Vec<Value>,
 }
 
 /// Returns the Nodes and Pods that `wanted` selects by kind and object.
 #[must_use]
-pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Objects {
+pub(crate) fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Objects {
     let mut objects = Objects { items: Vec::new(), statuses: Vec::new() };
     let mut add = |kind: &str, metadata: Value, spec: Value, status: Value| {
         let version = |rest: Value| {
@@ -72,7 +72,7 @@ pub fn objects(nodes: &[FakeNode], wanted: impl Fn(&str, &Value) -> bool) -> Obj
 
 impl Objects {
     /// Creates the objects, then their status.
-    pub fn make(&self, client: &Client) -> Result<()> {
+    pub(crate) fn make(&self, client: &Client) -> Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts"];
         client.with_manifest(&apply, &list(&self.items))?;
         client.with_manifest(&[&apply[..], &["--subresource=status"]].concat(), &list(&self.statuses))?;
@@ -81,7 +81,7 @@ impl Objects {
 
     /// Returns the objects with their status, as Nodes can be created.
     #[must_use]
-    pub fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         let whole = self.items.iter().zip(&self.statuses).map(|(object, status)| {
             let mut object = object.clone();
             object["status"] = status["status"].clone();

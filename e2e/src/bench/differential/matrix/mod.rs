@@ -107,7 +107,7 @@ impl Matrix {
 
 /// Returns all requests; `node` is the real node, `pod` a pod on it.
 #[must_use]
-pub fn requests(node: &str, pod: &str) -> Vec<MatrixRequest> {
+pub(super) fn requests(node: &str, pod: &str) -> Vec<MatrixRequest> {
     let mut matrix = Matrix(Vec::new());
     objects::objects(&mut matrix, node, pod);
     selectors::selectors(&mut matrix);

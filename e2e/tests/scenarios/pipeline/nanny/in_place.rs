@@ -16,7 +16,7 @@ use super::{
     settle, template, wait_for_memory, without_failed_requests,
 };
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "resizes_in_place_with_the_number_of_nodes",

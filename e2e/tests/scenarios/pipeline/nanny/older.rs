@@ -15,7 +15,7 @@ use super::{
     only_pod, pod, remove_nodes, resources, revision, without_failed_requests,
 };
 
-pub fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
+pub(super) fn add(suite: &mut Suite, prepare: fn(&TestEnv) -> Result<()>) {
     let flags = vec![
         FlagChange::set("emulated-version", "1.34"),
         FlagChange::set("feature-gates", "InPlacePodVerticalScaling=false"),

@@ -27,7 +27,7 @@ const WAITED: Duration = Duration::from_secs(60 + 30);
 /// A kubelet retries a deferred resize when a pod is deleted, and periodically.
 const TRIED_AGAIN: Duration = Duration::from_secs(210);
 
-pub fn add(suite: &mut Suite, group: &Arc<Group>) {
+pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "deferred_resize_waits_for_free_memory",
