@@ -64,6 +64,8 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(15);
     const LONG: Duration = Duration::from_secs(3600);
 
+    type Change = fn(&mut Process);
+
     struct Process {
         ingest: Ingest,
         shutting_down: Arc<AtomicBool>,
@@ -109,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn is_not_live_when_a_loop_is_stuck_or_has_ended() {
-        let stuck: [(&str, fn(&mut Process)); 6] = [
+        let stuck: [(&str, Change); 6] = [
             ("scrape-loop", |process| process.ingest.findings.loop_heartbeat = Heartbeat::of_age(LONG)),
             ("scrape-loop", |process| process.ingest.findings.scrape_heartbeat = Heartbeat::of_age(LONG)),
             ("discovery-loop", |process| process.ingest.watches.nodes = Heartbeat::of_age(LONG)),
@@ -122,15 +124,12 @@ mod tests {
             break_it(&mut process);
             tokio::task::yield_now().await;
             assert_eq!(process.get("/livez").await.0, 500, "{at}");
-            let failed: Vec<_> = {
-                let mut failed = Vec::new();
-                for name in ["scrape-loop", "discovery-loop"] {
-                    if process.get(&format!("/livez/{name}")).await.0 == 500 {
-                        failed.push(name);
-                    }
+            let mut failed = Vec::new();
+            for name in ["scrape-loop", "discovery-loop"] {
+                if process.get(&format!("/livez/{name}")).await.0 == 500 {
+                    failed.push(name);
                 }
-                failed
-            };
+            }
             assert_eq!(failed, [check], "{at}");
         }
     }

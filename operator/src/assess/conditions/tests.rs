@@ -124,7 +124,7 @@ fn few_failing_nodes_do_not_block_ready_and_many_do() {
 /// A pipeline of which no pod is ready, because all kubelets fail.
 fn without_fresh_metrics() -> Observed {
     let mut observed = healthy();
-    observed.served = Served::Refused { code: 503, message: "service unavailable".to_owned() };
+    observed.served = Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() };
     let deployment =
         json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 0 });
     put(&mut observed, ManagedObject::Deployment, &deployment);
