@@ -1,4 +1,4 @@
-//! Holds the direction of imports: each module of `operator` and `metrics-core` may import only the modules that stand
+//! Holds the direction of imports: each module of `operator` and `metrics-core` may import only the modules
 //! before it in the lists below. A module and its own tree are one thing; paths in expressions and in macros count as
 //! imports, and so do `super` chains that leave the tree. Unit tests (`mod tests`) are left out.
 
@@ -11,13 +11,13 @@ use std::str::FromStr as _;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// One reconcile is observe → plan → apply → assess → report; what stands before `observe` is pure.
+/// One reconcile is observe → plan → apply → assess → report; the modules before `observe` are pure.
 const OPERATOR: &[&str] = &[
     "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run",
     "inspect",
 ];
 
-/// A sample goes from ingest to api; `program` puts the parts together.
+/// A sample goes from ingest to api; `program` connects the parts.
 const METRICS_CORE: &[&str] = &[
     "digest",
     "watched_file",
@@ -78,7 +78,12 @@ fn assert_points_one_way(source: &str, parent: &[&str], order: &[&str]) {
         }
     }
     let expected: BTreeSet<String> = order.iter().map(ToString::to_string).collect();
-    assert_eq!(modules, expected, "the list of modules in this test is not that of {}", directory.display());
+    assert_eq!(
+        modules,
+        expected,
+        "the list of modules in this test differs from the modules of {}",
+        directory.display()
+    );
     assert!(problems.is_empty(), "imports against the direction:\n{}", problems.join("\n"));
 }
 

@@ -32,19 +32,19 @@ pub(crate) enum Error {
 }
 
 /// Reads files and detects whether they changed since the last read.
-pub(crate) struct ChangeDetector<const N: usize> {
+struct ChangeDetector<const N: usize> {
     paths: [PathBuf; N],
     /// The digests of the contents, or the error, of the last read.
     last: Option<Vec<u8>>,
 }
 
 impl<const N: usize> ChangeDetector<N> {
-    pub(crate) fn new(paths: [PathBuf; N]) -> Self {
+    fn new(paths: [PathBuf; N]) -> Self {
         Self { paths, last: None }
     }
 
     /// Reads the files. Returns the contents, or the error, if they differ from the last read. Blocks.
-    pub(crate) fn read(&mut self) -> Option<Result<[Vec<u8>; N], Error>> {
+    fn read(&mut self) -> Option<Result<[Vec<u8>; N], Error>> {
         let mut contents = std::array::from_fn(|_| Vec::new());
         let mut digests = Vec::new();
         let mut result = Ok(());

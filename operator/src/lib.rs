@@ -36,7 +36,6 @@
 //! 6. `assess/conditions/mod.rs` evaluates the conditions, with the causes of `assess/diagnosis/mod.rs`.
 //! 7. `report/mod.rs` writes the status that `report/status.rs` builds, and the events of `report/event_dedup.rs`.
 
-
 mod apply;
 mod assess;
 mod common;

@@ -65,7 +65,7 @@ reasons! {
     PodsNotReady,
     /// A quota or an admission check rejects the pods.
     FailedCreate,
-    /// An object with the name of an owned object is not managed by this operator.
+    /// An object with the name of a managed object is not managed by this operator.
     ForeignObject,
     /// The APIService is not managed by this operator.
     ForeignAPIService,

@@ -81,7 +81,7 @@ pub const KUBELETS: &[Fault] = &[
     Fault {
         flips_ready: false,
         ..fault(
-            "kubelet port that speaks HTTP without TLS",
+            "kubelet port that serves plain HTTP",
             "KubeletPlainHTTP",
             GHOST,
             &["10255", "plain HTTP"],

@@ -14,7 +14,11 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use metrics_core::api::{Api, ApiConfig, request_info};
-use metrics_core::ingest::decode::{BadSeries, ContainerKey, ExpositionFormat, Metric, Sample, SampleSink};
+use metrics_core::ingest::decode::{
+    BadSeries, ContainerKey, DecodeOptions, ExpositionFormat, Metric, Sample, SampleSink,
+};
+use metrics_core::ingest::discover::Node;
+use metrics_core::ingest::store::{Store, StoreConfig, StoreDirectory};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
@@ -63,30 +67,56 @@ impl SampleSink for Count {
 }
 
 /// The body of a kubelet's `/metrics/resource`.
-pub(crate) fn decode(body: &[u8]) -> u64 {
+pub fn decode(body: &[u8]) -> u64 {
     let reports = [ExpositionFormat::Text, ExpositionFormat::OpenMetrics].map(|format| {
         let mut count = Count::default();
-        let context = metrics_core::ingest::decode::DecodeOptions { format, default_timestamp_ns: 1 };
-        let report = metrics_core::ingest::decode::decode(body, context, &mut count);
+        let options = DecodeOptions { format, default_timestamp_ns: 1 };
+        let report = metrics_core::ingest::decode::decode(body, options, &mut count);
         assert_eq!(report.accepted, count.0);
         // Each series needs a line of its own.
         let lines = body.split(|byte| *byte == b'\n').count();
         let found = report.accepted as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
         assert!(found <= lines);
+        store_twice(body, options);
         (size(report.accepted as usize), report.bad.map(|count| size(count as usize)))
     });
     outcome(reports)
 }
 
+/// Stores a body twice. The second time the containers are expected in the order of the first, which must not change
+/// what is accepted.
+fn store_twice(body: &[u8], options: DecodeOptions) {
+    let node = Arc::new(Node {
+        name: "n".into(),
+        uid: "u".into(),
+        labels: Labels::default(),
+        addresses: Box::default(),
+        identities: Box::default(),
+        port: 10250,
+        path: "/metrics/resource".into(),
+        ready: true,
+    });
+    let store = Store::new(Arc::new(StoreDirectory::new()), StoreConfig::new(Duration::from_secs(15)));
+    let ticket = store.insert_node(&node);
+    let mut last = None;
+    for requested_ms in [1, 15_001] {
+        let Some(mut batch) = store.begin_batch(ticket) else { panic!("the node was not removed") };
+        let report = metrics_core::ingest::decode::decode(body, options, &mut batch);
+        assert!(store.put(ticket, batch, requested_ms).is_some());
+        assert!(last.is_none_or(|last| last == report), "{last:?}, then {report:?}");
+        last = Some(report);
+    }
+}
+
 /// A kubelet's HTTP response: its header section and the chunks of its body, whole and in pieces. The first byte is
 /// the size of a piece.
-pub(crate) fn response(input: &[u8]) -> u64 {
+pub fn response(input: &[u8]) -> u64 {
     let Some((step, bytes)) = input.split_first() else { return 0 };
     outcome(metrics_core::ingest::scrape::fuzzing::response(bytes, usize::from(*step).max(1)))
 }
 
 /// A gzip body.
-pub(crate) fn inflate(wire: &[u8]) -> u64 {
+pub fn inflate(wire: &[u8]) -> u64 {
     outcome(metrics_core::ingest::scrape::fuzzing::inflate(wire))
 }
 
@@ -236,7 +266,7 @@ static TIME: LazyLock<Option<tokio::runtime::Runtime>> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().ok());
 
 /// A client's request: path and query (selectors, limit, continue, watch) in the first line, Accept in the second.
-pub(crate) fn api(input: &[u8]) -> u64 {
+pub fn api(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let (target, accept) = input.split_once('\n').unwrap_or((input, ""));
     // Most inputs should reach the selectors.
@@ -277,7 +307,7 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 /// The values of ConfigMap `kube-system/extension-apiserver-authentication`, separated by zero bytes.
-pub(crate) fn config_map(input: &[u8]) -> u64 {
+pub fn config_map(input: &[u8]) -> u64 {
     let Ok(input) = std::str::from_utf8(input) else { return 0 };
     let keys = [
         "requestheader-allowed-names",
@@ -320,7 +350,7 @@ static AUTHENTICATOR: LazyLock<Option<Authenticator>> = LazyLock::new(|| {
 });
 
 /// A client's credentials: header lines, an empty line, and its certificate (DER) if any.
-pub(crate) fn credentials(input: &[u8]) -> u64 {
+pub fn credentials(input: &[u8]) -> u64 {
     let Some(authenticator) = &*AUTHENTICATOR else { panic!("the CA certificate cannot be parsed") };
     let end = input.windows(2).position(|pair| pair == b"\n\n").unwrap_or(input.len());
     let (lines, certificate) = (&input[..end], input.get(end + 2..).unwrap_or_default());

@@ -253,12 +253,12 @@ fn kubelet_trust(arguments: &Arguments) -> Result<KubeletTrust, Error> {
     let insecure = value::boolean(arguments, "kubelet-insecure-tls")?;
     if insecure && value::boolean(arguments, "kubelet-tls-pin")? {
         return Err(Error::Conflict(
-            "--kubelet-tls-pin and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to pin keys".to_owned(),
+            "--kubelet-tls-pin and --kubelet-insecure-tls are mutually exclusive; remove --kubelet-insecure-tls to pin keys".to_owned(),
         ));
     }
     match (value::text(arguments, "kubelet-certificate-authority"), insecure) {
         (Some(_), true) => Err(Error::Conflict(
-            "--kubelet-certificate-authority and --kubelet-insecure-tls exclude each other; remove --kubelet-insecure-tls to verify kubelets".to_owned(),
+            "--kubelet-certificate-authority and --kubelet-insecure-tls are mutually exclusive; remove --kubelet-insecure-tls to verify kubelets".to_owned(),
         )),
         (Some(file), false) => Ok(KubeletTrust::CaFile(file.into())),
         (None, true) => Ok(KubeletTrust::Insecure),
@@ -274,8 +274,8 @@ fn pair(
     match (value::text(arguments, first), value::text(arguments, second)) {
         (Some(one), Some(two)) => Ok(Some((one.into(), two.into()))),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(Error::Conflict(format!("--{first} needs --{second}; set both or none"))),
-        (None, Some(_)) => Err(Error::Conflict(format!("--{second} needs --{first}; set both or none"))),
+        (Some(_), None) => Err(Error::Conflict(format!("--{first} requires --{second}; set both or none"))),
+        (None, Some(_)) => Err(Error::Conflict(format!("--{second} requires --{first}; set both or none"))),
     }
 }
 
@@ -296,7 +296,7 @@ fn serving(arguments: &Arguments) -> Result<ServingSource, Error> {
     let files = pair(arguments, "tls-cert-file", "tls-private-key-file")?;
     match (value::text(arguments, "tls-secret"), files) {
         (Some(_), Some(_)) => Err(Error::Conflict(
-            "--tls-secret and --tls-cert-file exclude each other; remove one of them".to_owned(),
+            "--tls-secret and --tls-cert-file are mutually exclusive; remove one of them".to_owned(),
         )),
         (Some(secret), None) => match secret.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {

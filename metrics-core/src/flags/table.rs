@@ -138,7 +138,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "kubelet-tls-pin",
                 ValueKind::Bool,
                 "false",
-                "Trust on first use: accept a kubelet's certificate that no trusted CA signed if its key is the first one of its Node since start",
+                "Trust on first use: accept a kubelet's certificate that is not signed by a trusted CA if its key is the first one of its Node since the start",
             ),
             works(
                 "kubelet-client-certificate",
@@ -179,7 +179,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "tls-cert-file",
                 ValueKind::Single,
                 "",
-                "File with the serving certificate and its chain; read again when it changes",
+                "File with the serving certificate and its chain; reloaded when it changes",
             ),
             works(
                 "tls-private-key-file",
@@ -253,7 +253,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ignored(
                 "shutdown-watch-termination-grace-period",
                 ValueKind::Single,
-                "watches end within a second once the shutdown delay is over",
+                "watches end within a second after the shutdown delay",
             ),
             ignored(
                 "shutdown-send-retry-after",
@@ -293,7 +293,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "authentication-tolerate-lookup-failure",
                 ValueKind::Bool,
                 "false",
-                "Become ready even if that ConfigMap can't be read",
+                "Become ready even if ConfigMap kube-system/extension-apiserver-authentication can't be read",
             ),
             works(
                 "authentication-token-webhook-cache-ttl",
@@ -317,7 +317,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "requestheader-allowed-names",
                 ValueKind::List,
                 "",
-                "Allowed common names of the front proxy's certificate; empty allows all that its CA signed",
+                "Allowed common names of the front proxy's certificate; empty allows all names",
             ),
             works(
                 "requestheader-username-headers",

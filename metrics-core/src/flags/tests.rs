@@ -85,11 +85,12 @@ fn errors_contain_flag_value_and_remedy() {
     assert!(refused("--secure-port=70000").contains("--secure-port=70000"));
     assert!(refused("--bind-address=here").contains("is not an IP address"));
     assert!(refused("--tls-secret=serving").contains("NAMESPACE/NAME"));
-    assert!(refused("--tls-cert-file=/crt").contains("needs --tls-private-key-file"));
+    assert!(refused("--tls-cert-file=/crt").contains("requires --tls-private-key-file"));
     assert!(
-        refused("--kubelet-insecure-tls --kubelet-certificate-authority=/ca").contains("exclude each other")
+        refused("--kubelet-insecure-tls --kubelet-certificate-authority=/ca")
+            .contains("are mutually exclusive")
     );
-    assert!(refused("--kubelet-insecure-tls --kubelet-tls-pin").contains("exclude each other"));
+    assert!(refused("--kubelet-insecure-tls --kubelet-tls-pin").contains("are mutually exclusive"));
     assert!(run("--kubelet-tls-pin --kubelet-certificate-authority=/ca").kubelet_pin);
     assert!(refused("--deprecated-kubelet-completely-insecure").contains("is not supported"));
     assert!(refused("--tls-sni-cert-key=a,b").contains("--tls-cert-file"));

@@ -67,7 +67,7 @@ pub(super) fn start(
 /// Runs a loop that should not end. If it does, its liveness check fails, so that the kubelet restarts the container.
 async fn endless(run: impl Future<Output = ()>) {
     run.await;
-    tracing::error!("a task that should run forever has stopped");
+    tracing::error!("a background task stopped unexpectedly");
 }
 
 fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
@@ -79,7 +79,7 @@ fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
     if types.is_empty() {
         return Err(Error::Flag {
             flag,
-            problem: "contains no type; set some, or remove the flag".to_owned(),
+            problem: "contains no address type; set at least one, or remove the flag".to_owned(),
         });
     }
     Ok(types)
@@ -90,8 +90,7 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
     let ca_file = || -> Result<PathBuf, Error> {
         defaults.ca_file.clone().ok_or_else(|| Error::Flag {
             flag: "kubelet-certificate-authority",
-            problem: "is required: the kubeconfig contains no path of a file with the cluster's CA"
-                .to_owned(),
+            problem: "is required: the kubeconfig does not set certificate-authority to a file".to_owned(),
         })
     };
     let verified = |ca_file| {
@@ -114,7 +113,7 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
         (None, None) => {
             return Err(Error::Flag {
                 flag: "kubelet-client-certificate",
-                problem: "is required, with --kubelet-client-key: the kubeconfig contains no path of a file with a token or client certificate"
+                problem: "is required, with --kubelet-client-key: the kubeconfig sets neither tokenFile nor client-certificate"
                     .to_owned(),
             });
         }

@@ -18,7 +18,7 @@ pub(super) fn always_allow(paths: &[String]) -> Result<AlwaysAllow, Error> {
             "authorization-always-allow-paths",
             &pattern,
             "has a * before its end",
-            "a * may stand at the end of a path only",
+            "use * only as the last character of a path",
         )
     })
 }

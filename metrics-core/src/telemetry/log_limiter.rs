@@ -32,7 +32,8 @@ impl<C: Eq + Hash> LogLimiter<C> {
         self.due_at(cause, Instant::now())
     }
 
-    fn due_at(&self, cause: C, now: Instant) -> Option<u64> {
+    /// Like [`LogLimiter::due`], at a given time.
+    pub(crate) fn due_at(&self, cause: C, now: Instant) -> Option<u64> {
         let mut logged = self.0.lock();
         match logged.get_mut(&cause) {
             Some(last) if now.duration_since(last.at) < INTERVAL => {

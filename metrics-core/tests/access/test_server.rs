@@ -64,7 +64,11 @@ impl Ca {
     }
 
     /// Like [`Self::client`], with a change.
-    pub(crate) fn client_but(&self, common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
+    pub(crate) fn client_but(
+        &self,
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertifiedKey {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -146,7 +150,8 @@ impl TokenReviewer for ApiServer {
 }
 
 /// UID, groups and extra of `whole`.
-pub(crate) const WHOLE: &str = r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
+pub(crate) const WHOLE: &str =
+    r#"7-a dev+ops+system:authenticated [("other", "x"), ("scopes/all", "a+b, c")]"#;
 
 /// Responds with the headers of the request, so that tests see what reaches the API.
 struct Echo;
@@ -339,7 +344,11 @@ impl Connection {
         self.try_get(path, headers).await.unwrap()
     }
 
-    pub(crate) async fn try_get(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<(u16, String)> {
+    pub(crate) async fn try_get(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> hyper::Result<(u16, String)> {
         let response = self.begin(path, headers).await?;
         let code = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
@@ -347,7 +356,11 @@ impl Connection {
     }
 
     /// Sends a request; the body of the response is not read yet.
-    pub(crate) async fn begin(&mut self, path: &str, headers: &[(&str, &str)]) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn begin(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> hyper::Result<Response<Incoming>> {
         let version = if self.http2.is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut request = Request::builder().uri(format!("https://metrics-core{path}")).version(version);
         for (name, value) in headers {

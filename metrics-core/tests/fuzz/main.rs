@@ -9,6 +9,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)] // Progress of manual runs.
 
 mod mutate;
+#[allow(unreachable_pub)] // The targets are pub for cargo-fuzz, which builds this file as a crate of its own.
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 

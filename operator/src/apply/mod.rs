@@ -1,7 +1,8 @@
 //! Carries out a plan: finalizers, objects, resizes of pods, approvals of kubelets' CSRs.
 //!
 //! This is the third step of a round. [`Applier::apply`] writes only what differs, in order, and changes nothing that was
-//! observed: what it learned on the way is in [`Applied::learned`], for the observer to take over.
+//! observed: what it learned on the way is in [`Applied::learned`], for the observer to take over. Only the versions of its
+//! writes are recorded at once, in [`Known`], for the watches to ignore their events.
 
 mod csr_approval;
 mod drift;
@@ -13,7 +14,7 @@ mod writer;
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::observe::{Learned, Observed, Pipeline, Source};
+use crate::observe::{Known, Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Sizing};
 pub(crate) use csr_approval::Approvals;
 use csr_approval::Approver;
@@ -83,9 +84,9 @@ pub(crate) struct Applier {
 impl Applier {
     /// Returns an applier that has written nothing yet.
     #[must_use]
-    pub(crate) fn new(client: Client, namespace: &str) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, known: Known) -> Self {
         Self {
-            writer: Writer::new(client.clone(), namespace.to_owned()),
+            writer: Writer::new(client.clone(), namespace.to_owned(), known),
             resizer: Resizer::new(client.clone(), namespace),
             approver: Approver::new(client.clone()),
             client,
@@ -162,7 +163,7 @@ impl Applier {
     async fn set_active_finalizer(&self, pipeline: &Pipeline, wanted: bool, applied: &mut Applied) {
         match self.set_finalizer(pipeline, wanted, applied).await {
             Ok(()) if !wanted => {
-                tracing::info!(metricspipeline = pipeline.name, "deleted everything that it owned");
+                tracing::info!(metricspipeline = pipeline.name, "deleted all managed objects");
             }
             Ok(()) => {}
             Err(error) => applied.interrupted = Some(Interruption::Failed(error)),

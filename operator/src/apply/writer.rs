@@ -14,7 +14,7 @@ use super::drift::{DriftLimiter, MAX_REVERTS, WINDOW};
 use super::{Applied, ApplyError, Interruption, rejection};
 use crate::common::error_chain;
 use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER, Problem};
-use crate::observe::{Learned, Observed, Source};
+use crate::observe::{Known, Learned, Observed, Source};
 use crate::plan::{Desired, MaintainPlan, Removal, differences};
 
 /// The timeout of one write; kube-apiserver itself gives up after a minute.
@@ -48,6 +48,7 @@ impl Outcome {
 pub(super) struct Writer {
     client: Client,
     namespace: String,
+    known: Known,
     /// Fields that still differed after a successful write, with the hash of what was desired and the version that the
     /// write led to: an admission webhook mutates them. They are not written again until either changes.
     mutated_by_admission: BTreeMap<FieldsOf, (u64, Option<String>)>,
@@ -107,10 +108,11 @@ impl Applied {
 }
 
 impl Writer {
-    pub(super) fn new(client: Client, namespace: String) -> Self {
+    pub(super) fn new(client: Client, namespace: String, known: Known) -> Self {
         Self {
             client,
             namespace,
+            known,
             mutated_by_admission: BTreeMap::new(),
             settled: BTreeMap::new(),
             drift: DriftLimiter::default(),
@@ -178,6 +180,7 @@ impl Writer {
         let patch = Patch::Apply(&body);
         match within(api.patch(desired.object.name(), &parameters, &patch)).await {
             Ok(written) => {
+                self.known.record(desired.object, &written);
                 let left = differences(desired, &written);
                 if left.is_empty() {
                     self.mutated_by_admission.remove(&key);

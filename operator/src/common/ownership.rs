@@ -77,7 +77,7 @@ pub fn describe_owner(object: &DynamicObject) -> String {
     if !managers.is_empty() {
         facts.push(format!("it was last written by {}", managers.join(", ")));
     }
-    if facts.is_empty() { "it names no owner".to_owned() } else { facts.join("; ") }
+    if facts.is_empty() { "its owner is unknown".to_owned() } else { facts.join("; ") }
 }
 
 #[cfg(test)]

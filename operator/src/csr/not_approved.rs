@@ -23,7 +23,7 @@ pub(crate) enum NotApproved {
     #[error("its key is not RSA with 2048 to 8192 bits or ECDSA with P-256, P-384 or P-521")]
     Key,
     /// A name or address is never valid for a kubelet.
-    #[error("it requests {0}, which no kubelet may have")]
+    #[error("it requests {0}, which is not allowed in a kubelet's certificate")]
     Name(String),
     /// The Node does not exist.
     #[error("Node {0} does not exist")]

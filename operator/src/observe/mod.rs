@@ -3,7 +3,8 @@
 //!
 //! [`Observer::observe`] is the first step of a round. It reads again what a watch marked as changed ([`watches`]), polls
 //! what can't be watched (`observer/polling.rs`), and derives the [`Facts`] that all later steps use. What the apply step
-//! writes comes back through [`Observer::learn`], so that no object is read again only because the operator changed it.
+//! writes comes back through [`Observer::learn`], and its versions at once through [`Known`], so that no object is read again
+//! only because the operator changed it.
 
 mod active_pipeline;
 mod cert_manager;
@@ -35,4 +36,4 @@ pub(crate) use proof::{ExpectedCertificate, Proof};
 pub(crate) use replicas::{ReplicaReport, ReportError};
 pub(crate) use served::Served;
 pub(crate) use symptoms::{Symptoms, Unavailable};
-pub(crate) use watches::{Changes, Source};
+pub(crate) use watches::{Changes, Known, Source};

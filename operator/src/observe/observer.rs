@@ -10,7 +10,6 @@ use crds::ConfigMapKey;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::config::AuthInfo;
-use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::nodes::Nodes;
@@ -64,7 +63,7 @@ impl Observer {
             |object: &ManagedObject| object.permission().is_none_or(|permission| permissions.has(permission));
         let objects: Vec<_> = ManagedObject::ALL.into_iter().filter(readable).collect();
         let changes = Arc::new(Changes::default());
-        let known: Known = Arc::new(Mutex::default());
+        let known = Known::default();
         let watches = watches::start(&client, &namespace, &objects, permissions, &changes, &known);
         Self {
             client,
@@ -92,6 +91,12 @@ impl Observer {
     #[must_use]
     pub(crate) fn changes(&self) -> Arc<Changes> {
         self.changes.clone()
+    }
+
+    /// Returns the versions of the objects, for the writer to record its writes in.
+    #[must_use]
+    pub(crate) fn known(&self) -> Known {
+        self.known.clone()
     }
 
     /// Returns the result of the last observation.
@@ -123,7 +128,10 @@ impl Observer {
 
     async fn learn_one(&mut self, learned: Learned) {
         match learned {
-            Learned::Written(object, found) => self.store(object, Found::Present(found)),
+            // The writer recorded the version already.
+            Learned::Written(object, found) => {
+                self.observed.objects.insert(object, Found::Present(found));
+            }
             Learned::MutatedByAdmission(object, manager, true) => {
                 self.observed.mutated_by_admission.insert((object, manager));
             }
@@ -146,14 +154,11 @@ impl Observer {
         }
     }
 
-    /// Keeps an object and its version, so that the watch event of the operator's own write is not a change.
+    /// Keeps an object that was read, and its version.
     fn store(&mut self, object: ManagedObject, found: Found) {
-        if let Found::Present(present) = &found
-            && let Some(version) = &present.metadata.resource_version
-        {
-            self.known.lock().insert(object, version.clone());
-        } else {
-            self.known.lock().remove(&object);
+        match &found {
+            Found::Present(present) => self.known.record(object, present),
+            _ => self.known.forget(object),
         }
         self.observed.objects.insert(object, found);
     }

@@ -23,7 +23,7 @@ pub(crate) enum PollScope {
 }
 
 /// Returns how much to poll, given the time since the last poll of anything and of everything. Between two full polls
-/// only the replicas are polled, as long as requests for metrics are succeeded: at thousands of nodes the rest costs more.
+/// only the replicas are polled, as long as requests for metrics succeed: at thousands of nodes the rest costs more.
 #[must_use]
 pub(crate) fn poll_scope(last: Duration, full: Duration, has_changes: bool, succeeded: bool) -> PollScope {
     if last < MIN_POLL {

@@ -125,7 +125,7 @@ async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Option<T> {
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(Ok(value)) => Some(value),
         Ok(Err(error)) => {
-            tracing::debug!(path, error, "no metrics for the nanny");
+            tracing::debug!(path, error, "could not read the usage of metrics-core from the Metrics API");
             None
         }
         Err(_) => None,

@@ -1,7 +1,7 @@
 //! Watches for changes. Only metadata is watched, and each object by its name: the operator needs no permission to list
 //! Secrets, and keeps no cache of the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,8 +86,31 @@ impl Changes {
     }
 }
 
-/// The version of each object that was last read or written, to ignore the events of the operator's own writes.
-pub(super) type Known = Arc<Mutex<std::collections::BTreeMap<ManagedObject, String>>>;
+/// The version of each object that was last read or written. The watches ignore an event with this version: it follows
+/// from a write of the operator.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Arc<Mutex<BTreeMap<ManagedObject, String>>>);
+
+impl Known {
+    /// Records the version that a read or a write returned. The event of a write can arrive before the round ends, so the
+    /// version of a write must be recorded at once.
+    pub(crate) fn record(&self, object: ManagedObject, found: &DynamicObject) {
+        match &found.metadata.resource_version {
+            Some(version) => _ = self.0.lock().insert(object, version.clone()),
+            None => self.forget(object),
+        }
+    }
+
+    /// Records that the object does not exist or could not be read.
+    pub(super) fn forget(&self, object: ManagedObject) {
+        self.0.lock().remove(&object);
+    }
+
+    /// Whether an event with this version reports a change. `None` is the version of an absent object.
+    fn is_change(&self, object: ManagedObject, version: Option<&str>) -> bool {
+        self.0.lock().get(&object).map(String::as_str) != version
+    }
+}
 
 /// Watches all sources until the set is dropped.
 pub(super) fn start(
@@ -127,8 +150,7 @@ pub(super) fn start(
             api(client, &object.resource(), object.namespace(namespace));
         let by_name = config().fields(&format!("metadata.name={}", object.name()));
         let known = known.clone();
-        // An event with the known version follows from a write of the operator.
-        let is_change = move |version: Option<&str>| known.lock().get(&object).map(String::as_str) != version;
+        let is_change = move |version: Option<&str>| known.is_change(object, version);
         tasks.spawn(follow(watch(api, by_name), changes.clone(), Source::Object(object), is_change));
     }
     tasks
@@ -186,7 +208,7 @@ async fn follow<K: kube::Resource>(
                     tracing::warn!(
                         ?source,
                         error = error_chain(&error),
-                        "a watch failed; retrying, and reading its objects at every reconcile until it works"
+                        "a watch failed; retrying, and reading its objects at every reconcile until it recovers"
                     );
                 }
                 failing = true;
@@ -207,5 +229,43 @@ fn is_error_response(error: &watcher::Error) -> bool {
         // After 410 (the version is too old) the watch restarts by itself.
         WatchError(status) => status.code != 410,
         NoResourceVersion => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(version: &str) -> DynamicObject {
+        let object = json!({ "metadata": { "name": "metrics-core", "resourceVersion": version } });
+        serde_json::from_value(object).expect("an object")
+    }
+
+    /// Returns whether the watch marks the source for an event of the Service with this version.
+    async fn marks(known: &Known, version: &str) -> bool {
+        let changes = Arc::new(Changes::default());
+        let events = futures::stream::iter([Ok(Event::Apply(object(version)))]);
+        let source = Source::Object(ManagedObject::Service);
+        let known = known.clone();
+        follow(events, changes.clone(), source, move |version| {
+            known.is_change(ManagedObject::Service, version)
+        })
+        .await;
+        changes.take().contains(&source)
+    }
+
+    #[tokio::test]
+    async fn ignores_the_event_of_a_recorded_write() {
+        let known = Known::default();
+        assert!(marks(&known, "2").await);
+        // What the writer does right after the response.
+        known.clone().record(ManagedObject::Service, &object("2"));
+        assert!(!marks(&known, "2").await);
+        assert!(marks(&known, "3").await, "a write of another writer");
+        known.record(ManagedObject::Deployment, &object("3"));
+        assert!(marks(&known, "3").await, "a version of another object");
+        known.forget(ManagedObject::Service);
+        assert!(marks(&known, "2").await, "the object was deleted in between");
     }
 }

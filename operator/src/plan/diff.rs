@@ -25,7 +25,7 @@ pub(crate) fn differences(desired: &Desired, found: &DynamicObject) -> Vec<Strin
     let Some(owned) =
         entry.and_then(|entry| entry.fields_v1.as_ref()).and_then(|fields| fields.0.as_object())
     else {
-        return vec![format!("nothing is owned by {}", desired.manager)];
+        return vec![format!("no field is owned by {}", desired.manager)];
     };
     let mut observed = found.data.clone();
     if let (Some(object), Ok(metadata)) = (observed.as_object_mut(), serde_json::to_value(&found.metadata)) {

@@ -16,7 +16,7 @@ pub(crate) enum PlanError {
     #[error("cannot serialize an object: {0}")]
     Serialize(#[from] serde_json::Error),
     /// The thread of the plan ended early.
-    #[error("the thread that makes the plan stopped")]
+    #[error("the planner thread stopped")]
     Stopped,
 }
 

@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
+use crds::RollingUpdateSpec;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::nanny::resize::{
     RejectionKind, ResizeRejection, ResizeRejections, actual_resources, includes, is_active, same_resources,
@@ -17,6 +19,9 @@ use crate::nanny::resize::{
 
 /// How long a new pod waits for a free port; a terminating pod may use it for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The bound of a rolling update that Kubernetes sets if none is given.
+const DEFAULT_BOUND: &str = "25%";
 
 /// The order of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,40 @@ pub(crate) fn order(
     let has_no_place =
         pods.iter().filter(|pod| is_active(pod)).any(|old| is_too_large_for(new, old, rejections));
     if has_no_place { Order::NewFirst } else { Order::OldFirst }
+}
+
+/// Returns `maxSurge` and `maxUnavailable` of a strategy that the spec sets, with the defaults of Kubernetes.
+#[must_use]
+pub(crate) fn surge_and_unavailable(spec: Option<&RollingUpdateSpec>) -> (IntOrString, IntOrString) {
+    let or_default = |bound: Option<&IntOrString>| {
+        bound.cloned().unwrap_or_else(|| IntOrString::String(DEFAULT_BOUND.to_owned()))
+    };
+    (
+        or_default(spec.and_then(|spec| spec.max_surge.as_ref())),
+        or_default(spec.and_then(|spec| spec.max_unavailable.as_ref())),
+    )
+}
+
+/// Returns how many replicas a rolling update that the spec sets may terminate before new ones are ready. Computed as the
+/// Deployment controller does: percentages of `maxSurge` are rounded up, those of `maxUnavailable` down, and if both are
+/// 0, one replica may be unavailable.
+#[must_use]
+pub(crate) fn max_unavailable(spec: Option<&RollingUpdateSpec>, replicas: i32) -> i32 {
+    let (surge, unavailable) = surge_and_unavailable(spec);
+    let unavailable = match unavailable {
+        IntOrString::Int(count) => count,
+        IntOrString::String(share) => percent(&share).saturating_mul(replicas) / 100,
+    };
+    let surges = match surge {
+        IntOrString::Int(count) => count > 0,
+        IntOrString::String(share) => percent(&share) > 0,
+    };
+    if surges { unavailable } else { unavailable.max(1) }
+}
+
+/// Parses a percentage such as `25%`. The schema admits no other text.
+fn percent(text: &str) -> i32 {
+    text.strip_suffix('%').and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 /// Returns the scheduler's condition of a pod that waits for a free port.

@@ -92,7 +92,7 @@ impl Events {
         .await;
     }
 
-    /// Returns a reference to an owned object.
+    /// Returns a reference to a managed object.
     fn reference(&self, object: ManagedObject) -> ObjectReference {
         let resource = object.resource();
         ObjectReference {

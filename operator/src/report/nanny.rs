@@ -108,7 +108,7 @@ pub(crate) fn resize_note(change: Change<'_>, sizing: &Sizing) -> Option<String>
         (ResizeMethod::Other, _) => format!("metrics-core is resized to {sizes} ({reason})."),
         (ResizeMethod::Rollout, None) => {
             format!(
-                "metrics-core is resized to {sizes} ({reason}) with a rollout that also has other changes."
+                "metrics-core is resized to {sizes} ({reason}) by a rollout that also applies other changes."
             )
         }
         (ResizeMethod::Rollout, Some(blocker)) => format!(

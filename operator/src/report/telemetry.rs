@@ -112,20 +112,24 @@ impl Default for Telemetry {
         };
         let mut registry = telemetry.registry.lock();
         let own = registry.sub_registry_with_prefix("metrics_pipeline");
-        own.register("operator_reconciles", "Reconciles, by result", telemetry.reconciles.clone());
+        own.register("operator_reconciles", "Number of reconciles, by result", telemetry.reconciles.clone());
         own.register_with_unit(
             "operator_reconcile_duration",
-            "Duration of a reconcile",
+            "Duration of a reconcile in seconds",
             Unit::Seconds,
             telemetry.duration.clone(),
         );
-        own.register("operator_writes", "Objects applied and deleted", telemetry.writes.clone());
+        own.register("operator_writes", "Number of objects applied and deleted", telemetry.writes.clone());
         own.register(
             "operator_kubelet_signing_requests",
-            "Kubelets' CertificateSigningRequests, by result: approved, or why not",
+            "CertificateSigningRequests of kubelets, by result: approved, or the reason for not approving",
             telemetry.signing_requests.clone(),
         );
-        own.register("operator_leader", "Whether this process holds the Lease", telemetry.leader.clone());
+        own.register(
+            "operator_leader",
+            "1 if this process holds the Lease, 0 if not",
+            telemetry.leader.clone(),
+        );
         own.register(
             "condition",
             "Conditions of each MetricsPipeline: 1 for the current status",
@@ -133,24 +137,24 @@ impl Default for Telemetry {
         );
         own.register(
             "cause",
-            "Why a condition of a MetricsPipeline is not True, or is True with a warning: 1 for the current reason",
+            "Reason of each condition that is not True or has a warning: 1 for the current reason",
             telemetry.causes.clone(),
         );
         own.register_with_unit(
             "certificate_expiry_timestamp",
-            "When a certificate expires, in Unix time",
+            "Expiry of each certificate in seconds since the Unix epoch",
             Unit::Seconds,
             telemetry.expiry.clone(),
         );
         own.register_with_unit(
             "certificate_renewal_timestamp",
-            "When the operator renews a certificate, in Unix time",
+            "Time at which the operator renews each certificate, in seconds since the Unix epoch",
             Unit::Seconds,
             telemetry.renewal.clone(),
         );
         own.register(
             "nanny_resizes",
-            "Changes of the resources of metrics-core, by outcome: in_place, rollout, refused, drift",
+            "Number of changes of the resources of metrics-core, by outcome: in_place, rollout, refused, drift",
             telemetry.resizes.clone(),
         );
         own.register(
@@ -166,7 +170,7 @@ impl Default for Telemetry {
         );
         own.register(
             "nodes_failing",
-            "Nodes whose kubelet can't be scraped, by cause",
+            "Number of nodes whose kubelet can't be scraped, by cause",
             telemetry.failing_nodes.clone(),
         );
         drop(registry);

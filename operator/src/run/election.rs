@@ -51,7 +51,7 @@ impl Election {
                 Ok(true) => return,
                 Ok(false) if !reported => {
                     let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease)).unwrap_or_default();
-                    tracing::info!(holder, "standing by: another operator holds the Lease");
+                    tracing::info!(holder, "waiting for the Lease: another operator holds it");
                     reported = true;
                 }
                 Ok(false) => {}

@@ -36,7 +36,7 @@ pub enum RunError {
     #[error(transparent)]
     Flag(#[from] FlagError),
     /// No configuration for kube-apiserver was found.
-    #[error("no configuration for kube-apiserver was found, neither of a pod nor in KUBECONFIG: {0}")]
+    #[error("found neither an in-cluster configuration nor a kubeconfig (KUBECONFIG): {0}")]
     Config(#[from] kube::config::InferConfigError),
     /// The client could not be created.
     #[error("the client for kube-apiserver could not be created: {0}")]
@@ -49,7 +49,7 @@ pub enum RunError {
     Signal(std::io::Error),
     /// Another operator may write now.
     #[error(
-        "the Lease {} was lost; this process must not write any more and exits to be restarted",
+        "the Lease {} was lost; the process exits, because only the holder of the Lease may write",
         crate::common::names::LEASE
     )]
     LeaseLost,

@@ -64,9 +64,10 @@ impl Reconciler {
     #[must_use]
     pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
         let namespace = settings.namespace.clone();
+        let observer = Observer::start(client.clone(), namespace.clone(), settings.permissions, auth);
         Self {
-            observer: Observer::start(client.clone(), namespace.clone(), settings.permissions, auth),
-            applier: Applier::new(client.clone(), &namespace),
+            applier: Applier::new(client.clone(), &namespace, observer.known()),
+            observer,
             reporter: Reporter::new(client.clone(), namespace.clone(), settings.identity.clone(), telemetry),
             planner: Planner::new(settings),
             namespace,

@@ -27,7 +27,7 @@ pub(super) fn rules() -> Vec<Value> {
     let rule = |condition: &str, flag: &str, field: &str| {
         json!({
             "rule": format!("self.all(arg, {condition})"),
-            "message": format!("--{flag}: can't be set here, set {field} instead"),
+            "message": format!("--{flag}: can't be set here; set {field} instead"),
         })
     };
     let flags = SPEC_FLAGS.iter().map(|(flag, field)| {

@@ -62,13 +62,13 @@ pub struct MetricsCoreSpec {
     pub scheduling: SchedulingSpec,
     /// The update strategy of the Deployment. When absent, the operator chooses it: RollingUpdate with maxSurge 1
     /// and maxUnavailable 0, so that a new pod is ready before an old one stops. With `scheduling.hostNetwork`, if
-    /// the scheduler finds no node with a free port for 10 s, the operator changes that to maxSurge 0 and
-    /// maxUnavailable 1 until the pod is scheduled, unless the kubelet reported that the node has no room for the
-    /// new pod. Set it if a quota or a policy requires another strategy.
+    /// the scheduler finds no node with a free port for 10 s, the operator sets maxSurge 0 and maxUnavailable 1
+    /// until the pod is scheduled. It does not do so if the kubelet reported that the node has no room for the new
+    /// pod. Set it if a quota or a policy requires another strategy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategySpec>,
     /// Labels and annotations for the pods only, such as those of a service mesh. For the same key, they override
-    /// `commonMetadata`. A change is a rollout.
+    /// `commonMetadata`. A change triggers a rollout.
     #[serde(skip_serializing_if = "ExtraMetadata::is_empty")]
     pub pod_metadata: ExtraMetadata,
     /// The TCP port that metrics-core listens on, from 1 to 65535. When absent, metrics-core listens on 4443. Set
@@ -96,7 +96,7 @@ pub struct MetricsCoreSpec {
     /// Default: `Text`. Set `Json` for a log collector that parses JSON.
     pub log_format: LogFormat,
     /// Additional arguments of metrics-core, at most 64; docs/flags.md lists the flags. Flags that fields of this
-    /// spec set are refused, such as `--metric-resolution` (`metricResolution`) or `--kubelet-insecure-tls`
+    /// spec set are rejected, such as `--metric-resolution` (`metricResolution`) or `--kubelet-insecure-tls`
     /// (`kubelet.tls.mode`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(

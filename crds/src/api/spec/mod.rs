@@ -58,7 +58,7 @@ use super::status::MetricsPipelineStatus;
 #[serde(rename_all = "camelCase")]
 pub struct MetricsPipelineSpec {
     /// Labels and annotations for all objects that the operator owns and for the pods of metrics-core. A change of
-    /// labels or annotations is a rollout.
+    /// labels or annotations triggers a rollout.
     #[serde(default, skip_serializing_if = "ExtraMetadata::is_empty")]
     pub common_metadata: ExtraMetadata,
     /// The metrics server: its image, its scrapes and its Deployment.

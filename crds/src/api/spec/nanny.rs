@@ -39,7 +39,7 @@ pub struct NannySpec {
     /// - `Linear`: `cpu + extraCpu × n` and `memory + extraMemory × n`, as addon-resizer computes them.
     /// - `Exponential`: as `Linear`, with `n` rounded up to the next of the steps `minClusterSize`, ×1.5, ×1.5², ….
     ///
-    /// Default: `Measured`. Use the others for sizes that can be computed in advance.
+    /// Default: `Measured`. Use `Linear` or `Exponential` for sizes that can be computed in advance.
     pub estimator: Estimator,
     /// What `n` counts in the estimators `Linear` and `Exponential`.
     ///
@@ -68,21 +68,21 @@ pub struct NannySpec {
     #[serde(deserialize_with = "required_quantity")]
     #[schemars(schema_with = "memory_quantity")]
     pub extra_memory: Quantity,
-    /// The tolerance of `Linear` and `Exponential`, in percent from 0 to 99: the nanny keeps a size that differs by
-    /// less from the computed one. Default: `5`. Increase it for fewer changes.
+    /// The tolerance of `Linear` and `Exponential`, in percent from 0 to 99: the nanny keeps a size that differs
+    /// from the computed size by less than that. Default: `5`. Increase it for fewer changes.
     #[schemars(range(min = 0, max = 99))]
     pub threshold: i32,
     /// The first step of `Exponential`, from 2 to 100000: a smaller number of nodes or containers is computed as
     /// this one. Default: `16`.
     #[schemars(range(min = 2, max = 100_000))]
     pub min_cluster_size: i32,
-    /// How long the cluster must need more, and the minimum time since the last change, before the resources grow,
-    /// as a Go duration from `0s` to `24h`. It merges a burst of new nodes into one change. If memory is nearly
+    /// How long the estimate must stay above the current size, and the minimum time since the last change, before
+    /// the nanny increases the resources, as a Go duration from `0s` to `24h`. It merges a burst of new nodes into one change. If memory is nearly
     /// exhausted, the nanny does not wait. Default: `5s`.
     #[schemars(schema_with = "nanny_delay")]
     pub scale_up_delay: Duration,
-    /// How long the cluster must need less, and the minimum time since the last change, before the resources
-    /// shrink, as a Go duration from `0s` to `24h`. Default: `600s` (10 minutes).
+    /// How long the estimate must stay below the current size, and the minimum time since the last change, before
+    /// the nanny decreases the resources, as a Go duration from `0s` to `24h`. Default: `600s` (10 minutes).
     #[schemars(schema_with = "nanny_delay")]
     pub scale_down_delay: Duration,
     /// The minimum size. Set it if the nanny's sizes are too small for the number of clients.
@@ -91,8 +91,8 @@ pub struct NannySpec {
     /// The maximum size. Set it if the nodes or a quota have no room for larger pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<ResourceAmounts>,
-    /// The container's limits in relation to its requests. They determine the pods' QoS class, so a change is a
-    /// rollout.
+    /// The container's limits in relation to its requests. They determine the pods' QoS class, so a change
+    /// triggers a rollout.
     ///
     /// - `MemoryOnly`: the memory limit equals the memory request, and there is no CPU limit (QoS class Burstable).
     /// - `Same`: both limits equal the requests (QoS class Guaranteed), as addon-resizer sets them. CPU is

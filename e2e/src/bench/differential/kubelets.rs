@@ -71,7 +71,11 @@ pub(super) struct Kubelets {
 
 impl Kubelets {
     /// Listens in the network that the calling thread is in. `scripts` has the replies of each node, by address.
-    pub(super) fn start(port: u16, identity: &Identity, scripts: HashMap<Ipv4Addr, Vec<Reply>>) -> Result<Self> {
+    pub(super) fn start(
+        port: u16,
+        identity: &Identity,
+        scripts: HashMap<Ipv4Addr, Vec<Reply>>,
+    ) -> Result<Self> {
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(tls::chain(&identity.certificate)?, tls::key(&identity.key)?)

@@ -70,7 +70,12 @@ pub(crate) fn prepare(layout: &Layout) -> Result<Authorities> {
 }
 
 /// Writes `FILE.kubeconfig` unless it exists.
-pub(crate) fn keep_kubeconfig(layout: &Layout, authority: &Authority, file: &str, subject: &Subject) -> Result<()> {
+pub(crate) fn keep_kubeconfig(
+    layout: &Layout,
+    authority: &Authority,
+    file: &str,
+    subject: &Subject,
+) -> Result<()> {
     let path = layout.config().join(format!("{file}.kubeconfig"));
     if path.exists() {
         return Ok(());

@@ -229,7 +229,7 @@ fn accepts_only_the_pinned_key(env: &TestEnv) -> Result<()> {
     reader.recovered()?;
     cluster.kubelet_certificate(Certificate::SelfSigned, &env.progress)?;
     let named = reader.failing(node, "tls_pin_mismatch")?;
-    check!(named.0.contains("one did before"), "{}", named.0);
+    check!(named.0.contains("although an earlier certificate was"), "{}", named.0);
     cluster.kubelet_certificate(Certificate::Proper, &env.progress)?;
     mode("Verify")?;
     ready(&env.client)?;

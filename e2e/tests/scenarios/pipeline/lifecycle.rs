@@ -1,11 +1,11 @@
-//! Deletes a MetricsPipeline and creates a new one.
+//! Deletes a MetricsPipeline and creates a new one, and changes its Deployment.
 
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv};
 use e2e::testbed::pipeline;
 use e2e::{Client, Result, check};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{MINUTE, TIMEOUT, patch_spec, ready};
 
@@ -22,6 +22,7 @@ pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
         Needs::Alone,
         two_replicas_have_a_disruption_budget,
     );
+    suite.add(group, "deployment_follows_the_strategy", Needs::Alone, deployment_follows_the_strategy);
 }
 
 fn owned(client: &Client) -> Result<Vec<String>> {
@@ -103,4 +104,31 @@ fn two_replicas_have_a_disruption_budget(env: &TestEnv) -> Result<()> {
         name => Err(name.into()),
     })?;
     ready(client)
+}
+
+/// No field manager owns the bounds that kube-apiserver defaults, and it rejects `Recreate` with bounds.
+fn deployment_follows_the_strategy(env: &TestEnv) -> Result<()> {
+    let client = &env.client;
+    let rolling_update = |surge: Value, unavailable: Value| {
+        let bounds = json!({"maxSurge": surge, "maxUnavailable": unavailable});
+        json!({"type": "RollingUpdate", "rollingUpdate": bounds})
+    };
+    for (strategy, expected) in [
+        (json!({"type": "RollingUpdate"}), rolling_update(json!("25%"), json!("25%"))),
+        (json!({"type": "Recreate"}), json!({"type": "Recreate"})),
+        (Value::Null, rolling_update(json!(1), json!(0))),
+        (json!({"type": "Recreate"}), json!({"type": "Recreate"})),
+        (Value::Null, rolling_update(json!(1), json!(0))),
+    ] {
+        patch_spec(client, json!({"metricsCore": {"strategy": strategy}}))?;
+        client.wait_for(&format!("the strategy of the Deployment is {expected}"), MINUTE, |client| {
+            let deployment = client.get(&["-n", pipeline::NAMESPACE, "deployment", "metrics-core"])?;
+            match &deployment["spec"]["strategy"] {
+                found if *found == expected => Ok(()),
+                found => Err(found.to_string().into()),
+            }
+        })?;
+        ready(client)?;
+    }
+    Ok(())
 }

@@ -77,6 +77,10 @@ fn invalid_metrics_core() -> Vec<(Value, &'static str)> {
             core(json!({"podMetadata": {"labels": {"app.kubernetes.io/managed-by": "a"}}})),
             "spec.metricsCore.podMetadata.labels: Invalid value: app.kubernetes.io/managed-by",
         ),
+        (
+            core(json!({"podMetadata": {"labels": {"-team": "a"}}})),
+            "spec.metricsCore.podMetadata.labels: Invalid value: keys must be qualified names",
+        ),
         (core(json!({"strategy": {}})), "spec.metricsCore.strategy.type"),
         (
             core(json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}})),
@@ -100,15 +104,15 @@ fn invalid_metrics_core() -> Vec<(Value, &'static str)> {
         (core(json!({"securePort": 0})), "spec.metricsCore.securePort"),
         (
             core(json!({"extraArgs": ["--max-watches=3", "--metric-resolution=5s"]})),
-            "--metric-resolution: can't be set here, set spec.metricsCore.metricResolution instead",
+            "--metric-resolution: can't be set here; set spec.metricsCore.metricResolution instead",
         ),
         (
             core(json!({"extraArgs": ["-kubelet_insecure_tls"]})),
-            "--kubelet-insecure-tls: can't be set here, set spec.metricsCore.kubelet.tls.mode instead",
+            "--kubelet-insecure-tls: can't be set here; set spec.metricsCore.kubelet.tls.mode instead",
         ),
         (
             core(json!({"extraArgs": ["-la=b"]})),
-            "--node-selector: can't be set here, set spec.metricsCore.kubelet.nodeSelector instead",
+            "--node-selector: can't be set here; set spec.metricsCore.kubelet.nodeSelector instead",
         ),
     ]
 }
@@ -173,6 +177,18 @@ fn invalid_rest() -> Vec<(Value, &'static str)> {
             "metrics-pipeline.dev/: keys with this prefix are reserved",
         ),
         (json!({"commonMetadata": {"labels": {"a": "no value"}}}), "spec.commonMetadata.labels.a"),
+        (
+            json!({"commonMetadata": {"labels": {"my team": "a"}}}),
+            "spec.commonMetadata.labels: Invalid value: keys must be qualified names",
+        ),
+        (
+            json!({"commonMetadata": {"annotations": {"example.com/a/b": "c"}}}),
+            "spec.commonMetadata.annotations: Invalid value: keys must be qualified names",
+        ),
+        (
+            json!({"commonMetadata": {"annotations": {"a": "b".repeat(4097)}}}),
+            "spec.commonMetadata.annotations.a",
+        ),
         (json!({"nonsense": true}), "spec.nonsense"),
     ]
 }
@@ -186,7 +202,8 @@ fn valid() -> Vec<Value> {
             json!({"metricResolution": "1s", "replicas": 2, "kubelet": {"port": 10250, "tls": {"mode": "Insecure"}}}),
         ),
         core(json!({"resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"memory": "1Gi"}}})),
-        json!({"commonMetadata": {"labels": {"team": "a", "x.y/z": ""}, "annotations": {"note": "any text"}}}),
+        json!({"commonMetadata": {"labels": {"team": "a", "x.y/z": ""},
+            "annotations": {"note": "any text", "Example.com/Note": ""}}}),
         core(json!({
             "imageDigest": format!("sha256:{}", "0".repeat(64)),
             "podMetadata": {"annotations": {"mesh/inject": "false"}},

@@ -43,12 +43,10 @@ impl Printer {
         // JSON from our own encoder always parses. Compact JSON is also valid as indented JSON and as YAML.
         let Ok(document) = serde_json::from_slice::<Document>(json) else { return json.to_vec() };
         match self {
-            Self::IndentedJson => serde_json::to_vec_pretty(&document).ok(),
-            Self::Yaml => {
-                serde_saphyr::to_string_with_options(&document, yaml_options()).ok().map(String::into_bytes)
-            }
+            Self::IndentedJson => serde_json::to_string_pretty(&document).ok().map(escape_html),
+            Self::Yaml => serde_saphyr::to_string_with_options(&document, yaml_options()).ok(),
         }
-        .unwrap_or_else(|| json.to_vec())
+        .map_or_else(|| json.to_vec(), String::into_bytes)
     }
 
     /// Prints one part of a list, so that all parts, one after the other, are the printed list.
@@ -72,6 +70,20 @@ impl Printer {
         }
         text
     }
+}
+
+/// Escapes the characters that Go escapes in JSON to make it safe within HTML. JSON has them only in strings.
+fn escape_html(json: String) -> String {
+    const ESCAPES: [(char, &str); 5] = [
+        ('<', "\\u003c"),
+        ('>', "\\u003e"),
+        ('&', "\\u0026"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ];
+    ESCAPES.into_iter().fold(json, |json, (character, escape)| {
+        if json.contains(character) { json.replace(character, escape) } else { json }
+    })
 }
 
 fn yaml_options() -> serde_saphyr::SerializerOptions {
@@ -159,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{ListPart, Printer};
+    use super::{ListPart, Printer, escape_html};
 
     fn print(printer: Printer, value: &Value) -> String {
         String::from_utf8(printer.print(&serde_json::to_vec(value).unwrap())).unwrap()
@@ -213,6 +225,19 @@ window: 1m0s
     }
 
     #[test]
+    fn indented_json_has_the_escapes_of_go() {
+        // The output of Go's json.MarshalIndent.
+        let value = json!({ "<&>": ["a\u{2028}b\u{2029}c", "\u{8}\u{c}\n\u{1}\"\\/ü"] });
+        let expected = r#"{
+  "\u003c\u0026\u003e": [
+    "a\u2028b\u2029c",
+    "\b\f\n\u0001\"\\/ü"
+  ]
+}"#;
+        assert_eq!(print(Printer::IndentedJson, &value), expected);
+    }
+
+    #[test]
     fn strings_that_yaml_1_1_reads_as_other_types_are_quoted() {
         for text in
             ["y", "no", "on", "0x1f", "1e3", "1_0", "0o7", "12:30", "~", "2026-07-01T12:34:56Z", "1.5"]
@@ -259,11 +284,12 @@ window: 1m0s
                 "no", "0x1f", "1e3", "1_0", "0o7", "12:30", "~", "- a", "a: b", "#", ".inf", "1.5", "9s"
             ])
             .prop_map(str::to_owned),
+            any::<String>(),
         ];
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
-            any::<i32>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
             text.clone().prop_map(Value::from),
         ];
         leaf.prop_recursive(4, 24, 4, move |inner| {
@@ -278,7 +304,10 @@ window: 1m0s
     proptest! {
         #[test]
         fn printed_values_parse_back(value in value()) {
-            prop_assert_eq!(print(Printer::IndentedJson, &value), serde_json::to_string_pretty(&value).unwrap());
+            let indented = print(Printer::IndentedJson, &value);
+            prop_assert!(!indented.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{}", indented);
+            prop_assert_eq!(&serde_json::from_str::<Value>(&indented).unwrap(), &value);
+            prop_assert_eq!(indented, escape_html(serde_json::to_string_pretty(&value).unwrap()));
             let yaml = print(Printer::Yaml, &value);
             let parsed: Value = serde_saphyr::from_str(&yaml).map_err(|error| TestCaseError::fail(format!("{error}\n{yaml}")))?;
             prop_assert_eq!(parsed, value, "{}", yaml);

@@ -81,8 +81,7 @@ fn quoted(rest: &[u8]) -> Option<(&[u8], bool, &[u8])> {
     Some((&rest[..at], escaped, &rest[at + 1..]))
 }
 
-/// Replaces `\\`, `\"` and `
-/// `, the only escapes in the format.
+/// Replaces `\\`, `\"` and `\n`, the only escapes in the format.
 fn unescape(value: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(value.len());
     let mut bytes = value.iter();

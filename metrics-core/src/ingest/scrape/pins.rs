@@ -47,12 +47,12 @@ impl fmt::Display for PinMismatch {
             None => write!(
                 f,
                 "the kubelet's serving certificate is not signed by a trusted CA (key sha256:{}), although an earlier \
-                 one was",
+                 certificate was",
                 self.presented
             )?,
         }
         f.write_str(
-            "; someone may impersonate the kubelet. If its key was replaced on purpose, restart metrics-core, which \
+            "; another host may impersonate the kubelet. If its key was replaced on purpose, restart metrics-core, which \
              clears all pins, or delete the Node object and restart the kubelet. To avoid pinning, let the cluster's \
              CA sign the kubelets' serving certificates (serverTLSBootstrap)",
         )
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(pins.count(), 0);
         let error = pins.check("1", &first, false).unwrap_err();
         assert!(
-            error.pinned.is_none() && error.to_string().contains("although an earlier one was"),
+            error.pinned.is_none() && error.to_string().contains("although an earlier certificate was"),
             "{error}"
         );
     }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use crate::telemetry::LogLimiter;
-use crate::watched_file::{self, ChangeDetector};
+use crate::watched_file::{self, read_one};
 
 /// How often the file is checked. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -19,8 +19,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
 /// A value that is read from a small file. The file is polled at most every 10 s rather than watched, because
-/// mounted Secrets and ConfigMaps change by renaming a symbolic link. It is parsed only if its content changed. If
-/// it becomes unusable, the last good value stays.
+/// mounted Secrets and ConfigMaps change by renaming a symbolic link. If it becomes unusable, the last good value
+/// stays. The value is replaced only by another content than the one it was parsed from.
 pub(super) struct ReloadedFile<T> {
     path: PathBuf,
     parse: Parse<T>,
@@ -34,7 +34,8 @@ struct ReloadState<T> {
     rejected: bool,
     /// When the file was last checked because of a rejection.
     checked_after_rejection: Option<Instant>,
-    detector: ChangeDetector<1>,
+    /// The content that `value` was parsed from.
+    content: Vec<u8>,
     value: Option<Arc<T>>,
     problem: String,
 }
@@ -54,7 +55,7 @@ impl<T> ReloadedFile<T> {
             checked: None,
             rejected: false,
             checked_after_rejection: None,
-            detector: ChangeDetector::new([path.clone()]),
+            content: Vec::new(),
             value: None,
             problem: String::new(),
         };
@@ -75,7 +76,7 @@ impl<T> ReloadedFile<T> {
             if std::mem::take(&mut state.rejected) {
                 state.checked_after_rejection = Some(now);
             }
-            self.reload(&mut state);
+            self.reload(&mut state, now);
         }
         state
             .value
@@ -88,11 +89,17 @@ impl<T> ReloadedFile<T> {
         self.state.lock().rejected = true;
     }
 
-    fn reload(&self, state: &mut ReloadState<T>) {
+    fn reload(&self, state: &mut ReloadState<T>, now: Instant) {
         // Blocking is acceptable: the files are small and in memory (mounted by the kubelet).
-        let Some(read) = state.detector.read() else { return };
-        let loaded = match read {
-            Ok([content]) => (self.parse)(&content).map_err(|problem| (FileEvent::Unusable, problem)),
+        let loaded = match read_one(&self.path) {
+            Ok(content) if state.value.is_some() && content == state.content => {
+                state.problem.clear();
+                return;
+            }
+            Ok(content) => match (self.parse)(&content) {
+                Ok(value) => Ok((content, value)),
+                Err(problem) => Err((FileEvent::Unusable, problem)),
+            },
             Err(watched_file::Error::Read { source, .. }) => {
                 Err((FileEvent::Unreadable, format!("cannot be read: {source}")))
             }
@@ -101,17 +108,17 @@ impl<T> ReloadedFile<T> {
             }
         };
         match loaded {
-            Ok(value) => {
+            Ok((content, value)) => {
                 if state.value.is_some()
-                    && let Some(since_last) = self.log.due(FileEvent::Changed)
+                    && let Some(since_last) = self.log.due_at(FileEvent::Changed, now)
                 {
                     tracing::info!(path = %self.path.display(), since_last, "reloaded the changed file");
                 }
-                state.value = Some(Arc::new(value));
+                (state.content, state.value) = (content, Some(Arc::new(value)));
                 state.problem.clear();
             }
             Err((event, problem)) => {
-                if let Some(since_last) = self.log.due(event) {
+                if let Some(since_last) = self.log.due_at(event, now) {
                     let kept = state.value.is_some();
                     tracing::warn!(path = %self.path.display(), kept_last_good = kept, since_last, "{problem}");
                 }
@@ -123,7 +130,8 @@ impl<T> ReloadedFile<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use super::{FileEvent, INTERVAL, RECHECK_INTERVAL, ReloadedFile};
 
@@ -145,11 +153,36 @@ mod tests {
         assert!(file.get_at(start).is_err(), "not checked again yet");
         let first = file.get_at(start + INTERVAL).unwrap();
         let same = file.get_at(start + 2 * INTERVAL).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&first, &same), "the same value while the file is unchanged");
+        assert!(Arc::ptr_eq(&first, &same), "the same value while the file is unchanged");
         std::fs::write(&path, "x").unwrap();
         assert_eq!(*file.get_at(start + 3 * INTERVAL).unwrap(), 1);
+        std::fs::write(&path, "1").unwrap();
+        let again = file.get_at(start + 4 * INTERVAL).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "the same value after a problem");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*file.get_at(start + 5 * INTERVAL).unwrap(), 1);
         std::fs::write(&path, "2").unwrap();
-        assert_eq!(*file.get_at(start + 4 * INTERVAL).unwrap(), 2);
+        assert_eq!(*file.get_at(start + 6 * INTERVAL).unwrap(), 2);
+    }
+
+    #[test]
+    fn requests_a_log_line_at_each_check_while_a_problem_lasts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("n");
+        let file = number(path.clone());
+        let start = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let check = |from: Instant| (0..3).for_each(|at| drop(file.get_at(from + at * INTERVAL)));
+        check(start);
+        assert_eq!(file.log.due_at(FileEvent::Unreadable, start + hour), Some(2));
+        std::fs::write(&path, "x").unwrap();
+        check(start + hour);
+        assert_eq!(file.log.due_at(FileEvent::Unusable, start + 2 * hour), Some(2));
+        std::fs::write(&path, "1").unwrap();
+        assert_eq!(*file.get_at(start + 2 * hour).unwrap(), 1);
+        std::fs::write(&path, "x").unwrap();
+        check(start + 3 * hour);
+        assert_eq!(file.log.due_at(FileEvent::Unusable, start + 4 * hour), Some(2), "with a last good value");
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl EncodeLabelValue for Method {
     }
 }
 
-/// The counters. Refused credentials are also logged, with a rate limit. Clones share their content.
+/// The counters. Rejected credentials are also logged, with a rate limit. Clones share their content.
 #[derive(Clone, Default)]
 pub struct CredentialMetrics {
     users: Family<MethodLabels, Counter>,
@@ -49,7 +49,7 @@ impl CredentialMetrics {
         );
         registry.register(
             "metrics_core_refused_credentials",
-            "Refused credentials by reason; the response is 401",
+            "Rejected credentials by reason; the response is 401",
             self.refusals.clone(),
         );
     }

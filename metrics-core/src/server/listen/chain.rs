@@ -163,7 +163,7 @@ impl Chain {
             Verdict::TooMany => self.too_many_requests(),
             Verdict::Failed(error) => {
                 if let Some(more) = self.failure_log.due("authorize") {
-                    tracing::error!(since_last = more, "authorization failed, the response is 500: {error}");
+                    tracing::error!(since_last = more, "authorization failed; the response is 500: {error}");
                 }
                 let uri = parts.uri.path_and_query().map_or("", |uri| uri.as_str());
                 let message = format!("Internal Server Error: {uri:?}: {error}\n");

@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 pub(super) const fn meaning(cause: HandshakeCause) -> &'static str {
     match cause {
         HandshakeCause::Closed => {
-            "a client opened a connection and closed it without sending anything; kube-apiserver's availability checks and TCP probes do so, it is harmless"
+            "a client opened a connection and closed it without sending anything, as kube-apiserver's availability checks and TCP probes do; this is harmless"
         }
         HandshakeCause::ClosedMidway => {
             "a client closed the connection during the handshake; kube-apiserver does so when another of its parallel checks was faster"

@@ -76,7 +76,7 @@ impl ConnectionMetrics {
         );
         registry.register(
             "metrics_core_open_connections",
-            "Open connections, those in a TLS handshake included",
+            "Open connections, including those in a TLS handshake",
             self.open.clone(),
         );
         registry.register(

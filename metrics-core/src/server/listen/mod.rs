@@ -120,7 +120,7 @@ pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> 
 /// An error of binding the port.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 need a privilege)"
+    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 require a privilege)"
 )]
 pub struct BindError {
     /// The requested address.

@@ -106,7 +106,7 @@ fn allowed_suites(
         flag: "tls-cipher-suites",
         value: value.to_owned(),
         problem: problem.to_owned(),
-        remedy: format!("use some of {}, or remove the flag", offered.join(",")),
+        remedy: format!("use one or more of {}, or remove the flag", offered.join(",")),
     };
     let mut allowed = Vec::new();
     for suite in requested {
@@ -118,7 +118,9 @@ fn allowed_suites(
         } else if TLS13_SUITES.contains(&full.as_str()) {
             // As in Go, TLS 1.3 suites are not configurable and always enabled.
         } else if WEAK_SUITES.iter().any(|part| full.contains(part)) && full.starts_with("TLS_") {
-            notes.push(format!("--tls-cipher-suites: {suite} is ignored, it is weak and not supported"));
+            notes.push(format!(
+                "--tls-cipher-suites: {suite} is ignored because it is weak and not supported"
+            ));
         } else {
             return Err(invalid(suite, "is not a cipher suite"));
         }
@@ -127,31 +129,35 @@ fn allowed_suites(
         && !only_tls13
         && !requested.iter().all(|suite| TLS13_SUITES.contains(&suite.as_str()))
     {
-        return Err(invalid(&requested.join(","), "leaves no suite for TLS 1.2"));
+        return Err(invalid(&requested.join(","), "contains no supported suite for TLS 1.2"));
     }
     Ok(Some(allowed))
 }
 
 fn allowed_groups(requested: &[String], notes: &mut Vec<String>) -> Result<Vec<u16>, TlsPolicyError> {
-    let invalid = |value: &str, problem: &str| TlsPolicyError {
+    let invalid = |value: &str, problem: &str| {
+        TlsPolicyError {
         flag: "tls-curve-preferences",
         value: value.to_owned(),
         problem: problem.to_owned(),
-        remedy: "use some of 4588 (X25519MLKEM768), 29 (X25519), 23 (P-256), 24 (P-384), or remove the flag"
+        remedy: "use one or more of 4588 (X25519MLKEM768), 29 (X25519), 23 (P-256), 24 (P-384), or remove the flag"
             .to_owned(),
+    }
     };
     let mut allowed = Vec::new();
     for text in requested {
         match text.parse::<u16>() {
             Ok(number) if group(number).is_some() => allowed.push(number),
             Ok(25 | 4587 | 4589) => {
-                notes.push(format!("--tls-curve-preferences: group {text} is ignored, it is not supported"));
+                notes.push(format!(
+                    "--tls-curve-preferences: group {text} is ignored because it is not supported"
+                ));
             }
             _ => return Err(invalid(text, "is not the number of a group")),
         }
     }
     if allowed.is_empty() && !requested.is_empty() {
-        return Err(invalid(&requested.join(","), "leaves no group"));
+        return Err(invalid(&requested.join(","), "contains no supported group"));
     }
     Ok(allowed)
 }
@@ -204,7 +210,7 @@ mod tests {
     #[test]
     fn refuses_unknown_suites_and_an_empty_choice() {
         let error = policy("", &["TLS_RSA_WITH_AES_256_CBC_SHA"], &[]).unwrap_err();
-        assert_eq!(error.problem, "leaves no suite for TLS 1.2");
+        assert_eq!(error.problem, "contains no supported suite for TLS 1.2");
         assert!(error.remedy.contains("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"));
         assert!(policy("VersionTLS13", &["TLS_RSA_WITH_AES_256_CBC_SHA"], &[]).is_ok());
         assert_eq!(policy("", &["AES"], &[]).unwrap_err().problem, "is not a cipher suite");
@@ -222,7 +228,7 @@ mod tests {
 
     #[test]
     fn refuses_only_unsupported_groups() {
-        assert_eq!(policy("", &[], &["25"]).unwrap_err().problem, "leaves no group");
+        assert_eq!(policy("", &[], &["25"]).unwrap_err().problem, "contains no supported group");
         assert_eq!(policy("", &[], &["x"]).unwrap_err().problem, "is not the number of a group");
     }
 }

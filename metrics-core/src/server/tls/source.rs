@@ -95,12 +95,12 @@ pub async fn from_secret(
                     }
                     Err(error) => tracing::error!(
                         secret = %format_args!("{namespace}/{name}"),
-                        "the Secret's certificate is invalid, the last valid one remains in use: {error}; keys tls.crt and tls.key must contain a PEM chain and its private key"
+                        "the Secret's certificate is invalid; the last valid certificate remains in use: {error}; keys tls.crt and tls.key must contain a PEM chain and its private key"
                     ),
                 }
             }
             Ok(Some(watcher::Event::Delete(_))) => {
-                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret was deleted, its last certificate remains in use");
+                tracing::warn!(secret = %format_args!("{namespace}/{name}"), "the serving Secret was deleted; its last certificate remains in use");
             }
             Ok(Some(watcher::Event::Init)) => {}
             Ok(Some(watcher::Event::InitDone)) if !serving.ready() => {
@@ -155,12 +155,12 @@ fn load_files(
                 Err(error) => tracing::error!(
                     file = certificate,
                     key,
-                    "the certificate in the files is invalid, the last valid one remains in use: {error}"
+                    "the certificate in the files is invalid; the last valid certificate remains in use: {error}"
                 ),
             }
         }
         Err(error) => {
-            tracing::error!("can't read the serving certificate, the last valid one remains in use: {error}");
+            tracing::error!("can't read the serving certificate; the last valid one remains in use: {error}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `DeploymentAvailable`: enough replicas of metrics-core are available.
 
-use crds::{ConditionType, Reason};
+use crds::{ConditionType, Reason, StrategySpec, StrategyType};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
 use super::{Condition, ConditionStatus, Evidence, kubelets, pods};
 use crate::assess::diagnosis::Diagnosis;
 use crate::common::ManagedObject;
 use crate::common::normalize::quote;
-use crate::plan::rollout::{self, Order};
+use crate::plan::rollout;
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::DeploymentAvailable;
@@ -85,34 +85,51 @@ fn port(evidence: Evidence<'_>, available: i32) -> Option<(Reason, String)> {
         "With spec.metricsCore.scheduling.hostNetwork, a node can run only one replica. Pod {name} is Pending because \
          no node has port {port} free: the scheduler reports \"{reported}\"."
     );
-    if core.strategy.is_some() {
-        let message = format!(
-            "{what} The operator does not change the order of the rollout because spec.metricsCore.strategy is set. Set its \
-             rollingUpdate.maxUnavailable to 1, remove it, add a node with a free port, or set hostNetwork to false."
-        );
-        return Some((Reason::Unschedulable, message));
-    }
+    // How many previous replicas may be terminated before the new ones are ready.
+    let unavailable = match &core.strategy {
+        None => {
+            let rejections = &evidence.observed.resize_rejections;
+            rollout::order(true, pods, rejections, evidence.now).surge_and_unavailable().1
+        }
+        Some(StrategySpec { type_: StrategyType::Recreate, .. }) => {
+            let message = format!("{what} Add a node with a free port, or set hostNetwork to false.");
+            return Some((Reason::Unschedulable, message));
+        }
+        Some(StrategySpec { type_: StrategyType::RollingUpdate, rolling_update }) => {
+            rollout::max_unavailable(rolling_update.as_ref(), core.replicas)
+        }
+    };
+    let previous = match unavailable {
+        1 => "one previous replica".to_owned(),
+        count => format!("up to {count} previous replicas"),
+    };
     let remedy = "To avoid this, add a schedulable node or set hostNetwork to false.";
-    let order = rollout::order(true, pods, &evidence.observed.resize_rejections, evidence.now);
-    Some(match (order, available) {
-        (Order::OldFirst, 2..) => (
-            Reason::Progressing,
+    Some(match unavailable {
+        0 if core.strategy.is_some() => (
+            Reason::Unschedulable,
             format!(
-                "{what} The rollout terminates one previous replica first, and the other replicas keep serving \
-                metrics. {remedy}"
+                "{what} The operator does not change the order of the rollout because spec.metricsCore.strategy is set. \
+                 Set its rollingUpdate.maxUnavailable to 1, remove it, add a node with a free port, or set hostNetwork \
+                 to false."
             ),
         ),
-        (Order::OldFirst, _) => (
-            Reason::Progressing,
-            format!(
-                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one \
-                is ready. {remedy}"
-            ),
-        ),
-        (Order::NewFirst, _) => (
+        0 => (
             Reason::Unschedulable,
             format!(
                 "{what} No previous replica is terminated unless the new pod fits in its place. {remedy}"
+            ),
+        ),
+        _ if available > unavailable => (
+            Reason::Progressing,
+            format!(
+                "{what} The rollout terminates {previous} first, and the other replicas keep serving metrics. {remedy}"
+            ),
+        ),
+        _ => (
+            Reason::Progressing,
+            format!(
+                "{what} The rollout terminates the previous replica first, so there are no metrics until the new one \
+                 is ready. {remedy}"
             ),
         ),
     })

@@ -118,8 +118,8 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
             ConditionStatus::True,
             Reason::ResizeRejected,
             format!(
-                "{what}, which is less than it has, but it cannot shrink in place: {detail}. The next rollout \
-                    applies the smaller size."
+                "{what}, less than it has now, but it cannot be resized in place: {detail}. The next rollout applies \
+                    the smaller size."
             ),
         ),
     }

@@ -244,7 +244,7 @@ fn no_username(configured: &Configured, common_name: Option<&str>) -> Cause {
     }
     let shown = common_name
         .map(|name| {
-            format!("kube-apiserver's certificate (CN={name}) is accepted, but its requests name no user. ")
+            format!("kube-apiserver's certificate (CN={name}) is accepted, but its requests contain no user name. ")
         })
         .unwrap_or_default();
     let headers = &configured.names.username_headers;
@@ -386,7 +386,7 @@ fn works(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Con
             one.reason,
             format!(
                 "Some requests{client} are rejected while others succeed: one of several kube-apiservers may have \
-                other flags. {}",
+                different flags. {}",
                 one.summary
             ),
             one.evidence,

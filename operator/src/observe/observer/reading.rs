@@ -103,7 +103,7 @@ impl Observer {
             Source::Object(object) => {
                 let api: Api<DynamicObject> =
                     watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
-                let found = match within("an owned object", api.get(object.name())).await {
+                let found = match within("a managed object", api.get(object.name())).await {
                     Ok(found) => Found::Present(Box::new(found)),
                     Err(error) => match absence(&error) {
                         Some(absence) => absence,

@@ -166,3 +166,43 @@ fn nanny_owns_only_resources_and_quantities_are_compared_by_value() {
     assert!(differences(&want("0.1"), &deployment).is_empty());
     assert_eq!(differences(&want("0.2"), &deployment).len(), 1);
 }
+
+/// Returns a Deployment with a strategy as kube-apiserver returns it after an apply of `owned`.
+fn deployment(strategy: &Value, owned: &Value) -> DynamicObject {
+    found(json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "metrics-core", "managedFields": [
+            { "manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "apps/v1",
+              "fieldsV1": { "f:spec": { "f:strategy": owned } } } ] },
+        "spec": { "strategy": strategy },
+    }))
+}
+
+#[test]
+fn each_change_of_the_strategy_differs_until_it_is_applied() {
+    let bounds = |surge: Value, unavailable: Value| {
+        let bounds = json!({ "maxSurge": surge, "maxUnavailable": unavailable });
+        json!({ "type": "RollingUpdate", "rollingUpdate": bounds })
+    };
+    let both = json!({ "f:type": {}, "f:rollingUpdate": { "f:maxSurge": {}, "f:maxUnavailable": {} } });
+    let steps = [
+        (bounds(json!(1), json!(0)), both.clone()),
+        (json!({ "type": "Recreate" }), json!({ "f:type": {} })),
+        (bounds(json!(1), json!(0)), both.clone()),
+        (bounds(json!("25%"), json!("25%")), both),
+        (json!({ "type": "Recreate" }), json!({ "f:type": {} })),
+    ];
+    let wanted = |strategy: &Value| {
+        let body = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "metrics-core" },
+            "spec": { "strategy": strategy } });
+        Desired { object: ManagedObject::Deployment, ..desired(body) }
+    };
+    for pair in steps.windows(2) {
+        let [(before, owned), (after, owned_after)] = pair else { unreachable!("pairs") };
+        let stored = deployment(before, owned);
+        assert_eq!(differences(&wanted(before), &stored), Vec::<String>::new());
+        assert_ne!(differences(&wanted(after), &stored), Vec::<String>::new(), "{before} to {after}");
+        let stored = deployment(after, owned_after);
+        assert_eq!(differences(&wanted(after), &stored), Vec::<String>::new());
+    }
+}

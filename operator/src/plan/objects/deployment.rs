@@ -14,7 +14,7 @@ use super::flags::{CONFIG_DIRECTORY, arguments};
 use super::{Context, Desired, selector};
 use crate::common::names::PORT_NAME;
 use crate::common::{METRICS_CORE, ManagedObject};
-use crate::plan::rollout::Order;
+use crate::plan::rollout::{Order, surge_and_unavailable};
 
 /// The node label of the operating system that the image runs on.
 const OPERATING_SYSTEM: (&str, &str) = ("kubernetes.io/os", "linux");
@@ -52,31 +52,33 @@ pub(crate) fn build(
 
 /// Returns the strategy that the spec sets.
 fn strategy(spec: &StrategySpec) -> DeploymentStrategy {
-    let type_ = match spec.type_ {
-        StrategyType::RollingUpdate => "RollingUpdate",
-        StrategyType::Recreate => "Recreate",
-    };
-    let rolling_update = spec.rolling_update.as_ref().map(|bounds| RollingUpdateDeployment {
-        max_surge: bounds.max_surge.clone(),
-        max_unavailable: bounds.max_unavailable.clone(),
-    });
+    match spec.type_ {
+        StrategyType::RollingUpdate => {
+            // The operator always owns both bounds. No field manager owns a bound that kube-apiserver defaults, so it would
+            // stay when the type becomes Recreate, and kube-apiserver rejects Recreate with bounds.
+            let (surge, unavailable) = surge_and_unavailable(spec.rolling_update.as_ref());
+            rolling_update(surge, unavailable)
+        }
+        StrategyType::Recreate => {
+            DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }
+        }
+    }
+}
+
+fn rolling_update(surge: IntOrString, unavailable: IntOrString) -> DeploymentStrategy {
     DeploymentStrategy {
-        type_: Some(type_.to_owned()),
-        // An empty object would differ forever from the one with Kubernetes' defaults.
-        rolling_update: rolling_update.filter(|bounds| *bounds != RollingUpdateDeployment::default()),
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(surge),
+            max_unavailable: Some(unavailable),
+        }),
     }
 }
 
 /// Returns the strategy if the spec sets none.
 fn automatic_strategy(order: Order) -> DeploymentStrategy {
     let (surge, unavailable) = order.surge_and_unavailable();
-    DeploymentStrategy {
-        type_: Some("RollingUpdate".to_owned()),
-        rolling_update: Some(RollingUpdateDeployment {
-            max_surge: Some(IntOrString::Int(surge)),
-            max_unavailable: Some(IntOrString::Int(unavailable)),
-        }),
-    }
+    rolling_update(IntOrString::Int(surge), IntOrString::Int(unavailable))
 }
 
 fn pod(context: Context<'_>, image: &str) -> PodSpec {
@@ -293,8 +295,22 @@ mod tests {
             json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": "50%" } })
         );
         assert_eq!(strategy(StrategyType::Recreate, None), json!({ "type": "Recreate" }));
-        let empty = Some(RollingUpdateSpec::default());
-        assert_eq!(strategy(StrategyType::RollingUpdate, empty), json!({ "type": "RollingUpdate" }));
+    }
+
+    #[test]
+    fn sets_the_bounds_that_the_spec_omits() {
+        let bounds = |rolling_update: Option<RollingUpdateSpec>| {
+            let type_ = StrategyType::RollingUpdate;
+            let body =
+                built(|spec| spec.metrics_core.strategy = Some(StrategySpec { type_, rolling_update }));
+            body["spec"]["strategy"]["rollingUpdate"].clone()
+        };
+        let defaults = json!({ "maxSurge": "25%", "maxUnavailable": "25%" });
+        assert_eq!(bounds(None), defaults);
+        assert_eq!(bounds(Some(RollingUpdateSpec::default())), defaults);
+        let surge =
+            RollingUpdateSpec { max_surge: Some(IntOrString::Int(2)), ..RollingUpdateSpec::default() };
+        assert_eq!(bounds(Some(surge)), json!({ "maxSurge": 2, "maxUnavailable": "25%" }));
     }
 
     #[test]

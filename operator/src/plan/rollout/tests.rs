@@ -92,3 +92,22 @@ fn ignores_a_terminating_pod() {
     ending.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
     assert_eq!(with(true, &[old("64Mi"), ending]), Order::NewFirst);
 }
+
+#[test]
+fn max_unavailable_is_computed_as_the_deployment_controller_does() {
+    let number = IntOrString::Int;
+    let share = |percent: &str| IntOrString::String(percent.to_owned());
+    let of = |surge, unavailable, replicas| {
+        let spec = RollingUpdateSpec { max_surge: surge, max_unavailable: unavailable };
+        max_unavailable(Some(&spec), replicas)
+    };
+    assert_eq!(max_unavailable(None, 1), 0);
+    assert_eq!(max_unavailable(None, 3), 0);
+    assert_eq!(max_unavailable(None, 4), 1);
+    assert_eq!(of(None, Some(number(2)), 1), 2);
+    assert_eq!(of(Some(number(1)), Some(share("50%")), 3), 1);
+    assert_eq!(of(Some(share("10%")), Some(share("10%")), 2), 0);
+    // Neither bound allows a step, so one replica may be unavailable.
+    assert_eq!(of(Some(number(0)), Some(share("50%")), 1), 1);
+    assert_eq!(of(Some(share("0%")), None, 2), 1);
+}

@@ -76,7 +76,7 @@ impl FindingLog {
         let text = error.to_string();
         if self.failures.failed(&text) {
             tracing::warn!(
-                "can't read ConfigMap kube-system/{CONFIG_MAP}, its last values remain in effect: {text}; if this is \
+                "can't read ConfigMap kube-system/{CONFIG_MAP}; its last values remain in effect: {text}; if this is \
                  forbidden, bind the service account of metrics-core to Role \
                  extension-apiserver-authentication-reader in kube-system"
             );
@@ -96,7 +96,7 @@ pub(crate) async fn follow_file(path: PathBuf, mut changed: impl FnMut(Anchors))
         match contents.map_err(|error| error.to_string()).and_then(|[pem]| Anchors::from_pem(&pem)) {
             Ok(anchors) => changed(anchors),
             Err(why) => {
-                tracing::error!(file = %path.display(), "the CA file is invalid, its last valid content remains in effect: {why}");
+                tracing::error!(file = %path.display(), "the CA file is invalid; its last valid content remains in effect: {why}");
             }
         }
     })

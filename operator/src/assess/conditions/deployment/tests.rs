@@ -1,9 +1,10 @@
 use super::*;
 use crate::observe::{Found, Observed};
 use crate::plan::MaintainPlan;
-use crds::MetricsPipelineSpec;
+use crds::{MetricsPipelineSpec, RollingUpdateSpec};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -38,7 +39,18 @@ fn pods(says: &str, asked: &str) -> Vec<Pod> {
 
 /// Evaluates the condition during a rollout with `available` of `wanted` replicas.
 fn evaluated(host_network: bool, pods: Vec<Pod>, available: i32, wanted: i32) -> Condition {
+    with_strategy(None, host_network, pods, available, wanted)
+}
+
+fn with_strategy(
+    strategy: Option<StrategySpec>,
+    host_network: bool,
+    pods: Vec<Pod>,
+    available: i32,
+    wanted: i32,
+) -> Condition {
     let mut spec = MetricsPipelineSpec::default();
+    spec.metrics_core.strategy = strategy;
     spec.metrics_core.scheduling.host_network = host_network;
     spec.metrics_core.replicas = wanted;
     let mut observed = Observed { pods, ..Observed::default() };
@@ -99,4 +111,37 @@ fn reports_unschedulable_when_the_new_pod_would_not_fit() {
     assert_eq!(short(&kept), (ConditionStatus::True, Reason::Unschedulable));
     assert!(kept.message.contains("No previous replica is terminated"), "{}", kept.message);
     assert!(kept.message.contains("hostNetwork to false"), "{}", kept.message);
+}
+
+#[test]
+fn remedy_for_a_port_depends_on_the_strategy_of_the_spec() {
+    let of = |type_, bounds: Option<(i32, i32)>, available, wanted| {
+        let rolling_update = bounds.map(|(surge, unavailable)| RollingUpdateSpec {
+            max_surge: Some(IntOrString::Int(surge)),
+            max_unavailable: Some(IntOrString::Int(unavailable)),
+        });
+        let strategy = Some(StrategySpec { type_, rolling_update });
+        with_strategy(strategy, true, pods(NO_PORT, "64Mi"), available, wanted)
+    };
+    let recreate = of(StrategyType::Recreate, None, 0, 1);
+    assert_eq!(short(&recreate), (ConditionStatus::False, Reason::Unschedulable));
+    assert!(recreate.message.contains("Add a node with a free port, or set hostNetwork to false."));
+    assert!(!recreate.message.contains("maxUnavailable"), "{}", recreate.message);
+
+    // 25% of one replica is none.
+    for bounds in [None, Some((1, 0))] {
+        let stalled = of(StrategyType::RollingUpdate, bounds, 1, 1);
+        assert_eq!(short(&stalled), (ConditionStatus::True, Reason::Unschedulable));
+        assert!(stalled.message.contains("rollingUpdate.maxUnavailable to 1"), "{}", stalled.message);
+    }
+
+    let one = of(StrategyType::RollingUpdate, Some((1, 1)), 1, 1);
+    assert_eq!(short(&one), (ConditionStatus::True, Reason::Progressing));
+    assert!(one.message.contains("no metrics until the new one is ready"), "{}", one.message);
+    let three = of(StrategyType::RollingUpdate, Some((0, 2)), 3, 3);
+    assert_eq!(short(&three), (ConditionStatus::True, Reason::Progressing));
+    assert!(three.message.contains("up to 2 previous replicas first, and the other"), "{}", three.message);
+    // 25% of four replicas is one.
+    let four = of(StrategyType::RollingUpdate, None, 4, 4);
+    assert_eq!(short(&four), (ConditionStatus::True, Reason::Progressing));
 }
