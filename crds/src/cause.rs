@@ -27,6 +27,12 @@ macro_rules! causes {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ Self::$other => $other_code }
             }
+
+            /// Returns the cause with this code.
+            #[must_use]
+            pub fn from_code(code: &str) -> Self {
+                match code { $($code => Self::$variant,)+ _ => Self::$other }
+            }
         }
 
         impl fmt::Display for $name {
@@ -78,10 +84,40 @@ causes! {
         BodyTooLarge = "body_too_large",
         /// The response is not valid HTTP, not valid gzip, or contains no resource metrics.
         InvalidBody = "invalid_body",
+        /// The response contains no samples: the kubelet reports that it could not collect them
+        /// (`resource_scrape_error 1`).
+        ScrapeError = "resource_scrape_error",
         /// metrics-core can't read a file that it needs for the scrape.
         FileUnreadable = "file_unreadable",
         /// The Node was deleted during the scrape.
         NodeDeleted = "node_deleted",
+    }
+    otherwise
+    /// A code that this version does not know.
+    Other = "other"
+}
+
+causes! {
+    /// A problem of the samples in a successful response of a kubelet.
+    SampleCause {
+        /// The kubelet reports that it could not read all usage (`resource_scrape_error 1`).
+        ScrapeError = "resource_scrape_error",
+        /// The response contains no containers, although pods run on the node.
+        NoContainers = "no_containers",
+        /// The CPU or memory usage of containers or of the node is missing or zero.
+        ZeroUsage = "zero_usage",
+        /// Running pods are missing from the responses of their node.
+        PodsMissing = "pods_missing",
+        /// The timestamps of samples do not advance.
+        TimestampsStalled = "timestamps_stalled",
+        /// The node's clock differs from the clock of metrics-core.
+        ClockSkew = "clock_skew",
+        /// Two Nodes have the same address, port and path.
+        DuplicateAddress = "duplicate_address",
+        /// CPU usage exceeds what the node can do.
+        ImplausibleUsage = "implausible_usage",
+        /// A response contains several different series with the same labels.
+        DuplicateSeries = "duplicate_series",
     }
     otherwise
     /// A code that this version does not know.

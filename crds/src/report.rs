@@ -30,6 +30,9 @@ pub struct Report {
     /// The nodes whose last scrape failed, by cause, most frequent first.
     #[serde(default)]
     pub scrapes: Vec<FailedScrapes>,
+    /// The nodes whose responses are incomplete or wrong, by cause, most frequent first.
+    #[serde(default)]
+    pub samples: Vec<SampleIssues>,
     /// Credentials that were rejected in the last five minutes, by cause, latest first. They include a front proxy's
     /// certificate without a user name in the headers, even if another credential then authenticated the request.
     #[serde(default)]
@@ -108,6 +111,38 @@ pub struct FailedScrape {
     /// The error; at most 300 characters.
     pub message: String,
     /// When the first of the consecutive failures occurred.
+    pub since: Timestamp,
+}
+
+/// The nodes whose responses are incomplete or wrong in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleIssues {
+    /// The code of a [`SampleCause`](crate::cause::SampleCause); a string, so that a reader can show a code that it
+    /// does not know.
+    pub cause: String,
+    /// The number of nodes.
+    pub nodes: usize,
+    /// The number of affected containers, pods or nodes, over all these nodes.
+    #[serde(default)]
+    pub count: u64,
+    /// Examples, ordered by name.
+    #[serde(default)]
+    pub examples: Vec<SampleIssue>,
+}
+
+/// A node whose responses are incomplete or wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleIssue {
+    /// The Node's name.
+    pub node: String,
+    /// The number of affected containers or pods; 1 if the whole node is affected.
+    #[serde(default)]
+    pub count: u64,
+    /// What metrics-core found; at most 300 characters.
+    pub message: String,
+    /// When metrics-core first found it.
     pub since: Timestamp,
 }
 

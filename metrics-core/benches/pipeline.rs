@@ -17,7 +17,7 @@ use hyper::body::Body as _;
 use metrics_core::api::{Api, ApiConfig, request_info};
 use metrics_core::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use metrics_core::ingest::discover::Node;
-use metrics_core::ingest::store::{self, Store, StoreDirectory, Ticket};
+use metrics_core::ingest::store::{self, RequestTime, Store, StoreDirectory, Ticket};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{Pick, Rows};
 
@@ -99,6 +99,7 @@ impl Cluster {
                 port: 10250,
                 path: "/metrics/resource".into(),
                 ready: true,
+                cpu_millicores: 0,
             };
             directory.apply_node(node);
             tickets.push(store.insert_node(directory.nodes().get(&name).unwrap()));
@@ -124,7 +125,8 @@ impl Cluster {
     fn put(&self, node: usize, body: &[u8]) {
         let mut batch = self.store.begin_batch(self.tickets[node]).unwrap();
         decode(body, CONTEXT, &mut batch);
-        self.store.put(self.tickets[node], batch, 1).unwrap();
+        let request = RequestTime { monotonic_ms: 1, unix_ns: 0 };
+        self.store.put(self.tickets[node], batch, request).unwrap();
     }
 }
 

@@ -46,6 +46,7 @@ impl ReportSources {
                 failing: scrapes.iter().map(|failed| failed.nodes).sum(),
             },
             scrapes,
+            samples: self.kubelets.samples.list(),
             refused_credentials: credentials.refusals(),
             failed_handshakes: self.connections.failed_handshakes(),
             last_front_proxy_request: front_proxy.as_ref().map(|(at, _)| *at),

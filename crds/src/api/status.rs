@@ -8,7 +8,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::resources::ResourceAmounts;
-use crate::cause::ScrapeCause;
 
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +21,7 @@ pub struct MetricsPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The number of nodes with metrics, and why others have none.
+    /// The number of nodes with metrics, and why others have none or incomplete ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesStatus>,
     /// The certificates in use.
@@ -99,18 +98,17 @@ pub struct NodesStatus {
     pub covered: i32,
     /// `covered/total`, for the printer column.
     pub summary: String,
-    /// Why nodes have no metrics, most frequent cause first.
+    /// Why nodes have no metrics, or incomplete or wrong ones, most frequent cause first.
     #[serde(default)]
     pub causes: Vec<NodesWithCause>,
 }
 
-/// Nodes whose scrapes fail with one cause.
+/// Nodes that are affected by one cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodesWithCause {
-    /// The cause, a code such as `connection_refused` or `tls_unknown_ca`; docs/diagnosis.md lists the codes.
-    #[schemars(with = "String")]
-    pub cause: ScrapeCause,
+    /// The cause, a code such as `connection_refused` or `clock_skew`; docs/diagnosis.md lists the codes.
+    pub cause: String,
     /// The number of nodes with this cause.
     pub count: i32,
     /// The names of at most three of them.

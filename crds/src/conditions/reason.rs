@@ -151,6 +151,26 @@ reasons! {
     KubeletCertificatesNotVerified,
     /// Some nodes have no metrics.
     NodeMetricsMissing,
+    /// Kubelets report that they could not collect metrics (`resource_scrape_error`).
+    KubeletScrapeErrors,
+    /// Kubelets return no containers, although pods run on their nodes.
+    KubeletContainersMissing,
+    /// Kubelets report zero CPU time or memory.
+    KubeletZeroUsage,
+    /// Running pods are missing from the kubelets' responses.
+    PodsMissing,
+    /// The timestamps of kubelets' samples do not change.
+    KubeletTimestampsStalled,
+    /// The clocks of nodes differ from the clock of metrics-core.
+    KubeletClockSkew,
+    /// Several Nodes have the same address, port and path.
+    KubeletAddressConflict,
+    /// Kubelets report more CPU usage than their node has.
+    KubeletUsageImplausible,
+    /// Kubelets return several series for one container.
+    KubeletSeriesDuplicated,
+    /// Samples are faulty for a cause that this version does not know.
+    KubeletSamplesFaulty,
     /// The operator can't read the report of the metrics-core replicas.
     ReportUnavailable,
     /// A field that can't be changed has another value.

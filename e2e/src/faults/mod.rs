@@ -1,5 +1,5 @@
-//! The list of faults: how each is injected, what the conditions and `doctor` must report within 30 s, and how it is
-//! repaired.
+//! The list of faults: how each is injected, what the conditions and `doctor` must report, within which time, and how it
+//! is repaired.
 //!
 //! The scenarios and `cargo faults` use the same list. The faults of a group run one after the other
 //! on the same cluster.
@@ -7,11 +7,14 @@
 mod front_proxy;
 mod kubelets;
 mod path;
+mod sample_kubelet;
+mod samples;
 mod table;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -27,12 +30,15 @@ use crate::wait;
 pub use front_proxy::FRONT_PROXY;
 pub use kubelets::KUBELETS;
 pub use path::PATH;
+pub use samples::SAMPLES;
 pub use table::Table;
 
-/// The limit for reporting a fault, and for clearing the report after the repair.
+/// The usual limit for reporting a fault, and for clearing the report after the repair.
 pub const LIMIT: Duration = Duration::from_secs(30);
-/// The timeout of each wait; the table shows by how much a fault exceeded the limit.
+/// The timeout of waits that have no limit of their own.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How much longer than a limit a wait lasts; the table shows by how much a fault exceeded it.
+const GRACE: Duration = Duration::from_secs(90);
 
 /// A change of the cluster: the injection of a fault, or its repair.
 pub type Action = fn(&FaultEnv<'_>) -> Result<()>;
@@ -57,10 +63,16 @@ pub struct Fault {
     pub contains: &'static [&'static str],
     /// Whether `Ready` must be False meanwhile.
     pub flips_ready: bool,
+    /// The limit for reporting it, by a condition and by `doctor`.
+    pub limit: Duration,
+    /// The limit for clearing the report after the repair.
+    pub cleared_limit: Duration,
     /// Injects the fault.
     pub inject: Action,
     /// Repairs it.
     pub repair: Action,
+    /// Removes what the repair leaves behind.
+    pub clean_up: Action,
 }
 
 /// The environment in which faults are injected.
@@ -73,6 +85,8 @@ pub struct FaultEnv<'a> {
     pub plugin: Plugin,
     /// Prints progress.
     pub progress: Progress,
+    /// The fake kubelet, while there is one.
+    kubelet: Mutex<Option<sample_kubelet::SampleKubelet>>,
 }
 
 /// The times of a fault.
@@ -124,8 +138,11 @@ impl Fault {
             object,
             contains,
             flips_ready: true,
+            limit: LIMIT,
+            cleared_limit: LIMIT,
             inject,
             repair,
+            clean_up: |_| Ok(()),
         }
     }
 
@@ -141,10 +158,14 @@ impl Fault {
             .and_then(|()| in_parallel(|| self.reported(env, began), || self.reported_by_doctor(env, began)));
         // The next fault starts with a repaired cluster, whatever happened.
         let repaired = (self.repair)(env);
-        let (((message, reported), reported_by_doctor), ()) = (reported?, repaired?);
         let began = Instant::now();
-        let cleared = in_parallel(|| cleared(env, began), || doctor_settled(env, began));
-        let (conditions, doctor) = cleared?;
+        let cleared = match (&reported, &repaired) {
+            (Ok(_), Ok(())) => in_parallel(|| cleared(env, began), || doctor_settled(env, began)).map(Some),
+            _ => Ok(None),
+        };
+        let cleaned_up = (self.clean_up)(env);
+        let (((message, reported), reported_by_doctor), (), ()) = (reported?, repaired?, cleaned_up?);
+        let (conditions, doctor) = cleared?.unwrap_or_default();
         let cleared = conditions.max(doctor);
         env.progress.say(format!(
             "{}: reported after {:.0} s, by doctor after {:.0} s, cleared after {:.0} s",
@@ -159,7 +180,7 @@ impl Fault {
     /// Waits until a condition reports the fault; returns its message and the time.
     fn reported(&self, env: &FaultEnv<'_>, began: Instant) -> Result<(String, Duration)> {
         let what = format!("{}: {} is {} {}", self.name, self.condition, self.status, self.reason);
-        wait::every(Duration::from_millis(500), TIMEOUT, &what, || {
+        wait::every(Duration::from_millis(500), self.limit + GRACE, &what, || {
             let object = env.client.get(&["mpl", self.pipeline])?;
             let (status, reason, message) = condition(&object, self.condition);
             let missing = self.missing(&message);
@@ -183,7 +204,7 @@ impl Fault {
             (format!("MetricsPipeline {}", self.pipeline), String::new())
         };
         let what = format!("{}: doctor exits with {expected} and reports {title}", self.name);
-        wait::every(Duration::from_secs(1), TIMEOUT, &what, || {
+        wait::every(Duration::from_secs(1), self.limit + GRACE, &what, || {
             let (code, tree) = env.plugin.doctor(&env.client)?;
             let checks = tree["children"].as_array().cloned().unwrap_or_default();
             let check =
@@ -239,7 +260,13 @@ impl<'a> FaultEnv<'a> {
     /// Builds the plugin and returns the environment of a cluster.
     pub fn new(cluster: &'a Cluster, progress: &Progress) -> Result<Self> {
         let plugin = Plugin::build(progress)?;
-        Ok(Self { client: cluster.client(), cluster, plugin, progress: progress.clone() })
+        Ok(Self {
+            client: cluster.client(),
+            cluster,
+            plugin,
+            progress: progress.clone(),
+            kubelet: Mutex::default(),
+        })
     }
 
     /// Restarts kube-apiserver with these additional flags and lets it recreate its ConfigMap.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Fault, LIMIT, Outcome};
+use super::{Fault, Outcome};
 use crate::error::Error;
 
 /// The faults that were injected, and the result of each.
@@ -16,6 +16,8 @@ struct Row {
     status: &'static str,
     reason: &'static str,
     object: &'static str,
+    limit: Duration,
+    cleared_limit: Duration,
     outcome: Result<Outcome, String>,
 }
 
@@ -28,6 +30,8 @@ impl Table {
             status: fault.status,
             reason: fault.reason,
             object: fault.object,
+            limit: fault.limit,
+            cleared_limit: fault.cleared_limit,
             outcome: outcome.map_err(|error| error.to_string()),
         });
     }
@@ -42,10 +46,11 @@ impl Table {
     /// Returns whether each fault was reported and cleared in time.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        let in_time = |outcome: &Outcome| {
-            outcome.reported.max(outcome.reported_by_doctor).max(outcome.cleared) <= LIMIT
+        let in_time = |row: &Row, outcome: &Outcome| {
+            outcome.reported.max(outcome.reported_by_doctor) <= row.limit
+                && outcome.cleared <= row.cleared_limit
         };
-        self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(in_time))
+        self.0.iter().all(|row| row.outcome.as_ref().is_ok_and(|outcome| in_time(row, outcome)))
     }
 }
 
@@ -57,12 +62,16 @@ impl fmt::Display for Table {
         )?;
         writeln!(f, "|---|---|---|---|---:|---:|---:|")?;
         for row in &self.0 {
-            let seconds = |time: Duration| {
-                let late = if time > LIMIT { " (late)" } else { "" };
+            let seconds = |time: Duration, limit: Duration| {
+                let late = if time > limit { " (late)" } else { "" };
                 format!("{:.0}{late}", time.as_secs_f64())
             };
             let [reported, reported_by_doctor, cleared] = match &row.outcome {
-                Ok(outcome) => [outcome.reported, outcome.reported_by_doctor, outcome.cleared].map(seconds),
+                Ok(outcome) => [
+                    seconds(outcome.reported, row.limit),
+                    seconds(outcome.reported_by_doctor, row.limit),
+                    seconds(outcome.cleared, row.cleared_limit),
+                ],
                 Err(_) => ["never", "", ""].map(str::to_owned),
             };
             writeln!(

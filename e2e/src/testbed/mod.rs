@@ -4,6 +4,7 @@ pub mod background;
 pub mod binaries;
 pub mod cgroups;
 pub mod cluster;
+pub(crate) mod fake_kubelet;
 pub mod http;
 pub mod images;
 pub mod kubeconfig;

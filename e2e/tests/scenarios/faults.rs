@@ -1,5 +1,5 @@
 //! Each fault in `e2e::faults` is reported with its cause and cleared, on clusters of their own. The times are in the
-//! table; `cargo faults` enforces the limit of 30 s.
+//! table; `cargo faults` enforces the limits.
 //!
 //! Faults of kube-apiserver's flags, which restart it, run in parallel on a second cluster. A run without `--long`
 //! has only a part of the list.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, Table};
+use e2e::faults::{self, FRONT_PROXY, Fault, FaultEnv, KUBELETS, PATH, SAMPLES, Table};
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::cluster::KUBELET_HTTP_PORT;
 use e2e::testbed::{images, pipeline};
@@ -32,6 +32,7 @@ pub(crate) fn add(suite: &mut Suite, bare: &Arc<Group>) {
     suite.add(&flags, "reports_faults_of_the_front_proxy", Needs::Alone, |env| all(env, FRONT_PROXY));
     let rest = suite.group_with("faults", faults::flags(), Some(prepare));
     suite.add(&rest, "reports_faults_of_kubelets", Needs::Alone, |env| all(env, KUBELETS));
+    suite.add(&rest, "reports_faults_of_samples", Needs::Alone, |env| all(env, SAMPLES));
     suite.add(&rest, "reports_faults_on_the_path_to_the_pods", Needs::Alone, |env| all(env, PATH));
     suite.add(&rest, "writes_lasting_faults_once", Needs::Alone, writes_lasting_faults_once);
     plugin::add(suite, bare, &rest, &flags);

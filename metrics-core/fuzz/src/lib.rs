@@ -18,7 +18,7 @@ use metrics_core::ingest::decode::{
     BadSeries, ContainerKey, DecodeOptions, ExpositionFormat, Metric, Sample, SampleSink,
 };
 use metrics_core::ingest::discover::Node;
-use metrics_core::ingest::store::{Store, StoreConfig, StoreDirectory};
+use metrics_core::ingest::store::{RequestTime, Store, StoreConfig, StoreDirectory};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
     Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
@@ -95,14 +95,16 @@ fn store_twice(body: &[u8], options: DecodeOptions) {
         port: 10250,
         path: "/metrics/resource".into(),
         ready: true,
+        cpu_millicores: 4000,
     });
     let store = Store::new(Arc::new(StoreDirectory::new()), StoreConfig::new(Duration::from_secs(15)));
     let ticket = store.insert_node(&node);
     let mut last = None;
-    for requested_ms in [1, 15_001] {
+    for monotonic_ms in [1, 15_001] {
+        let request = RequestTime { monotonic_ms, unix_ns: 1 };
         let Some(mut batch) = store.begin_batch(ticket) else { panic!("the node was not removed") };
         let report = metrics_core::ingest::decode::decode(body, options, &mut batch);
-        assert!(store.put(ticket, batch, requested_ms).is_some());
+        assert!(store.put(ticket, batch, request).is_some());
         assert!(last.is_none_or(|last| last == report), "{last:?}, then {report:?}");
         last = Some(report);
     }

@@ -146,6 +146,7 @@ mod tests {
             port: 1,
             path: "/".into(),
             ready: true,
+            cpu_millicores: 0,
         });
         let (status, why) = process.get("/readyz/rates-available").await;
         assert!(status == 500 && why.contains("no node has fresh rates"), "{why}");

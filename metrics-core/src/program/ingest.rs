@@ -58,7 +58,8 @@ pub(super) fn start(
         tls,
         credentials,
     };
-    let findings = scrape::Findings::default();
+    let findings = scrape::Findings::new(options.metric_resolution);
+    findings.samples.register(registry);
     let run = scrape::run(config, directory.clone(), store.clone(), metrics, findings.clone());
     let scraping = tasks.spawn(endless(run));
     Ok(Ingest { directory, store, findings, watches, discovering, scraping })

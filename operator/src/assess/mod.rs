@@ -6,10 +6,11 @@
 pub(crate) mod conditions;
 pub(crate) mod diagnosis;
 
+use crds::NodesWithCause;
 use jiff::Timestamp;
 
 use crate::apply::Applied;
-use crate::observe::{FailingNodes, Observed, Pipeline};
+use crate::observe::{Observed, Pipeline};
 use crate::plan::{Action, MaintainPlan, Plan, TeardownPlan};
 use conditions::{Condition, ConditionStatus, Evidence};
 use diagnosis::{Cause, DiagnosisInput};
@@ -30,7 +31,7 @@ pub(crate) struct ActiveAssessment<'a> {
     pub pipeline: &'a Pipeline,
     /// Its conditions, `Ready` first.
     pub conditions: Vec<Condition>,
-    /// The causes that keep kubelets from being scraped; `None` when no replica reports.
+    /// The causes why nodes have no metrics, or incomplete or wrong ones; `None` when no replica reports.
     pub kubelets: Option<Vec<KubeletCause>>,
     /// Whether nothing at all is wrong.
     pub healthy: bool,
@@ -44,11 +45,11 @@ impl ActiveAssessment<'_> {
     }
 }
 
-/// A cause that keeps kubelets from being scraped.
+/// A cause why nodes have no metrics, or incomplete or wrong ones.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KubeletCause {
-    /// The nodes.
-    pub failing: FailingNodes,
+    /// The cause's code and the nodes.
+    pub nodes: NodesWithCause,
     /// The cause with evidence and remedy.
     pub cause: Cause,
 }
@@ -110,12 +111,24 @@ fn assess_maintained<'a>(
     let failed = &applied.outcome.problems;
     let conditions = conditions::evaluate(Evidence { namespace, spec, observed, plan, failed, now });
     let input = DiagnosisInput { namespace, spec, observed, now };
-    let explain = |failing: &FailingNodes| KubeletCause {
-        cause: diagnosis::kubelets::explain(input, failing),
-        failing: failing.clone(),
-    };
-    let kubelets = observed.facts.coverage.map(|_| observed.facts.failing.iter().map(explain).collect());
+    let kubelets = observed.facts.coverage.map(|_| kubelet_causes(input));
     let healthy = conditions.iter().all(|condition| condition.status == ConditionStatus::True)
         && observed.reports().all(|report| report.scrapes.is_empty());
     Some(ActiveAssessment { pipeline, conditions, kubelets, healthy })
+}
+
+/// Explains each cause of the nodes. A code that is both why scrapes fail and what is wrong with samples is explained
+/// once.
+fn kubelet_causes(input: DiagnosisInput<'_>) -> Vec<KubeletCause> {
+    let facts = &input.observed.facts;
+    let explain = |nodes: NodesWithCause| {
+        let failing = facts.failing.iter().find(|failing| failing.cause.as_str() == nodes.cause);
+        let samples = || facts.faulty_samples.iter().find(|samples| samples.code == nodes.cause);
+        let cause = match failing {
+            Some(failing) => diagnosis::kubelets::explain(input, failing),
+            None => diagnosis::samples::explain(input, samples()?),
+        };
+        Some(KubeletCause { nodes, cause })
+    };
+    facts.causes().into_iter().filter_map(explain).collect()
 }

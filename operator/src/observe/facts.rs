@@ -1,6 +1,8 @@
 //! The facts that follow from what was read. They are computed once a round; every later step uses the same ones.
 
-use super::{Coverage, FailingNodes, Observed, Served, Symptoms, kubelets};
+use crds::NodesWithCause;
+
+use super::{Coverage, FailingNodes, FaultySamples, Observed, Served, Symptoms, kubelets, samples};
 use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 
@@ -13,6 +15,8 @@ pub(crate) struct Facts {
     pub coverage: Option<Coverage>,
     /// The nodes that can't be scraped, by cause.
     pub failing: Vec<FailingNodes>,
+    /// The nodes whose samples are incomplete or wrong, by cause.
+    pub faulty_samples: Vec<FaultySamples>,
     /// Nodes with metrics, of all nodes: as the replicas report them, or else as the Metrics API shows them.
     pub nodes: Option<(usize, usize)>,
 }
@@ -26,8 +30,25 @@ impl Facts {
             symptoms: Symptoms::read(observed),
             coverage,
             failing: kubelets::failing(observed),
+            faulty_samples: samples::faulty(observed),
             nodes: nodes(observed, coverage),
         }
+    }
+
+    /// Returns all causes with their nodes, those of most nodes first. One code may be both why scrapes fail and what is
+    /// wrong with samples; its nodes are different ones, as a node whose scrape fails has no new samples.
+    #[must_use]
+    pub(crate) fn causes(&self) -> Vec<NodesWithCause> {
+        let mut causes: Vec<_> = self.failing.iter().map(FailingNodes::status).collect();
+        for samples in &self.faulty_samples {
+            let new = samples.status();
+            match causes.iter_mut().find(|known| known.cause == new.cause) {
+                Some(known) => kubelets::join(known, new),
+                None => causes.push(new),
+            }
+        }
+        causes.sort_by_key(|nodes| std::cmp::Reverse(nodes.count));
+        causes
     }
 }
 

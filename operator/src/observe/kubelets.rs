@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Observed;
 
 /// The maximum count of nodes that are named for one cause.
-const NAMED: usize = 3;
+pub(super) const NAMED: usize = 3;
 
 /// Transient causes on single nodes are reported only after this time; on all nodes they are reported at once.
 const TRANSIENT: SignedDuration = SignedDuration::from_secs(15);
@@ -31,7 +31,7 @@ impl FailingNodes {
     #[must_use]
     pub(crate) fn status(&self) -> NodesWithCause {
         NodesWithCause {
-            cause: self.cause,
+            cause: self.cause.as_str().to_owned(),
             count: i32::try_from(self.count).unwrap_or(i32::MAX),
             nodes: self.names(),
         }
@@ -44,16 +44,29 @@ impl FailingNodes {
     /// Returns count and names for messages: `2 nodes (a, b)`, `5 nodes (such as a, b, c)`.
     #[must_use]
     pub(crate) fn describe(&self) -> String {
-        let names = self.names();
-        let nodes = if self.count == 1 { "node" } else { "nodes" };
-        if names.is_empty() {
-            format!("{} {nodes}", self.count)
-        } else if names.len() < self.count {
-            format!("{} {nodes} (such as {})", self.count, names.join(", "))
-        } else {
-            format!("{} {nodes} ({})", self.count, names.join(", "))
-        }
+        describe_nodes(self.count, &self.names())
     }
+}
+
+/// Returns the number of nodes with their names, of which there may be fewer.
+pub(super) fn describe_nodes(count: usize, names: &[String]) -> String {
+    let nodes = if count == 1 { "node" } else { "nodes" };
+    if names.is_empty() {
+        format!("{count} {nodes}")
+    } else if names.len() < count {
+        format!("{count} {nodes} (such as {})", names.join(", "))
+    } else {
+        format!("{count} {nodes} ({})", names.join(", "))
+    }
+}
+
+/// Adds nodes with the same cause.
+pub(super) fn join(known: &mut NodesWithCause, new: NodesWithCause) {
+    known.count = known.count.saturating_add(new.count);
+    known.nodes.extend(new.nodes);
+    known.nodes.sort();
+    known.nodes.dedup();
+    known.nodes.truncate(NAMED);
 }
 
 /// Node counts as the replicas report them.

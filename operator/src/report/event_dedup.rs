@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crds::cause::ScrapeCause;
 use crds::{ConditionType, MetricsPipelineStatus, NodesWithCause, Reason};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::assess::KubeletCause;
-use crate::assess::diagnosis::kubelets::name;
+use crate::assess::diagnosis::name_of_code;
 
 /// A cause is resolved when it has not occurred for this time. A cause that comes and goes between scrapes counts once.
 const RESOLVED_AFTER: SignedDuration = SignedDuration::from_secs(20);
@@ -53,7 +52,7 @@ pub(super) fn conditions(
         let before = old.conditions.iter().find(|before| before.type_ == condition.type_);
         let is_same = before
             .is_some_and(|before| before.status == condition.status && before.reason == condition.reason);
-        let has_own_events = kind == ConditionType::KubeletsReachable
+        let has_own_events = matches!(kind, ConditionType::KubeletsReachable | ConditionType::NodesCovered)
             && kubelets.iter().any(|kubelet| is(&kubelet.cause.reason));
         if is_same || !is_reportable || has_own_events {
             continue;
@@ -75,7 +74,7 @@ pub(super) fn conditions(
 pub(super) struct ReportedCauses {
     /// The UID of their MetricsPipeline.
     pipeline: String,
-    causes: BTreeMap<ScrapeCause, ReportedCause>,
+    causes: BTreeMap<String, ReportedCause>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,13 +96,12 @@ impl ReportedCauses {
         if self.pipeline != pipeline {
             let reported =
                 |nodes: &NodesWithCause| ReportedCause { nodes: nodes.clone(), unseen_since: None };
-            self.causes = stored.iter().map(|nodes| (nodes.cause, reported(nodes))).collect();
+            self.causes = stored.iter().map(|nodes| (nodes.cause.clone(), reported(nodes))).collect();
             pipeline.clone_into(&mut self.pipeline);
         }
         let mut events = Vec::new();
-        for KubeletCause { failing, cause } in now {
-            let nodes = failing.status();
-            if let Some(reported) = self.causes.get_mut(&failing.cause) {
+        for KubeletCause { nodes, cause } in now {
+            if let Some(reported) = self.causes.get_mut(&nodes.cause) {
                 reported.unseen_since = None;
                 continue;
             }
@@ -114,10 +112,11 @@ impl ReportedCauses {
                 note: cause.message(),
                 node: nodes.nodes.first().cloned(),
             });
-            self.causes.insert(failing.cause, ReportedCause { nodes, unseen_since: None });
+            let reported = ReportedCause { nodes: nodes.clone(), unseen_since: None };
+            self.causes.insert(nodes.cause.clone(), reported);
         }
         self.causes.retain(|cause, reported| {
-            if now.iter().any(|kubelet| kubelet.failing.cause == *cause) {
+            if now.iter().any(|kubelet| kubelet.nodes.cause == *cause) {
                 return true;
             }
             let since = *reported.unseen_since.get_or_insert(at);
@@ -132,7 +131,7 @@ impl ReportedCauses {
 }
 
 fn resolved(reported: &NodesWithCause) -> NewEvent {
-    let (reason, what) = name(reported.cause);
+    let (reason, what) = name_of_code(&reported.cause);
     NewEvent {
         is_warning: false,
         reason: format!("{reason}Resolved"),
@@ -155,7 +154,7 @@ fn node_list(names: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::assess::diagnosis::Severity;
-    use crds::report::FailedScrape;
+    use crds::cause::ScrapeCause;
     use serde_json::json;
 
     fn at(second: i64) -> Timestamp {
@@ -163,20 +162,18 @@ mod tests {
     }
 
     fn failing(cause: ScrapeCause, count: usize) -> KubeletCause {
-        let example = |at: usize| FailedScrape {
-            node: format!("node-{at}"),
-            address: None,
-            message: "words".to_owned(),
-            since: Timestamp::UNIX_EPOCH,
-        };
+        affected(cause.as_str(), count)
+    }
+
+    fn affected(code: &str, count: usize) -> KubeletCause {
         KubeletCause {
-            failing: crate::observe::FailingNodes {
-                cause,
-                count,
-                examples: (0..count.min(3)).map(example).collect(),
+            nodes: NodesWithCause {
+                cause: code.to_owned(),
+                count: i32::try_from(count).expect("a count"),
+                nodes: (0..count.min(3)).map(|at| format!("node-{at}")).collect(),
             },
             cause: crate::assess::diagnosis::Cause {
-                reason: name(cause).0,
+                reason: name_of_code(code).0,
                 severity: Severity::Fault,
                 summary: "What.".to_owned(),
                 evidence: "Evidence.".to_owned(),
@@ -234,8 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn reports_causes_of_samples_once_and_unknown_ones_by_their_code() {
+        let mut reported = ReportedCauses::default();
+        let now = [affected("clock_skew", 1), affected("cause_of_a_newer_version", 2)];
+        let first = reported.kubelets("u", &[], &now, at(0));
+        assert_eq!(reasons(&first), ["KubeletClockSkew", "KubeletSamplesFaulty"]);
+        assert_eq!(first[1].node.as_deref(), Some("node-0"));
+        assert_eq!(reported.kubelets("u", &[], &now, at(600)), []);
+        assert_eq!(reported.kubelets("u", &[], &[], at(610)), []);
+        let resolved = reported.kubelets("u", &[], &[], at(640));
+        let notes: Vec<_> = resolved.iter().map(|event| event.note.as_str()).collect();
+        assert!(notes[0].contains("(cause_of_a_newer_version)"), "{notes:?}");
+        assert_eq!(reasons(&resolved), ["KubeletSamplesFaultyResolved", "KubeletClockSkewResolved"]);
+    }
+
+    #[test]
     fn a_restarted_operator_does_not_report_stored_causes_again() {
-        let stored = [failing(ScrapeCause::ConnectionRefused, 2).failing.status()];
+        let stored = [failing(ScrapeCause::ConnectionRefused, 2).nodes];
         let mut reported = ReportedCauses::default();
         assert_eq!(reported.kubelets("u", &stored, &[failing(ScrapeCause::ConnectionRefused, 2)], at(0)), []);
         assert_eq!(reported.kubelets("u", &stored, &[], at(1)), []);
@@ -280,6 +292,8 @@ mod tests {
             ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]
         );
         assert_eq!(conditions(&bad, &bad, &[]), []);
+        let skewed = status(&[(NodesCovered, "True", Reason::KubeletClockSkew)]);
+        assert_eq!(conditions(&good, &skewed, &[affected("clock_skew", 1)]), []);
         let resolved = conditions(&bad, &good, &[]);
         assert_eq!(reasons(&resolved), ["Ready", "APIServiceAvailable", "KubeletsReachable"]);
         assert!(resolved.iter().all(|event| !event.is_warning));

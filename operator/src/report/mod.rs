@@ -112,7 +112,8 @@ impl Reporter {
             let status = status(pipeline, &active.conditions, None, now);
             return self.report_status(pipeline, &status, None, reported).await;
         };
-        self.telemetry.failing_nodes(&observed.facts.failing);
+        let causes = observed.facts.causes();
+        self.telemetry.failing_nodes(&causes);
         let resized = applied.resized.clone().unwrap_or_default();
         let nanny =
             nanny::status(pipeline.status.nanny.as_ref(), &plan.sizing, &applied.outcome, &resized, now);
@@ -120,7 +121,7 @@ impl Reporter {
             certificates: plan.certificates.as_ref(),
             front_proxy: plan.front_proxy.as_ref(),
             nodes: observed.facts.nodes,
-            failing: &observed.facts.failing,
+            causes: &causes,
             nanny: nanny.as_ref(),
             failed: Some(&applied.outcome.problems),
         };

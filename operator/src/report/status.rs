@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use crds::{
     CertificateStatus, CertificatesStatus, ConditionType, MetricsPipelineStatus, NannyStatus, NodesStatus,
+    NodesWithCause,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as StoredCondition, Time};
 
 use crate::assess::conditions::Condition;
 use crate::common::{ManagedObject, Problem};
-use crate::observe::FailingNodes;
 use crate::observe::Pipeline;
 use crate::pki::{self, Certificate};
 
@@ -26,7 +26,7 @@ pub(super) struct Details<'a> {
     /// The nanny's recommendation and last change.
     pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
-    pub failing: &'a [FailingNodes],
+    pub causes: &'a [NodesWithCause],
     /// Objects that could not be written. A certificate that was not stored is not in the status.
     pub failed: Option<&'a BTreeMap<ManagedObject, Problem>>,
 }
@@ -61,7 +61,7 @@ pub(super) fn status(
         conditions,
         nodes: details.map_or_else(
             || old.nodes.clone(),
-            |details| details.nodes.map(|counts| nodes(counts, details.failing)),
+            |details| details.nodes.map(|counts| nodes(counts, details.causes)),
         ),
         certificates: match details {
             Some(details) => certificates(details, &old.certificates.clone().unwrap_or_default()),
@@ -101,13 +101,13 @@ fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn nodes((covered, total): (usize, usize), failing: &[FailingNodes]) -> NodesStatus {
+fn nodes((covered, total): (usize, usize), causes: &[NodesWithCause]) -> NodesStatus {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     NodesStatus {
         total: number(total),
         covered: number(covered),
         summary: format!("{covered}/{total}"),
-        causes: failing.iter().map(FailingNodes::status).collect(),
+        causes: causes.to_vec(),
     }
 }
 

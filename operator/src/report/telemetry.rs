@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
-use crds::{ConditionType, MetricsPipelineStatus, Reason};
+use crds::cause::{SampleCause, ScrapeCause};
+use crds::{ConditionType, MetricsPipelineStatus, NodesWithCause, Reason};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,7 +19,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::common::quantity::nanos;
 use crate::nanny::resize::{is_active, spec_resources};
-use crate::observe::FailingNodes;
 use crate::pki;
 use crate::plan::Sizing;
 
@@ -170,7 +170,7 @@ impl Default for Telemetry {
         );
         own.register(
             "nodes_failing",
-            "Number of nodes whose kubelet can't be scraped, by cause",
+            "Number of nodes whose kubelet can't be scraped or returns incomplete or wrong samples, by cause",
             telemetry.failing_nodes.clone(),
         );
         drop(registry);
@@ -341,12 +341,14 @@ impl Telemetry {
         }
     }
 
-    /// Sets the count of nodes that can't be scraped, by cause. Causes are an enumeration, so the cardinality is bounded.
-    pub(crate) fn failing_nodes(&self, failing: &[FailingNodes]) {
+    /// Sets the count of nodes by cause. The cardinality is bounded: codes that this version does not know are `other`.
+    pub(crate) fn failing_nodes(&self, causes: &[NodesWithCause]) {
         self.failing_nodes.clear();
-        for one in failing {
-            let labels = OfCause { cause: one.cause.as_str() };
-            self.failing_nodes.get_or_create(&labels).set(i64::try_from(one.count).unwrap_or(i64::MAX));
+        for nodes in causes {
+            let scrape = ScrapeCause::from_code(&nodes.cause).as_str();
+            let is_scrape = scrape == nodes.cause;
+            let cause = if is_scrape { scrape } else { SampleCause::from_code(&nodes.cause).as_str() };
+            self.failing_nodes.get_or_create(&OfCause { cause }).inc_by(i64::from(nodes.count));
         }
     }
 

@@ -59,7 +59,12 @@ pub(super) fn nodes(origin: i64) -> Vec<(&'static str, Vec<Reply>)> {
     pods()
         .into_iter()
         .map(|(name, pods)| {
-            let node = if name == "fake-replaced" { cpu([10.0, 11.0, 5000.0]) } else { USUAL };
+            let node = match name {
+                "fake-replaced" => cpu([10.0, 11.0, 5000.0]),
+                // About a fifth less than its containers use together, because a node cannot have more than 4096 cores.
+                "fake-crowded" => cpu([1e6, 1.05e6, 1.1e6]),
+                _ => USUAL,
+            };
             let replies = (0..STEPS).map(|step| reply(name, &exposition(Some(node), &pods, step, origin)));
             (name, replies.collect())
         })

@@ -4,20 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bench::fake_kubelet::{Framing, KubeletConnection, TEXT_FORMAT, listen, serve};
-use crate::error::{Doing as _, Error, Result};
+use crate::error::Result;
+use crate::testbed::fake_kubelet::{Framing, KubeletConnection, Listening, TEXT_FORMAT, spawn};
 use crate::testbed::pki::Identity;
-use crate::testbed::tls;
 
 /// One response.
 #[derive(Clone, Debug)]
@@ -66,7 +61,7 @@ struct Shared {
 /// The kubelets of all fake nodes; dropping this closes them.
 pub(super) struct Kubelets {
     shared: Arc<Shared>,
-    _running: oneshot::Sender<()>,
+    _listening: Listening,
 }
 
 impl Kubelets {
@@ -76,18 +71,14 @@ impl Kubelets {
         identity: &Identity,
         scripts: HashMap<Ipv4Addr, Vec<Reply>>,
     ) -> Result<Self> {
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(tls::chain(&identity.certificate)?, tls::key(&identity.key)?)
-            .map_err(tls::invalid)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
         let shared = Arc::new(Shared { scripts, step: AtomicUsize::new(0), seen: Mutex::default() });
-        let (running, stopped) = oneshot::channel();
-        let (report, listening) = mpsc::channel();
         let state = Arc::clone(&shared);
-        thread::spawn(move || run(port, &acceptor, &state, stopped, &report));
-        listening.recv().unwrap_or_else(|_| Err(Error::Invalid("the fake kubelets ended".into())))?;
-        Ok(Self { shared, _running: running })
+        let listening = spawn(port, identity, move |stream, acceptor| {
+            let shared = Arc::clone(&state);
+            // A broken connection concerns its client alone.
+            async move { drop(connection(stream, &acceptor, &shared).await) }
+        })?;
+        Ok(Self { shared, _listening: listening })
     }
 
     /// Moves all kubelets to a step.
@@ -109,37 +100,6 @@ impl Kubelets {
         let of_node = seen.iter().filter(|seen| seen.node == node);
         of_node.map(|seen| format!("step {}: {} by {}", seen.step, seen.path, seen.agent)).collect()
     }
-}
-
-/// Serves until `stopped`; reports once whether it listens.
-fn run(
-    port: u16,
-    acceptor: &TlsAcceptor,
-    shared: &Arc<Shared>,
-    stopped: oneshot::Receiver<()>,
-    report: &mpsc::Sender<Result<()>>,
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime.doing(|| "start a runtime".into()) {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(report.send(Err(error))),
-    };
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let listener = match listen(port) {
-            Ok(listener) => listener,
-            Err(error) => return drop(report.send(Err(error))),
-        };
-        let _ = report.send(Ok(()));
-        let serving = serve(listener, |stream| {
-            let (acceptor, shared) = (acceptor.clone(), Arc::clone(shared));
-            // A broken connection concerns its client alone.
-            async move { drop(connection(stream, &acceptor, &shared).await) }
-        });
-        tokio::select! {
-            () = serving => {}
-            _ = stopped => {}
-        }
-    });
 }
 
 async fn connection(stream: TcpStream, acceptor: &TlsAcceptor, shared: &Shared) -> std::io::Result<()> {

@@ -31,6 +31,8 @@ pub enum Metric {
 impl Metric {
     /// The number of variants.
     pub(crate) const COUNT: usize = 4;
+    /// All variants, in order.
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Cpu, Self::Memory, Self::Swap, Self::StartTime];
 }
 
 /// One sample of a series.
@@ -86,7 +88,7 @@ pub enum BadSeries {
     Trailing,
     /// A namespace, pod or container name is not UTF-8, or longer than Kubernetes allows.
     Name,
-    /// The same series came before in this body; the first one counts.
+    /// The same series came before in this body. The sink still knows its sample.
     Duplicate,
     /// The node has more containers than the limit.
     TooMany,
@@ -145,6 +147,9 @@ pub struct DecodeReport {
     pub accepted: u32,
     /// Series that were rejected, by reason, in the order of [`BadSeries::ALL`].
     pub bad: [u32; BadSeries::ALL.len()],
+    /// Whether the kubelet reports that it could not collect all metrics: `resource_scrape_error` or, under its
+    /// older name, `scrape_error` is not 0.
+    pub scrape_error: bool,
 }
 
 /// Decodes `body` and passes every series named in [`Metric`] to `sink`.
@@ -154,7 +159,10 @@ pub fn decode(body: &[u8], options: DecodeOptions, sink: &mut impl SampleSink) -
     for end in memchr_iter(b'\n', body).chain(std::iter::once(body.len())) {
         let line = &body[start..end];
         start = end + 1;
-        let Some((family, rest)) = parse_family(line) else { continue };
+        let Some((family, rest)) = parse_family(line) else {
+            report.scrape_error |= is_scrape_error(line);
+            continue;
+        };
         match parse_series(family, rest, options, sink) {
             Ok(()) => report.accepted += 1,
             Err(reason) => report.bad[reason as usize] += 1,
@@ -192,6 +200,21 @@ fn parse_family(line: &[u8]) -> Option<(Family, &[u8])> {
         names.iter().find_map(|(name, metric)| Some((rest.strip_prefix(*name)?, *metric)))?;
     matches!(rest.first(), Some(b'{' | b' ' | b'\t'))
         .then_some((if node { Family::Node(metric) } else { Family::Container(metric) }, rest))
+}
+
+/// Returns whether a line is the kubelet's scrape error with another value than 0.
+fn is_scrape_error(line: &[u8]) -> bool {
+    if !matches!(line.first(), Some(b'r' | b's')) {
+        return false;
+    }
+    let rest = line.strip_prefix(b"resource_").unwrap_or(line);
+    let Some(rest) = rest.strip_prefix(b"scrape_error") else { return false };
+    let rest = match rest.first() {
+        Some(b' ' | b'\t') => Some(rest),
+        Some(b'{') => labels::parse(&rest[1..]).map(|(_, rest)| rest),
+        _ => None,
+    };
+    rest.and_then(|rest| number::parse_float(labels::next_token(rest).0)).is_some_and(|value| value != 0.0)
 }
 
 fn parse_series(

@@ -94,7 +94,7 @@ fn decodes_a_kubelets_body() {
             Seen::Node(Metric::Swap, Sample { value: 4096, timestamp_ns: b }),
         ]
     );
-    assert_eq!(report, DecodeReport { accepted: 9, bad: [0; 7] });
+    assert_eq!(report, DecodeReport { accepted: 9, bad: [0; 7], scrape_error: false });
 }
 
 #[test]
@@ -356,4 +356,26 @@ fn keys_borrow_from_the_body() {
     }
     let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 0 };
     assert_eq!(decode(KUBELET.as_bytes(), context, &mut Borrowed).accepted, 9);
+}
+
+#[test]
+fn reads_the_scrape_error_under_both_names() {
+    let error = |body: &str| read(body, ExpositionFormat::Text).1.scrape_error;
+    for body in [
+        "resource_scrape_error 1\n",
+        "# TYPE scrape_error gauge\nscrape_error 1\nresource_scrape_error 0\n",
+        "resource_scrape_error\t1e0",
+        "resource_scrape_error{} 1",
+        "node_cpu_usage_seconds_total 1 1000\nresource_scrape_error 1 1000\n",
+    ] {
+        assert!(error(body), "{body:?}");
+    }
+    for body in [
+        "",
+        "resource_scrape_error 0\nscrape_error 0\n",
+        "# HELP resource_scrape_error 1 if there was an error\n",
+        "resource_scrape_errors 1\nresource_scrape_error NaN\nscrape_error\nmy_scrape_error 1\n",
+    ] {
+        assert!(!error(body), "{body:?}");
+    }
 }

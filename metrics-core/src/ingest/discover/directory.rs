@@ -26,6 +26,9 @@ use crate::model::labels::Labels;
 #[derive(Debug)]
 pub struct Directory<O: Observer> {
     origin: Instant,
+    /// How far tests moved the clock forward.
+    #[cfg(test)]
+    skipped_ms: std::sync::atomic::AtomicU64,
     nodes: RwLock<Nodes<O::Node>>,
     nodes_synced: AtomicBool,
     /// Names of nodes that were added, removed or changed since [`Directory::changed_nodes`] last returned.
@@ -77,6 +80,8 @@ impl<O: Observer + Default> Default for Directory<O> {
     fn default() -> Self {
         Self {
             origin: Instant::now(),
+            #[cfg(test)]
+            skipped_ms: std::sync::atomic::AtomicU64::new(0),
             nodes: RwLock::new(Nodes { by_name: BTreeMap::new(), list: 0 }),
             nodes_synced: AtomicBool::new(false),
             changed: Mutex::default(),
@@ -102,7 +107,17 @@ impl<O: Observer> Directory<O> {
     /// [`Pod::since_ms`] and of the store and starts at 1, so that 0 can mean "always".
     #[must_use]
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        #[cfg(test)]
+        let now_ms = now_ms + self.skipped_ms.load(Ordering::Relaxed);
+        now_ms
+    }
+
+    /// Moves the clock forward.
+    #[cfg(test)]
+    pub(crate) fn skip(&self, time: std::time::Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        self.skipped_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Returns whether the first lists of nodes and pods are complete.

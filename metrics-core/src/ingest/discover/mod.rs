@@ -217,14 +217,18 @@ impl WatchLog {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use std::time::Duration;
 
-    use futures::stream::FuturesUnordered;
+    use futures::stream::{self, FuturesUnordered};
     use futures::{FutureExt, StreamExt};
+    use kube::core::Status;
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
 
-    use super::{Error, is_streaming_rejected, with_heartbeat};
+    use super::{
+        Directory, DiscoveryConfig, Error, Event, apply_nodes, apply_pods, is_streaming_rejected,
+        with_heartbeat,
+    };
     use crate::telemetry::Heartbeat;
 
     #[tokio::test]
@@ -243,6 +247,50 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(500), run).await.is_err());
         assert!(stuck.age() >= Duration::from_millis(450), "{:?}", stuck.age());
         assert!(ticking.age() < Duration::from_millis(250), "{:?}", ticking.age());
+    }
+
+    fn object<T: DeserializeOwned>(name: &str) -> T {
+        let metadata = json!({"name": name, "namespace": "n", "uid": name});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    /// A list of "a" and "b", in which "b" is updated and "a" deleted later; and a new list of "c".
+    fn events<T: DeserializeOwned>(relists: bool) -> Vec<Result<Event<T>, Error>> {
+        let mut events = vec![
+            Event::Init,
+            Event::InitApply(object("a")),
+            Event::InitApply(object("b")),
+            Event::InitDone,
+            Event::Apply(object("b")),
+            Event::Delete(object("a")),
+        ];
+        if relists {
+            events.extend([Event::Init, Event::InitApply(object("c")), Event::InitDone]);
+        }
+        events.into_iter().map(Ok).collect()
+    }
+
+    #[tokio::test]
+    async fn applies_changes_and_deletions_of_pods() {
+        for (relists, left) in [(false, "b"), (true, "c")] {
+            let directory = Directory::<()>::new();
+            apply_pods(stream::iter(events(relists)), &directory).await;
+            let pods = directory.pods();
+            let names: Vec<_> =
+                pods.iter_after(None, None).map(|(namespace, name, _)| (namespace, name)).collect();
+            assert_eq!(names, [("n", left)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn applies_changes_and_deletions_of_nodes() {
+        for (relists, left) in [(false, "b"), (true, "c")] {
+            let directory = Directory::<()>::new();
+            apply_nodes(stream::iter(events(relists)), &DiscoveryConfig::default(), &directory).await;
+            let nodes = directory.nodes();
+            let names: Vec<_> = nodes.iter_after(None).map(|(node, ())| node.name.to_string()).collect();
+            assert_eq!(names, [left]);
+        }
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Node {
     pub path: Box<str>,
     /// Whether the Node's Ready condition is True.
     pub ready: bool,
+    /// The CPU capacity in millicores, from `status.capacity`; 0 if unknown.
+    pub cpu_millicores: u64,
 }
 
 /// A Node as kube-apiserver sends it. Unused fields are skipped while decoding.
@@ -50,8 +52,15 @@ pub(super) struct NodeObject {
 #[serde(default, rename_all = "camelCase")]
 struct NodeStatus {
     addresses: Option<Vec<StatusAddress>>,
+    capacity: Option<Capacity>,
     conditions: Option<Vec<NodeCondition>>,
     daemon_endpoints: Option<DaemonEndpoints>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Capacity {
+    #[serde(default)]
+    cpu: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -129,6 +138,7 @@ impl NodeObject {
         let status_port = self.status.daemon_endpoints.and_then(|endpoints| endpoints.kubelet_endpoint);
         let status_port = status_port.and_then(|endpoint| u16::try_from(endpoint.port).ok());
         let port = status_port.filter(|port| config.use_node_status_port && *port != 0);
+        let capacity = self.status.capacity.and_then(|capacity| capacity.cpu);
         let path = self.metadata.annotations.and_then(|mut all| all.remove(PATH_ANNOTATION));
         Some(Node {
             uid: self.metadata.uid?.into(),
@@ -143,9 +153,28 @@ impl NodeObject {
                 .unwrap_or_default()
                 .iter()
                 .any(|condition| condition.r#type == "Ready" && condition.status == "True"),
+            cpu_millicores: capacity.and_then(|cpu| millicores(&cpu)).unwrap_or(0),
             name,
         })
     }
+}
+
+/// Parses a quantity of CPU as kubelets and virtual kubelets write it: digits with an optional fraction and suffix.
+/// Returns `None` for anything else.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // The range is checked before.
+fn millicores(quantity: &str) -> Option<u64> {
+    let end = quantity.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let (number, suffix) = quantity.split_at(end);
+    let millis = match suffix {
+        "n" => 1e-6,
+        "u" => 1e-3,
+        "m" => 1.0,
+        "" => 1e3,
+        "k" => 1e6,
+        _ => return None,
+    };
+    let millicores = number.parse::<f64>().ok()? * millis;
+    (1.0..1e15).contains(&millicores).then_some(millicores as u64)
 }
 
 /// Returns the annotation's path if it is safe in a request line (RFC 9112). Anyone who may write the Node controls
@@ -158,7 +187,7 @@ fn request_path(path: &str) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, NodeObject};
+    use super::{Node, NodeObject, millicores};
     use crate::ingest::discover::{Address, AddressType, DiscoveryConfig};
 
     fn parse(json: serde_json::Value, config: &DiscoveryConfig) -> Option<Node> {
@@ -185,6 +214,7 @@ mod tests {
             },
             "spec": {"podCIDR": "10.0.0.0/24"},
             "status": {
+                "capacity": {"cpu": "4", "memory": "16Gi", "pods": "110"},
                 "addresses": [
                     {"type": "Hostname", "address": "a.example"},
                     {"type": "InternalIP", "address": "10.0.0.1"},
@@ -216,6 +246,7 @@ mod tests {
             ["a", "a.example", "10.0.0.1", "fd00::1", "1.2.3.4", "n"]
         );
         assert_eq!((node.port, &*node.path, node.ready), (10251, "/stats?x=1", true));
+        assert_eq!(node.cpu_millicores, 4000);
         assert_eq!(node.labels.get("zone"), Some("x"));
     }
 
@@ -223,9 +254,26 @@ mod tests {
     fn uses_defaults_for_a_node_without_status() {
         let node = parse(serde_json::json!({"metadata": {"name": "a", "uid": "u"}}), &config()).unwrap();
         assert_eq!((node.port, &*node.path, node.ready), (10250, "/metrics/resource", false));
-        assert!(node.addresses.is_empty());
+        assert!(node.addresses.is_empty() && node.cpu_millicores == 0);
         let own = parse(json(), &DiscoveryConfig { use_node_status_port: false, ..config() }).unwrap();
         assert_eq!(own.port, 10250);
+    }
+
+    #[test]
+    fn parses_cpu_capacity() {
+        for (quantity, parsed) in [
+            ("4", 4_000),
+            ("3920m", 3_920),
+            ("0.5", 500),
+            ("2k", 2_000_000),
+            ("250000000n", 250),
+            ("1500u", 1),
+        ] {
+            assert_eq!(millicores(quantity), Some(parsed), "{quantity}");
+        }
+        for quantity in ["", "0", "-4", "x", "4x", "1.2.3", "1e40", "99999999999999999999"] {
+            assert_eq!(millicores(quantity), None, "{quantity}");
+        }
     }
 
     #[test]

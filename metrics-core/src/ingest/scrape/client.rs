@@ -5,6 +5,7 @@
 //! between two scrapes.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     session: TlsSession,
     host: Box<str>,
+    /// The IP address of the kubelet.
+    pub(super) peer: IpAddr,
     /// The trusted roots and the client certificate with which it was opened.
     pub(super) tls: Arc<TlsMaterial>,
 }
@@ -79,7 +82,12 @@ impl Connection {
                     let session = TlsSession::open(tcp, tls.config.clone(), name, &mut lease).await;
                     let session = session.map_err(Error::from_stream)?;
                     tls.pin_key(host, session.peer_certificates())?;
-                    return Ok(Self { session, host: authority, tls: tls.material.clone() });
+                    return Ok(Self {
+                        session,
+                        host: authority,
+                        peer: address.ip(),
+                        tls: tls.material.clone(),
+                    });
                 }
                 Err(error) => failed = Some(Error::from_connect(&authority, error)),
             }

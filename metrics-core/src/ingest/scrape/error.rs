@@ -147,6 +147,12 @@ pub(crate) enum Error {
         /// The beginning of the body.
         beginning: Box<str>,
     },
+    /// The response contains no samples because the kubelet could not collect them.
+    #[error(
+        "the kubelet could not collect any metrics (resource_scrape_error 1); check the kubelet's log and the container \
+         runtime on the node"
+    )]
+    NotCollected,
     /// A credential or CA file cannot be used.
     #[error("{}: {reason}", path.display())]
     FileUnreadable {
@@ -184,6 +190,7 @@ impl Error {
             Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
             Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
             Self::InvalidBody(_) | Self::NoMetrics { .. } => ScrapeCause::InvalidBody,
+            Self::NotCollected => ScrapeCause::ScrapeError,
             Self::FileUnreadable { .. } => ScrapeCause::FileUnreadable,
             Self::NodeDeleted => ScrapeCause::NodeDeleted,
         }

@@ -6,6 +6,7 @@
 
 mod buffers;
 mod client;
+mod endpoints;
 mod error;
 mod failures;
 #[doc(hidden)]
@@ -17,6 +18,7 @@ mod metrics;
 mod pins;
 mod reload;
 mod response;
+mod sample_issues;
 mod schedule;
 mod session;
 mod target;
@@ -35,12 +37,15 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use self::buffers::BufferPool;
+use self::endpoints::{Endpoint, Endpoints};
 pub(crate) use self::error::Error;
 pub(crate) use self::failures::Failures;
 use self::log_limit::{LogDecision, LogLimit};
 pub(crate) use self::metrics::ScrapeMetrics;
 pub(crate) use self::pins::Pins;
 use self::reload::ReloadedFile;
+pub(crate) use self::sample_issues::SampleIssueTracker;
+use self::sample_issues::{CONFIRM_PAUSE, Detail, Finding, Recorded};
 use self::schedule::{Id, Schedule, ScrapeOutcome};
 use self::target::Target;
 use self::tls::TlsConfigs;
@@ -114,6 +119,8 @@ struct ScrapeContext {
 pub struct Findings {
     /// The nodes whose scrapes fail.
     pub(crate) failures: Failures,
+    /// The nodes whose samples are incomplete or wrong.
+    pub(crate) samples: SampleIssueTracker,
     /// The kubelets whose keys are pinned.
     pub(crate) pins: Pins,
     /// Beats when the scrape loop runs, at least every [`MAX_PAUSE`].
@@ -122,7 +129,15 @@ pub struct Findings {
     pub(crate) scrape_heartbeat: Heartbeat,
 }
 
-/// Scrapes the nodes of `directory` until dropped and records failures and pins in `findings`.
+impl Findings {
+    /// Returns empty findings for a scrape interval.
+    #[must_use]
+    pub(crate) fn new(scrape_interval: Duration) -> Self {
+        Self { samples: SampleIssueTracker::new(scrape_interval), ..Self::default() }
+    }
+}
+
+/// Scrapes the nodes of `directory` until dropped and records what it finds in `findings`.
 pub(crate) async fn run(
     config: ScrapeConfig,
     directory: Arc<StoreDirectory>,
@@ -148,6 +163,7 @@ pub(crate) async fn run(
         schedule: Schedule::new(interval_ms, fastrand::u64(..)),
         entries: HashMap::new(),
         names: HashMap::new(),
+        endpoints: Endpoints::default(),
         next_id: 0,
         log_limit: LogLimit::default(),
         running: JoinSet::new(),
@@ -178,6 +194,7 @@ struct Scraper {
     schedule: Schedule,
     entries: HashMap<Id, ScrapedNode>,
     names: HashMap<Arc<str>, Id>,
+    endpoints: Endpoints,
     next_id: Id,
     log_limit: LogLimit,
     running: JoinSet<FinishedScrape>,
@@ -191,6 +208,8 @@ struct ScrapedNode {
     target: Option<Box<Target>>,
     /// Why the last scrape failed.
     failure: Option<ScrapeCause>,
+    /// Where the node responded to the last scrape.
+    endpoint: Option<Endpoint>,
 }
 
 struct FinishedScrape {
@@ -235,6 +254,7 @@ impl Scraper {
                     || entry.node.path != node.path;
                 let recovered = entry.failure.is_some() && node.ready && !entry.node.ready;
                 entry.node = node.clone();
+                self.shared.store.update_node(entry.ticket, &node);
                 if let Some(target) = &mut entry.target {
                     target.update(node);
                 }
@@ -251,7 +271,7 @@ impl Scraper {
         let ticket = self.shared.store.insert_node(&node);
         self.names.insert(node.name.clone(), id);
         let target = Some(Box::new(Target::new(node.clone())));
-        self.entries.insert(id, ScrapedNode { node, ticket, target, failure: None });
+        self.entries.insert(id, ScrapedNode { node, ticket, target, failure: None, endpoint: None });
         self.schedule.insert(id, now_ms);
     }
 
@@ -260,7 +280,9 @@ impl Scraper {
         if let Some(entry) = self.entries.remove(&id) {
             self.names.remove(&entry.node.name);
             self.shared.store.remove_node(entry.ticket);
+            self.endpoints.move_node(entry.endpoint, None);
             self.shared.findings.pins.forget(&entry.node.uid);
+            self.shared.findings.samples.forget(&entry.node.name);
             if entry.failure.is_some() {
                 self.shared.findings.failures.resolved(&entry.node.name);
             }
@@ -301,6 +323,12 @@ impl Scraper {
             Ok(put) => outcome(put),
             Err(_) => ScrapeOutcome::Failed,
         };
+        let endpoint = match (&result, target.responder()) {
+            (Ok(_), Some((address, node))) => Some(self.endpoints.endpoint(address, node.port, &node.path)),
+            _ => None,
+        };
+        self.endpoints.move_node(entry.endpoint, endpoint);
+        entry.endpoint = endpoint;
         let failure = result.as_ref().err().map(Error::cause);
         if failure != entry.failure
             && let LogDecision::Write { suppressed } = self.log_limit.request(now_ms)
@@ -317,19 +345,70 @@ impl Scraper {
         target.update(entry.node.clone());
         entry.target = Some(target);
         self.schedule.finish(id, now_ms, outcome);
+        if let Ok(put) = &result {
+            self.record_samples(id, put, now_ms);
+        }
+    }
+
+    /// Records what is wrong with the samples of a response.
+    fn record_samples(&mut self, id: Id, put: &PutSummary, now_ms: u64) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let found = Finding::all(&put.problems, self.shared_endpoint(id, entry));
+        let recorded = self.shared.findings.samples.record(&entry.node.name, found, Instant::now());
+        if recorded.confirm {
+            let pause_ms = u64::try_from(CONFIRM_PAUSE.as_millis()).unwrap_or(u64::MAX);
+            self.schedule.wake(id, now_ms.saturating_add(pause_ms));
+        }
+        if recorded.is_empty() {
+            return;
+        }
+        if let LogDecision::Write { suppressed } = self.log_limit.request(now_ms) {
+            log_issues(&entry.node, &recorded, suppressed);
+        }
+    }
+
+    /// Returns the endpoint of a node and the name of another Node there, if there is one.
+    fn shared_endpoint(&self, id: Id, entry: &ScrapedNode) -> Option<Detail> {
+        let endpoint = entry.endpoint.filter(|endpoint| self.endpoints.is_shared(*endpoint))?;
+        let (address, node) = entry.target.as_ref()?.responder()?;
+        let others =
+            self.entries.iter().filter(|(other, entry)| **other != id && entry.endpoint == Some(endpoint));
+        // The first by name, so that the message does not change with every scrape.
+        let other = others.map(|(_, entry)| &entry.node.name).min()?;
+        let endpoint = std::net::SocketAddr::new(address, node.port);
+        Some(Detail::SharedEndpoint {
+            endpoint: format!("{endpoint}{}", node.path).into(),
+            other: (**other).into(),
+        })
+    }
+}
+
+fn log_suppressed(lines: u32) {
+    if lines > 0 {
+        tracing::warn!("{lines} more nodes started or stopped failing; their log lines were suppressed");
     }
 }
 
 /// Logs that a node started or stopped failing, or fails for another cause.
 fn log_transition(node: &Node, result: &Result<PutSummary, Error>, suppressed: u32) {
-    if suppressed > 0 {
-        tracing::warn!("{suppressed} more nodes started or stopped failing; their log lines were suppressed");
-    }
+    log_suppressed(suppressed);
     let (node, ready) = (&*node.name, node.ready);
     if let Err(error) = result {
         tracing::warn!(node, ready, reason = error.cause().as_str(), "scraping failed: {error}");
     } else {
         tracing::info!(node, ready, "scraping recovered");
+    }
+}
+
+/// Logs issues with a node's samples that are reported or resolved.
+fn log_issues(node: &Node, recorded: &Recorded, suppressed: u32) {
+    log_suppressed(suppressed);
+    let node = &*node.name;
+    for (cause, message) in &recorded.reported {
+        tracing::warn!(node, cause = cause.as_str(), "the samples are faulty: {message}");
+    }
+    for cause in &recorded.resolved {
+        tracing::info!(node, cause = cause.as_str(), "the samples recovered");
     }
 }
 

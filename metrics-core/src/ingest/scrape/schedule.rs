@@ -154,14 +154,15 @@ impl Schedule {
         }
     }
 
-    /// Makes a node due at once, because a change may have fixed its failure.
-    pub(super) fn wake(&mut self, id: Id, now_ms: u64) {
+    /// Makes a node due at `at_ms` at the latest, or at once if it is being scraped: a change may have fixed its
+    /// failure, or another response must confirm the last one.
+    pub(super) fn wake(&mut self, id: Id, at_ms: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         match node.due_ms {
             Some(due_ms) => {
                 self.due.remove(&(due_ms, node.started_ms, id));
-                node.due_ms = Some(now_ms.min(due_ms));
-                self.due.insert((now_ms.min(due_ms), node.started_ms, id));
+                node.due_ms = Some(at_ms.min(due_ms));
+                self.due.insert((at_ms.min(due_ms), node.started_ms, id));
             }
             None => node.woken = true,
         }

@@ -1,5 +1,6 @@
 //! The scrape target for one node: its connection and the address that works.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use super::error::Error;
 use super::tls::NodeTls;
 use crate::ingest::decode::{DecodeOptions, decode};
 use crate::ingest::discover::Node;
-use crate::ingest::store::{PutSummary, Ticket};
+use crate::ingest::store::{PutSummary, RequestTime, Ticket};
 use crate::telemetry::excerpt;
 
 /// How long to wait for an address before the next one is tried in parallel (as in RFC 8305).
@@ -28,6 +29,8 @@ pub(super) struct Target {
     connection: Option<Connection>,
     /// The index of the address that worked last.
     address: usize,
+    /// The IP address to which the last connection was opened.
+    peer: Option<IpAddr>,
     tls: Option<NodeTls>,
     /// How far the current or last scrape got.
     progress: ScrapeProgress,
@@ -50,7 +53,14 @@ struct ScrapeProgress {
 
 impl Target {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node, connection: None, address: 0, tls: None, progress: ScrapeProgress::default() }
+        Self {
+            node,
+            connection: None,
+            address: 0,
+            peer: None,
+            tls: None,
+            progress: ScrapeProgress::default(),
+        }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -61,6 +71,11 @@ impl Target {
     pub(super) fn last_address(&self) -> Option<Box<str>> {
         let address = self.node.addresses.get(self.progress.at)?;
         Some(authority(&address.host, self.node.port))
+    }
+
+    /// Returns the IP address of the last connection and the Node as it was scraped.
+    pub(super) fn responder(&self) -> Option<(IpAddr, &Node)> {
+        Some((self.peer?, &*self.node))
     }
 
     /// Returns the error for a scrape that timed out.
@@ -92,7 +107,7 @@ impl Target {
             return;
         }
         if self.node.addresses != node.addresses || self.node.port != node.port {
-            (self.connection, self.address) = (None, 0);
+            (self.connection, self.address, self.peer) = (None, 0, None);
         }
         if self.node.identities != node.identities {
             self.tls = None;
@@ -182,7 +197,7 @@ impl Target {
             match timeout(wait, trying.next()).await {
                 Ok(Some((at, Ok(connection)))) => {
                     shared.metrics.connected();
-                    self.address = at;
+                    (self.address, self.peer) = (at, Some(connection.peer));
                     return Ok(connection);
                 }
                 Ok(Some((at, Err(error)))) => {
@@ -210,6 +225,9 @@ fn store(
     let context = DecodeOptions { format: body.format, default_timestamp_ns: now_ns };
     let report = decode(body.bytes, context, &mut batch);
     shared.metrics.decoded(&report, body.wire_bytes, body.bytes.len());
+    if report.accepted == 0 && report.scrape_error {
+        return Err(Error::NotCollected);
+    }
     if report.accepted == 0 {
         return Err(Error::NoMetrics {
             path: node.path.clone(),
@@ -217,5 +235,8 @@ fn store(
             beginning: excerpt(&Error::excerpt(body.bytes, token), EXCERPT_CHARS).into(),
         });
     }
-    shared.store.put(ticket, batch, requested_ms).ok_or(Error::NodeDeleted)
+    let request = RequestTime { monotonic_ms: requested_ms, unix_ns: now_ns };
+    let mut put = shared.store.put(ticket, batch, request).ok_or(Error::NodeDeleted)?;
+    put.problems.scrape_error = report.scrape_error;
+    Ok(put)
 }

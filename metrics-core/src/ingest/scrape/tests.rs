@@ -4,6 +4,7 @@ mod certificates;
 mod connections;
 mod credentials;
 mod failures;
+mod faulty_samples;
 mod full_run;
 
 use std::net::SocketAddr;
@@ -220,5 +221,6 @@ fn node(port: u16, hosts: &[&str]) -> Node {
         port,
         path: "/metrics/resource".into(),
         ready: true,
+        cpu_millicores: 0,
     }
 }

@@ -69,12 +69,17 @@ impl Coverage {
         self.nodes > 0 && self.nodes_served == 0
     }
 
-    /// Adds a node's slot.
-    pub(super) fn add(&mut self, slot: &Slot, is_fresh: bool) {
-        let NodeCoverage { containers_measured, pods_due, pods_measured, .. } = slot.coverage;
+    /// Adds a node's slot. `is_fresh` is whether its last body is recent enough to serve.
+    fn add(&mut self, slot: &Slot, is_fresh: bool, now_ms: u64, max_age_ms: u32) {
+        let counts = if now_ms <= slot.coverage.valid_until_ms {
+            slot.coverage
+        } else {
+            NodeCoverage::new(&slot.snapshot, now_ms, max_age_ms)
+        };
+        let NodeCoverage { containers_measured, pods_due, pods_measured, .. } = counts;
         let responding = is_fresh && slot.failures == 0;
         let gone = slot.failures >= NOT_RESPONDING;
-        let node_measured = is_fresh && slot.snapshot.node.is_measured();
+        let node_measured = is_fresh && slot.snapshot.node.is_served(now_ms, max_age_ms);
         let covered = responding && pods_measured >= pods_due;
         self.nodes_failing += usize::from(slot.failures > 0);
         self.nodes_responding += usize::from(responding);
@@ -94,7 +99,7 @@ fn is_most(some: usize, all: usize) -> bool {
     some >= all - all / TOLERATED
 }
 
-/// The counts of one node's snapshot, computed once for each body.
+/// The counts of one node's snapshot, computed once for each body, and again when a rate has expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeCoverage {
     pub(super) containers_measured: u32,
@@ -102,30 +107,36 @@ pub(super) struct NodeCoverage {
     containers_pending: u32,
     pods_due: u32,
     pods_measured: u32,
+    /// Until when no rate expires.
+    valid_until_ms: u64,
 }
 
 impl NodeCoverage {
     /// Counts the containers and pods of a snapshot.
     ///
     /// A pod is due if all its containers are, and measured if all have rates. A container without CPU time or
-    /// memory can't have a rate, so it is not due; it is reported elsewhere.
-    pub(super) fn new(snapshot: &NodeSnapshot) -> Self {
+    /// memory, or whose sample stands still for too long, can't have a rate, so it is not due; it is reported elsewhere.
+    pub(super) fn new(snapshot: &NodeSnapshot, now_ms: u64, max_age_ms: u32) -> Self {
         let mut coverage = Self::default();
+        let mut valid_for_ms = u32::MAX;
         for row in 0..snapshot.layout.pods() {
             let (mut due, mut measured) = (true, true);
             for container in &snapshot.containers[snapshot.layout.containers_of(row)] {
-                let pending = container.timestamp_ns != 0 && !container.was_measured();
-                // Both times are of the node's clock.
-                let age_ns = container.timestamp_ns.saturating_sub(container.start_ns);
-                due &= pending || container.is_measured();
-                due &= container.start_ns <= 0 || age_ns >= DUE_AGE_NS;
-                measured &= container.is_measured();
+                let pending = container.has_sample() && !container.was_measured();
+                let served = container.is_served(now_ms, max_age_ms);
+                due &= pending || served;
+                due &= container.age_at_sample_ns().is_none_or(|age_ns| age_ns >= DUE_AGE_NS);
+                if served {
+                    valid_for_ms = valid_for_ms.min(container.served_for_ms(now_ms, max_age_ms));
+                }
+                measured &= served;
                 coverage.containers_pending += u32::from(pending);
-                coverage.containers_measured += u32::from(container.is_measured());
+                coverage.containers_measured += u32::from(served);
             }
             coverage.pods_due += u32::from(due);
             coverage.pods_measured += u32::from(due && measured);
         }
+        coverage.valid_until_ms = now_ms.saturating_add(valid_for_ms.into());
         coverage
     }
 
@@ -148,7 +159,8 @@ impl Store {
         let now_ms = self.directory.now_ms();
         let state = self.state.read();
         for slot in state.slots.iter().filter(|slot| slot.node.is_some()) {
-            coverage.add(slot, slot.snapshot.bodies > 0 && self.fresh(&slot.snapshot, now_ms));
+            let is_fresh = slot.snapshot.bodies > 0 && self.fresh(&slot.snapshot, now_ms);
+            coverage.add(slot, is_fresh, now_ms, self.max_age_ms());
         }
         coverage
     }

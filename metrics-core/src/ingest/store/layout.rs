@@ -29,6 +29,8 @@ struct PodNames {
     namespace: Span,
     name: Span,
     first: u32,
+    /// When the node first reported the pod.
+    appeared_ms: u64,
 }
 
 #[derive(Debug)]
@@ -47,8 +49,12 @@ pub(super) struct ContainerNames<'a> {
 
 impl NodeLayout {
     /// Returns the layout of containers that are ordered by name without duplicates. `body_order` contains indices
-    /// into them.
-    pub(super) fn new(ordered: &[ContainerNames<'_>], body_order: Box<[u32]>) -> Self {
+    /// into them. `appeared_ms` returns when the node first reported a pod.
+    pub(super) fn new(
+        ordered: &[ContainerNames<'_>],
+        body_order: Box<[u32]>,
+        appeared_ms: impl Fn((&str, &str)) -> u64,
+    ) -> Self {
         let mut text = String::new();
         let mut pods: Vec<PodNames> = Vec::new();
         let mut containers = Vec::with_capacity(ordered.len());
@@ -63,7 +69,8 @@ impl NodeLayout {
                     _ => append(&mut text, names.namespace),
                 };
                 let name = append(&mut text, names.pod);
-                pods.push(PodNames { namespace, name, first: index(containers.len()) });
+                let appeared_ms = appeared_ms((names.namespace, names.pod));
+                pods.push(PodNames { namespace, name, first: index(containers.len()), appeared_ms });
             }
             let name = *written.entry(names.container).or_insert_with(|| append(&mut text, names.container));
             containers.push(ContainerName { name, pod: index(pods.len() - 1) });
@@ -94,10 +101,20 @@ impl NodeLayout {
         (self.text(pod.namespace), self.text(pod.name))
     }
 
+    /// Returns when the node first reported the pod in `row`, without interruption since.
+    pub(super) fn appeared_ms(&self, row: usize) -> u64 {
+        self.pods[row].appeared_ms
+    }
+
+    /// Returns the row of a pod.
+    pub(super) fn row(&self, (namespace, name): (&str, &str)) -> Option<usize> {
+        self.find_pod((namespace.as_bytes(), name.as_bytes()))
+    }
+
     /// Returns the pods of `other` that this layout does not contain.
     pub(super) fn missing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let rows = (0..other.pods()).map(|row| other.pod(row));
-        rows.filter(|key| self.find_pod((key.0.as_bytes(), key.1.as_bytes())).is_none())
+        rows.filter(|key| self.row(*key).is_none())
     }
 
     fn find_pod(&self, key: (&[u8], &[u8])) -> Option<usize> {

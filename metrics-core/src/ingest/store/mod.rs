@@ -7,16 +7,22 @@
 //! pods when containers were added or removed; there are nodes ÷ scrape interval writes a second. A long read
 //! releases the lock every few hundred rows.
 
+mod absent_pods;
 mod coverage;
 mod directory;
+mod duplicates;
 mod index;
 mod layout;
 mod location_hint;
 mod metrics;
+mod node_samples;
 mod pod_lookup;
+mod problems;
 mod rate;
+mod rivals;
 mod rows;
 mod scrape_batch;
+mod snapshot_builder;
 #[cfg(test)]
 #[allow(
     clippy::cast_possible_truncation,
@@ -34,15 +40,18 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+use self::absent_pods::AbsentPods;
 pub(crate) use self::coverage::Coverage;
 use self::coverage::NodeCoverage;
 pub use self::directory::StoreDirectory;
 use self::index::Index;
 use self::layout::NodeLayout;
 pub(crate) use self::metrics::StoreMetrics;
+pub(crate) use self::problems::SampleProblems;
 use self::rate::Measured;
 pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
+use self::snapshot_builder::BodyContext;
 use crate::ingest::discover::Node;
 
 /// The maximum number of removed nodes whose last usage is kept.
@@ -57,8 +66,8 @@ const MAX_SPARE_POINTS: usize = 4096;
 pub struct StoreConfig {
     /// The scrape interval. A container younger than this, and at least 10 s old, is measured from its start.
     pub(crate) scrape_interval: Duration,
-    /// The maximum age of a sample that is served, from the start of its request. The sample keeps its own
-    /// timestamp.
+    /// The maximum age of a sample that is served, from the start of the request that first returned it. The sample
+    /// keeps its own timestamp.
     pub(crate) max_age: Duration,
 }
 
@@ -106,8 +115,12 @@ struct Slot {
     coverage: NodeCoverage,
     /// The number of failed scrapes since the last good one.
     failures: u32,
-    /// Whether the change has been recorded that the snapshot is too old.
-    expired: bool,
+    /// Up to when it has been recorded which samples are too old.
+    checked_ms: u64,
+    /// Whether the last change is that samples are too old.
+    only_expired: bool,
+    /// The Running pods that the node reported before.
+    absent: AbsentPods,
 }
 
 /// Identifies a node's slot for writing samples; invalid once the node is removed.
@@ -115,6 +128,15 @@ struct Slot {
 pub struct Ticket {
     slot: u32,
     generation: u32,
+}
+
+/// When a request started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTime {
+    /// In [`StoreDirectory::now_ms`].
+    pub monotonic_ms: u64,
+    /// By the wall clock, in nanoseconds since the Unix epoch.
+    pub unix_ns: i64,
 }
 
 /// Summarizes a write for the schedule.
@@ -128,6 +150,8 @@ pub struct PutSummary {
     pub(crate) node_measured: bool,
     /// Whether each container that can have a rate has one.
     pub(crate) pods_measured: bool,
+    /// The problems of the samples in this body.
+    pub(crate) problems: SampleProblems,
 }
 
 impl Store {
@@ -159,6 +183,14 @@ impl Store {
         ticket
     }
 
+    /// Replaces a node by a newer state of the same one.
+    pub(crate) fn update_node(&self, ticket: Ticket, node: &Arc<Node>) {
+        let mut state = self.state.write();
+        if state.valid(ticket).is_some() {
+            state.slots[ticket.slot as usize].node = Some(node.clone());
+        }
+    }
+
     /// Removes a node and its samples.
     pub(crate) fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
@@ -172,25 +204,31 @@ impl Store {
     /// Starts a batch for one body; `None` if the node was removed.
     #[must_use]
     pub fn begin_batch(&self, ticket: Ticket) -> Option<ScrapeBatch> {
-        let old = self.state.read().valid(ticket)?.snapshot.clone();
+        let state = self.state.read();
+        let slot = state.valid(ticket)?;
+        let capacity_millicores = slot.node.as_ref()?.cpu_millicores;
+        let old = slot.snapshot.clone();
+        drop(state);
         let buffer = self.spare_buffers.lock().pop().unwrap_or_default();
-        Some(ScrapeBatch::new(old, buffer))
+        Some(ScrapeBatch::new(old, capacity_millicores, buffer))
     }
 
-    /// Writes a batch whose request started at `requested_ms` (of [`StoreDirectory::now_ms`]); `None` if the node was
-    /// removed. Callers scrape a node once at a time.
-    pub fn put(&self, ticket: Ticket, batch: ScrapeBatch, requested_ms: u64) -> Option<PutSummary> {
-        let newest_timestamp_ns = batch.newest_ns();
-        let interval_ns = i64::try_from(self.config.scrape_interval.as_nanos()).unwrap_or(i64::MAX);
-        let snapshot = Arc::new(batch.finish(interval_ns, requested_ms));
-        self.recycle(batch.into_buffer());
-        let coverage = NodeCoverage::new(&snapshot);
-        let put = PutSummary {
-            node_timestamp_ns: (snapshot.node.timestamp_ns != 0).then_some(snapshot.node.timestamp_ns),
-            newest_timestamp_ns,
-            node_measured: snapshot.node.is_measured(),
-            pods_measured: coverage.is_complete(),
+    /// Writes a batch; `None` if the node was removed. Callers scrape a node once at a time.
+    pub fn put(&self, ticket: Ticket, mut batch: ScrapeBatch, request: RequestTime) -> Option<PutSummary> {
+        let context = BodyContext {
+            requested_ms: request.monotonic_ms,
+            requested_ns: request.unix_ns,
+            interval: self.config.scrape_interval,
+            max_age: self.config.max_age,
         };
+        let (snapshot, mut problems) = batch.finish(context);
+        let snapshot = Arc::new(snapshot);
+        self.recycle(batch.into_buffer());
+        let known = |timestamp_ns| (timestamp_ns != 0).then_some(timestamp_ns);
+        let (node_timestamp_ns, newest_timestamp_ns) =
+            (known(snapshot.node.timestamp_ns), known(snapshot.newest_ns));
+        let coverage = NodeCoverage::new(&snapshot, request.monotonic_ms, self.max_age_ms());
+        let (node_measured, pods_measured) = (snapshot.node.is_measured(), coverage.is_complete());
         let mut state = self.state.write();
         state.valid(ticket)?;
         let StoreState { slots, index, .. } = &mut *state;
@@ -201,16 +239,23 @@ impl Store {
             index.insert(ticket.slot, &snapshot.layout);
             slot.layout_version = slot.layout_version.wrapping_add(1);
         }
-        (slot.coverage, slot.failures, slot.expired) = (coverage, 0, false);
+        (slot.coverage, slot.failures) = (coverage, 0);
+        (slot.only_expired, slot.checked_ms) = (false, request.monotonic_ms);
         slot.changed(self.directory.observer().take());
+        let has_absent = !slot.absent.is_empty();
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
         drop(state);
         if !same_layout {
             self.refresh_visibility(now.missing(&old.layout));
         }
+        if !same_layout || has_absent {
+            let gone = (!same_layout).then(|| now.missing(&old.layout));
+            let absent = self.update_absent(ticket, gone.into_iter().flatten(), request.monotonic_ms);
+            (problems.pods_absent, problems.pods_missing) = absent.unwrap_or_default();
+        }
         drop(old); // Freed outside the lock.
-        Some(put)
+        Some(PutSummary { node_timestamp_ns, newest_timestamp_ns, node_measured, pods_measured, problems })
     }
 
     /// Keeps the buffer of a batch for the next one.
@@ -226,15 +271,31 @@ impl Store {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();
+            let max_age_ms = self.max_age_ms();
             let slot = &mut state.slots[ticket.slot as usize];
             slot.failures = slot.failures.saturating_add(1);
-            if slot.version > 0 && !slot.expired && !self.fresh(&slot.snapshot, now_ms) {
-                slot.expired = true;
+            let checked_ms = std::mem::replace(&mut slot.checked_ms, now_ms);
+            let was_fresh = self.fresh(&slot.snapshot, checked_ms);
+            if was_fresh
+                && (!self.fresh(&slot.snapshot, now_ms)
+                    || slot.snapshot.expires_between(checked_ms, now_ms, max_age_ms))
+            {
+                slot.only_expired = true;
                 slot.changed(self.directory.observer().take());
             }
         }
     }
 
+    /// Returns whether a rate is served at `now_ms`.
+    fn serves(&self, measured: &Measured, now_ms: u64) -> bool {
+        measured.is_served(now_ms, self.max_age_ms())
+    }
+
+    fn max_age_ms(&self) -> u32 {
+        rate::milliseconds(self.config.max_age)
+    }
+
+    /// Returns whether the node's last successful request is recent enough.
     fn fresh(&self, snapshot: &NodeSnapshot, now_ms: u64) -> bool {
         u128::from(now_ms.saturating_sub(snapshot.requested_ms)) <= self.config.max_age.as_millis()
     }

@@ -234,13 +234,13 @@ fn times(store: &Store, pod: &StorePod, found: &PodSamples<'_>, now_ms: u64) -> 
         return None;
     }
     for measured in &snapshot.containers[found.containers.clone()] {
-        if !measured.is_measured() {
+        if !store.serves(measured, now_ms) {
             return None;
         }
-        // Without a start time, only the counter distinguishes the first sample of a deleted pod of that name from
+        // Without a reliable start time, only the counter distinguishes the first sample of a deleted pod of that name from
         // this one's.
         let began_ms = snapshot.requested_ms.saturating_sub(measured.window_ns.unsigned_abs() / 1_000_000);
-        if measured.start_ns == 0 && pod.since_ms > 0 && began_ms < pod.since_ms {
+        if pod.since_ms > 0 && !measured.has_reliable_start() && began_ms < pod.since_ms {
             return None;
         }
     }

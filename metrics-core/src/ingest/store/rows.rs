@@ -3,6 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
+use super::index::IndexEntry;
 use super::pod_lookup::{LOOKUP_BATCH, PodLookup, prefetch};
 use super::rate::Measured;
 use super::scrape_batch::NodeSnapshot;
@@ -308,7 +309,8 @@ impl Store {
             && let Some((row, since)) = self.shown_node(&state, node, visible, self.directory.now_ms())
         {
             let new = since >= versions.start;
-            if new || !(slot.snapshot.node_repeated && slot.previous < versions.start) {
+            let repeats = slot.only_expired || slot.snapshot.node_repeated;
+            if new || !(repeats && slot.previous < versions.start) {
                 visit(Change::Node { row: &row, new });
             }
         }
@@ -336,7 +338,7 @@ impl Store {
                 let new = since >= versions.start;
                 // For a client that knows the previous snapshot, a repeated sample is not a change.
                 let repeats = slot.previous < versions.start
-                    && slot.snapshot.repeats(layout.containers_of(row))
+                    && (slot.only_expired || slot.snapshot.repeats(layout.containers_of(row)))
                     && state.index.candidates(namespace, name).count() == 1;
                 if new || !repeats {
                     containers.clear();
@@ -357,7 +359,7 @@ impl StoreState {
         let slot = &self.slots[*self.by_name.get(&node.name)? as usize];
         let NodeSnapshot { node: measured, .. } = &*slot.snapshot;
         let same = slot.node.as_ref().is_some_and(|scraped| scraped.uid == node.uid);
-        (same && measured.is_measured() && store.fresh(&slot.snapshot, now_ms)).then(|| NodeRow {
+        (same && store.fresh(&slot.snapshot, now_ms) && store.serves(measured, now_ms)).then(|| NodeRow {
             name: &node.name,
             labels: &node.labels,
             version: slot.version,
@@ -373,29 +375,18 @@ impl StoreState {
         slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
     }
 
-    /// Returns slot and row of a pod's samples. If there are several, as while a pod moves, the one whose container
-    /// started last counts, then the one that was requested last.
+    /// Returns slot and row of a pod's samples.
+    ///
+    /// If several nodes report the pod, as while it moves, the node counts that is Ready, then the one that reported
+    /// it first last. Their timestamps are not compared: each node has its own clock.
     pub(super) fn locate(&self, namespace: &str, name: &str) -> Option<(usize, usize)> {
-        let mut found: Option<(usize, usize)> = None;
-        for place in self.index.candidates(namespace, name) {
-            let candidate = place.location();
-            if self.slots[candidate.0].snapshot.layout.pod(candidate.1) != (namespace, name) {
-                continue;
-            }
-            found = match found {
-                Some(other) if self.age_key(other) >= self.age_key(candidate) => Some(other),
-                _ => Some(candidate),
-            };
-        }
-        found
+        let locations = self.index.candidates(namespace, name).map(IndexEntry::location);
+        locations
+            .filter(|(slot, row)| self.slots[*slot].snapshot.layout.pod(*row) == (namespace, name))
+            .max_by_key(|(slot, row)| {
+                let at = &self.slots[*slot];
+                let is_ready = at.node.as_ref().is_some_and(|node| node.ready);
+                (is_ready, at.snapshot.layout.appeared_ms(*row), *slot)
+            })
     }
-
-    fn age_key(&self, (slot, row): (usize, usize)) -> (i64, u64) {
-        age_key((&self.slots[slot].snapshot, row))
-    }
-}
-
-fn age_key((snapshot, row): (&NodeSnapshot, usize)) -> (i64, u64) {
-    let starts = snapshot.layout.containers_of(row).map(|at| snapshot.containers[at].start_ns);
-    (starts.max().unwrap_or(0), snapshot.requested_ms)
 }

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::duplicates::{Duplicates, NODE};
 use super::layout::{ContainerNames, MAX_NAME, NodeLayout};
-use super::rate::{Measured, Point, Timing};
+use super::node_samples::NodeSamples;
+use super::problems::SampleProblems;
+use super::rate::{Measured, Point};
+use super::rivals::Rivals;
+use super::snapshot_builder::{BodyContext, SnapshotBuilder};
 use crate::ingest::decode::{BadSeries, ContainerKey, Metric, Sample, SampleSink};
 
 /// The maximum number of containers per node; more are rejected. Kubernetes supports 110 pods per node, some
@@ -19,14 +24,24 @@ pub(super) struct NodeSnapshot {
     /// One entry per container of the layout.
     pub(super) containers: Box<[Measured]>,
     pub(super) node: Measured,
-    /// When the request of the last body started, in [`Directory::now_ms`](crate::ingest::discover::Directory::now_ms).
+    /// When the request of the last body started, in [`StoreDirectory::now_ms`](crate::ingest::store::StoreDirectory::now_ms).
     pub(super) requested_ms: u64,
     /// How many bodies the node has sent.
     pub(super) bodies: u32,
     /// Containers whose values in the last body equal those of the body before, in order. Mostly none.
-    repeated: Box<[u32]>,
+    pub(super) repeated: Box<[u32]>,
     /// The same for the node itself.
     pub(super) node_repeated: bool,
+    /// The containers that several series claim to be, in order. Mostly none.
+    pub(super) rivals: Box<[Rivals]>,
+    /// The series that claim to be the node.
+    pub(super) node_rivals: Option<Box<Rivals>>,
+    /// The node's last samples.
+    pub(super) node_samples: NodeSamples,
+    /// When the newest container sample was taken, by the node's clock; 0 if there is none.
+    pub(super) newest_ns: i64,
+    /// By how much the node's clock is ahead; 0 while unknown.
+    pub(super) clock_skew_ms: i64,
 }
 
 impl NodeSnapshot {
@@ -36,6 +51,14 @@ impl NodeSnapshot {
             && containers
                 .all(|at| self.repeated.binary_search_by(|repeated| (*repeated as usize).cmp(&at)).is_ok())
     }
+
+    /// Returns whether a rate was served at `from_ms`, but no longer at `to_ms`.
+    pub(super) fn expires_between(&self, from_ms: u64, to_ms: u64, max_age_ms: u32) -> bool {
+        let expires = |measured: &Measured| {
+            measured.is_served(from_ms, max_age_ms) && !measured.is_served(to_ms, max_age_ms)
+        };
+        expires(&self.node) || self.containers.iter().any(expires)
+    }
 }
 
 /// The samples of one body on top of the node's last snapshot. Filled by [`crate::ingest::decode::decode`] and passed
@@ -43,10 +66,14 @@ impl NodeSnapshot {
 #[derive(Debug)]
 pub struct ScrapeBatch {
     old: Arc<NodeSnapshot>,
+    /// The node's CPU capacity; 0 if unknown.
+    capacity_millicores: u64,
     /// One entry per container of the old layout, then the new containers.
     points: Vec<PointBuilder>,
     new: BTreeMap<[Box<str>; 3], usize>,
     node: PointBuilder,
+    /// The samples of series that came before in this body. Mostly none.
+    duplicates: Duplicates,
     cursors: [usize; Metric::COUNT],
     next_turn: u32,
 }
@@ -62,11 +89,15 @@ impl BatchBuffer {
     }
 }
 
+/// The samples of a container or node in a body.
 #[derive(Clone, Copy, Debug, Default)]
-struct PointBuilder {
-    point: Point,
+pub(super) struct PointBuilder {
+    /// The first sample of each metric.
+    pub(super) point: Point,
     /// A bit for each metric that the body contained.
     seen: u8,
+    /// Whether a metric came more than once.
+    pub(super) has_duplicates: bool,
     /// The rank of its first sample in the body, from 1.
     turn: u32,
 }
@@ -75,47 +106,56 @@ impl PointBuilder {
     fn take(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
         let bit = 1 << metric as u8;
         if self.seen & bit != 0 {
+            self.has_duplicates = true;
             return Err(BadSeries::Duplicate);
         }
         self.seen |= bit;
-        match metric {
-            Metric::Cpu => {
-                self.point.cpu_ns = sample.value;
-                self.point.timestamp_ns = sample.timestamp_ns;
-            }
-            Metric::Memory => self.point.memory_bytes = sample.value,
-            Metric::Swap => self.point.swap_bytes = Some(sample.value),
-            // decode() bounds the value.
-            Metric::StartTime => self.point.start_ns = i64::try_from(sample.value).unwrap_or(0),
-        }
+        self.point.set(metric, sample);
         Ok(())
+    }
+
+    /// Returns the first sample of a metric. Only CPU times have a timestamp.
+    pub(super) fn sample(&self, metric: Metric) -> Sample {
+        let Point { timestamp_ns, cpu_ns, memory_bytes, swap_bytes, start_ns } = self.point;
+        match metric {
+            Metric::Cpu => Sample { value: cpu_ns, timestamp_ns },
+            Metric::Memory => Sample { value: memory_bytes, timestamp_ns: 0 },
+            Metric::Swap => Sample { value: swap_bytes.unwrap_or_default(), timestamp_ns: 0 },
+            Metric::StartTime => Sample { value: start_ns.unsigned_abs(), timestamp_ns: 0 },
+        }
+    }
+
+    /// Returns whether the body contained the metric.
+    pub(super) fn has(&self, metric: Metric) -> bool {
+        self.seen & 1 << metric as u8 != 0
     }
 
     /// Returns whether the body reports the container. Swap alone does not count, as metrics-server does not read
     /// it.
-    fn is_present(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         self.seen & !(1 << Metric::Swap as u8) != 0
     }
 }
 
 impl ScrapeBatch {
     /// Starts a batch on top of `old` in the buffer of an earlier batch.
-    pub(super) fn new(old: Arc<NodeSnapshot>, BatchBuffer(mut points): BatchBuffer) -> Self {
+    pub(super) fn new(
+        old: Arc<NodeSnapshot>,
+        capacity_millicores: u64,
+        BatchBuffer(mut points): BatchBuffer,
+    ) -> Self {
         points.clear();
         points.resize(old.layout.containers(), PointBuilder::default());
         Self {
             points,
             old,
+            capacity_millicores,
             new: BTreeMap::new(),
             node: PointBuilder::default(),
+            duplicates: Duplicates::default(),
             cursors: [0; Metric::COUNT],
             next_turn: 0,
         }
-    }
-
-    /// Returns when the newest container sample was taken, by the node's clock.
-    pub(super) fn newest_ns(&self) -> Option<i64> {
-        self.points.iter().map(|row| row.point.timestamp_ns).filter(|timestamp| *timestamp != 0).max()
     }
 
     fn index_of(&mut self, metric: Metric, key: &ContainerKey<'_>) -> Result<usize, BadSeries> {
@@ -148,7 +188,11 @@ impl ScrapeBatch {
             self.next_turn += 1;
             row.turn = self.next_turn;
         }
-        row.take(metric, sample)
+        let taken = row.take(metric, sample);
+        if taken.is_err() {
+            self.duplicates.add(at, metric, sample);
+        }
+        taken
     }
 
     /// Returns the buffer for the next batch.
@@ -156,49 +200,52 @@ impl ScrapeBatch {
         BatchBuffer(self.points)
     }
 
-    /// Returns the snapshot after this body.
-    pub(super) fn finish(&self, interval_ns: i64, requested_ms: u64) -> NodeSnapshot {
-        let since = requested_ms.saturating_sub(self.old.requested_ms);
-        let elapsed_ns = i64::try_from(since.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        let timing = Timing { interval_ns, elapsed_ns };
-        let node = self.old.node.advance(&self.node.point, timing);
-        let node_repeated = node == self.old.node;
-        let bodies = self.old.bodies.saturating_add(1);
+    /// Returns the snapshot after this body, and the problems of its samples. Those of pods are not known here.
+    pub(super) fn finish(&mut self, context: BodyContext) -> (NodeSnapshot, SampleProblems) {
+        self.duplicates.sort();
+        let old = &*self.old;
+        let mut builder =
+            SnapshotBuilder::new(old, self.capacity_millicores, &self.node, &self.duplicates, context);
         if self.new.is_empty() && self.points.iter().all(PointBuilder::is_present) {
-            let points = self.old.containers.iter().zip(&self.points);
-            let containers: Box<[Measured]> =
-                points.map(|(old, row)| old.advance(&row.point, timing)).collect();
-            let pairs = (0..).zip(containers.iter().zip(&self.old.containers));
+            let points = (0..).zip(old.containers.iter().zip(&self.points));
+            let containers: Box<[Measured]> = points
+                .map(|(at, (measured, row))| builder.container(at, Some((at, measured)), at as usize, row))
+                .collect();
+            let pairs = (0..).zip(containers.iter().zip(&old.containers));
             let repeated = pairs.filter(|(_, (new, old))| new == old).map(|(at, _)| at).collect();
-            let layout = self.old.layout.clone();
-            return NodeSnapshot { layout, containers, node, requested_ms, bodies, repeated, node_repeated };
+            return builder.finish(old.layout.clone(), containers, repeated);
         }
-        let old = self.points.iter().enumerate().take(self.old.containers.len());
-        let old = old.map(|(at, row)| (self.old.layout.names(at), row, self.old.containers[at]));
+        let known = (0..).zip(&self.points).take(old.containers.len());
+        let known = known.map(|(at, row)| (old.layout.names(at as usize), at, row));
         let new = self.new.iter().map(|([namespace, pod, container], at)| {
-            (ContainerNames { namespace, pod, container }, &self.points[*at], Measured::default())
+            let names = ContainerNames { namespace, pod, container };
+            (names, u32::try_from(*at).unwrap_or(u32::MAX), &self.points[*at])
         });
-        let mut points: Vec<_> = old.chain(new).filter(|(_, row, _)| row.is_present()).collect();
+        let mut points: Vec<_> = known.chain(new).filter(|(_, _, row)| row.is_present()).collect();
         points.sort_unstable_by_key(|(names, ..)| *names);
         let names: Vec<_> = points.iter().map(|(names, ..)| *names).collect();
         let mut order: Box<[u32]> = (0..).take(points.len()).collect();
-        order.sort_unstable_by_key(|at| points[*at as usize].1.turn);
-        NodeSnapshot {
-            layout: Arc::new(NodeLayout::new(&names, order)),
-            containers: points.iter().map(|(_, row, old)| old.advance(&row.point, timing)).collect(),
-            node,
-            requested_ms,
-            bodies,
-            // A pod that lost a container has changed even if its other containers did not.
-            repeated: Box::default(),
-            node_repeated,
-        }
+        order.sort_unstable_by_key(|at| points[*at as usize].2.turn);
+        let containers = (0..).zip(&points).map(|(at, (_, row_at, row))| {
+            let measured = old.containers.get(*row_at as usize);
+            builder.container(at, measured.map(|measured| (*row_at, measured)), *row_at as usize, row)
+        });
+        let containers = containers.collect();
+        let layout = NodeLayout::new(&names, order, |key| {
+            old.layout.row(key).map_or(context.requested_ms, |row| old.layout.appeared_ms(row))
+        });
+        // A pod that lost a container has changed even if its other containers did not.
+        builder.finish(Arc::new(layout), containers, Box::default())
     }
 }
 
 impl SampleSink for ScrapeBatch {
     fn node(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {
-        self.node.take(metric, sample)
+        let taken = self.node.take(metric, sample);
+        if taken.is_err() {
+            self.duplicates.add(NODE, metric, sample);
+        }
+        taken
     }
 
     fn container(&mut self, metric: Metric, key: &ContainerKey<'_>, sample: Sample) -> Result<(), BadSeries> {

@@ -4,6 +4,7 @@ mod changes;
 mod coverage;
 mod end_to_end;
 mod recreated_objects;
+mod samples;
 mod two_pass_reads;
 
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{PutSummary, Store, StoreConfig, StoreDirectory, Ticket};
+use super::{PutSummary, RequestTime, ScrapeBatch, Store, StoreConfig, StoreDirectory, Ticket};
 use crate::ingest::decode::{BadSeries, DecodeOptions, ExpositionFormat, decode};
 use crate::ingest::discover::Node;
 use crate::model::labels::Labels;
@@ -60,6 +61,7 @@ impl TestStore {
             port: 1,
             path: "/".into(),
             ready: true,
+            cpu_millicores: 0,
         };
         self.directory.apply_node(node.clone());
         self.store.insert_node(&Arc::new(node))
@@ -110,7 +112,14 @@ impl TestStore {
             DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
             &mut batch,
         );
-        self.store.put(ticket, batch, self.directory.now_ms())
+        self.put(ticket, batch)
+    }
+
+    /// Writes a batch that was requested now. The wall clock is at the epoch of [`Self::body`].
+    pub(super) fn put(&self, ticket: Ticket, batch: ScrapeBatch) -> Option<PutSummary> {
+        let monotonic_ms = self.directory.now_ms();
+        let unix_ns = 1_700_000_000_000_000_000 + i64::try_from(monotonic_ms).unwrap() * 1_000_000;
+        self.store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns })
     }
 
     /// `namespace/pod: container=millicores…`.
@@ -149,7 +158,7 @@ fn rejects_a_malformed_line_whose_name_contains_quotes() {
         let mut batch = fixture.store.begin_batch(node).unwrap();
         let context = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 };
         let report = decode(line.as_bytes(), context, &mut batch);
-        fixture.store.put(node, batch, fixture.directory.now_ms()).unwrap();
+        fixture.put(node, batch).unwrap();
         (report.accepted, report.bad[BadSeries::Labels as usize])
     };
     let line = |pod: &str| {
@@ -257,7 +266,7 @@ fn a_pod_has_the_timestamp_of_its_earliest_container() {
             DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 },
             &mut batch,
         );
-        fixture.store.put(ticket, batch, fixture.directory.now_ms());
+        fixture.put(ticket, batch);
     };
     take(&[("x", 100_000, 1.0), ("y", 101_000, 1.0)]);
     take(&[("x", 110_000, 2.0), ("y", 109_000, 2.0)]);
@@ -343,8 +352,8 @@ fn metrics_have_metrics_servers_names() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// A list agrees with a simple model while nodes and pods come and go: for each pod, the location that started
-    /// last, if all containers there have two samples.
+    /// A list agrees with a simple model while nodes and pods come and go: for each pod, the node that reported it
+    /// first last, if all containers there have two samples.
     #[test]
     fn agrees_with_the_model(rounds in prop::collection::vec(
         (0usize..3, prop::collection::btree_set((0u8..3, 0u8..3, 0u8..2), 0..8), any::<bool>()), 1..12,
@@ -359,25 +368,32 @@ proptest! {
         fixture.synced();
         // Per node: container → number of consecutive bodies that contain it.
         let mut model: Vec<std::collections::BTreeMap<(u8, u8, u8), u32>> = vec![Default::default(); 3];
+        // Per node: pod → round since which it is in each body.
+        let mut appeared: Vec<std::collections::BTreeMap<(u8, u8), usize>> = vec![Default::default(); 3];
         for (round, (node, containers, gone)) in rounds.into_iter().enumerate() {
             if gone {
                 tickets[node] = fixture.node(&format!("node{node}"), &format!("again{round}"));
                 model[node].clear();
+                appeared[node].clear();
                 continue;
             }
             let names: Vec<String> = containers.iter().map(|(n, p, c)| format!("n{n}/p{p}/c{c}")).collect();
-            // Containers that started long ago, on each node later than on the one before.
-            let start = i64::try_from(node).unwrap() * 100 - 1000;
-            let at = i64::try_from(round).unwrap();
+            // Clocks and start times differ between nodes, and decide nothing.
+            let start = 1000 - i64::try_from(node).unwrap() * 1000;
+            fixture.directory.skip(Duration::from_millis(10));
+            let at = i64::try_from(round).unwrap() + start + 1000;
             let lines: Vec<_> = names.iter().map(|name| (&**name, 1.0 + round as f64 / 10.0, 1, Some(start))).collect();
             fixture.body(tickets[node], at, &lines);
             model[node] = containers.iter().map(|key| (*key, model[node].get(key).unwrap_or(&0) + 1)).collect();
+            let pods = containers.iter().map(|(namespace, pod, _)| (*namespace, *pod));
+            appeared[node] = pods.map(|pod| (pod, *appeared[node].get(&pod).unwrap_or(&round))).collect();
         }
         let mut expected = Vec::new();
         for namespace in 0..3 {
             for pod in 0..3 {
                 let of = |node: usize| model[node].range((namespace, pod, 0)..=(namespace, pod, 1)).collect::<Vec<_>>();
-                let Some(node) = (0..3).rev().find(|node| !of(*node).is_empty()) else { continue };
+                let reporting = (0..3).filter(|node| !of(*node).is_empty());
+                let Some(node) = reporting.max_by_key(|node| appeared[*node][&(namespace, pod)]) else { continue };
                 if of(node).iter().all(|(_, bodies)| **bodies > 1) {
                     let containers: Vec<_> = of(node).iter().map(|((_, _, c), _)| format!("c{c}")).collect();
                     expected.push(format!("n{namespace}/p{pod}: {}", containers.join(" ")));

@@ -22,9 +22,11 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
         return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
     }
     if let Some(cause) = &diagnosis.path {
-        if cause.reason == Reason::MissingEndpoints && kubelets::explain_unready(evidence, diagnosis) {
+        if cause.reason == Reason::MissingEndpoints
+            && let Some(condition) = kubelets::explain_unready(evidence, diagnosis)
+        {
             let message = format!(
-                "{} No replica is ready because none has fresh metrics to serve. See KubeletsReachable for the cause.",
+                "{} No replica is ready because none has fresh metrics to serve. See {condition} for the cause.",
                 cause.summary
             );
             return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);

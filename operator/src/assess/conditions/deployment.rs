@@ -45,10 +45,10 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
         .unwrap_or_else(|| (Reason::Progressing, format!("{name} is rolling out: {counts}.")));
     if !enough
         && matches!(reason, Reason::Progressing | Reason::PodsNotReady)
-        && kubelets::explain_unready(evidence, diagnosis)
+        && let Some(condition) = kubelets::explain_unready(evidence, diagnosis)
     {
         let message = format!(
-            "No replica is ready because none has fresh metrics to serve. {counts}. See KubeletsReachable for the cause."
+            "No replica is ready because none has fresh metrics to serve. {counts}. See {condition} for the cause."
         );
         return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
     }

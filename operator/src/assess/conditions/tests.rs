@@ -163,6 +163,24 @@ fn kubelets_that_fail_explain_unready_replicas_and_missing_endpoints() {
 }
 
 #[test]
+fn samples_that_are_all_faulty_explain_unready_replicas() {
+    let mut observed = without_fresh_metrics();
+    let nodes = json!({ "known": 3, "covered": 0, "failing": 0 });
+    let mut replica = replica(&nodes, &json!([]));
+    let mut report = serde_json::to_value(&**replica.report.as_ref().expect("a report")).expect("JSON");
+    report["samples"] = issues("timestamps_stalled", 3);
+    replica.report = Ok(std::sync::Arc::new(serde_json::from_value(report).expect("a report")));
+    replica.ready = false;
+    observed.replicas = vec![replica];
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    for condition in ["DeploymentAvailable", "APIServiceAvailable"] {
+        let message = &conditions[condition].message;
+        assert!(message.contains("See NodesCovered"), "{message}");
+    }
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletTimestampsStalled));
+}
+
+#[test]
 fn kubelets_do_not_explain_unready_replicas_that_have_metrics_or_another_cause() {
     let ready = |observed: &Observed| short(&evaluated(observed, &plan(), &BTreeMap::new()), "Ready");
     // One node responds, so the replica has metrics and is unready for another reason.
@@ -182,6 +200,88 @@ fn kubelets_do_not_explain_unready_replicas_that_have_metrics_or_another_cause()
     let status = observed.pods[0].status.as_mut().expect("a status");
     status.container_statuses = Some(vec![serde_json::from_value(crash).expect("a status")]);
     assert_eq!(ready(&observed), (ConditionStatus::False, Reason::CrashLoopBackOff));
+}
+
+/// Returns the conditions with `known` nodes, of which `covered` have metrics, and these sample issues.
+fn with_samples(known: usize, covered: usize, samples: &Value) -> BTreeMap<&'static str, Condition> {
+    let mut observed = healthy();
+    observed.nodes = Some(known);
+    let nodes = json!({ "known": known, "covered": covered, "failing": 0 });
+    let mut replica = replica(&nodes, &json!([]));
+    let mut report = serde_json::to_value(&**replica.report.as_ref().expect("a report")).expect("JSON");
+    report["samples"] = samples.clone();
+    replica.report = Ok(std::sync::Arc::new(serde_json::from_value(report).expect("a report")));
+    observed.replicas = vec![replica];
+    observed.uncovered_since = (covered < known).then(|| "2026-01-01T00:05:00Z".parse().expect("a time"));
+    evaluated(&observed, &plan(), &BTreeMap::new())
+}
+
+fn issues(cause: &str, nodes: usize) -> Value {
+    json!([{ "cause": cause, "nodes": nodes, "count": nodes, "examples": [
+        { "node": "node-7", "count": 1, "message": "found it", "since": "2026-01-01T00:09:00Z" }] }])
+}
+
+#[test]
+fn faulty_samples_of_whole_nodes_block_ready_by_their_share() {
+    for (cause, reason) in [
+        ("resource_scrape_error", Reason::KubeletScrapeErrors),
+        ("no_containers", Reason::KubeletContainersMissing),
+    ] {
+        for (known, affected, ready) in
+            [(1, 1, false), (3, 1, true), (3, 2, false), (1000, 100, true), (1000, 101, false)]
+        {
+            let conditions = with_samples(known, known, &issues(cause, affected));
+            assert_eq!(short(&conditions, "NodesCovered"), (ConditionStatus::False, reason));
+            assert_eq!(short(&conditions, "KubeletsReachable"), (ConditionStatus::True, Reason::AsExpected));
+            let status = if ready { ConditionStatus::True } else { ConditionStatus::False };
+            assert_eq!(short(&conditions, "Ready"), (status, reason), "{cause}: {affected} of {known}");
+            let message = &conditions["NodesCovered"].message;
+            assert!(message.contains("node-7") && message.contains("found it"), "{message}");
+        }
+    }
+    // Two Nodes with one address: one of them is the right one.
+    let conditions = with_samples(3, 3, &issues("duplicate_address", 2));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::KubeletAddressConflict));
+    let conditions = with_samples(4, 4, &issues("duplicate_address", 4));
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletAddressConflict));
+}
+
+#[test]
+fn faulty_samples_of_single_pods_never_block_ready() {
+    for (cause, reason) in [
+        ("zero_usage", Reason::KubeletZeroUsage),
+        ("pods_missing", Reason::PodsMissing),
+        ("timestamps_stalled", Reason::KubeletTimestampsStalled),
+        ("implausible_usage", Reason::KubeletUsageImplausible),
+    ] {
+        let conditions = with_samples(3, 3, &issues(cause, 3));
+        assert_eq!(short(&conditions, "NodesCovered"), (ConditionStatus::False, reason));
+        assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, reason));
+        // Unless nodes have no metrics at all. The cause of the samples explains it.
+        let conditions = with_samples(3, 1, &issues(cause, 3));
+        assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, reason));
+        let message = &conditions["NodesCovered"].message;
+        assert!(message.ends_with("1 of 3 nodes have metrics."), "{message}");
+    }
+}
+
+#[test]
+fn clock_skew_and_duplicate_series_are_warnings() {
+    for (cause, reason) in
+        [("clock_skew", Reason::KubeletClockSkew), ("duplicate_series", Reason::KubeletSeriesDuplicated)]
+    {
+        let conditions = with_samples(3, 3, &issues(cause, 3));
+        assert_eq!(short(&conditions, "NodesCovered"), (ConditionStatus::True, reason));
+        assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, reason));
+        // Beside a fault, the warning is named in the message.
+        let conditions = with_samples(3, 2, &issues(cause, 3));
+        assert_eq!(short(&conditions, "NodesCovered"), (ConditionStatus::False, Reason::NodeMetricsMissing));
+        let message = &conditions["NodesCovered"].message;
+        assert!(
+            message.contains("3 nodes (such as node-7)") || message.contains("3 containers on 3"),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Diagnoses why metrics-core cannot scrape kubelets, from the reports of its replicas.
 
-use crds::cause::ScrapeCause;
+use crds::cause::{SampleCause, ScrapeCause};
 use crds::{KubeletTlsMode, Reason};
 
 use super::network_policy::{self, Direction, PolicyEffect};
@@ -117,6 +117,7 @@ pub(crate) const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
         | ScrapeCause::InvalidBody => {
             (Reason::KubeletResponseInvalid, "The kubelet's response contains no valid resource metrics")
         }
+        ScrapeCause::ScrapeError => super::samples::name(SampleCause::ScrapeError),
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             (Reason::KubeletScrapeFailed, "Kubelets cannot be scraped")
         }
@@ -223,6 +224,11 @@ fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
             "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \
              requires kubelet 1.27 or newer."
+        ),
+        ScrapeCause::ScrapeError => format!(
+            "Check the kubelet's log on the node (`journalctl -u kubelet`) for errors of the stats provider, and that \
+             the container runtime responds (`crictl stats`). `kubectl get --raw \
+             /api/v1/nodes/{node}/proxy/metrics/resource` shows the response."
         ),
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             format!("Run `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}` for details.")

@@ -2,16 +2,19 @@
 //! and other objects in the cluster. Pure.
 //!
 //! [`diagnose`] follows a request: does metrics-core accept kube-apiserver as the front proxy ([`front_proxy`]), does
-//! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]). A fault in an earlier step suppresses
+//! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]),
+//! and are their samples complete and plausible ([`samples`]). A fault in an earlier step suppresses
 //! the steps that it explains. If the cause is unknown, the message states what is known and what was ruled out.
 
 pub(crate) mod front_proxy;
 pub(crate) mod kubelets;
 mod network_policy;
 pub(crate) mod path;
+pub(crate) mod samples;
 
 use std::collections::BTreeMap;
 
+use crds::cause::{SampleCause, ScrapeCause};
 use crds::{MetricsPipelineSpec, Reason};
 use jiff::Timestamp;
 
@@ -102,6 +105,17 @@ pub(crate) struct Diagnosis {
     pub path: Option<Cause>,
     /// metrics-core cannot scrape kubelets.
     pub kubelets: Option<Cause>,
+    /// Kubelets respond with incomplete or wrong samples.
+    pub samples: Option<Cause>,
+}
+
+/// Returns the reason and a description of a cause in `status.nodes.causes`, by its code. The codes of failed scrapes and
+/// of faulty samples are different but for `resource_scrape_error`, which means the same as both.
+#[must_use]
+pub(crate) fn name_of_code(code: &str) -> (Reason, &'static str) {
+    let scrape = ScrapeCause::from_code(code);
+    // An unknown code is one of samples: unknown codes of scrapes are stored as `other`.
+    if scrape.as_str() == code { kubelets::name(scrape) } else { samples::name(SampleCause::from_code(code)) }
 }
 
 /// Quotes kube-apiserver without the addresses of pods, so that the text does not depend on the replica that it connected
@@ -133,6 +147,7 @@ pub(crate) fn diagnose(input: DiagnosisInput<'_>) -> Diagnosis {
     Diagnosis {
         path: if explained { None } else { path::diagnose(input, symptoms) },
         kubelets: kubelets::diagnose(input),
+        samples: samples::diagnose(input),
         front_proxy,
     }
 }

@@ -310,8 +310,8 @@ fn an_unknown_cause_reports_what_was_ruled_out() {
 
 #[test]
 fn every_kubelet_cause_has_a_remedy() {
-    for cause in crds::cause::ScrapeCause::ALL {
-        if *cause == crds::cause::ScrapeCause::NodeDeleted {
+    for cause in ScrapeCause::ALL {
+        if *cause == ScrapeCause::NodeDeleted {
             continue;
         }
         let mut observed = served();
@@ -323,6 +323,74 @@ fn every_kubelet_cause_has_a_remedy() {
         assert!(found.summary.contains("1 node (node-1)"), "{}", found.summary);
         assert!(found.remedy.len() > 20 && found.message().ends_with('.'), "{}", found.message());
     }
+}
+
+#[test]
+fn every_sample_cause_has_evidence_and_a_remedy() {
+    let mut reasons = std::collections::BTreeSet::new();
+    for cause in SampleCause::ALL {
+        let mut observed = served();
+        let samples = json!([{ "cause": cause, "nodes": 1, "count": 1, "examples": [{ "node": "node-1",
+            "count": 1, "message": "words", "since": "2026-01-01T00:00:00Z" }] }]);
+        observed.replicas = vec![replica(json!({ "samples": samples }))];
+        let found = of(&observed);
+        assert_eq!(found.kubelets, None);
+        let found = found.samples.expect("a cause");
+        assert!(found.summary.contains("1 node (node-1)"), "{}", found.summary);
+        assert!(found.evidence.contains("for node node-1: \"words\"."), "{}", found.evidence);
+        assert!(found.remedy.len() > 20 && found.message().ends_with('.'), "{}", found.message());
+        assert!(reasons.insert(found.reason.as_str()), "{cause} has a reason of its own");
+        assert_eq!(name_of_code(cause.as_str()).0 == found.reason, cause.as_str() != "other");
+    }
+}
+
+#[test]
+fn diagnosis_page_has_reason_and_severity_of_every_sample_cause() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/diagnosis.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    for cause in SampleCause::ALL.iter().filter(|cause| **cause != SampleCause::Other) {
+        let start = format!("| `{cause}` | ");
+        let row = page.lines().find(|line| line.starts_with(&start)).expect("a row");
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let reason = samples::name(*cause).0;
+        assert!(cells[2].starts_with(&format!("`NodesCovered`, `{reason}`")), "{row}");
+        let severity = match samples::severity(*cause) {
+            Severity::Fault => "fault",
+            Severity::Warning => "warning",
+        };
+        assert!(cells[3].starts_with(severity), "{row}");
+    }
+}
+
+#[test]
+fn faults_of_samples_come_before_warnings_and_name_the_others() {
+    let mut observed = served();
+    let issues = |cause: &str, nodes: usize, count: usize| {
+        json!({ "cause": cause, "nodes": nodes, "count": count, "examples": [
+            { "node": "node-1", "message": "words", "since": "2026-01-01T00:00:00Z" }] })
+    };
+    let samples = json!([
+        issues("cause_of_a_newer_version", 7, 7),
+        issues("duplicate_series", 5, 6),
+        issues("zero_usage", 2, 4)
+    ]);
+    observed.replicas = vec![replica(json!({ "samples": samples }))];
+    let cause = of(&observed).samples.expect("a cause");
+    assert_eq!((cause.reason, cause.severity), (Reason::KubeletZeroUsage, Severity::Fault));
+    assert!(cause.summary.contains("4 containers on 2 nodes (such as node-1)"), "{}", cause.summary);
+    assert!(
+        cause.evidence.ends_with(
+            "Other causes: cause_of_a_newer_version: 7 nodes (such as node-1); duplicate_series: 6 containers on 5 \
+             nodes (such as node-1)."
+        ),
+        "{}",
+        cause.evidence
+    );
+    // A metrics-core that is newer than the operator.
+    observed.replicas = vec![replica(json!({ "samples": [issues("cause_of_a_newer_version", 7, 7)] }))];
+    let cause = of(&observed).samples.expect("a cause");
+    assert_eq!((cause.reason, cause.severity), (Reason::KubeletSamplesFaulty, Severity::Warning));
+    assert!(cause.summary.contains("(cause_of_a_newer_version): 7 nodes"), "{}", cause.summary);
 }
 
 #[test]

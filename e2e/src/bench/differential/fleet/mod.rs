@@ -238,7 +238,11 @@ pub(super) fn nodes(origin: i64) -> Vec<FakeNode> {
     let replies: Vec<(&'static str, Vec<Reply>)> = vec![
         (
             "fake-a",
-            (0..STEPS).map(|step| Reply::metrics(exposition(Some(USUAL), &pods(), step, origin))).collect(),
+            // More than its containers use together.
+            (0..STEPS)
+                .map(|step| exposition(Some(cpu([2e6, 2.0012e6, 2.0034e6])), &pods(), step, origin))
+                .map(Reply::metrics)
+                .collect(),
         ),
         (
             "fake-openmetrics",

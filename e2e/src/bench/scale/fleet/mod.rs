@@ -23,8 +23,8 @@ use tokio_rustls::TlsAcceptor;
 
 use self::exposition::Exposition;
 use super::population::{Population, address, node_at, node_name};
-use crate::bench::fake_kubelet::{self, Framing, KubeletConnection, TEXT_FORMAT};
 use crate::error::{Doing as _, Error, Result};
+use crate::testbed::fake_kubelet::{self, Framing, KubeletConnection, TEXT_FORMAT};
 use crate::testbed::pki::{Authority, Subject};
 use crate::testbed::tls::{chain, invalid, key};
 

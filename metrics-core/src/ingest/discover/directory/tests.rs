@@ -14,6 +14,7 @@ fn node(name: &str, uid: &str) -> Node {
         port: 1,
         path: "/".into(),
         ready: true,
+        cpu_millicores: 0,
     }
 }
 

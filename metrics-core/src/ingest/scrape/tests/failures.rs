@@ -24,6 +24,8 @@ async fn reports_the_cause_of_each_failure() {
         ("http_status", Box::new(|| response("503 Busy", "", b""))),
         ("invalid_body", Box::new(|| ok("<html>"))),
         ("invalid_body", Box::new(|| ok(""))),
+        ("resource_scrape_error", Box::new(|| ok("resource_scrape_error 1\nscrape_error 1\n"))),
+        ("invalid_body", Box::new(|| ok("resource_scrape_error 0\nscrape_error 0\n"))),
         (
             "invalid_body",
             Box::new(|| FakeResponse(b"\x00\x01garbage\r\n\r\n".to_vec(), Duration::ZERO, false)),
@@ -169,4 +171,15 @@ async fn distinguishes_dropped_packets_from_a_slow_kubelet() {
     let mut slow = TestScraper::new(&ca, mute.local_addr().unwrap().port(), &["127.0.0.1"]);
     slow.shared.timeout = Duration::from_millis(300);
     assert_eq!(slow.cause().await, "slow_response");
+}
+
+#[tokio::test]
+async fn reports_a_scrape_error_beside_samples() {
+    for (error, expected) in [(0, false), (1, true)] {
+        let ca = TestCa::new();
+        let body = format!("{BODY}resource_scrape_error {error}\n");
+        let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), move |_| ok(&body)).await;
+        let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+        assert_eq!(scraper.scrape().await.unwrap().problems.scrape_error, expected);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::TestStore;
+use crate::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use crate::model::rows::{Change, Expired, Pick, RowKind, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
@@ -202,6 +203,59 @@ fn reports_rows_that_expire_as_removed() {
     fixture.store.scrape_failed(ticket);
     fixture.store.scrape_failed(ticket);
     assert_eq!(follower.follow(&fixture), ["left n/p"]);
+}
+
+#[test]
+fn reports_a_sample_that_expired_as_removed_and_as_new_once_it_moves() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
+    for key in ["n/p", "n/q"] {
+        fixture.pod(key, "u");
+    }
+    fixture.synced();
+    let body = |wait_s: u64, p: i64, q: i64| {
+        fixture.directory.skip(Duration::from_secs(wait_s));
+        let containers = [("n/p/x", 1.0 + p as f64, 1), ("n/q/x", 1.0 + q as f64, 1)];
+        // Each container with a timestamp of its own.
+        let ms = |at: i64| (1_700_000_000 + at) * 1000;
+        let mut text = String::new();
+        for ((key, cpu, memory), at) in containers.into_iter().zip([p, q]) {
+            let pod = &key[2..3];
+            let labels = format!("{{container=\"x\",namespace=\"n\",pod=\"{pod}\"}}");
+            text += &format!("container_cpu_usage_seconds_total{labels} {cpu} {}\n", ms(at));
+            text += &format!("container_memory_working_set_bytes{labels} {memory} {}\n", ms(at));
+        }
+        let mut batch = fixture.store.begin_batch(ticket).unwrap();
+        let options = DecodeOptions { format: ExpositionFormat::Text, default_timestamp_ns: 1 };
+        decode(text.as_bytes(), options, &mut batch);
+        fixture.put(ticket, batch).unwrap();
+    };
+    body(15, 0, 0);
+    body(15, 15, 15);
+    let mut follower = Follower::new(&fixture);
+    for at in [30, 45, 60, 75] {
+        body(14, 15, at);
+    }
+    assert_eq!(follower.follow(&fixture), ["changed n/q"]);
+    fixture.directory.skip(Duration::from_secs(8));
+    fixture.store.scrape_failed(ticket);
+    assert_eq!(follower.follow(&fixture), ["left n/p"], "n/q has not changed");
+    fixture.store.scrape_failed(ticket);
+    assert!(follower.follow(&fixture).is_empty());
+    body(10, 90, 90);
+    assert_eq!(follower.follow(&fixture), ["new n/p", "changed n/q"]);
+    for _ in 0..4 {
+        body(14, 90, 90);
+    }
+    assert!(follower.follow(&fixture).is_empty());
+    body(15, 90, 165);
+    assert_eq!(follower.follow(&fixture), ["left n/p", "changed n/q"]);
+    body(15, 180, 180);
+    assert_eq!(follower.follow(&fixture), ["new n/p", "changed n/q"]);
+    fixture.directory.skip(Duration::from_secs(61));
+    fixture.store.scrape_failed(ticket);
+    assert_eq!(follower.follow(&fixture), ["left n/p", "left n/q"], "the response is too old");
+    assert_eq!(follower.known, list(&fixture));
 }
 
 #[test]

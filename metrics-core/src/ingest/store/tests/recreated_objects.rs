@@ -20,6 +20,7 @@ fn a_recreated_pod_gets_no_samples_of_its_predecessor() {
     std::thread::sleep(Duration::from_millis(5));
     fixture.body(ticket, 20, &[("n/p/x", 30.0, 1, Some(15))]);
     assert_eq!(fixture.lookup("n/p"), Lookup::Unmeasured, "a newer start");
+    fixture.directory.skip(Duration::from_secs(10));
     fixture.body(ticket, 30, &[("n/p/x", 31.0, 1, Some(15))]);
     assert_eq!(fixture.lookup("n/p"), Lookup::Found);
 }

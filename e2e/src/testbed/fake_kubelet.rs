@@ -6,15 +6,20 @@
 use std::cell::RefCell;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use libdeflater::{CompressionLvl, Compressor};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::error::{Doing as _, Result};
+use super::pki::Identity;
+use super::tls;
+use crate::error::{Doing as _, Error, Result};
 
 /// The size of a chunk and of a TLS record, by the buffers of Go's server.
 const CHUNK: usize = 2048;
@@ -23,23 +28,23 @@ const RECORD: usize = 4096;
 const MAX_HEAD: usize = 16_384;
 
 /// The content type of a kubelet's metrics.
-pub(super) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// A request to a kubelet.
-pub(super) struct KubeletRequest {
+pub(crate) struct KubeletRequest {
     /// The method.
-    pub(super) method: String,
+    pub(crate) method: String,
     /// The path.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// The User-Agent header.
-    pub(super) user_agent: String,
+    pub(crate) user_agent: String,
     /// Whether the Accept-Encoding header names gzip.
-    pub(super) accepts_gzip: bool,
+    pub(crate) accepts_gzip: bool,
 }
 
 /// How a body is framed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// By a Content-Length header.
     Length,
     /// In chunks.
@@ -49,7 +54,7 @@ pub(super) enum Framing {
 }
 
 /// Listens on all addresses of the network that the calling thread is in.
-pub(super) fn listen(port: u16) -> Result<TcpListener> {
+pub(crate) fn listen(port: u16) -> Result<TcpListener> {
     let listen = || {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -60,7 +65,7 @@ pub(super) fn listen(port: u16) -> Result<TcpListener> {
 }
 
 /// Accepts connections forever and serves each in a task of the current `LocalSet`.
-pub(super) async fn serve<F: Future<Output = ()> + 'static>(
+pub(crate) async fn serve<F: Future<Output = ()> + 'static>(
     listener: TcpListener,
     connection: impl Fn(TcpStream) -> F,
 ) {
@@ -72,18 +77,67 @@ pub(super) async fn serve<F: Future<Output = ()> + 'static>(
     }
 }
 
+/// Kubelets on a thread of their own; dropping this closes them.
+pub(crate) struct Listening {
+    _running: oneshot::Sender<()>,
+}
+
+/// Listens on all addresses of the network that the calling thread is in, and serves each connection on a thread of its
+/// own until the result is dropped. Clients need no certificate.
+pub(crate) fn spawn<F: Future<Output = ()> + 'static>(
+    port: u16,
+    identity: &Identity,
+    connection: impl Fn(TcpStream, TlsAcceptor) -> F + Send + 'static,
+) -> Result<Listening> {
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(tls::chain(&identity.certificate)?, tls::key(&identity.key)?)
+        .map_err(tls::invalid)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (running, stopped) = oneshot::channel();
+    let (report, listening) = mpsc::channel();
+    thread::spawn(move || run(port, |stream| connection(stream, acceptor.clone()), stopped, &report));
+    listening.recv().unwrap_or_else(|_| Err(Error::Invalid("the fake kubelets ended".into())))?;
+    Ok(Listening { _running: running })
+}
+
+/// Serves until `stopped`; reports once whether it listens.
+fn run<F: Future<Output = ()> + 'static>(
+    port: u16,
+    connection: impl Fn(TcpStream) -> F,
+    stopped: oneshot::Receiver<()>,
+    report: &mpsc::Sender<Result<()>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime.doing(|| "start a runtime".into()) {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = match listen(port) {
+            Ok(listener) => listener,
+            Err(error) => return drop(report.send(Err(error))),
+        };
+        let _ = report.send(Ok(()));
+        tokio::select! {
+            () = serve(listener, connection) => {}
+            _ = stopped => {}
+        }
+    });
+}
+
 /// A connection of a client.
-pub(super) struct KubeletConnection(TlsStream<TcpStream>);
+pub(crate) struct KubeletConnection(TlsStream<TcpStream>);
 
 impl KubeletConnection {
     /// Does the TLS handshake.
-    pub(super) async fn accept(stream: TcpStream, tls: &TlsAcceptor) -> io::Result<Self> {
+    pub(crate) async fn accept(stream: TcpStream, tls: &TlsAcceptor) -> io::Result<Self> {
         let _ = stream.set_nodelay(true);
         tls.accept(stream).await.map(Self)
     }
 
     /// Reads the next request; `None` when the client closed the connection. Requests have no body.
-    pub(super) async fn request(&mut self) -> io::Result<Option<KubeletRequest>> {
+    pub(crate) async fn request(&mut self) -> io::Result<Option<KubeletRequest>> {
         // Memory of its own for each request: an idle connection must cost the fleet nothing.
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -96,7 +150,7 @@ impl KubeletConnection {
     }
 
     /// Writes a response and returns its size in bytes, without TLS.
-    pub(super) async fn respond(
+    pub(crate) async fn respond(
         &mut self,
         status: u16,
         content_type: &str,
