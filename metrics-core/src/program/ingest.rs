@@ -21,6 +21,8 @@ pub(super) struct Ingest {
     pub(crate) store: Arc<Store>,
     /// The results of scrapes.
     pub(crate) findings: scrape::Findings,
+    /// The progress of the watches of nodes and pods.
+    pub(crate) watches: discover::Heartbeats,
     /// The task that watches nodes and pods.
     pub(crate) discovering: AbortHandle,
     /// The task that scrapes.
@@ -47,7 +49,9 @@ pub(super) fn start(
         use_node_status_port: options.use_node_status_port,
         address_types: address_types(options)?,
     };
-    let discovering = tasks.spawn(endless(discover::run(client.clone(), config, directory.clone())));
+    let watches = discover::Heartbeats::default();
+    let run = discover::run(client.clone(), config, directory.clone(), watches.clone());
+    let discovering = tasks.spawn(endless(run));
     let config = scrape::ScrapeConfig {
         scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
@@ -58,7 +62,7 @@ pub(super) fn start(
     findings.samples.register(registry);
     let run = scrape::run(config, directory.clone(), store.clone(), metrics, findings.clone());
     let scraping = tasks.spawn(endless(run));
-    Ok(Ingest { directory, store, findings, discovering, scraping })
+    Ok(Ingest { directory, store, findings, watches, discovering, scraping })
 }
 
 /// Runs a loop that should not end. If it does, its liveness check fails, so that the kubelet restarts the container.

@@ -1,21 +1,22 @@
 //! The program: starts ingestion and the HTTPS server, and shuts them down.
 
 mod error;
+mod health;
 mod ingest;
+mod liveness;
 mod metrics_api;
-mod rollout_readiness;
+mod readiness;
 mod security;
 mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::api::Api;
 use crate::flags;
 use crate::flags::Options;
 use crate::server::authorization::AlwaysAllow;
-use crate::server::listen::health::Health;
 use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
 use crate::{cluster, report, telemetry};
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 
 use self::error::Error;
 use self::metrics_api::MetricsApi;
-use self::rollout_readiness::RolloutReadiness;
+use self::readiness::Readiness;
 
 /// The program before its start.
 #[derive(Debug)]
@@ -79,9 +80,10 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     connections.register(&mut registry);
 
     let shutting_down = Arc::new(AtomicBool::new(false));
-    let rollout = Arc::new(RolloutReadiness::default());
-    tasks.spawn(rollout_readiness::watch_other_replicas(client.clone(), rollout.clone()));
-    let health = health(&ingest, &serving, &trust, &shutting_down, rollout);
+    let readiness = Arc::new(Readiness::default());
+    tasks.spawn(readiness::watch_other_replicas(client.clone(), readiness.clone()));
+    let max_scrape_pause = liveness::max_scrape_pause(options.metric_resolution, options.kubelet_timeout);
+    let health = health::checks(&ingest, max_scrape_pause, &serving, &trust, &shutting_down, readiness);
     let limits = Limits {
         request: options.request_timeout,
         in_flight: options.max_in_flight,
@@ -124,53 +126,10 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     Ok(())
 }
 
-fn health(
-    ingest: &ingest::Ingest,
-    serving: &Arc<tls::ServingCertificate>,
-    trust: &Arc<authentication::trust::LiveTrust>,
-    shutting_down: &Arc<AtomicBool>,
-    rollout: Arc<RolloutReadiness>,
-) -> Health {
-    let check = |passes: bool, message: &str| if passes { Ok(()) } else { Err(message.to_owned()) };
-    let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
-    let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
-    let (serving, trust, shutting_down) = (serving.clone(), trust.clone(), shutting_down.clone());
-    Health::new()
-        .live("discovery-loop", move || {
-            check(!discovering.is_finished(), "the task that watches nodes and pods has stopped")
-        })
-        .live("scrape-loop", move || {
-            check(!scraping.is_finished(), "the task that scrapes kubelets has stopped")
-        })
-        .ready("directory-synced", move || {
-            check(directory.synced(), "nodes and pods have not been listed yet")
-        })
-        .ready("samples-cover-nodes", move || {
-            if store.ready() {
-                return rollout.check(Instant::now(), || store.coverage());
-            }
-            let coverage = store.coverage();
-            Err(format!(
-                "{} of {} nodes have been scraped twice, {} fail",
-                coverage.nodes_covered, coverage.nodes, coverage.nodes_failing
-            ))
-        })
-        .ready("serving-certificate", move || {
-            check(serving.ready(), "the serving certificate has not been loaded yet")
-        })
-        .ready("authentication-config", move || {
-            check(
-                trust.ready(),
-                "ConfigMap kube-system/extension-apiserver-authentication has not been read yet",
-            )
-        })
-        .ready("shutdown", move || check(!shutting_down.load(Ordering::Relaxed), "process is shutting down"))
-}
-
 /// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`
 /// fails and requests are still served.
 fn shutdown_signal(
-    delay: std::time::Duration,
+    delay: Duration,
     shutting_down: Arc<AtomicBool>,
 ) -> Result<impl Future<Output = ()>, Error> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -2,6 +2,7 @@
 
 mod excerpt;
 mod exposition;
+mod heartbeat;
 mod log;
 mod log_limiter;
 mod process;
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 pub(crate) use excerpt::excerpt;
 pub(crate) use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
+pub(crate) use heartbeat::Heartbeat;
 pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;
 pub(crate) use recent_events::RecentEvents;

@@ -16,13 +16,14 @@ mod uid;
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
 use http::StatusCode;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Error};
 
-use crate::telemetry::{self, WatchFailures};
+use crate::telemetry::{self, Heartbeat, WatchFailures};
 
 pub(crate) use self::address::{Address, AddressType};
 pub use self::directory::{Directory, Nodes, Pod, Pods};
@@ -49,20 +50,49 @@ pub(crate) struct DiscoveryConfig {
     pub(crate) address_types: Vec<AddressType>,
 }
 
+/// The progress of the watches. Each beats when data arrive from kube-apiserver, when a request ends and when a retry is
+/// due. Clones share their content.
+///
+/// A watch without changes beats, too: kube-apiserver sends bookmarks, and the client starts a new watch after 295 s of
+/// silence.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heartbeats {
+    /// The watch of Nodes.
+    pub(crate) nodes: Heartbeat,
+    /// The watch of Pods.
+    pub(crate) pods: Heartbeat,
+}
+
 /// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
 pub(crate) async fn run<O: Observer>(
     client: kube::Client,
     config: DiscoveryConfig,
     directory: Arc<Directory<O>>,
+    heartbeats: Heartbeats,
 ) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
-    // Boxed because the futures are large.
-    let (nodes, pods) = (apply_nodes(nodes, &config, &directory), apply_pods(pods, &directory));
-    future::join(Box::pin(nodes), Box::pin(pods)).await;
+    let nodes = with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeats.nodes);
+    let pods = with_heartbeat(apply_pods(pods, &directory), heartbeats.pods);
+    // Polls only the one that was woken; `join` would poll both, and one watch would beat for the other. Boxed because
+    // the futures are large.
+    let watches = FuturesUnordered::from_iter([nodes.boxed(), pods.boxed()]);
+    // Neither ends; if one does, liveness must fail.
+    let _ = watches.into_future().await;
+}
+
+/// Runs `task` and beats whenever it has run until it waits again.
+async fn with_heartbeat(task: impl Future<Output = ()>, heartbeat: Heartbeat) {
+    let mut task = std::pin::pin!(task);
+    future::poll_fn(|context| {
+        let poll = task.as_mut().poll(context);
+        heartbeat.beat();
+        poll
+    })
+    .await;
 }
 
 /// Streams all objects and their changes. Lists are streamed until kube-apiserver rejects that, and paged from then
@@ -187,12 +217,37 @@ impl WatchLog {
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use std::time::Duration;
+
+    use futures::stream::{self, FuturesUnordered};
+    use futures::{FutureExt, StreamExt};
     use kube::core::Status;
     use serde::de::DeserializeOwned;
     use serde_json::json;
 
-    use super::{Directory, DiscoveryConfig, Error, Event, apply_nodes, apply_pods, is_streaming_rejected};
+    use super::{
+        Directory, DiscoveryConfig, Error, Event, apply_nodes, apply_pods, is_streaming_rejected,
+        with_heartbeat,
+    };
+    use crate::telemetry::Heartbeat;
+
+    #[tokio::test]
+    async fn only_the_watch_that_progresses_beats() {
+        let (ticking, stuck) = (Heartbeat::default(), Heartbeat::default());
+        let tick = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let watches = [
+            with_heartbeat(tick, ticking.clone()).boxed(),
+            with_heartbeat(std::future::pending(), stuck.clone()).boxed(),
+        ];
+        let run = FuturesUnordered::from_iter(watches).into_future();
+        assert!(tokio::time::timeout(Duration::from_millis(500), run).await.is_err());
+        assert!(stuck.age() >= Duration::from_millis(450), "{:?}", stuck.age());
+        assert!(ticking.age() < Duration::from_millis(250), "{:?}", ticking.age());
+    }
 
     fn object<T: DeserializeOwned>(name: &str) -> T {
         let metadata = json!({"name": name, "namespace": "n", "uid": name});

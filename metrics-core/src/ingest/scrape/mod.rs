@@ -51,6 +51,10 @@ use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
 use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
+use crate::telemetry::Heartbeat;
+
+/// The maximum pause of the scrape loop, so that its heartbeat continues when there is nothing to scrape.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Configures the scraper.
 #[derive(Clone, Debug)]
@@ -119,6 +123,10 @@ pub struct Findings {
     pub(crate) samples: SampleIssueTracker,
     /// The kubelets whose keys are pinned.
     pub(crate) pins: Pins,
+    /// Beats when the scrape loop runs, at least every [`MAX_PAUSE`].
+    pub(crate) loop_heartbeat: Heartbeat,
+    /// Beats when a scrape ends, and while there is no node.
+    pub(crate) scrape_heartbeat: Heartbeat,
 }
 
 impl Findings {
@@ -163,6 +171,7 @@ pub(crate) async fn run(
     };
     loop {
         scraper.start_due();
+        scraper.beat();
         let next = scraper.schedule.next_ms();
         let pause = next.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(directory.now_ms())));
         tokio::select! {
@@ -176,7 +185,7 @@ pub(crate) async fn run(
                 // Unreachable: a scrape does not panic, and only dropping this future cancels one.
                 Err(error) => tracing::error!(%error, "a scrape task ended without a result"),
             },
-            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            () = tokio::time::sleep(pause.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
         }
     }
 }
@@ -211,6 +220,15 @@ struct FinishedScrape {
 }
 
 impl Scraper {
+    /// Records that the loop runs.
+    fn beat(&self) {
+        let findings = &self.shared.findings;
+        findings.loop_heartbeat.beat();
+        if self.entries.is_empty() {
+            findings.scrape_heartbeat.beat();
+        }
+    }
+
     /// Handles a node that was added, removed or changed.
     fn sync_node(&mut self, name: &Arc<str>) {
         let now_ms = self.shared.directory.now_ms();
@@ -289,6 +307,7 @@ impl Scraper {
 
     fn finish(&mut self, finished: FinishedScrape) {
         let FinishedScrape { id, mut target, requested_ms, result } = finished;
+        self.shared.findings.scrape_heartbeat.beat();
         let now_ms = self.shared.directory.now_ms();
         let took = Duration::from_millis(now_ms.saturating_sub(requested_ms));
         self.shared.metrics.scrape_finished(result.as_ref().err(), took);

@@ -2,9 +2,12 @@
 //!
 //! - Each node has a scrape slot within the scrape interval. There are few slots (one every 0.25 to 1 s), so that
 //!   nodes are woken in groups, and nodes are spread evenly over them.
-//! - A new node is scraped at once and again shortly after, as two samples make the first rates of its pods. It is
-//!   scraped once more when its own sample is due to change, and then moves to its slot. Thousands of new nodes are
-//!   started evenly over half the scrape interval, with a limit on concurrent scrapes.
+//! - A new node is scraped at once and again shortly after: a kubelet that samples containers at each request then has
+//!   sent two samples of each, which make the first rates. A kubelet that returns cached samples takes a new one of
+//!   a container every 10 to 30 s, each container at its own time. Its node is scraped every 1.5 s, less often while
+//!   many nodes are new, until all its containers have rates. At last a node is scraped when its own sample is due
+//!   to change. After 35 s at most it moves to its slot. Thousands of new nodes are started evenly over half the
+//!   scrape interval, with a limit on concurrent scrapes.
 //! - A failing node is retried soon, so that a repair shows quickly. The more nodes fail, the longer the pauses,
 //!   with jitter, up to a maximum. Failing nodes have a concurrency limit of their own, so they never delay others.
 
@@ -17,8 +20,14 @@ use std::collections::{BTreeSet, HashMap};
 const ROUNDING_MS: u64 = 250;
 /// The pause between the first two scrapes of a node.
 const SECOND_SCRAPE_MS: u64 = 1_250;
-/// The maximum number of extra scrapes of a new node for its own first rate.
-const MAX_FAST_SCRAPES: u32 = 6;
+/// The minimum pause between further scrapes of a node whose containers do not all have rates.
+const RESCRAPE_MS: u64 = 1_500;
+/// The maximum rate of these scrapes over all nodes. Where more nodes are new, their pauses are longer, up to the
+/// scrape interval.
+const RESCRAPES_PER_SECOND: u64 = 400;
+/// The time after a node's first response in which it is scraped more often than once per interval. A kubelet that
+/// caches samples takes one of an idle container at least every 30 s; later scrapes would not help.
+const MAX_NEW_MS: u64 = 35_000;
 /// How often a kubelet samples its node.
 const NODE_SAMPLE_MS: u64 = 10_000;
 /// The maximum number of concurrent first scrapes, and the minimum number started per rounding period.
@@ -45,7 +54,7 @@ pub(super) type Id = u32;
 pub(super) enum ScrapeOutcome {
     /// Samples were stored.
     Stored {
-        /// Whether pods have rates now.
+        /// Whether each container that can have a rate has one.
         pods_measured: bool,
         /// Whether the node itself has a rate.
         node_measured: bool,
@@ -58,7 +67,10 @@ pub(super) enum ScrapeOutcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodePhase {
-    New { tries: u32 },
+    /// Its first rates are incomplete. `first_ms` is when the first scrape that succeeded had started, if any.
+    New {
+        first_ms: Option<u64>,
+    },
     Steady,
     Failing,
 }
@@ -122,7 +134,7 @@ impl Schedule {
         self.nodes_per_slot[slot] += 1;
         self.peak = if self.new == 0 { 1 } else { self.peak.max(self.new + 1) };
         self.new += 1;
-        let phase = NodePhase::New { tries: 0 };
+        let phase = NodePhase::New { first_ms: None };
         let node = ScheduledNode { slot, phase, started_ms: now_ms, due_ms: Some(now_ms), woken: false };
         self.nodes.insert(id, node);
         self.due.insert((now_ms, now_ms, id));
@@ -176,7 +188,7 @@ impl Schedule {
             let (.., id) = first;
             let Some(node) = self.nodes.get_mut(&id) else { continue };
             let class = class(node.phase);
-            let first = node.phase == NodePhase::New { tries: 0 };
+            let first = node.phase == NodePhase::New { first_ms: None };
             let full = self.in_flight[class]
                 >= [MAX_NEW_IN_FLIGHT, MAX_STEADY_IN_FLIGHT, MAX_FAILING_IN_FLIGHT][class];
             if full || (first && self.admitted.1 >= new_per_period) {
@@ -204,6 +216,7 @@ impl Schedule {
         let emptiest = self.emptiest_slot();
         let fair_share = self.nodes.len().div_ceil(self.nodes_per_slot.len());
         let pause_ms = self.retry_ms();
+        let rescrape_ms = (self.new as u64 * 1000 / RESCRAPES_PER_SECOND).max(RESCRAPE_MS);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if node.due_ms.is_some() {
             return;
@@ -221,26 +234,26 @@ impl Schedule {
         let offset_ms = node.slot as u64 * self.interval_ms / slots;
         let slot_from = |from_ms: u64| next_slot(from_ms, self.interval_ms, offset_ms).max(now_ms + 1);
         let next_slot_ms = slot_from(node.started_ms + self.interval_ms / 2);
-        let tries = match node.phase {
-            NodePhase::New { tries } => tries,
-            // A node that never responded before counts as new.
-            NodePhase::Failing => 0,
-            NodePhase::Steady => MAX_FAST_SCRAPES,
+        let first_ms = match node.phase {
+            NodePhase::New { first_ms: Some(first_ms) } => Some(first_ms),
+            // A node that failed counts as new.
+            NodePhase::New { first_ms: None } | NodePhase::Failing => Some(node.started_ms),
+            NodePhase::Steady => None,
         };
-        let due_ms = match (node.phase, outcome) {
-            (_, ScrapeOutcome::Stored { pods_measured, node_measured, node_age_ms })
-                if tries < MAX_FAST_SCRAPES && !(pods_measured && node_measured) =>
+        let first_ms = first_ms.filter(|first_ms| node.started_ms < first_ms + MAX_NEW_MS);
+        let due_ms = match (first_ms, outcome) {
+            (Some(first_ms), ScrapeOutcome::Stored { pods_measured, node_measured, node_age_ms })
+                if !(pods_measured && node_measured) =>
             {
-                node.phase = NodePhase::New { tries: tries + 1 };
+                node.phase = NodePhase::New { first_ms: Some(first_ms) };
                 let pause_ms = match node_age_ms {
-                    Some(age_ms) if pods_measured => {
-                        // The kubelet needs a moment to sample.
-                        (NODE_SAMPLE_MS + ROUNDING_MS)
-                            .saturating_sub(age_ms)
-                            .clamp(SECOND_SCRAPE_MS, NODE_SAMPLE_MS)
-                    }
-                    _ if pods_measured => 2 * SECOND_SCRAPE_MS,
-                    _ => SECOND_SCRAPE_MS,
+                    _ if !pods_measured && first_ms == node.started_ms => SECOND_SCRAPE_MS,
+                    _ if !pods_measured => rescrape_ms,
+                    // The kubelet needs a moment to sample.
+                    Some(age_ms) => (NODE_SAMPLE_MS + ROUNDING_MS)
+                        .saturating_sub(age_ms)
+                        .clamp(SECOND_SCRAPE_MS, NODE_SAMPLE_MS),
+                    None => 2 * SECOND_SCRAPE_MS,
                 };
                 round_up(node.started_ms.max(now_ms.saturating_sub(ROUNDING_MS)) + pause_ms).min(next_slot_ms)
             }
@@ -279,7 +292,7 @@ impl Schedule {
 
 fn class(phase: NodePhase) -> usize {
     match phase {
-        NodePhase::New { tries: 0 } => 0,
+        NodePhase::New { first_ms: None } => 0,
         // It has responded at least once.
         NodePhase::New { .. } | NodePhase::Steady => 1,
         NodePhase::Failing => 2,

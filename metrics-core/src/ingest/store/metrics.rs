@@ -44,7 +44,7 @@ impl Collector for StoreMetrics {
             ),
             (
                 "metrics_server_nodes",
-                "Number of nodes by state: known, measured (with a rate), covered (scraped twice) and failing.",
+                "Number of nodes by state: known, measured (with a rate), covered (responding, and all pods older than a minute have rates) and failing.",
                 "state",
                 &[
                     ("known", coverage.nodes),

@@ -8,6 +8,7 @@
 //! releases the lock every few hundred rows.
 
 mod absent_pods;
+mod coverage;
 mod directory;
 mod duplicates;
 mod index;
@@ -35,12 +36,13 @@ mod two_pass_reader;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use self::absent_pods::AbsentPods;
+pub(crate) use self::coverage::Coverage;
+use self::coverage::NodeCoverage;
 pub use self::directory::StoreDirectory;
 use self::index::Index;
 use self::layout::NodeLayout;
@@ -83,7 +85,6 @@ pub struct Store {
     config: StoreConfig,
     directory: Arc<StoreDirectory>,
     state: RwLock<StoreState>,
-    was_ready: AtomicBool,
     /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
 }
@@ -110,8 +111,10 @@ struct Slot {
     version: u64,
     /// The version of the change before that one.
     previous: u64,
-    /// Whether the last scrape failed.
-    failing: bool,
+    /// The counts of the snapshot.
+    coverage: NodeCoverage,
+    /// The number of failed scrapes since the last good one.
+    failures: u32,
     /// Up to when it has been recorded which samples are too old.
     checked_ms: u64,
     /// Whether the last change is that samples are too old.
@@ -145,60 +148,17 @@ pub struct PutSummary {
     pub(crate) newest_timestamp_ns: Option<i64>,
     /// Whether the node has a rate.
     pub(crate) node_measured: bool,
-    /// Whether the node has sent at least two bodies, so that its pods have rates.
+    /// Whether each container that can have a rate has one.
     pub(crate) pods_measured: bool,
     /// The problems of the samples in this body.
     pub(crate) problems: SampleProblems,
-}
-
-/// How much of the cluster the samples cover.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Coverage {
-    /// Whether the first lists of nodes and pods are complete.
-    pub(crate) synced: bool,
-    /// The number of nodes.
-    pub(crate) nodes: usize,
-    /// Of these, the nodes that have a rate of their own.
-    pub(crate) nodes_measured: usize,
-    /// Of these, the nodes that sent at least two bodies, so that their pods have rates.
-    pub(crate) nodes_covered: usize,
-    /// Of these, the nodes for which own usage or pod usage is served now.
-    pub(crate) nodes_served: usize,
-    /// Of these, the nodes whose last scrape failed.
-    pub(crate) nodes_failing: usize,
-    /// Of these, the nodes that are covered or failing.
-    pub(crate) nodes_settled: usize,
-    /// The number of Running pods.
-    pub(crate) pods: usize,
-    /// The number of containers that have a rate.
-    pub(crate) containers_measured: usize,
-}
-
-impl Coverage {
-    /// Returns whether the samples cover enough to serve: at least 95 % of the nodes are covered or failing, and,
-    /// if there are nodes, at least one is covered.
-    ///
-    /// Rates of the nodes themselves are not required: a kubelet samples its node every 10 s, but containers at
-    /// each request. A rollout that needs them compares `nodes_measured`.
-    #[must_use]
-    pub(crate) fn is_ready(&self) -> bool {
-        self.synced
-            && self.nodes_settled >= self.nodes - self.nodes / 20
-            && (self.nodes == 0 || self.nodes_covered > 0)
-    }
 }
 
 impl Store {
     /// Returns an empty store.
     #[must_use]
     pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
-        Self {
-            config,
-            directory,
-            state: RwLock::default(),
-            was_ready: AtomicBool::new(false),
-            spare_buffers: Mutex::default(),
-        }
+        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default() }
     }
 
     /// Adds a node; one with the same name is removed first.
@@ -267,7 +227,8 @@ impl Store {
         let known = |timestamp_ns| (timestamp_ns != 0).then_some(timestamp_ns);
         let (node_timestamp_ns, newest_timestamp_ns) =
             (known(snapshot.node.timestamp_ns), known(snapshot.newest_ns));
-        let (node_measured, pods_measured) = (snapshot.node.is_measured(), snapshot.bodies > 1);
+        let coverage = NodeCoverage::new(&snapshot, request.monotonic_ms, self.max_age_ms());
+        let (node_measured, pods_measured) = (snapshot.node.is_measured(), coverage.is_complete());
         let mut state = self.state.write();
         state.valid(ticket)?;
         let StoreState { slots, index, .. } = &mut *state;
@@ -278,7 +239,8 @@ impl Store {
             index.insert(ticket.slot, &snapshot.layout);
             slot.layout_version = slot.layout_version.wrapping_add(1);
         }
-        (slot.failing, slot.only_expired, slot.checked_ms) = (false, false, request.monotonic_ms);
+        (slot.coverage, slot.failures) = (coverage, 0);
+        (slot.only_expired, slot.checked_ms) = (false, request.monotonic_ms);
         slot.changed(self.directory.observer().take());
         let has_absent = !slot.absent.is_empty();
         let now = snapshot.layout.clone();
@@ -311,7 +273,7 @@ impl Store {
             let now_ms = self.directory.now_ms();
             let max_age_ms = self.max_age_ms();
             let slot = &mut state.slots[ticket.slot as usize];
-            slot.failing = true;
+            slot.failures = slot.failures.saturating_add(1);
             let checked_ms = std::mem::replace(&mut slot.checked_ms, now_ms);
             let was_fresh = self.fresh(&slot.snapshot, checked_ms);
             if was_fresh
@@ -322,42 +284,6 @@ impl Store {
                 slot.changed(self.directory.observer().take());
             }
         }
-    }
-
-    /// Returns how much of the cluster the samples cover now.
-    #[must_use]
-    pub(crate) fn coverage(&self) -> Coverage {
-        let mut coverage = Coverage {
-            synced: self.directory.synced(),
-            nodes: self.directory.nodes().len(),
-            pods: self.directory.pods().len(),
-            ..Coverage::default()
-        };
-        let now_ms = self.directory.now_ms();
-        let state = self.state.read();
-        for slot in state.slots.iter().filter(|slot| slot.node.is_some()) {
-            let covered = slot.snapshot.bodies > 1;
-            coverage.nodes_covered += usize::from(covered);
-            coverage.nodes_failing += usize::from(slot.failing);
-            coverage.nodes_settled += usize::from(covered || slot.failing);
-            if self.fresh(&slot.snapshot, now_ms) {
-                let measured = self.serves(&slot.snapshot.node, now_ms);
-                let containers = slot.snapshot.served_containers(now_ms, self.max_age_ms());
-                coverage.nodes_served += usize::from(measured || containers > 0);
-                coverage.nodes_measured += usize::from(measured);
-                coverage.containers_measured += containers;
-            }
-        }
-        coverage
-    }
-
-    /// Returns whether the samples cover enough to serve ([`Coverage::is_ready`]), now or at any earlier time:
-    /// nodes that join later do not make the server unready.
-    #[must_use]
-    pub(crate) fn ready(&self) -> bool {
-        let ready = self.was_ready.load(Ordering::Relaxed) || self.coverage().is_ready();
-        self.was_ready.store(ready, Ordering::Relaxed);
-        ready
     }
 
     /// Returns whether a rate is served at `now_ms`.

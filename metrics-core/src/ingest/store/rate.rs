@@ -266,6 +266,11 @@ impl Measured {
         self.is_measured() && wrapped(now_ms).wrapping_sub(self.arrived_ms) <= max_age_ms
     }
 
+    /// Returns for how long a rate that is served at `now_ms` will be served without a new sample.
+    pub(super) fn served_for_ms(&self, now_ms: u64, max_age_ms: u32) -> u32 {
+        max_age_ms.saturating_sub(wrapped(now_ms).wrapping_sub(self.arrived_ms))
+    }
+
     /// Returns whether there is a rate, even if it is hidden.
     pub(super) fn was_measured(&self) -> bool {
         self.window_ns != 0
@@ -279,6 +284,11 @@ impl Measured {
     /// Returns whether the container's start time is known and agrees with its counter.
     pub(super) fn has_reliable_start(&self) -> bool {
         self.start_ns != 0 && !self.start_is_doubtful
+    }
+
+    /// Returns the container's age at its sample, by the node's clock; `None` without a reliable start time.
+    pub(super) fn age_at_sample_ns(&self) -> Option<i64> {
+        self.has_reliable_start().then(|| self.timestamp_ns.saturating_sub(self.start_ns))
     }
 
     /// Returns the usage; valid only if there is a rate.

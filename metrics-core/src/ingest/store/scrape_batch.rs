@@ -52,11 +52,6 @@ impl NodeSnapshot {
                 .all(|at| self.repeated.binary_search_by(|repeated| (*repeated as usize).cmp(&at)).is_ok())
     }
 
-    /// Returns the number of containers that have a rate to serve.
-    pub(super) fn served_containers(&self, now_ms: u64, max_age_ms: u32) -> usize {
-        self.containers.iter().filter(|container| container.is_served(now_ms, max_age_ms)).count()
-    }
-
     /// Returns whether a rate was served at `from_ms`, but no longer at `to_ms`.
     pub(super) fn expires_between(&self, from_ms: u64, to_ms: u64, max_age_ms: u32) -> bool {
         let expires = |measured: &Measured| {

@@ -219,7 +219,7 @@ fn returns_rows_in_order_after_two_bodies() {
     assert!(fixture.all().is_empty());
     assert_eq!(fixture.lookup("n/p1"), Lookup::Unmeasured);
     assert_eq!(fixture.lookup("n/p3"), Lookup::Absent);
-    assert!(!fixture.store.coverage().is_ready());
+    assert!(!fixture.store.coverage().is_nearly_complete());
     fixture.body(
         a,
         10,
@@ -242,7 +242,7 @@ fn returns_rows_in_order_after_two_bodies() {
     assert_eq!(fixture.store.node("a", &mut |row| assert_eq!(row.usage.memory_bytes, 4096)), Lookup::Found);
     assert_eq!(fixture.store.node("c", &mut |_| {}), Lookup::Absent);
     let coverage = fixture.store.coverage();
-    assert!(coverage.is_ready());
+    assert!(coverage.is_complete());
     assert_eq!((coverage.nodes_measured, coverage.containers_measured, coverage.pods), (2, 5, 4));
 }
 

@@ -3,7 +3,7 @@
 use crds::{ConditionType, Reason};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
-use super::{Condition, ConditionStatus, Evidence};
+use super::{Condition, ConditionStatus, Evidence, kubelets};
 use crate::assess::diagnosis::{Diagnosis, Severity};
 use crate::common::ManagedObject;
 use crate::observe::Symptoms;
@@ -22,6 +22,15 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: 
         return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
     }
     if let Some(cause) = &diagnosis.path {
+        if cause.reason == Reason::MissingEndpoints
+            && let Some(condition) = kubelets::explain_unready(evidence, diagnosis)
+        {
+            let message = format!(
+                "{} No replica is ready because none has fresh metrics to serve. See {condition} for the cause.",
+                cause.summary
+            );
+            return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
+        }
         return Condition::cause(of, cause);
     }
     for object in ManagedObject::API_SERVICES {

@@ -3,12 +3,13 @@
 use crds::{ConditionType, Reason, StrategySpec, StrategyType};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 
-use super::{Condition, ConditionStatus, Evidence, pods};
+use super::{Condition, ConditionStatus, Evidence, kubelets, pods};
+use crate::assess::diagnosis::Diagnosis;
 use crate::common::ManagedObject;
 use crate::common::normalize::quote;
 use crate::plan::rollout;
 
-pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::DeploymentAvailable;
     if let Some(problem) = evidence.problem(&[
         ManagedObject::Deployment,
@@ -42,6 +43,15 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
         .or_else(|| trouble(evidence, &status))
         .or_else(|| paused(evidence))
         .unwrap_or_else(|| (Reason::Progressing, format!("{name} is rolling out: {counts}.")));
+    if !enough
+        && matches!(reason, Reason::Progressing | Reason::PodsNotReady)
+        && let Some(condition) = kubelets::explain_unready(evidence, diagnosis)
+    {
+        let message = format!(
+            "No replica is ready because none has fresh metrics to serve. {counts}. See {condition} for the cause."
+        );
+        return Condition::new(of, ConditionStatus::False, Reason::WaitingForDependency, message);
+    }
     // While previous replicas serve, the condition is True; its reason reports the failing rollout.
     let condition_status = if enough { ConditionStatus::True } else { ConditionStatus::False };
     let message = match (reason, enough) {

@@ -3,7 +3,7 @@
 use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
-use crate::assess::diagnosis::{Diagnosis, Severity};
+use crate::assess::diagnosis::{Cause, Diagnosis, Severity};
 use crate::common::ManagedObject;
 use crate::observe::Coverage;
 
@@ -19,6 +19,21 @@ pub(super) fn is_partial(nodes: Coverage) -> bool {
 /// Returns whether the pipeline as a whole is not affected by a fault of some of its nodes.
 pub(super) fn is_tolerated(affected: usize, total: usize) -> bool {
     affected < total && affected <= (total * TOLERATED_PERCENT / 100).max(1)
+}
+
+/// Returns whether no replica is ready because kubelets can't be scraped or return no usable samples, and the condition that
+/// names the cause. A replica without fresh metrics leaves the Service; what follows from it (no available replicas, no
+/// endpoints) is then not reported as a cause of its own.
+pub(super) fn explain_unready(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Option<ConditionType> {
+    let is_fault =
+        |cause: &Option<Cause>| cause.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
+    let observed = evidence.observed;
+    let none_serves = observed.facts.coverage.is_some_and(|nodes| nodes.total > 0)
+        && observed.reports().all(|report| report.nodes.covered == 0)
+        && observed.replicas.iter().all(|replica| !replica.ready);
+    let kubelets = is_fault(&diagnosis.kubelets).then_some(ConditionType::KubeletsReachable);
+    let samples = || is_fault(&diagnosis.samples).then_some(ConditionType::NodesCovered);
+    kubelets.or_else(samples).filter(|_| none_serves)
 }
 
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {

@@ -142,7 +142,7 @@ pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
     let conditions = vec![
         certificates::evaluate(evidence),
         access::evaluate(evidence),
-        deployment::evaluate(evidence),
+        deployment::evaluate(evidence, &diagnosis),
         sized::evaluate(evidence),
         aggregation_layer::evaluate(evidence, &diagnosis, symptoms),
         api_service::evaluate(evidence, &diagnosis, symptoms),

@@ -121,6 +121,87 @@ fn few_failing_nodes_do_not_block_ready_and_many_do() {
     }
 }
 
+/// A pipeline of which no pod is ready, because all kubelets fail.
+fn without_fresh_metrics() -> Observed {
+    let mut observed = healthy();
+    observed.served = Served::ErrorResponse { code: 503, message: "service unavailable".to_owned() };
+    let deployment =
+        json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 0 });
+    put(&mut observed, ManagedObject::Deployment, &deployment);
+    for object in ManagedObject::API_SERVICES {
+        put(&mut observed, object, &available("False", "MissingEndpoints", "no endpoints"));
+    }
+    let pod = json!({ "metadata": { "name": "metrics-core-1" }, "status": { "phase": "Running", "containerStatuses": [{
+        "name": "metrics-core", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } } }] } });
+    observed.pods = vec![serde_json::from_value(pod).expect("a pod")];
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 0, "failing": 3 }), &refused(3))];
+    observed.replicas[0].ready = false;
+    observed
+}
+
+#[test]
+fn kubelets_that_fail_explain_unready_replicas_and_missing_endpoints() {
+    let conditions = evaluated(&without_fresh_metrics(), &plan(), &BTreeMap::new());
+    for condition in ["DeploymentAvailable", "APIServiceAvailable", "MetricsServed"] {
+        assert_eq!(
+            short(&conditions, condition),
+            (ConditionStatus::False, Reason::WaitingForDependency),
+            "{condition}"
+        );
+    }
+    for condition in ["DeploymentAvailable", "APIServiceAvailable"] {
+        let message = &conditions[condition].message;
+        assert!(message.contains("See KubeletsReachable"), "{message}");
+    }
+    assert_eq!(
+        short(&conditions, "KubeletsReachable"),
+        (ConditionStatus::False, Reason::KubeletConnectionRefused)
+    );
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletConnectionRefused));
+    assert!(conditions["Ready"].message.contains("node-7"), "{}", conditions["Ready"].message);
+}
+
+#[test]
+fn samples_that_are_all_faulty_explain_unready_replicas() {
+    let mut observed = without_fresh_metrics();
+    let nodes = json!({ "known": 3, "covered": 0, "failing": 0 });
+    let mut replica = replica(&nodes, &json!([]));
+    let mut report = serde_json::to_value(&**replica.report.as_ref().expect("a report")).expect("JSON");
+    report["samples"] = issues("timestamps_stalled", 3);
+    replica.report = Ok(std::sync::Arc::new(serde_json::from_value(report).expect("a report")));
+    replica.ready = false;
+    observed.replicas = vec![replica];
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    for condition in ["DeploymentAvailable", "APIServiceAvailable"] {
+        let message = &conditions[condition].message;
+        assert!(message.contains("See NodesCovered"), "{message}");
+    }
+    assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::KubeletTimestampsStalled));
+}
+
+#[test]
+fn kubelets_do_not_explain_unready_replicas_that_have_metrics_or_another_cause() {
+    let ready = |observed: &Observed| short(&evaluated(observed, &plan(), &BTreeMap::new()), "Ready");
+    // One node responds, so the replica has metrics and is unready for another reason.
+    let mut observed = without_fresh_metrics();
+    observed.replicas = vec![replica(&json!({ "known": 3, "covered": 1, "failing": 2 }), &refused(2))];
+    observed.replicas[0].ready = false;
+    assert_eq!(ready(&observed), (ConditionStatus::False, Reason::PodsNotReady));
+    // A replica is ready.
+    let mut observed = without_fresh_metrics();
+    observed.replicas.push(replica(&json!({ "known": 3, "covered": 3, "failing": 0 }), &json!([])));
+    assert_eq!(ready(&observed), (ConditionStatus::False, Reason::PodsNotReady));
+    // The container crashes.
+    let mut observed = without_fresh_metrics();
+    let crash = json!({ "name": "metrics-core", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "exitCode": 137, "reason": "OOMKilled" } } });
+    let status = observed.pods[0].status.as_mut().expect("a status");
+    status.container_statuses = Some(vec![serde_json::from_value(crash).expect("a status")]);
+    assert_eq!(ready(&observed), (ConditionStatus::False, Reason::CrashLoopBackOff));
+}
+
 /// Returns the conditions with `known` nodes, of which `covered` have metrics, and these sample issues.
 fn with_samples(known: usize, covered: usize, samples: &Value) -> BTreeMap<&'static str, Condition> {
     let mut observed = healthy();

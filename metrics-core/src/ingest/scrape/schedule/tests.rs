@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, Schedule, ScrapeOutcome};
+use super::{Id, MAX_FAILING_IN_FLIGHT, MAX_NEW_IN_FLIGHT, RESCRAPES_PER_SECOND, Schedule, ScrapeOutcome};
 
 const START: u64 = 1_000_003;
 
@@ -27,6 +27,29 @@ impl Simulation {
     }
 
     fn run(&mut self, until: u64, took_ms: impl Fn(Id) -> u64, fails: impl Fn(Id) -> bool) {
+        let mut seen = std::mem::take(&mut self.first);
+        self.run_kubelets(until, took_ms, |id, now| {
+            if fails(id) {
+                return ScrapeOutcome::Failed;
+            }
+            let sampled = |at: u64| at - (at + u64::from(id) * 997) % 10_000;
+            let (count, first) = *seen.get(&id).unwrap_or(&(0, now));
+            seen.insert(id, (count + 1, first));
+            ScrapeOutcome::Stored {
+                pods_measured: count > 0,
+                node_measured: sampled(now) > sampled(first),
+                node_age_ms: Some(now - sampled(now)),
+            }
+        });
+        self.first = seen;
+    }
+
+    fn run_kubelets(
+        &mut self,
+        until: u64,
+        took_ms: impl Fn(Id) -> u64,
+        mut scrape: impl FnMut(Id, u64) -> ScrapeOutcome,
+    ) {
         while self.now < until {
             let done: Vec<_> = self.running.range(..=(self.now, Id::MAX)).map(|(k, v)| (*k, *v)).collect();
             for ((at, id), outcome) in done {
@@ -35,19 +58,7 @@ impl Simulation {
             }
             for id in self.schedule.take(self.now) {
                 self.log.push((self.now, id));
-                let sampled = |at: u64| at - (at + u64::from(id) * 997) % 10_000;
-                let outcome = if fails(id) {
-                    ScrapeOutcome::Failed
-                } else {
-                    let (count, first) = *self.first.get(&id).unwrap_or(&(0, self.now));
-                    self.first.insert(id, (count + 1, first));
-                    ScrapeOutcome::Stored {
-                        pods_measured: count > 0,
-                        node_measured: sampled(self.now) > sampled(first),
-                        node_age_ms: Some(self.now - sampled(self.now)),
-                    }
-                };
-                self.running.insert((self.now + took_ms(id), id), outcome);
+                self.running.insert((self.now + took_ms(id), id), scrape(id, self.now));
             }
             self.max_running = self.max_running.max(self.running.len());
             let next = self.running.first_key_value().map(|((at, _), _)| *at);
@@ -78,6 +89,127 @@ fn a_new_node_has_pod_rates_in_two_seconds_and_its_own_in_eleven() {
         let steady: Vec<_> = times.iter().filter(|at| **at > 25_000).collect();
         assert!(steady.windows(2).all(|pair| pair[1] - pair[0] == 15_000), "{times:?}");
     }
+}
+
+/// A kubelet that caches samples: it takes one of each container at random times.
+struct CachedKubelet {
+    /// The times of each container's samples.
+    samples: Vec<Vec<u64>>,
+    /// The number of samples of each container at the first scrape.
+    first: Option<Vec<usize>>,
+    /// When all containers had rates.
+    complete: Option<u64>,
+}
+
+impl CachedKubelet {
+    fn new(containers: usize, period_ms: std::ops::Range<u64>, random: &mut fastrand::Rng) -> Self {
+        let samples = (0..containers).map(|_| {
+            let mut at = START - random.u64(..period_ms.end);
+            let times = std::iter::from_fn(|| {
+                at += random.u64(period_ms.clone());
+                Some(at)
+            });
+            times.take(10).collect()
+        });
+        Self { samples: samples.collect(), first: None, complete: None }
+    }
+
+    fn scrape(&mut self, now: u64) -> ScrapeOutcome {
+        let count = |times: &Vec<u64>| times.iter().filter(|at| **at <= now).count();
+        let counts: Vec<usize> = self.samples.iter().map(count).collect();
+        let first = self.first.get_or_insert_with(|| counts.clone());
+        let pods_measured = counts.iter().zip(first).all(|(now, first)| *now > *first);
+        if pods_measured {
+            self.complete.get_or_insert(now);
+        }
+        // The newest sample of a container is often older than that of the node, so the node's age is unknown.
+        ScrapeOutcome::Stored { pods_measured, node_measured: now > START + 10_000, node_age_ms: None }
+    }
+
+    /// When a client that scrapes all the time would have had all rates.
+    fn possible(&self) -> u64 {
+        let of = |times: &Vec<u64>| *times.iter().find(|at| **at > START).unwrap();
+        self.samples.iter().map(of).max().unwrap()
+    }
+}
+
+/// Returns for each start of a node the time from START until all its containers had rates, and the number of scrapes in
+/// the first 36 s.
+fn cached_starts(nodes: u32, containers: usize, period_ms: std::ops::Range<u64>) -> Vec<(u64, u64, usize)> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut kubelets: Vec<_> =
+        (0..nodes).map(|_| CachedKubelet::new(containers, period_ms.clone(), &mut random)).collect();
+    let mut simulation = Simulation::new(15_000, nodes);
+    simulation.run_kubelets(START + 70_000, |_| 20, |id, now| kubelets[id as usize].scrape(now));
+    let early = |id| simulation.times(id).iter().filter(|at| **at < 36_000).count();
+    let results = kubelets
+        .iter()
+        .zip(0..)
+        .map(|(kubelet, id)| (kubelet.complete.unwrap() - START, kubelet.possible() - START, early(id)));
+    results.collect()
+}
+
+#[test]
+fn cached_samples_make_rates_within_two_seconds_of_the_second_sample() {
+    for period_ms in [10_000..20_000, 15_000..30_000] {
+        for (complete, possible, scrapes) in cached_starts(20, 30, period_ms.clone()) {
+            assert!(complete <= possible + 2_000, "{complete} {possible}");
+            assert!(complete <= period_ms.end + 2_000, "{complete}");
+            assert!(scrapes <= 26, "{scrapes}");
+        }
+    }
+}
+
+#[test]
+fn a_mass_start_of_cached_kubelets_is_bounded() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut kubelets: Vec<_> =
+        (0..5000).map(|_| CachedKubelet::new(10, 10_000..20_000, &mut random)).collect();
+    let mut simulation = Simulation::new(15_000, 5000);
+    simulation.run_kubelets(START + 60_000, |_| 20, |id, now| kubelets[id as usize].scrape(now));
+    let slowest = kubelets.iter().map(|kubelet| kubelet.complete.unwrap() - START).max().unwrap();
+    assert!(slowest <= 20_000 + 15_000 + 5_000, "{slowest}");
+    // One scrape per node and interval, and the extra scrapes.
+    let bound = 5000 / 15 + usize::try_from(RESCRAPES_PER_SECOND).unwrap();
+    let started = |from: u64, to: u64| {
+        let window = START + from * 1000..START + to * 1000;
+        simulation.log.iter().filter(|(at, _)| window.contains(at)).count()
+    };
+    assert!(started(10, 40) <= 30 * bound, "{}", started(10, 40));
+    // At first each node is scraped twice, spread over half the interval.
+    for second in 0..60 {
+        assert!(started(second, second + 1) <= 1_400, "{} in second {second}", started(second, second + 1));
+    }
+}
+
+#[test]
+fn a_node_whose_containers_never_have_rates_moves_to_its_slot() {
+    let mut simulation = Simulation::new(15_000, 1);
+    let never = ScrapeOutcome::Stored { pods_measured: false, node_measured: true, node_age_ms: None };
+    simulation.run_kubelets(START + 120_000, |_| 20, |_, _| never);
+    let times = simulation.times(0);
+    assert!(times.iter().filter(|at| **at < 36_000).count() <= 26, "{times:?}");
+    let steady: Vec<_> = times.iter().filter(|at| **at > 50_000).collect();
+    assert!(steady.len() >= 4 && steady.windows(2).all(|pair| pair[1] - pair[0] == 15_000), "{times:?}");
+}
+
+#[test]
+fn a_node_whose_failure_is_over_is_scraped_soon_until_all_have_rates() {
+    let mut simulation = Simulation::new(15_000, 1);
+    let mut kubelet = CachedKubelet::new(30, 10_000..20_000, &mut fastrand::Rng::with_seed(1));
+    let recovered = std::cell::Cell::new(None);
+    simulation.run_kubelets(
+        START + 100_000,
+        |_| 20,
+        |_, now| {
+            if now < START + 30_000 {
+                return ScrapeOutcome::Failed;
+            }
+            recovered.set(recovered.get().or(Some(now)));
+            kubelet.scrape(now)
+        },
+    );
+    assert!(kubelet.complete.unwrap() <= recovered.get().unwrap() + 20_000 + 2_000);
 }
 
 #[test]

@@ -91,7 +91,12 @@ async fn scrapes_from_the_addition_of_a_node_to_its_deletion() {
     assert_eq!(found, Lookup::Found);
     assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
     assert!((245..=255).contains(&millicores), "{millicores}");
-    assert!(store.ready(), "{:?}", store.coverage());
+    let coverage = store.coverage();
+    assert!(coverage.is_nearly_complete() && !coverage.is_empty(), "{coverage:?}");
+    // The first scrape was at the start, the last one has just ended.
+    let (loop_age, scrape_age) = (findings.loop_heartbeat.age(), findings.scrape_heartbeat.age());
+    let recent = started.elapsed().saturating_sub(Duration::from_secs(1));
+    assert!(loop_age <= recent && scrape_age <= recent, "{loop_age:?} {scrape_age:?} {recent:?}");
     let failed = failures.list();
     assert_eq!((failed.len(), failed[0].cause, failed[0].nodes), (1, ScrapeCause::ConnectionRefused, 1));
     let example = &failed[0].examples[0];
@@ -128,6 +133,8 @@ async fn scrapes_from_the_addition_of_a_node_to_its_deletion() {
     assert_eq!(store.pod("n", "p", &mut |_| {}), Lookup::Unmeasured);
     assert_eq!(store.coverage().nodes, 0);
     assert!(failures.list().is_empty(), "a deleted node does not fail");
+    let age = findings.scrape_heartbeat.age();
+    assert!(age < Duration::from_secs(1), "nothing to scrape is no lack of progress: {age:?}");
     running.abort();
 }
 

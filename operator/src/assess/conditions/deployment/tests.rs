@@ -63,14 +63,15 @@ fn with_strategy(
     observed.objects.insert(ManagedObject::Deployment, found);
     let plan = MaintainPlan::default();
     let failed = BTreeMap::new();
-    evaluate(Evidence {
+    let evidence = Evidence {
         namespace: "ns",
         spec: &spec,
         observed: &observed,
         plan: &plan,
         failed: &failed,
         now: now(),
-    })
+    };
+    evaluate(evidence, &Diagnosis::default())
 }
 
 fn short(condition: &Condition) -> (ConditionStatus, Reason) {
