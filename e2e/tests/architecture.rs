@@ -166,11 +166,14 @@ fn scan(tokens: &[TokenTree], module: &[String], found: &mut Vec<Vec<String>>) {
                 let mut base = module.to_vec();
                 base.pop();
                 let mut next = at + 3;
-                while matches!(&tokens[next], TokenTree::Ident(name) if name == "super") {
+                while matches!(tokens.get(next), Some(TokenTree::Ident(name)) if name == "super") {
                     base.pop();
                     next += 3;
                 }
-                names(&tokens[next..], &base, found);
+                // A visibility such as `pub(in super::super)` names nothing more.
+                if next < tokens.len() {
+                    names(&tokens[next..], &base, found);
+                }
                 at = next;
             }
             TokenTree::Group(group) => {

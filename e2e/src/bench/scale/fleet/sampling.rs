@@ -144,9 +144,9 @@ mod tests {
         for period_ms in [BUSY_MS, IDLE_MS] {
             for seed in 0..100 {
                 let mut times = SampleTimes::from(NOW_MS, period_ms, seed);
-                let all: Vec<u64> = (0..600).map(|tenth| times.last_at(NOW_MS + tenth * 100)).collect();
-                let on_demand =
-                    (0..600).take_while(|tenth| all[*tenth as usize] == NOW_MS + tenth * 100).count();
+                let requests: Vec<u64> = (0..600).map(|tenth| NOW_MS + tenth * 100).collect();
+                let all: Vec<u64> = requests.iter().map(|now| times.last_at(*now)).collect();
+                let on_demand = requests.iter().zip(&all).take_while(|(now, sample)| now == sample).count();
                 assert!((100..=200).contains(&on_demand), "{on_demand}");
                 let mut cached = all[on_demand..].to_vec();
                 cached.dedup();
