@@ -18,6 +18,7 @@ mod pipeline;
 mod poll_scope;
 mod proof;
 mod replicas;
+mod report_token;
 mod samples;
 mod served;
 mod symptoms;
@@ -35,6 +36,8 @@ pub use pipeline::Pipeline;
 pub(crate) use poll_scope::{FULL_POLL, MIN_ROUND, PollScope, poll_scope};
 pub(crate) use proof::{ExpectedCertificate, Proof};
 pub(crate) use replicas::{ReplicaReport, ReportError};
+#[cfg(test)]
+pub(crate) use report_token::TokenError;
 pub(crate) use samples::FaultySamples;
 pub(crate) use served::Served;
 pub(crate) use symptoms::{Symptoms, Unavailable};

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use crds::ConfigMapKey;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::config::AuthInfo;
 use tokio::task::JoinSet;
 
 use super::nodes::Nodes;
-use super::replicas::{Token, Trust};
+use super::replicas::Trust;
+use super::report_token::ReportToken;
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, Learned, Observed, proof};
 use crate::common::{ManagedObject, OptionalPermissions};
+use crate::settings::Settings;
 
 use polling::LastPoll;
 pub(crate) use reading::ObserveError;
@@ -46,19 +47,15 @@ pub(crate) struct Observer {
     kubelet_ca_source: Option<ConfigMapKey>,
     /// Whether cert-manager issues the serving certificate.
     uses_cert_manager: bool,
-    token: Token,
+    token: ReportToken,
     trust: Trust,
 }
 
 impl Observer {
     /// Starts the watches. The first observation reads everything.
     #[must_use]
-    pub(crate) fn start(
-        client: Client,
-        namespace: String,
-        permissions: OptionalPermissions,
-        auth: &AuthInfo,
-    ) -> Self {
+    pub(crate) fn start(client: Client, settings: &Settings) -> Self {
+        let (namespace, permissions) = (settings.namespace.clone(), settings.permissions);
         let readable =
             |object: &ManagedObject| object.permission().is_none_or(|permission| permissions.has(permission));
         let objects: Vec<_> = ManagedObject::ALL.into_iter().filter(readable).collect();
@@ -82,7 +79,7 @@ impl Observer {
             counted_nodes: 0,
             kubelet_ca_source: None,
             uses_cert_manager: false,
-            token: Token::of(auth),
+            token: ReportToken::at(settings.report_token_file.clone()),
             trust: Trust::default(),
         }
     }

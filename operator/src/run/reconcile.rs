@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crds::Reason;
 use jiff::Timestamp;
 use kube::Client;
-use kube::config::AuthInfo;
 use tracing::{Instrument, debug_span};
 
 use super::requeue::{self, State};
@@ -62,9 +61,9 @@ pub(super) struct Reconciler {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
+    pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry) -> Self {
         let namespace = settings.namespace.clone();
-        let observer = Observer::start(client.clone(), namespace.clone(), settings.permissions, auth);
+        let observer = Observer::start(client.clone(), &settings);
         Self {
             applier: Applier::new(client.clone(), &namespace, observer.known()),
             observer,
