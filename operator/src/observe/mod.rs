@@ -21,6 +21,7 @@ mod replicas;
 mod report_token;
 mod samples;
 mod served;
+mod signing_requests;
 mod symptoms;
 mod usage;
 mod watches;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::nodes::Nodes;
 use super::replicas::Trust;
 use super::report_token::ReportToken;
+use super::signing_requests::{PendingCount, SigningRequests};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, Learned, Observed, proof};
 use crate::common::{ManagedObject, OptionalPermissions};
@@ -21,6 +22,7 @@ use crate::settings::Settings;
 
 use polling::LastPoll;
 pub(crate) use reading::ObserveError;
+pub(super) use reading::within;
 
 /// Everything is read again this often, in case a watch lost an event.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
@@ -47,6 +49,9 @@ pub(crate) struct Observer {
     kubelet_ca_source: Option<ConfigMapKey>,
     /// Whether cert-manager issues the serving certificate.
     uses_cert_manager: bool,
+    /// Kubelets' CertificateSigningRequests, with the permission to approve them.
+    signing_requests: Option<SigningRequests>,
+    pending_count: PendingCount,
     token: ReportToken,
     trust: Trust,
 }
@@ -61,7 +66,9 @@ impl Observer {
         let objects: Vec<_> = ManagedObject::ALL.into_iter().filter(readable).collect();
         let changes = Arc::new(Changes::default());
         let known = Known::default();
-        let watches = watches::start(&client, &namespace, &objects, permissions, &changes, &known);
+        let signing_requests =
+            permissions.csr_approval.then(|| SigningRequests::start(&client, changes.clone()));
+        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
             client,
             namespace,
@@ -79,6 +86,8 @@ impl Observer {
             counted_nodes: 0,
             kubelet_ca_source: None,
             uses_cert_manager: false,
+            signing_requests,
+            pending_count: PendingCount::default(),
             token: ReportToken::at(settings.report_token_file.clone()),
             trust: Trust::default(),
         }
@@ -143,6 +152,7 @@ impl Observer {
             }
             Learned::ResizeRejections(rejections) => self.observed.resize_rejections = rejections,
             Learned::CsrApprovalError(error) => self.observed.csr_approval_error = error,
+            Learned::CsrsNotApproved(reasons) => self.observed.csrs_not_approved = reasons,
             Learned::Outdated(source) => self.mark_outdated(source),
             Learned::ExpectedCertificate(None) => self.observed.proof = None,
             Learned::ExpectedCertificate(Some(expected)) => {

@@ -175,7 +175,7 @@ async fn poll_one(
     token: &str,
     config: Arc<ClientConfig>,
 ) -> Result<Report, ReportError> {
-    let connection = |error: &dyn std::error::Error| ReportError::Connection(error_chain(error));
+    let connection = |error: &(dyn std::error::Error + 'static)| ReportError::Connection(error_chain(error));
     let ip: std::net::IpAddr = address.parse().map_err(|error| connection(&error))?;
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| connection(&error))?;
     let server = ServerName::try_from(name.to_owned()).map_err(|error| connection(&error))?;
@@ -202,7 +202,7 @@ async fn poll_one(
             .collect()
             .await
             .map_err(|error| ReportError::Unusable(error.to_string()))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| ReportError::Unusable(error.to_string()))
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| ReportError::Unusable(error_chain(&error)))
     };
     let mut driver = std::pin::pin!(driver);
     let mut exchange = std::pin::pin!(exchange);

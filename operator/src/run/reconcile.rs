@@ -8,7 +8,7 @@ use kube::Client;
 use tracing::{Instrument, debug_span};
 
 use super::requeue::{self, State};
-use crate::apply::{Applied, Applier, ApplyError, Interruption};
+use crate::apply::{ApiServers, Applied, Applier, ApplyError, Interruption};
 use crate::assess::{ActiveAssessment, Assessment, assess};
 use crate::observe::{Changes, ObserveError, Observer, Source};
 use crate::plan::{Action, Plan, PlanError, Planner};
@@ -61,11 +61,11 @@ pub(super) struct Reconciler {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry) -> Self {
+    pub(super) fn new(client: &Client, servers: ApiServers, settings: Settings, telemetry: Telemetry) -> Self {
         let namespace = settings.namespace.clone();
         let observer = Observer::start(client.clone(), &settings);
         Self {
-            applier: Applier::new(client.clone(), &namespace, observer.known()),
+            applier: Applier::new(client.clone(), &namespace, observer.known(), servers),
             observer,
             reporter: Reporter::new(client.clone(), namespace.clone(), settings.identity.clone(), telemetry),
             planner: Planner::new(settings),
