@@ -38,7 +38,10 @@ mod tests {
                 without_values(&watcher::Error::InitialListFailed(error())),
                 without_values(&watcher::Error::WatchFailed(error())),
             ] {
-                assert!(!text.contains("cHJpdmF0ZQ") && text.contains("unexpected JSON value at line 1"), "{text}");
+                assert!(
+                    !text.contains("cHJpdmF0ZQ") && text.contains("unexpected JSON value at line 1"),
+                    "{text}"
+                );
             }
         }
     }

@@ -17,7 +17,9 @@ enum Entry {
 
 /// An entry that is no address, range or name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither an IP address, nor a range such as 10.0.0.0/16, nor a DNS name such as *.nodes.example.org")]
+#[error(
+    "{0:?} is neither an IP address, nor a range such as 10.0.0.0/16, nor a DNS name such as *.nodes.example.org"
+)]
 pub(crate) struct InvalidEntry(String);
 
 impl AllowList {
@@ -53,7 +55,8 @@ impl Entry {
         if text.contains(['/', ':']) {
             return Network::parse(text).map(Self::Network).ok_or_else(invalid);
         }
-        let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
+        let is_letter =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte);
         let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_letter);
         // `10.0.*` is meant as a range of addresses, and would match none.
         let is_like_an_address = text.contains(|c: char| c.is_ascii_digit())
@@ -162,7 +165,9 @@ mod tests {
 
     #[test]
     fn rejects_entries_that_would_match_nothing() {
-        for entry in ["", "10.0.*", "10.0.0.0/33", "Node-1", "a..b", "a.", "a b", "10.0.0.0/8/8", "fe80", "1.2.3"] {
+        for entry in
+            ["", "10.0.*", "10.0.0.0/33", "Node-1", "a..b", "a.", "a b", "10.0.0.0/8/8", "fe80", "1.2.3"]
+        {
             let parsed = AllowList::parse(Some(&[entry.to_owned()]));
             assert_eq!(parsed.is_err(), entry != "fe80", "{entry}");
         }

@@ -87,7 +87,13 @@ mod tests {
     #[test]
     fn contains_all_names_of_the_certificates_and_the_configured_hosts() {
         let mut names = ApiServerNames::default();
-        let of_one = certificate(&["kubernetes", "API.example.org", "*.k8s.example.org", "10.0.0.100", "2001:db8::100"]);
+        let of_one = certificate(&[
+            "kubernetes",
+            "API.example.org",
+            "*.k8s.example.org",
+            "10.0.0.100",
+            "2001:db8::100",
+        ]);
         names.add_certificate(&of_one).expect("names");
         names.add_certificate(&certificate(&["cp-2", "10.0.0.2"])).expect("names");
         names.add_certificate(&certificate(&[])).expect("no names");

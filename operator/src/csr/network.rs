@@ -75,10 +75,23 @@ mod tests {
             ("2001:db8::1/128", "2001:db8::1", true),
         ] {
             let parsed = Network::parse(network).expect("a network");
-            assert_eq!(parsed.contains(address.parse().expect("an address")), contained, "{network} {address}");
+            assert_eq!(
+                parsed.contains(address.parse().expect("an address")),
+                contained,
+                "{network} {address}"
+            );
             assert_eq!(parsed.to_string(), network);
         }
-        for text in ["10.0.0.0", "10.0.0.0/33", "::/129", "10.0.0/8", "/8", "10.0.0.0/", "10.0.0.0/8/8", "10.0.0.0/-1"] {
+        for text in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/8/8",
+            "10.0.0.0/-1",
+        ] {
             assert_eq!(Network::parse(text), None, "{text}");
         }
     }

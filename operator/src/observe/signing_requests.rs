@@ -65,11 +65,7 @@ impl SigningRequests {
     }
 }
 
-async fn follow(
-    api: Api<CertificateSigningRequest>,
-    watched: Arc<Mutex<Watched>>,
-    changes: Arc<Changes>,
-) {
+async fn follow(api: Api<CertificateSigningRequest>, watched: Arc<Mutex<Watched>>, changes: Arc<Changes>) {
     let of_kubelets =
         || watcher::Config::default().page_size(PAGE).fields(&format!("spec.signerName={SIGNER}"));
     loop {
@@ -221,7 +217,9 @@ mod tests {
         assert!(watched.take(Err(failure())));
         assert!(watched.error.as_ref().is_some_and(|error| error.contains("no permission")));
         assert!(!watched.take(Err(failure())), "nothing new");
-        assert!(!watched.take(Err(watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded))));
+        assert!(
+            !watched.take(Err(watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded)))
+        );
         assert!(watched.take(Ok(Event::Init)), "recovered");
         assert_eq!(watched.error, None);
     }

@@ -61,7 +61,12 @@ pub(super) struct Reconciler {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub(super) fn new(client: &Client, servers: ApiServers, settings: Settings, telemetry: Telemetry) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        servers: ApiServers,
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> Self {
         let namespace = settings.namespace.clone();
         let observer = Observer::start(client.clone(), &settings);
         Self {

@@ -128,7 +128,8 @@ impl Approver {
         let api_server = self.servers.names(&self.client).await?;
         let service_networks = reads::service_networks(&self.client).await?;
         let rules = Rules { allow_list, api_server: &api_server, service_networks: &service_networks };
-        let nodes = reads::nodes(&self.client, batch.iter().map(|candidate| candidate.parsed.node.as_str())).await?;
+        let nodes =
+            reads::nodes(&self.client, batch.iter().map(|candidate| candidate.parsed.node.as_str())).await?;
         let mut verdicts: Vec<_> = batch
             .iter()
             .map(|candidate| match nodes.get(&candidate.parsed.node) {
@@ -212,13 +213,13 @@ impl Approver {
     pub(super) fn reasons(&self, pending: &[PendingRequest]) -> BTreeMap<String, (String, String)> {
         let mut reasons = BTreeMap::new();
         for request in pending {
-            let (Ok(parsed), Some(reason)) = (&request.request, self.reasons.get(&request.uid)) else { continue };
+            let (Ok(parsed), Some(reason)) = (&request.request, self.reasons.get(&request.uid)) else {
+                continue;
+            };
             if reasons.len() >= MAX_REASONS {
                 break;
             }
-            reasons
-                .entry(parsed.node.clone())
-                .or_insert_with(|| (request.name.clone(), reason.to_string()));
+            reasons.entry(parsed.node.clone()).or_insert_with(|| (request.name.clone(), reason.to_string()));
         }
         reasons
     }

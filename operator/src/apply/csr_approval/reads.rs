@@ -90,7 +90,9 @@ pub(super) async fn service_networks(client: &Client) -> Result<Vec<(String, Net
     });
     let networks: Vec<_> = networks.collect();
     if networks.is_empty() {
-        return Err("kube-apiserver returned no ServiceCIDR, so the addresses of Services are unknown".to_owned());
+        return Err(
+            "kube-apiserver returned no ServiceCIDR, so the addresses of Services are unknown".to_owned()
+        );
     }
     Ok(networks)
 }

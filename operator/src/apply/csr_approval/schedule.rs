@@ -33,7 +33,8 @@ impl Schedule {
             pending.iter().filter_map(|uid| Some((*uid, *self.checks.get(*uid)?))).collect();
         due.retain(|(_, check)| check.due <= now);
         due.sort_by_key(|(_, check)| check.due);
-        let (mut new, mut old): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, check)| check.delay.is_none());
+        let (mut new, mut old): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(_, check)| check.delay.is_none());
         // The first of each is taken from the end.
         new.reverse();
         old.reverse();

@@ -419,11 +419,14 @@ fn a_kubelet_without_a_certificate_names_pending_requests_and_how_to_approve_the
     assert_eq!((cause.reason, cause.severity), (Reason::KubeletCertificateMissing, Severity::Fault));
     let message = cause.message();
     assert!(message.starts_with("The kubelet has no serving certificate yet: 1 node (node-1)."), "{message}");
-    for words in ["3 CertificateSigningRequests", "kubectl certificate approve NAME", "csrApproval.enabled=true"] {
+    for words in
+        ["3 CertificateSigningRequests", "kubectl certificate approve NAME", "csrApproval.enabled=true"]
+    {
         assert!(message.contains(words), "{words}: {message}");
     }
     // Why the operator itself did not approve it.
-    let refusal = ("csr-1".to_owned(), "it requests a, which is not in status.addresses of Node node-1".to_owned());
+    let refusal =
+        ("csr-1".to_owned(), "it requests a, which is not in status.addresses of Node node-1".to_owned());
     observed.csrs_not_approved.insert("node-1".to_owned(), refusal);
     observed.csrs_not_approved.insert("node-0".to_owned(), ("csr-0".to_owned(), "another".to_owned()));
     let message = of(&observed).kubelets.expect("a cause").message();

@@ -54,7 +54,8 @@ fn check_with(allow: Option<&[&str]>, request: &KubeletRequest, node: &NodeNames
         .map(|network| ("kubernetes".to_owned(), Network::parse(network).expect("a network")))
         .collect();
     let api_server = api_server();
-    Rules { allow_list: &allow_list, api_server: &api_server, service_networks: &networks }.check(request, node)
+    Rules { allow_list: &allow_list, api_server: &api_server, service_networks: &networks }
+        .check(request, node)
 }
 
 fn code(request: &KubeletRequest, node: &NodeNames) -> Option<&'static str> {
@@ -63,7 +64,8 @@ fn code(request: &KubeletRequest, node: &NodeNames) -> Option<&'static str> {
 
 #[test]
 fn accepts_names_in_the_status_of_the_node() {
-    let all = request("node-1", &["node-1", "node-1.example.org"], &["10.0.0.1", "2001:db8:0::1", "10.0.0.9"]);
+    let all =
+        request("node-1", &["node-1", "node-1.example.org"], &["10.0.0.1", "2001:db8:0::1", "10.0.0.9"]);
     assert_eq!(check_with(None, &all, &own()), Ok(()));
     assert_eq!(check_with(None, &request("node-1", &[], &["10.0.0.1"]), &own()), Ok(()));
     // --hostname-override=192.0.2.7
