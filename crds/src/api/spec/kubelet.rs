@@ -107,8 +107,8 @@ pub struct KubeletTlsSpec {
     ///
     /// - `Never`: the operator approves none.
     /// - `Exact`: the operator approves a request if each name and address in it is in the `status.addresses` of the
-    ///   requesting Node and of no other Node, is not a name or address of kube-apiserver, of a Service or of a pod,
-    ///   and matches `csrAllowList`. It leaves all other requests pending. Requires the chart value
+    ///   requesting Node and of no other Node, is no name or address of kube-apiserver, is no address of a Service or
+    ///   pod, and matches `csrAllowList`. It leaves all other requests pending. Requires the chart value
     ///   `csrApproval.enabled`.
     ///
     /// Default: `Never`. Set `Exact` if no other controller approves these requests, and set `csrAllowList` with it.
