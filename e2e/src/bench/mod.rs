@@ -1,5 +1,6 @@
 //! Measurements and comparisons of metrics-core and metrics-server.
 
+pub mod completeness;
 pub mod differential;
 pub mod reaction;
 pub mod scale;
