@@ -45,6 +45,7 @@ impl TestStore {
 
     fn with(config: StoreConfig) -> Self {
         let directory = Arc::new(StoreDirectory::new());
+        directory.stop_clock();
         let store = Arc::new(Store::new(directory.clone(), config));
         directory.begin_node_list();
         directory.begin_pod_list();
@@ -314,7 +315,7 @@ fn keeps_samples_after_failed_scrapes_until_max_age() {
     fixture.store.scrape_failed(ticket);
     assert_eq!(fixture.all(), ["n/p: x=100"]);
     assert_eq!(fixture.store.coverage().nodes_measured, 1);
-    std::thread::sleep(Duration::from_millis(120));
+    fixture.directory.skip(Duration::from_millis(120));
     assert!(fixture.all().is_empty());
     assert_eq!(fixture.store.node("a", &mut |_| {}), Lookup::Unmeasured);
     assert_eq!(fixture.store.coverage().nodes_measured, 0);
