@@ -26,12 +26,12 @@ impl Rules<'_> {
     pub(crate) fn check(&self, request: &KubeletRequest, node: &NodeNames) -> Result<(), NotApproved> {
         for name in &request.dns_names {
             let of_api_server = self.api_server.contains_name(name);
-            self.check_one(name, self.allow_list.allows_name(name), of_api_server, node)?;
+            check_one(name, self.allow_list.allows_name(name), of_api_server, node)?;
         }
         for address in &request.addresses {
             let name = address.to_string();
             let allowed = self.allow_list.allows_address(*address);
-            self.check_one(&name, allowed, self.api_server.contains_address(*address), node)?;
+            check_one(&name, allowed, self.api_server.contains_address(*address), node)?;
             let network = self.service_networks.iter().find(|(_, network)| network.contains(*address));
             if let Some((service_cidr, network)) = network {
                 let owner = format!("the range {network} of Services (ServiceCIDR {service_cidr})");
@@ -40,25 +40,20 @@ impl Rules<'_> {
         }
         Ok(())
     }
+}
 
-    fn check_one(
-        &self,
-        name: &str,
-        allowed: bool,
-        of_api_server: bool,
-        node: &NodeNames,
-    ) -> Result<(), NotApproved> {
-        if !node.listed.contains(name) {
-            return Err(NotApproved::NotInNodeStatus { name: name.to_owned(), node: node.name.clone() });
-        }
-        if of_api_server && !node.control_plane {
-            return Err(NotApproved::ApiServer { name: name.to_owned(), node: node.name.clone() });
-        }
-        if !allowed {
-            return Err(NotApproved::NotInAllowList(name.to_owned()));
-        }
-        Ok(())
+/// Checks a name or address that may be in the allow-list or kube-apiserver's.
+fn check_one(name: &str, allowed: bool, of_api_server: bool, node: &NodeNames) -> Result<(), NotApproved> {
+    if !node.listed.contains(name) {
+        return Err(NotApproved::NotInNodeStatus { name: name.to_owned(), node: node.name.clone() });
     }
+    if of_api_server && !node.control_plane {
+        return Err(NotApproved::ApiServer { name: name.to_owned(), node: node.name.clone() });
+    }
+    if !allowed {
+        return Err(NotApproved::NotInAllowList(name.to_owned()));
+    }
+    Ok(())
 }
 
 /// Finds requested names and addresses that belong to another Node or to pods. All Nodes pass by once and none is kept, so its

@@ -128,15 +128,13 @@ impl ApiServers {
                 Ok(Err(why)) => why,
                 Err(_) => format!("no response within {} s", TIMEOUT.as_secs()),
             };
-            match self.known.get(&server) {
-                Some(known) => names.extend(known),
-                None => {
-                    let (host, port) = server;
-                    return Err(format!(
-                        "the names in the certificate of kube-apiserver at {host} port {port} are unknown: {why}"
-                    ));
-                }
-            }
+            let Some(known) = self.known.get(&server) else {
+                let (host, port) = server;
+                return Err(format!(
+                    "the names in the certificate of kube-apiserver at {host} port {port} are unknown: {why}"
+                ));
+            };
+            names.extend(known);
         }
         if let Some(name) = &self.server_name {
             names.add_host(name);

@@ -161,6 +161,8 @@ fn extra(input: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
                 }
             }
         }
+        // By default kubelets sign their certificates themselves and request none.
+        ScrapeCause::TlsUnknownCa if input.observed.pending_kubelet_csrs == Some(0) => String::new(),
         ScrapeCause::TlsUnknownCa | ScrapeCause::TlsNoCertificate => pending_csrs(input),
         _ => String::new(),
     }
@@ -177,8 +179,8 @@ fn pending_csrs(input: DiagnosisInput<'_>) -> String {
     };
     let pending = format!("{pending} pending (signer {SIGNER}).");
     let failing = &observed.facts.failing;
-    let examples = failing.iter().flat_map(|failing| &failing.examples);
-    let refused = examples.filter_map(|example| observed.csrs_not_approved.get(&example.node)).next();
+    let mut examples = failing.iter().flat_map(|failing| &failing.examples);
+    let refused = examples.find_map(|example| observed.csrs_not_approved.get(&example.node));
     match refused {
         Some((csr, why)) => format!("{pending} The operator did not approve {csr}: {}.", quote(why)),
         None => pending,
