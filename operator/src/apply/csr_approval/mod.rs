@@ -282,4 +282,5 @@ impl std::fmt::Debug for Approver {
 }
 
 #[cfg(test)]
+#[allow(clippy::similar_names, reason = "an approver has approved")]
 mod tests;

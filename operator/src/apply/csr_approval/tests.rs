@@ -50,7 +50,7 @@ impl Cluster {
             let cluster = cluster.clone();
             async move {
                 let (parts, body) = request.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                 let (code, value) = cluster.0.lock().respond(&parts, &body);
                 let mut response = Response::new(Body::from(value.to_string().into_bytes()));
                 *response.status_mut() = code.try_into().expect("a code");
