@@ -336,6 +336,9 @@ async fn approves_nothing_if_anything_cannot_be_read() {
         let mut approver = approver(&cluster, &["kubernetes"]).await;
         let pending = cluster.pending(&[request("a", "node-1", &["10.0.0.1"])]);
         cluster.0.lock().failures = std::iter::repeat_n(0, failing).chain([500]).collect();
+        // It was checked before, so that its next delay would be longer.
+        let before = Instant::now().checked_sub(Duration::from_secs(60)).expect("a time");
+        approver.schedule.take(&["uid-a"], 1, before);
         let approvals = approver.approve_pending(&pending, &AllowList::default()).await;
         assert!(approvals.error.is_some(), "request {failing}: {:?}", cluster.requests());
         assert!(approvals.approved.is_empty() && cluster.0.lock().approved.is_empty(), "request {failing}");
