@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 
-use super::{ExpectedCertificate, Source};
+use super::{ExpectedCertificate, Source, Unreadable};
 use crate::common::ManagedObject;
 use crate::nanny::resize::ResizeRejections;
 
@@ -19,6 +19,8 @@ pub(crate) enum Learned {
     ResizeRejections(ResizeRejections),
     /// The error of the last approval of kubelets' CSRs, if there was one.
     CsrApprovalError(Option<String>),
+    /// An object was deleted from the previous namespace, or why not. It may still terminate.
+    DeletedFromPreviousNamespace(ManagedObject, Option<Unreadable>),
     /// The source must be read again before the next plan.
     Outdated(Source),
     /// The certificate that every replica must serve before the old CA is dropped; `None` while no CA is replaced.
