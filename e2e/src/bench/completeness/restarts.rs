@@ -57,6 +57,10 @@ pub(super) fn measure(
     client.delete(&["-n", LOAD, "deployment", "restarting"])?;
     cluster.restart_kubelet_with(&json!({}), &quiet)?;
     let title = format!("{restarts} restarts of containers under load");
+    found.require_complete(&title, &seen);
+    for line in seen.failed.iter().step_by(100) {
+        progress.say(format!("failed {line}"));
+    }
     found.add(&title, &seen, format!("{} implausible values", seen.implausible.len()));
     found
         .problems
