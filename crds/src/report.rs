@@ -1,7 +1,8 @@
 //! The response of a metrics-core replica to `GET /report` (JSON): its failures by cause, with examples.
 //!
 //! Its size is bounded: causes are an enumeration, a cause has at most [`MAX_EXAMPLES`] examples, and texts are
-//! truncated. It contains no secret. Reading it requires permission to `get` the non-resource URL `/report`.
+//! truncated. It contains no secret. Reading it requires permission to `get` the non-resource URL `/report`. For this
+//! path alone metrics-core also accepts tokens of the audience [`AUDIENCE`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,10 @@ use crate::cause::{CredentialCause, HandshakeCause, ScrapeCause};
 
 /// The path of the report.
 pub const PATH: &str = "/report";
+
+/// The audience of the ServiceAccount token with which the operator reads the report. kube-apiserver does not accept a token
+/// of this audience, so metrics-core can't use it for anything else.
+pub const AUDIENCE: &str = "metrics-core.metrics-pipeline.dev";
 
 /// The maximum number of examples of one cause.
 pub const MAX_EXAMPLES: usize = 3;

@@ -129,6 +129,8 @@ reasons! {
     KubeletConnectionClosed,
     /// The kubelets' port speaks plain HTTP instead of TLS.
     KubeletPlainHTTP,
+    /// Kubelets have no serving certificate yet, because their CertificateSigningRequests are not approved.
+    KubeletCertificateMissing,
     /// The kubelets' serving certificates are not signed by a trusted CA.
     KubeletCertificateUnknownCA,
     /// The kubelets' serving certificates do not contain the name or address of their Node.

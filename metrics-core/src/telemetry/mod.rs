@@ -8,6 +8,7 @@ mod log_limiter;
 mod process;
 mod recent_events;
 mod watch_failures;
+mod without_values;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;
 pub(crate) use recent_events::RecentEvents;
 pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
+pub(crate) use without_values::without_values;
 
 /// Returns a registry with metrics of the build and of the process.
 #[must_use]

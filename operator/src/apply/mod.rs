@@ -14,10 +14,11 @@ mod writer;
 use jiff::Timestamp;
 use kube::Client;
 
+use crate::csr::AllowList;
 use crate::observe::{Known, Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Release, Sizing};
-pub(crate) use csr_approval::Approvals;
 use csr_approval::Approver;
+pub(crate) use csr_approval::{ApiServers, Approvals};
 pub(crate) use resize::Resized;
 use resize::Resizer;
 pub(crate) use writer::Outcome;
@@ -84,11 +85,11 @@ pub(crate) struct Applier {
 impl Applier {
     /// Returns an applier that has written nothing yet.
     #[must_use]
-    pub(crate) fn new(client: Client, namespace: &str, known: Known) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, known: Known, servers: ApiServers) -> Self {
         Self {
             writer: Writer::new(client.clone(), namespace.to_owned(), known),
             resizer: Resizer::new(client.clone(), namespace),
-            approver: Approver::new(client.clone()),
+            approver: Approver::new(client.clone(), servers),
             client,
         }
     }
@@ -143,8 +144,8 @@ impl Applier {
         if applied.interrupted.is_some() {
             return;
         }
-        if plan.approve_csrs {
-            self.approve_csrs(observed, applied).await;
+        if let Some(allow_list) = &plan.approve_csrs {
+            self.approve_csrs(observed, allow_list, applied).await;
         }
         // What was just written is still on its way to the replicas.
         if !applied.outcome.wrote() {
@@ -163,14 +164,13 @@ impl Applier {
         applied.resized = Some(resized);
     }
 
-    async fn approve_csrs(&mut self, observed: &Observed, applied: &mut Applied) {
-        let approvals = self.approver.approve_pending(&observed.signing_requests).await;
-        if !approvals.approved.is_empty() {
-            applied.learned.push(Learned::Outdated(Source::SigningRequests));
-        }
-        // Between two checks nothing new is known.
+    async fn approve_csrs(&mut self, observed: &Observed, allow_list: &AllowList, applied: &mut Applied) {
+        let pending = &observed.signing_requests;
+        let approvals = self.approver.approve_pending(pending, allow_list).await;
+        // Between two checks nothing new is known. The watch reports what was approved.
         if approvals.checked {
             applied.learned.push(Learned::CsrApprovalError(approvals.error.clone()));
+            applied.learned.push(Learned::CsrsNotApproved(self.approver.reasons(pending)));
         }
         applied.csrs = approvals;
     }

@@ -13,6 +13,11 @@ use crate::common::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, ManagedObject, 
 use crate::observe::{Found, Unreadable};
 use crate::plan::{Desired, Removal};
 
+fn applier(client: Client) -> Applier {
+    let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+    Applier::new(client, "ns", Known::default(), ApiServers::of(&config))
+}
+
 /// A request to the fake kube-apiserver.
 #[derive(Clone, Debug)]
 struct Request {
@@ -89,7 +94,7 @@ fn removal(object: ManagedObject) -> Removal {
 #[tokio::test]
 async fn writes_as_its_field_manager_and_by_force() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut applier = applier(client);
     let body = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "metrics-core" } });
     let desired = Desired::new(ManagedObject::Service, &body).expect("an object");
     let on_version = Desired { resource_version: Some("7".to_owned()), ..desired.clone() };
@@ -120,7 +125,7 @@ async fn writes_as_its_field_manager_and_by_force() {
 #[tokio::test]
 async fn deletes_only_the_object_that_was_observed() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut applier = applier(client);
     let mut applied = Applied::default();
     let removals = [removal(ManagedObject::Service), removal(ManagedObject::Deployment)];
     applier.writer.remove(&removals, &mut applied).await;
@@ -148,7 +153,7 @@ async fn deletes_only_the_object_that_was_observed() {
 #[tokio::test]
 async fn another_object_of_the_same_name_is_no_failure() {
     let (client, _) = fake(refuse(409, "Conflict"));
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut applier = applier(client);
     let mut applied = Applied::default();
     applier.writer.remove(&[removal(ManagedObject::Service)], &mut applied).await;
     assert!(applied.outcome.problems.is_empty() && applied.outcome.deleted.is_empty());
@@ -195,7 +200,7 @@ async fn orphan(
     respond: impl Fn(&Request) -> (u16, Value) + Clone + Send + 'static,
 ) -> (Vec<Request>, Applied) {
     let (client, requests) = fake(respond);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut applier = applier(client);
     let mut applied = Applied::default();
     applier.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut applied).await;
     let requests = requests.lock().clone();
@@ -227,7 +232,7 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
 #[tokio::test]
 async fn error_in_the_previous_namespace_blocks_nothing_here() {
     let (client, _) = fake(refuse(403, "Forbidden"));
-    let applier = Applier::new(client, "ns", Known::default());
+    let applier = applier(client);
     let mut applied = Applied::default();
     applier.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
     assert!(applied.interrupted.is_none() && applied.outcome.problems.is_empty());
@@ -242,7 +247,7 @@ async fn error_in_the_previous_namespace_blocks_nothing_here() {
 #[tokio::test]
 async fn settled_object_is_not_written() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut applier = applier(client);
     let body = json!({ "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: MANAGED_BY } } });
     let mut found = body.clone();

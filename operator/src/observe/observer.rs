@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 use crds::ConfigMapKey;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::config::AuthInfo;
 use tokio::task::JoinSet;
 
 use super::announced::Announced;
 use super::nodes::Nodes;
-use super::replicas::{Token, Trust};
+use super::replicas::Trust;
+use super::report_token::ReportToken;
+use super::signing_requests::{PendingCount, SigningRequests};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, Learned, Observed, proof};
 use crate::common::ownership::{has_pipeline_as_owner, is_ours};
 use crate::common::{ManagedObject, OptionalPermissions};
+use crate::settings::Settings;
 
 use polling::LastPoll;
 pub(crate) use reading::ObserveError;
+pub(super) use reading::within;
 
 /// Everything is read again this often, in case a watch lost an event.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
@@ -49,25 +52,26 @@ pub(crate) struct Observer {
     /// Whether cert-manager issues the serving certificate.
     uses_cert_manager: bool,
     announced: Announced,
-    token: Token,
+    /// Kubelets' CertificateSigningRequests, with the permission to approve them.
+    signing_requests: Option<SigningRequests>,
+    pending_count: PendingCount,
+    token: ReportToken,
     trust: Trust,
 }
 
 impl Observer {
     /// Starts the watches. The first observation reads everything.
     #[must_use]
-    pub(crate) fn start(
-        client: Client,
-        namespace: String,
-        permissions: OptionalPermissions,
-        auth: &AuthInfo,
-    ) -> Self {
+    pub(crate) fn start(client: Client, settings: &Settings) -> Self {
+        let (namespace, permissions) = (settings.namespace.clone(), settings.permissions);
         let readable =
             |object: &ManagedObject| object.permission().is_none_or(|permission| permissions.has(permission));
         let objects: Vec<_> = ManagedObject::ALL.into_iter().filter(readable).collect();
         let changes = Arc::new(Changes::default());
         let known = Known::default();
-        let watches = watches::start(&client, &namespace, &objects, permissions, &changes, &known);
+        let signing_requests =
+            permissions.csr_approval.then(|| SigningRequests::start(&client, changes.clone()));
+        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
             client,
             namespace,
@@ -86,7 +90,9 @@ impl Observer {
             kubelet_ca_source: None,
             uses_cert_manager: false,
             announced: Announced::default(),
-            token: Token::of(auth),
+            signing_requests,
+            pending_count: PendingCount::default(),
+            token: ReportToken::at(settings.report_token_file.clone()),
             trust: Trust::default(),
         }
     }
@@ -152,6 +158,7 @@ impl Observer {
             }
             Learned::ResizeRejections(rejections) => self.observed.resize_rejections = rejections,
             Learned::CsrApprovalError(error) => self.observed.csr_approval_error = error,
+            Learned::CsrsNotApproved(reasons) => self.observed.csrs_not_approved = reasons,
             Learned::Outdated(source) => self.mark_outdated(source),
             Learned::DeletedFromPreviousNamespace(object, why) => {
                 if let Some(previous) = &mut self.observed.previous_namespace {

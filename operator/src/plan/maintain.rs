@@ -11,6 +11,7 @@ use super::objects::{self, Context, Desired};
 use super::role_ref::{self, RoleRefAction};
 use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, migration, rollout, template};
 use crate::common::{ManagedObject, OptionalPermission, Problem};
+use crate::csr::AllowList;
 use crate::observe::{KubeletCa, Observed};
 use crate::pki::{self, Certificate, Rollover};
 use crate::plan::blocked::blocked_objects;
@@ -36,8 +37,7 @@ pub(super) fn maintain_plan(
         not_issued: pki::cert_manager::requested(context.spec)
             .and_then(|requested| cert_manager::lack(requested, context.settings, observed, now)),
         front_proxy,
-        approve_csrs: context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact
-            && context.settings.permissions.has(OptionalPermission::CsrApproval),
+        approve_csrs: approve_csrs(context),
         csr_approval: approval_problem(context, observed),
         expected_certificate,
         sizing,
@@ -197,6 +197,15 @@ fn with_certificates(
     Ok(desired)
 }
 
+/// Returns what may be approved. Without a valid allow-list, nothing is.
+fn approve_csrs(context: Context<'_>) -> Option<AllowList> {
+    let tls = &context.spec.metrics_core.kubelet.tls;
+    let is_granted = context.settings.permissions.has(OptionalPermission::CsrApproval);
+    (tls.csr_approval == CsrApproval::Exact && is_granted)
+        .then(|| AllowList::parse(tls.csr_allow_list.as_deref()).ok())
+        .flatten()
+}
+
 fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem> {
     if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
         return None;
@@ -205,12 +214,20 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
         let field = "spec.metricsCore.kubelet.tls.csrApproval";
         return Some(OptionalPermission::CsrApproval.missing(field, &context.settings.namespace));
     }
+    if let Err(invalid) = AllowList::parse(context.spec.metrics_core.kubelet.tls.csr_allow_list.as_deref()) {
+        return Some(Problem::new(
+            Reason::InvalidSpec,
+            format!(
+                "spec.metricsCore.kubelet.tls.csrAllowList is invalid: {invalid}. The operator approves no \
+                 CertificateSigningRequest. Correct the entry."
+            ),
+        ));
+    }
     let why = observed.signing_requests_error.as_ref().or(observed.csr_approval_error.as_ref())?;
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(
-            "The kubelets' CertificateSigningRequests cannot be read or approved: kube-apiserver returned \"{why}\". If a \
-             permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            "The kubelets' CertificateSigningRequests cannot be read or approved: \"{why}\". If a permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
             OptionalPermission::CsrApproval.chart_value()
         ),
     ))

@@ -27,6 +27,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::common::{ManagedObject, Problem};
+use crate::csr::AllowList;
 use crate::nanny::RecommendedSize;
 use crate::nanny::resize::ResizeBlocker;
 use crate::observe::{ActivePipeline, ExpectedCertificate, Pipeline, select_active};
@@ -87,8 +88,8 @@ pub(crate) struct MaintainPlan {
     pub not_issued: Option<Problem>,
     /// The front-proxy certificates, if the spec requests them and they could be planned.
     pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
-    /// Whether kubelets' CertificateSigningRequests are approved.
-    pub approve_csrs: bool,
+    /// The names and addresses in kubelets' CertificateSigningRequests that are approved; `None` if none is.
+    pub approve_csrs: Option<AllowList>,
     /// Why they can't be approved although the spec requests it.
     pub csr_approval: Option<Problem>,
     /// The certificate that the replicas must serve before the old CA is dropped; `None` while no CA is replaced.

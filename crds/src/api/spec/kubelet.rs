@@ -107,12 +107,30 @@ pub struct KubeletTlsSpec {
     /// `kubernetes.io/kubelet-serving`). Kubelets create them with `serverTLSBootstrap: true`.
     ///
     /// - `Never`: the operator approves none.
-    /// - `Exact`: the operator approves a request if each name and address in it is an address of the requesting
-    ///   Node and of no other Node or Service. It leaves all other requests pending. Requires the chart value
+    /// - `Exact`: the operator approves a request if each name and address in it is in the `status.addresses` of the
+    ///   requesting Node and of no other Node, is no name or address of kube-apiserver, is no address of a Service or
+    ///   pod, and matches `csrAllowList`. It leaves all other requests pending. Requires the chart value
     ///   `csrApproval.enabled`.
     ///
-    /// Default: `Never`. Set `Exact` if no other controller approves these requests.
+    /// Default: `Never`. Set `Exact` if no other controller approves these requests, and set `csrAllowList` with it.
     pub csr_approval: CsrApproval,
+    /// The names and addresses that the operator approves in CertificateSigningRequests of kubelets: each name and
+    /// address of a request must match an entry. A kubelet writes the addresses of its own Node, so without a list a
+    /// compromised node can obtain a certificate for any name or address that no other object has. An entry is one of:
+    ///
+    /// - an IP address or a range in CIDR notation, such as `10.0.0.0/16` or `2001:db8::/64`;
+    /// - a DNS name in lower case. `*` stands for any characters but dots, such as `node-*` or
+    ///   `*.nodes.example.org`.
+    ///
+    /// At most 64 entries. When absent, names and addresses are not restricted. Set it to the networks and the domain
+    /// of your nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[0-9a-z*:]([0-9a-z*:./-]*[0-9a-z*:])?$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub csr_allow_list: Option<Vec<String>>,
 }
 
 /// Whether the operator approves CertificateSigningRequests of the signer `kubernetes.io/kubelet-serving`.

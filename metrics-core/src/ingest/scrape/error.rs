@@ -73,6 +73,12 @@ pub(crate) enum Error {
     /// The port serves HTTP without TLS.
     #[error("the port does not use TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
     PlainHttp,
+    /// The kubelet has no certificate: it sent the TLS alert `internal_error`, as Go's server does without one.
+    #[error(
+        "the kubelet has no serving certificate yet (TLS alert internal_error): with serverTLSBootstrap it waits for its \
+         CertificateSigningRequest; approve it (kubectl get csr, kubectl certificate approve)"
+    )]
+    TlsNoCertificate,
     /// The certificate is not signed by a trusted CA.
     #[error(
         "the kubelet's serving certificate is not signed by a trusted CA: it is self-signed, or its CA is not in \
@@ -179,6 +185,7 @@ impl Error {
             Self::ConnectionClosed(_) => ScrapeCause::ConnectionClosed,
             Self::SlowResponse { .. } => ScrapeCause::SlowResponse,
             Self::PlainHttp => ScrapeCause::PlainHttp,
+            Self::TlsNoCertificate => ScrapeCause::TlsNoCertificate,
             Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
             Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
             Self::TlsExpired(_) => ScrapeCause::TlsExpired,
@@ -238,9 +245,10 @@ impl Error {
     }
 
     pub(super) fn from_tls(error: &rustls::Error) -> Self {
-        use rustls::{CertificateError as Certificate, Error as Tls, InvalidMessage};
+        use rustls::{AlertDescription, CertificateError as Certificate, Error as Tls, InvalidMessage};
         match error {
             Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainHttp,
+            Tls::AlertReceived(AlertDescription::InternalError) => Self::TlsNoCertificate,
             Tls::InvalidCertificate(certificate) => match certificate {
                 Certificate::UnknownIssuer | Certificate::BadSignature => Self::TlsUnknownCa,
                 Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_SANS.into() },

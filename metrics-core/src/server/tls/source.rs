@@ -110,7 +110,7 @@ pub async fn from_secret(
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,
             Err(error) if telemetry::is_expired_watch(&error) => {}
             Err(error) => {
-                let text = error.to_string();
+                let text = telemetry::without_values(&error);
                 if failures.failed(&text) {
                     tracing::warn!(secret = %format_args!("{namespace}/{name}"), "can't watch the serving Secret: {text}");
                 }

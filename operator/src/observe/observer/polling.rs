@@ -242,10 +242,13 @@ impl Observer {
         } else {
             None
         };
-        self.observed.pending_kubelet_csrs = if failed(&[ScrapeCause::TlsUnknownCa]) {
-            self.signing_requests().await.ok().map(|pending| pending.len())
-        } else {
+        let unsigned = failed(&[ScrapeCause::TlsUnknownCa, ScrapeCause::TlsNoCertificate]);
+        self.observed.pending_kubelet_csrs = if !unsigned {
             None
+        } else if self.signing_requests.is_some() {
+            Some(self.observed.signing_requests.len())
+        } else {
+            self.pending_count.get(&self.client).await
         };
     }
 

@@ -378,6 +378,30 @@ fn missing_permission_names_the_chart_value() {
 }
 
 #[test]
+fn approves_no_request_with_an_invalid_allow_list() {
+    let with = |entries: Option<&[&str]>| {
+        let set = |spec: &mut MetricsPipelineSpec| {
+            let tls = &mut spec.metrics_core.kubelet.tls;
+            tls.csr_approval = CsrApproval::Exact;
+            tls.csr_allow_list =
+                entries.map(|entries| entries.iter().map(|entry| (*entry).to_owned()).collect());
+        };
+        with_context(set, |context| maintain_plan(context, &empty(), now()).expect("a plan"))
+    };
+    let invalid = with(Some(&["10.0.0.0/16", "10.1.*"]));
+    assert_eq!(invalid.approve_csrs, None);
+    let problem = invalid.csr_approval.expect("a problem");
+    assert_eq!(problem.reason, Reason::InvalidSpec);
+    assert!(problem.message.contains("csrAllowList") && problem.message.contains("10.1.*"), "{problem}");
+    for entries in [None, Some(&["10.0.0.0/16", "node-*"] as &[&str])] {
+        let plan = with(entries);
+        assert!(plan.approve_csrs.is_some() && plan.csr_approval.is_none(), "{entries:?}");
+    }
+    let never = with_context(|_| {}, |context| maintain_plan(context, &empty(), now()).expect("a plan"));
+    assert_eq!(never.approve_csrs, None);
+}
+
+#[test]
 fn template_waits_for_the_nanny_and_is_rolled_out_once() {
     let nanny = with_context(|_| {}, objects_resources);
     let mut observed = empty();

@@ -229,6 +229,7 @@ pub(super) mod tests {
                 csr_approval: true,
                 cert_manager: true,
             },
+            ..Settings::default()
         };
         test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None, serves_from: None })
     }
