@@ -7,6 +7,7 @@ mod log;
 mod log_limiter;
 mod process;
 mod recent_events;
+mod watch_ages;
 mod watch_failures;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(crate) use heartbeat::Heartbeat;
 pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;
 pub(crate) use recent_events::RecentEvents;
+pub use watch_ages::WatchAges;
 pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
 
 /// Returns a registry with metrics of the build and of the process.
