@@ -114,7 +114,7 @@ impl BodyKind {
 /// Returns what a request is for, and limits the duration of a watch that does not begin with a list: a long list must not
 /// be cut off.
 fn limit_watch(uri: &mut Uri) -> BodyKind {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let pairs = uri.query().unwrap_or_default().split('&');
     if !pairs.clone().any(|pair| pair == "watch=true" || pair == "watch=1") {
         return BodyKind::Complete;
     }
@@ -122,7 +122,7 @@ fn limit_watch(uri: &mut Uri) -> BodyKind {
         return BodyKind::ListAndWatch;
     }
     let mut limited = format!("{}?timeoutSeconds={WATCH_SECONDS}", uri.path());
-    for pair in pairs.by_ref().filter(|pair| !pair.starts_with("timeoutSeconds=")) {
+    for pair in pairs.filter(|pair| !pair.is_empty() && !pair.starts_with("timeoutSeconds=")) {
         limited.push('&');
         limited.push_str(pair);
     }

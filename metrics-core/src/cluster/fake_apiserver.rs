@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -56,8 +56,10 @@ enum NewWatch {
     Nothing,
     /// An empty body.
     End,
-    /// An error event, again and again.
+    /// An error event.
     Error,
+    /// Status 500 without a body.
+    Refusal,
 }
 
 impl FakeApiServer {
@@ -130,6 +132,12 @@ impl FakeApiServer {
         *self.0.watches.lock() = NewWatch::Error;
     }
 
+    /// Refuses new watches, and sends nothing on open ones.
+    pub(crate) fn refuse_watches(&self) {
+        self.stall_watches();
+        *self.0.watches.lock() = NewWatch::Refusal;
+    }
+
     /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.0.connections.lock().len()
@@ -153,7 +161,11 @@ impl FakeApiServer {
             _ => "Secret",
         };
         if query.contains("watch=true") {
-            return Response::new(self.watch(kind, &query));
+            let mut response = Response::new(self.watch(kind, &query));
+            if matches!(*self.0.watches.lock(), NewWatch::Refusal) {
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            return response;
         }
         let objects = self.0.objects.borrow();
         let items: Vec<_> = objects.iter().filter(|object| object["kind"] == kind).collect();
@@ -175,7 +187,7 @@ impl FakeApiServer {
                 let nothing = stream::pending::<Result<Frame<Bytes>, Infallible>>();
                 return StreamBody::new(nothing).boxed_unsync();
             }
-            NewWatch::End => return Full::default().boxed_unsync(),
+            NewWatch::End | NewWatch::Refusal => return Full::default().boxed_unsync(),
             NewWatch::Error => {
                 let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
                     "message": "etcd", "reason": "InternalError"});

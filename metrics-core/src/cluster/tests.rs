@@ -59,17 +59,20 @@ impl Watched {
     }
 }
 
-fn configs() -> [watcher::Config; 2] {
-    [watcher::Config::default(), watcher::Config::default().streaming_lists()]
+/// A server for each version of HTTP and each kind of list.
+fn cases() -> impl Iterator<Item = (FakeApiServer, watcher::Config)> {
+    let config = watcher::Config::default;
+    [false, true]
+        .into_iter()
+        .flat_map(move |is_http2| [config(), config().streaming_lists()].map(|config| (is_http2, config)))
+        .map(|(is_http2, config)| (FakeApiServer::new(is_http2), config))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_on_a_half_open_connection_is_resumed_on_a_new_one() {
     // At any time of the life of a watch: at its start, while it is quiet, at its end.
     for quiet_s in [0, 1, 10, 27, 29, 31, 100] {
-        for (server, config) in
-            FakeApiServer::both().into_iter().flat_map(|one| configs().map(|c| (one.clone(), c)))
-        {
+        for (server, config) in cases() {
             server.create("Secret", "n", "a", json!({}));
             let watched = Watched::start(&server.cluster(), config);
             watched.has_seen(1).await;
@@ -84,9 +87,7 @@ async fn a_watch_on_a_half_open_connection_is_resumed_on_a_new_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_recovers_after_connections_that_were_accepted_and_silent() {
-    for (server, config) in
-        FakeApiServer::both().into_iter().flat_map(|one| configs().map(|c| (one.clone(), c)))
-    {
+    for (server, config) in cases() {
         server.create("Secret", "n", "a", json!({}));
         server.freeze_new_connections(true);
         let watched = Watched::start(&server.cluster(), config);
@@ -102,9 +103,7 @@ async fn a_watch_recovers_after_connections_that_were_accepted_and_silent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_stalls_on_a_working_connection_is_resumed() {
-    for (server, config) in
-        FakeApiServer::both().into_iter().flat_map(|one| configs().map(|c| (one.clone(), c)))
-    {
+    for (server, config) in cases() {
         server.create("Secret", "n", "a", json!({}));
         let watched = Watched::start(&server.cluster(), config);
         watched.has_seen(1).await;
@@ -118,9 +117,7 @@ async fn a_watch_that_stalls_on_a_working_connection_is_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn the_view_of_a_quiet_cluster_stays_young_and_costs_two_requests_a_minute() {
-    for (server, config) in
-        FakeApiServer::both().into_iter().flat_map(|one| configs().map(|c| (one.clone(), c)))
-    {
+    for (server, config) in cases() {
         server.create("Secret", "n", "a", json!({}));
         let watched = Watched::start(&server.cluster(), config);
         watched.has_seen(1).await;
@@ -197,8 +194,9 @@ async fn idle_connections_with_http2_have_pings() {
     assert_eq!(server.connections(), 1, "a connection that responds to pings stays");
     server.freeze_connections();
     sleep(Duration::from_secs(25)).await;
-    let request = nodes.list(&ListParams::default());
-    timeout(Duration::from_secs(1), request).await.expect("no wait on the dead connection").unwrap();
+    let all = ListParams::default();
+    let listed = timeout(Duration::from_secs(1), nodes.list(&all)).await;
+    listed.expect("no wait on the dead connection").unwrap();
     assert_eq!(server.connections(), 2);
 }
 
@@ -222,6 +220,18 @@ async fn an_error_event_confirms_nothing() {
         let watched = Watched::start(&server.cluster(), watcher::Config::default());
         watched.has_seen(1).await;
         server.fail_watches();
+        sleep(Duration::from_secs(300)).await;
+        assert!(watched.view.age() >= Duration::from_secs(265), "{:?}", watched.view.age());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_watch_confirms_nothing() {
+    for server in FakeApiServer::both() {
+        server.create("Secret", "n", "a", json!({}));
+        let watched = Watched::start(&server.cluster(), watcher::Config::default());
+        watched.has_seen(1).await;
+        server.refuse_watches();
         sleep(Duration::from_secs(300)).await;
         assert!(watched.view.age() >= Duration::from_secs(265), "{:?}", watched.view.age());
     }
