@@ -74,7 +74,7 @@ pub(crate) async fn watch_nodes<O: Observer>(
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = watch_all(Api::<NodeObject>::all(client), "nodes", nodes);
-    with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeat).await;
+    Box::pin(with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeat)).await;
 }
 
 /// Like [`watch_nodes`], for the Running pods.
@@ -85,7 +85,7 @@ pub(crate) async fn watch_pods<O: Observer>(
 ) {
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
-    with_heartbeat(apply_pods(pods, &directory), heartbeat).await;
+    Box::pin(with_heartbeat(apply_pods(pods, &directory), heartbeat)).await;
 }
 
 /// Runs `task` and beats whenever it has run until it waits again.

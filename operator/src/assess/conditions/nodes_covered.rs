@@ -38,11 +38,13 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
 }
 
 /// Adds a cause that leaves the metrics of all known nodes and pods available: as the reason if there is none yet.
-fn with_cause(condition: Condition, cause: &Cause) -> Condition {
+fn with_cause(mut condition: Condition, cause: &Cause) -> Condition {
     if condition.reason == Reason::AsExpected {
         return Condition::cause(ConditionType::NodesCovered, cause);
     }
-    Condition { message: format!("{} {}", condition.message, cause.summary), ..condition }
+    condition.message.push(' ');
+    condition.message.push_str(&cause.summary);
+    condition
 }
 
 /// Returns how many nodes as a whole have no metrics or wrong ones because of a cause. Causes that affect single pods
