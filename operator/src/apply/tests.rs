@@ -101,9 +101,9 @@ async fn writes_as_its_field_manager_and_by_force() {
     let of_nanny = Desired { manager: NANNY_FIELD_MANAGER, ..desired.clone() };
     for desired in [desired, on_version, of_nanny] {
         let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
-        let mut applied = Applied::default();
-        applier.writer.write(&plan, &Observed::default(), &mut applied).await;
-        assert_eq!(applied.outcome.applied, [ManagedObject::Service]);
+        let mut outcome = Applied::default();
+        applier.writer.write(&plan, &Observed::default(), &mut outcome).await;
+        assert_eq!(outcome.outcome.applied, [ManagedObject::Service]);
     }
     let requests = requests.lock();
     let managers = [FIELD_MANAGER, FIELD_MANAGER, NANNY_FIELD_MANAGER];
@@ -126,10 +126,10 @@ async fn writes_as_its_field_manager_and_by_force() {
 async fn deletes_only_the_object_that_was_observed() {
     let (client, requests) = fake(accept);
     let mut applier = applier(client);
-    let mut applied = Applied::default();
+    let mut outcome = Applied::default();
     let removals = [removal(ManagedObject::Service), removal(ManagedObject::Deployment)];
-    applier.writer.remove(&removals, &mut applied).await;
-    applier.writer.remove_previous("old", &removals, &mut applied).await;
+    applier.writer.remove(&removals, &mut outcome).await;
+    applier.writer.remove_previous("old", &removals, &mut outcome).await;
     let requests = requests.lock();
     let paths: Vec<_> =
         requests.iter().map(|request| (request.method.as_str(), request.path.as_str())).collect();
@@ -154,10 +154,10 @@ async fn deletes_only_the_object_that_was_observed() {
 async fn another_object_of_the_same_name_is_no_failure() {
     let (client, _) = fake(refuse(409, "Conflict"));
     let mut applier = applier(client);
-    let mut applied = Applied::default();
-    applier.writer.remove(&[removal(ManagedObject::Service)], &mut applied).await;
-    assert!(applied.outcome.problems.is_empty() && applied.outcome.deleted.is_empty());
-    assert!(matches!(applied.learned[..], [Learned::Outdated(Source::Object(ManagedObject::Service))]));
+    let mut outcome = Applied::default();
+    applier.writer.remove(&[removal(ManagedObject::Service)], &mut outcome).await;
+    assert!(outcome.outcome.problems.is_empty() && outcome.outcome.deleted.is_empty());
+    assert!(matches!(outcome.learned[..], [Learned::Outdated(Source::Object(ManagedObject::Service))]));
 }
 
 #[tokio::test]
@@ -201,10 +201,10 @@ async fn orphan(
 ) -> (Vec<Request>, Applied) {
     let (client, requests) = fake(respond);
     let mut applier = applier(client);
-    let mut applied = Applied::default();
-    applier.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut applied).await;
+    let mut outcome = Applied::default();
+    applier.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut outcome).await;
     let requests = requests.lock().clone();
-    (requests, applied)
+    (requests, outcome)
 }
 
 #[tokio::test]
@@ -218,13 +218,12 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
     assert_eq!(requests[1].body["metadata"]["finalizers"], json!(["orphan"]));
 
     // The object changed meanwhile: it is read again, and the finalizer stays.
-    let (requests, applied) = orphan(refuse(409, "Conflict")).await;
+    let (requests, outcome) = orphan(refuse(409, "Conflict")).await;
     assert_eq!(requests.len(), 1);
-    assert!(matches!(applied.interrupted, Some(Interruption::Outdated)));
+    assert!(matches!(outcome.interrupted, Some(Interruption::Outdated)));
     // The garbage collector does it.
-    let forbidden = |request: &Request| match request.path.contains("services") {
-        true => refuse(403, "Forbidden")(request),
-        false => accept(request),
+    let forbidden = |request: &Request| {
+        if request.path.contains("services") { refuse(403, "Forbidden")(request) } else { accept(request) }
     };
     assert_eq!(orphan(forbidden).await.0.len(), 2);
 }
@@ -233,11 +232,11 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
 async fn error_in_the_previous_namespace_blocks_nothing_here() {
     let (client, _) = fake(refuse(403, "Forbidden"));
     let applier = applier(client);
-    let mut applied = Applied::default();
-    applier.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
-    assert!(applied.interrupted.is_none() && applied.outcome.problems.is_empty());
+    let mut outcome = Applied::default();
+    applier.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut outcome).await;
+    assert!(outcome.interrupted.is_none() && outcome.outcome.problems.is_empty());
     let Some(Learned::DeletedFromPreviousNamespace(ManagedObject::Service, Some(why))) =
-        applied.learned.first()
+        outcome.learned.first()
     else {
         panic!("nothing learned")
     };

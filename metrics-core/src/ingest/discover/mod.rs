@@ -270,18 +270,18 @@ mod tests {
             let known = || {
                 (directory.nodes().iter_after(None).count(), directory.pods().iter_after(None, None).count())
             };
-            let knows = async |wanted: usize| {
+            let has_nodes = async |wanted: usize| {
                 let start = tokio::time::Instant::now();
                 while known() != (wanted, wanted) {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", known());
                 }
             };
-            knows(1).await;
+            has_nodes(1).await;
             tokio::time::sleep(Duration::from_secs(100)).await;
             server.freeze_connections();
             create("b");
-            knows(2).await;
+            has_nodes(2).await;
             assert!(nodes.age() <= Duration::from_secs(60) && pods.age() <= Duration::from_secs(60));
             watches.iter().for_each(tokio::task::JoinHandle::abort);
         }

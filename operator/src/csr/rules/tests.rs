@@ -140,7 +140,9 @@ fn rejects_what_the_administrator_does_not_allow() {
 
 fn conflicts(requests: &[KubeletRequest], nodes: &[NodeNames]) -> Vec<Option<NotApproved>> {
     let mut conflicts = NodeConflicts::of(requests.iter().collect());
-    nodes.iter().for_each(|node| conflicts.add(node));
+    for node in nodes {
+        conflicts.add(node);
+    }
     conflicts.end()
 }
 

@@ -197,7 +197,8 @@ mod tests {
             limit(Some("100m"), Some("128Mi"))(spec);
             spec.metrics_core.resources.requests = Some(amounts(Some("0.1"), Some("128Mi")));
         };
-        let specs: [(&str, &dyn Fn(&mut MetricsPipelineSpec)); 8] = [
+        type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
+        let specs: [(&str, Change<'_>); 8] = [
             ("no limit", &|_| {}),
             ("a CPU limit", &limit(Some("100m"), None)),
             ("a memory limit", &limit(None, Some("128Mi"))),
