@@ -142,6 +142,8 @@ mod tests {
     use super::*;
     use crds::{MetricsPipelineSpec, ResourceAmounts, Resources};
 
+    type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
+
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> serde_json::Value {
         let body = with_context(change, |context| {
             build(context, &requirements(context), false).expect("built").body
@@ -197,7 +199,6 @@ mod tests {
             limit(Some("100m"), Some("128Mi"))(spec);
             spec.metrics_core.resources.requests = Some(amounts(Some("0.1"), Some("128Mi")));
         };
-        type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
         let specs: [(&str, Change<'_>); 8] = [
             ("no limit", &|_| {}),
             ("a CPU limit", &limit(Some("100m"), None)),

@@ -66,7 +66,7 @@ async fn reports_a_kubelet_without_a_certificate() {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut hello = [0; 16_384];
-                stream.read(&mut hello).await.unwrap();
+                assert!(stream.read(&mut hello).await.unwrap() > 0);
                 stream.write_all(&[21, 3, 3, 0, 2, 2, description]).await.unwrap();
                 stream.shutdown().await.unwrap();
             }
