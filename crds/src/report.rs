@@ -58,6 +58,55 @@ pub struct Report {
     /// The IP address of that request's client.
     #[serde(default)]
     pub last_anonymous_client: Option<String>,
+    /// How long ago kube-apiserver last confirmed what each watch knows. Normally at most half a minute.
+    #[serde(default)]
+    pub watches: Vec<WatchAge>,
+}
+
+/// The age of what a watch knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchAge {
+    /// The code of a [`WatchTarget`]; a string, so that a reader can show a code that it does not know.
+    pub watch: String,
+    /// The seconds since the last event, bookmark, complete list or regular end of the watch.
+    pub age_seconds: u64,
+}
+
+/// What metrics-core watches at kube-apiserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchTarget {
+    /// The Nodes.
+    Nodes,
+    /// The Running pods.
+    Pods,
+    /// ConfigMap kube-system/extension-apiserver-authentication.
+    AuthenticationConfig,
+    /// The Secret with the serving certificate.
+    ServingCertificate,
+}
+
+impl WatchTarget {
+    /// All targets.
+    pub const ALL: [Self; 4] =
+        [Self::Nodes, Self::Pods, Self::AuthenticationConfig, Self::ServingCertificate];
+
+    /// Returns the code in the report and in the metric `metrics_core_discovery_age_seconds{watch}`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Pods => "pods",
+            Self::AuthenticationConfig => "authentication_config",
+            Self::ServingCertificate => "serving_certificate",
+        }
+    }
+
+    /// Returns the target with this code; `None` for a code of a newer version.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.as_str() == code)
+    }
 }
 
 /// The certificate of a front proxy whose request was accepted.

@@ -175,6 +175,8 @@ reasons! {
     KubeletSamplesFaulty,
     /// The operator can't read the report of the metrics-core replicas.
     ReportUnavailable,
+    /// metrics-core receives no changes from kube-apiserver.
+    DiscoveryStale,
     /// A field that can't be changed has another value.
     ImmutableField,
     /// The Deployment's rollout is paused, and not by this operator.

@@ -7,6 +7,7 @@ mod log;
 mod log_limiter;
 mod process;
 mod recent_events;
+mod watch_ages;
 mod watch_failures;
 mod without_values;
 
@@ -21,6 +22,7 @@ pub(crate) use heartbeat::Heartbeat;
 pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;
 pub(crate) use recent_events::RecentEvents;
+pub use watch_ages::WatchAges;
 pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
 pub(crate) use without_values::without_values;
 

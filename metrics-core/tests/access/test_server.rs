@@ -255,6 +255,7 @@ pub(crate) async fn port(limits: Limits) -> Port {
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
+        watches: report::WatchAges::default(),
         credentials: authenticator.history().clone(),
     };
     let handlers = Handlers {

@@ -16,7 +16,7 @@ use kube::Client;
 
 use crate::csr::AllowList;
 use crate::observe::{Known, Learned, Observed, Pipeline, Source};
-use crate::plan::{Action, MaintainPlan, Plan, Sizing};
+use crate::plan::{Action, MaintainPlan, Plan, Release, Sizing};
 use csr_approval::Approver;
 pub(crate) use csr_approval::{ApiServers, Approvals};
 pub(crate) use resize::Resized;
@@ -108,10 +108,19 @@ impl Applier {
             Action::Idle => {}
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
             Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
+            Action::Orphan(releases) => self.orphan(pipeline, releases, &mut applied).await,
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
             Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
         }
         applied
+    }
+
+    /// Removes the finalizer once no object has an owner reference that the operator could remove.
+    async fn orphan(&mut self, pipeline: &Pipeline, releases: &[Release], applied: &mut Applied) {
+        self.writer.release(releases, applied).await;
+        if applied.interrupted.is_none() {
+            self.set_active_finalizer(pipeline, false, applied).await;
+        }
     }
 
     async fn maintain(
@@ -124,6 +133,12 @@ impl Applier {
         self.writer.write(plan, observed, applied).await;
         if applied.interrupted.is_some() {
             return;
+        }
+        if let Some(migration) = &plan.migration {
+            self.writer.remove_previous(&migration.from, &migration.removals, applied).await;
+            if applied.interrupted.is_some() {
+                return;
+            }
         }
         self.resize(&plan.sizing, observed, now, applied).await;
         if applied.interrupted.is_some() {
@@ -163,7 +178,7 @@ impl Applier {
     async fn set_active_finalizer(&self, pipeline: &Pipeline, wanted: bool, applied: &mut Applied) {
         match self.set_finalizer(pipeline, wanted, applied).await {
             Ok(()) if !wanted => {
-                tracing::info!(metricspipeline = pipeline.name, "deleted all managed objects");
+                tracing::info!(metricspipeline = pipeline.name, "removed the finalizer");
             }
             Ok(()) => {}
             Err(error) => applied.interrupted = Some(Interruption::Failed(error)),
@@ -186,3 +201,6 @@ impl std::fmt::Debug for Applier {
         f.debug_struct("Applier").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

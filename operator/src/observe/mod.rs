@@ -7,6 +7,7 @@
 //! only because the operator changed it.
 
 mod active_pipeline;
+mod announced;
 mod cert_manager;
 mod facts;
 mod kubelets;
@@ -16,6 +17,7 @@ mod observed;
 mod observer;
 mod pipeline;
 mod poll_scope;
+mod previous_namespace;
 mod proof;
 mod replicas;
 mod report_token;
@@ -35,6 +37,7 @@ pub use observed::{FrontProxyMap, Unreadable};
 pub(crate) use observer::{ObserveError, Observer};
 pub use pipeline::Pipeline;
 pub(crate) use poll_scope::{FULL_POLL, MIN_ROUND, PollScope, poll_scope};
+pub(crate) use previous_namespace::{PreviousNamespace, moves_from};
 pub(crate) use proof::{ExpectedCertificate, Proof};
 pub(crate) use replicas::{ReplicaReport, ReportError};
 #[cfg(test)]

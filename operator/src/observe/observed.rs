@@ -1,6 +1,7 @@
 //! Everything that one round knows of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crds::extension_apiserver_authentication::PROXY_CA;
 use crds::report::Report;
@@ -9,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
-use super::{Facts, Pipeline, Proof, ReplicaReport, Served};
+use super::{Facts, Pipeline, PreviousNamespace, Proof, ReplicaReport, Served};
 use crate::common::ManagedObject;
 use crate::csr::PendingRequest;
 use crate::nanny::Usage;
@@ -92,6 +93,10 @@ pub(crate) struct Observed {
     pub objects: BTreeMap<ManagedObject, Found>,
     /// Objects and field managers for which an admission webhook mutates what is applied, so that it always differs.
     pub mutated_by_admission: BTreeSet<(ManagedObject, &'static str)>,
+    /// For how long each APIService has announced the Service and the CA bundle that it announces now.
+    pub announced_for: BTreeMap<ManagedObject, Duration>,
+    /// What is left in the namespace that the operator was in before; `None` if there is none or it was not read yet.
+    pub previous_namespace: Option<PreviousNamespace>,
     /// The pods of metrics-core.
     pub pods: Vec<Pod>,
     /// The count of ready endpoints of the Service; `None` when they could not be read.

@@ -156,16 +156,21 @@ fn running(pod: &Pod) -> Option<Running> {
     if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
         return None;
     }
-    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
-    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_NAME))?.container_port;
     let conditions = status.conditions.iter().flatten();
     Some(Running {
         name: pod.metadata.name.clone()?,
         uid: pod.metadata.uid.clone()?,
         address: status.pod_ip.clone()?,
-        port: u16::try_from(port).ok()?,
+        port: serving_port(pod)?,
         ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
     })
+}
+
+/// Returns the port that a pod serves on. During a rollout that changes the port, the pods differ.
+pub(super) fn serving_port(pod: &Pod) -> Option<u16> {
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
+    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_NAME))?.container_port;
+    u16::try_from(port).ok()
 }
 
 async fn poll_one(

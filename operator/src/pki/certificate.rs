@@ -176,16 +176,17 @@ impl Certificate {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether it is a serving certificate signed by this CA, as rustls verifies it.
+    /// Whether it is a serving certificate signed by this CA, as rustls verifies it at `time`.
     #[must_use]
-    pub fn is_server_certificate_of(&self, ca: &Self) -> bool {
-        self.is_server_certificate_with_chain(&[], ca)
+    pub fn is_server_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
+        self.is_server_certificate_with_chain(&[], ca, time)
     }
 
-    /// Like [`Self::is_server_certificate_of`], with intermediate certificates.
+    /// Like [`Self::is_server_certificate_of`], with intermediate certificates. They must be valid at `time`, too, as
+    /// kube-apiserver verifies the chain at each connection.
     #[must_use]
-    pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self) -> bool {
-        self.verifies(ca, chain, webpki::KeyUsage::server_auth())
+    pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self, time: Timestamp) -> bool {
+        self.verifies(ca, chain, webpki::KeyUsage::server_auth(), time)
     }
 
     /// Whether its subject alternative name matches a host, also by a wildcard (RFC 9525).
@@ -196,18 +197,17 @@ impl Certificate {
             .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
-    /// Whether it is a client certificate signed by this CA.
+    /// Whether it is a client certificate signed by this CA, verified at `time`.
     #[must_use]
-    pub fn is_client_certificate_of(&self, ca: &Self) -> bool {
-        self.verifies(ca, &[], webpki::KeyUsage::client_auth())
+    pub fn is_client_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
+        self.verifies(ca, &[], webpki::KeyUsage::client_auth(), time)
     }
 
-    fn verifies(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage) -> bool {
+    fn verifies(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage, time: Timestamp) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
         let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
         let chain: Vec<_> = chain.iter().map(|certificate| certificate.der.clone()).collect();
-        // A time within the certificate's validity: callers check expiry themselves to report it as such.
-        let seconds = u64::try_from(self.issued().as_second()).unwrap_or_default();
+        let seconds = u64::try_from(time.as_second()).unwrap_or_default();
         end_entity
             .verify_for_usage(
                 webpki::ALL_VERIFICATION_ALGS,

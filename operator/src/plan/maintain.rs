@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crds::{CsrApproval, FrontProxyMode, Reason};
+use crds::{CsrApproval, FrontProxyMode, MANAGED_CONFIG_MAPS, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::certificates::{self, CertificateError};
 use super::objects::{self, Context, Desired};
 use super::role_ref::{self, RoleRefAction};
-use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, rollout, template};
+use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, migration, rollout, template};
 use crate::common::{ManagedObject, OptionalPermission, Problem};
 use crate::csr::AllowList;
 use crate::observe::{KubeletCa, Observed};
@@ -41,7 +41,12 @@ pub(super) fn maintain_plan(
         csr_approval: approval_problem(context, observed),
         expected_certificate,
         sizing,
+        namespace: context.settings.namespace.clone(),
+        migration: migration::plan(context, observed),
     };
+    if let Some(migration) = &plan.migration {
+        plan.namespace.clone_from(&migration.from);
+    }
     for object in ManagedObject::ALL {
         if plan.blocked.contains_key(&object) {
             continue;
@@ -69,7 +74,6 @@ fn expected_certificate(
     certificates: &pki::ServingPlan,
 ) -> Option<ExpectedCertificate> {
     (certificates.rollover == Rollover::Retiring).then(|| ExpectedCertificate {
-        port: u16::try_from(context.spec.metrics_core.secure_port_or_default()).unwrap_or_default(),
         server: format!("{}.{}.svc", ManagedObject::Service.name(), context.settings.namespace),
         certificate: certificates.serving_certificate.clone(),
         ca: certificates.ca_certificate.clone(),
@@ -286,16 +290,37 @@ fn plan_front_proxy(
 }
 
 fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, PlanError> {
+    let source = context.spec.metrics_core.kubelet.tls.certificate_authority.as_ref();
+    let elsewhere = source.and_then(|source| source.namespace.as_ref());
+    let elsewhere = elsewhere.filter(|namespace| **namespace != context.settings.namespace);
+    // The schema rejects these names, but the object may be older than the schema. A copy of itself would never change.
+    if let Some(source) =
+        source.filter(|source| elsewhere.is_none() && MANAGED_CONFIG_MAPS.contains(&source.name.as_str()))
+    {
+        let message = format!(
+            "spec.metricsCore.kubelet.tls.certificateAuthority names ConfigMap {}, which the operator itself manages. \
+             Store the kubelets' CA in a ConfigMap of another name, and set it there.",
+            source.name
+        );
+        return Ok(Built::Blocked(Problem::new(Reason::InvalidSpec, message)));
+    }
     let pem = match &observed.kubelet_ca {
         KubeletCa::Unused => return Ok(Built::Unwanted),
         KubeletCa::Found(pem) => pem,
         KubeletCa::Missing { place } => return Ok(Built::Blocked(kubelet_ca_missing(context, place))),
         KubeletCa::Unreadable(why) => {
             let reason = if why.forbidden { Reason::PermissionMissing } else { Reason::ApplyFailed };
-            let remedy = if why.forbidden {
-                "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
-            } else {
-                "The operator retries."
+            let remedy = match (why.forbidden, source.zip(elsewhere)) {
+                (true, Some((source, namespace))) => format!(
+                    "Grant access with the chart values kubeletCA: `helm upgrade RELEASE CHART --namespace {} \
+                     --reset-then-reuse-values --set kubeletCA.namespace={namespace} --set kubeletCA.name={}`.",
+                    context.settings.namespace, source.name
+                ),
+                (true, None) => {
+                    "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
+                        .to_owned()
+                }
+                (false, _) => "The operator retries.".to_owned(),
             };
             let message = format!(
                 "The kubelets' CA cannot be read: kube-apiserver returned \"{}\". {remedy}",

@@ -186,6 +186,7 @@ fn count_failed(plan: &Plan, applied: &Applied) -> usize {
         Action::TearDown(plan) => {
             plan.blocked.len() + problems.keys().filter(|object| !plan.blocked.contains_key(object)).count()
         }
+        Action::Orphan(_) => problems.len(),
         Action::Idle | Action::AddFinalizer | Action::RemoveFinalizer => 0,
     }
 }

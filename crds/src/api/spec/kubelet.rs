@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::request_timeout;
+use super::managed_names::not_managed_here;
 
 /// How metrics-core connects to kubelets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,7 +100,7 @@ pub struct KubeletTlsSpec {
     /// Default: `Verify`. Use `Pin` if the kubelets' certificates are self-signed, as kubeadm's are by default.
     pub mode: KubeletTlsMode,
     /// The CA of the kubelets' serving certificates. When absent, it is the cluster's root CA (ConfigMap
-    /// `kube-root-ca.crt`). Set it if another CA signs the kubelets' certificates.
+    /// `kube-root-ca.crt`). Set it if another CA signs the kubelets' certificates, as on OpenShift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_authority: Option<ConfigMapKey>,
     /// Whether the operator approves the kubelets' CertificateSigningRequests for serving certificates (signer
@@ -154,10 +155,20 @@ pub enum KubeletTlsMode {
     Insecure,
 }
 
-/// A key of a ConfigMap in the operator's namespace.
+/// The names of the ConfigMaps that the operator manages. No field may name one as its source.
+pub const MANAGED_CONFIG_MAPS: [&str; 2] = ["metrics-core", "metrics-core-front-proxy-flags"];
+
+/// A key of a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = not_managed_here(&MANAGED_CONFIG_MAPS, "ConfigMap")))]
 pub struct ConfigMapKey {
+    /// The namespace of the ConfigMap. When absent, it is the operator's namespace. Another namespace requires the chart
+    /// values `kubeletCA.namespace` and `kubeletCA.name`, so that the operator may read the ConfigMap. On OpenShift, set
+    /// `openshift-config-managed`, with the name `kubelet-serving-ca` and the key `ca-bundle.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
     /// The name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,

@@ -1,5 +1,8 @@
 //! The serving certificate and its sources: a Secret, files, or self-signed.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroize;
 
 use super::certificate::{self, Error};
+use crate::cluster::WatchBackoff;
 use crate::digest::sha256_hex;
 use crate::telemetry::{self, WatchFailures};
 use crate::watched_file;
@@ -83,7 +87,7 @@ pub async fn from_secret(
 ) -> Infallible {
     let api = kube::Api::<Secret>::namespaced(client, namespace);
     let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(api, by_name).default_backoff().boxed();
+    let mut events = watcher(api, by_name).backoff(WatchBackoff::default()).boxed();
     let mut failures = WatchFailures::default();
     loop {
         match events.try_next().await {

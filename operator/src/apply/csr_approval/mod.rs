@@ -282,5 +282,4 @@ impl std::fmt::Debug for Approver {
 }
 
 #[cfg(test)]
-#[allow(clippy::similar_names, reason = "an approver has approved")]
 mod tests;

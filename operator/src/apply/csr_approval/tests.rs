@@ -15,7 +15,7 @@ use super::*;
 use crate::csr::PendingRequests;
 use crate::csr::for_test::{malformed, request};
 
-/// A cluster that responds to what the approver requests, and records it.
+/// A cluster that responds to what the csr_approver requests, and records it.
 #[derive(Clone, Default)]
 struct Cluster(Arc<Mutex<State>>);
 
@@ -205,18 +205,18 @@ fn slice(address: &str, port: u16) -> Value {
     })
 }
 
-/// Returns an approver for the cluster, whose kube-apiserver has these names.
-async fn approver(cluster: &Cluster, names: &[&str]) -> Approver {
+/// Returns an csr_approver for the cluster, whose kube-apiserver has these names.
+async fn csr_approver(cluster: &Cluster, names: &[&str]) -> Approver {
     let authority = Authority::new();
     let port = authority.serve("127.0.0.1", names).await;
     Approver::new(cluster.client(), authority.servers("127.0.0.1", port))
 }
 
 async fn approve(
-    approver: &mut Approver,
+    csr_approver: &mut Approver,
     pending: &[PendingRequest],
 ) -> (Vec<String>, Vec<(String, &'static str)>) {
-    let approvals = approver.approve_pending(pending, &AllowList::default()).await;
+    let approvals = csr_approver.approve_pending(pending, &AllowList::default()).await;
     assert_eq!(approvals.error, None);
     let mut approved: Vec<_> = approvals.approved.into_iter().map(|(name, _)| name).collect();
     approved.sort();
@@ -232,11 +232,11 @@ fn strings(names: &[&str]) -> Vec<String> {
 async fn approves_the_version_that_was_checked() {
     let cluster =
         Cluster::new(&[node("node-1", &["node-1", "10.0.0.1"]), node("192.168.0.47", &["192.168.0.47"])]);
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
     let csrs =
         [request("a", "node-1", &["node-1", "10.0.0.1"]), request("b", "192.168.0.47", &["192.168.0.47"])];
     let pending = cluster.pending(&csrs);
-    assert_eq!(approve(&mut approver, &pending).await, (strings(&["a", "b"]), vec![]));
+    assert_eq!(approve(&mut csr_approver, &pending).await, (strings(&["a", "b"]), vec![]));
     let written = cluster.0.lock().approved.clone();
     for approved in written {
         assert_eq!(approved["metadata"]["resourceVersion"], "7");
@@ -244,8 +244,8 @@ async fn approves_the_version_that_was_checked() {
     }
     cluster.requests();
     // Until the watch reports the approval, nothing more is sent.
-    approver.approve_pending(&pending, &AllowList::default()).await;
-    approver.approve_pending(&[], &AllowList::default()).await;
+    csr_approver.approve_pending(&pending, &AllowList::default()).await;
+    csr_approver.approve_pending(&[], &AllowList::default()).await;
     assert!(cluster.requests().is_empty());
 }
 
@@ -267,8 +267,8 @@ async fn approves_nothing_that_changed_after_the_check() {
         let mut csrs = BTreeMap::new();
         csrs.extend(now.map(|csr| ("a".to_owned(), csr)));
         cluster.0.lock().csrs = csrs;
-        let mut approver = approver(&cluster, &["kubernetes"]).await;
-        assert_eq!(approve(&mut approver, &pending).await, (vec![], vec![]));
+        let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
+        assert_eq!(approve(&mut csr_approver, &pending).await, (vec![], vec![]));
         assert!(cluster.0.lock().approved.is_empty());
     }
 }
@@ -284,17 +284,17 @@ async fn refuses_the_names_in_the_certificates_of_all_kube_apiservers_to_workers
     let second = authority.serve("127.0.0.2", &["vip.example.org"]).await;
     cluster.0.lock().slice = Some(slice("127.0.0.2", second));
     for (claim, verdict) in claims.iter().zip(["api_server", "api_server", "api_server", "name", ""]) {
-        let mut approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", configured));
+        let mut csr_approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", configured));
         let pending = cluster.pending(&[request("a", "node-1", &[claim])]);
-        let (approved, refused) = approve(&mut approver, &pending).await;
+        let (approved, refused) = approve(&mut csr_approver, &pending).await;
         let code = refused.first().map_or("", |(_, code)| code);
         assert_eq!((code, approved.is_empty()), (verdict, !verdict.is_empty()), "{claim}");
     }
     // While node-1 claims it, it is nobody's alone.
     cluster.0.lock().nodes.remove(0);
-    let mut approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", configured));
+    let mut csr_approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", configured));
     let pending = cluster.pending(&[request("a", "cp-1", &["api.example.org"])]);
-    assert_eq!(approve(&mut approver, &pending).await.0, ["a"]);
+    assert_eq!(approve(&mut csr_approver, &pending).await.0, ["a"]);
 }
 
 #[tokio::test]
@@ -315,8 +315,8 @@ async fn approves_nothing_while_the_names_of_a_kube_apiserver_are_unknown() {
         (port, Some(closed), "refused"),
     ] {
         cluster.0.lock().slice = other.map(|other| slice("127.0.0.1", other));
-        let mut approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", port));
-        let approvals = approver.approve_pending(&pending, &AllowList::default()).await;
+        let mut csr_approver = Approver::new(cluster.client(), authority.servers("127.0.0.1", port));
+        let approvals = csr_approver.approve_pending(&pending, &AllowList::default()).await;
         let error = approvals.error.expect("an error");
         assert!(
             error.contains("the names in the certificate of kube-apiserver") && error.contains(words),
@@ -333,13 +333,13 @@ async fn approves_nothing_if_anything_cannot_be_read() {
     // The slice, ServiceCIDRs, the Node, all Nodes, pods, the request, its approval.
     for failing in 0..7 {
         let cluster = Cluster::new(&[node("node-1", &["10.0.0.1"])]);
-        let mut approver = approver(&cluster, &["kubernetes"]).await;
+        let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
         let pending = cluster.pending(&[request("a", "node-1", &["10.0.0.1"])]);
         cluster.0.lock().failures = std::iter::repeat_n(0, failing).chain([500]).collect();
         // It was checked before, so that its next delay would be longer.
         let before = Instant::now().checked_sub(Duration::from_secs(60)).expect("a time");
-        approver.schedule.take(&["uid-a"], 1, before);
-        let approvals = approver.approve_pending(&pending, &AllowList::default()).await;
+        csr_approver.schedule.take(&["uid-a"], 1, before);
+        let approvals = csr_approver.approve_pending(&pending, &AllowList::default()).await;
         assert!(approvals.error.is_some(), "request {failing}: {:?}", cluster.requests());
         assert!(approvals.approved.is_empty() && cluster.0.lock().approved.is_empty(), "request {failing}");
         assert!(approvals.retry_after.is_some_and(|after| after <= Duration::from_secs(5)));
@@ -347,8 +347,8 @@ async fn approves_nothing_if_anything_cannot_be_read() {
     let cluster = Cluster::new(&[node("node-1", &["10.0.0.1"])]);
     cluster.0.lock().service_cidrs.clear();
     let pending = cluster.pending(&[request("a", "node-1", &["10.0.0.1"])]);
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
-    let approvals = approver.approve_pending(&pending, &AllowList::default()).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
+    let approvals = csr_approver.approve_pending(&pending, &AllowList::default()).await;
     assert!(approvals.error.is_some_and(|error| error.contains("ServiceCIDR")));
 }
 
@@ -358,16 +358,16 @@ async fn lists_nodes_in_small_pages_and_only_for_requests_that_pass_the_rest() {
         (0..999).map(|at| node(&format!("n{at}"), &[&format!("10.1.{}.{}", at / 250, at % 250)])).collect();
     nodes.push(node("last", &["10.1.0.7"]));
     let cluster = Cluster::new(&nodes);
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
     let hopeless = [request("a", "n1", &["10.1.0.2"]), request("b", "gone", &["10.1.0.2"])];
-    let (_, refused) = approve(&mut approver, &cluster.pending(&hopeless)).await;
+    let (_, refused) = approve(&mut csr_approver, &cluster.pending(&hopeless)).await;
     let expected = [("b".to_owned(), "unknown_node"), ("a".to_owned(), "not_in_node_status")];
     assert_eq!(refused, expected);
     let lists = |requests: &[String]| requests.iter().filter(|request| request.contains("/nodes?")).count();
     assert_eq!(lists(&cluster.requests()), 0);
     // Two requests of one batch need one list. One of them conflicts with the last Node.
     let two = [request("c", "n5", &["10.1.0.5"]), request("d", "n7", &["10.1.0.7"])];
-    let (approved, refused) = approve(&mut approver, &cluster.pending(&two)).await;
+    let (approved, refused) = approve(&mut csr_approver, &cluster.pending(&two)).await;
     assert_eq!((approved, refused), (strings(&["c"]), vec![("d".to_owned(), "shared")]));
     let requests = cluster.requests();
     assert_eq!(lists(&requests), 20);
@@ -383,9 +383,9 @@ async fn refuses_addresses_of_pods() {
         "10.5.0.2".to_owned(),
         json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": { "name": "web", "namespace": "shop" } }),
     );
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
     let csrs = [request("a", "node-1", &["10.5.0.1"]), request("b", "node-1", &["10.5.0.2"])];
-    let approvals = approver.approve_pending(&cluster.pending(&csrs), &AllowList::default()).await;
+    let approvals = csr_approver.approve_pending(&cluster.pending(&csrs), &AllowList::default()).await;
     assert_eq!(approvals.approved, [("a".to_owned(), "node-1".to_owned())]);
     assert!(approvals.not_approved[0].1.to_string().contains("pod shop/web"), "{:?}", approvals.not_approved);
 }
@@ -394,9 +394,9 @@ async fn refuses_addresses_of_pods() {
 #[tokio::test]
 async fn requests_nothing_that_a_tenant_can_write() {
     let cluster = Cluster::new(&[node("node-1", &["node-1", "10.0.0.1"])]);
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
     let pending = cluster.pending(&[request("a", "node-1", &["node-1", "10.0.0.1"])]);
-    assert_eq!(approve(&mut approver, &pending).await.0, ["a"]);
+    assert_eq!(approve(&mut csr_approver, &pending).await.0, ["a"]);
     for request in cluster.requests() {
         assert!(!request.contains("/services") && !request.contains("ingress"), "{request}");
         assert!(!request.contains("endpointslices?"), "only the slice that kube-apiserver writes: {request}");
@@ -406,7 +406,7 @@ async fn requests_nothing_that_a_tenant_can_write() {
 #[tokio::test]
 async fn a_thousand_malformed_requests_do_not_keep_a_good_one_waiting() {
     let cluster = Cluster::new(&[node("node-1", &["node-1"])]);
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
     let template = malformed("m");
     let mut csrs: Vec<_> = (0..1000)
         .map(|at| {
@@ -418,14 +418,14 @@ async fn a_thousand_malformed_requests_do_not_keep_a_good_one_waiting() {
         .collect();
     csrs.push(request("z-good", "node-1", &["node-1"]));
     let pending = cluster.pending(&csrs);
-    let (approved, refused) = approve(&mut approver, &pending).await;
+    let (approved, refused) = approve(&mut csr_approver, &pending).await;
     assert_eq!((approved, refused.len()), (strings(&["z-good"]), MAX_REPORTS));
     assert!(cluster.requests().len() < 10);
     // The rest is reported bit by bit, each once, without a request.
     let rest: Vec<_> = pending.iter().filter(|request| request.name != "z-good").cloned().collect();
     let mut names: BTreeSet<String> = refused.into_iter().map(|(name, _)| name).collect();
     for _ in 0..100 {
-        let approvals = approver.approve_pending(&rest, &AllowList::default()).await;
+        let approvals = csr_approver.approve_pending(&rest, &AllowList::default()).await;
         assert!(approvals.not_approved.len() <= MAX_REPORTS);
         for (name, _) in approvals.not_approved {
             assert!(names.insert(name), "reported twice");
@@ -440,16 +440,16 @@ async fn the_allow_list_limits_what_is_approved() {
     let cluster = Cluster::new(&[node("node-1", &["node-1", "10.0.0.1"])]);
     let pending = cluster.pending(&[request("a", "node-1", &["node-1", "10.0.0.1"])]);
     let list = |entries: &[&str]| AllowList::parse(Some(&strings(entries))).expect("a list");
-    let mut approver = approver(&cluster, &["kubernetes"]).await;
-    let refused = approver.approve_pending(&pending, &list(&["10.0.0.0/24"])).await;
+    let mut csr_approver = csr_approver(&cluster, &["kubernetes"]).await;
+    let refused = csr_approver.approve_pending(&pending, &list(&["10.0.0.0/24"])).await;
     assert_eq!(refused.not_approved[0].1.code(), "not_in_allow_list");
-    let reasons = approver.reasons(&pending);
+    let reasons = csr_approver.reasons(&pending);
     assert!(reasons["node-1"].1.contains("csrAllowList") && reasons["node-1"].0 == "a", "{reasons:?}");
-    let mut approver = Approver::new(cluster.client(), {
+    let mut csr_approver = Approver::new(cluster.client(), {
         let authority = Authority::new();
         let port = authority.serve("127.0.0.1", &["kubernetes"]).await;
         authority.servers("127.0.0.1", port)
     });
-    let approved = approver.approve_pending(&pending, &list(&["10.0.0.0/24", "node-*"])).await;
+    let approved = csr_approver.approve_pending(&pending, &list(&["10.0.0.0/24", "node-*"])).await;
     assert_eq!(approved.approved.len(), 1, "{:?}", approved.error);
 }

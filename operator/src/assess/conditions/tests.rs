@@ -1,3 +1,5 @@
+mod discovery;
+
 use super::*;
 use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
 use crate::observe::{Found, ReplicaReport, Served};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crds::MetricsPipeline;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
 
 use super::Observer;
 use crate::common::names::METRICS_CORE_SELECTOR;
@@ -97,14 +97,9 @@ impl Observer {
                 None => {}
             },
             Source::Object(object) => {
-                let api: Api<DynamicObject> =
-                    watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
-                let found = match within("a managed object", api.get(object.name())).await {
-                    Ok(found) => Found::Present(Box::new(found)),
-                    Err(error) => match absence(&error) {
-                        Some(absence) => absence,
-                        None => Found::Unreadable(self.tolerate(source, error)?),
-                    },
+                let found = match read_object(&self.client, object, &self.namespace).await {
+                    Ok(found) => found,
+                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
                 };
                 self.store(object, found);
                 if object == ManagedObject::Certificate && self.uses_cert_manager {
@@ -126,6 +121,19 @@ impl Observer {
             }
             _ => Err(error),
         }
+    }
+}
+
+/// Reads what exists under the name of a managed object, if the operator's namespace is `namespace`.
+pub(super) async fn read_object(
+    client: &Client,
+    object: ManagedObject,
+    namespace: &str,
+) -> Result<Found, ObserveError> {
+    let api: Api<DynamicObject> = watches::api(client, &object.resource(), object.namespace(namespace));
+    match within("a managed object", api.get(object.name())).await {
+        Ok(found) => Ok(Found::Present(Box::new(found))),
+        Err(error) => absence(&error).ok_or(error),
     }
 }
 
