@@ -89,7 +89,7 @@ fn removal(object: ManagedObject) -> Removal {
 #[tokio::test]
 async fn writes_as_its_field_manager_and_by_force() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut step = Applier::new(client, "ns", Known::default());
     let body = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "metrics-core" } });
     let desired = Desired::new(ManagedObject::Service, &body).expect("an object");
     let on_version = Desired { resource_version: Some("7".to_owned()), ..desired.clone() };
@@ -97,7 +97,7 @@ async fn writes_as_its_field_manager_and_by_force() {
     for desired in [desired, on_version, of_nanny] {
         let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
         let mut applied = Applied::default();
-        applier.writer.write(&plan, &Observed::default(), &mut applied).await;
+        step.writer.write(&plan, &Observed::default(), &mut applied).await;
         assert_eq!(applied.outcome.applied, [ManagedObject::Service]);
     }
     let requests = requests.lock();
@@ -120,11 +120,11 @@ async fn writes_as_its_field_manager_and_by_force() {
 #[tokio::test]
 async fn deletes_only_the_object_that_was_observed() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut step = Applier::new(client, "ns", Known::default());
     let mut applied = Applied::default();
     let removals = [removal(ManagedObject::Service), removal(ManagedObject::Deployment)];
-    applier.writer.remove(&removals, &mut applied).await;
-    applier.writer.remove_previous("old", &removals, &mut applied).await;
+    step.writer.remove(&removals, &mut applied).await;
+    step.writer.remove_previous("old", &removals, &mut applied).await;
     let requests = requests.lock();
     let paths: Vec<_> =
         requests.iter().map(|request| (request.method.as_str(), request.path.as_str())).collect();
@@ -148,9 +148,9 @@ async fn deletes_only_the_object_that_was_observed() {
 #[tokio::test]
 async fn another_object_of_the_same_name_is_no_failure() {
     let (client, _) = fake(refuse(409, "Conflict"));
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut step = Applier::new(client, "ns", Known::default());
     let mut applied = Applied::default();
-    applier.writer.remove(&[removal(ManagedObject::Service)], &mut applied).await;
+    step.writer.remove(&[removal(ManagedObject::Service)], &mut applied).await;
     assert!(applied.outcome.problems.is_empty() && applied.outcome.deleted.is_empty());
     assert!(matches!(applied.learned[..], [Learned::Outdated(Source::Object(ManagedObject::Service))]));
 }
@@ -195,9 +195,9 @@ async fn orphan(
     respond: impl Fn(&Request) -> (u16, Value) + Clone + Send + 'static,
 ) -> (Vec<Request>, Applied) {
     let (client, requests) = fake(respond);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut step = Applier::new(client, "ns", Known::default());
     let mut applied = Applied::default();
-    applier.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut applied).await;
+    step.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut applied).await;
     let requests = requests.lock().clone();
     (requests, applied)
 }
@@ -217,9 +217,8 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
     assert_eq!(requests.len(), 1);
     assert!(matches!(applied.interrupted, Some(Interruption::Outdated)));
     // The garbage collector does it.
-    let forbidden = |request: &Request| match request.path.contains("services") {
-        true => refuse(403, "Forbidden")(request),
-        false => accept(request),
+    let forbidden = |request: &Request| {
+        if request.path.contains("services") { refuse(403, "Forbidden")(request) } else { accept(request) }
     };
     assert_eq!(orphan(forbidden).await.0.len(), 2);
 }
@@ -227,9 +226,9 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
 #[tokio::test]
 async fn error_in_the_previous_namespace_blocks_nothing_here() {
     let (client, _) = fake(refuse(403, "Forbidden"));
-    let applier = Applier::new(client, "ns", Known::default());
+    let step = Applier::new(client, "ns", Known::default());
     let mut applied = Applied::default();
-    applier.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
+    step.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
     assert!(applied.interrupted.is_none() && applied.outcome.problems.is_empty());
     let Some(Learned::DeletedFromPreviousNamespace(ManagedObject::Service, Some(why))) =
         applied.learned.first()
@@ -242,7 +241,7 @@ async fn error_in_the_previous_namespace_blocks_nothing_here() {
 #[tokio::test]
 async fn settled_object_is_not_written() {
     let (client, requests) = fake(accept);
-    let mut applier = Applier::new(client, "ns", Known::default());
+    let mut step = Applier::new(client, "ns", Known::default());
     let body = json!({ "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: MANAGED_BY } } });
     let mut found = body.clone();
@@ -255,6 +254,6 @@ async fn settled_object_is_not_written() {
     };
     let desired = Desired::new(ManagedObject::Service, &body).expect("an object");
     let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
-    applier.writer.write(&plan, &observed, &mut Applied::default()).await;
+    step.writer.write(&plan, &observed, &mut Applied::default()).await;
     assert!(requests.lock().is_empty());
 }

@@ -92,7 +92,7 @@ fn read(
     let mut valid = cas.iter().filter(|ca| ca.valid_at(now));
     let ca = valid.find(|ca| certificate.is_server_certificate_with_chain(&chain, ca, now)).cloned();
     match ca {
-        Some(ca) => Ok(Source { ca, pair, certificate, cas }),
+        Some(ca) => Ok(Source { pair, certificate, cas, ca }),
         None => Err(unverified(&certificate, &chain, &cas, now)),
     }
 }

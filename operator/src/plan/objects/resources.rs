@@ -173,8 +173,11 @@ mod tests {
         );
     }
 
+    /// A change of the default spec.
+    type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
+
     /// Returns requests and limits for a size.
-    fn sized_for(cpu: u64, mebi: u64, change: &dyn Fn(&mut MetricsPipelineSpec)) -> ResourceRequirements {
+    fn sized_for(cpu: u64, mebi: u64, change: Change<'_>) -> ResourceRequirements {
         with_context(change, |context| {
             requirements(Context { size: Some(Size { cpu, memory: mebi << 20 }), ..context })
         })
@@ -197,7 +200,7 @@ mod tests {
             limit(Some("100m"), Some("128Mi"))(spec);
             spec.metrics_core.resources.requests = Some(amounts(Some("0.1"), Some("128Mi")));
         };
-        let specs: [(&str, &dyn Fn(&mut MetricsPipelineSpec)); 8] = [
+        let specs: [(&str, Change<'_>); 8] = [
             ("no limit", &|_| {}),
             ("a CPU limit", &limit(Some("100m"), None)),
             ("a memory limit", &limit(None, Some("128Mi"))),
