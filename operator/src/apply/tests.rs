@@ -94,16 +94,16 @@ fn removal(object: ManagedObject) -> Removal {
 #[tokio::test]
 async fn writes_as_its_field_manager_and_by_force() {
     let (client, requests) = fake(accept);
-    let mut applier = applier(client);
+    let mut step = applier(client);
     let body = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "metrics-core" } });
     let desired = Desired::new(ManagedObject::Service, &body).expect("an object");
     let on_version = Desired { resource_version: Some("7".to_owned()), ..desired.clone() };
     let of_nanny = Desired { manager: NANNY_FIELD_MANAGER, ..desired.clone() };
     for desired in [desired, on_version, of_nanny] {
         let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
-        let mut outcome = Applied::default();
-        applier.writer.write(&plan, &Observed::default(), &mut outcome).await;
-        assert_eq!(outcome.outcome.applied, [ManagedObject::Service]);
+        let mut applied = Applied::default();
+        step.writer.write(&plan, &Observed::default(), &mut applied).await;
+        assert_eq!(applied.outcome.applied, [ManagedObject::Service]);
     }
     let requests = requests.lock();
     let managers = [FIELD_MANAGER, FIELD_MANAGER, NANNY_FIELD_MANAGER];
@@ -125,11 +125,11 @@ async fn writes_as_its_field_manager_and_by_force() {
 #[tokio::test]
 async fn deletes_only_the_object_that_was_observed() {
     let (client, requests) = fake(accept);
-    let mut applier = applier(client);
-    let mut outcome = Applied::default();
+    let mut step = applier(client);
+    let mut applied = Applied::default();
     let removals = [removal(ManagedObject::Service), removal(ManagedObject::Deployment)];
-    applier.writer.remove(&removals, &mut outcome).await;
-    applier.writer.remove_previous("old", &removals, &mut outcome).await;
+    step.writer.remove(&removals, &mut applied).await;
+    step.writer.remove_previous("old", &removals, &mut applied).await;
     let requests = requests.lock();
     let paths: Vec<_> =
         requests.iter().map(|request| (request.method.as_str(), request.path.as_str())).collect();
@@ -153,11 +153,11 @@ async fn deletes_only_the_object_that_was_observed() {
 #[tokio::test]
 async fn another_object_of_the_same_name_is_no_failure() {
     let (client, _) = fake(refuse(409, "Conflict"));
-    let mut applier = applier(client);
-    let mut outcome = Applied::default();
-    applier.writer.remove(&[removal(ManagedObject::Service)], &mut outcome).await;
-    assert!(outcome.outcome.problems.is_empty() && outcome.outcome.deleted.is_empty());
-    assert!(matches!(outcome.learned[..], [Learned::Outdated(Source::Object(ManagedObject::Service))]));
+    let mut step = applier(client);
+    let mut applied = Applied::default();
+    step.writer.remove(&[removal(ManagedObject::Service)], &mut applied).await;
+    assert!(applied.outcome.problems.is_empty() && applied.outcome.deleted.is_empty());
+    assert!(matches!(applied.learned[..], [Learned::Outdated(Source::Object(ManagedObject::Service))]));
 }
 
 #[tokio::test]
@@ -200,11 +200,11 @@ async fn orphan(
     respond: impl Fn(&Request) -> (u16, Value) + Clone + Send + 'static,
 ) -> (Vec<Request>, Applied) {
     let (client, requests) = fake(respond);
-    let mut applier = applier(client);
-    let mut outcome = Applied::default();
-    applier.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut outcome).await;
+    let mut step = applier(client);
+    let mut applied = Applied::default();
+    step.orphan(&pipeline(&[crds::FINALIZER, "orphan"]), &[release()], &mut applied).await;
     let requests = requests.lock().clone();
-    (requests, outcome)
+    (requests, applied)
 }
 
 #[tokio::test]
@@ -218,9 +218,9 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
     assert_eq!(requests[1].body["metadata"]["finalizers"], json!(["orphan"]));
 
     // The object changed meanwhile: it is read again, and the finalizer stays.
-    let (requests, outcome) = orphan(refuse(409, "Conflict")).await;
+    let (requests, applied) = orphan(refuse(409, "Conflict")).await;
     assert_eq!(requests.len(), 1);
-    assert!(matches!(outcome.interrupted, Some(Interruption::Outdated)));
+    assert!(matches!(applied.interrupted, Some(Interruption::Outdated)));
     // The garbage collector does it.
     let forbidden = |request: &Request| {
         if request.path.contains("services") { refuse(403, "Forbidden")(request) } else { accept(request) }
@@ -231,12 +231,12 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
 #[tokio::test]
 async fn error_in_the_previous_namespace_blocks_nothing_here() {
     let (client, _) = fake(refuse(403, "Forbidden"));
-    let applier = applier(client);
-    let mut outcome = Applied::default();
-    applier.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut outcome).await;
-    assert!(outcome.interrupted.is_none() && outcome.outcome.problems.is_empty());
+    let step = applier(client);
+    let mut applied = Applied::default();
+    step.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
+    assert!(applied.interrupted.is_none() && applied.outcome.problems.is_empty());
     let Some(Learned::DeletedFromPreviousNamespace(ManagedObject::Service, Some(why))) =
-        outcome.learned.first()
+        applied.learned.first()
     else {
         panic!("nothing learned")
     };
@@ -246,7 +246,7 @@ async fn error_in_the_previous_namespace_blocks_nothing_here() {
 #[tokio::test]
 async fn settled_object_is_not_written() {
     let (client, requests) = fake(accept);
-    let mut applier = applier(client);
+    let mut step = applier(client);
     let body = json!({ "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "metrics-core", "labels": { MANAGED_BY_LABEL: MANAGED_BY } } });
     let mut found = body.clone();
@@ -259,6 +259,6 @@ async fn settled_object_is_not_written() {
     };
     let desired = Desired::new(ManagedObject::Service, &body).expect("an object");
     let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
-    applier.writer.write(&plan, &observed, &mut Applied::default()).await;
+    step.writer.write(&plan, &observed, &mut Applied::default()).await;
     assert!(requests.lock().is_empty());
 }
