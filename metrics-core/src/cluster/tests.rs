@@ -130,7 +130,8 @@ async fn the_view_of_a_quiet_cluster_stays_young_and_costs_two_requests_a_minute
         let requests = server.requests();
         assert!(requests.len() <= 3 + 20, "{}: {requests:#?}", requests.len());
         assert_eq!(watched.seen.load(Ordering::Relaxed), 1, "nothing was listed again");
-        assert_eq!(server.connections(), 1);
+        // The end of a streamed list within HTTP/1.1 is that of its connection.
+        assert!(server.connections() <= 2, "{}", server.connections());
     }
 }
 
