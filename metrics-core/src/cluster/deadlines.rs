@@ -75,13 +75,12 @@ impl Service<Request<Body>> for Deadlines {
         let (connections, view) = (self.connections.clone(), self.view.clone());
         async move {
             let (pool, mut head) = connections.send(request);
-            let response = match timeout(SLOW_HEAD, &mut head).await {
-                Ok(response) => response?,
-                Err(_) => {
-                    connections.replace(pool);
-                    let rest = HEAD_TIMEOUT.saturating_sub(SLOW_HEAD);
-                    timeout(rest, head).await.map_err(|_| DeadlineError::Head)??
-                }
+            let response = if let Ok(response) = timeout(SLOW_HEAD, &mut head).await {
+                response?
+            } else {
+                connections.replace(pool);
+                let rest = HEAD_TIMEOUT.saturating_sub(SLOW_HEAD);
+                timeout(rest, head).await.map_err(|_| DeadlineError::Head)??
             };
             let (kind, view) =
                 if response.status().is_success() { (kind, view) } else { (BodyKind::Complete, None) };

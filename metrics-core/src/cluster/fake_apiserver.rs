@@ -231,7 +231,7 @@ impl WatchState {
     async fn next(mut self) -> Option<(String, Self)> {
         loop {
             if self.stalled != self.server.0.stalled.load(Ordering::Relaxed) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             let next = self.objects.borrow_and_update().get(self.seen).cloned();
             if let Some(object) = next {

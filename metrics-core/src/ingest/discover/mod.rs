@@ -16,7 +16,7 @@ mod uid;
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, TryStreamExt, future};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
 use http::StatusCode;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -74,7 +74,8 @@ pub(crate) async fn watch_nodes<O: Observer>(
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
     let nodes = watch_all(Api::<NodeObject>::all(client), "nodes", nodes);
-    with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeat).await;
+    // Boxed because the future is large.
+    with_heartbeat(apply_nodes(nodes, &config, &directory).boxed(), heartbeat).await;
 }
 
 /// Like [`watch_nodes`], for the Running pods.
@@ -85,7 +86,7 @@ pub(crate) async fn watch_pods<O: Observer>(
 ) {
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
-    with_heartbeat(apply_pods(pods, &directory), heartbeat).await;
+    with_heartbeat(apply_pods(pods, &directory).boxed(), heartbeat).await;
 }
 
 /// Runs `task` and beats whenever it has run until it waits again.
@@ -270,18 +271,18 @@ mod tests {
             let known = || {
                 (directory.nodes().iter_after(None).count(), directory.pods().iter_after(None, None).count())
             };
-            let knows = async |wanted: usize| {
+            let reaches = async |wanted: usize| {
                 let start = tokio::time::Instant::now();
                 while known() != (wanted, wanted) {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", known());
                 }
             };
-            knows(1).await;
+            reaches(1).await;
             tokio::time::sleep(Duration::from_secs(100)).await;
             server.freeze_connections();
             create("b");
-            knows(2).await;
+            reaches(2).await;
             assert!(nodes.age() <= Duration::from_secs(60) && pods.age() <= Duration::from_secs(60));
             watches.iter().for_each(tokio::task::JoinHandle::abort);
         }

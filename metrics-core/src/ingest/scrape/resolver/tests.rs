@@ -1,32 +1,32 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex as StdMutex};
 
+use parking_lot::Condvar;
 use tokio::time::Instant;
 
 use super::*;
 
 /// Set for names that begin with `hangs`, which resolve only when it is released.
 struct Outage {
-    released: StdMutex<bool>,
+    released: Mutex<bool>,
     changed: Condvar,
     hanging: AtomicUsize,
 }
 
 static OUTAGE: Outage =
-    Outage { released: StdMutex::new(false), changed: Condvar::new(), hanging: AtomicUsize::new(0) };
+    Outage { released: Mutex::new(false), changed: Condvar::new(), hanging: AtomicUsize::new(0) };
 
 impl Outage {
     fn hang(&self) {
         self.hanging.fetch_add(1, Ordering::SeqCst);
-        let mut released = self.released.lock().unwrap();
+        let mut released = self.released.lock();
         while !*released {
-            released = self.changed.wait(released).unwrap();
+            self.changed.wait(&mut released);
         }
     }
 
     fn release(&self) {
-        *self.released.lock().unwrap() = true;
+        *self.released.lock() = true;
         self.changed.notify_all();
     }
 }
