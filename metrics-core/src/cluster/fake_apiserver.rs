@@ -58,7 +58,7 @@ enum NewWatch {
     End,
     /// An error event.
     Error,
-    /// Status 500 without a body.
+    /// Status 500.
     Refusal,
 }
 
@@ -181,16 +181,17 @@ impl FakeApiServer {
             let pair = query.split('&').find_map(|pair| pair.strip_prefix(key));
             pair.and_then(|value| value.parse::<u64>().ok())
         };
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+            "message": "etcd", "reason": "InternalError"});
         match *self.0.watches.lock() {
             NewWatch::Events => {}
             NewWatch::Nothing => {
                 let nothing = stream::pending::<Result<Frame<Bytes>, Infallible>>();
                 return StreamBody::new(nothing).boxed_unsync();
             }
-            NewWatch::End | NewWatch::Refusal => return Full::default().boxed_unsync(),
+            NewWatch::End => return Full::default().boxed_unsync(),
+            NewWatch::Refusal => return Full::from(status.to_string()).boxed_unsync(),
             NewWatch::Error => {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
-                    "message": "etcd", "reason": "InternalError"});
                 let event = format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n");
                 return Full::from(event).boxed_unsync();
             }

@@ -45,10 +45,15 @@ fn inline_data_take_precedence_and_are_not_shown() {
     assert!(shown.contains("client-key-data of the kubeconfig") && !shown.contains("t0ken"), "{shown}");
 }
 
-#[test]
-fn a_token_file_takes_precedence_over_a_token() {
-    let config = Kubeconfig::from_yaml(&with_user("{token: t, tokenFile: /t}")).unwrap();
-    assert_eq!(from_kubeconfig(config).unwrap().token, Some(Source::File("/t".into())));
+#[tokio::test]
+async fn a_token_file_takes_precedence_over_a_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, with_user("{token: t, tokenFile: /t}")).unwrap();
+    assert_eq!(for_kubelets(Some(&path)).unwrap().token, Some(Source::File("/t".into())));
+    let (config, _) = for_apiserver(&path).await.unwrap();
+    assert!(config.auth_info.token.is_none(), "kube would prefer it");
+    assert_eq!(config.auth_info.token_file.as_deref(), Some("/t"));
 }
 
 #[test]

@@ -124,6 +124,7 @@ async fn scrapes_by_address_while_the_resolver_hangs() {
     })
     .await;
     let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["worker-1", "127.0.0.1"]);
+    scraper.shared.timeout = Duration::from_secs(60);
     scraper.shared.resolver = Resolver::new(|_| {
         std::thread::sleep(Duration::from_secs(1));
         Err(std::io::ErrorKind::TimedOut.into())
