@@ -16,7 +16,7 @@ mod uid;
 
 use std::sync::Arc;
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use http::StatusCode;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};

@@ -175,9 +175,6 @@ mod tests {
         );
     }
 
-    /// A change of the default spec.
-    type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
-
     /// Returns requests and limits for a size.
     fn sized_for(cpu: u64, mebi: u64, change: Change<'_>) -> ResourceRequirements {
         with_context(change, |context| {
