@@ -23,9 +23,20 @@ enum Content {
     Empty,
     Complete(Bytes),
     /// A short list.
-    Short { bytes: Bytes, memory: Arc<Lease> },
-    List { first_chunks: Vec<Bytes>, list: Box<ListStream>, pause: Pause },
-    Watch { watch: Box<WatchStream>, pause: Pause, memory: Arc<Lease> },
+    Short {
+        bytes: Bytes,
+        memory: Arc<Lease>,
+    },
+    List {
+        first_chunks: Vec<Bytes>,
+        list: Box<ListStream>,
+        pause: Pause,
+    },
+    Watch {
+        watch: Box<WatchStream>,
+        pause: Pause,
+        memory: Arc<Lease>,
+    },
 }
 
 /// The time before the next step.
@@ -108,11 +119,7 @@ impl ResponseBody {
     }
 
     /// Takes the next step, after the pause if there is one.
-    fn poll_step(
-        pause: &mut Pause,
-        context: &mut Context<'_>,
-        mut step: impl FnMut() -> Step,
-    ) -> Poll<Step> {
+    fn poll_step(pause: &mut Pause, context: &mut Context<'_>, mut step: impl FnMut() -> Step) -> Poll<Step> {
         loop {
             if let Some(sleep) = pause {
                 ready!(sleep.as_mut().poll(context));

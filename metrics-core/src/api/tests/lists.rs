@@ -156,7 +156,8 @@ fn unread_lists_stay_within_the_memory_budget() {
     let rows = Arc::new(InMemoryRows::many(6_000));
     let (memory, taken) = memory_for_encoded_lists(BUDGET);
     let available = || BUDGET + taken.bytes() - memory.reserved_of(MemoryClass::EncodedLists);
-    let api = Api::with_memory(rows.clone(), ApiConfig { swap: false, ..ApiConfig::default() }, memory.clone());
+    let api =
+        Api::with_memory(rows.clone(), ApiConfig { swap: false, ..ApiConfig::default() }, memory.clone());
     let alone = Api::new(rows, ApiConfig { swap: false, ..ApiConfig::default() });
     for path in ["/pods", "/nodes", "/pods?labelSelector=app!%3Da3", "/nodes?limit=5000"] {
         let uri = format!("{BASE}{path}");

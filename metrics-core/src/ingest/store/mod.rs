@@ -294,7 +294,9 @@ impl Store {
 
     /// Reserves what a snapshot of `bytes` takes beyond the allowance.
     fn reserve_excess(&self, excess: &mut Option<Reservation>, bytes: usize) -> Result<(), PutError> {
-        let (more, Some(budget)) = (bytes.saturating_sub(NODE_ALLOWANCE), &self.memory) else { return Ok(()) };
+        let (more, Some(budget)) = (bytes.saturating_sub(NODE_ALLOWANCE), &self.memory) else {
+            return Ok(());
+        };
         if more == 0 {
             *excess = None;
             return Ok(());

@@ -16,10 +16,10 @@ use super::open_requests::{InFlight, OpenRequests};
 use super::requests::{RequestLabels, RequestMetrics};
 use super::stall::Stall;
 use super::{ApiHandler, Failure, Limits};
+use crate::memory::{Holder, MemoryBudget};
 use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
-use crate::memory::{Holder, MemoryBudget};
 use crate::telemetry::{self, Exposition, LogLimiter, RenderError};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

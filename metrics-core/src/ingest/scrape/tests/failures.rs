@@ -75,7 +75,8 @@ async fn reports_the_cause_of_each_failure() {
 #[tokio::test]
 async fn a_response_beyond_the_memory_fails_with_a_cause_and_holds_nothing() {
     let ca = TestCa::new();
-    let noise = || (0..3_000_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>();
+    let noise =
+        || (0..3_000_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>();
     let compressible: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
     let chunk = [b"2DC6C0\r\n".to_vec(), noise(), b"\r\n".to_vec()].concat();
     let head = |headers: &str| format!("HTTP/1.1 200 OK\r\n{headers}\r\n").into_bytes();
