@@ -143,7 +143,8 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let [(first, ended), (_second, mut open)] = streams;
         first.revoke();
-        assert!(ended.await.is_err());
+        let ended = tokio::time::timeout(Duration::from_secs(1), ended).await;
+        assert!(ended.is_ok_and(|ended| ended.is_err()));
         assert!(open.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
     }
 
@@ -165,6 +166,6 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!revoked.is_finished(), "the first response was sent");
         second.revoke();
-        revoked.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), revoked).await.unwrap().unwrap();
     }
 }
