@@ -14,9 +14,11 @@ use super::list::ListStream;
 use super::now_ns;
 use super::step::Step;
 use super::watch::WatchStream;
-use crate::memory::{Holder, Lease, keep_until_sent};
+use crate::memory::{Holder, Lease};
 
 /// A response body: empty, complete, a list that is encoded while the client reads it, or a watch.
+///
+/// A long list ends once its parts have been dropped. Who collects them must copy them.
 pub struct ResponseBody(Content);
 
 enum Content {
@@ -37,6 +39,8 @@ enum Content {
         pause: Pause,
         memory: Arc<Lease>,
     },
+    /// All of a list or watch that is not sent yet has been passed on.
+    Sending(Arc<Lease>),
 }
 
 /// The time before the next step.
@@ -104,7 +108,9 @@ impl ResponseBody {
     fn lease(&self) -> Option<&Arc<Lease>> {
         match &self.0 {
             Content::List { list, .. } => Some(list.memory().lease()),
-            Content::Short { memory, .. } | Content::Watch { memory, .. } => Some(memory),
+            Content::Short { memory, .. } | Content::Watch { memory, .. } | Content::Sending(memory) => {
+                Some(memory)
+            }
             Content::Empty | Content::Complete(_) => None,
         }
     }
@@ -142,11 +148,11 @@ impl hyper::body::Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let lease = self.lease().cloned();
-        if let Some(lease) = &lease {
+        if let (Some(lease), false) = (&lease, matches!(self.0, Content::Sending(_))) {
             lease.progressed();
         }
         let step = match &mut self.0 {
-            Content::Empty => Step::End,
+            Content::Empty | Content::Sending(_) => Step::End,
             Content::Complete(bytes) | Content::Short { bytes, .. } => Step::Chunk(std::mem::take(bytes)),
             Content::List { first_chunks, list, pause } => {
                 let step = || first_chunks.pop().map_or_else(|| list.step(), Step::Chunk);
@@ -156,6 +162,14 @@ impl hyper::body::Body for ResponseBody {
                 ready!(Self::poll_step(pause, context, || watch.step(Instant::now(), now_ns())))
             }
         };
+        // A long response ends when all of it is sent. Until then its stream has a task that can reset it.
+        if step == Step::End
+            && let Some(lease) = &lease
+            && lease.poll_sent(context).is_pending()
+        {
+            self.0 = Content::Sending(lease.clone());
+            return Poll::Pending;
+        }
         if matches!(self.0, Content::Complete(_) | Content::Short { .. }) || step == Step::End {
             self.0 = Content::Empty;
         }
@@ -163,7 +177,7 @@ impl hyper::body::Body for ResponseBody {
             Step::Chunk(bytes) => {
                 // The memory of the response is in use until HTTP and TLS have sent all of it.
                 let bytes = match lease {
-                    Some(lease) => keep_until_sent(bytes, lease),
+                    Some(lease) => lease.part(bytes),
                     None => bytes,
                 };
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
@@ -186,7 +200,7 @@ impl hyper::body::Body for ResponseBody {
             Content::Complete(bytes) | Content::Short { bytes, .. } => {
                 SizeHint::with_exact(bytes.len() as u64)
             }
-            Content::List { .. } | Content::Watch { .. } => SizeHint::default(),
+            Content::List { .. } | Content::Watch { .. } | Content::Sending(_) => SizeHint::default(),
         }
     }
 }
@@ -199,6 +213,7 @@ impl std::fmt::Debug for ResponseBody {
             Content::Short { .. } => "Short",
             Content::List { .. } => "List",
             Content::Watch { .. } => "Watch",
+            Content::Sending(_) => "Sending",
         };
         formatter.debug_tuple("ResponseBody").field(&content).finish_non_exhaustive()
     }

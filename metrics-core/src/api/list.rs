@@ -74,7 +74,7 @@ enum Encoder {
 impl ListStream {
     /// Creates a list of what the cursor selects: at most `limit` objects, or all if `None`.
     ///
-    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `encoded` can grow, but
+    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can grow, but
     /// always at least one chunk.
     pub(super) fn new(
         cursor: Cursor,
@@ -82,12 +82,12 @@ impl ListStream {
         representation: Representation,
         limit: Option<usize>,
         max_encoded_bytes: usize,
-        (memory, encoded): (ListMemory, Reservation),
+        (memory, reservation): (ListMemory, Reservation),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let encoder = match (representation.media_type, Printer::of(representation)) {
             (MediaType::Protobuf, _) => Encoder::Protobuf {
-                chunks: ChunkQueue::new(encoded),
+                chunks: ChunkQueue::new(reservation),
                 max_encoded_bytes,
                 recorded_bytes: 0,
                 head_sent: false,

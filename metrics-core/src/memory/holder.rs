@@ -1,13 +1,16 @@
 //! Responses that hold memory until their clients read them.
 //!
 //! A client that reads nothing could keep its memory until the request times out. When memory is short, the response
-//! that has stalled longest is revoked: whoever drives it resets its stream.
+//! that has stalled longest is revoked: the task of its stream resets the stream. Where that task has ended, because
+//! HTTP/2 holds the rest of the response, only the end of the connection frees the memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -32,6 +35,10 @@ struct HolderState {
     keeps_rows: AtomicBool,
     is_revoked: AtomicBool,
     revoked: Notify,
+    /// The number of tasks that wait for the revocation.
+    listening: AtomicUsize,
+    /// Ends the connection.
+    connection: Mutex<Option<Arc<Notify>>>,
 }
 
 /// The response that holds a [`Lease`], for whoever drives it: the task of its stream.
@@ -45,6 +52,10 @@ pub(crate) struct Lease {
     reservation: Mutex<Reservation>,
     kept_rows: Mutex<Reservation>,
     holder: Holder,
+    /// The number of parts that are not sent.
+    unsent: AtomicUsize,
+    /// Woken when all parts are sent.
+    sent: AtomicWaker,
 }
 
 impl MemoryBudget {
@@ -60,11 +71,14 @@ impl MemoryBudget {
             keeps_rows: AtomicBool::new(false),
             is_revoked: AtomicBool::new(false),
             revoked: Notify::new(),
+            listening: AtomicUsize::new(0),
+            connection: Mutex::new(None),
         }));
         self.holders.holders.lock().push(holder.0.clone());
         let (reservation, kept_rows) =
             (Mutex::new(reservation), Mutex::new(self.empty(MemoryClass::KeptRows)));
-        Some(Lease { budget: self.clone(), reservation, kept_rows, holder })
+        let (unsent, sent) = (AtomicUsize::new(0), AtomicWaker::new());
+        Some(Lease { budget: self.clone(), reservation, kept_rows, holder, unsent, sent })
     }
 
     /// Returns how many responses were revoked.
@@ -90,6 +104,11 @@ impl MemoryBudget {
         self.holders.revoked.fetch_add(1, Ordering::Relaxed);
         holder.is_revoked.store(true, Ordering::Relaxed);
         holder.revoked.notify_one();
+        if holder.listening.load(Ordering::SeqCst) == 0
+            && let Some(connection) = &*holder.connection.lock()
+        {
+            connection.notify_one();
+        }
     }
 }
 
@@ -136,6 +155,18 @@ impl Lease {
         *self.holder.0.progressed.lock() = Instant::now();
     }
 
+    /// Returns the same bytes as a part of the response, which keeps this lease until it is sent.
+    pub(crate) fn part(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.unsent.fetch_add(1, Ordering::SeqCst);
+        Bytes::from_owner(Part { bytes, lease: self.clone() })
+    }
+
+    /// Waits until all parts are sent.
+    pub(crate) fn poll_sent(&self, context: &Context<'_>) -> Poll<()> {
+        self.sent.register(context.waker());
+        if self.unsent.load(Ordering::SeqCst) == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Returns the holder, which is notified when this lease is revoked.
     pub(crate) fn holder(&self) -> Holder {
         self.holder.clone()
@@ -149,10 +180,46 @@ impl Drop for Lease {
 }
 
 impl Holder {
+    /// Notifies `connection` when the response must end and no task waits for that any more.
+    pub(crate) fn end_connection(&self, connection: Arc<Notify>) {
+        *self.0.connection.lock() = Some(connection);
+    }
+
     /// Resolves when the response must end because its memory is needed. For one task.
     pub(crate) async fn revoked(&self) {
+        self.0.listening.fetch_add(1, Ordering::SeqCst);
+        let _listening = Listening(&self.0);
         while !self.0.is_revoked.load(Ordering::Relaxed) {
             self.0.revoked.notified().await;
+        }
+    }
+}
+
+/// A task that waits for the revocation.
+struct Listening<'a>(&'a HolderState);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.listening.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A part of a response. It keeps the memory of the response until it is sent.
+struct Part {
+    bytes: Bytes,
+    lease: Arc<Lease>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.lease.unsent.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.lease.sent.wake();
         }
     }
 }
@@ -217,6 +284,22 @@ mod tests {
         assert!(!leases[2].try_keep_rows(1));
         let revoked = leases.each_ref().map(|lease| lease.holder().revoked().now_or_never().is_some());
         assert_eq!(revoked, [false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revocation_ends_the_connection_once_the_stream_has_no_task() {
+        let budget = MemoryBudget::new(TOTAL);
+        for has_task in [true, false] {
+            let (lease, connection) = (budget.lease(1).unwrap(), Arc::new(tokio::sync::Notify::new()));
+            let holder = lease.holder();
+            holder.end_connection(connection.clone());
+            let mut task = Some(Box::pin(holder.revoked()));
+            assert!(task.as_mut().is_some_and(|task| task.as_mut().now_or_never().is_none()));
+            task = task.filter(|_| has_task);
+            lease.revoke();
+            assert_eq!(connection.notified().now_or_never().is_none(), has_task);
+            drop(task);
+        }
     }
 
     #[test]

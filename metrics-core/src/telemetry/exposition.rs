@@ -44,7 +44,7 @@ pub(crate) struct Exposition {
     registry: SharedRegistry,
     budget: Arc<MemoryBudget>,
     /// The last rendering of each format, while it is being sent.
-    last: [Mutex<Option<(Instant, Weak<Rendering>)>>; 2],
+    last: [Mutex<LastRendering>; 2],
 }
 
 /// Why the metrics were not rendered.
@@ -63,6 +63,9 @@ struct Rendering {
     chunks: Vec<Bytes>,
     _memory: Reservation,
 }
+
+/// When a rendering was made, and the rendering while it is being sent.
+type LastRendering = Option<(Instant, Weak<Rendering>)>;
 
 /// The body of a response with all metrics.
 pub(crate) struct ExpositionBody {

