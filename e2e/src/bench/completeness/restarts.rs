@@ -57,6 +57,10 @@ pub(super) fn measure(
     client.delete(&["-n", LOAD, "deployment", "restarting"])?;
     cluster.restart_kubelet_with(&json!({}), &quiet)?;
     let title = format!("{restarts} restarts of containers under load");
+    // A kubelet whose containers restart all the time may not respond in time. Then lists lack its pods.
+    for line in seen.incomplete.iter().chain(&seen.failed).step_by(100) {
+        progress.say(format!("incomplete or failed {line}"));
+    }
     found.add(&title, &seen, format!("{} implausible values", seen.implausible.len()));
     found
         .problems
