@@ -252,6 +252,10 @@ impl TwoPassReader for Unused {
         unreachable!();
     }
 
+    fn kept_bytes(&self) -> usize {
+        0
+    }
+
     fn replay_nodes(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
 
     fn replay_pods(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}

@@ -71,7 +71,10 @@ impl Readings {
 
 /// Sets the size of the budget at once, and again every 10 s. `size` returns the current size of the cluster.
 pub(crate) async fn follow(budget: Arc<MemoryBudget>, size: impl Fn() -> ClusterSize + Send) {
-    let root = Path::new("/");
+    follow_files(Path::new("/"), budget, size).await;
+}
+
+async fn follow_files(root: &Path, budget: Arc<MemoryBudget>, size: impl Fn() -> ClusterSize + Send) {
     let mut resident = [u64::MAX; READINGS];
     let mut known = None;
     for at in (0..READINGS).cycle() {
@@ -102,8 +105,11 @@ fn readings(limit: Option<u64>, machine: Option<u64>, size: ClusterSize, residen
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterSize, MARGIN, MAX_BUDGET, MIN_MARGIN, READINGS, Readings, readings};
+    use std::time::Duration;
+
+    use super::{ClusterSize, MARGIN, MAX_BUDGET, MIN_MARGIN, READINGS, Readings, follow_files, readings};
     use crate::memory::class::divide;
+    use crate::memory::{MemoryBudget, MemoryClass};
 
     const LIMIT: u64 = 64 << 20;
 
@@ -133,6 +139,38 @@ mod tests {
         let size = readings(Some(LIMIT), None, cluster(100), &[base * 2, base + 7, u64::MAX]);
         assert_eq!(size.base(), base + 7, "peaks pass");
         assert_eq!([u64::MAX; READINGS].len(), 6, "a minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follows_the_limit_and_the_memory_in_use() {
+        let files = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: String| {
+            let path = files.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("proc/self/mountinfo", "1 1 0:1 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n".to_owned());
+        write("proc/self/cgroup", "0::/\n".to_owned());
+        let limited = |limit: u64| write("sys/fs/cgroup/memory.max", format!("{limit}\n"));
+        let resident = |bytes: usize| write("proc/self/status", format!("VmRSS:\t{} kB\n", bytes / 1024));
+        limited(LIMIT);
+        resident(1 << 20);
+        let memory = MemoryBudget::new(0);
+        let following = follow_files(files.path(), memory.clone(), || cluster(100));
+        let mut following = std::pin::pin!(following);
+        let mut after_seconds = async |seconds| {
+            let _ = tokio::time::timeout(Duration::from_secs(seconds), following.as_mut()).await;
+            u64::try_from(memory.total()).unwrap()
+        };
+        assert_eq!(after_seconds(1).await, budget(Some(LIMIT), 100, 0));
+        limited(2 * LIMIT);
+        assert_eq!(after_seconds(10).await, budget(Some(2 * LIMIT), 100, 0), "the nanny raised the limit");
+        // More is resident, but a part of it is reserved.
+        let held = memory.try_reserve(MemoryClass::Responses, 2 << 20).unwrap();
+        resident(25 << 20);
+        after_seconds(70).await;
+        assert_eq!(after_seconds(0).await, budget(Some(2 * LIMIT), 100, 23 << 20));
+        drop(held);
     }
 
     #[test]
