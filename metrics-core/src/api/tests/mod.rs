@@ -4,6 +4,7 @@ mod lists;
 mod memory;
 mod memory_budget;
 mod metrics_server;
+mod over_http;
 mod protobuf;
 mod responses;
 mod watch;
