@@ -263,6 +263,7 @@ pub(crate) async fn port(limits: Limits) -> Port {
         authorizer,
         health: Health::new(),
         registry: Arc::new(registry),
+        memory: metrics_core::memory::MemoryBudget::new(64 << 20),
         request_metrics,
         report: Box::new(move || report.report()),
         api: Arc::new(Echo),

@@ -89,12 +89,14 @@ async fn drive<C: GracefulConnection>(
     let mut check = interval(limits.idle.min(limits.request) / 4);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stalled = pin!(open_requests.stall.overdue(limits.stall));
+    let mut revoked = pin!(open_requests.stall.revoked());
     let mut closing_since: Option<Instant> = None;
     loop {
         let close = tokio::select! {
             // Resets and protocol errors are the client's.
             _ = connection.as_mut() => return,
             () = stalled.as_mut() => return metrics.closed(CloseCause::SlowWatch),
+            () = revoked.as_mut() => return metrics.closed(CloseCause::Memory),
             () = open_requests.closing() => true,
             _ = closing.wait_for(|closing| *closing), if closing_since.is_none() => true,
             _ = check.tick() => {

@@ -52,6 +52,7 @@ pub(super) enum CloseCause {
     Idle,
     SlowClient,
     SlowWatch,
+    Memory,
 }
 
 impl EncodeLabelValue for CloseCause {
@@ -61,6 +62,7 @@ impl EncodeLabelValue for CloseCause {
             Self::Idle => "idle",
             Self::SlowClient => "slow_client",
             Self::SlowWatch => "slow_watch",
+            Self::Memory => "memory",
         };
         EncodeLabelValue::encode(&text, encoder)
     }
@@ -133,6 +135,9 @@ impl ConnectionMetrics {
             CloseCause::TooMany => "closed a new connection: too many connections are open",
             CloseCause::SlowClient => "closed a connection: its client took too long to read a response",
             CloseCause::SlowWatch => "closed a watch: its client stopped reading",
+            CloseCause::Memory => {
+                "ended a response: its client stopped reading, and memory for other responses was short"
+            }
         };
         if let Some(more) = self.closed_log.due(cause) {
             tracing::warn!(since_last = more, "{text}");
