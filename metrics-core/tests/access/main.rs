@@ -6,6 +6,9 @@
 mod attempts;
 mod connections;
 mod credentials;
+mod deadlines;
+mod floods;
 mod report;
 mod serving;
+mod slow_readers;
 mod test_server;

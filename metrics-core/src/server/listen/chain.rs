@@ -1,6 +1,7 @@
 //! The handler chain of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::report::Report;
 use http::request::Parts;
@@ -9,10 +10,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::body::{BoxedBody, TrackedBody, text};
+use super::body::{BoxedBody, LongRunning, TrackedBody, text};
 use super::connection::is_http2;
 use super::health::Health;
 use super::open_requests::{InFlight, OpenRequests};
+use super::places::Standing;
 use super::requests::{RequestLabels, RequestMetrics};
 use super::{ApiHandler, Failure, Limits};
 use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
@@ -49,7 +51,8 @@ pub struct Handlers {
 pub struct Chain {
     handlers: Handlers,
     in_flight: Option<Arc<Semaphore>>,
-    timeout: std::time::Duration,
+    timeout: Duration,
+    response_timeout: Duration,
     strict_transport_security: Option<HeaderValue>,
     failure_log: LogLimiter<&'static str>,
 }
@@ -62,9 +65,15 @@ impl Chain {
             handlers,
             in_flight: limits.in_flight.map(|max| Arc::new(Semaphore::new(max))),
             timeout: limits.request,
+            response_timeout: limits.response_timeout(),
             strict_transport_security,
             failure_log: LogLimiter::default(),
         }
+    }
+
+    /// Returns whether the client has the certificate of a front proxy.
+    pub(super) fn is_front_proxy(&self, client: &ClientConnection) -> bool {
+        self.handlers.authenticator.is_front_proxy(client)
     }
 
     /// Returns the response to a request. The body of the request is not read: no endpoint has one.
@@ -76,12 +85,11 @@ impl Chain {
     ) -> Response<BoxedBody> {
         let (mut parts, _) = request.into_parts();
         let info = self.handlers.api.request_info(&parts.method, &parts.uri);
-        let watch = info.is_resource_request && info.verb == "watch";
         let mut in_flight = InFlight::start(
             open_requests.clone(),
             self.handlers.request_metrics.clone(),
             RequestLabels::of(&info),
-            watch,
+            self.response_timeout,
         );
         let audit_id = parts.headers.get(&AUDIT_ID).filter(|id| id.len() <= MAX_AUDIT_ID).cloned();
         let result = tokio::time::timeout(
@@ -100,6 +108,9 @@ impl Chain {
                 },
             )
         });
+        if response.extensions_mut().remove::<LongRunning>().is_some() {
+            in_flight.become_watch();
+        }
         let headers = response.headers_mut();
         if let Some(id) = audit_id {
             headers.insert(AUDIT_ID, id);
@@ -109,7 +120,7 @@ impl Chain {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, directives.clone());
         }
         in_flight.code = response.status().as_u16();
-        response.map(|body| TrackedBody { body, in_flight: Some(in_flight) }.boxed_unsync())
+        response.map(|body| TrackedBody::new(body, in_flight).boxed_unsync())
     }
 
     async fn run(
@@ -126,7 +137,17 @@ impl Chain {
             open_requests.close();
         }
         let user = match user {
-            Ok(user) => user,
+            Ok(user) => {
+                if open_requests.standing() == Standing::Unauthenticated {
+                    // The trust can be newer than the connection.
+                    if self.is_front_proxy(client) {
+                        open_requests.authenticated(Standing::FrontProxy);
+                    } else if !user.is_anonymous() {
+                        open_requests.authenticated(Standing::User);
+                    }
+                }
+                user
+            }
             Err(AuthenticationError::TooManyReviews) => return self.too_many_requests(),
             Err(AuthenticationError::Unauthorized(_)) => {
                 return self.handlers.api.failure(
@@ -140,10 +161,10 @@ impl Chain {
                 );
             }
         };
-        // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long,
-        // have a limit of their own in the API.
-        let unlimited = in_flight.is_watch() || self.handlers.authorizer.always_allows(info);
-        if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
+        // The limit does not apply to probes, as a rejected probe would restart the pod. What asks for a watch has a
+        // permit until its response is one: watches have a limit of their own in the API.
+        let is_probe = self.handlers.authorizer.always_allows(info);
+        if let Some(limit) = self.in_flight.as_ref().filter(|_| !is_probe) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
                 Err(_) => return self.too_many_requests(),

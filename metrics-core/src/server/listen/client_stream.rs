@@ -1,0 +1,276 @@
+//! The byte streams of a connection, below and above TLS, with what they hold against clients that send or read
+//! nothing, or too much.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::ConnectionMetrics;
+use super::metrics::CloseCause;
+use super::open_requests::OpenRequests;
+use super::places::Place;
+
+/// The number of received bytes after which the memory of a connection is accounted again.
+const STEP: usize = 4 << 10;
+/// The memory that a buffered byte takes: buffers grow by doubling, and what they hold is copied once.
+const BYTES_PER_BYTE: usize = 2;
+
+/// Accounts the memory of a connection: a base, and what was received and may still be buffered.
+pub(super) struct Meter {
+    place: Arc<Place>,
+    base: usize,
+    received: usize,
+    accounted: usize,
+}
+
+impl Meter {
+    /// Accounts `base`. Returns `None` if the connection must be closed.
+    pub(super) fn start(place: Arc<Place>, base: usize) -> Option<Self> {
+        place.resize(base).then_some(Self { place, base, received: 0, accounted: 0 })
+    }
+
+    fn add(&mut self, bytes: usize) -> io::Result<()> {
+        self.received += bytes;
+        if self.received - self.accounted < STEP {
+            return Ok(());
+        }
+        self.accounted = self.received;
+        if self.place.resize(self.base + BYTES_PER_BYTE * self.received) {
+            Ok(())
+        } else {
+            Err(io::Error::new(ErrorKind::OutOfMemory, "the connections use all of their memory"))
+        }
+    }
+
+    fn reset(&mut self) {
+        self.received = 0;
+        if std::mem::take(&mut self.accounted) > 0 {
+            // It releases memory, which does not fail.
+            let _ = self.place.resize(self.base);
+        }
+    }
+}
+
+/// The stream below TLS.
+///
+/// Limits what a client can send before the handshake is complete, and fails if a write makes no progress for the
+/// timeout: HTTP/2 pings and timers of requests do not see data that hyper has already taken.
+pub(super) struct ClientStream<S> {
+    stream: S,
+    first: Option<u8>,
+    handshake: Option<HandshakeLimit>,
+    write_timeout: Duration,
+    blocked: Option<Pin<Box<Sleep>>>,
+    is_blocked: bool,
+    metrics: ConnectionMetrics,
+}
+
+struct HandshakeLimit {
+    remaining: usize,
+    meter: Meter,
+}
+
+/// The client sent more than the limit before the handshake was complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the client sent more than {MAX_HANDSHAKE_BYTES} bytes before the handshake was complete")]
+pub(super) struct HandshakeTooLarge;
+
+/// The maximum number of bytes that a client may send before the handshake is complete: a hello with post-quantum key
+/// shares (2 KiB) and a certificate chain of the maximum size.
+pub(super) const MAX_HANDSHAKE_BYTES: usize = 24 << 10;
+
+impl<S> ClientStream<S> {
+    /// Wraps `stream`, of which `first` has been read.
+    pub(super) fn new(
+        stream: S,
+        first: u8,
+        meter: Meter,
+        write_timeout: Duration,
+        metrics: ConnectionMetrics,
+    ) -> Self {
+        let handshake = Some(HandshakeLimit { remaining: MAX_HANDSHAKE_BYTES, meter });
+        Self {
+            stream,
+            first: Some(first),
+            handshake,
+            write_timeout,
+            blocked: None,
+            is_blocked: false,
+            metrics,
+        }
+    }
+
+    /// Ends the limit of the handshake.
+    pub(super) fn handshake_done(&mut self) {
+        self.handshake = None;
+    }
+
+    /// Fails if writes have been blocked for the timeout, and wakes the task when that is so.
+    fn check_blocked<T>(
+        &mut self,
+        result: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.is_blocked = false;
+            return result;
+        }
+        let timeout = self.write_timeout;
+        let blocked = self.blocked.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        if !self.is_blocked {
+            self.is_blocked = true;
+            blocked.as_mut().reset(Instant::now() + timeout);
+        }
+        if blocked.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.is_blocked = false;
+        self.metrics.closed(CloseCause::SlowClient);
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client reads nothing")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let read = poll_read(&mut this.stream, &mut this.first, context, buffer);
+        if let (Poll::Ready(Ok(count)), Some(handshake)) = (&read, &mut this.handshake) {
+            handshake.remaining = handshake
+                .remaining
+                .checked_sub(*count)
+                .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, HandshakeTooLarge))?;
+            handshake.meter.add(*count)?;
+        }
+        read.map_ok(drop)
+    }
+}
+
+/// Reads `first` if it is still there, else from `stream`. Returns the number of bytes.
+fn poll_read(
+    stream: &mut (impl AsyncRead + Unpin),
+    first: &mut Option<u8>,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<usize>> {
+    let before = buffer.filled().len();
+    if buffer.remaining() > 0
+        && let Some(first) = first.take()
+    {
+        buffer.put_slice(&[first]);
+        return Poll::Ready(Ok(1));
+    }
+    Pin::new(stream).poll_read(context, buffer).map_ok(|()| buffer.filled().len() - before)
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.check_blocked(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.check_blocked(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The stream above TLS. Accounts what is received outside of requests, which can only be unfinished headers.
+pub(super) struct HttpStream<S> {
+    stream: S,
+    first: Option<u8>,
+    meter: Meter,
+    open_requests: Arc<OpenRequests>,
+    /// The maximum number of bytes that hyper buffers.
+    max_buffered: usize,
+}
+
+impl<S> HttpStream<S> {
+    /// Wraps `stream`, of which `first` has been read.
+    pub(super) fn new(
+        stream: S,
+        first: u8,
+        meter: Meter,
+        open_requests: Arc<OpenRequests>,
+        max_buffered: usize,
+    ) -> Self {
+        Self { stream, first: Some(first), meter, open_requests, max_buffered }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let read = poll_read(&mut this.stream, &mut this.first, context, buffer);
+        if let Poll::Ready(Ok(count)) = read {
+            if this.open_requests.take_started() {
+                this.meter.reset();
+            }
+            let room = this.max_buffered.saturating_sub(this.meter.received);
+            this.meter.add(count.min(room))?;
+        }
+        read.map_ok(drop)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

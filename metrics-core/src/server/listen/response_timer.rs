@@ -1,0 +1,112 @@
+//! Ends responses whose client reads too slowly or not at all.
+//!
+//! hyper polls a body only when the client can receive more, so a body can't end itself while its client reads
+//! nothing: the task that drives the body must do it. Over HTTP/2 that is the task of the stream, so that other
+//! requests on the connection continue (kube-apiserver sends the requests of all its users over one). Over HTTP/1.1
+//! it is the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::ConnectionMetrics;
+use super::metrics::CloseCause;
+
+tokio::task_local! {
+    /// The timer of the HTTP/2 stream that the current task serves.
+    static OF_STREAM: Arc<ResponseTimer>;
+}
+
+/// Measures how long a response takes, and how long a frame of it has been waiting for the client.
+#[derive(Debug, Default)]
+pub(super) struct ResponseTimer {
+    state: Mutex<TimerState>,
+    started: Notify,
+}
+
+#[derive(Debug, Default)]
+struct TimerState {
+    /// The time at which the response must be complete; `None` for a watch.
+    deadline: Option<Instant>,
+    waiting_since: Option<Instant>,
+    is_watch: bool,
+}
+
+impl ResponseTimer {
+    /// Starts the timer of the stream that the current task serves, otherwise `of_connection`, and returns it.
+    pub(super) fn start(of_connection: &Arc<Self>, deadline: Instant) -> Arc<Self> {
+        let timer = OF_STREAM.try_with(Arc::clone).unwrap_or_else(|_| of_connection.clone());
+        *timer.state.lock() = TimerState { deadline: Some(deadline), ..TimerState::default() };
+        timer.started.notify_one();
+        timer
+    }
+
+    /// Records that the response is a watch, which has no deadline.
+    pub(super) fn set_watch(&self) {
+        let mut state = self.state.lock();
+        state.deadline = None;
+        state.is_watch = true;
+    }
+
+    /// Records that the body returned a frame.
+    pub(super) fn filled(&self) {
+        self.state.lock().waiting_since = Some(Instant::now());
+    }
+
+    /// Records that the client can receive more.
+    pub(super) fn drained(&self) {
+        self.state.lock().waiting_since = None;
+    }
+
+    /// Records that the response ended.
+    pub(super) fn end(&self) {
+        *self.state.lock() = TimerState::default();
+    }
+
+    /// Resolves when the response is not complete at its deadline, or when a frame has been waiting for `stall`.
+    /// Returns the cause.
+    pub(super) async fn expired(&self, stall: Duration) -> CloseCause {
+        self.started.notified().await;
+        loop {
+            let now = Instant::now();
+            let (due, is_watch) = {
+                let state = self.state.lock();
+                let stalled = state.waiting_since.map(|since| since + stall);
+                (state.deadline.into_iter().chain(stalled).min(), state.is_watch)
+            };
+            if due.is_some_and(|due| due <= now) {
+                return if is_watch { CloseCause::SlowWatch } else { CloseCause::SlowClient };
+            }
+            // A frame that begins to wait meanwhile does not wake this task, but can't be overdue earlier than this.
+            let recheck = now + stall;
+            sleep_until(due.map_or(recheck, |due| due.min(recheck))).await;
+        }
+    }
+}
+
+/// Runs each stream of an HTTP/2 connection in a task that ends when its response is overdue.
+#[derive(Clone)]
+pub(super) struct StreamExecutor {
+    pub(super) stall: Duration,
+    pub(super) metrics: ConnectionMetrics,
+}
+
+impl<F> hyper::rt::Executor<F> for StreamExecutor
+where
+    F: Future + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let Self { stall, metrics } = self.clone();
+        tokio::spawn(async move {
+            let timer = Arc::new(ResponseTimer::default());
+            tokio::select! {
+                _ = OF_STREAM.scope(timer.clone(), stream) => {}
+                // Dropping the stream resets it.
+                cause = timer.expired(stall) => metrics.closed(cause),
+            }
+        });
+    }
+}
