@@ -22,6 +22,7 @@ const METRICS_CORE: &[&str] = &[
     "digest",
     "watched_file",
     "cluster",
+    "memory",
     "model",
     "telemetry",
     "flags",

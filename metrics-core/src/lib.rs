@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Ingestion knows nothing about HTTP clients, and the API knows nothing about kubelets: both depend on [`model`] alone. The
-//! modules import each other only in this order: `digest`, `watched_file`, `cluster`, [`model`], [`telemetry`],
+//! modules import each other only in this order: `digest`, `watched_file`, `cluster`, [`memory`], [`model`], [`telemetry`],
 //! [`flags`], [`ingest`], [`server`], [`api`], [`report`], [`program`].
 //!
 //! # Where to start
@@ -33,6 +33,7 @@ mod cluster;
 mod digest;
 pub mod flags;
 pub mod ingest;
+pub mod memory;
 pub mod model;
 pub mod program;
 pub mod report;
