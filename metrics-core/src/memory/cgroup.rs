@@ -59,9 +59,9 @@ impl<'a> Mount<'a> {
         let top = root.join(self.point.trim_start_matches('/'));
         let files = if self.is_v2 { V2_FILES } else { V1_FILES };
         let limit = |directory: &Path| {
-            let limits = files.iter().filter_map(|file| {
-                fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok()
-            });
+            let limits = files
+                .iter()
+                .filter_map(|file| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok());
             limits.filter(|limit| *limit < UNLIMITED).min()
         };
         let own = top.join(self.relative_path(groups));

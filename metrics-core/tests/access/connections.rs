@@ -128,7 +128,8 @@ async fn front_proxies_may_send_many_groups() {
     let port = port(Limits::default()).await;
     port.trust.set_client_ca(ca.anchors());
     port.trust.set_front_proxy(ca.front_proxy(&["aggregator"]));
-    let groups: Vec<String> = (0..1000).map(|at| format!("a-group-with-a-long-name-in-the-directory-{at}")).collect();
+    let groups: Vec<String> =
+        (0..1000).map(|at| format!("a-group-with-a-long-name-in-the-directory-{at}")).collect();
     let mut headers = vec![("X-Remote-User", "jane")];
     headers.extend(groups.iter().map(|group| ("X-Remote-Group", group.as_str())));
     for http2 in [false, true] {

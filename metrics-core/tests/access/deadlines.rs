@@ -41,7 +41,10 @@ async fn trickle(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), byte: u8) -
 /// Asserts that `elapsed` is about `seconds`.
 fn assert_about(elapsed: Duration, seconds: u32, what: &str) {
     let expected = seconds * SECOND;
-    assert!((expected..expected + 2 * SECOND).contains(&elapsed), "{what}: {elapsed:?}, expected {expected:?}");
+    assert!(
+        (expected..expected + 2 * SECOND).contains(&elapsed),
+        "{what}: {elapsed:?}, expected {expected:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,12 +145,17 @@ async fn limits_what_a_client_sends_in_the_handshake() {
         let extra = chain.cert[0].clone();
         chain.cert.resize(count, extra);
         let client = Client { http2: false, ..Client::with(chain) };
-        assert_eq!(works(client.connect_over(port.connect(ADDRESS)).await).await, accepted, "{count} certificates");
+        assert_eq!(
+            works(client.connect_over(port.connect(ADDRESS)).await).await,
+            accepted,
+            "{count} certificates"
+        );
     }
     for (names, accepted) in [(100, true), (1000, false)] {
         let large = ca.client_but("jane", |params| {
-            params.subject_alt_names =
-                (0..names).map(|at| rcgen::SanType::DnsName(format!("host-{at}.example.org").try_into().unwrap())).collect();
+            params.subject_alt_names = (0..names)
+                .map(|at| rcgen::SanType::DnsName(format!("host-{at}.example.org").try_into().unwrap()))
+                .collect();
         });
         let client = Client { http2: false, ..Client::with(large) };
         assert_eq!(works(client.connect_over(port.connect(ADDRESS)).await).await, accepted, "{names} names");

@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod deadlines;
 mod floods;
+mod memory;
 mod report;
 mod serving;
 mod slow_readers;

@@ -110,7 +110,8 @@ async fn an_unread_response_over_http1_closes_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn responses_that_nobody_reads_close_the_connection_though_they_are_small() {
     let port = memory_port(Limits::default());
-    let mut tls = Client { http2: false, ..Client::default() }.connect_over(port.connect(ADDRESS)).await.unwrap();
+    let mut tls =
+        Client { http2: false, ..Client::default() }.connect_over(port.connect(ADDRESS)).await.unwrap();
     let start = Instant::now();
     // Each response is complete before it is sent, so that no request is open.
     let mut sent = 0;
@@ -121,7 +122,10 @@ async fn responses_that_nobody_reads_close_the_connection_though_they_are_small(
     timeout(32 * SECOND, async { while tls.write_all(b"GET").await.is_ok() {} }).await.expect("closed");
     assert!(start.elapsed() < 35 * SECOND, "{:?}", start.elapsed());
     let metrics = port.metrics().await;
-    assert!(metrics.contains("metrics_core_closed_connections_total{cause=\"slow_client\"} 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("metrics_core_closed_connections_total{cause=\"slow_client\"} 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +150,9 @@ async fn an_unfinished_body_of_a_request_does_not_delay_its_response() {
     port.trust.set_client_ca(ca.anchors());
     let client = Client { http2: false, ..Client::with(ca.client("jane")) };
     let mut tls = client.connect_over(port.connect(ADDRESS)).await.unwrap();
-    tls.write_all(b"POST /apis/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nunfinished").await.unwrap();
+    tls.write_all(b"POST /apis/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nunfinished")
+        .await
+        .unwrap();
     let start = Instant::now();
     let mut response = Vec::new();
     let _ = timeout(10 * SECOND, tls.read_to_end(&mut response)).await.expect("closed after the response");

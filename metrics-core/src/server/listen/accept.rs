@@ -45,7 +45,7 @@ pub async fn serve(
     metrics: ConnectionMetrics,
     stop: impl Future<Output = ()>,
 ) {
-    let places = Places::new(limits.connections, limits.connection_memory.clone(), metrics.clone());
+    let places = Places::new(limits.connections, limits.memory.clone(), metrics.clone());
     let drain = limits.drain;
     let config = Arc::new(config);
     let port = Arc::new(Port { chain, config, limits, turns: Arc::new(Turns::default()), metrics });

@@ -18,6 +18,7 @@ mod response_timer;
 mod turns;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -28,9 +29,9 @@ pub use accept::{Listener, serve};
 pub use body::{BoxedBody, LongRunning};
 pub use chain::{Chain, Handlers, ReportSource};
 pub use metrics::ConnectionMetrics;
-pub use places::ConnectionMemory;
 pub use requests::RequestMetrics;
 
+use crate::memory::MemoryBudget;
 use crate::server::request_info::RequestInfo;
 
 /// Handles the requests of the API.
@@ -63,8 +64,8 @@ pub struct Failure<'a> {
 pub struct Limits {
     /// Maximum number of connections. When it is reached, a new connection takes the place of an idle one.
     pub connections: usize,
-    /// The memory that all connections may use, without the responses to authenticated clients.
-    pub connection_memory: ConnectionMemory,
+    /// The budget from which connections reserve their memory, without responses.
+    pub memory: Arc<MemoryBudget>,
     /// Timeout from accepting a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// Timeout from the end of the TLS handshake to the end of the headers of the first request. Does not apply to front
@@ -98,7 +99,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
-            connection_memory: ConnectionMemory::new(24 << 20),
+            memory: MemoryBudget::new(64 << 20),
             handshake: Duration::from_secs(10),
             first_request: Duration::from_secs(10),
             headers: Duration::from_secs(32),

@@ -14,7 +14,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,6 +22,7 @@ use tokio::time::Instant;
 
 use super::ConnectionMetrics;
 use super::metrics::{CloseCause, ConnectionState};
+use crate::memory::{MemoryBudget, MemoryClass, Reservation};
 use idle_queue::{IdleQueue, Since};
 pub(super) use source::Source;
 
@@ -40,27 +40,6 @@ const RESERVED_PARTS: usize = 32;
 /// The maximum number of connections that are closed to make room for one.
 const MAX_EVICTED_AT_ONCE: usize = 32;
 
-/// The memory that connections may use together, in bytes. Clones share the value, which can change at any time.
-#[derive(Clone, Debug)]
-pub struct ConnectionMemory(Arc<AtomicUsize>);
-
-impl ConnectionMemory {
-    /// Returns a limit of `bytes`.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
-    }
-
-    /// Changes the limit. If it falls, the next connections close idle ones.
-    pub fn set(&self, bytes: usize) {
-        self.0.store(bytes, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Who uses a connection, as far as its requests have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -75,16 +54,16 @@ pub(super) enum Standing {
 /// All places.
 pub(super) struct Places {
     max: usize,
-    memory: ConnectionMemory,
+    memory: Arc<MemoryBudget>,
     metrics: ConnectionMetrics,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     next_id: u64,
     next_since: Since,
-    bytes: usize,
+    /// The memory of all occupants.
+    reserved: Reservation,
     occupants: HashMap<u64, Occupant>,
     /// The number of connections of each source.
     counts: HashMap<Source, usize>,
@@ -141,10 +120,9 @@ impl State {
     fn change(&mut self, id: u64, metrics: &ConnectionMetrics, change: impl FnOnce(&mut Occupant)) {
         let Some(mut occupant) = self.occupants.remove(&id) else { return };
         self.leave_queue(&mut occupant);
-        let (before, bytes) = (occupant.state(), occupant.bytes);
+        let before = occupant.state();
         change(&mut occupant);
         metrics.moved(Some(before), Some(occupant.state()));
-        self.bytes = self.bytes - bytes + occupant.bytes;
         if !occupant.busy {
             let since = self.next_since;
             let source = occupant.source;
@@ -168,7 +146,7 @@ impl State {
     fn remove(&mut self, id: u64, metrics: &ConnectionMetrics) -> Option<Occupant> {
         let mut occupant = self.occupants.remove(&id)?;
         self.leave_queue(&mut occupant);
-        self.bytes -= occupant.bytes;
+        self.reserved.release(occupant.bytes);
         metrics.moved(Some(occupant.state()), None);
         if let Some(count) = self.counts.get_mut(&occupant.source) {
             *count -= 1;
@@ -230,9 +208,19 @@ impl ProxySource {
 }
 
 impl Places {
-    /// Returns `max` places within `memory`.
-    pub(super) fn new(max: usize, memory: ConnectionMemory, metrics: ConnectionMetrics) -> Arc<Self> {
-        Arc::new(Self { max, memory, metrics, state: Mutex::default() })
+    /// Returns `max` places, whose connections reserve their memory from `memory`.
+    pub(super) fn new(max: usize, memory: Arc<MemoryBudget>, metrics: ConnectionMetrics) -> Arc<Self> {
+        let state = State {
+            next_id: 0,
+            next_since: 0,
+            reserved: memory.empty(MemoryClass::Connections),
+            occupants: HashMap::new(),
+            counts: HashMap::new(),
+            unauthenticated: IdleQueue::default(),
+            users: IdleQueue::default(),
+            proxies: HashMap::new(),
+        };
+        Arc::new(Self { max, memory, metrics, state: Mutex::new(state) })
     }
 
     /// Returns a place for a new connection that uses `bytes`. Closes idle connections if necessary; returns `None` if
@@ -251,14 +239,14 @@ impl Places {
             standing: Standing::Unauthenticated,
             connected: false,
             busy: false,
-            bytes: 0,
+            bytes,
             idle_since: None,
             evicted: evicted.clone(),
         };
         self.metrics.moved(None, Some(occupant.state()));
         state.occupants.insert(id, occupant);
         *state.counts.entry(source).or_default() += 1;
-        state.change(id, &self.metrics, |occupant| occupant.bytes = bytes);
+        state.change(id, &self.metrics, |_| {});
         Some(Place { places: self.clone(), id, evicted })
     }
 
@@ -276,20 +264,23 @@ impl Places {
         true
     }
 
-    /// Closes idle connections until there is room for `more` connections of `source` and `bytes`.
+    /// Closes idle connections until there is room for `more` connections of `source`, and reserves `bytes`.
     fn make_room(&self, state: &mut State, source: Source, more: usize, bytes: usize) -> bool {
         let reserved_parts = match state.count(source) {
             _ if state.is_proxy(source) => 0,
             ..FREE => 1,
             _ => 2,
         };
-        let available = |all: usize| all - all / RESERVED_PARTS * reserved_parts;
-        let (max, memory) = (available(self.max), available(self.memory.get()));
-        if bytes > memory {
+        let spared = |all: usize| all / RESERVED_PARTS * reserved_parts;
+        let memory = self.memory.max(MemoryClass::Connections);
+        // Nobody is closed for what can't succeed.
+        if bytes > memory - spared(memory) {
             return false;
         }
         for _ in 0..=MAX_EVICTED_AT_ONCE {
-            if state.occupants.len() + more <= max && state.bytes + bytes <= memory {
+            if state.occupants.len() + more <= self.max - spared(self.max)
+                && state.reserved.try_grow_sparing(bytes, spared(memory))
+            {
                 return true;
             }
             if !self.evict(state) {
@@ -310,16 +301,26 @@ impl Place {
         state.change(self.id, &places.metrics, |_| {});
         let Some(occupant) = state.occupants.get(&self.id) else { return false };
         let (source, standing, before) = (occupant.source, occupant.standing, occupant.bytes);
-        let more = bytes.saturating_sub(before);
-        if more > 0 && !places.make_room(&mut state, source, 0, more) && standing == Standing::Unauthenticated
-        {
-            if state.remove(self.id, &places.metrics).is_some() {
+        if bytes <= before {
+            state.reserved.release(before - bytes);
+        } else if !places.make_room(&mut state, source, 0, bytes - before) {
+            // What an authenticated connection needs beyond is not much, and is not reserved.
+            if standing == Standing::Unauthenticated && state.remove(self.id, &places.metrics).is_some() {
                 places.metrics.closed(CloseCause::TooMany);
             }
-            return false;
+            return standing != Standing::Unauthenticated;
         }
-        state.change(self.id, &places.metrics, |occupant| occupant.bytes = bytes);
-        state.occupants.contains_key(&self.id)
+        match state.occupants.get_mut(&self.id) {
+            Some(occupant) => {
+                occupant.bytes = bytes;
+                true
+            }
+            // It was the last that could be closed.
+            None => {
+                state.reserved.release(bytes.saturating_sub(before));
+                false
+            }
+        }
     }
 
     /// Records that the TLS handshake is complete.

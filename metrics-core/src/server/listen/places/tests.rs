@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::{ConnectionMemory, FREE, PROXY_FREE, PROXY_MEMORY, Place, Places, Source, Standing};
+use super::{FREE, PROXY_FREE, PROXY_MEMORY, Place, Places, Source, Standing};
+use crate::memory::{MemoryBudget, MemoryClass};
 use crate::server::listen::ConnectionMetrics;
 
 const SIZE: usize = 1000;
 
 fn places(max: usize) -> Arc<Places> {
-    Places::new(max, ConnectionMemory::new(usize::MAX / 2), ConnectionMetrics::default())
+    Places::new(max, MemoryBudget::new(1 << 30), ConnectionMetrics::default())
 }
 
 fn source(last: u16) -> Source {
@@ -164,29 +165,30 @@ async fn spares_new_connections_of_sources_with_a_recent_front_proxy() {
 
 #[test]
 fn weighs_connections_by_their_memory() {
-    let memory = ConnectionMemory::new(100 * SIZE);
-    let places = Places::new(4096, memory.clone(), ConnectionMetrics::default());
-    let silent = open(&places, 1, 90);
+    let budget = MemoryBudget::new(300 * SIZE);
+    let room = budget.max(MemoryClass::Connections) / SIZE;
+    assert!((90..110).contains(&room), "{room}");
+    let places = Places::new(4096, budget.clone(), ConnectionMetrics::default());
+    let silent = open(&places, 1, 200);
     let other = open(&places, 2, FREE);
     // One that grows closes the oldest of the largest source.
     let before = count_open(&silent);
     assert!(other[0].resize(20 * SIZE));
     assert!(count_open(&silent) + 19 <= before, "closed for what it grew");
     assert_eq!(count_open(&other), FREE);
-    assert!(places.state.lock().bytes <= 100 * SIZE);
     // It closes itself only if there is nothing else.
     assert!(!other[0].resize(1000 * SIZE), "more than all");
     assert!(!is_open(&other[0]) && count_open(&silent) > 0, "in vain, so at nobody's cost");
     drop((silent, other));
-    assert_eq!(places.state.lock().bytes, 0);
+    assert_eq!(budget.reserved(), 0);
     // A smaller limit applies to the next connection.
-    let many = open(&places, 1, 90);
-    memory.set(20 * SIZE);
-    while count_open(&many) > 20 {
-        let before = count_open(&many);
-        drop(places.admit(source(2), SIZE));
-        assert!(count_open(&many) < before);
-    }
+    let many = open(&places, 1, 80);
+    assert_eq!(count_open(&many), 80);
+    budget.set_total(60 * SIZE);
+    let newcomers: Vec<_> = (2..6).filter_map(|from| places.admit(source(from), SIZE)).collect();
+    assert!(count_open(&many) < 20);
+    assert!(count_open(&newcomers) > 0);
+    assert!(budget.reserved() <= 20 * SIZE);
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn counts_what_is_left() {
     open.clear();
     let state = places.state.lock();
     assert!(state.occupants.is_empty() && state.counts.is_empty());
-    assert_eq!(state.bytes, 0);
+    assert_eq!(state.reserved.bytes(), 0);
     assert!(state.unauthenticated.oldest().is_none() && state.users.oldest().is_none());
     assert!(state.proxies.values().all(|proxy| proxy.open == 0));
 }
