@@ -103,7 +103,7 @@ fn store_twice(body: &[u8], options: DecodeOptions) {
     for monotonic_ms in [1, 15_001] {
         let Some(mut batch) = store.begin_batch(ticket) else { panic!("the node was not removed") };
         let report = metrics_core::ingest::decode::decode(body, options, &mut batch);
-        assert!(store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns: 0 }).is_some());
+        assert!(store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns: 0 }).is_ok());
         assert!(last.is_none_or(|last| last == report), "{last:?}, then {report:?}");
         last = Some(report);
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use super::list::ListStream;
 use super::now_ns;
 use super::step::Step;
 use super::watch::WatchStream;
+use crate::memory::{Holder, Lease, keep_until_sent};
 
 /// A response body: empty, complete, a list that is encoded while the client reads it, or a watch.
 pub struct ResponseBody(Content);
@@ -20,9 +22,25 @@ pub struct ResponseBody(Content);
 enum Content {
     Empty,
     Complete(Bytes),
-    List { first_chunks: Vec<Bytes>, list: Box<ListStream> },
-    Watch { watch: Box<WatchStream>, pause: Option<Pin<Box<Sleep>>> },
+    /// A short list.
+    Short {
+        bytes: Bytes,
+        memory: Arc<Lease>,
+    },
+    List {
+        first_chunks: Vec<Bytes>,
+        list: Box<ListStream>,
+        pause: Pause,
+    },
+    Watch {
+        watch: Box<WatchStream>,
+        pause: Pause,
+        memory: Arc<Lease>,
+    },
 }
+
+/// The time before the next step.
+type Pause = Option<Pin<Box<Sleep>>>;
 
 /// The maximum number of list steps, and of bytes, that are encoded before the response starts. Shorter lists are sent
 /// complete, with a Content-Length.
@@ -58,21 +76,37 @@ impl ResponseBody {
                 }
                 Step::Yield | Step::Wait(_) => {}
                 Step::End => {
-                    return match first_chunks.as_slice() {
-                        [one] => Self::complete(one.clone()),
-                        chunks => Self::complete(chunks.concat()),
+                    let bytes = match first_chunks.as_slice() {
+                        [one] => one.clone(),
+                        chunks => chunks.concat().into(),
                     };
+                    let memory = list.memory().lease().clone();
+                    memory.shrink_to(bytes.len());
+                    return Self(Content::Short { bytes, memory });
                 }
             }
         }
         // They are popped from the back.
         first_chunks.reverse();
-        Self(Content::List { first_chunks, list: Box::new(list) })
+        Self(Content::List { first_chunks, list: Box::new(list), pause: None })
     }
 
     /// Returns the body of a watch. It must be polled within a Tokio runtime.
-    pub(super) fn watch(watch: WatchStream) -> Self {
-        Self(Content::Watch { watch: Box::new(watch), pause: None })
+    pub(super) fn watch(watch: WatchStream, memory: Lease) -> Self {
+        Self(Content::Watch { watch: Box::new(watch), pause: None, memory: Arc::new(memory) })
+    }
+
+    /// Returns the holder of the memory of a list or watch.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        self.lease().map(|lease| lease.holder())
+    }
+
+    fn lease(&self) -> Option<&Arc<Lease>> {
+        match &self.0 {
+            Content::List { list, .. } => Some(list.memory().lease()),
+            Content::Short { memory, .. } | Content::Watch { memory, .. } => Some(memory),
+            Content::Empty | Content::Complete(_) => None,
+        }
     }
 
     /// Returns the watch, for tests.
@@ -84,18 +118,14 @@ impl ResponseBody {
         }
     }
 
-    /// Takes the next step of a watch, after its pause if it has one.
-    fn poll_watch(
-        watch: &mut WatchStream,
-        pause: &mut Option<Pin<Box<Sleep>>>,
-        context: &mut Context<'_>,
-    ) -> Poll<Step> {
+    /// Takes the next step, after the pause if there is one.
+    fn poll_step(pause: &mut Pause, context: &mut Context<'_>, mut step: impl FnMut() -> Step) -> Poll<Step> {
         loop {
             if let Some(sleep) = pause {
                 ready!(sleep.as_mut().poll(context));
                 *pause = None;
             }
-            match watch.step(Instant::now(), now_ns()) {
+            match step() {
                 Step::Wait(time) => *pause = Some(Box::pin(sleep(time))),
                 step => return Poll::Ready(step),
             }
@@ -111,19 +141,33 @@ impl hyper::body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let lease = self.lease().cloned();
+        if let Some(lease) = &lease {
+            lease.progressed();
+        }
         let step = match &mut self.0 {
             Content::Empty => Step::End,
-            Content::Complete(bytes) => Step::Chunk(std::mem::take(bytes)),
-            Content::List { first_chunks, list } => {
-                first_chunks.pop().map_or_else(|| list.step(), Step::Chunk)
+            Content::Complete(bytes) | Content::Short { bytes, .. } => Step::Chunk(std::mem::take(bytes)),
+            Content::List { first_chunks, list, pause } => {
+                let step = || first_chunks.pop().map_or_else(|| list.step(), Step::Chunk);
+                ready!(Self::poll_step(pause, context, step))
             }
-            Content::Watch { watch, pause } => ready!(Self::poll_watch(watch, pause, context)),
+            Content::Watch { watch, pause, .. } => {
+                ready!(Self::poll_step(pause, context, || watch.step(Instant::now(), now_ns())))
+            }
         };
-        if matches!(self.0, Content::Complete(_)) || step == Step::End {
+        if matches!(self.0, Content::Complete(_) | Content::Short { .. }) || step == Step::End {
             self.0 = Content::Empty;
         }
         match step {
-            Step::Chunk(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Step::Chunk(bytes) => {
+                // The memory of the response is in use until HTTP and TLS have sent all of it.
+                let bytes = match lease {
+                    Some(lease) => keep_until_sent(bytes, lease),
+                    None => bytes,
+                };
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
             Step::Yield | Step::Wait(_) => {
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -139,7 +183,9 @@ impl hyper::body::Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Empty => SizeHint::with_exact(0),
-            Content::Complete(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Complete(bytes) | Content::Short { bytes, .. } => {
+                SizeHint::with_exact(bytes.len() as u64)
+            }
             Content::List { .. } | Content::Watch { .. } => SizeHint::default(),
         }
     }
@@ -150,6 +196,7 @@ impl std::fmt::Debug for ResponseBody {
         let content = match &self.0 {
             Content::Empty => "Empty",
             Content::Complete(_) => "Complete",
+            Content::Short { .. } => "Short",
             Content::List { .. } => "List",
             Content::Watch { .. } => "Watch",
         };

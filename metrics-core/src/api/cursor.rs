@@ -111,6 +111,11 @@ impl Cursor {
         self.recorder.get_or_insert_with(|| self.rows.clone().two_pass_reader());
     }
 
+    /// Returns how much memory the recorded rows take, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.recorder.as_ref().map_or(0, |recorder| recorder.kept_bytes())
+    }
+
     /// Returns whether rows are recorded.
     pub(super) fn is_recording(&self) -> bool {
         self.recorder.is_some()

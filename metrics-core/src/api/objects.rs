@@ -11,7 +11,7 @@ use super::continue_token::ObjectKey;
 use super::cursor::{Cursor, Selection};
 use super::encode::{EncodeContext, IncludeObject, json, protobuf};
 use super::list::ListStream;
-use super::list_memory_budget::ListMemoryBudget;
+use super::list_memory::ResponseMemory;
 use super::list_options::ListOptions;
 use super::negotiate::{self, MediaType, Representation, View};
 use super::query::Query;
@@ -39,8 +39,8 @@ pub(super) struct ObjectsRequest<'a> {
     pub(super) sample_age: &'a SampleAge,
     /// The maximum number of watches.
     pub(super) watch_limit: &'a Arc<WatchLimit>,
-    /// The memory for encoded lists.
-    pub(super) list_memory_budget: &'a Arc<ListMemoryBudget>,
+    /// The memory of responses.
+    pub(super) memory: &'a ResponseMemory,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
@@ -67,7 +67,7 @@ impl ObjectsRequest<'_> {
         } else {
             self.list(representation, context, ListOptions::parse(&query)?)?
         };
-        Ok(respond::with_body(200, representation.media_type.as_str(), body))
+        Ok(with_holder(200, representation.media_type.as_str(), body))
     }
 
     fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
@@ -88,6 +88,7 @@ impl ObjectsRequest<'_> {
         let now = Instant::now();
         let permit =
             self.watch_limit.try_acquire().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let memory = self.memory.watch().ok_or_else(Status::memory_is_short)?;
         let selection = self.selection(options.labels, options.fields);
         let time = now..now + watch.duration(self.config.min_watch_duration);
         let watch = WatchStream::new(
@@ -104,7 +105,7 @@ impl ObjectsRequest<'_> {
             MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             other => other.as_str(),
         };
-        let mut response = respond::with_body(200, content_type, ResponseBody::watch(watch));
+        let mut response = with_holder(200, content_type, ResponseBody::watch(watch, memory));
         response.extensions_mut().insert(LongRunning);
         Ok(response)
     }
@@ -171,8 +172,10 @@ impl ObjectsRequest<'_> {
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
-        let limits = (self.config.max_encoded_list_bytes, self.list_memory_budget.reservation());
-        Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
+        let memory = self.memory.list().ok_or_else(Status::memory_is_short)?;
+        let max_encoded = self.config.max_encoded_list_bytes;
+        let list = ListStream::new(cursor, context, representation, limit, max_encoded, memory);
+        Ok(ResponseBody::list(list))
     }
 
     /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace
@@ -191,6 +194,16 @@ impl ObjectsRequest<'_> {
             Status::bad_parameter("continue", message.to_owned())
         })
     }
+}
+
+/// Returns a response that carries the holder of its memory as an extension, for the server that sends it.
+fn with_holder(code: u16, content_type: &str, body: ResponseBody) -> Response<ResponseBody> {
+    let holder = body.holder();
+    let mut response = respond::with_body(code, content_type, body);
+    if let Some(holder) = holder {
+        response.extensions_mut().insert(holder);
+    }
+    response
 }
 
 fn include_object(query: &Query) -> Result<IncludeObject, Status> {

@@ -131,6 +131,19 @@ impl Status {
         }
     }
 
+    /// 429: responses that other clients have not read hold the memory; the client may retry after a second.
+    pub(super) fn memory_is_short() -> Self {
+        let details = StatusDetails { retry_after_seconds: 1, ..StatusDetails::default() };
+        Self {
+            details: Some(Box::new(details)),
+            ..Self::new(
+                429,
+                "TooManyRequests",
+                "the memory for responses is in use on this replica, please try again later",
+            )
+        }
+    }
+
     /// 400: a query parameter is invalid.
     pub(super) fn bad_parameter(parameter: &str, message: String) -> Self {
         let cause =

@@ -183,6 +183,25 @@ impl Reservation {
         grown
     }
 
+    /// Reserves `bytes` more if nobody else has reserved memory of this class, and the whole budget has room.
+    pub(super) fn grow_alone(&mut self, bytes: usize) -> bool {
+        let mut state = self.budget.state.lock();
+        let all: usize = state.reserved.iter().sum();
+        let reserved = &state.reserved[self.class as usize];
+        let may = *reserved == self.bytes && all.saturating_add(bytes) <= state.total;
+        if may {
+            state.reserved[self.class as usize] += bytes;
+            self.bytes += bytes;
+        }
+        may
+    }
+
+    /// Reserves `bytes` more than there may be.
+    pub(super) fn overdraw(&mut self, bytes: usize) {
+        self.budget.state.lock().reserved[self.class as usize] += bytes;
+        self.bytes += bytes;
+    }
+
     /// Reserves `bytes` more, and waits up to `patience` until the class has them. Returns false, and reserves
     /// nothing, if it still has less.
     pub(crate) async fn grow_within(&mut self, bytes: usize, patience: Duration) -> bool {

@@ -17,6 +17,8 @@ pub enum MemoryClass {
     Exposition,
     /// Bodies of kubelets, compressed and decompressed.
     KubeletBodies,
+    /// Samples of nodes that report very many containers.
+    NodeSamples,
 }
 
 /// The part of the budget that a class may have.
@@ -43,7 +45,7 @@ const MEBI: usize = 1 << 20;
 
 impl MemoryClass {
     /// All classes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connections,
         Self::Requests,
         Self::Responses,
@@ -51,6 +53,7 @@ impl MemoryClass {
         Self::KeptRows,
         Self::Exposition,
         Self::KubeletBodies,
+        Self::NodeSamples,
     ];
 
     /// Returns the label value.
@@ -64,6 +67,7 @@ impl MemoryClass {
             Self::KeptRows => "kept_rows",
             Self::Exposition => "exposition",
             Self::KubeletBodies => "kubelet_bodies",
+            Self::NodeSamples => "node_samples",
         }
     }
 
@@ -79,6 +83,8 @@ impl MemoryClass {
             Self::KeptRows => Share { guaranteed: 5, of_pool: 100, max: usize::MAX },
             Self::Exposition => Share { guaranteed: 5, of_pool: 50, max: 64 * MEBI },
             Self::KubeletBodies => Share { guaranteed: 20, of_pool: 50, max: 128 * MEBI },
+            // An ordinary node reserves nothing.
+            Self::NodeSamples => Share { guaranteed: 0, of_pool: 40, max: 128 * MEBI },
         }
     }
 }

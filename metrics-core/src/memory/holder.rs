@@ -42,8 +42,8 @@ pub(crate) struct Holder(Arc<HolderState>);
 #[derive(Debug)]
 pub(crate) struct Lease {
     budget: Arc<MemoryBudget>,
-    reservation: Reservation,
-    kept_rows: Reservation,
+    reservation: Mutex<Reservation>,
+    kept_rows: Mutex<Reservation>,
     holder: Holder,
 }
 
@@ -62,7 +62,8 @@ impl MemoryBudget {
             revoked: Notify::new(),
         }));
         self.holders.holders.lock().push(holder.0.clone());
-        let kept_rows = self.empty(MemoryClass::KeptRows);
+        let (reservation, kept_rows) =
+            (Mutex::new(reservation), Mutex::new(self.empty(MemoryClass::KeptRows)));
         Some(Lease { budget: self.clone(), reservation, kept_rows, holder })
     }
 
@@ -81,29 +82,53 @@ impl MemoryBudget {
             revocable.then_some((since, holder))
         });
         if let Some((_, holder)) = stalled.min_by_key(|(since, _)| *since) {
-            self.holders.revoked.fetch_add(1, Ordering::Relaxed);
-            holder.is_revoked.store(true, Ordering::Relaxed);
-            holder.revoked.notify_one();
+            self.revoke(holder);
         }
+    }
+
+    fn revoke(&self, holder: &HolderState) {
+        self.holders.revoked.fetch_add(1, Ordering::Relaxed);
+        holder.is_revoked.store(true, Ordering::Relaxed);
+        holder.revoked.notify_one();
     }
 }
 
 impl Lease {
     /// Releases all but `bytes`.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        self.reservation.shrink_to(bytes);
+    pub(crate) fn shrink_to(&self, bytes: usize) {
+        self.reservation.lock().shrink_to(bytes);
     }
 
-    /// Reserves memory for rows that are kept. Without memory, revokes the response that keeps rows and has stalled
-    /// longest, and returns false.
-    pub(crate) fn try_keep_rows(&mut self, bytes: usize) -> bool {
-        let kept = self.kept_rows.try_grow(bytes);
+    /// Reserves `bytes` in total for rows that are kept. Without memory, revokes the response that keeps rows and has
+    /// stalled longest, and returns false. The only response that keeps rows may exceed the maximum of the class, as
+    /// long as the whole budget has room.
+    pub(crate) fn try_keep_rows(&self, bytes: usize) -> bool {
+        let mut kept_rows = self.kept_rows.lock();
+        let more = bytes.saturating_sub(kept_rows.bytes());
+        let kept = kept_rows.grow_alone(more) || kept_rows.try_grow(more);
         if kept {
             self.holder.0.keeps_rows.store(true, Ordering::Relaxed);
         } else {
-            self.budget.revoke_stalled(|holder| holder.keeps_rows.load(Ordering::Relaxed));
+            self.want_rows();
         }
         kept
+    }
+
+    /// Revokes the response that keeps rows and has stalled longest.
+    pub(crate) fn want_rows(&self) {
+        self.budget.revoke_stalled(|holder| holder.keeps_rows.load(Ordering::Relaxed));
+    }
+
+    /// Reserves `bytes` in total for rows that are kept, even if memory is short.
+    pub(crate) fn must_keep_rows(&self, bytes: usize) {
+        let mut kept_rows = self.kept_rows.lock();
+        let more = bytes.saturating_sub(kept_rows.bytes());
+        kept_rows.overdraw(more);
+    }
+
+    /// Ends this response.
+    pub(crate) fn revoke(&self) {
+        self.budget.revoke(&self.holder.0);
     }
 
     /// Records that the client received something or can receive more.
@@ -186,7 +211,7 @@ mod tests {
     async fn revokes_only_a_response_that_keeps_rows_when_memory_for_rows_is_short() {
         let budget = MemoryBudget::new(TOTAL);
         let max = budget.max(MemoryClass::KeptRows);
-        let mut leases = [1, 2, 3].map(|bytes| budget.lease(bytes).unwrap());
+        let leases = [1, 2, 3].map(|bytes| budget.lease(bytes).unwrap());
         assert!(leases[1].try_keep_rows(max));
         advance(STALLED_AFTER).await;
         assert!(!leases[2].try_keep_rows(1));

@@ -23,4 +23,4 @@ mod sizing;
 pub use budget::{MemoryBudget, Reservation};
 pub use class::MemoryClass;
 pub(crate) use holder::{Holder, Lease, keep_until_sent};
-pub(crate) use sizing::{ClusterSize, follow};
+pub(crate) use sizing::{ClusterSize, INITIAL_BUDGET, follow};

@@ -27,6 +27,9 @@ const MIN_BUDGET: u64 = 8;
 /// which would allow more usage.
 const MAX_BUDGET: u64 = 256 << 20;
 
+/// The budget until the limit is read, in bytes.
+pub(crate) const INITIAL_BUDGET: usize = 16 << 20;
+
 /// The size of the cluster that is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClusterSize {
@@ -99,7 +102,8 @@ fn readings(limit: Option<u64>, machine: Option<u64>, size: ClusterSize, residen
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterSize, MAX_BUDGET, MIN_MARGIN, READINGS, Readings, readings};
+    use super::{ClusterSize, MARGIN, MAX_BUDGET, MIN_MARGIN, READINGS, Readings, readings};
+    use crate::memory::class::divide;
 
     const LIMIT: u64 = 64 << 20;
 
@@ -134,6 +138,35 @@ mod tests {
     #[test]
     fn a_limit_that_is_too_small_still_leaves_a_part() {
         assert_eq!(budget(Some(LIMIT), 50_000, 0), LIMIT / 8);
+    }
+
+    /// docs/limits.md: data, margin and budget are the limit, and so are the bounds of all classes.
+    #[test]
+    fn documented_sums_are_those_of_the_code() {
+        let megabytes = |bytes: u64| format!("{}.{}", bytes / 1_000_000, bytes / 100_000 % 10);
+        let text = include_str!("../../../docs/limits.md");
+        let rows = text.lines().filter_map(|line| Some((line.strip_prefix("| ")?.split_once(" | ")?, line)));
+        let rows = rows.filter_map(|((nodes, rest), line)| Some((nodes.parse::<usize>().ok()?, rest, line)));
+        let mut sizes = Vec::new();
+        for (nodes, rest, line) in rows {
+            let limit = rest.split_once(" MiB").unwrap().0.parse::<u64>().unwrap() << 20;
+            let readings = readings(Some(limit), None, cluster(nodes), &[0]);
+            let (base, budget) = (readings.base(), readings.budget());
+            let margin = (limit / MARGIN).max(MIN_MARGIN);
+            assert_eq!(base + margin + budget, limit, "{nodes}");
+            let (classes, pool) = divide(usize::try_from(budget).unwrap());
+            let guaranteed: usize = classes.iter().map(|class| class.guaranteed).sum();
+            assert_eq!(u64::try_from(guaranteed + pool).unwrap(), budget, "{nodes}");
+            let mut cells = vec![nodes.to_string(), format!("{} MiB", limit >> 20)];
+            cells.extend([base, margin, budget, u64::try_from(pool).unwrap()].map(megabytes));
+            cells.extend(classes.map(|class| {
+                let megabytes = |bytes: usize| megabytes(u64::try_from(bytes).unwrap());
+                format!("{}–{}", megabytes(class.guaranteed), megabytes(class.max))
+            }));
+            assert_eq!(line, format!("| {} |", cells.join(" | ")));
+            sizes.push(nodes);
+        }
+        assert_eq!(sizes, [1, 100, 1000, 5000]);
     }
 
     #[test]

@@ -222,6 +222,9 @@ pub trait TwoPassReader: Send {
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
 
+    /// Returns how much memory the recorded rows take at most, in bytes, while the store replaces what they share.
+    fn kept_bytes(&self) -> usize;
+
     /// Visits the recorded nodes, in order, until the visitor breaks; the next call continues after that node.
     fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);
 

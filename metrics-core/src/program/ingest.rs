@@ -8,6 +8,7 @@ use crate::flags::{KubeletTrust, Options};
 use crate::ingest::discover::{self, AddressType};
 use crate::ingest::scrape::{self, Credentials, KubeletTls};
 use crate::ingest::store::{self, Store, StoreDirectory};
+use crate::memory::MemoryBudget;
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -33,12 +34,14 @@ pub(super) struct Ingest {
 pub(super) fn start(
     options: &Options,
     client: &kube::Client,
+    memory: &Arc<MemoryBudget>,
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
 ) -> Result<Ingest, Error> {
     let (tls, credentials) = kubelet_access(options)?;
     let directory = Arc::new(StoreDirectory::new());
-    let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution)));
+    let store = Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution));
+    let store = Arc::new(store.with_memory(memory.clone()));
     store::StoreMetrics::new(store.clone()).register(registry);
     let metrics = scrape::ScrapeMetrics::default();
     metrics.register(registry);
@@ -57,6 +60,7 @@ pub(super) fn start(
         timeout: options.kubelet_timeout,
         tls,
         credentials,
+        memory: memory.clone(),
     };
     let findings = scrape::Findings::new(options.metric_resolution);
     findings.samples.register(registry);

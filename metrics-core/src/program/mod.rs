@@ -16,6 +16,8 @@ use std::time::Duration;
 use crate::api::Api;
 use crate::flags;
 use crate::flags::Options;
+use crate::ingest::store::{Coverage, Store};
+use crate::memory::{self, ClusterSize, MemoryBudget};
 use crate::server::authorization::AlwaysAllow;
 use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
@@ -63,12 +65,15 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     let _ = tls::provider().install_default();
     let client = cluster::client(options.kubeconfig.as_deref()).await?;
     let mut registry = telemetry::registry();
+    let memory = MemoryBudget::new(memory::INITIAL_BUDGET);
+    memory.register(&mut registry);
     // Dropping it at the end aborts all tasks.
     let mut tasks = JoinSet::new();
 
     let serving = security::serving_certificate(&options, &client, &mut tasks)?;
     let trust = security::trust(&options, &client, &mut tasks).await?;
-    let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
+    let ingest = ingest::start(&options, &client, &memory, &mut registry, &mut tasks)?;
+    tasks.spawn(memory::follow(memory.clone(), cluster_size(ingest.store.clone())));
 
     let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
@@ -88,10 +93,11 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         request: options.request_timeout,
         in_flight: options.max_in_flight,
         streams: options.http2_max_streams,
+        memory: memory.clone(),
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
-    let api = Api::new(ingest.store.clone(), settings::api_config(&options));
+    let api = Api::with_memory(ingest.store.clone(), settings::api_config(&options), memory.clone());
     api.register(&mut registry);
     let api = Arc::new(MetricsApi::new(api));
     let authenticator = security::authenticator(&options, &client, trust, credentials).await?;
@@ -110,6 +116,7 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         registry: Arc::new(registry),
         request_metrics,
         report: Box::new(move || report.report()),
+        memory,
         api: api.clone(),
     };
     let chain = Chain::new(handlers, &limits, hsts);
@@ -124,6 +131,14 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Returns a function that counts what `store` holds.
+fn cluster_size(store: Arc<Store>) -> impl Fn() -> ClusterSize + Send {
+    move || {
+        let Coverage { nodes, pods, containers_measured: containers, .. } = store.coverage();
+        ClusterSize { nodes, pods, containers }
+    }
 }
 
 /// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`

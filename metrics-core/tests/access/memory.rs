@@ -38,7 +38,8 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = lines.map_while(Result::ok).find_map(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
+        let address =
+            lines.map_while(Result::ok).find_map(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
         Self { process, address }
     }
 
@@ -88,7 +89,9 @@ async fn measure() {
         chain
     };
     let large = ca.client_but("jane", |params| {
-        let name = |at| rcgen::SanType::DnsName(format!("host-with-a-long-name-{at:06}.example.org").try_into().unwrap());
+        let name = |at| {
+            rcgen::SanType::DnsName(format!("host-with-a-long-name-{at:06}.example.org").try_into().unwrap())
+        };
         params.subject_alt_names = (0..340).map(name).collect();
     });
     let http1 = |certificate| Client { http2: false, certificate, ..Client::default() };
@@ -96,7 +99,11 @@ async fn measure() {
     let request = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     for (name, client, sent) in [
         ("silent TCP connection", None, &[][..]),
-        ("unfinished client hello of 15 kB", None, &[&[0x16, 3, 1, 0x3f, 0, 1, 0, 0x5d, 0xc0, 3, 3][..], &[0; 15_000]].concat()),
+        (
+            "unfinished client hello of 15 kB",
+            None,
+            &[&[0x16, 3, 1, 0x3f, 0, 1, 0, 0x5d, 0xc0, 3, 3][..], &[0; 15_000]].concat(),
+        ),
         ("TLS session", Some(http1(None)), &[]),
         ("TLS session with a certificate", Some(http1(Some(Arc::new(chain(1))))), &[]),
         ("TLS session with a chain of 15 kB", Some(http1(Some(Arc::new(large.clone())))), &[]),

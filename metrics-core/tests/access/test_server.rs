@@ -247,8 +247,7 @@ pub(crate) async fn port(limits: Limits) -> Port {
 pub(crate) struct MemoryPort {
     pub trust: Arc<LiveTrust>,
     connections: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
-    pub stop: Option<oneshot::Sender<()>>,
-    pub ended: tokio::task::JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
 }
 
 pub(crate) fn memory_port(limits: Limits) -> MemoryPort {
@@ -256,8 +255,8 @@ pub(crate) fn memory_port(limits: Limits) -> MemoryPort {
     let trust = parts.trust.clone();
     let (connections, accepted) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(parts.serve(MemoryListener(accepted), limits, stopped));
-    MemoryPort { trust, connections, stop: Some(stop), ended }
+    tokio::spawn(parts.serve(MemoryListener(accepted), limits, stopped));
+    MemoryPort { trust, connections, _stop: stop }
 }
 
 impl MemoryPort {
@@ -321,7 +320,7 @@ fn parts(limits: &Limits) -> ServerParts {
     let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
         authentication::CredentialMetrics::default(),
-        listen::ConnectionMetrics::default(),
+        ConnectionMetrics::default(),
     );
     request_metrics.register(&mut registry);
     credentials.register(&mut registry);
@@ -352,6 +351,7 @@ fn parts(limits: &Limits) -> ServerParts {
         authorizer,
         health: Health::new(),
         registry: Arc::new(registry),
+        memory: metrics_core::memory::MemoryBudget::new(64 << 20),
         request_metrics,
         report: Box::new(move || report.report()),
         api: Arc::new(Echo),

@@ -346,6 +346,10 @@ impl TwoPassReader for CopyingReader {
         });
     }
 
+    fn kept_bytes(&self) -> usize {
+        100 * (self.nodes.len() + self.pods.len())
+    }
+
     fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {
         while let Some((name, object)) = self.nodes.pop_front() {
             if visit_node(&name, &object, visit).is_break() {

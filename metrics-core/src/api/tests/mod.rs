@@ -2,6 +2,7 @@
 
 mod lists;
 mod memory;
+mod memory_budget;
 mod metrics_server;
 mod protobuf;
 mod responses;

@@ -51,6 +51,7 @@ use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
 use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
+use crate::memory::MemoryBudget;
 use crate::telemetry::Heartbeat;
 
 /// The maximum pause of the scrape loop, so that its heartbeat continues when there is nothing to scrape.
@@ -67,6 +68,8 @@ pub(crate) struct ScrapeConfig {
     pub(crate) tls: KubeletTls,
     /// The credentials that kubelets receive.
     pub(crate) credentials: Credentials,
+    /// The budget from which the memory of responses is reserved.
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// How kubelets' serving certificates are verified.
@@ -153,7 +156,7 @@ pub(crate) async fn run(
             Credentials::TokenFile(path) => Some(tls::token(path)),
             Credentials::ClientCertificate { .. } => None,
         },
-        pool: BufferPool::default(),
+        pool: BufferPool::new(config.memory, config.timeout / 2),
         directory: directory.clone(),
         store,
         metrics,

@@ -25,6 +25,7 @@ use super::tls::TlsConfigs;
 use super::{Credentials, Error, Findings, KubeletTls, ScrapeContext, ScrapeMetrics};
 use crate::ingest::discover::{Address, AddressType, Node};
 use crate::ingest::store::{self, PutSummary, Store, StoreDirectory, Ticket};
+use crate::memory::MemoryBudget;
 use crate::model::labels::Labels;
 
 const BODY: &str = "node_cpu_usage_seconds_total 1 1000\nnode_memory_working_set_bytes 1 1000\n";
@@ -191,7 +192,7 @@ impl TestScraper {
                 findings.pins.clone(),
             ),
             token: Some(super::tls::token(token.clone())),
-            pool: BufferPool::default(),
+            pool: BufferPool::new(MemoryBudget::new(256 << 20), Duration::from_millis(500)),
             directory,
             store,
             metrics: ScrapeMetrics::default(),

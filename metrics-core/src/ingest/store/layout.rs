@@ -85,6 +85,12 @@ impl NodeLayout {
         }
     }
 
+    /// Returns the memory of this layout in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { text, pods, containers, order, is_plain: _ } = self;
+        text.len() + size_of_val(&**pods) + size_of_val(&**containers) + size_of_val(&**order)
+    }
+
     /// Returns the number of pods.
     pub(super) fn pods(&self) -> usize {
         self.pods.len()
@@ -155,7 +161,7 @@ impl NodeLayout {
         let expected = self.order.get(*cursor..).unwrap_or_default();
         for (ahead, at) in expected.iter().take(LOOKAHEAD).enumerate() {
             let at = *at as usize;
-            if self.bytes(at) == names {
+            if self.name_bytes(at) == names {
                 *cursor += ahead + 1;
                 return Some(at);
             }
@@ -170,7 +176,7 @@ impl NodeLayout {
     }
 
     /// Returns namespace, pod and container as bytes.
-    pub(super) fn bytes(&self, at: usize) -> [&[u8]; 3] {
+    pub(super) fn name_bytes(&self, at: usize) -> [&[u8]; 3] {
         let ContainerNames { namespace, pod, container } = self.names(at);
         [namespace.as_bytes(), pod.as_bytes(), container.as_bytes()]
     }

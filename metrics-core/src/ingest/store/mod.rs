@@ -53,6 +53,7 @@ pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use self::snapshot_builder::BodyContext;
 use crate::ingest::discover::Node;
+use crate::memory::{MemoryBudget, MemoryClass, Reservation};
 
 /// The maximum number of removed nodes whose last usage is kept.
 const MAX_REMOVED_NODES: usize = 256;
@@ -60,6 +61,10 @@ const MAX_REMOVED_NODES: usize = 256;
 /// The maximum number of spare batch buffers, and the maximum capacity of one in points.
 const MAX_SPARE_BUFFERS: usize = 4;
 const MAX_SPARE_POINTS: usize = 4096;
+
+/// What the samples of a node take without a reservation, in bytes: about 1,000 containers. It counts as data of the
+/// cluster.
+const NODE_ALLOWANCE: usize = 128 << 10;
 
 /// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub struct Store {
     state: RwLock<StoreState>,
     /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
+    /// Where the memory of nodes with very many containers is reserved; `None` in tests and benchmarks.
+    memory: Option<Arc<MemoryBudget>>,
 }
 
 #[derive(Default)]
@@ -121,6 +128,8 @@ struct Slot {
     only_expired: bool,
     /// The Running pods that the node reported before.
     absent: AbsentPods,
+    /// The memory of the snapshot beyond the allowance.
+    excess: Option<Reservation>,
 }
 
 /// Identifies a node's slot for writing samples; invalid once the node is removed.
@@ -137,6 +146,15 @@ pub struct RequestTime {
     pub monotonic_ms: u64,
     /// By the wall clock, in nanoseconds since the Unix epoch.
     pub unix_ns: i64,
+}
+
+/// Why the samples of a body were not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// The node was removed.
+    NodeDeleted,
+    /// They need this many bytes, and other nodes hold the rest of the memory.
+    NoMemory(usize),
 }
 
 /// Summarizes a write for the schedule.
@@ -158,7 +176,13 @@ impl Store {
     /// Returns an empty store.
     #[must_use]
     pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
-        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default() }
+        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default(), memory: None }
+    }
+
+    /// Returns an empty store that reserves the memory of nodes with very many containers from `budget`.
+    #[must_use]
+    pub(crate) fn with_memory(self, budget: Arc<MemoryBudget>) -> Self {
+        Self { memory: Some(budget), ..self }
     }
 
     /// Adds a node; one with the same name is removed first.
@@ -213,8 +237,17 @@ impl Store {
         Some(ScrapeBatch::new(old, capacity_millicores, buffer))
     }
 
-    /// Writes a batch; `None` if the node was removed. Callers scrape a node once at a time.
-    pub fn put(&self, ticket: Ticket, mut batch: ScrapeBatch, request: RequestTime) -> Option<PutSummary> {
+    /// Writes a batch. Callers scrape a node once at a time.
+    ///
+    /// # Errors
+    /// The node was removed, or has so many containers that their memory must be reserved, and it is short. The last
+    /// good samples stay.
+    pub fn put(
+        &self,
+        ticket: Ticket,
+        mut batch: ScrapeBatch,
+        request: RequestTime,
+    ) -> Result<PutSummary, PutError> {
         let context = BodyContext {
             requested_ms: request.monotonic_ms,
             requested_ns: request.unix_ns,
@@ -230,9 +263,10 @@ impl Store {
         let coverage = NodeCoverage::new(&snapshot, request.monotonic_ms, self.max_age_ms());
         let (node_measured, pods_measured) = (snapshot.node.is_measured(), coverage.is_complete());
         let mut state = self.state.write();
-        state.valid(ticket)?;
+        state.valid(ticket).ok_or(PutError::NodeDeleted)?;
         let StoreState { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
+        self.reserve_excess(&mut slot.excess, snapshot.bytes())?;
         let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
         if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
@@ -255,7 +289,22 @@ impl Store {
             (problems.pods_absent, problems.pods_missing) = absent.unwrap_or_default();
         }
         drop(old); // Freed outside the lock.
-        Some(PutSummary { node_timestamp_ns, newest_timestamp_ns, node_measured, pods_measured, problems })
+        Ok(PutSummary { node_timestamp_ns, newest_timestamp_ns, node_measured, pods_measured, problems })
+    }
+
+    /// Reserves what a snapshot of `bytes` takes beyond the allowance.
+    fn reserve_excess(&self, excess: &mut Option<Reservation>, bytes: usize) -> Result<(), PutError> {
+        let (more, Some(budget)) = (bytes.saturating_sub(NODE_ALLOWANCE), &self.memory) else {
+            return Ok(());
+        };
+        if more == 0 {
+            *excess = None;
+            return Ok(());
+        }
+        let reserved = excess.get_or_insert_with(|| budget.empty(MemoryClass::NodeSamples));
+        let has_memory = more <= reserved.bytes() || reserved.try_grow(more - reserved.bytes());
+        reserved.shrink_to(more);
+        if has_memory { Ok(()) } else { Err(PutError::NoMemory(more)) }
     }
 
     /// Keeps the buffer of a batch for the next one.

@@ -17,10 +17,11 @@ use super::open_requests::{InFlight, OpenRequests};
 use super::places::Standing;
 use super::requests::{RequestLabels, RequestMetrics};
 use super::{ApiHandler, Failure, Limits};
+use crate::memory::{Holder, MemoryBudget};
 use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
-use crate::telemetry::{self, LogLimiter};
+use crate::telemetry::{self, Exposition, LogLimiter, RenderError};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The maximum length of an Audit-ID that the response repeats.
@@ -43,6 +44,8 @@ pub struct Handlers {
     pub request_metrics: RequestMetrics,
     /// The content of `/report`.
     pub report: ReportSource,
+    /// The memory budget.
+    pub memory: Arc<MemoryBudget>,
     /// Serves all other paths.
     pub api: Arc<dyn ApiHandler>,
 }
@@ -50,6 +53,7 @@ pub struct Handlers {
 /// The handler chain: authentication, limits, authorization and the endpoints.
 pub struct Chain {
     handlers: Handlers,
+    exposition: Exposition,
     in_flight: Option<Arc<Semaphore>>,
     timeout: Duration,
     response_timeout: Duration,
@@ -61,8 +65,10 @@ impl Chain {
     /// Returns a chain of these parts.
     #[must_use]
     pub fn new(handlers: Handlers, limits: &Limits, strict_transport_security: Option<HeaderValue>) -> Self {
+        let exposition = Exposition::new(handlers.registry.clone(), handlers.memory.clone());
         Self {
             handlers,
+            exposition,
             in_flight: limits.in_flight.map(|max| Arc::new(Semaphore::new(max))),
             timeout: limits.request,
             response_timeout: limits.response_timeout(),
@@ -110,6 +116,9 @@ impl Chain {
         });
         if response.extensions_mut().remove::<LongRunning>().is_some() {
             in_flight.become_watch();
+        }
+        if let Some(holder) = response.extensions_mut().remove::<Holder>() {
+            in_flight.timer.hold(holder);
         }
         let headers = response.headers_mut();
         if let Some(id) = audit_id {
@@ -242,10 +251,14 @@ impl Chain {
         let accept =
             parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let openmetrics = telemetry::accepts_openmetrics(accept);
-        let Ok(metrics) = telemetry::encode(&self.handlers.registry, openmetrics) else {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be encoded\n");
+        let rendering = match self.exposition.render(openmetrics) {
+            Ok(rendering) => rendering,
+            Err(RenderError::Memory) => return self.too_many_requests(),
+            Err(RenderError::Encode) => {
+                return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be encoded\n");
+            }
         };
-        let mut response = Response::new(Full::new(metrics.into()).boxed_unsync());
+        let mut response = Response::new(rendering.boxed_unsync());
         let content_type = if openmetrics { telemetry::OPENMETRICS } else { telemetry::TEXT };
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response

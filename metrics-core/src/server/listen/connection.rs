@@ -196,6 +196,7 @@ impl Driver<'_> {
     async fn drive<C: GracefulConnection>(&self, connection: C, mut closing: watch::Receiver<bool>) {
         let mut connection = pin!(connection);
         let mut expired = pin!(self.open_requests.timer.expired(self.limits.stall));
+        let mut revoked = pin!(self.open_requests.timer.revoked());
         let mut closing_since: Option<Instant> = None;
         loop {
             let close = tokio::select! {
@@ -203,6 +204,7 @@ impl Driver<'_> {
                 _ = connection.as_mut() => return,
                 // Over HTTP/1.1. Over HTTP/2 the timer of the connection is never started.
                 cause = expired.as_mut() => return self.metrics.closed(cause),
+                () = revoked.as_mut() => return self.metrics.closed(CloseCause::Memory),
                 () = self.open_requests.closing() => true,
                 _ = closing.wait_for(|closing| *closing), if closing_since.is_none() => true,
                 () = sleep_until(self.next_check(closing_since)) => {

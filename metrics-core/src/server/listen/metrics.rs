@@ -90,6 +90,7 @@ pub(super) enum CloseCause {
     SlowClient,
     /// The client stopped reading a watch.
     SlowWatch,
+    Memory,
 }
 
 impl EncodeLabelValue for CloseCause {
@@ -101,6 +102,7 @@ impl EncodeLabelValue for CloseCause {
             Self::Idle => "idle",
             Self::SlowClient => "slow_client",
             Self::SlowWatch => "slow_watch",
+            Self::Memory => "memory",
         };
         EncodeLabelValue::encode(&text, encoder)
     }
@@ -187,6 +189,9 @@ impl ConnectionMetrics {
                 "closed a connection or stream: its client took too long to read a response"
             }
             CloseCause::SlowWatch => "closed a watch: its client stopped reading",
+            CloseCause::Memory => {
+                "ended a response: its client stopped reading, and memory for other responses was short"
+            }
         };
         if let Some(more) = self.closed_log.due(cause) {
             tracing::warn!(since_last = more, "{text}");

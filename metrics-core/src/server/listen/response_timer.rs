@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ConnectionMetrics;
 use super::metrics::CloseCause;
+use crate::memory::Holder;
 
 tokio::task_local! {
     /// The timer of the HTTP/2 stream that the current task serves.
@@ -25,6 +26,9 @@ tokio::task_local! {
 pub(super) struct ResponseTimer {
     state: Mutex<TimerState>,
     started: Notify,
+    /// The memory of the response that is being sent.
+    holder: Mutex<Option<Holder>>,
+    held: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,30 @@ impl ResponseTimer {
         let mut state = self.state.lock();
         state.deadline = None;
         state.is_watch = true;
+    }
+
+    /// Follows the memory of the response.
+    pub(super) fn hold(&self, holder: Holder) {
+        *self.holder.lock() = Some(holder);
+        self.held.notify_one();
+    }
+
+    /// Resolves when the memory of the response is revoked.
+    pub(super) async fn revoked(&self) {
+        let mut holder: Option<Holder> = None;
+        loop {
+            let revoked = async {
+                match &holder {
+                    Some(holder) => holder.revoked().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = revoked => return,
+                () = self.held.notified() => {}
+            }
+            holder.clone_from(&self.holder.lock());
+        }
     }
 
     /// Records that the body returned a frame.
@@ -106,7 +134,67 @@ where
                 _ = OF_STREAM.scope(timer.clone(), stream) => {}
                 // Dropping the stream resets it.
                 cause = timer.expired(stall) => metrics.closed(cause),
+                () = timer.revoked() => metrics.closed(CloseCause::Memory),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use hyper::rt::Executor as _;
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
+    use super::{ConnectionMetrics, ResponseTimer, StreamExecutor};
+    use crate::memory::MemoryBudget;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_the_stream_whose_memory_is_revoked() {
+        let budget = MemoryBudget::new(1 << 20);
+        let executor =
+            StreamExecutor { stall: Duration::from_secs(30), metrics: ConnectionMetrics::default() };
+        let streams = [(); 2].map(|()| {
+            let lease = budget.lease(1000).unwrap();
+            let (alive, ended) = oneshot::channel::<()>();
+            let (of_connection, holder) = (Arc::new(ResponseTimer::default()), lease.holder());
+            executor.execute(async move {
+                ResponseTimer::start(&of_connection, Instant::now() + HOUR).hold(holder);
+                std::future::pending::<()>().await;
+                drop(alive);
+            });
+            (lease, ended)
+        });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let [(first, ended), (_second, mut open)] = streams;
+        first.revoke();
+        assert!(ended.await.is_err());
+        assert!(open.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_follows_its_latest_response() {
+        let budget = MemoryBudget::new(1 << 20);
+        let timer = Arc::new(ResponseTimer::default());
+        let first = budget.lease(1000).unwrap();
+        timer.hold(first.holder());
+        let revoked = tokio::spawn({
+            let timer = timer.clone();
+            async move { timer.revoked().await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = budget.lease(1000).unwrap();
+        timer.hold(second.holder());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        first.revoke();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!revoked.is_finished(), "the first response was sent");
+        second.revoke();
+        revoked.await.unwrap();
     }
 }
