@@ -155,6 +155,7 @@ async fn connections_stay_within_their_memory() {
     for _ in 0..200 {
         let mut stream = client.connect_over(cluster.port.connect(HOSTILE)).await.unwrap();
         let _ = stream.write_all(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(20_000)).as_bytes()).await;
+        let _ = stream.flush().await;
         half.push(stream);
     }
     let open = open_connections(&cluster.port.metrics().await);

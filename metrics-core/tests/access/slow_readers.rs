@@ -119,8 +119,8 @@ async fn responses_that_nobody_reads_close_the_connection_though_they_are_small(
         sent += 1;
         assert!(sent < 100_000);
     }
-    timeout(32 * SECOND, async { while tls.write_all(b"GET").await.is_ok() {} }).await.expect("closed");
-    assert!(start.elapsed() < 35 * SECOND, "{:?}", start.elapsed());
+    timeout(62 * SECOND, async { while tls.write_all(b"GET").await.is_ok() {} }).await.expect("closed");
+    assert!(start.elapsed() < 65 * SECOND, "{:?}", start.elapsed());
     let metrics = port.metrics().await;
     assert!(
         metrics.contains("metrics_core_closed_connections_total{cause=\"slow_client\"} 1\n"),

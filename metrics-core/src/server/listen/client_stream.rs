@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -15,44 +16,65 @@ use super::metrics::CloseCause;
 use super::open_requests::OpenRequests;
 use super::places::Place;
 
-/// The number of received bytes after which the memory of a connection is accounted again.
+/// The difference from which on the memory of a connection is reserved or released.
 const STEP: usize = 4 << 10;
-/// The memory that a buffered byte takes: buffers grow by doubling, and what they hold is copied once.
+/// The memory that a buffered byte takes: buffers grow by doubling, and some of what they hold is copied once.
 const BYTES_PER_BYTE: usize = 2;
 
-/// Accounts the memory of a connection: a base, and what was received and may still be buffered.
+/// Reserves the memory of a connection: that of its phase, and that of what it received and could not use yet, a part
+/// of a TLS record or of the headers of a request.
 pub(super) struct Meter {
     place: Arc<Place>,
-    base: usize,
-    received: usize,
-    accounted: usize,
+    state: Mutex<MeterState>,
+}
+
+#[derive(Default)]
+struct MeterState {
+    phase: usize,
+    /// The bytes received since TLS last delivered some.
+    record: usize,
+    /// The bytes that TLS delivered since the last request started.
+    head: usize,
+    reserved: usize,
 }
 
 impl Meter {
-    /// Accounts `base`. Returns `None` if the connection must be closed.
-    pub(super) fn start(place: Arc<Place>, base: usize) -> Option<Self> {
-        place.resize(base).then_some(Self { place, base, received: 0, accounted: 0 })
+    pub(super) fn new(place: Arc<Place>) -> Arc<Self> {
+        Arc::new(Self { place, state: Mutex::default() })
     }
 
-    fn add(&mut self, bytes: usize) -> io::Result<()> {
-        self.received += bytes;
-        if self.received - self.accounted < STEP {
-            return Ok(());
-        }
-        self.accounted = self.received;
-        if self.place.resize(self.base + BYTES_PER_BYTE * self.received) {
-            Ok(())
-        } else {
-            Err(io::Error::new(ErrorKind::OutOfMemory, "the connections use all of their memory"))
-        }
+    /// Enters a phase that takes `bytes`. Returns false if the connection must be closed.
+    #[must_use]
+    pub(super) fn enter(&self, bytes: usize) -> bool {
+        self.change(|state| *state = MeterState { phase: bytes, reserved: usize::MAX, ..*state })
     }
 
-    fn reset(&mut self) {
-        self.received = 0;
-        if std::mem::take(&mut self.accounted) > 0 {
-            // It releases memory, which does not fail.
-            let _ = self.place.resize(self.base);
+    fn received(&self, bytes: usize) -> io::Result<()> {
+        self.try_change(|state| state.record += bytes)
+    }
+
+    /// Records that TLS delivered `bytes`, of which at most `max` are buffered.
+    fn delivered(&self, bytes: usize, max: usize, request_started: bool) -> io::Result<()> {
+        self.try_change(|state| {
+            state.record = 0;
+            state.head = (if request_started { 0 } else { state.head } + bytes).min(max);
+        })
+    }
+
+    fn try_change(&self, change: impl FnOnce(&mut MeterState)) -> io::Result<()> {
+        let closed = || io::Error::new(ErrorKind::OutOfMemory, "connections have no memory left");
+        if self.change(change) { Ok(()) } else { Err(closed()) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut MeterState)) -> bool {
+        let mut state = self.state.lock();
+        change(&mut state);
+        let bytes = state.phase + BYTES_PER_BYTE * (state.record + state.head);
+        if bytes.abs_diff(state.reserved) < STEP {
+            return true;
         }
+        state.reserved = bytes;
+        self.place.resize(bytes)
     }
 }
 
@@ -63,16 +85,13 @@ impl Meter {
 pub(super) struct ClientStream<S> {
     stream: S,
     first: Option<u8>,
-    handshake: Option<HandshakeLimit>,
+    /// The number of bytes that the client may still send before the handshake is complete.
+    handshake: Option<usize>,
+    meter: Arc<Meter>,
     write_timeout: Duration,
     blocked: Option<Pin<Box<Sleep>>>,
     is_blocked: bool,
     metrics: ConnectionMetrics,
-}
-
-struct HandshakeLimit {
-    remaining: usize,
-    meter: Meter,
 }
 
 /// The client sent more than the limit before the handshake was complete.
@@ -89,15 +108,15 @@ impl<S> ClientStream<S> {
     pub(super) fn new(
         stream: S,
         first: u8,
-        meter: Meter,
+        meter: Arc<Meter>,
         write_timeout: Duration,
         metrics: ConnectionMetrics,
     ) -> Self {
-        let handshake = Some(HandshakeLimit { remaining: MAX_HANDSHAKE_BYTES, meter });
         Self {
             stream,
             first: Some(first),
-            handshake,
+            handshake: Some(MAX_HANDSHAKE_BYTES),
+            meter,
             write_timeout,
             blocked: None,
             is_blocked: false,
@@ -143,12 +162,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let read = poll_read(&mut this.stream, &mut this.first, context, buffer);
-        if let (Poll::Ready(Ok(count)), Some(handshake)) = (&read, &mut this.handshake) {
-            handshake.remaining = handshake
-                .remaining
-                .checked_sub(*count)
-                .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, HandshakeTooLarge))?;
-            handshake.meter.add(*count)?;
+        if let Poll::Ready(Ok(count)) = &read {
+            if let Some(remaining) = &mut this.handshake {
+                *remaining = remaining
+                    .checked_sub(*count)
+                    .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, HandshakeTooLarge))?;
+            }
+            this.meter.received(*count)?;
         }
         read.map_ok(drop)
     }
@@ -203,11 +223,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 }
 
-/// The stream above TLS. Accounts what is received outside of requests, which can only be unfinished headers.
+/// The stream above TLS. Reserves memory for what is received outside of requests: unfinished headers.
 pub(super) struct HttpStream<S> {
     stream: S,
     first: Option<u8>,
-    meter: Meter,
+    meter: Arc<Meter>,
     open_requests: Arc<OpenRequests>,
     /// The maximum number of bytes that hyper buffers.
     max_buffered: usize,
@@ -218,7 +238,7 @@ impl<S> HttpStream<S> {
     pub(super) fn new(
         stream: S,
         first: u8,
-        meter: Meter,
+        meter: Arc<Meter>,
         open_requests: Arc<OpenRequests>,
         max_buffered: usize,
     ) -> Self {
@@ -235,11 +255,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
         let this = &mut *self;
         let read = poll_read(&mut this.stream, &mut this.first, context, buffer);
         if let Poll::Ready(Ok(count)) = read {
-            if this.open_requests.take_started() {
-                this.meter.reset();
-            }
-            let room = this.max_buffered.saturating_sub(this.meter.received);
-            this.meter.add(count.min(room))?;
+            let request_started = this.open_requests.take_started();
+            this.meter.delivered(count, this.max_buffered, request_started)?;
         }
         read.map_ok(drop)
     }

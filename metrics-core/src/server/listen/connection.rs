@@ -78,14 +78,15 @@ async fn serve_phases<S>(
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let tls = match timeout(port.limits.handshake, shake_hands(port, stream, address, place)).await {
+    let meter = Meter::new(place.clone());
+    let tls = match timeout(port.limits.handshake, shake_hands(port, stream, address, &meter)).await {
         Ok(Ok(Some(tls))) => tls,
         Ok(Ok(None)) => return,
         Ok(Err((cause, detail))) => return port.metrics.handshake_failed(cause, address, &detail),
         Err(_) => return port.metrics.handshake_failed(HandshakeCause::Timeout, address, ""),
     };
     port.metrics.handshake_done();
-    Box::pin(serve_http(port, tls, address, place, closing)).await;
+    Box::pin(serve_http(port, tls, address, place, meter, closing)).await;
 }
 
 /// Returns the TLS stream; `None` if the place is lost.
@@ -93,14 +94,18 @@ async fn shake_hands<S>(
     port: &Port,
     mut stream: S,
     address: SocketAddr,
-    place: &Arc<Place>,
+    meter: &Arc<Meter>,
 ) -> Result<Option<TlsStream<ClientStream<S>>>, (HandshakeCause, String)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
     let first = handshake::first_byte(&mut stream).await?;
-    let Some(meter) = Meter::start(place.clone(), TLS_BYTES) else { return Ok(None) };
-    let stream = ClientStream::new(stream, first, meter, port.limits.stall, port.metrics.clone());
+    if !meter.enter(TLS_BYTES) {
+        return Ok(None);
+    }
+    // The timers of responses, which know more, come first.
+    let write_timeout = 2 * port.limits.stall;
+    let stream = ClientStream::new(stream, first, meter.clone(), write_timeout, port.metrics.clone());
     let source = Source::from(address.ip());
     let mut tls = Box::pin(handshake::accept(stream, port.config.clone(), &port.turns, source)).await?;
     tls.get_mut().0.handshake_done();
@@ -112,6 +117,7 @@ async fn serve_http<S>(
     mut tls: TlsStream<ClientStream<S>>,
     address: SocketAddr,
     place: &Arc<Place>,
+    meter: Arc<Meter>,
     mut closing: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -129,7 +135,7 @@ async fn serve_http<S>(
         open_requests.authenticated(Standing::FrontProxy);
     }
     let is_proxy = open_requests.standing() == Standing::FrontProxy;
-    if !place.resize(TLS_BYTES + chain_bytes) {
+    if !meter.enter(TLS_BYTES + chain_bytes) {
         return;
     }
     let connected = Instant::now();
@@ -143,7 +149,9 @@ async fn serve_http<S>(
     if !matches!(read, Ok(1)) {
         return;
     }
-    let Some(meter) = Meter::start(place.clone(), TLS_BYTES + chain_bytes + HTTP_BYTES) else { return };
+    if !meter.enter(TLS_BYTES + chain_bytes + HTTP_BYTES) {
+        return;
+    }
     let (header_bytes, header_count) = if is_proxy {
         (limits.proxy_header_bytes, limits.proxy_header_count)
     } else {

@@ -10,7 +10,7 @@ pub(super) type Since = u64;
 /// The idle connections. All operations take logarithmic time, as a flood makes one of each for every connection.
 #[derive(Default)]
 pub(super) struct IdleQueue {
-    by_age: BTreeMap<Since, u64>,
+    by_age: BTreeMap<Since, (u64, Source)>,
     by_source: BTreeSet<(Source, Since)>,
     counts: HashMap<Source, usize>,
     ranking: BTreeSet<(usize, Source)>,
@@ -19,7 +19,7 @@ pub(super) struct IdleQueue {
 impl IdleQueue {
     /// Adds the connection `id`.
     pub(super) fn insert(&mut self, source: Source, since: Since, id: u64) {
-        self.by_age.insert(since, id);
+        self.by_age.insert(since, (id, source));
         self.by_source.insert((source, since));
         self.change_count(source, |count| count + 1);
     }
@@ -40,12 +40,12 @@ impl IdleQueue {
     /// Returns the connection of `source` that is idle for longest.
     pub(super) fn oldest_of(&self, source: Source) -> Option<u64> {
         let (_, since) = self.by_source.range((source, Since::MIN)..=(source, Since::MAX)).next()?;
-        self.by_age.get(since).copied()
+        self.by_age.get(since).map(|(id, _)| *id)
     }
 
-    /// Returns the connection that is idle for longest.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.by_age.values().next().copied()
+    /// Returns all connections with their sources, the one that is idle for longest first.
+    pub(super) fn oldest(&self) -> impl Iterator<Item = (u64, Source)> {
+        self.by_age.values().copied()
     }
 
     fn change_count(&mut self, source: Source, change: impl FnOnce(usize) -> usize) {

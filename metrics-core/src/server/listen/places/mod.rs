@@ -194,10 +194,10 @@ impl State {
             let source = queue.largest(FREE).find(|source| !spared(source))?;
             queue.oldest_of(source)
         };
+        let all = || self.unauthenticated.oldest().chain(self.users.oldest());
         of_largest(&self.unauthenticated)
             .or_else(|| of_largest(&self.users))
-            .or_else(|| self.unauthenticated.oldest())
-            .or_else(|| self.users.oldest())
+            .or_else(|| all().find(|(_, source)| !spared(source)).or_else(|| all().next()).map(|(id, _)| id))
     }
 }
 

@@ -206,6 +206,6 @@ fn counts_what_is_left() {
     let state = places.state.lock();
     assert!(state.occupants.is_empty() && state.counts.is_empty());
     assert_eq!(state.reserved.bytes(), 0);
-    assert!(state.unauthenticated.oldest().is_none() && state.users.oldest().is_none());
+    assert!(state.unauthenticated.oldest().next().is_none() && state.users.oldest().next().is_none());
     assert!(state.proxies.values().all(|proxy| proxy.open == 0));
 }
