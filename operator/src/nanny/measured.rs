@@ -163,8 +163,8 @@ fn forecast(population: Population, factors: Factors) -> Size {
         u128::from(prior).saturating_mul(u128::from(factor)).saturating_mul(headroom) / 100_000
     };
     let cpu = of(CPU.at(population), factors.cpu, CPU_HEADROOM);
-    let memory = of(MEMORY.at(population), factors.memory, MEMORY_HEADROOM)
-        .saturating_add(RESERVE_BYTES.into());
+    let memory =
+        of(MEMORY.at(population), factors.memory, MEMORY_HEADROOM).saturating_add(RESERVE_BYTES.into());
     Size::from_nanos(cpu, memory.saturating_mul(1_000_000_000))
 }
 

@@ -40,24 +40,44 @@ impl Fixture {
         self.api.handle_at(&request, &info, NOW_NS)
     }
 
-    /// Takes all memory of a class but `left` bytes.
+    /// Takes all memory that a class has left but `left` bytes.
     fn take(&self, class: MemoryClass, left: usize) -> Reservation {
-        self.budget.try_reserve(class, self.budget.max(class) - left).unwrap()
+        let mut taken = self.budget.empty(class);
+        let mut step = TOTAL;
+        while step > 0 {
+            step = if taken.try_grow(step) { step } else { step / 2 };
+        }
+        taken.release(left);
+        taken
     }
 
     /// Starts responses that are never read until one is rejected. Returns them and the rejection.
-    fn flood(&self, path: &str, accept: &str) -> (Vec<Response<ResponseBody>>, Response<ResponseBody>) {
+    fn flood(&self, path: &str, accept: &str) -> (Vec<Unread>, Response<ResponseBody>) {
         let mut unread = Vec::new();
         loop {
             let mut response = self.get(path, accept);
             if response.status() != 200 {
                 return (unread, response);
             }
-            // What the server reads ahead.
-            let _ = poll(response.body_mut());
-            unread.push(response);
+            let read_ahead = match poll(response.body_mut()) {
+                Poll::Ready(chunk) => chunk,
+                Poll::Pending => None,
+            };
+            unread.push(Unread { response, _read_ahead: read_ahead });
             assert!(unread.len() < 10_000, "{path} {accept}");
         }
+    }
+}
+
+/// A response that its client does not read, and what the server holds of its body to send it.
+struct Unread {
+    response: Response<ResponseBody>,
+    _read_ahead: Option<Bytes>,
+}
+
+impl Unread {
+    fn is_revoked(&self) -> bool {
+        holder(&self.response).revoked().now_or_never().is_some()
     }
 }
 
@@ -91,17 +111,15 @@ async fn unread_responses_stay_within_the_budget_and_others_get_through() {
             (429, &b"1"[..])
         );
         // Clients that are slow, but not yet stalled, are left alone.
-        assert!(unread.iter().all(|response| holder(response).revoked().now_or_never().is_none()), "{path}");
+        assert!(!unread.iter().any(Unread::is_revoked), "{path}");
         tokio::time::advance(STALL).await;
         assert_eq!(fixture.get("/pods", "application/json").status(), 429);
-        let revoked = unread.iter().position(|response| holder(response).revoked().now_or_never().is_some());
+        let revoked = unread.iter().position(Unread::is_revoked);
         // The server ends that response.
         drop(unread.swap_remove(revoked.expect("one response is revoked")));
         let mut through = fixture.get("/namespaces/ns-1/pods?limit=3", "application/json");
         while through.status() != 200 {
-            let revoked =
-                |response: &Response<ResponseBody>| holder(response).revoked().now_or_never().is_some();
-            unread.retain(|response| !revoked(response));
+            unread.retain(|unread| !unread.is_revoked());
             through = fixture.get("/namespaces/ns-1/pods?limit=3", "application/json");
         }
         assert!(!through.into_body().collect().await.unwrap().to_bytes().is_empty());
@@ -148,7 +166,7 @@ async fn lists_wait_for_memory_for_rows_and_then_end() {
     let whole = fixture.get("/pods", PROTOBUF).into_body().collect().await.unwrap().to_bytes();
     // Nothing can be encoded before it is sent, and there is memory for the rows of one list.
     let _encoded = fixture.take(MemoryClass::EncodedLists, 0);
-    let others = fixture.take(MemoryClass::KeptRows, 300_000);
+    let others = fixture.take(MemoryClass::KeptRows, 500_000);
     // The first chunk is always encoded; the rest is kept.
     let mut first = fixture.get("/pods", PROTOBUF).into_body();
     let beginning = first.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -163,23 +181,17 @@ async fn lists_wait_for_memory_for_rows_and_then_end() {
     assert!([beginning, rest].concat() == whole);
     assert!(second.await.unwrap().to_bytes() == whole);
     // A list that never gets memory is revoked.
-    let _all = others;
-    let _rest = fixture.take_rest(MemoryClass::KeptRows);
+    let rest = fixture.take(MemoryClass::KeptRows, 0);
+    let taken = fixture.budget.reserved_of(MemoryClass::KeptRows);
     let third = fixture.get("/pods", PROTOBUF);
     let holder = holder(&third).clone();
     let mut third = std::pin::pin!(third.into_body().collect());
-    for second in 0..20 {
-        assert!(third.as_mut().now_or_never().is_none());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(second < 15 || holder.revoked().now_or_never().is_some(), "{second}");
-    }
-    assert_eq!(fixture.budget.reserved_of(MemoryClass::KeptRows), fixture.budget.max(MemoryClass::KeptRows));
-}
-
-impl Fixture {
-    fn take_rest(&self, class: MemoryClass) -> Reservation {
-        self.budget.try_reserve(class, self.budget.max(class) - self.budget.reserved_of(class)).unwrap()
-    }
+    assert!(tokio::time::timeout(Duration::from_secs(5), third.as_mut()).await.is_err());
+    assert!(holder.revoked().now_or_never().is_none());
+    assert!(tokio::time::timeout(Duration::from_secs(6), third.as_mut()).await.is_err());
+    assert!(holder.revoked().now_or_never().is_some());
+    assert_eq!(fixture.budget.reserved_of(MemoryClass::KeptRows), taken);
+    drop((others, rest));
 }
 
 #[test]
