@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use metrics_core::memory::MemoryBudget;
 use metrics_core::server::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -80,6 +81,27 @@ async fn returns_429_over_the_limit_but_not_for_probes() {
     assert_eq!(jane.get("/apis/no-such-watch", &[]).await.0, 429);
     assert_eq!(open.await.unwrap(), 200);
     assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn returns_429_without_memory_for_the_headers() {
+    let ca = Ca::new();
+    // About 170 KB for requests.
+    let port = port(Limits { memory: MemoryBudget::new(1 << 20), ..Limits::default() }).await;
+    port.trust.set_front_proxy(ca.front_proxy(&[]));
+    let client = Client::with(ca.client("aggregator"));
+    let (mut slow, mut proxy) = (client.open(&port).await, client.open(&port).await);
+    let large = "x".repeat(60 << 10);
+    let open = tokio::spawn(async move {
+        slow.get("/apis/slow", &[("X-Remote-User", "slow"), ("X-Large", &large)]).await.0
+    });
+    sleep(SECOND / 5).await;
+    let large = "x".repeat(60 << 10);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane"), ("X-Large", &large)]).await.0, 429);
+    assert_eq!(proxy.get("/livez", &[("X-Large", &large)]).await.0, 200);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane")]).await.0, 200, "a small one fits");
+    assert_eq!(open.await.unwrap(), 200);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane"), ("X-Large", &large)]).await.0, 200);
 }
 
 #[tokio::test]

@@ -351,7 +351,7 @@ fn parts(limits: &Limits) -> ServerParts {
         authorizer,
         health: Health::new(),
         registry: Arc::new(registry),
-        memory: metrics_core::memory::MemoryBudget::new(64 << 20),
+        memory: limits.memory.clone(),
         request_metrics,
         report: Box::new(move || report.report()),
         api: Arc::new(Echo),

@@ -17,7 +17,7 @@ use super::open_requests::{InFlight, OpenRequests};
 use super::places::Standing;
 use super::requests::{RequestLabels, RequestMetrics};
 use super::{ApiHandler, Failure, Limits};
-use crate::memory::{Holder, MemoryBudget};
+use crate::memory::{Holder, MemoryBudget, MemoryClass};
 use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
@@ -26,6 +26,16 @@ use crate::telemetry::{self, Exposition, LogLimiter, RenderError};
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The maximum length of an Audit-ID that the response repeats.
 const MAX_AUDIT_ID: usize = 64;
+
+/// The memory of a request besides its headers: its task, and the HTTP/2 stream.
+const REQUEST_BYTES: usize = 8 << 10;
+
+/// Returns the memory of a request: what was received, and what was parsed of it.
+fn request_bytes(parts: &Parts) -> usize {
+    let headers: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+    REQUEST_BYTES + 2 * (headers + parts.uri.to_string().len())
+}
 
 /// Returns the current report.
 pub type ReportSource = Box<dyn Fn() -> Report + Send + Sync>;
@@ -140,6 +150,15 @@ impl Chain {
         open_requests: &OpenRequests,
         in_flight: &mut InFlight,
     ) -> Response<BoxedBody> {
+        // No limit applies to probes, as a rejected probe would restart the pod.
+        let is_probe = self.handlers.authorizer.always_allows(info);
+        if !is_probe {
+            let memory = &self.handlers.memory;
+            let Some(reserved) = memory.try_reserve(MemoryClass::Requests, request_bytes(parts)) else {
+                return self.too_many_requests();
+            };
+            in_flight.memory = Some(reserved);
+        }
         let user = self.handlers.authenticator.authenticate(parts, client).await;
         // As in k8s.io/apiserver, an unauthenticated client can't keep an HTTP/2 connection (CVE-2023-44487).
         if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
@@ -170,9 +189,7 @@ impl Chain {
                 );
             }
         };
-        // The limit does not apply to probes, as a rejected probe would restart the pod. What asks for a watch has a
-        // permit until its response is one: watches have a limit of their own in the API.
-        let is_probe = self.handlers.authorizer.always_allows(info);
+        // A request for a watch has a permit until its response is one: watches have a limit of their own in the API.
         if let Some(limit) = self.in_flight.as_ref().filter(|_| !is_probe) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),

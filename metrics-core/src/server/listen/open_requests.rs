@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::places::{Place, Standing};
 use super::requests::{RequestLabels, RequestMetrics};
 use super::response_timer::ResponseTimer;
+use crate::memory::Reservation;
 
 /// The open requests of one connection.
 pub(super) struct OpenRequests {
@@ -129,6 +130,8 @@ pub(super) struct InFlight {
     pub(super) code: u16,
     /// The permit of the limit of requests in flight.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// The memory of the request.
+    pub(super) memory: Option<Reservation>,
 }
 
 impl InFlight {
@@ -143,7 +146,17 @@ impl InFlight {
         open_requests.start();
         let started = Instant::now();
         let timer = ResponseTimer::start(&open_requests.timer, started + timeout);
-        Self { open_requests, is_watch: false, timer, started, metrics, labels, code: 499, permit: None }
+        Self {
+            open_requests,
+            is_watch: false,
+            timer,
+            started,
+            metrics,
+            labels,
+            code: 499,
+            permit: None,
+            memory: None,
+        }
     }
 
     /// Records that the response is a watch: the limit of requests in flight and the timeout do not apply.
