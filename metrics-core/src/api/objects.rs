@@ -23,6 +23,7 @@ use super::watch::WatchStream;
 use super::watch_limit::WatchLimit;
 use super::{ApiConfig, respond};
 use crate::model::rows::{Lookup, Rows};
+use crate::server::listen::LongRunning;
 use crate::server::request_info::RequestInfo;
 
 /// The Retry-After of a watch that is rejected because too many are open.
@@ -104,7 +105,9 @@ impl ObjectsRequest<'_> {
             MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             other => other.as_str(),
         };
-        Ok(with_holder(200, content_type, ResponseBody::watch(watch, memory)))
+        let mut response = with_holder(200, content_type, ResponseBody::watch(watch, memory));
+        response.extensions_mut().insert(LongRunning);
+        Ok(response)
     }
 
     fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {

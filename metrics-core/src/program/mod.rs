@@ -99,6 +99,7 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         request: options.request_timeout,
         in_flight: options.max_in_flight,
         streams: options.http2_max_streams,
+        memory: memory.clone(),
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
