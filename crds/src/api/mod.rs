@@ -17,7 +17,7 @@ pub use spec::{
     FrontProxySpec, IssuerReference, KeyAlgorithm, KubeletAddressType, KubeletSpec, KubeletTlsMode,
     KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec,
     PullPolicy, RESERVED_LABEL_PREFIXES, RESERVED_LABELS, RollingUpdateSpec, SPEC_FLAGS, ScalingMode,
-    SchedulingSpec, SecretReference, StrategySpec, StrategyType,
+    SchedulingSpec, SecretReference, StrategySpec, StrategyType, WatchMode,
 };
 pub use status::{
     CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,

@@ -77,10 +77,24 @@ pub struct ApiConfig {
     /// The maximum number of bytes of all protobuf lists together that are encoded before they are sent. Lists beyond it take
     /// more time, but little memory.
     pub(crate) list_memory_budget: usize,
-    /// The maximum number of concurrent watches. Further ones get 429.
+    /// The maximum number of concurrent watches. Further ones get 429. With 0, watch is not in discovery, and a request
+    /// for a watch gets 405, as from an API server whose storage does not support watch.
     pub(crate) max_watches: usize,
     /// The minimum duration of a watch without `timeoutSeconds`. The maximum is twice this.
     pub(crate) min_watch_duration: Duration,
+}
+
+impl ApiConfig {
+    /// Serves up to `max` concurrent watches.
+    #[must_use]
+    pub fn with_watches(self, max: usize) -> Self {
+        Self { max_watches: max, ..self }
+    }
+
+    /// Returns whether watch is served.
+    fn serves_watch(&self) -> bool {
+        self.max_watches > 0
+    }
 }
 
 impl Default for ApiConfig {
@@ -91,7 +105,7 @@ impl Default for ApiConfig {
             max_encoded_list_bytes: 16 << 20,
             // Two such lists: clients that read slowly must not add up to an OOM kill.
             list_memory_budget: 32 << 20,
-            max_watches: 256,
+            max_watches: 0,
             min_watch_duration: Duration::from_secs(1800),
         }
     }
@@ -116,7 +130,7 @@ impl Api {
         Self {
             rows,
             config,
-            documents: Documents::new(),
+            documents: Documents::new(config.serves_watch()),
             sample_age: SampleAge::default(),
             watch_limit,
             list_memory_budget,

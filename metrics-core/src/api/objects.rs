@@ -57,7 +57,11 @@ impl ObjectsRequest<'_> {
     pub(super) fn handle(&self) -> Result<Response<ResponseBody>, Status> {
         let query = Query::parse(self.parts.uri.query());
         if self.info.verb == "watch" {
-            return self.watch(&query);
+            return if self.config.serves_watch() {
+                self.watch(&query)
+            } else {
+                Err(self.unsupported_watch(&query))
+            };
         }
         let (representation, view) = negotiate::objects(self.parts)?;
         let context = self.encode_context(view, &query)?;
@@ -72,6 +76,7 @@ impl ObjectsRequest<'_> {
     fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
         let mut context = EncodeContext::new(self.resource, self.version, view, self.now_ns);
         context.swap = self.config.swap;
+        context.resource_versions = self.config.serves_watch();
         if matches!(view, View::Table(_)) {
             context.include = include_object(query)?;
         }
@@ -104,6 +109,16 @@ impl ObjectsRequest<'_> {
             other => other.as_str(),
         };
         Ok(respond::with_body(200, content_type, ResponseBody::watch(watch)))
+    }
+
+    /// Returns the failure of an API server whose storage does not support watch: invalid requests are reported first.
+    fn unsupported_watch(&self, query: &Query) -> Status {
+        let valid = || -> Result<(), Status> {
+            negotiate::objects(self.parts)?;
+            ListOptions::parse(query)?;
+            Ok(())
+        };
+        valid().err().unwrap_or_else(|| Status::verb_not_supported("watch", GROUP, self.resource.name()))
     }
 
     fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {
@@ -155,16 +170,23 @@ impl ObjectsRequest<'_> {
             let message = "you requested PartialObjectMetadata, but the requested object is a list";
             return Err(Status::new(406, "NotAcceptable", message));
         }
+        if options.exact_version {
+            // As in kube-apiserver after a compaction: there is no history.
+            return Err(Status::expired(
+                "the requested resourceVersion is not available: only the newest metrics are stored; list again without \
+                 resourceVersion",
+            ));
+        }
         // A watch from this version sends all changes from now on, also of objects on the next pages.
-        context.list_resource_version = self.rows.version();
-        let after = match &options.continue_token {
-            None => None,
+        let version = self.rows.version();
+        let (after, version) = match &options.continue_token {
+            None => (None, version),
             Some(token) => {
                 let (key, version) = self.continue_after(token)?;
-                context.list_resource_version = version;
-                Some(key)
+                (Some(key), version)
             }
         };
+        context.list_resource_version = if context.resource_versions { version } else { 0 };
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
