@@ -11,6 +11,7 @@
 //! encode                           rows → bytes
 //! list, watch                      the chunks of a response, as the client reads them
 //! chunk_queue, list_memory_budget  what a protobuf list holds in memory before it is sent
+//! gzip                             compresses long lists
 //! body                             the response body
 //! discovery, openapi, documents    documents that never change
 //! status                           failures
@@ -24,6 +25,7 @@ mod discovery;
 mod documents;
 mod duration;
 mod encode;
+mod gzip;
 mod list;
 mod list_memory_budget;
 mod list_options;
@@ -55,6 +57,7 @@ use http::request::Parts;
 use prometheus_client::registry::Registry;
 
 use self::documents::Documents;
+use self::gzip::Compressors;
 use self::list_memory_budget::ListMemoryBudget;
 use self::resource::ApiVersion;
 use self::route::Route;
@@ -119,6 +122,7 @@ pub struct Api {
     sample_age: SampleAge,
     watch_limit: Arc<WatchLimit>,
     list_memory_budget: Arc<ListMemoryBudget>,
+    compressors: Arc<Compressors>,
 }
 
 impl Api {
@@ -134,6 +138,7 @@ impl Api {
             sample_age: SampleAge::default(),
             watch_limit,
             list_memory_budget,
+            compressors: Arc::default(),
         }
     }
 
@@ -165,6 +170,7 @@ impl Api {
                 sample_age: &self.sample_age,
                 watch_limit: &self.watch_limit,
                 list_memory_budget: &self.list_memory_budget,
+                compressors: &self.compressors,
                 parts: request,
                 info,
                 resource,

@@ -10,6 +10,7 @@ use super::body::ResponseBody;
 use super::continue_token::ObjectKey;
 use super::cursor::{Cursor, Selection};
 use super::encode::{EncodeContext, IncludeObject, json, protobuf};
+use super::gzip::{self, Compressors};
 use super::list::ListStream;
 use super::list_memory_budget::ListMemoryBudget;
 use super::list_options::ListOptions;
@@ -40,6 +41,8 @@ pub(super) struct ObjectsRequest<'a> {
     pub(super) watch_limit: &'a Arc<WatchLimit>,
     /// The memory for encoded lists.
     pub(super) list_memory_budget: &'a Arc<ListMemoryBudget>,
+    /// The compressors for lists.
+    pub(super) compressors: &'a Arc<Compressors>,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
@@ -70,7 +73,7 @@ impl ObjectsRequest<'_> {
         } else {
             self.list(representation, context, ListOptions::parse(&query)?)?
         };
-        Ok(respond::with_body(200, representation.media_type.as_str(), body))
+        Ok(respond::with_encoded_body(representation.media_type.as_str(), body))
     }
 
     fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
@@ -191,7 +194,9 @@ impl ObjectsRequest<'_> {
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
         let limits = (self.config.max_encoded_list_bytes, self.list_memory_budget.reservation());
-        Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
+        let list = ListStream::new(cursor, context, representation, limit, limits);
+        let gzip = gzip::is_accepted(&self.parts.headers).then(|| self.compressors.response());
+        Ok(ResponseBody::list(list, gzip))
     }
 
     /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace
