@@ -299,7 +299,7 @@ mod tests {
             (format!("{},other", keys("", "!=x")), false),
             (format!("{},app>1", keys("", "!=x")), false),
             (format!("app{}", ",app!=a".repeat(3000)), true),
-            (["app!=web"; 3000].join(","), false),
+            (format!("app!=web{}", ",app!=web".repeat(3000)), false),
         ] {
             let parsed = LabelSelector::parse(&selector).unwrap();
             assert_eq!(parsed.matches(&web), selected, "{}", &selector[..40]);
