@@ -21,7 +21,7 @@ use metrics_core::ingest::discover::Node;
 use metrics_core::ingest::store::{RequestTime, Store, StoreConfig, StoreDirectory};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
-    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Change, ChangeQuery, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, Rows, TwoPassReader,
     Usage,
 };
 use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
@@ -224,8 +224,13 @@ impl Rows for Few {
         VERSION
     }
 
-    fn next_change(&self, _: RowKind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
-        if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
+    fn next_change(
+        &self,
+        query: ChangeQuery<'_>,
+        _: &mut dyn FnMut((&str, &str), &Labels) -> bool,
+        _: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        if query.from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
 }
 
@@ -263,7 +268,7 @@ impl TwoPassReader for Unused {
 
 static API: LazyLock<Api> = LazyLock::new(|| {
     let labels = [("app", "web"), ("n", "7")].into_iter().collect();
-    Api::new(Arc::new(Few(labels)), ApiConfig::default())
+    Api::new(Arc::new(Few(labels)), ApiConfig::default().with_watches(256))
 });
 
 /// A watch sets a timer.

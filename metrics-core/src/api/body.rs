@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
+use super::gzip::{self, GzipEncoder};
 use super::list::ListStream;
 use super::now_ns;
 use super::step::Step;
@@ -32,6 +33,7 @@ enum Content {
     List {
         first_chunks: Vec<Bytes>,
         list: Box<ListStream>,
+        gzip: Option<Box<GzipEncoder>>,
         pause: Pause,
     },
     Watch {
@@ -50,6 +52,8 @@ type Pause = Option<Pin<Box<Sleep>>>;
 /// complete, with a Content-Length.
 const EAGER_STEPS: usize = 6;
 const EAGER_BYTES: usize = 64 * 1024;
+/// The same for lists that are compressed if they are long enough. Protobuf needs this many steps for that length.
+const EAGER_GZIP_STEPS: usize = 8;
 
 impl ResponseBody {
     /// Returns a body without bytes.
@@ -65,16 +69,18 @@ impl ResponseBody {
         if bytes.is_empty() { Self::empty() } else { Self(Content::Complete(bytes)) }
     }
 
-    /// Returns the body of a list. Encodes short lists at once.
-    pub(super) fn list(mut list: ListStream) -> Self {
+    /// Returns the body of a list. Encodes short lists at once. A list that is not short is compressed if `gzip` is set.
+    pub(super) fn list(mut list: ListStream, gzip: Option<GzipEncoder>) -> Self {
         let mut first_chunks: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
-        for _ in 0..EAGER_STEPS {
+        let (eager_steps, eager_bytes) =
+            if gzip.is_some() { (EAGER_GZIP_STEPS, gzip::MIN_LENGTH) } else { (EAGER_STEPS, EAGER_BYTES) };
+        for _ in 0..eager_steps {
             match list.step() {
                 Step::Chunk(chunk) => {
                     bytes += chunk.len();
                     first_chunks.push(chunk);
-                    if bytes > EAGER_BYTES {
+                    if bytes >= eager_bytes {
                         break;
                     }
                 }
@@ -92,7 +98,17 @@ impl ResponseBody {
         }
         // They are popped from the back.
         first_chunks.reverse();
-        Self(Content::List { first_chunks, list: Box::new(list), pause: None })
+        Self(Content::List { first_chunks, list: Box::new(list), gzip: gzip.map(Box::new), pause: None })
+    }
+
+    /// Returns whether the body is a list that is encoded while the client reads it.
+    pub(super) fn is_long(&self) -> bool {
+        matches!(self.0, Content::List { .. })
+    }
+
+    /// Returns whether the body is compressed.
+    pub(super) fn is_gzip(&self) -> bool {
+        matches!(self.0, Content::List { gzip: Some(_), .. })
     }
 
     /// Returns the body of a watch. It must be polled within a Tokio runtime.
@@ -154,9 +170,16 @@ impl hyper::body::Body for ResponseBody {
         let step = match &mut self.0 {
             Content::Empty | Content::Sending(_) => Step::End,
             Content::Complete(bytes) | Content::Short { bytes, .. } => Step::Chunk(std::mem::take(bytes)),
-            Content::List { first_chunks, list, pause } => {
-                let step = || first_chunks.pop().map_or_else(|| list.step(), Step::Chunk);
-                ready!(Self::poll_step(pause, context, step))
+            Content::List { first_chunks, list, gzip, pause } => {
+                let next = || first_chunks.pop().map_or_else(|| list.step(), Step::Chunk);
+                match (ready!(Self::poll_step(pause, context, next)), gzip) {
+                    (Step::Chunk(chunk), Some(gzip)) => Step::Chunk(gzip.chunk(&chunk)),
+                    (Step::End, gzip) => match gzip.take() {
+                        Some(gzip) => Step::Chunk(gzip.finish()),
+                        None => Step::End,
+                    },
+                    (step, _) => step,
+                }
             }
             Content::Watch { watch, pause, .. } => {
                 ready!(Self::poll_step(pause, context, || watch.step(Instant::now(), now_ns())))

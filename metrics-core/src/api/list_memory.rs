@@ -7,7 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::memory::{Lease, MemoryBudget, MemoryClass, Reservation};
 
-/// The memory of a list that is being sent: a chunk that is encoded, and what HTTP and TLS hold of earlier ones.
+/// The memory of a list that is being sent: a chunk that is encoded, the compressor in which it may be for a moment, and
+/// what HTTP and TLS hold of earlier ones.
 const LIST_BYTES: usize = 512 << 10;
 
 /// The same of a watch, whose chunks are shorter.

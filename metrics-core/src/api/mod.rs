@@ -11,6 +11,7 @@
 //! encode                           rows → bytes
 //! list, watch                      the chunks of a response, as the client reads them
 //! chunk_queue                      what a protobuf list holds in memory before it is sent
+//! gzip                             compresses long lists
 //! list_memory                      the memory of responses, from the budget
 //! body                             the response body
 //! discovery, openapi, documents    documents that never change
@@ -25,6 +26,7 @@ mod discovery;
 mod documents;
 mod duration;
 mod encode;
+mod gzip;
 mod list;
 mod list_memory;
 mod list_options;
@@ -56,6 +58,7 @@ use http::request::Parts;
 use prometheus_client::registry::Registry;
 
 use self::documents::Documents;
+use self::gzip::Compressors;
 use self::list_memory::ResponseMemory;
 use self::resource::ApiVersion;
 use self::route::Route;
@@ -79,10 +82,24 @@ pub struct ApiConfig {
     pub(crate) swap: bool,
     /// The maximum number of bytes of one protobuf list that are encoded before they are sent.
     pub(crate) max_encoded_list_bytes: usize,
-    /// The maximum number of concurrent watches. Further ones get 429.
+    /// The maximum number of concurrent watches. Further ones get 429. With 0, watch is not in discovery, and a request
+    /// for a watch gets 405, as from an API server whose storage does not support watch.
     pub(crate) max_watches: usize,
     /// The minimum duration of a watch without `timeoutSeconds`. The maximum is twice this.
     pub(crate) min_watch_duration: Duration,
+}
+
+impl ApiConfig {
+    /// Serves up to `max` concurrent watches.
+    #[must_use]
+    pub fn with_watches(self, max: usize) -> Self {
+        Self { max_watches: max, ..self }
+    }
+
+    /// Returns whether watch is served.
+    fn serves_watch(&self) -> bool {
+        self.max_watches > 0
+    }
 }
 
 impl Default for ApiConfig {
@@ -91,7 +108,7 @@ impl Default for ApiConfig {
             swap: true,
             // A list of 1,000 nodes with 30 pods each is 11 MB.
             max_encoded_list_bytes: 16 << 20,
-            max_watches: 256,
+            max_watches: 0,
             min_watch_duration: Duration::from_secs(1800),
         }
     }
@@ -105,6 +122,7 @@ pub struct Api {
     sample_age: SampleAge,
     watch_limit: Arc<WatchLimit>,
     memory: ResponseMemory,
+    compressors: Arc<Compressors>,
 }
 
 impl Api {
@@ -121,10 +139,11 @@ impl Api {
         Self {
             rows,
             config,
-            documents: Documents::new(),
+            documents: Documents::new(config.serves_watch()),
             sample_age: SampleAge::default(),
             watch_limit,
             memory: ResponseMemory::new(budget),
+            compressors: Arc::default(),
         }
     }
 
@@ -156,6 +175,7 @@ impl Api {
                 sample_age: &self.sample_age,
                 watch_limit: &self.watch_limit,
                 memory: &self.memory,
+                compressors: &self.compressors,
                 parts: request,
                 info,
                 resource,

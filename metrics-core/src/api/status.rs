@@ -104,6 +104,19 @@ impl Status {
         }
     }
 
+    /// 405: the resource does not support the verb.
+    pub(super) fn verb_not_supported(verb: &str, group: &str, resource: &str) -> Self {
+        let details =
+            StatusDetails { group: group.into(), kind: resource.into(), ..StatusDetails::default() };
+        let message = format!("{verb} is not supported on resources of kind \"{resource}.{group}\"");
+        Self { details: Some(Box::new(details)), ..Self::new(405, "MethodNotAllowed", message) }
+    }
+
+    /// 410: the requested resource version is not available.
+    pub(super) fn expired(message: &str) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
     /// 406: none of the accepted media types is supported.
     pub(super) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \

@@ -1,5 +1,6 @@
 //! Tests of the whole API: from request to response bytes.
 
+mod compression;
 mod lists;
 mod memory;
 mod memory_budget;

@@ -123,6 +123,19 @@ impl NodeLayout {
         rows.filter(|key| self.row(*key).is_none())
     }
 
+    /// Returns the rows of a namespace, or of a pod in it, or all rows.
+    pub(super) fn rows(&self, namespace: Option<&str>, name: Option<&str>) -> Range<usize> {
+        match (namespace, name) {
+            (None, _) => 0..self.pods(),
+            (Some(namespace), Some(name)) => self.row((namespace, name)).map_or(0..0, |row| row..row + 1),
+            (Some(namespace), None) => {
+                let start = self.pods.partition_point(|pod| self.text(pod.namespace) < namespace);
+                let length = self.pods[start..].partition_point(|pod| self.text(pod.namespace) == namespace);
+                start..start + length
+            }
+        }
+    }
+
     fn find_pod(&self, key: (&[u8], &[u8])) -> Option<usize> {
         self.pods
             .binary_search_by(|pod| {

@@ -20,6 +20,7 @@ mod pod_lookup;
 mod problems;
 mod rate;
 mod rivals;
+mod row_changes;
 mod rows;
 mod scrape_batch;
 mod snapshot_builder;
@@ -34,7 +35,7 @@ mod snapshot_builder;
 mod tests;
 mod two_pass_reader;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ struct StoreState {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
+    /// The slots that changed, by the version of the last change.
+    changed: BTreeMap<u64, u32>,
     /// The last usage of recently removed nodes, for watches.
     removed_nodes: VecDeque<(Arc<str>, Measured)>,
 }
@@ -264,9 +267,10 @@ impl Store {
         let (node_measured, pods_measured) = (snapshot.node.is_measured(), coverage.is_complete());
         let mut state = self.state.write();
         state.valid(ticket).ok_or(PutError::NodeDeleted)?;
+        self.reserve_excess(&mut state.slots[ticket.slot as usize].excess, snapshot.bytes())?;
+        state.changed(ticket.slot, self.directory.observer().take());
         let StoreState { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
-        self.reserve_excess(&mut slot.excess, snapshot.bytes())?;
         let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
         if !same_layout {
             index.remove(ticket.slot, &slot.snapshot.layout);
@@ -275,7 +279,6 @@ impl Store {
         }
         (slot.coverage, slot.failures) = (coverage, 0);
         (slot.only_expired, slot.checked_ms) = (false, request.monotonic_ms);
-        slot.changed(self.directory.observer().take());
         let has_absent = !slot.absent.is_empty();
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
@@ -330,7 +333,7 @@ impl Store {
                     || slot.snapshot.expires_between(checked_ms, now_ms, max_age_ms))
             {
                 slot.only_expired = true;
-                slot.changed(self.directory.observer().take());
+                state.changed(ticket.slot, self.directory.observer().take());
             }
         }
     }
@@ -350,22 +353,24 @@ impl Store {
     }
 }
 
-impl Slot {
-    /// Records that the snapshot was replaced or expired at this version.
-    fn changed(&mut self, version: u64) {
-        self.previous = std::mem::replace(&mut self.version, version);
-    }
-}
-
 impl StoreState {
     fn valid(&self, ticket: Ticket) -> Option<&Slot> {
         let slot = self.slots.get(ticket.slot as usize)?;
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
     }
 
+    /// Records that the snapshot of a slot was replaced or expired at this version.
+    fn changed(&mut self, at: u32, version: u64) {
+        let slot = &mut self.slots[at as usize];
+        slot.previous = std::mem::replace(&mut slot.version, version);
+        self.changed.remove(&slot.previous);
+        self.changed.insert(version, at);
+    }
+
     /// Frees a slot and returns the layout it had.
     fn vacate(&mut self, at: u32) -> Arc<NodeLayout> {
         let slot = &mut self.slots[at as usize];
+        self.changed.remove(&slot.version);
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);

@@ -4,6 +4,7 @@
 //! report or the API) → response.
 
 mod accept;
+mod bind;
 mod body;
 mod chain;
 mod client_stream;
@@ -17,17 +18,15 @@ mod requests;
 mod response_timer;
 mod turns;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{Method, Response, Uri};
-use tokio::net::TcpListener;
-
 pub use accept::{Listener, serve};
+pub use bind::{BindError, bind};
 pub use body::{BoxedBody, LongRunning};
 pub use chain::{Chain, Handlers, ReportSource};
+use http::request::Parts;
+use http::{Method, Response, Uri};
 pub use metrics::ConnectionMetrics;
 pub use requests::RequestMetrics;
 
@@ -122,34 +121,4 @@ impl Limits {
     pub(crate) fn response_timeout(&self) -> Duration {
         self.request + self.stall
     }
-}
-
-/// Binds the port. The unspecified address binds all IPv4 and IPv6 addresses, as in Go, or all IPv4 addresses on a host
-/// without IPv6.
-pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
-    let wanted = SocketAddr::new(address, port);
-    let failed = |source| BindError { address: wanted, source };
-    if address.is_unspecified()
-        && let Ok(both) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await
-    {
-        return Ok(both);
-    }
-    let address = if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        address
-    };
-    TcpListener::bind((address, port)).await.map_err(failed)
-}
-
-/// An error of binding the port.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 require a privilege)"
-)]
-pub struct BindError {
-    /// The requested address.
-    address: SocketAddr,
-    /// The cause.
-    source: std::io::Error,
 }
