@@ -82,6 +82,8 @@ causes! {
         NotFound = "not_found",
         /// The kubelet returned another HTTP status.
         HttpStatus = "http_status",
+        /// metrics-core has no memory left for the response.
+        NoMemory = "no_memory",
         /// The response exceeds the size limit.
         BodyTooLarge = "body_too_large",
         /// The response is not valid HTTP, not valid gzip, or contains no resource metrics.

@@ -21,6 +21,7 @@ const OPERATOR: &[&str] = &[
 const METRICS_CORE: &[&str] = &[
     "digest",
     "watched_file",
+    "memory",
     "model",
     "telemetry",
     "flags",

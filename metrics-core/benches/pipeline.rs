@@ -19,7 +19,7 @@ use metrics_core::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use metrics_core::ingest::discover::Node;
 use metrics_core::ingest::store::{self, RequestTime, Store, StoreDirectory, Ticket};
 use metrics_core::model::labels::Labels;
-use metrics_core::model::rows::{Pick, Rows};
+use metrics_core::model::rows::{ChangeQuery, Pick, RowKind, Rows};
 
 const NODES: usize = 1000;
 const PODS: usize = 30;
@@ -32,6 +32,10 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 fn pod(node: usize, row: usize) -> (String, String) {
     let number = node * PODS + row;
     (format!("team-{:04}", number % NAMESPACES), format!("service-{:05}-5d4f8c7b9-{number:05x}", number / 15))
+}
+
+fn labels_of(app: &str) -> Labels {
+    [("app.kubernetes.io/name", app), ("tier", "backend")].into_iter().collect()
 }
 
 /// Returns the body of a kubelet with 30 pods at second `at`.
@@ -106,9 +110,7 @@ impl Cluster {
             for row in 0..PODS {
                 let (namespace, name) = pod(number, row);
                 let app = name.split('-').take(2).collect::<Vec<_>>().join("-");
-                let labels: Labels =
-                    [("app.kubernetes.io/name", app.as_str()), ("tier", "backend")].into_iter().collect();
-                directory.apply_pod(&namespace, &name, &format!("{number}-{row}"), labels);
+                directory.apply_pod(&namespace, &name, &format!("{number}-{row}"), labels_of(&app));
             }
         }
         directory.end_node_list();
@@ -211,8 +213,10 @@ fn ingest(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn get(api: &Api, path: &str, accept: &str) -> usize {
-    let request = http::Request::get(path).header("accept", accept).body(()).unwrap().into_parts().0;
+fn get(api: &Api, path: &str, accept: &str, accept_encoding: &str) -> usize {
+    let request =
+        http::Request::get(path).header("accept", accept).header("accept-encoding", accept_encoding);
+    let request = request.body(()).unwrap().into_parts().0;
     let mut body = api.handle(&request, &request_info(&request.method, &request.uri)).into_body();
     let mut context = Context::from_waker(Waker::noop());
     let mut bytes = 0;
@@ -235,13 +239,62 @@ fn encode(criterion: &mut Criterion) {
         ("all nodes", format!("{base}/nodes")),
     ] {
         for (encoding, accept) in [("JSON", "application/json"), ("protobuf", PROTOBUF), ("Table", TABLE)] {
-            let bytes = get(&api, &path, accept);
+            let bytes = get(&api, &path, accept, "identity");
             assert!(bytes > 10_000, "{what}, {encoding}: {bytes}");
             group.throughput(Throughput::Bytes(bytes as u64));
             group.bench_function(format!("{what}, {encoding}"), |bencher| {
-                bencher.iter(|| get(&api, &path, accept));
+                bencher.iter(|| get(&api, &path, accept, "identity"));
             });
+            if what == "all pods" {
+                let compressed = get(&api, &path, accept, "gzip");
+                assert!(compressed * 5 < bytes, "{encoding}: {compressed} of {bytes} bytes");
+                group.bench_function(format!("{what}, {encoding}, gzip"), |bencher| {
+                    bencher.iter(|| get(&api, &path, accept, "gzip"));
+                });
+            }
         }
+    }
+    group.finish();
+}
+
+/// A client that follows the changes of one scrape of all nodes, by what it selects.
+fn watch(criterion: &mut Criterion) {
+    let cluster = Cluster::new();
+    cluster.store.pods(None, None, &mut |_, _| Pick::Take, &mut |_| ControlFlow::Continue(()));
+    let from = cluster.store.version();
+    for node in 0..NODES {
+        cluster.put(node, body(node, 30).as_bytes());
+    }
+    let mut group = criterion.benchmark_group("watch");
+    group.throughput(Throughput::Elements((NODES * PODS) as u64));
+    for (what, namespace, label, count) in [
+        ("all pods", None, None, NODES * PODS),
+        ("a namespace", Some("team-0007"), None, NODES * PODS / NAMESPACES),
+        ("a label", None, Some(labels_of("service-00007")), 15),
+    ] {
+        group.bench_function(format!("changes of all nodes, {what}"), |bencher| {
+            bencher.iter(|| {
+                let (mut seen, mut next) = (0, from);
+                loop {
+                    let query = ChangeQuery {
+                        kind: RowKind::Pods,
+                        namespace,
+                        name: None,
+                        from: next,
+                        new_from: from,
+                        unknown_from: from,
+                    };
+                    let mut pick =
+                        |_: (&str, &str), labels: &Labels| label.as_ref().is_none_or(|label| label == labels);
+                    let progress = cluster.store.next_change(query, &mut pick, &mut |_| seen += 1).unwrap();
+                    next = progress.until;
+                    if !progress.more {
+                        break;
+                    }
+                }
+                assert_eq!(seen, count);
+            });
+        });
     }
     group.finish();
 }
@@ -249,6 +302,6 @@ fn encode(criterion: &mut Criterion) {
 criterion_group! {
     name = all;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = limits, ingest, encode
+    targets = limits, ingest, encode, watch
 }
 criterion_main!(all);

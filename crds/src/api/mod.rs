@@ -18,6 +18,7 @@ pub use spec::{
     KubeletTlsSpec, Limits, LogFormat, LogLevel, MANAGED_CONFIG_MAPS, MANAGED_SECRETS, MetricsCoreSpec,
     MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, RESERVED_LABEL_PREFIXES, RESERVED_LABELS,
     RollingUpdateSpec, SPEC_FLAGS, ScalingMode, SchedulingSpec, SecretReference, StrategySpec, StrategyType,
+    WatchMode,
 };
 pub use status::{
     CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,

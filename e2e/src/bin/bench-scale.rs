@@ -45,6 +45,9 @@ struct Arguments {
     /// Then list all pods a thousand times within this many minutes and report the memory after each minute.
     #[arg(long, value_name = "MINUTES", default_value_t = 0)]
     soak: u32,
+    /// Also request the lists of all pods with gzip, as kubectl and client-go do.
+    #[arg(long)]
+    gzip: bool,
     /// Instead of measuring: run metrics-core for this many minutes while containers restart, Deployments scale, and nodes
     /// come and go. Fails if a report names any cause, a row is not true, or a pod that runs for a minute has no row.
     #[arg(long, value_name = "MINUTES", conflicts_with_all = ["metrics_server", "inject", "report", "soak", "faults"])]
@@ -118,6 +121,7 @@ fn outside(arguments: &Arguments) -> Result<bool> {
             rounds: arguments.rounds,
             faults: if arguments.faults { vec![1, 10] } else { Vec::new() },
             soak_minutes: arguments.soak,
+            gzip: arguments.gzip,
             repetitions: arguments.pairs,
         },
         candidates: candidates(arguments, &progress)?,

@@ -258,7 +258,15 @@ impl Connection {
 
     /// Sends a GET with an Accept header.
     pub async fn get(&mut self, path: &str, accept: &str) -> Result<Response> {
-        let request = self.request(Method::GET, path).header("Accept", accept);
+        self.get_compressed(path, accept, "").await
+    }
+
+    /// Sends a GET with an Accept and an Accept-Encoding header, the latter unless it is empty. The body stays compressed.
+    pub async fn get_compressed(&mut self, path: &str, accept: &str, encoding: &str) -> Result<Response> {
+        let mut request = self.request(Method::GET, path).header("Accept", accept);
+        if !encoding.is_empty() {
+            request = request.header("Accept-Encoding", encoding);
+        }
         self.send(request.body(Full::default()).map_err(|error| failed(&error))?).await
     }
 

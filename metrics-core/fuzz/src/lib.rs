@@ -21,7 +21,7 @@ use metrics_core::ingest::discover::Node;
 use metrics_core::ingest::store::{RequestTime, Store, StoreConfig, StoreDirectory};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
-    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Change, ChangeQuery, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, Rows, TwoPassReader,
     Usage,
 };
 use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, LiveTrust};
@@ -103,7 +103,7 @@ fn store_twice(body: &[u8], options: DecodeOptions) {
     for monotonic_ms in [1, 15_001] {
         let Some(mut batch) = store.begin_batch(ticket) else { panic!("the node was not removed") };
         let report = metrics_core::ingest::decode::decode(body, options, &mut batch);
-        assert!(store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns: 0 }).is_some());
+        assert!(store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns: 0 }).is_ok());
         assert!(last.is_none_or(|last| last == report), "{last:?}, then {report:?}");
         last = Some(report);
     }
@@ -224,8 +224,13 @@ impl Rows for Few {
         VERSION
     }
 
-    fn next_change(&self, _: RowKind, from: u64, _: &mut dyn FnMut(Change<'_>)) -> Result<Progress, Expired> {
-        if from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
+    fn next_change(
+        &self,
+        query: ChangeQuery<'_>,
+        _: &mut dyn FnMut((&str, &str), &Labels) -> bool,
+        _: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Progress, Expired> {
+        if query.from == VERSION { Ok(Progress { until: VERSION, more: false }) } else { Err(Expired) }
     }
 }
 
@@ -252,6 +257,10 @@ impl TwoPassReader for Unused {
         unreachable!();
     }
 
+    fn kept_bytes(&self) -> usize {
+        0
+    }
+
     fn replay_nodes(&mut self, _: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {}
 
     fn replay_pods(&mut self, _: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>) {}
@@ -259,7 +268,7 @@ impl TwoPassReader for Unused {
 
 static API: LazyLock<Api> = LazyLock::new(|| {
     let labels = [("app", "web"), ("n", "7")].into_iter().collect();
-    Api::new(Arc::new(Few(labels)), ApiConfig::default())
+    Api::new(Arc::new(Few(labels)), ApiConfig::default().with_watches(256))
 });
 
 /// A watch sets a timer.

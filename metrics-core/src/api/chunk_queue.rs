@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use memmap2::{Advice, MmapMut};
 
-use super::list_memory_budget::Reservation;
+use crate::memory::Reservation;
 
 /// The size of a huge page on x86-64 and on most of aarch64.
 const BLOCK: usize = 2 << 20;
@@ -173,11 +173,31 @@ impl ChunkQueue {
 #[cfg(test)]
 mod tests {
     use super::{BLOCK, ChunkQueue, SMALL};
-    use crate::api::list_memory_budget::ListMemoryBudget;
+    use crate::memory::{MemoryBudget, MemoryClass, Reservation};
 
     /// The length of the chunks of a long list.
     const CHUNK: usize = 100_000;
     const BUDGET: usize = 8 << 20;
+
+    /// A budget of which encoded lists may take [`BUDGET`].
+    struct Budget(std::sync::Arc<MemoryBudget>, Reservation);
+
+    impl Budget {
+        fn new() -> Self {
+            let memory = MemoryBudget::new(64 << 20);
+            let rest = memory.max(MemoryClass::EncodedLists) - BUDGET;
+            let taken = memory.try_reserve(MemoryClass::EncodedLists, rest).unwrap();
+            Self(memory, taken)
+        }
+
+        fn reservation(&self) -> Reservation {
+            self.0.empty(MemoryClass::EncodedLists)
+        }
+
+        fn available(&self) -> usize {
+            BUDGET - (self.0.reserved() - self.1.bytes())
+        }
+    }
 
     fn drain(queue: &mut ChunkQueue) -> Vec<u8> {
         std::iter::from_fn(|| queue.pop()).flatten().collect()
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn chunks_come_out_in_order_and_release_their_memory() {
-        let budget = ListMemoryBudget::new(BUDGET);
+        let budget = Budget::new();
         // The last chunk of the last case is much longer than expected.
         for lengths in
             [vec![], vec![0], vec![10, 0, CHUNK], vec![CHUNK; 60], [vec![CHUNK; 30], vec![3 << 20]].concat()]
@@ -205,7 +225,7 @@ mod tests {
 
     #[test]
     fn queues_together_stay_within_the_budget() {
-        let budget = ListMemoryBudget::new(BUDGET);
+        let budget = Budget::new();
         let fill = || {
             let mut queue = ChunkQueue::new(budget.reservation());
             while queue.has_room(CHUNK) {

@@ -9,7 +9,7 @@ use super::resource::{Resource, Row};
 use super::sample_age::SampleAge;
 use super::selector::{FieldSelector, LabelSelector};
 use crate::model::labels::Labels;
-use crate::model::rows::{NodeRow, Pick, PodRow, Rows, TwoPassReader};
+use crate::model::rows::{ChangeQuery, NodeRow, Pick, PodRow, Rows, TwoPassReader};
 
 /// The number of rows after which a batch ends, however few of them were selected, so that no call takes long.
 const MAX_ROWS_PER_BATCH: usize = 4096;
@@ -37,6 +37,18 @@ impl Selection {
     pub(super) fn matches(&self, (namespace, name): (&str, &str), labels: &Labels) -> bool {
         self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
             && self.selectors_match((namespace, name), labels)
+    }
+
+    /// Returns the query for the changes of selected objects.
+    pub(super) fn changes(&self, from: u64, (new_from, unknown_from): (u64, u64)) -> ChangeQuery<'_> {
+        ChangeQuery {
+            kind: self.resource.row_kind(),
+            namespace: self.single_namespace(),
+            name: self.fields.name(),
+            from,
+            new_from,
+            unknown_from,
+        }
     }
 
     /// Returns the namespace of all selected objects, if there is only one.
@@ -109,6 +121,11 @@ impl Cursor {
     /// Records all rows that are visited from now on, for [`Self::replay`].
     pub(super) fn record(&mut self) {
         self.recorder.get_or_insert_with(|| self.rows.clone().two_pass_reader());
+    }
+
+    /// Returns how much memory the recorded rows take, in bytes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.recorder.as_ref().map_or(0, |recorder| recorder.kept_bytes())
     }
 
     /// Returns whether rows are recorded.

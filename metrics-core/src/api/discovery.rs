@@ -7,8 +7,10 @@ use super::negotiate::DiscoveryVersion;
 use super::resource::{ApiVersion, GROUP, Resource};
 use crate::digest::sha512_hex_upper;
 
-/// The verbs of both resources.
-const VERBS: [&str; 3] = ["get", "list", "watch"];
+/// Returns the verbs of both resources.
+pub(super) fn verbs(watch: bool) -> &'static [&'static str] {
+    if watch { &["get", "list", "watch"] } else { &["get", "list"] }
+}
 
 /// A document as compact JSON, and as the body of a protobuf envelope.
 #[derive(Debug)]
@@ -79,14 +81,14 @@ fn group_protobuf(out: &mut Vec<u8>) {
 }
 
 /// `/apis/metrics.k8s.io/VERSION`: `APIResourceList` (groupVersion 1, resources 2).
-pub(super) fn resources(version: ApiVersion) -> DiscoveryDocument {
+pub(super) fn resources(version: ApiVersion, verbs: &[&str]) -> DiscoveryDocument {
     let resource = |resource: Resource| {
         json!({
             "name": resource.name(),
             "singularName": "",
             "namespaced": resource.namespaced(),
             "kind": resource.kind(),
-            "verbs": VERBS,
+            "verbs": verbs,
         })
     };
     let json = json!({ "groupVersion": version.group_version(), "resources": Resource::ALL.map(resource) });
@@ -98,14 +100,14 @@ pub(super) fn resources(version: ApiVersion) -> DiscoveryDocument {
                 string(out, 1, resource.name());
                 integer(out, 2, resource.namespaced().into());
                 string(out, 3, resource.kind());
-                message(out, 4, |out| VERBS.iter().for_each(|verb| string(out, 1, verb)));
+                message(out, 4, |out| verbs.iter().for_each(|verb| string(out, 1, verb)));
             });
         }
     })
 }
 
 /// `/apis`, aggregated: `APIGroupDiscoveryList` (KEP-3352).
-pub(super) fn aggregated(version: DiscoveryVersion) -> DiscoveryDocument {
+pub(super) fn aggregated(version: DiscoveryVersion, verbs: &[&str]) -> DiscoveryDocument {
     let api_version = match version {
         DiscoveryVersion::V2 => "apidiscovery.k8s.io/v2",
         DiscoveryVersion::V2beta1 => "apidiscovery.k8s.io/v2beta1",
@@ -116,7 +118,7 @@ pub(super) fn aggregated(version: DiscoveryVersion) -> DiscoveryDocument {
             "responseKind": { "group": GROUP, "version": version.name(), "kind": resource.kind() },
             "scope": scope(resource),
             "singularResource": "",
-            "verbs": VERBS,
+            "verbs": verbs,
         })
     };
     let version = |version: ApiVersion| {
@@ -133,7 +135,7 @@ pub(super) fn aggregated(version: DiscoveryVersion) -> DiscoveryDocument {
         message(out, 2, |out| {
             message(out, 1, |out| string(out, 1, GROUP));
             for version in ApiVersion::ALL {
-                message(out, 2, |out| version_protobuf(out, version));
+                message(out, 2, |out| version_protobuf(out, version, verbs));
             }
         });
     })
@@ -144,7 +146,7 @@ fn scope(resource: Resource) -> &'static str {
 }
 
 /// `APIVersionDiscovery`: version 1, resources 2, freshness 3.
-fn version_protobuf(out: &mut Vec<u8>, version: ApiVersion) {
+fn version_protobuf(out: &mut Vec<u8>, version: ApiVersion, verbs: &[&str]) {
     string(out, 1, version.name());
     for resource in Resource::ALL {
         // `APIResourceDiscovery`: resource 1, responseKind 2 (group 1, version 2, kind 3), scope 3, verbs 5.
@@ -156,7 +158,7 @@ fn version_protobuf(out: &mut Vec<u8>, version: ApiVersion) {
                 string(out, 3, resource.kind());
             });
             string(out, 3, scope(resource));
-            for verb in VERBS {
+            for verb in verbs {
                 string(out, 5, verb);
             }
         });

@@ -26,11 +26,12 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Builds all documents.
-    pub(super) fn new() -> Self {
-        let openapi_v3 = [openapi::v3(ApiVersion::V1), openapi::v3(ApiVersion::V1beta1)];
+    /// Builds all documents, with or without watch.
+    pub(super) fn new(watch: bool) -> Self {
+        let openapi_v3 = ApiVersion::ALL.map(|version| openapi::v3(version, watch));
+        let verbs = discovery::verbs(watch);
         let aggregated = |version| {
-            let document = discovery::aggregated(version);
+            let document = discovery::aggregated(version, verbs);
             let tag = document.tag();
             (document, tag)
         };
@@ -39,9 +40,9 @@ impl Documents {
             version: discovery::version(),
             groups: discovery::groups(),
             group: discovery::group(),
-            resources: [discovery::resources(ApiVersion::V1), discovery::resources(ApiVersion::V1beta1)],
+            resources: ApiVersion::ALL.map(|version| discovery::resources(version, verbs)),
             aggregated: [aggregated(DiscoveryVersion::V2), aggregated(DiscoveryVersion::V2beta1)],
-            openapi_v2: openapi::v2(),
+            openapi_v2: openapi::v2(watch),
             openapi_v3_index: openapi::v3_index([
                 (ApiVersion::V1, &openapi_v3[0]),
                 (ApiVersion::V1beta1, &openapi_v3[1]),

@@ -6,8 +6,8 @@
 //! Protobuf: `runtime.Unknown.raw` states its length before its content, so all items must be measured before the
 //! first byte is sent. The list is encoded first and then sent, up to a maximum size for this list and a memory
 //! budget for all lists together. Beyond either, items are only measured in a first pass, and their rows are recorded
-//! (a few bytes each, immutable); the second pass encodes the recorded rows while the client reads. Two passes take a
-//! sixth more time, so the maximum size is larger than the lists of most clusters.
+//! (a few bytes each, immutable), also within the budget; the second pass encodes the recorded rows while the client reads.
+//! Two passes take a sixth more time, so the maximum size is larger than the lists of most clusters.
 //!
 //! Every step ends after one batch, so that other requests are served in between.
 
@@ -18,10 +18,11 @@ use bytes::Bytes;
 use super::chunk_queue::ChunkQueue;
 use super::cursor::{Cursor, PageEndSearch};
 use super::encode::{EncodeContext, ListPart, Printer, json, protobuf};
-use super::list_memory_budget::Reservation;
+use super::list_memory::ListMemory;
 use super::negotiate::{MediaType, Representation};
 use super::resource::Row;
 use super::step::Step;
+use crate::memory::Reservation;
 
 /// The length at which a chunk is sent. With a last row and the HTTP framing, it still fits two TLS writes of rustls
 /// (64 KiB each); more would cost a further record and system call.
@@ -46,6 +47,7 @@ pub(super) struct ListStream {
     /// The `continue` token, or empty.
     continue_token: String,
     encoder: Encoder,
+    memory: ListMemory,
 }
 
 enum Encoder {
@@ -72,14 +74,15 @@ enum Encoder {
 impl ListStream {
     /// Creates a list of what the cursor selects: at most `limit` objects, or all if `None`.
     ///
-    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can
-    /// grow, but always at least one chunk.
+    /// For protobuf, encodes at most about `max_encoded_bytes` before they are sent, as far as `reservation` can grow, but
+    /// always at least one chunk.
     pub(super) fn new(
         cursor: Cursor,
         context: EncodeContext,
         representation: Representation,
         limit: Option<usize>,
-        (max_encoded_bytes, reservation): (usize, Reservation),
+        max_encoded_bytes: usize,
+        (memory, reservation): (ListMemory, Reservation),
     ) -> Self {
         let page_end = limit.map(|limit| cursor.page_end(limit));
         let encoder = match (representation.media_type, Printer::of(representation)) {
@@ -92,7 +95,12 @@ impl ListStream {
             (_, Some(printer)) => Encoder::Printed { printer, started: false, ended: false },
             (_, None) => Encoder::Json { started: false, ended: false },
         };
-        Self { cursor, context, page_end, continue_token: String::new(), encoder }
+        Self { cursor, context, page_end, continue_token: String::new(), encoder, memory }
+    }
+
+    /// Returns the memory of this list.
+    pub(super) fn memory(&self) -> &ListMemory {
+        &self.memory
     }
 
     /// Takes the next step.
@@ -183,6 +191,7 @@ impl ListStream {
             context,
             continue_token,
             encoder: Encoder::Protobuf { chunks, max_encoded_bytes, recorded_bytes, head_sent },
+            memory,
             ..
         } = self
         else {
@@ -197,6 +206,9 @@ impl ListStream {
                     encode_items(out, length, context, |visit| cursor.advance(visit));
                 });
             } else {
+                if let Some(pause) = memory.keep_rows(cursor.kept_bytes()) {
+                    return Step::Wait(pause);
+                }
                 cursor.record();
                 let mut measured = 0;
                 cursor.advance(&mut |row| {
@@ -212,6 +224,7 @@ impl ListStream {
             return Step::Yield;
         }
         if !std::mem::replace(head_sent, true) {
+            memory.rows_complete(cursor.kept_bytes());
             let length = chunks.length() + *recorded_bytes;
             return Step::Chunk(protobuf::list_head(context, continue_token, length).into());
         }

@@ -22,6 +22,8 @@ pub(super) struct ListOptions {
     pub(super) limit: i64,
     /// The `continue` token of the previous page.
     pub(super) continue_token: Option<String>,
+    /// Whether a list must be exactly that of a resource version.
+    pub(super) exact_version: bool,
 }
 
 /// The further options of a watch.
@@ -88,6 +90,9 @@ pub(super) enum ListOptionsError {
         /// The supported values.
         supported: &'static str,
     },
+    /// A resource version together with a token that has one.
+    #[error("specifying resource version is not allowed when using continue")]
+    VersionOfContinue,
     /// A combination of parameters that the API forbids.
     #[error("{parameter}: Forbidden: {rule}")]
     Forbidden {
@@ -99,7 +104,8 @@ pub(super) enum ListOptionsError {
 }
 
 impl ListOptions {
-    /// Parses the parameters. `resourceVersion` and `timeoutSeconds` have no effect on a list.
+    /// Parses the parameters. `timeoutSeconds` has no effect on a list, and neither has `resourceVersion` as the minimum
+    /// version of a list: each list has the newest rows.
     pub(super) fn parse(query: &Query) -> Result<Self, ListOptionsError> {
         let timeout = integer(query, "timeoutSeconds")?;
         let watch = query.flag("watch").then(|| watch_options(query, timeout)).transpose()?;
@@ -108,6 +114,7 @@ impl ListOptions {
                 .map_err(|error| ListOptionsError::Selector { parameter: "labelSelector", error })?,
             fields: FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
                 .map_err(|error| ListOptionsError::Selector { parameter: "fieldSelector", error })?,
+            exact_version: watch.is_none() && is_exact(query)?,
             watch,
             limit: integer(query, "limit")?,
             continue_token: query.get("continue").filter(|token| !token.is_empty()).map(str::to_owned),
@@ -126,6 +133,23 @@ fn integer(query: &Query, parameter: &'static str) -> Result<i64, ListOptionsErr
             value.parse().map_err(|_| ListOptionsError::Integer { parameter, value: value.to_owned() })
         }
     }
+}
+
+/// Returns whether a list requests exactly one resource version (API concepts, "Resource versions"): with
+/// `resourceVersionMatch=Exact`, and without it if there is a limit.
+fn is_exact(query: &Query) -> Result<bool, ListOptionsError> {
+    let parameter = "resourceVersion";
+    let version = query.get(parameter).unwrap_or_default();
+    if !version.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(ListOptionsError::Integer { parameter, value: version.to_owned() });
+    }
+    if matches!(version, "" | "0") {
+        return Ok(false);
+    }
+    Ok(match query.get("resourceVersionMatch").unwrap_or_default() {
+        "" => integer(query, "limit")? > 0,
+        matching => matching == "Exact",
+    })
 }
 
 fn watch_options(query: &Query, timeout: i64) -> Result<WatchOptions, ListOptionsError> {
@@ -188,6 +212,9 @@ fn check_combinations(query: &Query) -> Result<(), ListOptionsError> {
         let rule = "sendInitialEvents is forbidden for list";
         return Err(ListOptionsError::Forbidden { parameter: "sendInitialEvents", rule });
     }
+    if given("continue") && !matches!(query.get("resourceVersion").unwrap_or_default(), "" | "0") {
+        return Err(ListOptionsError::VersionOfContinue);
+    }
     Ok(())
 }
 
@@ -198,6 +225,7 @@ impl From<ListOptionsError> for Status {
             ListOptionsError::Selector { parameter, .. } | ListOptionsError::Integer { parameter, .. } => {
                 Self::bad_parameter(parameter, message)
             }
+            ListOptionsError::VersionOfContinue => Self::bad_parameter("resourceVersion", message),
             ListOptionsError::Forbidden { parameter, .. } => {
                 invalid("FieldValueForbidden", parameter, &message)
             }
@@ -246,6 +274,9 @@ mod tests {
             ("watch=1&sendInitialEvents=true&resourceVersionMatch=Exact", 422, "resourceVersionMatch"),
             ("watch=1&resourceVersionMatch=NotOlderThan", 422, "resourceVersionMatch"),
             ("watch=1&resourceVersion=x", 400, "resourceVersion"),
+            ("resourceVersion=x", 400, "resourceVersion"),
+            ("resourceVersion=-1", 400, "resourceVersion"),
+            ("resourceVersion=5&continue=a", 400, "resourceVersion"),
         ] {
             let status = rejection(query);
             assert_eq!(status.code, code, "{query}");
@@ -259,6 +290,29 @@ mod tests {
             "limit=500&resourceVersion=0&resourceVersionMatch=NotOlderThan&timeoutSeconds=30&continue=";
         let options = ListOptions::parse(&Query::parse(Some(query))).unwrap();
         assert_eq!((options.limit, options.watch, options.continue_token), (500, None, None));
+    }
+
+    #[test]
+    fn only_an_exact_version_needs_history() {
+        for (query, exact) in [
+            ("", false),
+            ("resourceVersion=", false),
+            ("resourceVersion=0", false),
+            ("resourceVersion=0&limit=5", false),
+            ("resourceVersion=17", false),
+            ("resourceVersion=17&limit=0", false),
+            ("resourceVersion=17&limit=5", true),
+            ("resourceVersion=17&resourceVersionMatch=Exact", true),
+            ("resourceVersion=17&resourceVersionMatch=Exact&limit=5", true),
+            ("resourceVersion=17&resourceVersionMatch=NotOlderThan", false),
+            ("resourceVersion=17&resourceVersionMatch=NotOlderThan&limit=5", false),
+            ("resourceVersion=99999999999999999999999&resourceVersionMatch=Exact", true),
+            ("continue=a&resourceVersion=0&limit=5", false),
+            ("watch=1&resourceVersion=17&limit=5", false),
+        ] {
+            let options = ListOptions::parse(&Query::parse(Some(query))).unwrap();
+            assert_eq!(options.exact_version, exact, "{query}");
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@
 //! cursor                           visits the selected rows, in batches by key
 //! encode                           rows → bytes
 //! list, watch                      the chunks of a response, as the client reads them
-//! chunk_queue, list_memory_budget  what a protobuf list holds in memory before it is sent
+//! chunk_queue                      what a protobuf list holds in memory before it is sent
+//! gzip                             compresses long lists
+//! list_memory                      the memory of responses, from the budget
 //! body                             the response body
 //! discovery, openapi, documents    documents that never change
 //! status                           failures
@@ -24,8 +26,9 @@ mod discovery;
 mod documents;
 mod duration;
 mod encode;
+mod gzip;
 mod list;
-mod list_memory_budget;
+mod list_memory;
 mod list_options;
 mod negotiate;
 mod objects;
@@ -55,17 +58,22 @@ use http::request::Parts;
 use prometheus_client::registry::Registry;
 
 use self::documents::Documents;
-use self::list_memory_budget::ListMemoryBudget;
+use self::gzip::Compressors;
+use self::list_memory::ResponseMemory;
 use self::resource::ApiVersion;
 use self::route::Route;
 use self::sample_age::SampleAge;
 use self::watch_limit::WatchLimit;
+use crate::memory::MemoryBudget;
 use crate::model::rows::Rows;
 
 pub(crate) use self::body::ResponseBody;
 pub use self::request_info::request_info;
 pub(crate) use self::status::{Status, status};
 use crate::server::request_info::RequestInfo;
+
+/// The memory budget of an API that shares none.
+const DEFAULT_MEMORY: usize = 256 << 20;
 
 /// The configuration of the Metrics API.
 #[derive(Clone, Copy, Debug)]
@@ -74,13 +82,24 @@ pub struct ApiConfig {
     pub(crate) swap: bool,
     /// The maximum number of bytes of one protobuf list that are encoded before they are sent.
     pub(crate) max_encoded_list_bytes: usize,
-    /// The maximum number of bytes of all protobuf lists together that are encoded before they are sent. Lists beyond it take
-    /// more time, but little memory.
-    pub(crate) list_memory_budget: usize,
-    /// The maximum number of concurrent watches. Further ones get 429.
+    /// The maximum number of concurrent watches. Further ones get 429. With 0, watch is not in discovery, and a request
+    /// for a watch gets 405, as from an API server whose storage does not support watch.
     pub(crate) max_watches: usize,
     /// The minimum duration of a watch without `timeoutSeconds`. The maximum is twice this.
     pub(crate) min_watch_duration: Duration,
+}
+
+impl ApiConfig {
+    /// Serves up to `max` concurrent watches.
+    #[must_use]
+    pub fn with_watches(self, max: usize) -> Self {
+        Self { max_watches: max, ..self }
+    }
+
+    /// Returns whether watch is served.
+    fn serves_watch(&self) -> bool {
+        self.max_watches > 0
+    }
 }
 
 impl Default for ApiConfig {
@@ -89,9 +108,7 @@ impl Default for ApiConfig {
             swap: true,
             // A list of 1,000 nodes with 30 pods each is 11 MB.
             max_encoded_list_bytes: 16 << 20,
-            // Two such lists: clients that read slowly must not add up to an OOM kill.
-            list_memory_budget: 32 << 20,
-            max_watches: 256,
+            max_watches: 0,
             min_watch_duration: Duration::from_secs(1800),
         }
     }
@@ -104,22 +121,29 @@ pub struct Api {
     documents: Documents,
     sample_age: SampleAge,
     watch_limit: Arc<WatchLimit>,
-    list_memory_budget: Arc<ListMemoryBudget>,
+    memory: ResponseMemory,
+    compressors: Arc<Compressors>,
 }
 
 impl Api {
-    /// Creates an API that serves `rows`.
+    /// Creates an API that serves `rows`, with a memory budget of its own.
     #[must_use]
     pub fn new(rows: Arc<dyn Rows>, config: ApiConfig) -> Self {
+        Self::with_memory(rows, config, MemoryBudget::new(DEFAULT_MEMORY))
+    }
+
+    /// Creates an API that serves `rows` and reserves memory from `budget`.
+    #[must_use]
+    pub(crate) fn with_memory(rows: Arc<dyn Rows>, config: ApiConfig, budget: Arc<MemoryBudget>) -> Self {
         let watch_limit = WatchLimit::new(config.max_watches);
-        let list_memory_budget = ListMemoryBudget::new(config.list_memory_budget);
         Self {
             rows,
             config,
-            documents: Documents::new(),
+            documents: Documents::new(config.serves_watch()),
             sample_age: SampleAge::default(),
             watch_limit,
-            list_memory_budget,
+            memory: ResponseMemory::new(budget),
+            compressors: Arc::default(),
         }
     }
 
@@ -150,7 +174,8 @@ impl Api {
                 config: self.config,
                 sample_age: &self.sample_age,
                 watch_limit: &self.watch_limit,
-                list_memory_budget: &self.list_memory_budget,
+                memory: &self.memory,
+                compressors: &self.compressors,
                 parts: request,
                 info,
                 resource,

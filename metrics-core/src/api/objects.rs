@@ -10,8 +10,9 @@ use super::body::ResponseBody;
 use super::continue_token::ObjectKey;
 use super::cursor::{Cursor, Selection};
 use super::encode::{EncodeContext, IncludeObject, json, protobuf};
+use super::gzip::{self, Compressors};
 use super::list::ListStream;
-use super::list_memory_budget::ListMemoryBudget;
+use super::list_memory::ResponseMemory;
 use super::list_options::ListOptions;
 use super::negotiate::{self, MediaType, Representation, View};
 use super::query::Query;
@@ -23,6 +24,7 @@ use super::watch::WatchStream;
 use super::watch_limit::WatchLimit;
 use super::{ApiConfig, respond};
 use crate::model::rows::{Lookup, Rows};
+use crate::server::listen::LongRunning;
 use crate::server::request_info::RequestInfo;
 
 /// The Retry-After of a watch that is rejected because too many are open.
@@ -38,8 +40,10 @@ pub(super) struct ObjectsRequest<'a> {
     pub(super) sample_age: &'a SampleAge,
     /// The maximum number of watches.
     pub(super) watch_limit: &'a Arc<WatchLimit>,
-    /// The memory for encoded lists.
-    pub(super) list_memory_budget: &'a Arc<ListMemoryBudget>,
+    /// The memory of responses.
+    pub(super) memory: &'a ResponseMemory,
+    /// The compressors for lists.
+    pub(super) compressors: &'a Arc<Compressors>,
     /// The request.
     pub(super) parts: &'a Parts,
     /// Its attributes.
@@ -57,7 +61,11 @@ impl ObjectsRequest<'_> {
     pub(super) fn handle(&self) -> Result<Response<ResponseBody>, Status> {
         let query = Query::parse(self.parts.uri.query());
         if self.info.verb == "watch" {
-            return self.watch(&query);
+            return if self.config.serves_watch() {
+                self.watch(&query)
+            } else {
+                Err(self.unsupported_watch(&query))
+            };
         }
         let (representation, view) = negotiate::objects(self.parts)?;
         let context = self.encode_context(view, &query)?;
@@ -66,12 +74,13 @@ impl ObjectsRequest<'_> {
         } else {
             self.list(representation, context, ListOptions::parse(&query)?)?
         };
-        Ok(respond::with_body(200, representation.media_type.as_str(), body))
+        Ok(with_holder(respond::with_encoded_body(representation.media_type.as_str(), body)))
     }
 
     fn encode_context(&self, view: View, query: &Query) -> Result<EncodeContext, Status> {
         let mut context = EncodeContext::new(self.resource, self.version, view, self.now_ns);
         context.swap = self.config.swap;
+        context.resource_versions = self.config.serves_watch();
         if matches!(view, View::Table(_)) {
             context.include = include_object(query)?;
         }
@@ -87,6 +96,7 @@ impl ObjectsRequest<'_> {
         let now = Instant::now();
         let permit =
             self.watch_limit.try_acquire().ok_or_else(|| Status::too_many_watches(RETRY_AFTER_SECONDS))?;
+        let memory = self.memory.watch().ok_or_else(Status::memory_is_short)?;
         let selection = self.selection(options.labels, options.fields);
         let time = now..now + watch.duration(self.config.min_watch_duration);
         let watch = WatchStream::new(
@@ -103,7 +113,20 @@ impl ObjectsRequest<'_> {
             MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
             other => other.as_str(),
         };
-        Ok(respond::with_body(200, content_type, ResponseBody::watch(watch)))
+        let mut response =
+            with_holder(respond::with_body(200, content_type, ResponseBody::watch(watch, memory)));
+        response.extensions_mut().insert(LongRunning);
+        Ok(response)
+    }
+
+    /// Returns the failure of an API server whose storage does not support watch: invalid requests are reported first.
+    fn unsupported_watch(&self, query: &Query) -> Status {
+        let valid = || -> Result<(), Status> {
+            negotiate::objects(self.parts)?;
+            ListOptions::parse(query)?;
+            Ok(())
+        };
+        valid().err().unwrap_or_else(|| Status::verb_not_supported("watch", GROUP, self.resource.name()))
     }
 
     fn selection(&self, labels: LabelSelector, fields: FieldSelector) -> Selection {
@@ -155,21 +178,31 @@ impl ObjectsRequest<'_> {
             let message = "you requested PartialObjectMetadata, but the requested object is a list";
             return Err(Status::new(406, "NotAcceptable", message));
         }
+        if options.exact_version {
+            // As in kube-apiserver after a compaction: there is no history.
+            return Err(Status::expired(
+                "the requested resourceVersion is not available: only the newest metrics are stored; list again without \
+                 resourceVersion",
+            ));
+        }
         // A watch from this version sends all changes from now on, also of objects on the next pages.
-        context.list_resource_version = self.rows.version();
-        let after = match &options.continue_token {
-            None => None,
+        let version = self.rows.version();
+        let (after, version) = match &options.continue_token {
+            None => (None, version),
             Some(token) => {
                 let (key, version) = self.continue_after(token)?;
-                context.list_resource_version = version;
-                Some(key)
+                (Some(key), version)
             }
         };
+        context.list_resource_version = if context.resource_versions { version } else { 0 };
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
-        let limits = (self.config.max_encoded_list_bytes, self.list_memory_budget.reservation());
-        Ok(ResponseBody::list(ListStream::new(cursor, context, representation, limit, limits)))
+        let memory = self.memory.list().ok_or_else(Status::memory_is_short)?;
+        let max_encoded = self.config.max_encoded_list_bytes;
+        let list = ListStream::new(cursor, context, representation, limit, max_encoded, memory);
+        let gzip = gzip::is_accepted(&self.parts.headers).then(|| self.compressors.response());
+        Ok(ResponseBody::list(list, gzip))
     }
 
     /// Parses a `continue` token into key and resource version. Fails unless a list of this resource and namespace
@@ -188,6 +221,14 @@ impl ObjectsRequest<'_> {
             Status::bad_parameter("continue", message.to_owned())
         })
     }
+}
+
+/// Adds the holder of the memory of a response as an extension, for the server that sends it.
+fn with_holder(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    if let Some(holder) = response.body().holder() {
+        response.extensions_mut().insert(holder);
+    }
+    response
 }
 
 fn include_object(query: &Query) -> Result<IncludeObject, Status> {

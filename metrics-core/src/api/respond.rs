@@ -1,6 +1,6 @@
 //! Builds responses from encoded documents.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
@@ -19,6 +19,20 @@ pub(super) fn with_body(code: u16, content_type: &str, body: ResponseBody) -> Re
     headers.insert(CACHE_CONTROL, NO_CACHE);
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
         headers.insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// Returns the response of a list or object, which names the compression of its body. The body of another client may be
+/// compressed if this one is long enough.
+pub(super) fn with_encoded_body(content_type: &str, body: ResponseBody) -> Response<ResponseBody> {
+    let (is_long, is_gzip) = (body.is_long(), body.is_gzip());
+    let mut response = with_body(200, content_type, body);
+    if is_gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if is_long {
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }

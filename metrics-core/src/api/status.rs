@@ -104,6 +104,19 @@ impl Status {
         }
     }
 
+    /// 405: the resource does not support the verb.
+    pub(super) fn verb_not_supported(verb: &str, group: &str, resource: &str) -> Self {
+        let details =
+            StatusDetails { group: group.into(), kind: resource.into(), ..StatusDetails::default() };
+        let message = format!("{verb} is not supported on resources of kind \"{resource}.{group}\"");
+        Self { details: Some(Box::new(details)), ..Self::new(405, "MethodNotAllowed", message) }
+    }
+
+    /// 410: the requested resource version is not available.
+    pub(super) fn expired(message: &str) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
     /// 406: none of the accepted media types is supported.
     pub(super) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \
@@ -127,6 +140,19 @@ impl Status {
                 429,
                 "TooManyRequests",
                 "too many watches are open on this replica, please try again later",
+            )
+        }
+    }
+
+    /// 429: responses that other clients have not read hold the memory; the client may retry after a second.
+    pub(super) fn memory_is_short() -> Self {
+        let details = StatusDetails { retry_after_seconds: 1, ..StatusDetails::default() };
+        Self {
+            details: Some(Box::new(details)),
+            ..Self::new(
+                429,
+                "TooManyRequests",
+                "the memory for responses is in use on this replica, please try again later",
             )
         }
     }

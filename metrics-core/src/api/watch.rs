@@ -1,8 +1,9 @@
 //! A watch: events for changed rows, produced while the client reads them.
 //!
 //! A watch stores no rows, only the version up to which its client knows them. Once a second, if anything changed, it
-//! visits the changes since that version, oldest first, so that a client can resume from the version of any event. A
-//! client that reads slowly skips samples and uses no memory meanwhile. A client that stops reading is disconnected
+//! visits the selected changes since that version, oldest first, so that a client can resume from the version of any
+//! event. An object whose labels begin or cease to be selected is `ADDED` or `DELETED`. A client that reads slowly skips
+//! samples and uses no memory meanwhile. A client that stops reading is disconnected
 //! by the server ([`crate::server::listen`]).
 
 use std::ops::{ControlFlow, Range};
@@ -43,6 +44,9 @@ pub(super) struct WatchStream {
     initial: Option<Cursor>,
     /// The client knows all changes before this version.
     version: u64,
+    /// Objects that appeared at the first version or later are new to the client, and those at the second or later were
+    /// certainly not sent.
+    complete_at: (u64, u64),
     bookmarks: bool,
     /// Whether the initial events must be followed by a bookmark.
     initial_bookmark_pending: bool,
@@ -91,6 +95,8 @@ impl WatchStream {
             media_type,
             initial,
             version,
+            // The version of an event: the client may know all or some of its objects. That of a list: it knows none.
+            complete_at: (version, version + u64::from(matches!(options.start, Start::At(_)))),
             bookmarks: options.bookmarks,
             initial_bookmark_pending: options.bookmarks && options.send_initial_events,
             phase,
@@ -157,43 +163,58 @@ impl WatchStream {
                 return true;
             }
             if rows.version() == self.version {
+                self.complete_at = (self.version, self.version);
                 return false;
             }
-            let mut removed = Vec::new();
-            let Self { selection, context, media_type, version, .. } = &mut *self;
-            let progress = rows.next_change(selection.resource.row_kind(), *version, &mut |change| {
-                let (row, new) = match change {
-                    Change::Node { row, new } => (Row::Node(row), new),
-                    Change::Pod { row, new } => (Row::Pod(row), new),
+            let mut removed = None;
+            let Self { selection, context, media_type, version, complete_at, .. } = &mut *self;
+            let query = selection.changes(*version, *complete_at);
+            let mut pick = |key: (&str, &str), labels: &Labels| selection.matches(key, labels);
+            let progress = rows.next_change(query, &mut pick, &mut |change| {
+                let (row, before) = match change {
+                    Change::Node { row, before } => (Row::Node(row), before),
+                    Change::Pod { row, before } => (Row::Pod(row), before),
                     Change::Removed { namespace, name, labels } => {
                         if selection.matches((namespace, name), labels) {
-                            removed.push((namespace.to_owned(), name.to_owned(), labels.clone()));
+                            removed = Some((namespace.to_owned(), name.to_owned(), labels.clone()));
                         }
                         return;
                     }
                 };
-                if selection.matches(row.key(), row.labels()) {
-                    event(out, context, *media_type, if new { "ADDED" } else { "MODIFIED" }, row);
+                let is_selected = selection.matches(row.key(), row.labels());
+                match (row, before.filter(|labels| selection.matches(row.key(), labels))) {
+                    (_, None) if !is_selected => {}
+                    (_, None) => event(out, context, *media_type, "ADDED", row),
+                    (_, Some(_)) if is_selected => event(out, context, *media_type, "MODIFIED", row),
+                    // With the labels with which it was last selected.
+                    (Row::Node(row), Some(labels)) => {
+                        let row = NodeRow { labels, ..*row };
+                        event(out, context, *media_type, "DELETED", Row::Node(&row));
+                    }
+                    (Row::Pod(row), Some(labels)) => {
+                        let row = PodRow { labels, ..*row };
+                        event(out, context, *media_type, "DELETED", Row::Pod(&row));
+                    }
                 }
             });
             let Ok(progress) = progress else {
                 self.send_expired(out);
                 return false;
             };
-            for (namespace, name, labels) in removed {
-                self.send_removed(out, (&namespace, &name), &labels, progress.until - 1);
+            if let Some((namespace, name, labels)) = removed {
+                self.send_deleted(out, (&namespace, &name), &labels, progress.until - 1);
             }
             self.version = progress.until;
             if !progress.more {
+                self.complete_at = (self.version, self.version);
                 return false;
             }
         }
         true
     }
 
-    /// Appends the event for a selected object that was removed or relabeled: `MODIFIED` if it is still selected with
-    /// its current labels, else `DELETED` with its last known row.
-    fn send_removed(
+    /// Appends the event for a selected object that was removed, with its last known row.
+    fn send_deleted(
         &mut self,
         out: &mut Vec<u8>,
         (namespace, name): (&str, &str),
@@ -202,24 +223,6 @@ impl WatchStream {
     ) {
         let Self { rows, selection, context, media_type, .. } = self;
         let media_type = *media_type;
-        let mut still_selected = false;
-        let mut modified = |row: Row<'_>| {
-            still_selected = selection.matches(row.key(), row.labels());
-            if still_selected {
-                event(out, context, media_type, "MODIFIED", row);
-            }
-        };
-        match selection.resource {
-            Resource::Nodes => {
-                rows.node(name, &mut |row| modified(Row::Node(&NodeRow { version, ..*row })));
-            }
-            Resource::Pods => {
-                rows.pod(namespace, name, &mut |row| modified(Row::Pod(&PodRow { version, ..*row })));
-            }
-        }
-        if still_selected {
-            return;
-        }
         let mut sent = false;
         let mut deleted = |row: Row<'_>| {
             sent = true;
@@ -270,7 +273,7 @@ impl WatchStream {
         self.phase = Phase::Ended;
         let message =
             "too old resource version: this replica does not know the changes since then; list again";
-        let document = Status::new(410, "Expired", message).document(self.media_type);
+        let document = Status::expired(message).document(self.media_type);
         match self.media_type {
             MediaType::Protobuf => protobuf::event(out, "ERROR", &document),
             _ => json::event(out, "ERROR", |out| out.extend_from_slice(&document)),

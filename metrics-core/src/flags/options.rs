@@ -110,7 +110,7 @@ pub struct Options {
     pub(crate) request_timeout: Duration,
     /// `--serve-swap`.
     pub(crate) serve_swap: bool,
-    /// `--max-watches`.
+    /// `--max-watches`, or 0 without `--watch`.
     pub(crate) max_watches: usize,
     /// `--min-request-timeout`.
     pub(crate) min_watch_timeout: Duration,
@@ -196,7 +196,7 @@ impl Options {
             },
             request_timeout: value::duration(arguments, "request-timeout", Duration::from_secs(1))?,
             serve_swap: value::boolean(arguments, "serve-swap")?,
-            max_watches: value::number(arguments, "max-watches", 0, 100_000)?,
+            max_watches: max_watches(arguments, &mut notes)?,
             min_watch_timeout: Duration::from_secs(
                 match value::number(arguments, "min-request-timeout", 0, 86_400)? {
                     0 => 86_400,
@@ -247,6 +247,18 @@ fn kubelet_timeout(
         ));
     }
     Ok(max)
+}
+
+/// Returns the maximum number of watches; 0 means that watch is not served.
+fn max_watches(arguments: &Arguments, notes: &mut Vec<String>) -> Result<usize, Error> {
+    let max = value::number(arguments, "max-watches", 0, 100_000)?;
+    if value::boolean(arguments, "watch")? {
+        return Ok(max);
+    }
+    if arguments.is_set("max-watches") {
+        notes.push("--max-watches has no effect without --watch".to_owned());
+    }
+    Ok(0)
 }
 
 fn kubelet_trust(arguments: &Arguments) -> Result<KubeletTrust, Error> {
@@ -312,16 +324,19 @@ fn serving(arguments: &Arguments) -> Result<ServingSource, Error> {
 }
 
 fn request_header(arguments: &Arguments, notes: &mut Vec<String>) -> Result<RequestHeaderOptions, Error> {
-    let headers = |name: &'static str| {
-        let list = value::list(arguments, name);
-        match list.iter().find(|item| item.trim().is_empty()) {
-            Some(blank) => Err(Error::value(name, blank, "contains a blank item", "remove it")),
-            None => Ok(list.into_iter().map(|item| item.trim().to_owned()).collect::<Vec<_>>()),
+    // Not ignored: without its blank item a list may be empty, and an empty list of allowed names allows all names.
+    let names = |name: &'static str| {
+        let items = value::items(arguments, name);
+        if items.iter().any(String::is_empty) {
+            let value = arguments.all(name).collect::<Vec<_>>().join(",");
+            return Err(Error::value(name, &value, "contains a blank item", "remove it"));
         }
+        Ok(items)
     };
+    let headers = |name| names(name).map(|_| value::list(arguments, name));
     let options = RequestHeaderOptions {
         client_ca_file: value::text(arguments, "requestheader-client-ca-file").map(PathBuf::from),
-        allowed_names: headers("requestheader-allowed-names")?,
+        allowed_names: names("requestheader-allowed-names")?,
         username_headers: headers("requestheader-username-headers")?,
         group_headers: headers("requestheader-group-headers")?,
         extra_prefixes: headers("requestheader-extra-headers-prefix")?,

@@ -226,10 +226,16 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             works("request-timeout", ValueKind::Single, "1m0s", "Timeout of a request"),
             works(
+                "watch",
+                ValueKind::Bool,
+                "false",
+                "Serve watch: each watcher receives every sample of the objects that it selects, and so does each tool that watches all resources in discovery. metrics-server does not support watch",
+            ),
+            works(
                 "max-watches",
                 ValueKind::Single,
                 "256",
-                "Maximum number of watches; more get 429. 0 disables watches",
+                "Maximum number of watches with --watch; more get 429. 0 disables watch",
             ),
             works(
                 "min-request-timeout",

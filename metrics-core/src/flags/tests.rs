@@ -67,6 +67,65 @@ fn accepts_separate_values_and_concatenates_lists() {
 }
 
 #[test]
+fn accepts_quotes_that_yaml_keeps_and_blanks() {
+    let parsed = |arguments: &[&str]| match parse(arguments.iter().map(|argument| (*argument).to_owned())) {
+        Ok(CommandLine::Run(options)) => Ok(*options),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.to_string()),
+    };
+    for value in [
+        "InternalIP,Hostname",
+        "\"InternalIP,Hostname\"",
+        "'InternalIP,Hostname'",
+        "InternalIP, Hostname",
+        " InternalIP ,\tHostname",
+        "\"InternalIP\",\"Hostname\"",
+        "\"InternalIP\", 'Hostname'",
+        "\"InternalIP, Hostname\"",
+        "InternalIP,,Hostname,",
+        "InternalIP, ,Hostname",
+    ] {
+        let options = parsed(&[&format!("--kubelet-preferred-address-types={value}")]).unwrap();
+        assert_eq!(options.address_types, ["InternalIP", "Hostname"], "{value}");
+    }
+    let options = parsed(&[
+        "--metric-resolution=\"30s\"",
+        "--secure-port='10250'",
+        "--kubelet-insecure-tls=\"true\"",
+        "--logging-format= json",
+        "--log-level=\"debug\"",
+        "--tls-min-version=\"VersionTLS13\"",
+        "--tls-secret=\"metrics/serving\"",
+        "--bind-address=\"::\"",
+    ])
+    .unwrap();
+    assert_eq!((options.metric_resolution, options.secure_port), (Duration::from_secs(30), 10250));
+    assert_eq!((options.kubelet_trust, options.logging.format), (KubeletTrust::Insecure, LogFormat::Json));
+    assert_eq!(
+        (options.logging.level, options.tls.min_version.as_str()),
+        (tracing::Level::DEBUG, "VersionTLS13")
+    );
+    assert_eq!(
+        options.serving,
+        ServingSource::Secret { namespace: "metrics".into(), name: "serving".into() }
+    );
+    assert_eq!(options.bind_address, std::net::IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED));
+    let names = |value: &str| {
+        parsed(&["--requestheader-client-ca-file=/ca", &format!("--requestheader-allowed-names={value}")])
+            .map(|options| options.request_header.allowed_names)
+    };
+    assert_eq!(names("\"a\", b").unwrap(), ["a", "b"]);
+    assert_eq!(names("\"a,b\",c").unwrap(), ["a,b", "c"], "a common name may contain a comma");
+    // An empty list allows all names, so a value that only looks empty is an error.
+    for blank in [" ", "\"\"", "a, ", "''"] {
+        let error = names(blank).unwrap_err();
+        assert!(error.contains("--requestheader-allowed-names=") && error.contains("blank item"), "{error}");
+    }
+    let error = parsed(&["--logging-format=\"xml\""]).unwrap_err();
+    assert_eq!(error, "--logging-format=xml: is not a format; use text or json");
+}
+
+#[test]
 fn short_resolution_reduces_the_timeout() {
     assert_eq!(run("--metric-resolution=5s").kubelet_timeout, Duration::from_millis(4500));
     let given = run("--metric-resolution=5s --kubelet-request-timeout=5s");
@@ -108,11 +167,15 @@ fn parses_the_flags_of_the_api() {
         let options = run(line);
         (options.serve_swap, options.max_watches, options.min_watch_timeout)
     };
-    assert_eq!(api(""), (true, 256, Duration::from_secs(1800)));
+    assert_eq!(api(""), (true, 0, Duration::from_secs(1800)));
+    assert_eq!(api("--watch").1, 256);
     assert_eq!(
-        api("--serve-swap=false --max-watches=3 --min-request-timeout=60"),
+        api("--serve-swap=false --watch --max-watches=3 --min-request-timeout=60"),
         (false, 3, Duration::from_secs(60))
     );
+    let without_watch = run("--max-watches=3");
+    assert_eq!(without_watch.max_watches, 0);
+    assert_eq!(without_watch.notes, ["--max-watches has no effect without --watch"]);
     assert!(refused("--max-watches=-1").contains("from 0 to 100000"));
     assert_eq!(run("--min-request-timeout=0").min_watch_timeout, Duration::from_secs(86_400));
     assert!(refused("--min-request-timeout=1s").contains("from 0 to 86400"));

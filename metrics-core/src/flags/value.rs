@@ -1,4 +1,7 @@
 //! Values of flags, in Go's syntax.
+//!
+//! Blanks around a value, and quotes around it, are removed: in a manifest, YAML keeps the quotes of
+//! `- --flag="value"`. Go's flag library removes those of lists, too.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,16 +12,69 @@ use super::{Arguments, Error};
 /// Returns the last value of `name`, or its default; `None` if that is empty.
 pub(super) fn text(arguments: &Arguments, name: &str) -> Option<String> {
     let flag = named(name)?;
-    Some(arguments.last(name).unwrap_or(flag.default)).filter(|value| !value.is_empty()).map(str::to_owned)
+    let value = unquote(arguments.last(name).unwrap_or(flag.default));
+    Some(value).filter(|value| !value.is_empty()).map(str::to_owned)
 }
 
-/// Returns the list of all values, split at commas, or the default.
+/// Returns the list of all values, split at commas, also at those in quotes, or the default. Items can't contain commas.
 pub(super) fn list(arguments: &Arguments, name: &str) -> Vec<String> {
+    let items = items(arguments, name);
+    let words = items.iter().flat_map(|item| item.split(',')).map(unquote);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns the list of all values, split at commas that are not in quotes, or the default. An item that consists of
+/// blanks or quotes is returned as an empty one.
+pub(super) fn items(arguments: &Arguments, name: &str) -> Vec<String> {
     let Some(flag) = named(name) else { return Vec::new() };
     debug_assert_eq!(flag.kind, ValueKind::List);
-    let split =
-        |value: &str| value.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    if arguments.is_set(name) { arguments.all(name).flat_map(split).collect() } else { split(flag.default) }
+    if arguments.is_set(name) {
+        arguments.all(name).flat_map(split_items).collect()
+    } else {
+        split_items(flag.default)
+    }
+}
+
+fn split_items(value: &str) -> Vec<String> {
+    let mut items = Vec::new();
+    let mut rest = value;
+    loop {
+        let (item, behind) = match quoted_item(rest) {
+            Some((item, behind)) => (Some(item), behind),
+            None => match rest.split_once(',') {
+                Some((item, behind)) => (Some(item).filter(|item| !item.is_empty()), Some(behind)),
+                None => (Some(rest).filter(|item| !item.is_empty()), None),
+            },
+        };
+        items.extend(item.map(|item| unquote(item).to_owned()));
+        match behind {
+            Some(behind) => rest = behind,
+            None => return items,
+        }
+    }
+}
+
+/// Returns the first item without its quotes, if it has quotes, and the items behind it, if there are any.
+fn quoted_item(items: &str) -> Option<(&str, Option<&str>)> {
+    let start = items.trim_start();
+    let quote = start.chars().next().filter(|c| QUOTES.contains(c))?;
+    let (item, behind) = start[1..].split_once(quote)?;
+    match behind.trim_start() {
+        "" => Some((item, None)),
+        behind => behind.strip_prefix(',').map(|behind| (item, Some(behind))),
+    }
+}
+
+const QUOTES: [char; 2] = ['"', '\''];
+
+/// Removes blanks, and one pair of quotes if there are no further ones of its kind.
+fn unquote(value: &str) -> &str {
+    let value = value.trim();
+    let inner = QUOTES.iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    match inner {
+        Some(inner) if !inner.contains(QUOTES) => inner.trim(),
+        _ => value,
+    }
 }
 
 /// Returns a bool, parsed as Go's strconv.ParseBool does.
@@ -104,7 +160,45 @@ fn parse_duration(text: &str) -> Option<Duration> {
 mod tests {
     use std::time::Duration;
 
-    use super::parse_duration;
+    use super::{parse_duration, split_items, unquote};
+
+    #[test]
+    fn removes_blanks_and_one_pair_of_quotes() {
+        for (value, expected) in [
+            ("a", "a"),
+            (" a ", "a"),
+            ("\"a\"", "a"),
+            ("'a b'", "a b"),
+            (" \" a \" ", "a"),
+            ("\"\"", ""),
+            ("\"", "\""),
+            ("\"a", "\"a"),
+            ("\"a'", "\"a'"),
+            ("\"a\",\"b\"", "\"a\",\"b\""),
+        ] {
+            assert_eq!(unquote(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn splits_lists_as_go_does() {
+        for (value, expected) in [
+            ("", &[] as &[&str]),
+            ("a,b", &["a", "b"]),
+            (",a,,b,", &["a", "b"]),
+            ("a, b , c", &["a", "b", "c"]),
+            ("\"a\"", &["a"]),
+            ("\"a\", \"b\"", &["a", "b"]),
+            ("\"a,b\",c", &["a,b", "c"]),
+            ("'a','b'", &["a", "b"]),
+            ("a, ,b", &["a", "", "b"]),
+            ("\"\"", &[""]),
+            ("\"a,b", &["\"a", "b"]),
+            ("\"a\"b,c", &["\"a\"b", "c"]),
+        ] {
+            assert_eq!(split_items(value), expected, "{value}");
+        }
+    }
 
     #[test]
     fn parses_durations_as_go_does() {

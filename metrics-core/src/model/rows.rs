@@ -96,25 +96,51 @@ pub enum RowKind {
     Pods,
 }
 
-/// A change of an object.
+/// The changes that a reader follows.
+#[derive(Clone, Copy, Debug)]
+pub struct ChangeQuery<'a> {
+    /// The kind of the objects.
+    pub kind: RowKind,
+    /// One namespace, or all.
+    pub namespace: Option<&'a str>,
+    /// One name, or all.
+    pub name: Option<&'a str>,
+    /// The first version that the reader has not visited.
+    pub from: u64,
+    /// Objects that appeared at this version or later are new to the reader: it had all objects before. At most `from`.
+    pub new_from: u64,
+    /// The reader has no object that appeared at this version or later, unless it was visited by these queries. It is
+    /// later than `new_from` for a client that resumes after one of several changes of a version.
+    pub unknown_from: u64,
+}
+
+impl ChangeQuery<'_> {
+    /// Returns whether namespace and name are selected.
+    #[must_use]
+    pub fn selects(&self, (namespace, name): (&str, &str)) -> bool {
+        self.namespace.is_none_or(|selected| selected == namespace)
+            && self.name.is_none_or(|selected| selected == name)
+    }
+}
+
+/// A change of an object: a new sample, other labels, or its end.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// A node has a new sample.
+    /// A node has a new sample or other labels.
     Node {
-        /// The row.
+        /// The row, with the labels as of its version.
         row: &'a NodeRow<'a>,
-        /// Whether this is the object's first row.
-        new: bool,
+        /// The labels before the change; `None` if the object is new.
+        before: Option<&'a Labels>,
     },
-    /// A pod has a new sample.
+    /// A pod has a new sample, other labels, or its samples come from another node.
     Pod {
-        /// The row.
+        /// The row, with the labels as of its version.
         row: &'a PodRow<'a>,
-        /// Whether this is the object's first row.
-        new: bool,
+        /// The labels before the change; `None` if the object is new.
+        before: Option<&'a Labels>,
     },
-    /// An object with these labels no longer exists: it lost its row, or its labels changed. The visitor must read the
-    /// object's current row, if it has one.
+    /// An object no longer exists or no longer has a row.
     Removed {
         /// Its namespace; empty for nodes.
         namespace: &'a str,
@@ -187,15 +213,16 @@ pub trait Rows: Send + Sync + 'static {
     /// Returns the version that the next change will have.
     fn version(&self) -> u64;
 
-    /// Visits the changes of the first version, `from` or later, that changed an object of this kind. A row that
-    /// changed several times is visited at its newest version only.
+    /// Visits the changes of the first version, `from` or later, that changed a selected object. A row that changed
+    /// several times is visited at its newest version only. `pick` selects by the labels before or after a change; an
+    /// object that is not selected costs no read of its row.
     ///
     /// # Errors
     /// [`Expired`] if the changes since `from` are no longer known.
     fn next_change(
         &self,
-        kind: RowKind,
-        from: u64,
+        query: ChangeQuery<'_>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> bool,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired>;
 }
@@ -221,6 +248,9 @@ pub trait TwoPassReader: Send {
         pick: &mut dyn FnMut((&str, &str), &Labels) -> Pick,
         visit: &mut dyn FnMut(&PodRow<'_>) -> ControlFlow<()>,
     );
+
+    /// Returns how much memory the recorded rows take at most, in bytes, while the store replaces what they share.
+    fn kept_bytes(&self) -> usize;
 
     /// Visits the recorded nodes, in order, until the visitor breaks; the next call continues after that node.
     fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>);

@@ -7,6 +7,7 @@ use crate::flags::{KubeletTrust, Options};
 use crate::ingest::discover::{self, AddressType};
 use crate::ingest::scrape::{self, Credentials, KubeletTls};
 use crate::ingest::store::{self, Store, StoreDirectory};
+use crate::memory::MemoryBudget;
 use crate::telemetry::WatchAges;
 use crate::watched_file::Source;
 use crds::report::WatchTarget;
@@ -42,12 +43,14 @@ pub(super) fn start(
     options: &Options,
     cluster: &Cluster,
     ages: &mut WatchAges,
+    memory: &Arc<MemoryBudget>,
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
 ) -> Result<Ingest, Error> {
     let (tls, credentials) = kubelet_access(options)?;
     let directory = Arc::new(StoreDirectory::new());
-    let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution)));
+    let store = Store::new(directory.clone(), store::StoreConfig::new(options.metric_resolution));
+    let store = Arc::new(store.with_memory(memory.clone()));
     store::StoreMetrics::new(store.clone()).register(registry);
     let metrics = scrape::ScrapeMetrics::default();
     metrics.register(registry);
@@ -69,6 +72,7 @@ pub(super) fn start(
         timeout: options.kubelet_timeout,
         tls,
         credentials,
+        memory: memory.clone(),
     };
     let findings = scrape::Findings::new(options.metric_resolution);
     findings.samples.register(registry);

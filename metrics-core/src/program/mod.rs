@@ -17,6 +17,8 @@ use std::time::Duration;
 use crate::api::Api;
 use crate::flags;
 use crate::flags::Options;
+use crate::ingest::store::{Coverage, Store};
+use crate::memory::{self, ClusterSize, MemoryBudget};
 use crate::server::authorization::AlwaysAllow;
 use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
@@ -65,6 +67,8 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     }
     let _ = tls::provider().install_default();
     let mut registry = telemetry::registry();
+    let memory = MemoryBudget::new(memory::INITIAL_BUDGET);
+    memory.register(&mut registry);
     // Dropping it at the end aborts all tasks.
     let mut tasks = JoinSet::new();
     let clusters = Clusters::new(&options, &mut tasks).await?;
@@ -73,8 +77,9 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
 
     let serving = security::serving_certificate(&options, &clusters.main, &mut ages, &mut tasks)?;
     let trust = security::trust(&options, &clusters.authentication, &mut ages, &mut tasks)?;
-    let ingest = ingest::start(&options, &clusters.main, &mut ages, &mut registry, &mut tasks)?;
+    let ingest = ingest::start(&options, &clusters.main, &mut ages, &memory, &mut registry, &mut tasks)?;
     ages.register(&mut registry);
+    tasks.spawn(memory::follow(memory.clone(), cluster_size(ingest.store.clone())));
 
     let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
@@ -94,10 +99,11 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         request: options.request_timeout,
         in_flight: options.max_in_flight,
         streams: options.http2_max_streams,
+        memory: memory.clone(),
         ..Limits::default()
     };
     let hsts = options.strict_transport_security.as_deref().map(HeaderValue::from_str).transpose()?;
-    let api = Api::new(ingest.store.clone(), settings::api_config(&options));
+    let api = Api::with_memory(ingest.store.clone(), settings::api_config(&options), memory.clone());
     api.register(&mut registry);
     let api = Arc::new(MetricsApi::new(api));
     let authenticator = security::authenticator(&options, &clusters.authentication, trust, credentials)?;
@@ -117,6 +123,7 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         registry: Arc::new(registry),
         request_metrics,
         report: Box::new(move || report.report()),
+        memory,
         api: api.clone(),
     };
     let chain = Chain::new(handlers, &limits, hsts);
@@ -131,6 +138,14 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     listen::serve(listener, config, Arc::new(chain), limits, connections, stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Returns a function that counts what `store` holds.
+fn cluster_size(store: Arc<Store>) -> impl Fn() -> ClusterSize + Send {
+    move || {
+        let Coverage { nodes, pods, containers_measured: containers, .. } = store.coverage();
+        ClusterSize { nodes, pods, containers }
+    }
 }
 
 /// Returns a future that resolves `delay` after SIGTERM or SIGINT, or at the second signal. In between, `/readyz`

@@ -17,7 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub(crate) use excerpt::excerpt;
-pub(crate) use exposition::{OPENMETRICS, TEXT, accepts_openmetrics, encode};
+pub(crate) use exposition::{Exposition, OPENMETRICS, RenderError, TEXT, accepts_openmetrics};
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use metrics_core::memory::MemoryBudget;
 use metrics_core::server::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,15 +41,13 @@ async fn counts_failed_handshakes_by_cause() {
 }
 
 #[tokio::test]
-async fn closes_connections_over_the_limit_and_idle_ones() {
-    let limits = Limits { connections: 1, idle: Duration::from_millis(300), ..Limits::default() };
-    let port = port(limits).await;
+async fn a_new_connection_takes_the_place_of_an_idle_one() {
+    let port = port(Limits { connections: 1, ..Limits::default() }).await;
     let client = Client { http2: false, ..Client::default() };
     let mut first = client.open(&port).await;
     assert_eq!(first.get("/livez", &[]).await, (200, "ok".into()));
-    assert!(client.connect(&port).await.is_err());
-    timeout(5 * SECOND, first.ended).await.expect("closed when idle").unwrap();
     assert_eq!(client.get(&port, "/livez", &[]).await.0, 200);
+    timeout(5 * SECOND, first.ended).await.expect("closed").unwrap();
 }
 
 #[tokio::test]
@@ -78,8 +77,45 @@ async fn returns_429_over_the_limit_but_not_for_probes() {
     sleep(SECOND / 5).await;
     assert_eq!(jane.get("/apis/x", &[]).await, (429, "Too many requests, please try again later.\n".into()));
     assert_eq!(jane.get("/livez", &[]).await.0, 200);
+    // The path of a watch that does not exist.
+    assert_eq!(jane.get("/apis/no-such-watch", &[]).await.0, 429);
     assert_eq!(open.await.unwrap(), 200);
     assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn returns_429_without_memory_for_the_headers() {
+    let ca = Ca::new();
+    // About 170 KB for requests.
+    let port = port(Limits { memory: MemoryBudget::new(1 << 20), ..Limits::default() }).await;
+    port.trust.set_front_proxy(ca.front_proxy(&[]));
+    let client = Client::with(ca.client("aggregator"));
+    let (mut slow, mut proxy) = (client.open(&port).await, client.open(&port).await);
+    let large = "x".repeat(60 << 10);
+    let open = tokio::spawn(async move {
+        slow.get("/apis/slow", &[("X-Remote-User", "slow"), ("X-Large", &large)]).await.0
+    });
+    sleep(SECOND / 5).await;
+    let large = "x".repeat(60 << 10);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane"), ("X-Large", &large)]).await.0, 429);
+    assert_eq!(proxy.get("/livez", &[("X-Large", &large)]).await.0, 200);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane")]).await.0, 200, "a small one fits");
+    assert_eq!(open.await.unwrap(), 200);
+    assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane"), ("X-Large", &large)]).await.0, 200);
+}
+
+#[tokio::test]
+async fn open_watches_take_no_place_of_requests() {
+    let ca = Ca::new();
+    let port = port(Limits { in_flight: Some(1), ..Limits::default() }).await;
+    port.trust.set_client_ca(ca.anchors());
+    let mut jane = Client::with(ca.client("jane")).open(&port).await;
+    let _first = jane.begin("/apis/silence", &[]).await.unwrap();
+    let _second = jane.begin("/apis/silence", &[]).await.unwrap();
+    assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
+    let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
+    assert!(metrics.contains("apiserver_longrunning_requests 2\n"), "{metrics}");
+    assert!(metrics.contains("apiserver_current_inflight_requests 1\n"), "that of /metrics: {metrics}");
 }
 
 #[tokio::test]
@@ -93,14 +129,36 @@ async fn returns_504_after_the_request_timeout() {
 
 #[tokio::test]
 async fn returns_431_for_large_headers() {
+    let ca = Ca::new();
     let port = port(Limits { header_bytes: 16 << 10, ..Limits::default() }).await;
-    let large = "x".repeat(40 << 10);
-    let client = Client { http2: false, ..Client::default() };
-    assert_eq!(client.get(&port, "/livez", &[("X-Large", &large)]).await.0, 431);
-    let mut connection = Client::default().open(&port).await;
-    match connection.try_get("/livez", &[("X-Large", &large)]).await {
-        Ok((code, _)) => assert_eq!(code, 431),
-        Err(error) => drop(error),
+    port.trust.set_client_ca(ca.anchors());
+    let (large, small) = ("x".repeat(20 << 10), "x".repeat(8 << 10));
+    for http2 in [false, true] {
+        let client = Client { http2, ..Client::with(ca.client("jane")) };
+        let mut connection = client.open(&port).await;
+        assert_eq!(connection.get("/livez", &[("X-Large", &small)]).await.0, 200, "HTTP/2: {http2}");
+        assert_eq!(connection.get("/livez", &[("X-Large", &large)]).await.0, 431, "HTTP/2: {http2}");
+        if http2 {
+            assert_eq!(connection.get("/livez", &[]).await.0, 200, "the connection stays open");
+        }
+    }
+}
+
+#[tokio::test]
+async fn front_proxies_may_send_many_groups() {
+    let ca = Ca::new();
+    let port = port(Limits::default()).await;
+    port.trust.set_client_ca(ca.anchors());
+    port.trust.set_front_proxy(ca.front_proxy(&["aggregator"]));
+    let groups: Vec<String> =
+        (0..1000).map(|at| format!("a-group-with-a-long-name-in-the-directory-{at}")).collect();
+    let mut headers = vec![("X-Remote-User", "jane")];
+    headers.extend(groups.iter().map(|group| ("X-Remote-Group", group.as_str())));
+    for http2 in [false, true] {
+        let proxy = Client { http2, ..Client::with(ca.client("aggregator")) };
+        assert_eq!(proxy.get(&port, "/apis/x", &headers).await.0, 200, "HTTP/2: {http2}");
+        let user = Client { http2, ..Client::with(ca.client("jane")) };
+        assert_eq!(user.get(&port, "/apis/x", &headers).await.0, 431, "HTTP/2: {http2}");
     }
 }
 

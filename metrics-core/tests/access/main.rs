@@ -6,6 +6,10 @@
 mod attempts;
 mod connections;
 mod credentials;
+mod deadlines;
+mod floods;
+mod memory;
 mod report;
 mod serving;
+mod slow_readers;
 mod test_server;

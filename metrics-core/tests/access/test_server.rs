@@ -1,7 +1,7 @@
 //! A server in this process, and clients for it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +24,8 @@ use metrics_core::server::authentication::{
 };
 use metrics_core::server::authorization::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
 use metrics_core::server::listen::{
-    self, ApiHandler, BoxedBody, Chain, Failure, Handlers, Limits, health::Health,
+    self, ApiHandler, BoxedBody, Chain, ConnectionMetrics, Failure, Handlers, Limits, Listener, LongRunning,
+    health::Health,
 };
 use metrics_core::server::request_info::RequestInfo;
 use metrics_core::server::reviews::cache::Hasher;
@@ -33,8 +34,9 @@ use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::client::TlsStream;
 
 /// A certificate authority.
@@ -170,7 +172,7 @@ impl ApiHandler for Echo {
             is_resource_request,
             path: uri.path().into(),
             verb: match uri.path() {
-                "/apis/flood" | "/apis/silence" => "watch",
+                "/apis/flood" | "/apis/silence" | "/apis/no-such-watch" => "watch",
                 _ if method == Method::GET => "list",
                 _ => "create",
             },
@@ -182,8 +184,11 @@ impl ApiHandler for Echo {
 
     fn handle(&self, request: &Parts, _: &RequestInfo) -> Response<BoxedBody> {
         match request.uri.path() {
-            "/apis/flood" => return Response::new(Endless(true).boxed_unsync()),
-            "/apis/silence" => return Response::new(Endless(false).boxed_unsync()),
+            "/apis/flood" => return watch(Endless(true)),
+            "/apis/silence" => return watch(Endless(false)),
+            // More than the windows of a client.
+            "/apis/large" => return Response::new(Full::new(Bytes::from_static(&LARGE)).boxed_unsync()),
+            "/apis/endless" => return Response::new(Endless(true).boxed_unsync()),
             _ => {}
         }
         Response::new(Full::new(Bytes::from(format!("{:?}", request.headers))).boxed_unsync())
@@ -194,6 +199,15 @@ impl ApiHandler for Echo {
         *response.status_mut() = failure.code.try_into().unwrap();
         response
     }
+}
+
+/// The body of `/apis/large`.
+pub(crate) static LARGE: [u8; 8 << 20] = [b'x'; 8 << 20];
+
+fn watch(body: Endless) -> Response<BoxedBody> {
+    let mut response = Response::new(body.boxed_unsync());
+    response.extensions_mut().insert(LongRunning);
+    response
 }
 
 /// A body that always has data, or never.
@@ -224,14 +238,95 @@ pub(crate) struct Port {
     pub ended: tokio::task::JoinHandle<()>,
 }
 
+/// Starts a server on a port of 127.0.0.1.
 pub(crate) async fn port(limits: Limits) -> Port {
+    let parts = parts(&limits);
+    let listener = listen::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (trust, serving) = (parts.trust.clone(), parts.serving.clone());
+    let (stop, stopped) = oneshot::channel();
+    let ended = tokio::spawn(parts.serve(listener, limits, stopped));
+    Port { address, trust, serving, stop: Some(stop), ended }
+}
+
+/// A server without a network: streams are in memory, so that tests can pause the time and choose addresses.
+pub(crate) struct MemoryPort {
+    pub trust: Arc<LiveTrust>,
+    connections: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
+    _stop: oneshot::Sender<()>,
+}
+
+pub(crate) fn memory_port(limits: Limits) -> MemoryPort {
+    let parts = parts(&limits);
+    let trust = parts.trust.clone();
+    let (connections, accepted) = mpsc::unbounded_channel();
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(parts.serve(MemoryListener(accepted), limits, stopped));
+    MemoryPort { trust, connections, _stop: stop }
+}
+
+impl MemoryPort {
+    /// Opens a connection from this address.
+    pub(crate) fn connect(&self, address: impl Into<IpAddr>) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(16 << 10);
+        self.connections.send((server, SocketAddr::new(address.into(), 1))).unwrap();
+        client
+    }
+
+    /// Returns the content of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let (code, metrics) =
+            Client::default().open_over(self.connect(METRICS_READER)).await.get("/metrics", &[]).await;
+        assert_eq!(code, 200);
+        metrics
+    }
+}
+
+/// The address of [`MemoryPort::metrics`].
+const METRICS_READER: [u8; 4] = [192, 0, 2, 1];
+
+struct MemoryListener(mpsc::UnboundedReceiver<(DuplexStream, SocketAddr)>);
+
+impl Listener for MemoryListener {
+    type Stream = DuplexStream;
+
+    async fn accept(&mut self) -> std::io::Result<(DuplexStream, SocketAddr)> {
+        match self.0.recv().await {
+            Some(accepted) => Ok(accepted),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct ServerParts {
+    trust: Arc<LiveTrust>,
+    serving: Arc<ServingCertificate>,
+    chain: Arc<Chain>,
+    config: rustls::ServerConfig,
+    connections: ConnectionMetrics,
+}
+
+impl ServerParts {
+    fn serve(
+        self,
+        listener: impl Listener,
+        limits: Limits,
+        stopped: oneshot::Receiver<()>,
+    ) -> impl Future<Output = ()> + Send {
+        listen::serve(listener, self.config, self.chain, limits, self.connections, async {
+            let _ = stopped.await;
+        })
+    }
+}
+
+fn parts(limits: &Limits) -> ServerParts {
     let trust = LiveTrust::new(false);
     let serving = ServingCertificate::self_signed(false).unwrap();
     let mut registry = Registry::default();
     let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
         authentication::CredentialMetrics::default(),
-        listen::ConnectionMetrics::default(),
+        ConnectionMetrics::default(),
     );
     request_metrics.register(&mut registry);
     credentials.register(&mut registry);
@@ -263,21 +358,21 @@ pub(crate) async fn port(limits: Limits) -> Port {
         authorizer,
         health: Health::new(),
         registry: Arc::new(registry),
+        memory: limits.memory.clone(),
         request_metrics,
         report: Box::new(move || report.report()),
         api: Arc::new(Echo),
     };
-    let chain = Chain::new(handlers, &limits, None);
+    let chain = Chain::new(handlers, limits, None);
     let policy = tls::TlsPolicy::from_flags("", &[], &[], &mut Vec::new()).unwrap();
     let config = tls::server_config(&policy, serving.clone(), true).unwrap();
-    let listener = listen::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(listen::serve(listener, config, Arc::new(chain), limits, connections, async {
-        let _ = stopped.await;
-    }));
-    Port { address, trust, serving, stop: Some(stop), ended }
+    ServerParts { trust, serving, chain: Arc::new(chain), config, connections }
 }
+
+/// A byte stream to a server.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 /// The properties of a client.
 #[derive(Clone)]
@@ -299,6 +394,11 @@ impl Client {
     }
 
     pub(crate) async fn connect(&self, port: &Port) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_over(TcpStream::connect(port.address).await?).await
+    }
+
+    /// Performs the TLS handshake.
+    pub(crate) async fn connect_over<S: Stream>(&self, stream: S) -> std::io::Result<TlsStream<S>> {
         let versions: &[&rustls::SupportedProtocolVersion] =
             if self.tls13 { &[&rustls::version::TLS13] } else { &[&rustls::version::TLS12] };
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(tls::provider()))
@@ -308,14 +408,18 @@ impl Client {
             .with_custom_certificate_verifier(Arc::new(AnyServer))
             .with_client_cert_resolver(Arc::new(PresentedCertificate(self.certificate.clone())));
         config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let stream = TcpStream::connect(port.address).await?;
         let name = ServerName::try_from("metrics-core").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
     /// Opens a connection for requests.
     pub(crate) async fn open(&self, port: &Port) -> Connection {
-        let io = TokioIo::new(self.connect(port).await.unwrap());
+        self.open_over(TcpStream::connect(port.address).await.unwrap()).await
+    }
+
+    /// Performs the TLS handshake and opens a connection for requests.
+    pub(crate) async fn open_over<S: Stream>(&self, stream: S) -> Connection {
+        let io = TokioIo::new(self.connect_over(stream).await.unwrap());
         if self.http2 {
             let (sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -341,8 +445,8 @@ impl Client {
 }
 
 pub(crate) struct Connection {
-    http1: Option<hyper::client::conn::http1::SendRequest<Empty<Bytes>>>,
-    http2: Option<hyper::client::conn::http2::SendRequest<Empty<Bytes>>>,
+    http1: Option<hyper::client::conn::http1::SendRequest<BoxedBody>>,
+    http2: Option<hyper::client::conn::http2::SendRequest<BoxedBody>>,
     pub ended: tokio::task::JoinHandle<()>,
 }
 
@@ -362,6 +466,13 @@ impl Connection {
         Ok((code, String::from_utf8_lossy(&body).into_owned()))
     }
 
+    /// Sends a POST whose body does not end over HTTP/2; returns the code.
+    pub(crate) async fn post_unfinished(&mut self, path: &str) -> u16 {
+        let request = Request::post(format!("https://metrics-core{path}")).version(Version::HTTP_2);
+        let request = request.body(Endless(false).boxed_unsync()).unwrap();
+        self.http2.as_mut().unwrap().send_request(request).await.unwrap().status().as_u16()
+    }
+
     /// Sends a request; the body of the response is not read yet.
     pub(crate) async fn begin(
         &mut self,
@@ -373,7 +484,7 @@ impl Connection {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Empty::new()).unwrap();
+        let request = request.body(Empty::new().boxed_unsync()).unwrap();
         match (&mut self.http1, &mut self.http2) {
             (Some(sender), _) => sender.send_request(request).await,
             (_, Some(sender)) => sender.send_request(request).await,

@@ -1,10 +1,11 @@
 //! The estimator `Measured`: a model of metrics-core's usage, corrected by measurements.
 //!
 //! The forecast for `n` nodes is a prior, `base + each × n`, times the factor of measured usage to the prior. The
-//! factor is above 1 with 100 pods per node or many clients, and below 1 in a sparse cluster. Sizes are steps of a
-//! quarter. A smaller step is taken only if a quarter more than the estimate would fit it, so that a node that comes
+//! factor is above 1 with 100 pods per node or many clients, and below 1 in a sparse cluster. Headroom is added, and
+//! the memory that metrics-core divides among its clients and the bodies of kubelets. Sizes are steps of a quarter. A smaller step is taken only if a quarter more than the estimate would fit it, so that a node that comes
 //! and goes changes nothing.
 
+use crds::memory::RESERVE_BYTES;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Population;
@@ -29,7 +30,7 @@ const MEMORY: Prior = Prior { base: 12 << 20, node: 56 << 10, container: 1 << 10
 const CPU: Prior = Prior { base: 2_000_000, node: 8_000, container: 134 };
 
 /// Headroom in percent. CPU has more, as list requests come in bursts.
-const MEMORY_HEADROOM: u128 = 150;
+const MEMORY_HEADROOM: u128 = 125;
 const CPU_HEADROOM: u128 = 200;
 
 /// The minimum memory in percent of the current usage, whatever the forecast.
@@ -148,7 +149,12 @@ fn implied_factors(size: Size, population: Population, min: Size) -> Factors {
     };
     Factors {
         cpu: factor(size.cpu, min.cpu, 1_000_000, CPU.at(population), CPU_HEADROOM),
-        memory: factor(size.memory, min.memory, 1, MEMORY.at(population), MEMORY_HEADROOM),
+        memory: if size.memory <= min.memory {
+            1000
+        } else {
+            let data = size.memory.saturating_sub(RESERVE_BYTES);
+            factor(data, 0, 1, MEMORY.at(population), MEMORY_HEADROOM)
+        },
     }
 }
 
@@ -157,7 +163,8 @@ fn forecast(population: Population, factors: Factors) -> Size {
         u128::from(prior).saturating_mul(u128::from(factor)).saturating_mul(headroom) / 100_000
     };
     let cpu = of(CPU.at(population), factors.cpu, CPU_HEADROOM);
-    let memory = of(MEMORY.at(population), factors.memory, MEMORY_HEADROOM);
+    let memory =
+        of(MEMORY.at(population), factors.memory, MEMORY_HEADROOM).saturating_add(RESERVE_BYTES.into());
     Size::from_nanos(cpu, memory.saturating_mul(1_000_000_000))
 }
 

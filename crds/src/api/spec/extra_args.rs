@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// The flags of metrics-core that fields of the spec set, with these fields. A flag is refused in `extraArgs` even
 /// if its field is absent, because the operator evaluates the field.
-pub const SPEC_FLAGS: [(&str, &str); 15] = [
+pub const SPEC_FLAGS: [(&str, &str); 16] = [
     ("secure-port", "spec.metricsCore.securePort"),
     ("metric-resolution", "spec.metricsCore.metricResolution"),
     ("kubelet-request-timeout", "spec.metricsCore.kubelet.requestTimeout"),
@@ -15,6 +15,7 @@ pub const SPEC_FLAGS: [(&str, &str); 15] = [
     ("kubelet-insecure-tls", "spec.metricsCore.kubelet.tls.mode"),
     ("kubelet-tls-pin", "spec.metricsCore.kubelet.tls.mode"),
     ("node-selector", "spec.metricsCore.kubelet.nodeSelector"),
+    ("watch", "spec.metricsCore.watch"),
     ("log-level", "spec.metricsCore.logLevel"),
     ("logging-format", "spec.metricsCore.logFormat"),
     ("tls-secret", "spec.certificates.source"),

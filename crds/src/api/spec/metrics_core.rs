@@ -80,6 +80,15 @@ pub struct MetricsCoreSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub secure_port: Option<i32>,
+    /// Whether metrics-core serves watch.
+    ///
+    /// - `Disabled`: discovery lists the verbs `get` and `list`, and a request for a watch gets 405, as from
+    ///   metrics-server.
+    /// - `Enabled`: discovery also lists `watch`. Each watcher receives every new sample of the objects that it selects.
+    ///
+    /// Default: `Disabled`. Set `Enabled` for clients that follow metrics continuously. Tools that watch every resource
+    /// in discovery, such as Argo CD, then receive every sample, too: exclude `metrics.k8s.io` there.
+    pub watch: WatchMode,
     /// The log level of metrics-core. Each level includes those before it.
     ///
     /// - `Error`: failures.
@@ -132,6 +141,7 @@ impl Default for MetricsCoreSpec {
             strategy: None,
             pod_metadata: ExtraMetadata::default(),
             secure_port: None,
+            watch: WatchMode::default(),
             log_level: LogLevel::default(),
             log_format: LogFormat::default(),
             extra_args: Vec::new(),
@@ -149,6 +159,16 @@ pub enum PullPolicy {
     IfNotPresent,
     /// Not at all.
     Never,
+}
+
+/// Whether metrics-core serves watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WatchMode {
+    /// Not in discovery; 405.
+    #[default]
+    Disabled,
+    /// In discovery.
+    Enabled,
 }
 
 /// The log level of metrics-core.

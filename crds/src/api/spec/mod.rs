@@ -29,7 +29,7 @@ pub use kubelet::{
     MANAGED_CONFIG_MAPS,
 };
 pub use metadata::{ExtraMetadata, RESERVED_LABEL_PREFIXES, RESERVED_LABELS};
-pub use metrics_core::{DEFAULT_SECURE_PORT, LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};
+pub use metrics_core::{DEFAULT_SECURE_PORT, LogFormat, LogLevel, MetricsCoreSpec, PullPolicy, WatchMode};
 pub use nanny::{Estimator, Limits, NannyMode, NannySpec, ScalingMode};
 pub use scheduling::SchedulingSpec;
 pub use strategy::{RollingUpdateSpec, StrategySpec, StrategyType};

@@ -71,12 +71,11 @@ pub(super) const INTENDED: &[Intended] = &[
         ],
     },
     Intended {
-        reason: "metrics-core serves watch, so lists and objects have a resourceVersion to start from.",
+        reason: "A resourceVersion that can't be parsed, or can't be honoured exactly, is rejected, as by kube-apiserver.",
         places: &[
-            at("* GET /apis*", "body *verbs*[watch]", "\"watch\"", "-"),
-            at("* GET *watch=*", "status", "200", "405 *"),
-            at("* GET /apis/metrics.k8s.io/*", "body *metadata/resourceVersion", "\"*\"", "-"),
-            at("* GET /apis/metrics.k8s.io/*", "body /metadata", "{\"resourceVersion\":*", "-"),
+            at("* GET *?resourceVersion=nonsense *", "status", "400 *", "200"),
+            at("* GET *?resourceVersionMatch=Exact&resourceVersion=5 *", "status", "410 *", "200"),
+            at("* GET *?limit=1&resourceVersion=5 *", "status", "410 *", "200"),
         ],
     },
     Intended { reason: "Containers are sorted by name.", places: &[at("*", "order *containers", "*", "*")] },

@@ -41,6 +41,9 @@ pub struct Method {
     /// How long lists are requested while memory is recorded, in minutes; 0 turns this off.
     #[serde(default)]
     pub soak_minutes: u32,
+    /// Whether lists of all pods are also requested with gzip.
+    #[serde(default)]
+    pub gzip: bool,
     /// How often each server is measured.
     pub repetitions: u32,
 }
@@ -148,7 +151,7 @@ pub async fn measure(
 
     let mut scraping = vec![scrape(&mut server, method, 0, env, progress).await?];
     let quiet = scraping[0].millicores;
-    let listings = lists(&mut server, quiet, population, progress).await?;
+    let listings = lists(&mut server, quiet, population, method.gzip, progress).await?;
     let memory_after_lists = usage::memory(pid);
     let soak = match method.soak_minutes {
         0 => None,
@@ -303,6 +306,7 @@ async fn lists(
     server: &mut Running,
     quiet_millicores: f64,
     population: Population,
+    gzip: bool,
     progress: &Progress,
 ) -> Result<Vec<Listing>> {
     let pod = Pod(0);
@@ -320,15 +324,23 @@ async fn lists(
     let mut http = server.connect().await?;
     for (what, path, count) in &requests {
         let mut counts = Vec::new();
-        for (encoding, accept) in [("JSON", JSON), ("protobuf", PROTOBUF)] {
-            let first = http.get(path, accept).await?.ok()?;
+        let mut encodings = vec![("JSON", JSON, ""), ("protobuf", PROTOBUF, "")];
+        if gzip && path == PODS {
+            encodings.extend([("JSON, gzip", JSON, "gzip"), ("protobuf, gzip", PROTOBUF, "gzip")]);
+        }
+        for (encoding, accept, compression) in encodings {
+            let first = http.get_compressed(path, accept, compression).await?.ok()?;
+            // Neither server compresses a short list.
+            if first.header("content-encoding").unwrap_or_default() != compression {
+                continue;
+            }
             let mut bytes = first.body.len();
             http.reuse(first);
             let pid = server.process.id();
             let (began, before) = (Instant::now(), usage::cpu_of_threads(pid));
             let mut times = Vec::with_capacity(*count);
             while times.len() < *count || began.elapsed() < MIN_DURATION {
-                let response = http.get(path, accept).await?.ok()?;
+                let response = http.get_compressed(path, accept, compression).await?.ok()?;
                 bytes = response.body.len();
                 times.push(response.took.as_secs_f64() * 1000.0);
                 http.reuse(response);
@@ -348,7 +360,7 @@ async fn lists(
             });
             server.process.check()?;
         }
-        progress.say(format!("{what}: {counts:?} requests, as JSON and protobuf"));
+        progress.say(format!("{what}: {counts:?} requests, as JSON and protobuf, without and with gzip"));
     }
     Ok(listings)
 }

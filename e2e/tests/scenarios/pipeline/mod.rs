@@ -83,9 +83,9 @@ fn prepare(env: &TestEnv) -> Result<()> {
     install(env, &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
-/// Does the same with a workload to scale.
+/// Does the same with a workload to scale, and with watch.
 fn prepare_busy(env: &TestEnv) -> Result<()> {
-    install(env, &json!({}), &pipeline::busy_deployment(LOAD))
+    install(env, &json!({"metricsCore": {"watch": "Enabled"}}), &pipeline::busy_deployment(LOAD))
 }
 
 fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::background::Background;
-use e2e::testbed::http::Request;
+use e2e::testbed::http::{Request, Response};
 use e2e::testbed::{binaries, pipeline};
 use e2e::wait::Pending;
 use e2e::{Result, check};
@@ -21,12 +21,13 @@ pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
         group,
         "watch_stream_starts_with_initial_events",
-        Needs::Cluster,
+        Needs::OurCluster,
         watch_stream_starts_with_initial_events,
     );
 }
 
 pub(super) fn add_rough(suite: &mut Suite, group: &Arc<Group>) {
+    suite.add(group, "serves_no_watch_by_default", Needs::Alone, serves_no_watch_by_default);
     suite.add(
         group,
         "watches_continue_after_a_replica_ends",
@@ -289,8 +290,63 @@ fn watch_stream_starts_with_initial_events(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-fn watches_continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
+fn serves_no_watch_by_default(env: &TestEnv) -> Result<()> {
     ready(&env.client)?;
+    let base = "/apis/metrics.k8s.io/v1beta1";
+    let resources = env.client.raw_json(base)?;
+    let verbs: Vec<_> =
+        resources["resources"].as_array().into_iter().flatten().map(|r| &r["verbs"]).collect();
+    check!(verbs == [&json!(["get", "list"]); 2], "the verbs in discovery: {verbs:?}");
+    let response = get_from_pod(env, "watch=1&timeoutSeconds=1")?;
+    check!(
+        response.status == 405 && response.text().contains("watch is not supported on resources of kind"),
+        "a watch: {} {}",
+        response.status,
+        response.text()
+    );
+    let list = env.client.raw_json(&format!("{base}/nodes"))?;
+    check!(list["metadata"]["resourceVersion"].is_null(), "nothing can start from it: {}", list["metadata"]);
+    Ok(())
+}
+
+/// Sends a list or watch of nodes to metrics-core's pod, as kube-apiserver does for an administrator.
+fn get_from_pod(env: &TestEnv, query: &str) -> Result<Response> {
+    let [_, address, _] = metrics_core(&env.client)?;
+    let proxy = env.own_cluster()?.front_proxy_identity()?;
+    let request = Request::get(format!("https://{address}:4443/apis/metrics.k8s.io/v1beta1/nodes?{query}"));
+    let request = request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
+    env.own_cluster()?.send(&request.identity(&proxy))
+}
+
+/// Changes watch and the arguments of metrics-core, and waits until only a pod with them runs.
+fn set_watch(env: &TestEnv, watch: &str, arguments: &[&str]) -> Result<()> {
+    patch_spec(&env.client, json!({"metricsCore": {"watch": watch, "extraArgs": arguments}}))?;
+    ready(&env.client)?;
+    // The condition is also Ready while the old pod still serves.
+    let wanted: Vec<_> = arguments.iter().map(|argument| Value::from(*argument)).collect();
+    env.client.wait_for(&format!("one pod of metrics-core, {watch}, {arguments:?}"), TIMEOUT, |client| {
+        let pods = metrics_core_pods(client)?;
+        let of = |pod: &Value| pod["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
+        match pods.as_slice() {
+            [pod]
+                if wanted.iter().all(|argument| of(pod).contains(argument))
+                    && of(pod).contains(&json!("--watch")) == (watch == "Enabled") =>
+            {
+                Ok(())
+            }
+            pods => Err(Pending(Value::from(pods).to_string())),
+        }
+    })
+}
+
+fn watches_continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
+    set_watch(env, "Enabled", &[])?;
+    let result = continue_after_a_replica_ends(env);
+    set_watch(env, "Disabled", &[])?;
+    result
+}
+
+fn continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
     let pods = env.client.get(&["-n", LOAD, "pods"])?;
     let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap_or_default();
     let key = format!("{LOAD}/{pod}");
@@ -345,30 +401,14 @@ fn watches_continue_after_a_replica_ends(env: &TestEnv) -> Result<()> {
 }
 
 fn limits_the_number_of_watches(env: &TestEnv) -> Result<()> {
-    let flags = |flags: &[&str]| -> Result<()> {
-        patch_spec(&env.client, json!({"metricsCore": {"extraArgs": flags}}))?;
-        ready(&env.client)?;
-        // The condition is also Ready while the old pod still serves.
-        let wanted: Vec<_> = flags.iter().map(|flag| Value::from(*flag)).collect();
-        env.client.wait_for(&format!("one pod of metrics-core, with {flags:?}"), TIMEOUT, |client| {
-            let pods = metrics_core_pods(client)?;
-            let of =
-                |pod: &Value| pod["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
-            match pods.as_slice() {
-                [pod] if wanted.iter().all(|flag| of(pod).contains(flag)) => Ok(()),
-                pods => Err(Pending(Value::from(pods).to_string())),
-            }
-        })
-    };
-    flags(&["--max-watches=1", "--serve-swap=false"])?;
-    let [_, address, _] = metrics_core(&env.client)?;
-    let proxy = env.own_cluster()?.front_proxy_identity()?;
-    let list = |query: &str| {
-        let request =
-            Request::get(format!("https://{address}:4443/apis/metrics.k8s.io/v1beta1/nodes?{query}"));
-        let request = request.header("X-Remote-User", "admin").header("X-Remote-Group", "system:masters");
-        env.own_cluster()?.send(&request.identity(&proxy))
-    };
+    set_watch(env, "Enabled", &["--max-watches=1", "--serve-swap=false"])?;
+    let result = limited_to_one(env);
+    set_watch(env, "Disabled", &[])?;
+    result
+}
+
+fn limited_to_one(env: &TestEnv) -> Result<()> {
+    let list = |query: &str| get_from_pod(env, query);
     let first = Background::start(env.client.kubectl().args([
         "get",
         "--raw",
@@ -392,6 +432,5 @@ fn limits_the_number_of_watches(env: &TestEnv) -> Result<()> {
             200 => Ok(()),
             status => Err(Pending(status.to_string())),
         }
-    })?;
-    flags(&[])
+    })
 }

@@ -121,7 +121,7 @@ fn metadata(out: &mut Vec<u8>, context: &EncodeContext, row: Row<'_>) {
         out.extend_from_slice(b",\"namespace\":");
         string(out, namespace);
     }
-    resource_version(out, row.version());
+    resource_version(out, context.object_version(row));
     out.extend_from_slice(b",\"creationTimestamp\":\"");
     out.extend_from_slice(&context.created);
     out.push(b'"');

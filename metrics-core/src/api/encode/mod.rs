@@ -12,7 +12,7 @@ pub(super) use out::Output;
 pub(super) use print::{ListPart, Printer};
 
 use super::negotiate::View;
-use super::resource::{ApiVersion, Resource};
+use super::resource::{ApiVersion, Resource, Row};
 use super::timestamp;
 
 /// What a table row contains of its object (`?includeObject=`).
@@ -41,6 +41,8 @@ pub(super) struct EncodeContext {
     pub(super) columns: bool,
     /// Whether usage has `swap`.
     pub(super) swap: bool,
+    /// Whether objects and lists have `metadata.resourceVersion`, from which a watch can start.
+    pub(super) resource_versions: bool,
     /// `metadata.resourceVersion` of the list, or of the bookmark; 0 means unset.
     pub(super) list_resource_version: u64,
     /// `metadata.creationTimestamp` of every object, in nanoseconds since the Unix epoch.
@@ -59,12 +61,18 @@ impl EncodeContext {
             include: IncludeObject::Metadata,
             columns: true,
             swap: false,
+            resource_versions: true,
             list_resource_version: 0,
             created_ns: now_ns,
             created: Vec::with_capacity(20),
         };
         context.set_time(now_ns);
         context
+    }
+
+    /// Returns the resource version of an object; 0 means unset.
+    fn object_version(&self, row: Row<'_>) -> u64 {
+        if self.resource_versions { row.version() } else { 0 }
     }
 
     /// Returns kind and apiVersion of an object in this view.

@@ -141,7 +141,7 @@ fn metadata(out: &mut impl Output, context: &EncodeContext, row: Row<'_>) {
     long_message(out, 1, |out| {
         string(out, 1, name);
         string(out, 3, namespace);
-        resource_version(out, 6, row.version());
+        resource_version(out, 6, context.object_version(row));
         message(out, 8, |out| time(out, context.created_ns));
         out.put(row.labels().protobuf_field());
     });

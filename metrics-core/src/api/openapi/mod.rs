@@ -34,11 +34,11 @@ impl OpenApiDocument {
 }
 
 /// `/openapi/v2`.
-pub(super) fn v2() -> OpenApiDocument {
+pub(super) fn v2(watch: bool) -> OpenApiDocument {
     let mut paths = Map::new();
     let mut definitions = Map::new();
     for version in ApiVersion::ALL {
-        let names = Names { version, document: OpenApiVersion::V2 };
+        let names = Names { version, document: OpenApiVersion::V2, watch };
         definitions.extend(names.schemas());
         paths.extend(names.paths());
     }
@@ -51,8 +51,8 @@ pub(super) fn v2() -> OpenApiDocument {
 }
 
 /// `/openapi/v3/apis/metrics.k8s.io/VERSION`.
-pub(super) fn v3(version: ApiVersion) -> OpenApiDocument {
-    let names = Names { version, document: OpenApiVersion::V3 };
+pub(super) fn v3(version: ApiVersion, watch: bool) -> OpenApiDocument {
+    let names = Names { version, document: OpenApiVersion::V3, watch };
     OpenApiDocument::new(&json!({
         "openapi": "3.0.0",
         "info": { "title": TITLE, "version": concat!("v", env!("CARGO_PKG_VERSION")) },
@@ -89,6 +89,8 @@ enum OpenApiVersion {
 struct Names {
     version: ApiVersion,
     document: OpenApiVersion,
+    /// Whether watch is served.
+    watch: bool,
 }
 
 impl Names {
@@ -226,7 +228,8 @@ impl Names {
         let mut operation = json!({
             "tags": [format!("metrics_{}", self.version.name())],
             "description": match action {
-                "list" => format!("list or watch objects of kind {}", resource.kind()),
+                "list" if self.watch => format!("list or watch objects of kind {}", resource.kind()),
+                "list" => format!("list objects of kind {}", resource.kind()),
                 _ => format!("read the specified {}", resource.kind()),
             },
             "operationId": format!("{}Metrics{title}{}{everywhere}", if action == "list" { "list" } else { "read" }, resource.kind()),
@@ -287,14 +290,14 @@ mod tests {
 
     #[test]
     fn all_references_resolve() {
-        check(&v2(), "/definitions/");
-        check(&v3(ApiVersion::V1), "/components/schemas/");
-        check(&v3(ApiVersion::V1beta1), "/components/schemas/");
+        check(&v2(true), "/definitions/");
+        check(&v3(ApiVersion::V1, true), "/components/schemas/");
+        check(&v3(ApiVersion::V1beta1, false), "/components/schemas/");
     }
 
     #[test]
     fn kubectl_explain_finds_the_schema() {
-        let document: Value = serde_json::from_slice(&v3(ApiVersion::V1beta1).json).unwrap();
+        let document: Value = serde_json::from_slice(&v3(ApiVersion::V1beta1, false).json).unwrap();
         let kind = &document["paths"]["/apis/metrics.k8s.io/v1beta1/nodes"]["get"]["x-kubernetes-group-version-kind"];
         assert_eq!(kind["kind"], "NodeMetrics");
         let schema =
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn index_has_the_digest_of_each_document() {
-        let document = v3(ApiVersion::V1);
+        let document = v3(ApiVersion::V1, true);
         let index: Value = serde_json::from_slice(&v3_index([(ApiVersion::V1, &document)]).json).unwrap();
         let address = index["paths"]["apis/metrics.k8s.io/v1"]["serverRelativeURL"].as_str().unwrap();
         assert_eq!(address, format!("/openapi/v3/apis/metrics.k8s.io/v1?hash={}", document.tag));

@@ -14,6 +14,7 @@ use super::memory::{Object, SharedRows};
 use super::protobuf::{comparable, read};
 use super::{BASE, InMemoryRows, PROTOBUF, TABLE, YAML, api, drain, get, request, send};
 use crate::api::{Api, ApiConfig, ResponseBody, request_info};
+use crate::memory::{MemoryBudget, MemoryClass, Reservation};
 use crate::model::rows::Usage;
 
 fn names(list: &Value) -> Vec<String> {
@@ -136,24 +137,34 @@ fn start(api: &Api, uri: &str) -> (Bytes, ResponseBody) {
     let mut context = Context::from_waker(Waker::noop());
     loop {
         if let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) {
-            return (frame.unwrap().unwrap().into_data().unwrap(), body);
+            return (Bytes::copy_from_slice(&frame.unwrap().unwrap().into_data().unwrap()), body);
         }
     }
+}
+
+/// Returns a budget of which lists that are encoded before they are sent may take `bytes`.
+fn memory_for_encoded_lists(bytes: usize) -> (Arc<MemoryBudget>, Reservation) {
+    let memory = MemoryBudget::new(64 << 20);
+    let rest = memory.max(MemoryClass::EncodedLists) - bytes;
+    let taken = memory.try_reserve(MemoryClass::EncodedLists, rest).unwrap();
+    (memory, taken)
 }
 
 #[test]
 fn unread_lists_stay_within_the_memory_budget() {
     const BUDGET: usize = 1 << 18;
     let rows = Arc::new(InMemoryRows::many(6_000));
-    let config = ApiConfig { swap: false, list_memory_budget: BUDGET, ..ApiConfig::default() };
-    let api = Api::new(rows.clone(), config);
+    let (memory, taken) = memory_for_encoded_lists(BUDGET);
+    let available = || BUDGET + taken.bytes() - memory.reserved_of(MemoryClass::EncodedLists);
+    let api =
+        Api::with_memory(rows.clone(), ApiConfig { swap: false, ..ApiConfig::default() }, memory.clone());
     let alone = Api::new(rows, ApiConfig { swap: false, ..ApiConfig::default() });
     for path in ["/pods", "/nodes", "/pods?labelSelector=app!%3Da3", "/nodes?limit=5000"] {
         let uri = format!("{BASE}{path}");
         let whole = get(&alone, &uri, PROTOBUF).bytes();
         assert!(whole.len() > 2 * BUDGET, "{path}");
         let slow: Vec<_> = (0..4).map(|_| start(&api, &uri)).collect();
-        assert!(api.list_memory_budget.available() < 1 << 16, "{path}");
+        assert!(available() < 1 << 16, "{path}");
         assert!(get(&api, &uri, PROTOBUF).bytes() == whole, "{path}");
         for (at, (first, body)) in slow.into_iter().enumerate() {
             // One client disconnects.
@@ -161,15 +172,15 @@ fn unread_lists_stay_within_the_memory_budget() {
                 assert!([vec![first], drain(body)].concat().concat() == whole, "{path} {at}");
             }
         }
-        assert_eq!(api.list_memory_budget.available(), BUDGET, "{path}");
+        assert_eq!(available(), BUDGET, "{path}");
     }
 }
 
 #[test]
 fn rows_keep_their_order_if_memory_is_released_while_a_list_records() {
     let rows = Arc::new(InMemoryRows::many(6_000));
-    let config = ApiConfig { swap: false, list_memory_budget: 1 << 18, ..ApiConfig::default() };
-    let api = Api::new(rows, config);
+    let (memory, _taken) = memory_for_encoded_lists(1 << 18);
+    let api = Api::with_memory(rows, ApiConfig { swap: false, ..ApiConfig::default() }, memory);
     let uri = format!("{BASE}/pods");
     let whole = get(&api, &uri, PROTOBUF).bytes();
     let slow = start(&api, &uri);

@@ -8,8 +8,8 @@ use parking_lot::RwLock;
 
 use crate::model::labels::Labels;
 use crate::model::rows::{
-    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
-    Usage,
+    Change, ChangeQuery, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows,
+    TwoPassReader, Usage,
 };
 
 /// An object with its containers. A node has one container without a name.
@@ -24,14 +24,23 @@ pub(super) struct Object {
     pub(super) since: u64,
 }
 
+/// A pod that was removed or relabeled.
+#[derive(Clone, Debug)]
+pub(super) struct Update {
+    pub(super) version: u64,
+    pub(super) key: (String, String),
+    pub(super) before: Labels,
+    pub(super) after: Option<Labels>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct InMemoryRows {
     pub(super) nodes: BTreeMap<String, Object>,
     pub(super) pods: BTreeMap<(String, String), Object>,
     /// The version of the next change; 0 if rows do not change.
     pub(super) version: u64,
-    /// Version, kind, namespace, name and labels of removed objects.
-    pub(super) removed: Vec<(u64, RowKind, String, String, Labels)>,
+    /// Pods that were removed or relabeled.
+    pub(super) updates: Vec<Update>,
     /// The last known rows of removed pods.
     pub(super) last_known: BTreeMap<(String, String), Object>,
 }
@@ -194,38 +203,68 @@ impl Rows for InMemoryRows {
 
     fn next_change(
         &self,
-        kind: RowKind,
-        from: u64,
+        query: ChangeQuery<'_>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> bool,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
+        let ChangeQuery { kind, from, new_from, unknown_from, .. } = query;
         if from < 100 || from > self.version {
             return Err(Expired);
         }
-        let measured = |object: &&Object| !object.unmeasured;
-        let mut versions: Vec<u64> = match kind {
-            RowKind::Nodes => self.nodes.values().filter(measured).map(|object| object.version).collect(),
-            RowKind::Pods => self.pods.values().filter(measured).map(|object| object.version).collect(),
-        };
-        versions.extend(self.removed.iter().filter(|removed| removed.1 == kind).map(|removed| removed.0));
-        let Some(version) = versions.into_iter().filter(|version| *version >= from).min() else {
-            return Ok(Progress { until: self.version, more: false });
-        };
-        for (_, _, namespace, name, labels) in
-            self.removed.iter().filter(|removed| (removed.0, removed.1) == (version, kind))
-        {
-            visit(Change::Removed { namespace, name, labels });
-        }
-        let changed = |object: &Object| object.version == version && !object.unmeasured;
         if kind == RowKind::Nodes {
-            for (name, object) in self.nodes.iter().filter(|(_, object)| changed(object)) {
-                visit_node(name, object, &mut |row| visit(Change::Node { row, new: object.since >= from }));
-            }
-        } else {
-            for (key, object) in self.pods.iter().filter(|(_, object)| changed(object)) {
-                visit_pod(key, object, &mut |row| visit(Change::Pod { row, new: object.since >= from }));
-            }
+            let changed = |(_, node): &(&String, &Object)| node.version >= from && !node.unmeasured;
+            let first = self.nodes.iter().filter(changed).min_by_key(|(_, node)| node.version);
+            let Some((name, node)) = first else { return Ok(Progress { until: self.version, more: false }) };
+            visit_node(name, node, &mut |row| {
+                let before = (node.since < new_from).then_some(row.labels);
+                visit(Change::Node { row, before });
+            });
+            return Ok(Progress { until: node.version + 1, more: true });
         }
-        Ok(Progress { until: version + 1, more: true })
+        let mut pick = |key: &(String, String), labels: &Labels| {
+            let key = (&*key.0, &*key.1);
+            query.selects(key) && pick(key, labels)
+        };
+        let labels_of = |key: &(String, String), pod: &Object| {
+            let later = self.updates.iter().find(|update| update.version > pod.version && update.key == *key);
+            later.map_or_else(|| pod.labels.clone(), |update| update.before.clone())
+        };
+        let pods = self.pods.iter().filter(|(_, pod)| pod.version >= from && !pod.unmeasured);
+        let pods =
+            pods.map(|(key, pod)| (pod.version, key, Object { labels: labels_of(key, pod), ..pod.clone() }));
+        let pod = pods.filter(|(_, key, pod)| pick(key, &pod.labels)).min_by_key(|(version, ..)| *version);
+        let mut selected = |update: &&Update| {
+            update.version >= from
+                && (pick(&update.key, &update.before)
+                    || update.after.as_ref().is_some_and(|after| pick(&update.key, after)))
+        };
+        let update = self.updates.iter().find(|update| selected(update));
+        match (pod, update) {
+            (Some((version, key, pod)), update) if update.is_none_or(|update| version < update.version) => {
+                visit_pod(key, &pod, &mut |row| {
+                    let before = (pod.since < new_from).then_some(row.labels);
+                    visit(Change::Pod { row, before });
+                });
+                Ok(Progress { until: version + 1, more: true })
+            }
+            (_, Some(update)) => {
+                let (namespace, name) = (&*update.key.0, &*update.key.1);
+                let current = self.pods.get(&update.key).filter(|pod| !pod.unmeasured);
+                match (current, &update.after) {
+                    (Some(pod), Some(_)) if pod.since >= unknown_from && pod.version > update.version => {}
+                    (Some(pod), Some(after)) => {
+                        let pod = Object { labels: after.clone(), version: update.version, ..pod.clone() };
+                        visit_pod(&update.key, &pod, &mut |row| {
+                            visit(Change::Pod { row, before: Some(&update.before) });
+                        });
+                    }
+                    (None, Some(after)) if pick(&update.key, after) => {}
+                    _ => visit(Change::Removed { namespace, name, labels: &update.before }),
+                }
+                Ok(Progress { until: update.version + 1, more: true })
+            }
+            (_, None) => Ok(Progress { until: self.version, more: false }),
+        }
     }
 }
 
@@ -279,11 +318,11 @@ impl Rows for SharedRows {
 
     fn next_change(
         &self,
-        kind: RowKind,
-        from: u64,
+        query: ChangeQuery<'_>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> bool,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
-        self.0.read().next_change(kind, from, visit)
+        self.0.read().next_change(query, pick, visit)
     }
 }
 
@@ -344,6 +383,10 @@ impl TwoPassReader for CopyingReader {
             pods.push_back(((row.namespace.to_owned(), row.name.to_owned()), pod));
             visit(row)
         });
+    }
+
+    fn kept_bytes(&self) -> usize {
+        100 * (self.nodes.len() + self.pods.len())
     }
 
     fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {

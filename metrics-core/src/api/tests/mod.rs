@@ -1,8 +1,11 @@
 //! Tests of the whole API: from request to response bytes.
 
+mod compression;
 mod lists;
 mod memory;
+mod memory_budget;
 mod metrics_server;
+mod over_http;
 mod protobuf;
 mod responses;
 mod watch;
@@ -66,7 +69,10 @@ fn drain(mut body: ResponseBody) -> Vec<Bytes> {
     }
     for _ in 0..1_000_000 {
         match std::pin::Pin::new(&mut body).poll_frame(&mut context) {
-            std::task::Poll::Ready(Some(Ok(frame))) => chunks.push(frame.into_data().unwrap()),
+            // Copied, because a list ends once its parts are dropped.
+            std::task::Poll::Ready(Some(Ok(frame))) => {
+                chunks.push(Bytes::copy_from_slice(&frame.into_data().unwrap()));
+            }
             std::task::Poll::Ready(Some(Err(never))) => match never {},
             std::task::Poll::Ready(None) => return chunks,
             std::task::Poll::Pending => {}

@@ -24,8 +24,8 @@ fn discovery_lists_group_versions_and_resources() {
         // As metrics-server returns it for v1beta1.
         let expected = json!({"kind":"APIResourceList","apiVersion":"v1","groupVersion":format!("metrics.k8s.io/{version}"),
             "resources":[
-                {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list","watch"]},
-                {"name":"pods","singularName":"","namespaced":true,"kind":"PodMetrics","verbs":["get","list","watch"]}]});
+                {"name":"nodes","singularName":"","namespaced":false,"kind":"NodeMetrics","verbs":["get","list"]},
+                {"name":"pods","singularName":"","namespaced":true,"kind":"PodMetrics","verbs":["get","list"]}]});
         assert_eq!(resources, expected);
     }
     let paths = get(&api, "/", "").json();
@@ -189,7 +189,6 @@ fn returns_406_as_json_for_unsupported_media_types() {
         ("/nodes/node-1", "text/html"),
         ("", "text/html"),
         ("/nodes", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io"),
-        ("/nodes?watch=1", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
         ("/nodes", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"),
         ("/nodes/node-1", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
     ] {

@@ -9,14 +9,14 @@ use parking_lot::RwLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::memory::{Object, SharedRows};
+use super::memory::{Object, SharedRows, Update};
 use super::protobuf::{comparable, read_events};
 use super::{BASE, InMemoryRows, NOW_NS, PROTOBUF, TABLE, YAML, get, request};
 use crate::api::step::Step;
 use crate::api::watch::WatchStream;
 use crate::api::{Api, ApiConfig, ResponseBody, request_info};
 use crate::model::labels::Labels;
-use crate::model::rows::{RowKind, Usage};
+use crate::model::rows::Usage;
 
 /// Reads the chunks that a watch currently has.
 pub(super) fn read(watch: &mut WatchStream) -> Vec<Bytes> {
@@ -35,6 +35,16 @@ fn read_at(watch: &mut WatchStream, now: Instant) -> Vec<Bytes> {
     panic!("the watch does not end");
 }
 
+fn owned(key: &str) -> (String, String) {
+    let (namespace, name) = key.split_once('/').unwrap();
+    (namespace.to_owned(), name.to_owned())
+}
+
+/// An API that serves watch.
+fn config() -> ApiConfig {
+    ApiConfig::default().with_watches(256)
+}
+
 struct WatchFixture {
     rows: SharedRows,
     api: Api,
@@ -42,7 +52,7 @@ struct WatchFixture {
 
 impl WatchFixture {
     fn new() -> Self {
-        Self::with(InMemoryRows::default(), ApiConfig::default())
+        Self::with(InMemoryRows::default(), config())
     }
 
     fn with(mut memory: InMemoryRows, config: ApiConfig) -> Self {
@@ -73,33 +83,31 @@ impl WatchFixture {
         };
     }
 
-    fn mark_removed(&self, key: &str, labels: &Labels) {
+    fn update(&self, key: (String, String), before: &Labels, after: Option<&Labels>) {
         let mut rows = self.rows.0.write();
         let version = rows.version;
         rows.version += 1;
-        let (namespace, name) = key.split_once('/').unwrap();
-        rows.removed.push((version, RowKind::Pods, namespace.to_owned(), name.to_owned(), labels.clone()));
+        rows.updates.push(Update { version, key, before: before.clone(), after: after.cloned() });
     }
 
     /// Deletes a pod.
     fn delete(&self, key: &str) {
-        let (namespace, name) = key.split_once('/').unwrap();
-        let deleted = self.rows.0.write().pods.remove(&(namespace.to_owned(), name.to_owned()));
+        let key = owned(key);
+        let deleted = self.rows.0.write().pods.remove(&key);
         if let Some(deleted) = deleted {
-            self.mark_removed(key, &deleted.labels);
-            self.rows.0.write().last_known.insert((namespace.to_owned(), name.to_owned()), deleted);
+            self.update(key.clone(), &deleted.labels, None);
+            self.rows.0.write().last_known.insert(key, deleted);
         }
     }
 
     /// Changes the labels of a pod.
     fn relabel(&self, key: &str, labels: &[(&str, &str)]) {
-        let (namespace, name) = key.split_once('/').unwrap();
-        let key_parts = (namespace.to_owned(), name.to_owned());
-        let new = labels.iter().copied().collect();
+        let key = owned(key);
+        let new: Labels = labels.iter().copied().collect();
         let old =
-            self.rows.0.write().pods.get_mut(&key_parts).map(|pod| std::mem::replace(&mut pod.labels, new));
-        if let Some(old) = old {
-            self.mark_removed(key, &old);
+            self.rows.0.write().pods.get_mut(&key).map(|pod| std::mem::replace(&mut pod.labels, new.clone()));
+        if let Some(old) = old.filter(|old| *old != new) {
+            self.update(key, &old, Some(&new));
         }
     }
 
@@ -161,7 +169,7 @@ fn sends_initial_events_and_then_changes() {
     fixture.delete("n/d");
     fixture.delete("m/d");
     fixture.sample("m/d", &[], 7);
-    assert_eq!(brief(&mut namespace), ["MODIFIED d 7n", "ADDED d 7n"]);
+    assert_eq!(brief(&mut namespace), ["DELETED d 7n", "ADDED d 7n"]);
     let mut one = fixture.watch("/namespaces/n/pods?watch=1&fieldSelector=metadata.name%3Da", "");
     assert_eq!(brief(&mut one), ["ADDED a 3n"]);
     fixture.sample("n/c", &[], 8);
@@ -252,6 +260,8 @@ fn label_changes_add_and_delete_objects() {
     fixture.relabel("n/a", &[("app", "y")]);
     fixture.relabel("n/b", &[("app", "z")]);
     assert_eq!(brief(&mut watch), ["DELETED a 1n"]);
+    fixture.relabel("n/b", &[("app", "x")]);
+    assert_eq!(brief(&mut watch), ["ADDED b 2n"], "without a new sample");
     fixture.sample("n/a", &[("app", "y")], 3);
     fixture.sample("n/b", &[("app", "x")], 4);
     assert_eq!(brief(&mut watch), ["MODIFIED b 4n"]);
@@ -259,9 +269,131 @@ fn label_changes_add_and_delete_objects() {
     assert_eq!(brief(&mut watch), ["MODIFIED b 4n"]);
 }
 
+/// Whatever happens between two reads, the types follow from what the client knows.
+#[test]
+fn types_of_events_follow_from_the_labels_as_of_each_change() {
+    let fixture = WatchFixture::new();
+    let (selected, other) = ([("app", "x")], [("app", "y")]);
+    for name in ["a", "b", "c", "d"] {
+        fixture.sample(&format!("n/{name}"), &other, 1);
+    }
+    fixture.sample("n/e", &selected, 1);
+    let mut watch = fixture.watch("/pods?watch=1&labelSelector=app%3Dx", "");
+    assert_eq!(brief(&mut watch), ["ADDED e 1n"]);
+    // A sample, then the label: the sample is not of a selected pod.
+    fixture.sample("n/a", &other, 2);
+    fixture.relabel("n/a", &selected);
+    // The label, then a sample.
+    fixture.relabel("n/b", &selected);
+    fixture.sample("n/b", &selected, 2);
+    // Selected for a moment.
+    fixture.relabel("n/c", &selected);
+    fixture.relabel("n/c", &other);
+    // Not selected for a moment.
+    fixture.relabel("n/e", &other);
+    fixture.relabel("n/e", &selected);
+    // New and selected, then not selected; new, then selected.
+    fixture.sample("n/f", &selected, 2);
+    fixture.relabel("n/f", &other);
+    fixture.sample("n/g", &other, 2);
+    fixture.relabel("n/g", &selected);
+    // New, relabeled and sampled again: known only as of the last sample.
+    fixture.sample("n/h", &other, 2);
+    fixture.relabel("n/h", &selected);
+    fixture.sample("n/h", &selected, 3);
+    let words: Vec<_> = brief(&mut watch);
+    assert_eq!(
+        words,
+        [
+            "ADDED a 2n",
+            "ADDED b 2n",
+            "MODIFIED b 2n",
+            "ADDED c 1n",
+            "DELETED c 1n",
+            "DELETED e 1n",
+            "ADDED e 1n",
+            "ADDED f 2n",
+            "DELETED f 2n",
+            "ADDED g 2n",
+            "ADDED h 3n",
+        ]
+    );
+    let labels = |event: &Value| event["object"]["metadata"]["labels"]["app"].as_str().unwrap().to_owned();
+    fixture.relabel("n/g", &other);
+    assert_eq!(events(&mut watch).iter().map(labels).collect::<Vec<_>>(), ["x"], "as it was last selected");
+}
+
+#[test]
+fn without_watch_responses_are_those_of_metrics_server() {
+    let mut rows = InMemoryRows::metrics_server_rows();
+    rows.version = 1000;
+    rows.pods.values_mut().chain(rows.nodes.values_mut()).for_each(|object| object.version = 999);
+    let api = Api::new(Arc::new(rows.clone()), ApiConfig::default());
+    let watching = Api::new(Arc::new(rows), config());
+    let verbs = |api: &Api| {
+        let plain = get(api, BASE, "").json()["resources"][0]["verbs"].clone();
+        let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let aggregated = get(api, "/apis", aggregated).json()["items"][0]["versions"][1].clone();
+        assert_eq!(aggregated["resources"][1]["verbs"], plain);
+        let protobuf = String::from_utf8_lossy(&get(api, BASE, PROTOBUF).bytes()).contains("watch");
+        assert_eq!(protobuf, plain.as_array().unwrap().contains(&json!("watch")));
+        plain
+    };
+    assert_eq!((verbs(&api), verbs(&watching)), (json!(["get", "list"]), json!(["get", "list", "watch"])));
+    for query in ["/pods?watch=1", "/namespaces/default/pods?watch=true&resourceVersion=1000", "/nodes?watch"]
+    {
+        let rejected = get(&api, &format!("{BASE}{query}"), "");
+        let resource = if query.contains("nodes") { "nodes" } else { "pods" };
+        let expected = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": format!("watch is not supported on resources of kind \"{resource}.metrics.k8s.io\""),
+            "reason": "MethodNotAllowed",
+            "details": {"group": "metrics.k8s.io", "kind": resource},
+            "code": 405,
+        });
+        assert_eq!((rejected.status.as_u16(), rejected.json()), (405, expected), "{query}");
+    }
+    // As in kube-apiserver, what is wrong with the request comes first.
+    assert_eq!(get(&api, &format!("{BASE}/pods?watch=1&labelSelector=!"), "").status, 400);
+    assert_eq!(get(&api, &format!("{BASE}/pods?watch=1"), "text/html").status, 406);
+    assert_eq!(get(&api, &format!("{BASE}/watch/pods"), "").status, 404);
+    assert_eq!(get(&watching, &format!("{BASE}/watch/pods"), "").status, 404);
+    for path in ["/pods", "/pods?limit=1", "/nodes/node-1", "/namespaces/default/pods/one"] {
+        for accept in ["", PROTOBUF, TABLE] {
+            let (without, with) = (
+                get(&api, &format!("{BASE}{path}"), accept),
+                get(&watching, &format!("{BASE}{path}"), accept),
+            );
+            let has_version = |bytes: &[u8]| bytes.windows(3).any(|bytes| bytes == b"999");
+            assert!(!has_version(&without.bytes()) && has_version(&with.bytes()), "{path} {accept}");
+        }
+        let list = get(&api, &format!("{BASE}{path}"), "").json();
+        assert_eq!(list["metadata"]["resourceVersion"], Value::Null, "{path}");
+    }
+}
+
+#[test]
+fn a_list_of_an_exact_version_has_expired() {
+    for watches in [0, 256] {
+        let api = Api::new(
+            Arc::new(InMemoryRows::metrics_server_rows()),
+            ApiConfig::default().with_watches(watches),
+        );
+        let expired = get(&api, &format!("{BASE}/pods?resourceVersion=7&resourceVersionMatch=Exact"), "");
+        assert_eq!((expired.status.as_u16(), &expired.json()["reason"]), (410, &json!("Expired")));
+        for query in [
+            "resourceVersion=7",
+            "resourceVersion=7&resourceVersionMatch=NotOlderThan",
+            "resourceVersion=0&limit=1",
+        ] {
+            assert_eq!(get(&api, &format!("{BASE}/pods?{query}"), "").status, 200, "{query}");
+        }
+    }
+}
+
 #[test]
 fn events_support_the_views_and_encodings_of_lists() {
-    let fixture = WatchFixture::with(InMemoryRows::metrics_server_rows(), ApiConfig::default());
+    let fixture = WatchFixture::with(InMemoryRows::metrics_server_rows(), config());
     let metadata = "as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
     for (json, protobuf) in [
         ("application/json".to_owned(), PROTOBUF.to_owned()),
@@ -289,17 +421,17 @@ fn events_support_the_views_and_encodings_of_lists() {
     let columns = |event: &Value| event["object"]["columnDefinitions"].as_array().map(Vec::len);
     assert_eq!(tables.iter().map(columns).collect::<Vec<_>>(), [Some(5), None, None]);
     assert_eq!(tables[2]["object"]["rows"][0]["cells"][0], "dns");
-    let rejected = get(&fixture.api, &format!("{BASE}/pods?watch=1"), YAML);
-    assert_eq!(rejected.status, 406);
+    for unsupported in [YAML, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"] {
+        let rejected = get(&fixture.api, &format!("{BASE}/pods?watch=1"), unsupported);
+        assert_eq!(rejected.status, 406, "{unsupported}");
+    }
     assert!(get(&fixture.api, &format!("{BASE}/pods?watch=1"), &format!("{YAML},*/*")).status.is_success());
 }
 
 #[test]
 fn returns_429_above_the_watch_limit_and_ends_all_watches() {
-    let fixture = WatchFixture::with(
-        InMemoryRows::metrics_server_rows(),
-        ApiConfig { max_watches: 1, ..ApiConfig::default() },
-    );
+    let fixture =
+        WatchFixture::with(InMemoryRows::metrics_server_rows(), ApiConfig::default().with_watches(1));
     let mut watch = fixture.watch("/pods?watch=1&resourceVersion=1000", "");
     let rejected = get(&fixture.api, &format!("{BASE}/nodes?watch=1"), "");
     assert_eq!((rejected.status.as_u16(), rejected.header("retry-after")), (429, "5"));
@@ -312,7 +444,7 @@ fn returns_429_above_the_watch_limit_and_ends_all_watches() {
 
 #[test]
 fn sends_many_events_in_chunks() {
-    let fixture = WatchFixture::with(InMemoryRows::many(3000), ApiConfig::default());
+    let fixture = WatchFixture::with(InMemoryRows::many(3000), config());
     let response = get(&fixture.api, &format!("{BASE}/pods?watch=1"), "");
     assert_eq!(response.text().lines().count(), 3000);
     assert!(response.chunks.len() > 10 && response.chunks.iter().all(|chunk| chunk.len() < 40 * 1024));
@@ -390,19 +522,6 @@ proptest! {
                 }
                 Action::Reconnect => watch = open(&version),
                 _ => {}
-            }
-        }
-        // An object that becomes selected by a label change is sent with its next sample.
-        let pods: Vec<_> = fixture.rows.0.read().pods.keys().cloned().collect();
-        for pod in pods {
-            let label = fixture.rows.0.read().pods[&pod].labels.get("l").unwrap().to_owned();
-            fixture.sample(&format!("{}/{}", pod.0, pod.1), &[("l", &label)], 7);
-        }
-        for event in events(&mut watch) {
-            let name = event["object"]["metadata"]["name"].to_string();
-            match event["type"].as_str().unwrap() {
-                "DELETED" => drop(known.remove(&name)),
-                _ => drop(known.insert(name, event["object"]["containers"].clone())),
             }
         }
         prop_assert_eq!(known, list().0);

@@ -191,7 +191,8 @@ impl<O: Observer> Directory<O> {
             if old.uid != known.node.uid {
                 self.observer.node_removed(&name, &old.labels, &known.state, self.now_ms());
             } else if old.labels != known.node.labels {
-                self.observer.node_relabeled(&name, &old.labels, &known.state, self.now_ms());
+                let labels = (&old.labels, &known.node.labels);
+                self.observer.node_relabeled(&name, labels, &known.state, self.now_ms());
             }
         } else {
             let entry = NodeEntry { node: Arc::new(node), list, state: O::Node::default() };
@@ -253,7 +254,8 @@ impl<O: Observer> Directory<O> {
                 (pod.uid, pod.since_ms) = (uid, self.now_ms());
             }
             if !Arc::ptr_eq(&pod.labels, &labels) {
-                self.observer.pod_relabeled((namespace, name), &pod.labels, &pod.state, self.now_ms());
+                let changed = (&pod.labels, &labels);
+                self.observer.pod_relabeled((namespace, name), changed, &pod.state, self.now_ms());
             }
             Some(std::mem::replace(&mut pod.labels, labels))
         } else {

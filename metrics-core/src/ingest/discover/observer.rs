@@ -1,5 +1,7 @@
 //! The interface of the directory to the owner of its objects' state.
 
+use std::sync::Arc;
+
 use crate::model::labels::Labels;
 
 /// The state that the owner of a [`Directory`](super::Directory) keeps beside each node and pod.
@@ -15,14 +17,20 @@ pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
     /// Called when a node was deleted or recreated under its name, at `now_ms` of [`Directory::now_ms`](super::Directory::now_ms).
     fn node_removed(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
 
-    /// Called when the labels of a node changed; `labels` are the old ones.
-    fn node_relabeled(&self, name: &str, labels: &Labels, state: &Self::Node, now_ms: u64);
+    /// Called when the labels of a node changed, with the old and the new ones.
+    fn node_relabeled(&self, name: &str, labels: (&Labels, &Labels), state: &Self::Node, now_ms: u64);
 
     /// Called when a pod was deleted or is no longer Running; `key` is its namespace and name.
-    fn pod_removed(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
+    fn pod_removed(&self, key: (&str, &str), labels: &Arc<Labels>, state: &Self::Pod, now_ms: u64);
 
-    /// Called when the labels of a pod changed; `labels` are the old ones.
-    fn pod_relabeled(&self, key: (&str, &str), labels: &Labels, state: &Self::Pod, now_ms: u64);
+    /// Called when the labels of a pod changed, with the old and the new ones.
+    fn pod_relabeled(
+        &self,
+        key: (&str, &str),
+        labels: (&Arc<Labels>, &Arc<Labels>),
+        state: &Self::Pod,
+        now_ms: u64,
+    );
 }
 
 /// Keeps no state.
@@ -32,9 +40,9 @@ impl Observer for () {
 
     fn node_removed(&self, _: &str, _: &Labels, (): &(), _: u64) {}
 
-    fn node_relabeled(&self, _: &str, _: &Labels, (): &(), _: u64) {}
+    fn node_relabeled(&self, _: &str, _: (&Labels, &Labels), (): &(), _: u64) {}
 
-    fn pod_removed(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
+    fn pod_removed(&self, _: (&str, &str), _: &Arc<Labels>, (): &(), _: u64) {}
 
-    fn pod_relabeled(&self, _: (&str, &str), _: &Labels, (): &(), _: u64) {}
+    fn pod_relabeled(&self, _: (&str, &str), _: (&Arc<Labels>, &Arc<Labels>), (): &(), _: u64) {}
 }

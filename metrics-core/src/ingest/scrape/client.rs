@@ -12,9 +12,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::buffers::{BufferLease, BufferPool, ReadBuffers};
+use super::buffers::{BufferLease, BufferPool};
 use super::error::Error;
-use super::inflate::MAX_BODY;
 use super::resolver::Resolver;
 use super::response::{self, BodyFraming, ChunkDecoder, ResponseHead};
 use super::session::TlsSession;
@@ -113,10 +112,13 @@ impl Connection {
         if let Err(error) = self.session.wait_readable().await {
             return Err(StaleConnection(Error::from_stream(error)));
         }
-        let buffers = lease.buffers();
+        let buffers = match lease.take().await {
+            Ok(buffers) => buffers,
+            Err(error) => return Ok((None, Err(error))),
+        };
         buffers.wire.clear();
         let first = match self.session.resume(&mut buffers.records) {
-            Ok(()) => self.read(buffers).await,
+            Ok(()) => read_size(self.session.read(&mut buffers.records, &mut buffers.wire).await),
             Err(error) => Err(Error::from_stream(error)),
         };
         match first {
@@ -126,36 +128,39 @@ impl Connection {
             Ok(_) => {}
             Err(error) => return Err(StaleConnection(error)),
         }
-        let (head, length) = match self.read_head(buffers).await {
+        let (head, length) = match self.read_head(lease).await {
             Ok(head) => head,
             Err(error) => return Ok((None, Err(error))),
         };
-        let clean = self.read_body(&head, length, buffers).await;
+        let clean = self.read_body(&head, length, lease).await;
         if head.status != 200 {
             let clean = clean.unwrap_or(false);
-            self.session.release(&buffers.records);
+            self.session.release(&lease.buffers().records);
             let connection = (clean && head.keep_alive).then_some(self);
-            let body = if head.gzip { &[][..] } else { &buffers.wire[length..] };
+            let body = if head.gzip { &[][..] } else { lease.plain(length) };
             return Ok((connection, Err(status_error(head.status, path, body, token))));
         }
         let clean = match clean {
             Ok(clean) => clean,
             Err(error) => return Ok((None, Err(error))),
         };
-        self.session.release(&buffers.records);
+        self.session.release(&lease.buffers().records);
         let connection = (clean && head.keep_alive).then_some(self);
-        let wire_bytes = buffers.wire.len() - length;
+        if let Err(error) = lease.reserve_decoded(length, head.gzip).await {
+            return Ok((connection, Err(error)));
+        }
+        let wire_bytes = lease.buffers().wire.len() - length;
         let bytes = if head.gzip { lease.inflated(length) } else { Ok(lease.plain(length)) };
         let body = bytes.map(|bytes| KubeletBody { bytes, format: head.format, wire_bytes });
         Ok((connection, body))
     }
 
-    async fn read_head(&mut self, buffers: &mut ReadBuffers) -> Result<(ResponseHead, usize), Error> {
+    async fn read_head(&mut self, lease: &mut BufferLease<'_>) -> Result<(ResponseHead, usize), Error> {
         loop {
-            if let Some(found) = response::parse_head(&buffers.wire).map_err(Error::InvalidBody)? {
+            if let Some(found) = response::parse_head(&lease.buffers().wire).map_err(Error::InvalidBody)? {
                 return Ok(found);
             }
-            if self.read(buffers).await? == 0 {
+            if self.read(lease).await? == 0 {
                 return Err(Error::ConnectionClosed(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -166,17 +171,19 @@ impl Connection {
         &mut self,
         head: &ResponseHead,
         length: usize,
-        buffers: &mut ReadBuffers,
+        lease: &mut BufferLease<'_>,
     ) -> Result<bool, Error> {
         let mut chunks = ChunkDecoder::new(length);
+        let max_body = lease.max_body();
         loop {
-            let wire = &mut buffers.wire;
+            let wire = &mut lease.buffers().wire;
             match head.framing {
                 BodyFraming::Length(size) => {
-                    if size > MAX_BODY as u64 {
+                    let size = usize::try_from(size).unwrap_or(usize::MAX);
+                    if size > max_body {
                         return Err(Error::BodyTooLarge("Content-Length"));
                     }
-                    let end = length + usize::try_from(size).unwrap_or(MAX_BODY);
+                    let end = length + size;
                     if wire.len() >= end {
                         let clean = wire.len() == end;
                         wire.truncate(end);
@@ -190,10 +197,7 @@ impl Connection {
                 }
                 BodyFraming::UntilClose => {}
             }
-            if wire.len() > MAX_BODY {
-                return Err(Error::BodyTooLarge("on the wire"));
-            }
-            if self.read(buffers).await? == 0 {
+            if self.read(lease).await? == 0 {
                 if head.framing == BodyFraming::UntilClose {
                     return Ok(false);
                 }
@@ -202,7 +206,8 @@ impl Connection {
         }
     }
 
-    async fn read(&mut self, buffers: &mut ReadBuffers) -> Result<usize, Error> {
+    async fn read(&mut self, lease: &mut BufferLease<'_>) -> Result<usize, Error> {
+        let buffers = lease.make_room().await?;
         read_size(self.session.read(&mut buffers.records, &mut buffers.wire).await)
     }
 }

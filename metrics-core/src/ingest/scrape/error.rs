@@ -134,6 +134,13 @@ pub(crate) enum Error {
         /// An excerpt of the response.
         response: Box<str>,
     },
+    /// The memory for kubelets' responses is in use.
+    #[error(
+        "metrics-core had no memory left for the response, which needs {0} bytes, because other nodes' responses and \
+         samples hold it (metrics_core_memory_reserved_bytes); raise the memory limit of metrics-core, or find the \
+         kubelets with very large responses"
+    )]
+    NoMemory(usize),
     /// The response exceeds a limit.
     #[error("the response is too large ({0})")]
     BodyTooLarge(&'static str),
@@ -195,6 +202,7 @@ impl Error {
             Self::Forbidden { .. } => ScrapeCause::Forbidden,
             Self::NotFound { .. } => ScrapeCause::NotFound,
             Self::HttpStatus { .. } => ScrapeCause::HttpStatus,
+            Self::NoMemory(_) => ScrapeCause::NoMemory,
             Self::BodyTooLarge(_) => ScrapeCause::BodyTooLarge,
             Self::InvalidBody(_) | Self::NoMetrics { .. } => ScrapeCause::InvalidBody,
             Self::NotCollected => ScrapeCause::ScrapeError,
@@ -238,6 +246,10 @@ impl Error {
 
     /// Classifies an error of the TLS stream.
     pub(super) fn from_stream(error: io::Error) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             return Self::ConnectionClosed(error);
         };

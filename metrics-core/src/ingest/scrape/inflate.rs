@@ -11,16 +11,12 @@ pub(super) const MAX_BODY: usize = 32 * 1024 * 1024;
 const RATIO_FREE_SIZE: usize = 1024 * 1024;
 const MAX_RATIO: usize = 200;
 
-/// Decompresses `wire` into `out`, which never shrinks, and returns the part that was filled.
-pub(super) fn inflate<'a>(
-    decompressor: &mut Decompressor,
-    wire: &[u8],
-    out: &'a mut Vec<u8>,
-) -> Result<&'a [u8], Error> {
+/// Returns the size that a gzip body claims to have after decompression, which the sender controls.
+pub(super) fn claimed_size(wire: &[u8]) -> Result<usize, Error> {
     if !wire.starts_with(&[0x1f, 0x8b]) {
         return Err(Error::InvalidBody("Content-Encoding is gzip, but the body is not"));
     }
-    // The last four bytes are the size modulo 2³². It is only a hint, as the sender controls it.
+    // The last four bytes are the size modulo 2³².
     let Some(claimed) = wire.last_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize) else {
         return Err(Error::InvalidBody("the gzip body is truncated"));
     };
@@ -28,6 +24,16 @@ pub(super) fn inflate<'a>(
     if claimed > limit {
         return Err(Error::BodyTooLarge("decompressed"));
     }
+    Ok(claimed)
+}
+
+/// Decompresses `wire` into `out`, which never shrinks, and returns the part that was filled.
+pub(super) fn inflate<'a>(
+    decompressor: &mut Decompressor,
+    wire: &[u8],
+    out: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Error> {
+    let claimed = claimed_size(wire)?;
     if out.len() < claimed {
         out.resize(claimed, 0);
     }

@@ -52,6 +52,7 @@ use self::target::Target;
 use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
 use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
+use crate::memory::MemoryBudget;
 use crate::telemetry::Heartbeat;
 use crate::watched_file::Source;
 
@@ -69,6 +70,8 @@ pub(crate) struct ScrapeConfig {
     pub(crate) tls: KubeletTls,
     /// The credentials that kubelets receive.
     pub(crate) credentials: Credentials,
+    /// The budget from which the memory of responses is reserved.
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// How kubelets' serving certificates are verified.
@@ -161,7 +164,7 @@ pub(crate) async fn run(
         },
         first_address_only: first_address_only(&config.tls, &config.credentials),
         resolver: Resolver::default(),
-        pool: BufferPool::default(),
+        pool: BufferPool::new(config.memory, config.timeout / 2),
         directory: directory.clone(),
         store,
         metrics,

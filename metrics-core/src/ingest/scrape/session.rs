@@ -110,13 +110,14 @@ impl TlsSession {
         }
         drop(hello);
         session.wait_readable().await?;
-        let records = &mut lease.buffers().records;
-        records.clear();
+        lease.take().await.map_err(io::Error::other)?.records.clear();
         let mut early = Vec::new();
         loop {
+            let records = &mut lease.buffers().records;
             match session.step(records, &mut early, &mut None)? {
                 NextStep::Send => session.write(records).await?,
                 NextStep::Read => {
+                    let records = &mut lease.make_room().await.map_err(io::Error::other)?.records;
                     if session.fill(records).await? == 0 {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
@@ -128,7 +129,7 @@ impl TlsSession {
                 NextStep::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
-        session.release(records);
+        session.release(&lease.buffers().records);
         Ok(session)
     }
 

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::tls::NodeTls;
 use crate::ingest::decode::{DecodeOptions, decode};
 use crate::ingest::discover::Node;
-use crate::ingest::store::{PutSummary, RequestTime, Ticket};
+use crate::ingest::store::{PutError, PutSummary, RequestTime, Ticket};
 use crate::telemetry::excerpt;
 
 /// How long to wait for an address before the next one is tried in parallel (as in RFC 8305).
@@ -237,7 +237,10 @@ fn store(
         });
     }
     let request = RequestTime { monotonic_ms: requested_ms, unix_ns: now_ns };
-    let mut put = shared.store.put(ticket, batch, request).ok_or(Error::NodeDeleted)?;
+    let mut put = shared.store.put(ticket, batch, request).map_err(|error| match error {
+        PutError::NodeDeleted => Error::NodeDeleted,
+        PutError::NoMemory(bytes) => Error::NoMemory(bytes),
+    })?;
     put.problems.scrape_error = report.scrape_error;
     Ok(put)
 }

@@ -26,6 +26,7 @@ use super::tls::TlsConfigs;
 use super::{Credentials, Error, Findings, KubeletTls, ScrapeContext, ScrapeMetrics};
 use crate::ingest::discover::{Address, AddressType, Node};
 use crate::ingest::store::{self, PutSummary, Store, StoreDirectory, Ticket};
+use crate::memory::MemoryBudget;
 use crate::model::labels::Labels;
 use crate::watched_file::Source;
 
@@ -193,7 +194,7 @@ impl TestScraper {
                 &Credentials::Token(token.clone().into()),
             ),
             resolver: Resolver::default(),
-            pool: BufferPool::default(),
+            pool: BufferPool::new(MemoryBudget::new(256 << 20), Duration::from_millis(500)),
             directory,
             store,
             metrics: ScrapeMetrics::default(),

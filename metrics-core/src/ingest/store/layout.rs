@@ -85,6 +85,12 @@ impl NodeLayout {
         }
     }
 
+    /// Returns the memory of this layout in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { text, pods, containers, order, is_plain: _ } = self;
+        text.len() + size_of_val(&**pods) + size_of_val(&**containers) + size_of_val(&**order)
+    }
+
     /// Returns the number of pods.
     pub(super) fn pods(&self) -> usize {
         self.pods.len()
@@ -115,6 +121,19 @@ impl NodeLayout {
     pub(super) fn missing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let rows = (0..other.pods()).map(|row| other.pod(row));
         rows.filter(|key| self.row(*key).is_none())
+    }
+
+    /// Returns the rows of a namespace, or of a pod in it, or all rows.
+    pub(super) fn rows(&self, namespace: Option<&str>, name: Option<&str>) -> Range<usize> {
+        match (namespace, name) {
+            (None, _) => 0..self.pods(),
+            (Some(namespace), Some(name)) => self.row((namespace, name)).map_or(0..0, |row| row..row + 1),
+            (Some(namespace), None) => {
+                let start = self.pods.partition_point(|pod| self.text(pod.namespace) < namespace);
+                let length = self.pods[start..].partition_point(|pod| self.text(pod.namespace) == namespace);
+                start..start + length
+            }
+        }
     }
 
     fn find_pod(&self, key: (&[u8], &[u8])) -> Option<usize> {
@@ -155,7 +174,7 @@ impl NodeLayout {
         let expected = self.order.get(*cursor..).unwrap_or_default();
         for (ahead, at) in expected.iter().take(LOOKAHEAD).enumerate() {
             let at = *at as usize;
-            if self.bytes(at) == names {
+            if self.name_bytes(at) == names {
                 *cursor += ahead + 1;
                 return Some(at);
             }
@@ -170,7 +189,7 @@ impl NodeLayout {
     }
 
     /// Returns namespace, pod and container as bytes.
-    pub(super) fn bytes(&self, at: usize) -> [&[u8]; 3] {
+    pub(super) fn name_bytes(&self, at: usize) -> [&[u8]; 3] {
         let ContainerNames { namespace, pod, container } = self.names(at);
         [namespace.as_bytes(), pod.as_bytes(), container.as_bytes()]
     }

@@ -20,6 +20,7 @@ mod pod_lookup;
 mod problems;
 mod rate;
 mod rivals;
+mod row_changes;
 mod rows;
 mod scrape_batch;
 mod snapshot_builder;
@@ -34,7 +35,7 @@ mod snapshot_builder;
 mod tests;
 mod two_pass_reader;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub(crate) use self::scrape_batch::ScrapeBatch;
 use self::scrape_batch::{BatchBuffer, NodeSnapshot};
 use self::snapshot_builder::BodyContext;
 use crate::ingest::discover::Node;
+use crate::memory::{MemoryBudget, MemoryClass, Reservation};
 
 /// The maximum number of removed nodes whose last usage is kept.
 const MAX_REMOVED_NODES: usize = 256;
@@ -60,6 +62,10 @@ const MAX_REMOVED_NODES: usize = 256;
 /// The maximum number of spare batch buffers, and the maximum capacity of one in points.
 const MAX_SPARE_BUFFERS: usize = 4;
 const MAX_SPARE_POINTS: usize = 4096;
+
+/// What the samples of a node take without a reservation, in bytes: about 1,000 containers. It counts as data of the
+/// cluster.
+const NODE_ALLOWANCE: usize = 128 << 10;
 
 /// Configures the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +93,8 @@ pub struct Store {
     state: RwLock<StoreState>,
     /// Buffers of finished batches.
     spare_buffers: Mutex<Vec<BatchBuffer>>,
+    /// Where the memory of nodes with very many containers is reserved; `None` in tests and benchmarks.
+    memory: Option<Arc<MemoryBudget>>,
 }
 
 #[derive(Default)]
@@ -95,6 +103,8 @@ struct StoreState {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     index: Index,
+    /// The slots that changed, by the version of the last change.
+    changed: BTreeMap<u64, u32>,
     /// The last usage of recently removed nodes, for watches.
     removed_nodes: VecDeque<(Arc<str>, Measured)>,
 }
@@ -121,6 +131,8 @@ struct Slot {
     only_expired: bool,
     /// The Running pods that the node reported before.
     absent: AbsentPods,
+    /// The memory of the snapshot beyond the allowance.
+    excess: Option<Reservation>,
 }
 
 /// Identifies a node's slot for writing samples; invalid once the node is removed.
@@ -137,6 +149,15 @@ pub struct RequestTime {
     pub monotonic_ms: u64,
     /// By the wall clock, in nanoseconds since the Unix epoch.
     pub unix_ns: i64,
+}
+
+/// Why the samples of a body were not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutError {
+    /// The node was removed.
+    NodeDeleted,
+    /// They need this many bytes, and other nodes hold the rest of the memory.
+    NoMemory(usize),
 }
 
 /// Summarizes a write for the schedule.
@@ -158,7 +179,13 @@ impl Store {
     /// Returns an empty store.
     #[must_use]
     pub fn new(directory: Arc<StoreDirectory>, config: StoreConfig) -> Self {
-        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default() }
+        Self { config, directory, state: RwLock::default(), spare_buffers: Mutex::default(), memory: None }
+    }
+
+    /// Returns an empty store that reserves the memory of nodes with very many containers from `budget`.
+    #[must_use]
+    pub(crate) fn with_memory(self, budget: Arc<MemoryBudget>) -> Self {
+        Self { memory: Some(budget), ..self }
     }
 
     /// Adds a node; one with the same name is removed first.
@@ -213,8 +240,17 @@ impl Store {
         Some(ScrapeBatch::new(old, capacity_millicores, buffer))
     }
 
-    /// Writes a batch; `None` if the node was removed. Callers scrape a node once at a time.
-    pub fn put(&self, ticket: Ticket, mut batch: ScrapeBatch, request: RequestTime) -> Option<PutSummary> {
+    /// Writes a batch. Callers scrape a node once at a time.
+    ///
+    /// # Errors
+    /// The node was removed, or has so many containers that their memory must be reserved, and it is short. The last
+    /// good samples stay.
+    pub fn put(
+        &self,
+        ticket: Ticket,
+        mut batch: ScrapeBatch,
+        request: RequestTime,
+    ) -> Result<PutSummary, PutError> {
         let context = BodyContext {
             requested_ms: request.monotonic_ms,
             requested_ns: request.unix_ns,
@@ -230,7 +266,9 @@ impl Store {
         let coverage = NodeCoverage::new(&snapshot, request.monotonic_ms, self.max_age_ms());
         let (node_measured, pods_measured) = (snapshot.node.is_measured(), coverage.is_complete());
         let mut state = self.state.write();
-        state.valid(ticket)?;
+        state.valid(ticket).ok_or(PutError::NodeDeleted)?;
+        self.reserve_excess(&mut state.slots[ticket.slot as usize].excess, snapshot.bytes())?;
+        state.changed(ticket.slot, self.directory.observer().take());
         let StoreState { slots, index, .. } = &mut *state;
         let slot = &mut slots[ticket.slot as usize];
         let same_layout = Arc::ptr_eq(&slot.snapshot.layout, &snapshot.layout);
@@ -241,7 +279,6 @@ impl Store {
         }
         (slot.coverage, slot.failures) = (coverage, 0);
         (slot.only_expired, slot.checked_ms) = (false, request.monotonic_ms);
-        slot.changed(self.directory.observer().take());
         let has_absent = !slot.absent.is_empty();
         let now = snapshot.layout.clone();
         let old = std::mem::replace(&mut slot.snapshot, snapshot);
@@ -255,7 +292,22 @@ impl Store {
             (problems.pods_absent, problems.pods_missing) = absent.unwrap_or_default();
         }
         drop(old); // Freed outside the lock.
-        Some(PutSummary { node_timestamp_ns, newest_timestamp_ns, node_measured, pods_measured, problems })
+        Ok(PutSummary { node_timestamp_ns, newest_timestamp_ns, node_measured, pods_measured, problems })
+    }
+
+    /// Reserves what a snapshot of `bytes` takes beyond the allowance.
+    fn reserve_excess(&self, excess: &mut Option<Reservation>, bytes: usize) -> Result<(), PutError> {
+        let (more, Some(budget)) = (bytes.saturating_sub(NODE_ALLOWANCE), &self.memory) else {
+            return Ok(());
+        };
+        if more == 0 {
+            *excess = None;
+            return Ok(());
+        }
+        let reserved = excess.get_or_insert_with(|| budget.empty(MemoryClass::NodeSamples));
+        let has_memory = more <= reserved.bytes() || reserved.try_grow(more - reserved.bytes());
+        reserved.shrink_to(more);
+        if has_memory { Ok(()) } else { Err(PutError::NoMemory(more)) }
     }
 
     /// Keeps the buffer of a batch for the next one.
@@ -281,7 +333,7 @@ impl Store {
                     || slot.snapshot.expires_between(checked_ms, now_ms, max_age_ms))
             {
                 slot.only_expired = true;
-                slot.changed(self.directory.observer().take());
+                state.changed(ticket.slot, self.directory.observer().take());
             }
         }
     }
@@ -301,22 +353,24 @@ impl Store {
     }
 }
 
-impl Slot {
-    /// Records that the snapshot was replaced or expired at this version.
-    fn changed(&mut self, version: u64) {
-        self.previous = std::mem::replace(&mut self.version, version);
-    }
-}
-
 impl StoreState {
     fn valid(&self, ticket: Ticket) -> Option<&Slot> {
         let slot = self.slots.get(ticket.slot as usize)?;
         (slot.generation == ticket.generation && slot.node.is_some()).then_some(slot)
     }
 
+    /// Records that the snapshot of a slot was replaced or expired at this version.
+    fn changed(&mut self, at: u32, version: u64) {
+        let slot = &mut self.slots[at as usize];
+        slot.previous = std::mem::replace(&mut slot.version, version);
+        self.changed.remove(&slot.previous);
+        self.changed.insert(version, at);
+    }
+
     /// Frees a slot and returns the layout it had.
     fn vacate(&mut self, at: u32) -> Arc<NodeLayout> {
         let slot = &mut self.slots[at as usize];
+        self.changed.remove(&slot.version);
         self.index.remove(at, &slot.snapshot.layout);
         if let Some(node) = &slot.node {
             self.by_name.remove(&node.name);

@@ -1,6 +1,6 @@
 //! Implements [`Rows`]: reads rows in the order of the API.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::index::IndexEntry;
@@ -8,12 +8,13 @@ use super::pod_lookup::{LOOKUP_BATCH, PodLookup, prefetch};
 use super::rate::Measured;
 use super::scrape_batch::NodeSnapshot;
 use super::two_pass_reader::StoreTwoPassReader;
-use super::{Slot, Store, StoreState};
+use super::{Store, StoreState};
 use crate::ingest::discover::Node;
-use crate::model::changes::{Removal, VisibleSince};
+use crate::model::changes::Visibility;
 use crate::model::labels::Labels;
 use crate::model::rows::{
-    Change, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows, TwoPassReader,
+    Change, ChangeQuery, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, RowKind, Rows,
+    TwoPassReader,
 };
 
 /// The number of rows after which a read releases the locks, so that writers can take them.
@@ -124,34 +125,17 @@ impl Rows for Store {
 
     fn next_change(
         &self,
-        kind: RowKind,
-        from: u64,
+        query: ChangeQuery<'_>,
+        pick: &mut dyn FnMut((&str, &str), &Labels) -> bool,
         visit: &mut dyn FnMut(Change<'_>),
     ) -> Result<Progress, Expired> {
-        // Versions are taken under the lock under which the change is made. So once this thread has that lock, all
-        // changes before `until` are visible.
-        let (removal, until) = self.directory.observer().next_removal(kind, from)?;
-        let before = removal.as_ref().map_or(until, |removal| removal.version);
-        let version = match kind {
-            RowKind::Nodes => self.changed_node(from..before, visit),
-            RowKind::Pods => self.changed_pods(from..before, visit),
-        };
-        if let Some(version) = version {
-            return Ok(Progress { until: version + 1, more: true });
-        }
-        Ok(match removal {
-            Some(Removal { version, namespace, name, labels, .. }) => {
-                visit(Change::Removed { namespace: &namespace, name: &name, labels: &labels });
-                Progress { until: version + 1, more: true }
-            }
-            None => Progress { until, more: false },
-        })
+        self.read_change(query, pick, visit)
     }
 }
 
 impl PodLookup<'_> {
     /// Returns the pod's row with these containers.
-    fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
+    pub(super) fn row<'a>(&'a self, containers: &'a [ContainerRow<'a>]) -> Option<PodRow<'a>> {
         let key = (self.namespace, self.name);
         self.times.map(|times| times.row(key, &self.pod.labels, containers))
     }
@@ -255,28 +239,28 @@ impl Store {
 
     /// Returns the row of a node and since which version clients see it, and records that they see it, or do not
     /// any more.
-    fn shown_node<'a>(
+    pub(super) fn shown_node<'a>(
         &self,
         state: &StoreState,
         node: &'a Node,
-        visible: &VisibleSince,
+        visible: &Visibility,
         now_ms: u64,
     ) -> Option<(NodeRow<'a>, u64)> {
         let row = state.node_row(self, node, now_ms);
         if row.is_none() {
-            let now = || now_ms;
-            self.directory.observer().hide(RowKind::Nodes, ("", &node.name), &node.labels, visible, now);
+            let (key, labels) = (("", &*node.name), || Arc::new(node.labels.clone()));
+            self.directory.observer().hide(RowKind::Nodes, key, labels, visible, || now_ms);
         }
         row.map(|row| (row, visible.mark_visible(row.version)))
     }
 
     /// Returns the same for a pod that was looked up: since which version clients see it, if it has a row.
-    fn shown(&self, lookup: &PodLookup<'_>) -> Option<u64> {
+    pub(super) fn shown(&self, lookup: &PodLookup<'_>) -> Option<u64> {
         let PodLookup { namespace, name, pod, times, .. } = lookup;
         if times.is_none() {
             let now_ms = || self.directory.now_ms();
-            let visible = &pod.state.visible;
-            self.directory.observer().hide(RowKind::Pods, (namespace, name), &pod.labels, visible, now_ms);
+            let (key, labels, visible) = ((*namespace, *name), || pod.labels.clone(), &pod.state.visible);
+            self.directory.observer().hide(RowKind::Pods, key, labels, visible, now_ms);
         }
         times.map(|times| pod.state.visible.mark_visible(times.version))
     }
@@ -294,62 +278,16 @@ impl Store {
             let Some(pod) = pods.get(key.0, key.1) else { continue };
             let mut lookups = [PodLookup::new(key.0, key.1, pod)];
             state.look_up(self, &mut lookups, now_ms);
-            if self.shown(&lookups[0]).is_some() {
-                self.directory.observer().record_removal(RowKind::Pods, key, &pod.labels, now_ms);
+            if lookups[0].times.is_none() {
+                self.shown(&lookups[0]);
+                continue;
             }
+            let labels = pod.labels.clone();
+            let after = Some(labels.clone());
+            let version = self.directory.observer().record(RowKind::Pods, key, labels, after, now_ms);
+            // If clients did not see the pod, it appears now, although its sample is older.
+            pod.state.visible.mark_visible(version);
         }
-    }
-
-    /// Visits the node whose snapshot changed first within `versions`.
-    fn changed_node(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
-        let nodes = self.directory.nodes();
-        let state = self.state.read();
-        let (_, slot) = state.first_changed(&versions)?;
-        if let Some((node, visible)) = slot.node.as_ref().and_then(|node| nodes.get_with_state(&node.name))
-            && let Some((row, since)) = self.shown_node(&state, node, visible, self.directory.now_ms())
-        {
-            let new = since >= versions.start;
-            let repeats = slot.only_expired || slot.snapshot.node_repeated;
-            if new || !(repeats && slot.previous < versions.start) {
-                visit(Change::Node { row: &row, new });
-            }
-        }
-        Some(slot.version)
-    }
-
-    /// Visits the pods of the node whose snapshot changed first within `versions`.
-    fn changed_pods(&self, versions: Range<u64>, visit: &mut dyn FnMut(Change<'_>)) -> Option<u64> {
-        let pods = self.directory.pods();
-        let state = self.state.read();
-        let (at, slot) = state.first_changed(&versions)?;
-        let now_ms = self.directory.now_ms();
-        let layout = &slot.snapshot.layout;
-        let mut containers = Vec::new();
-        for row in 0..layout.pods() {
-            let (namespace, name) = layout.pod(row);
-            let Some(pod) = pods.get(namespace, name) else { continue };
-            let mut lookups = [PodLookup::new(namespace, name, pod)];
-            state.look_up(self, &mut lookups, now_ms);
-            let [lookup] = &lookups;
-            // A pod that is read from another node changes with that node's snapshot.
-            if let Some(since) = self.shown(lookup)
-                && lookup.location.is_some_and(|(place, _)| place == at)
-            {
-                let new = since >= versions.start;
-                // For a client that knows the previous snapshot, a repeated sample is not a change.
-                let repeats = slot.previous < versions.start
-                    && (slot.only_expired || slot.snapshot.repeats(layout.containers_of(row)))
-                    && state.index.candidates(namespace, name).count() == 1;
-                if new || !repeats {
-                    containers.clear();
-                    lookup.containers(&mut containers);
-                    if let Some(row) = lookup.row(&containers) {
-                        visit(Change::Pod { row: &row, new });
-                    }
-                }
-            }
-        }
-        Some(slot.version)
     }
 }
 
@@ -367,12 +305,6 @@ impl StoreState {
             window_ns: measured.window_ns,
             usage: measured.usage(),
         })
-    }
-
-    /// Returns the slot whose last change is the first within `versions`.
-    fn first_changed(&self, versions: &Range<u64>) -> Option<(usize, &Slot)> {
-        let slots = self.slots.iter().enumerate();
-        slots.filter(|(_, slot)| versions.contains(&slot.version)).min_by_key(|(_, slot)| slot.version)
     }
 
     /// Returns slot and row of a pod's samples.

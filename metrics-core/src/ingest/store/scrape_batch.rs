@@ -15,7 +15,7 @@ use crate::ingest::decode::{BadSeries, ContainerKey, Metric, Sample, SampleSink}
 
 /// The maximum number of containers per node; more are rejected. Kubernetes supports 110 pods per node, some
 /// clusters run 500. The limit also bounds the names: a layout has room for 16 MB of text.
-const MAX_CONTAINERS: usize = 20_000;
+pub(super) const MAX_CONTAINERS: usize = 20_000;
 
 /// A node's usage at its last scrape. Replaced as a whole, never modified.
 #[derive(Debug, Default)]
@@ -45,6 +45,17 @@ pub(super) struct NodeSnapshot {
 }
 
 impl NodeSnapshot {
+    /// Returns the memory of this snapshot with its layout, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.kept_bytes() + self.layout.bytes() + size_of_val(&*self.rivals)
+    }
+
+    /// Returns the memory that a reader keeps who keeps this snapshot, in bytes. The layout is mostly shared with the
+    /// snapshots that follow.
+    pub(super) fn kept_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.containers) + size_of_val(&*self.repeated)
+    }
+
     /// Returns whether the last body changed nothing for a pod with these containers.
     pub(super) fn repeats(&self, mut containers: Range<usize>) -> bool {
         !self.repeated.is_empty()
@@ -255,7 +266,7 @@ impl SampleSink for ScrapeBatch {
 
     fn expected_names(&self, metric: Metric) -> Option<[&[u8]; 3]> {
         let at = self.old.layout.expected_at(self.cursors[metric as usize])?;
-        Some(self.old.layout.bytes(at))
+        Some(self.old.layout.name_bytes(at))
     }
 
     fn add_expected(&mut self, metric: Metric, sample: Sample) -> Result<(), BadSeries> {

@@ -3,6 +3,7 @@
 mod changes;
 mod coverage;
 mod end_to_end;
+mod memory;
 mod recreated_objects;
 mod samples;
 mod two_pass_reads;
@@ -120,7 +121,7 @@ impl TestStore {
     pub(super) fn put(&self, ticket: Ticket, batch: ScrapeBatch) -> Option<PutSummary> {
         let monotonic_ms = self.directory.now_ms();
         let unix_ns = 1_700_000_000_000_000_000 + i64::try_from(monotonic_ms).unwrap() * 1_000_000;
-        self.store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns })
+        self.store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns }).ok()
     }
 
     /// `namespace/pod: container=millicores…`.

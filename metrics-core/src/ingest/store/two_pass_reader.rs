@@ -58,6 +58,8 @@ struct KeptSnapshots {
     /// For each slot, the last snapshot that was kept of it.
     of_slot: Vec<Option<u32>>,
     labels: Vec<Arc<Labels>>,
+    /// The memory of the snapshots in bytes.
+    bytes: usize,
 }
 
 impl KeptSnapshots {
@@ -72,6 +74,7 @@ impl KeptSnapshots {
         });
         if known.is_none() {
             self.of_slot[slot] = u32::try_from(self.snapshots.len()).ok();
+            self.bytes += found.snapshot.kept_bytes();
             self.snapshots.push((found.snapshot.clone(), found.version));
         }
         self.of_slot[slot]
@@ -142,6 +145,16 @@ impl TwoPassReader for StoreTwoPassReader {
             // Beyond four billion snapshots or rows: skipped in both passes, so that both agree.
             None => ControlFlow::Continue(()),
         });
+    }
+
+    fn kept_bytes(&self) -> usize {
+        let KeptSnapshots { snapshots, of_slot, labels, bytes } = &self.snapshots;
+        size_of::<KeptNode>() * self.nodes.kept.capacity()
+            + size_of::<KeptPod>() * self.pods.kept.capacity()
+            + size_of_val(&snapshots[..])
+            + size_of_val(&of_slot[..])
+            + size_of_val(&labels[..])
+            + bytes
     }
 
     fn replay_nodes(&mut self, visit: &mut dyn FnMut(&NodeRow<'_>) -> ControlFlow<()>) {

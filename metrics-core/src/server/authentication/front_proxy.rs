@@ -44,6 +44,14 @@ pub(super) fn authenticate(headers: &HeaderMap, connection: &ClientConnection, t
     }
 }
 
+/// Returns whether the client's certificate is signed by a front-proxy CA and its common name is allowed.
+pub(super) fn is_front_proxy(connection: &ClientConnection, trust: &Trust) -> bool {
+    let Some(proxy) = &trust.front_proxy else { return false };
+    connection.as_front_proxy(trust).is_some_and(|verified| {
+        verified.is_ok_and(|subject| allowed(&proxy.allowed_names, &subject.common_name))
+    })
+}
+
 /// Removes the front proxy's headers, the default and the configured ones.
 pub(super) fn clear(headers: &mut HeaderMap, trust: &Trust) {
     for name in ["x-remote-user", "x-remote-uid", "x-remote-group"] {

@@ -100,6 +100,11 @@ impl Authenticator {
         &self.history
     }
 
+    /// Returns whether the client has the certificate of a front proxy, whatever its requests contain.
+    pub(crate) fn is_front_proxy(&self, connection: &ClientConnection) -> bool {
+        front_proxy::is_front_proxy(connection, &self.trust.load())
+    }
+
     /// Returns the user of a request, and removes the credentials from its headers.
     pub async fn authenticate(
         &self,

@@ -1,6 +1,7 @@
 //! The handler chain of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::report::Report;
 use http::request::Parts;
@@ -9,20 +10,32 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::body::{BoxedBody, TrackedBody, text};
+use super::body::{BoxedBody, LongRunning, TrackedBody, text};
 use super::connection::is_http2;
 use super::health::Health;
 use super::open_requests::{InFlight, OpenRequests};
+use super::places::Standing;
 use super::requests::{RequestLabels, RequestMetrics};
 use super::{ApiHandler, Failure, Limits};
+use crate::memory::{Holder, MemoryBudget, MemoryClass};
 use crate::server::authentication::{AuthenticationError, Authenticator, ClientConnection, UserInfo};
 use crate::server::authorization::{self, Authorizer, Verdict};
 use crate::server::request_info::RequestInfo;
-use crate::telemetry::{self, LogLimiter};
+use crate::telemetry::{self, Exposition, LogLimiter, RenderError};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The maximum length of an Audit-ID that the response repeats.
 const MAX_AUDIT_ID: usize = 64;
+
+/// The memory of a request besides its headers: its task, and the HTTP/2 stream.
+const REQUEST_BYTES: usize = 8 << 10;
+
+/// Returns the memory of a request: what was received, and what was parsed of it.
+fn request_bytes(parts: &Parts) -> usize {
+    let headers: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+    REQUEST_BYTES + 2 * (headers + parts.uri.to_string().len())
+}
 
 /// Returns the current report.
 pub type ReportSource = Box<dyn Fn() -> Report + Send + Sync>;
@@ -41,6 +54,8 @@ pub struct Handlers {
     pub request_metrics: RequestMetrics,
     /// The content of `/report`.
     pub report: ReportSource,
+    /// The memory budget.
+    pub memory: Arc<MemoryBudget>,
     /// Serves all other paths.
     pub api: Arc<dyn ApiHandler>,
 }
@@ -48,8 +63,10 @@ pub struct Handlers {
 /// The handler chain: authentication, limits, authorization and the endpoints.
 pub struct Chain {
     handlers: Handlers,
+    exposition: Exposition,
     in_flight: Option<Arc<Semaphore>>,
-    timeout: std::time::Duration,
+    timeout: Duration,
+    response_timeout: Duration,
     strict_transport_security: Option<HeaderValue>,
     failure_log: LogLimiter<&'static str>,
 }
@@ -58,13 +75,21 @@ impl Chain {
     /// Returns a chain of these parts.
     #[must_use]
     pub fn new(handlers: Handlers, limits: &Limits, strict_transport_security: Option<HeaderValue>) -> Self {
+        let exposition = Exposition::new(handlers.registry.clone(), handlers.memory.clone());
         Self {
             handlers,
+            exposition,
             in_flight: limits.in_flight.map(|max| Arc::new(Semaphore::new(max))),
             timeout: limits.request,
+            response_timeout: limits.response_timeout(),
             strict_transport_security,
             failure_log: LogLimiter::default(),
         }
+    }
+
+    /// Returns whether the client has the certificate of a front proxy.
+    pub(super) fn is_front_proxy(&self, client: &ClientConnection) -> bool {
+        self.handlers.authenticator.is_front_proxy(client)
     }
 
     /// Returns the response to a request. The body of the request is not read: no endpoint has one.
@@ -76,12 +101,11 @@ impl Chain {
     ) -> Response<BoxedBody> {
         let (mut parts, _) = request.into_parts();
         let info = self.handlers.api.request_info(&parts.method, &parts.uri);
-        let watch = info.is_resource_request && info.verb == "watch";
         let mut in_flight = InFlight::start(
             open_requests.clone(),
             self.handlers.request_metrics.clone(),
             RequestLabels::of(&info),
-            watch,
+            self.response_timeout,
         );
         let audit_id = parts.headers.get(&AUDIT_ID).filter(|id| id.len() <= MAX_AUDIT_ID).cloned();
         let result = tokio::time::timeout(
@@ -100,6 +124,12 @@ impl Chain {
                 },
             )
         });
+        if response.extensions_mut().remove::<LongRunning>().is_some() {
+            in_flight.become_watch();
+        }
+        if let Some(holder) = response.extensions_mut().remove::<Holder>() {
+            in_flight.timer.hold(&open_requests.timer, holder);
+        }
         let headers = response.headers_mut();
         if let Some(id) = audit_id {
             headers.insert(AUDIT_ID, id);
@@ -109,7 +139,7 @@ impl Chain {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, directives.clone());
         }
         in_flight.code = response.status().as_u16();
-        response.map(|body| TrackedBody { body, in_flight: Some(in_flight) }.boxed_unsync())
+        response.map(|body| TrackedBody::new(body, in_flight).boxed_unsync())
     }
 
     async fn run(
@@ -120,13 +150,32 @@ impl Chain {
         open_requests: &OpenRequests,
         in_flight: &mut InFlight,
     ) -> Response<BoxedBody> {
+        // No limit applies to probes, as a rejected probe would restart the pod.
+        let is_probe = self.handlers.authorizer.always_allows(info);
+        if !is_probe {
+            let memory = &self.handlers.memory;
+            let Some(reserved) = memory.try_reserve(MemoryClass::Requests, request_bytes(parts)) else {
+                return self.too_many_requests();
+            };
+            in_flight.memory = Some(reserved);
+        }
         let user = self.handlers.authenticator.authenticate(parts, client).await;
         // As in k8s.io/apiserver, an unauthenticated client can't keep an HTTP/2 connection (CVE-2023-44487).
         if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
             open_requests.close();
         }
         let user = match user {
-            Ok(user) => user,
+            Ok(user) => {
+                if open_requests.standing() == Standing::Unauthenticated {
+                    // The trust can be newer than the connection.
+                    if self.is_front_proxy(client) {
+                        open_requests.authenticated(Standing::FrontProxy);
+                    } else if !user.is_anonymous() {
+                        open_requests.authenticated(Standing::User);
+                    }
+                }
+                user
+            }
             Err(AuthenticationError::TooManyReviews) => return self.too_many_requests(),
             Err(AuthenticationError::Unauthorized(_)) => {
                 return self.handlers.api.failure(
@@ -140,10 +189,8 @@ impl Chain {
                 );
             }
         };
-        // The limit does not apply to probes, as a rejected probe would restart the pod. Watches, which last long,
-        // have a limit of their own in the API.
-        let unlimited = in_flight.is_watch() || self.handlers.authorizer.always_allows(info);
-        if let Some(limit) = self.in_flight.as_ref().filter(|_| !unlimited) {
+        // A request for a watch has a permit until its response is one: watches have a limit of their own in the API.
+        if let Some(limit) = self.in_flight.as_ref().filter(|_| !is_probe) {
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
                 Err(_) => return self.too_many_requests(),
@@ -221,10 +268,14 @@ impl Chain {
         let accept =
             parts.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let openmetrics = telemetry::accepts_openmetrics(accept);
-        let Ok(metrics) = telemetry::encode(&self.handlers.registry, openmetrics) else {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be encoded\n");
+        let rendering = match self.exposition.render(openmetrics) {
+            Ok(rendering) => rendering,
+            Err(RenderError::Memory) => return self.too_many_requests(),
+            Err(RenderError::Encode) => {
+                return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be encoded\n");
+            }
         };
-        let mut response = Response::new(Full::new(metrics.into()).boxed_unsync());
+        let mut response = Response::new(rendering.boxed_unsync());
         let content_type = if openmetrics { telemetry::OPENMETRICS } else { telemetry::TEXT };
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response

@@ -1,13 +1,17 @@
 //! The TLS handshake, and the causes of its failures.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crds::cause::HandshakeCause;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::places::Source;
+use super::turns::Turns;
 
 /// Returns the explanation of a failure.
 pub(super) const fn meaning(cause: HandshakeCause) -> &'static str {
@@ -28,44 +32,69 @@ pub(super) const fn meaning(cause: HandshakeCause) -> &'static str {
             "client and server have no TLS version, cipher suite or key exchange group in common"
         }
         HandshakeCause::ClientCertificate => {
-            "a client did not prove possession of the private key of its certificate"
+            "a client's certificate is invalid: no proof that it has the private key, or a chain that is too long"
         }
         HandshakeCause::Other => "the handshake failed",
     }
 }
 
-/// Performs the handshake. The error has the cause and details for the log, which can be empty.
-pub(super) async fn accept(
-    stream: TcpStream,
-    config: Arc<rustls::ServerConfig>,
-) -> Result<TlsStream<TcpStream>, (HandshakeCause, String)> {
-    // The first byte distinguishes HTTP from TLS, so that an HTTP client gets a response that it can read.
+/// Waits for the first byte. It distinguishes HTTP from TLS, so that an HTTP client gets a response that it can read.
+pub(super) async fn first_byte<S>(stream: &mut S) -> Result<u8, (HandshakeCause, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut first = [0_u8];
-    match stream.peek(&mut first).await {
-        Ok(0) => return Err((HandshakeCause::Closed, String::new())),
-        Err(error) => return Err((io_failure(&error, true), String::new())),
-        Ok(_) if first[0] == 0x16 => {}
+    let cause = match stream.read(&mut first).await {
+        Ok(0) => HandshakeCause::Closed,
+        Err(error) => io_failure(&error, true),
+        Ok(_) if first[0] == 0x16 => return Ok(first[0]),
         Ok(_) if first[0].is_ascii_uppercase() => {
             respond_to_http(stream).await;
-            return Err((HandshakeCause::PlainHttp, String::new()));
+            HandshakeCause::PlainHttp
         }
-        Ok(_) => return Err((HandshakeCause::NotTls, String::new())),
-    }
-    TlsAcceptor::from(config).accept(stream).await.map_err(|error| {
+        Ok(_) => HandshakeCause::NotTls,
+    };
+    Err((cause, String::new()))
+}
+
+/// Performs the handshake. The error has the cause and details for the log, which can be empty.
+pub(super) async fn accept<S>(
+    stream: S,
+    config: Arc<rustls::ServerConfig>,
+    turns: &Arc<Turns>,
+    source: Source,
+) -> Result<TlsStream<S>, (HandshakeCause, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let failed = |error: io::Error| {
         let cause = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>())
             .map_or_else(|| io_failure(&error, false), tls_failure);
         (cause, format!(" ({error})"))
-    })
+    };
+    // Reading the client's hello costs next to nothing. A turn begins when it is complete, so that nobody waits for
+    // a client.
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.map_err(failed)?;
+    let turn = turns.next(source).await;
+    let mut accepting = pin!(hello.into_stream(config));
+    // The first poll computes everything up to the server's flight.
+    let polled = futures::poll!(accepting.as_mut());
+    drop(turn);
+    match polled {
+        Poll::Ready(result) => result,
+        Poll::Pending => accepting.await,
+    }
+    .map_err(failed)
 }
 
-async fn respond_to_http(mut stream: TcpStream) {
+async fn respond_to_http<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     const RESPONSE: &[u8] =
         b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     // Read the request: closing with unread data resets the connection before the client has read the response.
     let mut sent = [0_u8; 4096];
-    let _ = stream.try_read(&mut sent);
+    let _ = futures::poll!(pin!(stream.read(&mut sent)));
     let _ = stream.write_all(RESPONSE).await;
     let _ = stream.shutdown().await;
 }

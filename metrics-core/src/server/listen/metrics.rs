@@ -33,7 +33,7 @@ const MAX_MESSAGE: usize = 300;
 #[derive(Clone, Default)]
 pub struct ConnectionMetrics {
     handshakes: Family<HandshakeLabels, Counter>,
-    open: Gauge,
+    open: Family<StateLabels, Gauge>,
     closed: Family<CloseLabels, Counter>,
     failed: RecentEvents<HandshakeCause, FailedClient>,
     log: LogLimiter<HandshakeCause>,
@@ -45,22 +45,64 @@ struct CloseLabels {
     cause: CloseCause,
 }
 
-/// The cause for which this server closed a connection, or a watch on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: ConnectionState,
+}
+
+/// The state of an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ConnectionState {
+    /// The TLS handshake is not complete.
+    Handshake,
+    /// No request was authenticated.
+    Unauthenticated,
+    /// A request was authenticated.
+    Authenticated,
+    /// The client has the certificate of a front proxy.
+    FrontProxy,
+}
+
+impl EncodeLabelValue for ConnectionState {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::Handshake => "handshake",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Authenticated => "authenticated",
+            Self::FrontProxy => "front_proxy",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+/// The cause for which this server closed a connection, or a stream on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum CloseCause {
+    /// There was no place for a new connection, or no memory for it to continue.
     TooMany,
+    /// The connection was idle, and another one needed its place.
+    Evicted,
+    /// There was no complete request in time after the handshake.
+    NoRequest,
+    /// There was no request for the idle timeout.
     Idle,
+    /// The client did not read a response in time.
     SlowClient,
+    /// The client stopped reading a watch.
     SlowWatch,
+    Memory,
 }
 
 impl EncodeLabelValue for CloseCause {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let text = match self {
             Self::TooMany => "too_many_connections",
+            Self::Evicted => "evicted",
+            Self::NoRequest => "no_request",
             Self::Idle => "idle",
             Self::SlowClient => "slow_client",
             Self::SlowWatch => "slow_watch",
+            Self::Memory => "memory",
         };
         EncodeLabelValue::encode(&text, encoder)
     }
@@ -76,20 +118,27 @@ impl ConnectionMetrics {
         );
         registry.register(
             "metrics_core_open_connections",
-            "Open connections, including those in a TLS handshake",
+            "Open connections by state: handshake, unauthenticated, authenticated or front_proxy",
             self.open.clone(),
         );
         registry.register(
             "metrics_core_closed_connections",
-            "Connections and watches closed by this server, by cause",
+            "Connections, and HTTP/2 streams of responses, closed by this server, by cause",
             self.closed.clone(),
         );
     }
 
-    /// Counts a connection as open until the guard is dropped.
-    pub(super) fn opened(&self) -> OpenGuard {
-        self.open.inc();
-        OpenGuard(self.open.clone())
+    /// Counts a connection that changes its state; `None` is closed.
+    pub(super) fn moved(&self, from: Option<ConnectionState>, to: Option<ConnectionState>) {
+        if from == to {
+            return;
+        }
+        if let Some(state) = from {
+            self.open.get_or_create(&StateLabels { state }).dec();
+        }
+        if let Some(state) = to {
+            self.open.get_or_create(&StateLabels { state }).inc();
+        }
     }
 
     pub(super) fn handshake_done(&self) {
@@ -129,21 +178,23 @@ impl ConnectionMetrics {
     pub(super) fn closed(&self, cause: CloseCause) {
         self.closed.get_or_create(&CloseLabels { cause }).inc();
         let text = match cause {
-            CloseCause::Idle => return,
-            CloseCause::TooMany => "closed a new connection: too many connections are open",
-            CloseCause::SlowClient => "closed a connection: its client took too long to read a response",
+            CloseCause::Idle | CloseCause::NoRequest => return,
+            CloseCause::TooMany => {
+                "closed a new connection: the connections that have open requests use all places or all memory"
+            }
+            CloseCause::Evicted => {
+                "closed an idle connection: another one needs its place (metrics_core_open_connections shows how many are open)"
+            }
+            CloseCause::SlowClient => {
+                "closed a connection or stream: its client took too long to read a response"
+            }
             CloseCause::SlowWatch => "closed a watch: its client stopped reading",
+            CloseCause::Memory => {
+                "ended a response: its client stopped reading, and memory for other responses was short"
+            }
         };
         if let Some(more) = self.closed_log.due(cause) {
             tracing::warn!(since_last = more, "{text}");
         }
-    }
-}
-
-pub(super) struct OpenGuard(Gauge);
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

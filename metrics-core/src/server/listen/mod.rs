@@ -1,32 +1,36 @@
 //! The HTTPS port: connections, their limits, and the handler chain of a request.
 //!
-//! accept → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics,
+//! accept → [`places`] → handshake → connection → [`chain`] (request info → authenticate → limit → authorize → health, metrics,
 //! report or the API) → response.
 
 mod accept;
+mod bind;
 mod body;
 mod chain;
+mod client_stream;
 mod connection;
 mod handshake;
 pub mod health;
 mod metrics;
 mod open_requests;
+mod places;
 mod requests;
-mod stall;
+mod response_timer;
+mod turns;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use accept::{Listener, serve};
+pub use bind::{BindError, bind};
+pub use body::{BoxedBody, LongRunning};
+pub use chain::{Chain, Handlers, ReportSource};
 use http::request::Parts;
 use http::{Method, Response, Uri};
-use tokio::net::TcpListener;
-
-pub use accept::serve;
-pub use body::BoxedBody;
-pub use chain::{Chain, Handlers, ReportSource};
 pub use metrics::ConnectionMetrics;
 pub use requests::RequestMetrics;
 
+use crate::memory::MemoryBudget;
 use crate::server::request_info::RequestInfo;
 
 /// Handles the requests of the API.
@@ -57,21 +61,30 @@ pub struct Failure<'a> {
 /// Limits for clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Maximum number of connections; more are closed immediately.
+    /// Maximum number of connections. When it is reached, a new connection takes the place of an idle one.
     pub connections: usize,
+    /// The budget from which connections reserve their memory, without responses.
+    pub memory: Arc<MemoryBudget>,
     /// Timeout from accepting a connection to the end of its TLS handshake.
     pub handshake: Duration,
-    /// Timeout for the headers of an HTTP/1.1 request, idle time before them included.
+    /// Timeout from the end of the TLS handshake to the end of the headers of the first request. Does not apply to front
+    /// proxies, which may connect in advance.
+    pub first_request: Duration,
+    /// Timeout for the headers of a further HTTP/1.1 request, idle time before them included.
     pub headers: Duration,
     /// Maximum size of the headers of a request, in bytes.
     pub header_bytes: u32,
-    /// Maximum number of headers of a request.
+    /// Maximum number of headers of an HTTP/1.1 request.
     pub header_count: usize,
+    /// As `header_bytes`, for front proxies: they send a header for each group of their user.
+    pub proxy_header_bytes: u32,
+    /// As `header_count`, for front proxies.
+    pub proxy_header_count: usize,
     /// Idle timeout: a connection without a request is closed.
     pub idle: Duration,
-    /// Timeout of a request, from its headers to the last byte of its response. Does not apply to watches.
+    /// Timeout of a request, from its headers to the headers of its response.
     pub request: Duration,
-    /// A watch whose client reads nothing for this time is closed.
+    /// A response whose client reads nothing for this time ends: over HTTP/2 the stream, over HTTP/1.1 the connection.
     pub stall: Duration,
     /// Maximum number of requests in flight, without watches; more get 429.
     pub in_flight: Option<usize>,
@@ -85,10 +98,14 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            memory: MemoryBudget::new(64 << 20),
             handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(10),
             headers: Duration::from_secs(32),
-            header_bytes: 64 << 10,
+            header_bytes: 32 << 10,
             header_count: 128,
+            proxy_header_bytes: 256 << 10,
+            proxy_header_count: 2048,
             idle: Duration::from_secs(90),
             request: Duration::from_secs(60),
             stall: Duration::from_secs(30),
@@ -99,32 +116,9 @@ impl Default for Limits {
     }
 }
 
-/// Binds the port. The unspecified address binds all IPv4 and IPv6 addresses, as in Go, or all IPv4 addresses on a host
-/// without IPv6.
-pub async fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
-    let wanted = SocketAddr::new(address, port);
-    let failed = |source| BindError { address: wanted, source };
-    if address.is_unspecified()
-        && let Ok(both) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await
-    {
-        return Ok(both);
+impl Limits {
+    /// Returns the timeout from the headers of a request to the last byte of its response. Does not apply to watches.
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.request + self.stall
     }
-    let address = if address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        address
-    };
-    TcpListener::bind((address, port)).await.map_err(failed)
-}
-
-/// An error of binding the port.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "can't listen on {address}: {source}; set another --secure-port or --bind-address (ports below 1024 require a privilege)"
-)]
-pub struct BindError {
-    /// The requested address.
-    address: SocketAddr,
-    /// The cause.
-    source: std::io::Error,
 }

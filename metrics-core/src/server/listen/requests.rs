@@ -127,13 +127,15 @@ impl RequestMetrics {
         );
     }
 
-    /// Counts the start of a request; watches are counted separately.
-    pub(super) fn started(&self, watch: bool) {
-        self.open(watch).inc();
+    /// Counts the start of a request.
+    pub(super) fn started(&self) {
+        self.in_flight.inc();
     }
 
-    fn open(&self, watch: bool) -> &Gauge {
-        if watch { &self.watches } else { &self.in_flight }
+    /// Counts a request as a watch from now on.
+    pub(super) fn became_watch(&self) {
+        self.in_flight.dec();
+        self.watches.inc();
     }
 
     /// Counts a request that is rejected with 429.
@@ -143,7 +145,7 @@ impl RequestMetrics {
 
     /// Counts the end of a request with the code of its response.
     pub(super) fn ended(&self, labels: &RequestLabels, code: u16, took: Duration, watch: bool) {
-        self.open(watch).dec();
+        if watch { &self.watches } else { &self.in_flight }.dec();
         let RequestLabels { verb, group, version, resource, scope } = *labels;
         self.total.get_or_create(&RequestTotalLabels { verb, group, version, resource, scope, code }).inc();
         self.duration.get_or_create(labels).observe(took.as_secs_f64());

@@ -1,14 +1,34 @@
 //! The client certificate in the handshake: any is accepted if the client has its private key.
 
+use std::sync::Arc;
+
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
+    SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The maximum size of a client's chain in bytes. The server holds it as long as the connection, and holds as many as
+/// there are clients. A chain of three RSA-4096 certificates has about 5 KiB.
+const MAX_CHAIN_BYTES: usize = 16 << 10;
+/// The maximum number of certificates in a client's chain.
+const MAX_CHAIN_LENGTH: usize = 10;
+
+/// A chain that is too long to hold.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the chain of the client certificate has {certificates} certificates and {bytes} bytes; the maximum is \
+     {MAX_CHAIN_LENGTH} and {MAX_CHAIN_BYTES}"
+)]
+struct ChainTooLong {
+    bytes: usize,
+    certificates: usize,
+}
 
 /// Accepts every certificate whose private key signed the handshake.
 ///
@@ -37,10 +57,15 @@ impl ClientCertVerifier for AnyClientCertificate {
 
     fn verify_client_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let bytes = leaf.len() + intermediates.iter().map(|der| der.len()).sum::<usize>();
+        if bytes > MAX_CHAIN_BYTES || intermediates.len() >= MAX_CHAIN_LENGTH {
+            let too_long = ChainTooLong { bytes, certificates: 1 + intermediates.len() };
+            return Err(CertificateError::Other(OtherError(Arc::new(too_long))).into());
+        }
         Ok(ClientCertVerified::assertion())
     }
 

@@ -33,6 +33,10 @@ pub fn server_config(
         .with_protocol_versions(policy.versions())?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(certificate);
+    // A stored session holds its client's certificates. No client of this port needs resumption: kube-apiserver, kubelets
+    // and Prometheus connect without a session cache.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config.alpn_protocols =
         if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(config)

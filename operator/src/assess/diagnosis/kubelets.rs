@@ -121,6 +121,9 @@ pub(crate) const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
         | ScrapeCause::InvalidBody => {
             (Reason::KubeletResponseInvalid, "The kubelet's response contains no valid resource metrics")
         }
+        ScrapeCause::NoMemory => {
+            (Reason::KubeletScrapeFailed, "metrics-core has no memory left for the kubelet's response")
+        }
         ScrapeCause::ScrapeError => super::samples::name(SampleCause::ScrapeError),
         ScrapeCause::FileUnreadable | ScrapeCause::NodeDeleted | ScrapeCause::Other => {
             (Reason::KubeletScrapeFailed, "Kubelets cannot be scraped")
@@ -245,6 +248,10 @@ fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
         ScrapeCause::NotFound | ScrapeCause::HttpStatus | ScrapeCause::BodyTooLarge | ScrapeCause::InvalidBody => format!(
             "Run `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource` to see the response. metrics-core \
              requires kubelet 1.27 or newer."
+        ),
+        ScrapeCause::NoMemory => format!(
+            "Raise spec.nanny.min.memory, or the memory limit in spec.metricsCore.resources. If single kubelets have very \
+             large responses, find out why: `kubectl get --raw /api/v1/nodes/{node}/proxy/metrics/resource | wc --bytes`."
         ),
         ScrapeCause::ScrapeError => format!(
             "Check the kubelet's log on the node (`journalctl -u kubelet`) for errors of the stats provider, and that \

@@ -1,4 +1,5 @@
 use super::*;
+use crds::memory::base_bytes;
 use proptest::prelude::*;
 
 fn at(second: i64) -> Timestamp {
@@ -40,13 +41,46 @@ fn prior_has_headroom_over_the_documented_usage() {
     }
 }
 
+/// Returns the smallest size that the nanny chooses for `nodes` nodes of 30 pods of two containers: after it has
+/// learned that the usage is what the model says.
+fn learned_size(nodes: u64) -> u64 {
+    let used = base_bytes(nodes, nodes * 30, nodes * 60);
+    let prior = MEMORY.at(Population::Nodes(nodes));
+    let model = after_learning(nodes, (used * 1000).div_ceil(prior));
+    let estimate = estimate(&model, nodes, None, None).expect("a size");
+    memory_step(estimate.memory).max(MIN.memory)
+}
+
+#[test]
+fn size_leaves_the_reserve_above_the_data() {
+    for nodes in (1..100).chain((100..20_000).step_by(97)) {
+        let data = base_bytes(nodes, nodes * 30, nodes * 60);
+        let size = learned_size(nodes);
+        // metrics-core keeps a sixteenth of the limit, and the rest above the data is its budget.
+        let budget = size.saturating_sub(data + size / 16);
+        assert!(budget >= RESERVE_BYTES, "{nodes}: {data} {size} {budget}");
+    }
+}
+
+#[test]
+fn documented_sizes_are_those_of_the_nanny() {
+    let text = include_str!("../../../../docs/limits.md");
+    for nodes in [1, 100, 1000, 5000] {
+        let row = text.lines().find(|line| line.starts_with(&format!("| {nodes} |"))).expect("a row");
+        let expected = format!("| {} MiB |", learned_size(nodes) >> 20);
+        assert!(row.contains(&expected), "{expected} in {row}");
+    }
+}
+
 #[test]
 fn measured_factor_applies_to_other_numbers_of_nodes() {
     let dense = after_learning(1000, 3000);
     let (prior, seen) =
         (estimate(&UsageModel::default(), 5000, None, None), estimate(&dense, 5000, None, None));
     let (prior, seen) = (prior.expect("a size"), seen.expect("a size"));
-    assert!(seen.memory > prior.memory * 29 / 10 && seen.memory < prior.memory * 31 / 10, "{prior} {seen}");
+    // The reserve does not depend on the factor.
+    let data = |size: Size| size.memory - RESERVE_BYTES;
+    assert!(data(seen) > data(prior) * 29 / 10 && data(seen) < data(prior) * 31 / 10, "{prior} {seen}");
     assert!(seen.cpu > prior.cpu * 28 / 10, "{prior} {seen}");
     let sparse = estimate(&after_learning(5000, 400), 5000, None, None).expect("a size");
     assert!(sparse.memory < prior.memory / 2, "{sparse}");

@@ -1,6 +1,6 @@
 //! The arguments of metrics-core.
 
-use crds::{KubeletAddressType, KubeletTlsMode, LogFormat, LogLevel};
+use crds::{KubeletAddressType, KubeletTlsMode, LogFormat, LogLevel, WatchMode};
 
 use super::Context;
 use super::config_map::KUBELET_CA;
@@ -37,6 +37,9 @@ pub(crate) fn arguments(context: Context<'_>) -> Vec<String> {
     ];
     if kubelet.tls.mode == KubeletTlsMode::Pin {
         arguments.push("--kubelet-tls-pin".to_owned());
+    }
+    if core.watch == WatchMode::Enabled {
+        arguments.push("--watch".to_owned());
     }
     arguments.extend(kubelet.node_selector.as_ref().map(|selector| format!("--node-selector={selector}")));
     arguments.extend(core.extra_args.iter().cloned());
@@ -104,6 +107,7 @@ mod tests {
         let all = |spec: &mut crds::MetricsPipelineSpec| {
             spec.metrics_core.kubelet.tls.mode = KubeletTlsMode::Pin;
             spec.metrics_core.kubelet.node_selector = Some("a=b".to_owned());
+            spec.metrics_core.watch = WatchMode::Enabled;
         };
         let port = |spec: &mut crds::MetricsPipelineSpec| {
             spec.metrics_core.kubelet.port = Some(1);
@@ -127,6 +131,13 @@ mod tests {
             has("--kubelet-tls-pin")
                 && has("--kubelet-certificate-authority=/etc/metrics-core/kubelet-ca.crt")
         );
+    }
+
+    #[test]
+    fn watch_is_set_only_if_enabled() {
+        let with = |watch| with_context(|spec| spec.metrics_core.watch = watch, arguments);
+        let has = |arguments: &[String]| arguments.iter().any(|argument| argument.starts_with("--watch"));
+        assert!(has(&with(WatchMode::Enabled)) && !has(&with(WatchMode::Disabled)));
     }
 
     #[test]

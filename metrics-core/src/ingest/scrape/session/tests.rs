@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{RecordBuffers, TlsSession};
 use crate::ingest::scrape::buffers::BufferPool;
+use crate::memory::MemoryBudget;
 
 /// Returns the configurations of a server and of a client, which trusts the server if `trusted`.
 fn configs(
@@ -110,6 +111,10 @@ async fn read(session: &mut TlsSession, length: usize, swap_buffers: bool) -> Ve
     plain
 }
 
+fn pool() -> BufferPool {
+    BufferPool::new(MemoryBudget::new(64 << 20), Duration::ZERO)
+}
+
 #[tokio::test]
 async fn reads_whole_responses_however_they_are_split() {
     let body: Vec<u8> = (0..60_000u32).map(|at| at.to_le_bytes()[0]).collect();
@@ -120,7 +125,7 @@ async fn reads_whole_responses_however_they_are_split() {
             let address = split_proxy(server.0.local_addr().unwrap(), piece).await;
             let server_task = tokio::spawn(serve_requests(server));
             let tcp = TcpStream::connect(address).await.unwrap();
-            let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+            let (pool, name) = (pool(), ServerName::try_from("kubelet").unwrap());
             let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
             for round in 0..3 {
                 session.send(b"more").await.unwrap();
@@ -143,7 +148,7 @@ async fn sends_an_alert_to_an_untrusted_server() {
         let address = server.0.local_addr().unwrap();
         let server_task = tokio::spawn(serve_requests(server));
         let tcp = TcpStream::connect(address).await.unwrap();
-        let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+        let (pool, name) = (pool(), ServerName::try_from("kubelet").unwrap());
         let opened = TlsSession::open(tcp, client, name, &mut pool.lease()).await;
         assert!(opened.err().unwrap().to_string().contains("UnknownIssuer"));
         let alert = server_task.await.unwrap().unwrap_err().to_string();
@@ -158,7 +163,7 @@ async fn returns_the_end_of_the_stream() {
     let address = server.0.local_addr().unwrap();
     let server_task = tokio::spawn(serve_requests(server));
     let tcp = TcpStream::connect(address).await.unwrap();
-    let (pool, name) = (BufferPool::default(), ServerName::try_from("kubelet").unwrap());
+    let (pool, name) = (pool(), ServerName::try_from("kubelet").unwrap());
     let mut session = TlsSession::open(tcp, client, name, &mut pool.lease()).await.unwrap();
     session.send(b"more").await.unwrap();
     assert_eq!(read(&mut session, 4, false).await, b"last");

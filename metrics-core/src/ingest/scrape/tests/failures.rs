@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{BODY, FakeKubelet, FakeResponse, TestCa, TestScraper, ok, response, serve_connection};
+use crate::ingest::scrape::buffers::BufferPool;
 use crate::ingest::scrape::inflate::tests::gzip;
+use crate::memory::{MemoryBudget, MemoryClass};
 
 #[tokio::test]
 async fn reports_the_cause_of_each_failure() {
@@ -68,6 +70,36 @@ async fn reports_the_cause_of_each_failure() {
     })
     .await;
     assert_eq!(TestScraper::new(&ca, plain.address.port(), &["127.0.0.1"]).cause().await, "plain_http");
+}
+
+#[tokio::test]
+async fn a_response_beyond_the_memory_fails_with_a_cause_and_holds_nothing() {
+    let ca = TestCa::new();
+    let noise =
+        || (0..3_000_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect::<Vec<_>>();
+    let compressible: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let chunk = [b"2DC6C0\r\n".to_vec(), noise(), b"\r\n".to_vec()].concat();
+    let head = |headers: &str| format!("HTTP/1.1 200 OK\r\n{headers}\r\n").into_bytes();
+    let until_close = [head(""), noise()].concat();
+    let announced = head("Content-Length: 3000000\r\n");
+    let chunked = [head("Transfer-Encoding: chunked\r\n"), chunk].concat();
+    let bomb = response("200 OK", "Content-Encoding: gzip\r\n", &gzip(&compressible)).0;
+    for bytes in [until_close, announced, chunked, bomb] {
+        let acceptor = ca.acceptor(&["127.0.0.1"], |_| {});
+        let kubelet =
+            FakeKubelet::start(Some(acceptor), move |_| FakeResponse(bytes.clone(), Duration::ZERO, false))
+                .await;
+        let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["127.0.0.1"]);
+        let budget = MemoryBudget::new(8 << 20);
+        scraper.shared.pool = BufferPool::new(budget.clone(), Duration::ZERO);
+        scraper.shared.timeout = Duration::from_secs(20);
+        assert_eq!(scraper.cause().await, "body_too_large");
+        assert_eq!(budget.reserved(), 0);
+        // Other kubelets' responses hold all memory.
+        let max = budget.max(MemoryClass::KubeletBodies);
+        let _others = budget.try_reserve(MemoryClass::KubeletBodies, max).unwrap();
+        assert_eq!(scraper.cause().await, "no_memory");
+    }
 }
 
 #[tokio::test]

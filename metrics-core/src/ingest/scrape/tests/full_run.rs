@@ -10,6 +10,7 @@ use super::{BODY, FakeKubelet, TestCa, node, ok, response};
 use crate::ingest::discover::Node;
 use crate::ingest::scrape::{Credentials, Findings, KubeletTls, ScrapeConfig, ScrapeMetrics};
 use crate::ingest::store::{self, Store, StoreDirectory};
+use crate::memory::MemoryBudget;
 use crate::model::labels::Labels;
 use crate::model::rows::{Lookup, Rows};
 
@@ -53,6 +54,7 @@ impl FullRun {
             timeout: Duration::from_secs(1),
             tls: KubeletTls::Verify { ca: ca_file.into() },
             credentials: Credentials::Token(token.into()),
+            memory: MemoryBudget::new(64 << 20),
         };
         let run = crate::ingest::scrape::run(
             config,

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::TestStore;
 use crate::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
-use crate::model::rows::{Change, Expired, Pick, RowKind, Rows};
+use crate::model::labels::Labels;
+use crate::model::rows::{Change, ChangeQuery, Expired, Pick, Progress, RowKind, Rows};
 
 type Known = BTreeMap<String, (i64, Option<String>)>;
 
@@ -16,7 +17,22 @@ type Known = BTreeMap<String, (i64, Option<String>)>;
 struct Follower {
     known: Known,
     version: u64,
+    complete_at: u64,
+    /// Selects pods with this value of label `l`, or all.
+    label: Option<&'static str>,
     events: Vec<String>,
+}
+
+fn query<'a>(kind: RowKind, from: u64) -> ChangeQuery<'a> {
+    ChangeQuery { kind, namespace: None, name: None, from, new_from: from, unknown_from: from }
+}
+
+fn next_change(
+    fixture: &TestStore,
+    query: ChangeQuery<'_>,
+    visit: &mut dyn FnMut(Change<'_>),
+) -> Result<Progress, Expired> {
+    fixture.store.next_change(query, &mut |_, _| true, visit)
 }
 
 fn list(fixture: &TestStore) -> Known {
@@ -31,40 +47,63 @@ fn list(fixture: &TestStore) -> Known {
 
 impl Follower {
     fn new(fixture: &TestStore) -> Self {
+        Self::of(fixture, None)
+    }
+
+    fn of(fixture: &TestStore, label: Option<&'static str>) -> Self {
         let version = fixture.store.version();
-        Self { known: list(fixture), version, events: Vec::new() }
+        let mut known = list(fixture);
+        known.retain(|_, (_, l)| label.is_none() || l.as_deref() == label);
+        Self { known, version, complete_at: version, label, events: Vec::new() }
     }
 
     fn follow(&mut self, fixture: &TestStore) -> Vec<String> {
         loop {
-            let mut left = Vec::new();
-            let progress =
-                fixture.store.next_change(RowKind::Pods, self.version, &mut |change| match change {
-                    Change::Pod { row, new } => {
+            let query = ChangeQuery {
+                new_from: self.complete_at,
+                unknown_from: self.complete_at,
+                ..query(RowKind::Pods, self.version)
+            };
+            let selects = |labels: &Labels| self.label.is_none() || labels.get("l") == self.label;
+            let (known, events, version) = (&mut self.known, &mut self.events, self.version);
+            let progress = fixture.store.next_change(
+                query,
+                &mut |_, labels| selects(labels),
+                &mut |change| match change {
+                    Change::Pod { row, before } => {
                         let key = format!("{}/{}", row.namespace, row.name);
-                        assert!(row.version >= self.version);
-                        self.events.push(format!("{} {key}", if new { "new" } else { "changed" }));
-                        let label = row.labels.get("l").map(str::to_owned);
-                        self.known.insert(key, (row.timestamp_ns, label));
+                        assert!(row.version >= version);
+                        let sample = (row.timestamp_ns, row.labels.get("l").map(str::to_owned));
+                        match (before.is_some_and(selects), selects(row.labels)) {
+                            (false, true) => {
+                                events.push(format!("new {key}"));
+                                known.insert(key, sample);
+                            }
+                            (true, true) => {
+                                events.push(format!("changed {key}"));
+                                assert!(known.insert(key.clone(), sample).is_some(), "{key} is new");
+                            }
+                            (true, false) => {
+                                events.push(format!("left {key}"));
+                                known.remove(&key);
+                            }
+                            (false, false) => {}
+                        }
                     }
-                    Change::Removed { namespace, name, .. } => {
-                        left.push((namespace.to_owned(), name.to_owned()));
+                    Change::Removed { namespace, name, labels } => {
+                        assert!(selects(labels));
+                        let key = format!("{namespace}/{name}");
+                        events.push(format!("left {key}"));
+                        known.remove(&key);
                     }
                     Change::Node { .. } => panic!("a node among pods"),
-                });
+                },
+            );
             let progress = progress.unwrap();
-            for (namespace, name) in left {
-                let key = format!("{namespace}/{name}");
-                self.events.push(format!("left {key}"));
-                self.known.remove(&key);
-                fixture.store.pod(&namespace, &name, &mut |row| {
-                    self.known
-                        .insert(key.clone(), (row.timestamp_ns, row.labels.get("l").map(str::to_owned)));
-                });
-            }
             assert!(progress.until > self.version || !progress.more);
             self.version = progress.until;
             if !progress.more {
+                self.complete_at = self.version;
                 return std::mem::take(&mut self.events);
             }
         }
@@ -94,7 +133,7 @@ fn reports_each_sample_once_and_removals_of_visible_rows_only() {
     fixture.body(ticket, 40, &[]);
     assert_eq!(follower.follow(&fixture), ["left n/q"], "the kubelet no longer reports it");
     assert_eq!(follower.known, list(&fixture));
-    let from_elsewhere = fixture.store.next_change(RowKind::Pods, 1, &mut |_| {});
+    let from_elsewhere = next_change(&fixture, query(RowKind::Pods, 1), &mut |_| {});
     assert_eq!(from_elsewhere, Err(Expired));
 }
 
@@ -151,7 +190,7 @@ fn a_repeated_sample_is_not_a_change() {
     let nodes = |from: &mut u64| {
         let mut seen = 0;
         loop {
-            let progress = fixture.store.next_change(RowKind::Nodes, *from, &mut |_| seen += 1).unwrap();
+            let progress = next_change(&fixture, query(RowKind::Nodes, *from), &mut |_| seen += 1).unwrap();
             *from = progress.until;
             if !progress.more {
                 return seen;
@@ -267,8 +306,12 @@ fn reports_changes_of_nodes() {
     let mut follow = |expected: &[&str]| {
         let mut seen = Vec::new();
         loop {
-            let progress = fixture.store.next_change(RowKind::Nodes, from, &mut |change| match change {
-                Change::Node { row, new } => seen.push(format!("{} {new}", row.name)),
+            let progress = next_change(&fixture, query(RowKind::Nodes, from), &mut |change| match change {
+                Change::Node { row, before } => {
+                    let gained = before.is_some_and(|before| before.get("zone") != row.labels.get("zone"));
+                    let gained = if gained { ", with zone" } else { "" };
+                    seen.push(format!("{} {}{gained}", row.name, before.is_none()));
+                }
                 Change::Removed { name, labels, .. } => {
                     assert_eq!(labels.get("node"), Some(name));
                     seen.push(format!("{name} left"));
@@ -288,6 +331,10 @@ fn reports_changes_of_nodes() {
     follow(&["a true"]);
     fixture.body(ticket, 20, &[]);
     follow(&["a false"]);
+    let mut relabeled = (**fixture.directory.nodes().get("a").unwrap()).clone();
+    relabeled.labels = [("node", "a"), ("zone", "z")].into_iter().collect();
+    fixture.directory.apply_node(relabeled);
+    follow(&["a false, with zone"]);
     fixture.directory.delete_node("a");
     fixture.store.remove_node(ticket);
     follow(&["a left"]);
@@ -295,6 +342,106 @@ fn reports_changes_of_nodes() {
     fixture.body(ticket, 30, &[]);
     fixture.body(ticket, 40, &[]);
     follow(&["a true"]);
+}
+
+#[test]
+fn label_changes_are_changes_of_their_own() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
+    let label = |name: &str, l: &str| {
+        fixture.directory.apply_pod("n", name, "u", [("l", l)].into_iter().collect());
+    };
+    let at = std::cell::Cell::new(0);
+    let body = |names: &[&str]| {
+        at.set(at.get() + 10);
+        fixture.directory.skip(Duration::from_secs(10));
+        let keys: Vec<_> = names.iter().map(|name| format!("n/{name}/x")).collect();
+        let cpu = at.get() as f64;
+        let lines: Vec<_> = keys.iter().map(|key| (&**key, cpu, 1, Some(-1000))).collect();
+        fixture.body(ticket, at.get(), &lines);
+    };
+    label("p", "0");
+    fixture.synced();
+    body(&["p"]);
+    body(&["p"]);
+    let mut follower = Follower::of(&fixture, Some("1"));
+    assert!(follower.known.is_empty());
+    let mut expect = |expected: &[&str]| assert_eq!(follower.follow(&fixture), expected);
+    label("p", "1");
+    expect(&["new n/p"]);
+    body(&["p"]);
+    expect(&["changed n/p"]);
+    label("p", "0");
+    expect(&["left n/p"]);
+    // Several changes before the next read.
+    body(&["p"]);
+    label("p", "1");
+    body(&["p"]);
+    expect(&["new n/p", "changed n/p"]);
+    label("p", "0");
+    body(&["p"]);
+    expect(&["left n/p"]);
+    body(&["p"]);
+    label("p", "1");
+    expect(&["new n/p"]);
+    body(&["p"]);
+    label("p", "0");
+    label("p", "1");
+    label("p", "2");
+    expect(&["changed n/p", "left n/p", "new n/p", "left n/p"]);
+    // New pods, which no client has seen.
+    label("q", "0");
+    label("r", "0");
+    body(&["q"]);
+    body(&["q"]);
+    label("q", "1");
+    expect(&["new n/q"]);
+    body(&["q", "r"]);
+    body(&["q", "r"]);
+    label("r", "1");
+    body(&["q", "r"]);
+    expect(&["changed n/q", "new n/r"]);
+    // A pod that is deleted after it was relabeled.
+    label("q", "0");
+    fixture.directory.delete_pod("n", "q");
+    label("r", "1");
+    fixture.directory.delete_pod("n", "r");
+    expect(&["left n/q", "left n/r"]);
+}
+
+#[test]
+fn selective_readers_visit_only_what_they_select() {
+    let fixture = TestStore::new();
+    let ticket = fixture.node("a", "1");
+    for key in ["m/p", "m/q", "n/p", "n/q", "nn/p"] {
+        fixture.pod(key, "u");
+    }
+    fixture.synced();
+    let from = fixture.store.version();
+    let lines = ["m/p/x", "m/q/x", "n/p/x", "n/q/x", "nn/p/x"].map(|key| (key, 1.0, 1, Some(-1000)));
+    fixture.body(ticket, 0, &lines);
+    fixture.body(ticket, 10, &lines.map(|(key, ..)| (key, 2.0, 1, Some(-1000))));
+    let picked = |namespace, name, take: bool| {
+        let (mut picked, mut visited) = (Vec::new(), 0);
+        let query = ChangeQuery { namespace, name, ..query(RowKind::Pods, from) };
+        let mut pick = |key: (&str, &str), _: &Labels| {
+            picked.push(format!("{}/{}", key.0, key.1));
+            take
+        };
+        fixture.store.next_change(query, &mut pick, &mut |_| visited += 1).unwrap();
+        assert_eq!(visited, if take { picked.len() } else { 0 });
+        picked
+    };
+    // Clients have not seen what is not selected, so its removal is no change.
+    picked(None, None, false);
+    let before = fixture.store.version();
+    fixture.directory.delete_pod("nn", "p");
+    assert_eq!(fixture.store.version(), before);
+    assert_eq!(picked(Some("n"), None, true), ["n/p", "n/q"]);
+    assert_eq!(picked(Some("n"), Some("q"), true), ["n/q"]);
+    assert_eq!(picked(None, Some("q"), true), ["m/q", "n/q"]);
+    assert!(picked(Some("none"), None, true).is_empty());
+    assert_eq!(picked(None, None, true), ["m/p", "m/q", "n/p", "n/q"]);
 }
 
 #[derive(Clone, Debug)]
@@ -327,7 +474,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn following_changes_agrees_with_a_list(before in acts(), after in acts()) {
+    fn following_changes_agrees_with_a_list(
+        before in acts(),
+        after in acts(),
+        label in prop::sample::select(vec![None, Some("1")]),
+    ) {
         let fixture = TestStore::new();
         let mut tickets: Vec<_> = (0..2).map(|node| fixture.node(&format!("node{node}"), "1")).collect();
         for pod in 0..4 {
@@ -336,11 +487,11 @@ proptest! {
         fixture.synced();
         let mut at = 0;
         let mut last = [0; 2];
-        let mut follower = Follower::new(&fixture);
+        let mut follower = Follower::of(&fixture, label);
         let begun = before.len();
         for (step, act) in before.into_iter().chain(after).enumerate() {
             if step == begun {
-                follower = Follower::new(&fixture);
+                follower = Follower::of(&fixture, label);
             }
             at += 10;
             match act {
@@ -371,7 +522,8 @@ proptest! {
             }
         }
         // The row of a replaced pod is removed with the next body or list; the client is compared with a list.
-        let shown = list(&fixture);
+        let mut shown = list(&fixture);
+        shown.retain(|_, (_, l)| label.is_none() || l.as_deref() == label);
         follower.follow(&fixture);
         prop_assert_eq!(follower.known, shown);
     }

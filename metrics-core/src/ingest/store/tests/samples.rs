@@ -481,9 +481,17 @@ fn watches_report_samples_that_expire_between_scrapes() {
     store.scrape_failed(node.ticket);
     let mut removed = Vec::new();
     let mut version = from;
+    let query = |from| crate::model::rows::ChangeQuery {
+        kind: crate::model::rows::RowKind::Pods,
+        namespace: None,
+        name: None,
+        from,
+        new_from: from,
+        unknown_from: from,
+    };
     loop {
         let progress = store
-            .next_change(crate::model::rows::RowKind::Pods, version, &mut |change| {
+            .next_change(query(version), &mut |_, _| true, &mut |change| {
                 if let crate::model::rows::Change::Removed { name, .. } = change {
                     removed.push(name.to_owned());
                 }
