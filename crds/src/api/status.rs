@@ -16,8 +16,13 @@ pub struct MetricsPipelineStatus {
     /// The `metadata.generation` that the operator last processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and
-    /// remedy.
+    /// The `metadata.generation` that was last rolled out: all objects were applied, and all replicas were updated and
+    /// available. Less than `metadata.generation` while the operator rolls out a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_out_generation: Option<i64>,
+    /// The conditions of the pipeline. `Ready` summarizes the others. `Reconciling` is True while the current generation
+    /// is not rolled out, and `Stalled` is True while the pipeline can't become Ready without help. Each message
+    /// contains cause, evidence and remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -7,13 +7,18 @@
 mod csr_approval;
 mod drift;
 mod finalizer;
+mod in_flight;
 mod rejection;
+mod removal;
 mod resize;
 mod writer;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
 
+use crate::common::request::RequestError;
 use crate::observe::{Known, Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Sizing};
 pub(crate) use csr_approval::Approvals;
@@ -22,6 +27,9 @@ pub(crate) use resize::Resized;
 use resize::Resizer;
 pub(crate) use writer::Outcome;
 use writer::Writer;
+
+/// The deadline of one pass over kubelets' CSRs; what is left is checked in a later round.
+const APPROVALS: Duration = Duration::from_secs(20);
 
 /// What was done, and what was learned on the way.
 #[derive(Default)]
@@ -69,7 +77,7 @@ pub(crate) enum ApplyError {
         /// The MetricsPipeline.
         name: String,
         /// The error.
-        error: Box<kube::Error>,
+        error: RequestError,
     },
 }
 
@@ -106,7 +114,11 @@ impl Applier {
         match &plan.action {
             Action::Idle => {}
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
-            Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
+            Action::RemoveFinalizer => {
+                // What is still being applied must not be created again.
+                self.writer.cancel();
+                self.set_active_finalizer(pipeline, false, &mut applied).await;
+            }
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
             Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
         }
@@ -149,7 +161,13 @@ impl Applier {
     }
 
     async fn approve_csrs(&mut self, observed: &Observed, applied: &mut Applied) {
-        let approvals = self.approver.approve_pending(&observed.signing_requests).await;
+        let approving = self.approver.approve_pending(&observed.signing_requests);
+        let approvals = tokio::time::timeout(APPROVALS, approving).await.unwrap_or_else(|_| Approvals {
+            checked: true,
+            retry_after: Some(APPROVALS),
+            error: Some(format!("no response within {} s", APPROVALS.as_secs())),
+            ..Approvals::default()
+        });
         if !approvals.approved.is_empty() {
             applied.learned.push(Learned::Outdated(Source::SigningRequests));
         }

@@ -92,8 +92,10 @@ pub(crate) struct Observed {
     pub objects: BTreeMap<ManagedObject, Found>,
     /// Objects and field managers for which an admission webhook mutates what is applied, so that it always differs.
     pub mutated_by_admission: BTreeSet<(ManagedObject, &'static str)>,
-    /// The pods of metrics-core.
+    /// The pods of metrics-core that have not finished.
     pub pods: Vec<Pod>,
+    /// Why they could not be read for so long that the known ones may be outdated.
+    pub pods_unreadable: Option<Unreadable>,
     /// The count of ready endpoints of the Service; `None` when they could not be read.
     pub ready_endpoints: Option<usize>,
     /// The CA bundle that verifies kubelets.
