@@ -1,4 +1,4 @@
-// Reads a MetricsPipeline as tools do: kstatus (Flux, kpt, Argo CD's sync waves of others) and Argo CD's health script.
+// Judges a MetricsPipeline as tools do: kstatus (Flux, kpt), and Argo CD with a health script.
 module metrics-pipeline.dev/e2e/kstatus
 
 go 1.26.0

@@ -36,7 +36,11 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	var object unstructured.Unstructured
-	if err := json.NewDecoder(in).Decode(&object.Object); err != nil {
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	if err := object.UnmarshalJSON(text); err != nil {
 		return err
 	}
 	judged, err := judge(&object, string(script))

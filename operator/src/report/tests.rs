@@ -1,3 +1,5 @@
+mod tools;
+
 use std::sync::Arc;
 
 use crds::{MetricsPipelineSpec, Reason};

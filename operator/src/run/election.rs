@@ -37,6 +37,8 @@ pub(super) struct Election {
     seen: Option<Seen>,
     /// Whether it may have changed since, as the response to a write was lost.
     is_outdated: bool,
+    /// When the last attempt began.
+    attempted: Instant,
     /// When the last successful write was sent. No other candidate saw it earlier, however late the response came.
     renewed: Instant,
 }
@@ -65,6 +67,7 @@ impl Election {
             hold,
             seen: None,
             is_outdated: false,
+            attempted: Instant::now(),
             renewed: Instant::now(),
         }
     }
@@ -93,7 +96,8 @@ impl Election {
     pub(super) async fn keep(&mut self) {
         loop {
             let deadline = self.renewed + self.timing.write_window();
-            let next = Instant::now() + self.timing.retry_period;
+            // At once after an attempt that had no response.
+            let next = self.attempted + self.timing.retry_period;
             // The deadline also interrupts an attempt.
             match timeout_at(deadline, self.attempt_at(next)).await {
                 Ok(Ok(true)) => {}
@@ -131,6 +135,7 @@ impl Election {
     /// Tries once to acquire or renew the Lease. Returns whether this process holds it.
     async fn attempt(&mut self) -> Result<bool, String> {
         let sent = Instant::now();
+        self.attempted = sent;
         // Also when the attempt is interrupted: it may have written the Lease.
         let was_outdated = std::mem::replace(&mut self.is_outdated, true);
         let error = match timeout(self.timing.attempt(), self.acquire_or_renew(was_outdated)).await {

@@ -41,6 +41,14 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             format!("{name} is being created."),
         );
     };
+    let available = status.available_replicas.unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
+    let enough = available >= wanted;
+    if is_complete(generation, &status, wanted) {
+        let message = format!("{available} of {wanted} replicas are ready.");
+        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
+    }
     if let Some(why) = &evidence.observed.pods_unreadable {
         let (reason, remedy) = if why.forbidden {
             (
@@ -55,14 +63,6 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             why.message
         );
         return Condition::new(of, ConditionStatus::Unknown, reason, message);
-    }
-    let available = status.available_replicas.unwrap_or_default();
-    let updated = status.updated_replicas.unwrap_or_default();
-    let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
-    let enough = available >= wanted;
-    if is_complete(generation, &status, wanted) {
-        let message = format!("{available} of {wanted} replicas are ready.");
-        return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
     }
     let (reason, message) = port(evidence, available)
         .or_else(|| trouble(evidence, &status))

@@ -438,12 +438,18 @@ fn an_unverified_kubelet_is_a_visible_warning() {
 
 #[test]
 fn numbers_in_a_message_are_no_status() {
+    let before = unavailable("");
     let with = |port: u16| {
         let reset = format!(
             "failing or missing response from https://10.0.0.9:4443/apis: Get \"https://10.0.0.9:4443/apis\": read tcp \
              10.0.0.1:{port}->10.0.0.9:4443: read: connection reset by peer"
         );
-        let mut observed = unavailable(&reset);
+        let mut observed = before.clone();
+        for found in observed.objects.values_mut() {
+            if let Found::Present(object) = found {
+                object.data["status"]["conditions"][0]["message"] = json!(reset);
+            }
+        }
         // What any of 401, 403 and 504 would turn into another cause.
         observed.served = Served::ErrorResponse { code: 503, message: format!("error from 10.0.0.1:{port}") };
         let accepted =
