@@ -12,9 +12,13 @@ use super::resources::ResourceAmounts;
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// Tools take an object without a status for one that is finished (kstatus). This default applies until the first write.
+#[schemars(extend("default" = { "observedGeneration": -1 }))]
 pub struct MetricsPipelineStatus {
-    /// The `metadata.generation` that the operator last processed.
+    /// The `metadata.generation` that the operator last processed. Default: `-1`, for a MetricsPipeline that it has not
+    /// processed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = -1))]
     pub observed_generation: Option<i64>,
     /// The `metadata.generation` that was last rolled out: all objects were applied, and all replicas were updated and
     /// available. Less than `metadata.generation` while the operator rolls out a change.

@@ -313,11 +313,6 @@ fn condition(object: &Value, kind: &str) -> (String, String, String) {
     found.map_or_else(Default::default, |[_, status, reason, message]| (status, reason, message))
 }
 
-/// Waits for a change that takes effect by itself.
-fn pause(duration: Duration) {
-    thread::sleep(duration);
-}
-
 /// Returns the error of a fault that could not be injected.
 fn cannot_inject(why: impl Into<String>) -> Error {
     Error::Invalid(why.into())

@@ -230,3 +230,6 @@ fn kubelet_causes(input: DiagnosisInput<'_>) -> Vec<KubeletCause> {
     };
     facts.causes().into_iter().filter_map(explain).collect()
 }
+
+#[cfg(test)]
+mod tests;

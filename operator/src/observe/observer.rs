@@ -297,3 +297,6 @@ impl std::fmt::Debug for Observer {
         f.debug_struct("Observer").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

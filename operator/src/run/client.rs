@@ -70,6 +70,8 @@ impl Clients {
         tcp.set_tcp_user_timeout(Some(self.pings.interval + self.pings.timeout));
         let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
         connector.set_connect_timeout(Some(CONNECT));
+        connector.set_read_timeout(config.read_timeout);
+        connector.set_write_timeout(config.write_timeout);
         let connections: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

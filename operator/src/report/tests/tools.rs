@@ -64,8 +64,13 @@ struct Reported {
 }
 
 impl Reported {
+    /// A new one, with the default of the schema as its status.
     fn new() -> Self {
-        let pipeline = Pipeline::for_test("cluster", MetricsPipelineSpec::default());
+        let mut pipeline = Pipeline::for_test("cluster", MetricsPipelineSpec::default());
+        let crd = <MetricsPipeline as kube::CustomResourceExt>::crd();
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).expect("JSON");
+        let default = &schema["openAPIV3Schema"]["properties"]["status"]["default"];
+        pipeline.status = serde_json::from_value(default.clone()).expect("a status");
         Self { pipeline, assessor: Assessor::default(), now: now() }
     }
 
@@ -123,8 +128,15 @@ impl Reported {
                 .then(|| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now())),
             ..ObjectMeta::default()
         };
+        let mut status = serde_json::to_value(&self.pipeline.status).expect("JSON");
+        // The time of a renewal depends on the key, which is random.
+        for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+            if condition["type"] == "CertificatesReady" {
+                condition["message"] = json!("The certificates are valid.");
+            }
+        }
         json!({ "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline", "metadata": metadata,
-            "spec": {}, "status": self.pipeline.status })
+            "spec": {}, "status": status })
     }
 }
 
