@@ -122,7 +122,7 @@ const KSTATUS: GoProgram = GoProgram {
     ldflags: "-s -w",
     cgo: false,
     links: &[],
-    minutes: 1,
+    minutes: 2,
 };
 
 /// Returns the directory of the Kubernetes programs, each under its own name; builds them if necessary.

@@ -84,7 +84,7 @@ mod tests {
         let mut failing = FailingSources::default();
         let error = ReadFailure::default();
         assert!(failing.failed(Source::Pods, error));
-        advance(KEPT - SECOND).await;
+        advance(Duration::from_secs(59)).await;
         assert!(failing.failed(Source::Pods, error));
         advance(SECOND).await;
         assert!(!failing.failed(Source::Pods, error));

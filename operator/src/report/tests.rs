@@ -21,9 +21,12 @@ fn removes_missing_fields_by_name() {
     assert_eq!(patch, json!({ "a": { "b": 1, "c": null }, "d": null, "e": [] }));
 }
 
-/// Returns a reporter and the requests that it sends: method, path and body.
-fn reporter(code: u16) -> (Reporter, Arc<Mutex<Vec<(String, String, Value)>>>) {
-    let requests = Arc::<Mutex<Vec<_>>>::default();
+/// The requests that were sent: method, path and body.
+type Sent = Arc<Mutex<Vec<(String, String, Value)>>>;
+
+/// Returns a reporter and the requests that it sends.
+fn reporter(code: u16) -> (Reporter, Sent) {
+    let requests = Sent::default();
     let sent = requests.clone();
     let service = service_fn(move |request: Request<Body>| {
         let sent = sent.clone();
@@ -45,11 +48,11 @@ fn reporter(code: u16) -> (Reporter, Arc<Mutex<Vec<(String, String, Value)>>>) {
     (Reporter::new(client, "ns".to_owned(), "me".to_owned(), Telemetry::default()), requests)
 }
 
-async fn report(reporter: &mut Reporter, pipeline: &Pipeline) -> (Result<(), StatusError>, Reported) {
+async fn report(by: &mut Reporter, pipeline: &Pipeline) -> (Result<(), StatusError>, Reported) {
     let status = status(pipeline, &malformed("x"), None, Timestamp::UNIX_EPOCH);
-    let mut reported = Reported::default();
-    let result = reporter.report_status(pipeline, &status, None, &mut reported).await;
-    (result, reported)
+    let mut outcome = Reported::default();
+    let result = by.report_status(pipeline, &status, None, &mut outcome).await;
+    (result, outcome)
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,8 +60,8 @@ async fn a_status_is_written_to_the_version_it_was_made_from() {
     let (mut reporter, requests) = reporter(200);
     let mut pipeline = Pipeline::for_test("a", MetricsPipelineSpec::default());
     pipeline.resource_version = "17".to_owned();
-    let (result, reported) = report(&mut reporter, &pipeline).await;
-    assert!(result.is_ok() && reported.wrote_status);
+    let (result, outcome) = report(&mut reporter, &pipeline).await;
+    assert!(result.is_ok() && outcome.wrote_status);
     let (method, path, body) = requests.lock()[0].clone();
     assert_eq!(
         (method.as_str(), path.as_str()),
@@ -70,8 +73,8 @@ async fn a_status_is_written_to_the_version_it_was_made_from() {
     // What is stored is not written again.
     pipeline.status = status(&pipeline, &malformed("x"), None, Timestamp::UNIX_EPOCH);
     let before = requests.lock().iter().filter(|(method, ..)| method == "PATCH").count();
-    let (_, reported) = report(&mut reporter, &pipeline).await;
-    assert!(!reported.wrote_status);
+    let (_, outcome) = report(&mut reporter, &pipeline).await;
+    assert!(!outcome.wrote_status);
     let after = requests.lock().iter().filter(|(method, ..)| method == "PATCH").count();
     assert_eq!((before, after), (1, 1));
 }

@@ -101,9 +101,8 @@ impl Election {
             // The deadline also interrupts an attempt.
             match timeout_at(deadline, self.attempt_at(next)).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false)) => break,
+                Ok(Ok(false)) | Err(_) => break,
                 Ok(Err(error)) => tracing::warn!(error, "the Lease was not renewed; retrying"),
-                Err(_) => break,
             }
         }
         self.hold.end();
@@ -157,12 +156,11 @@ impl Election {
     }
 
     async fn acquire_or_renew(&mut self, mut read: bool) -> Result<bool, kube::Error> {
-        let api = match &self.api {
-            Some(api) => api.clone(),
-            None => {
-                let api = Api::namespaced((self.connect)()?, &self.namespace);
-                self.api.insert(api).clone()
-            }
+        let api = if let Some(api) = &self.api {
+            api.clone()
+        } else {
+            let api = Api::namespaced((self.connect)()?, &self.namespace);
+            self.api.insert(api).clone()
         };
         // The second time after a conflict: another candidate was faster, or the response to the last write was lost.
         for is_last in [false, true] {

@@ -102,7 +102,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
         }
         telemetry.set_leader(true);
         let reconciler = Reconciler::new(&client, settings, telemetry.clone(), clients.auth());
-        let reconcile = reconcile_forever(reconciler, &health, &telemetry);
+        let reconcile = Box::pin(reconcile_forever(reconciler, &health, &telemetry));
         match &mut leader {
             // Whichever ends first cancels the other. The Lease comes first: nothing more is sent once it is lost.
             Some(leader) => tokio::select! {

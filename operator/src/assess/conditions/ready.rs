@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(ready(&[good.clone(), rolling.clone()], Some(2)), progressing);
         assert_eq!(ready(&[good.clone(), creating], Some(2)), progressing);
         assert_eq!(ready(&[good.clone(), waiting], Some(2)), progressing);
-        assert!(evaluate(&[good.clone()], Some(2)).message.contains("Generation 2"));
+        assert!(evaluate(std::slice::from_ref(&good), Some(2)).message.contains("Generation 2"));
         // The same after the generation was rolled out: a rollout for a resize.
         assert_eq!(ready(&[good, rolling], None), (ConditionStatus::True, Reason::AsExpected));
     }

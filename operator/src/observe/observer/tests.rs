@@ -74,7 +74,7 @@ fn respond(path: &str) -> Response<Body> {
         SERVICE | DEPLOYMENT => {
             response(200, &json!({ "metadata": { "name": "metrics-core", "resourceVersion": "1" } }))
         }
-        path if path.ends_with("s") && !path.contains("metrics-core") => {
+        path if path.ends_with('s') && !path.contains("metrics-core") => {
             response(200, &json!({ "kind": "List", "apiVersion": "v1", "metadata": {}, "items": [] }))
         }
         _ => status(404),

@@ -174,7 +174,7 @@ fn deleting() -> Reported {
     reported.act(Action::TearDown(plan), Observed::default(), &[])
 }
 
-fn statuses() -> [(&'static str, Reported); 10] {
+fn statuses() -> Vec<(&'static str, Reported)> {
     let waiting =
         Problem::new(Reason::WaitingForDependency, "The APIServices are created once a pod is ready.");
     let waiting = ManagedObject::API_SERVICES.map(|object| (object, waiting.clone()));
@@ -182,7 +182,7 @@ fn statuses() -> [(&'static str, Reported); 10] {
     put(&mut empty, ManagedObject::Deployment, &json!({ "observedGeneration": 2, "replicas": 1 }));
     let mut fault = working(&complete());
     fault.served = Served::ErrorResponse { code: 500, message: "broken".to_owned() };
-    [
+    vec![
         ("new", Reported::new()),
         ("installing", Reported::new().round(empty, &waiting)),
         ("rolled-out", rolled_out()),

@@ -71,7 +71,6 @@ impl Server {
         }
         let mut stored = self.stored.lock();
         match (parts.method, body, stored.lease.clone()) {
-            (Method::GET, _, None) => status(StatusCode::NOT_FOUND),
             (Method::GET, _, Some(lease)) => ok(&lease),
             (Method::POST, Some(lease), None) => ok(&stored.write(lease)),
             (Method::PUT, Some(lease), Some(before)) => {
