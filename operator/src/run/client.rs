@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -9,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{AuthInfo, InferConfigError};
 use kube::{Client, Config};
+use rustls_pki_types::ServerName;
 
 use super::lease_hold::{LeaseHold, WriteFence};
 
@@ -16,6 +18,10 @@ const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_V
 
 /// The timeout of a connection, with its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The flow-control windows of HTTP/2, which bound what is buffered.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Notices within a minute that the other end of a connection is gone.
 #[derive(Clone, Copy)]
@@ -68,13 +74,23 @@ impl Clients {
         // For HTTP/1.1, which has no pings: a load balancer may not speak HTTP/2.
         tcp.set_keepalive(Some(self.pings.interval));
         tcp.set_tcp_user_timeout(Some(self.pings.interval + self.pings.timeout));
-        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+        let mut tls =
+            HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
+        if let Some(name) = config.tls_server_name.clone() {
+            let name = ServerName::try_from(name)
+                .map_err(|error| kube::Error::Service(format!("tls-server-name: {error}").into()))?;
+            tls = tls.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        // kube's own connector speaks HTTP/1.1 only, which has no pings, and needs a connection for each watch.
+        let mut connector = TimeoutConnector::new(tls.enable_all_versions().wrap_connector(tcp));
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_read_timeout(config.read_timeout);
         connector.set_write_timeout(config.write_timeout);
         let connections: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_keep_alive_interval(self.pings.interval)
             .http2_keep_alive_timeout(self.pings.timeout)
             .http2_keep_alive_while_idle(true)

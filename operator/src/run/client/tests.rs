@@ -11,11 +11,15 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// Returns a server that accepts requests and stops before it responds, as a kube-apiserver that is stopped or whose machine
-/// disappeared: its connections stay open, and nothing is sent on them. Counts the connections.
+/// disappeared: its connections stay open, and nothing is sent on them. Counts the connections that brought a request.
 async fn stopped_server() -> (Config, Arc<AtomicUsize>) {
+    let ca_key = rcgen::KeyPair::generate().expect("a key");
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = ca.self_signed(&ca_key).expect("a CA").der().to_vec();
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.self_signed(&key).expect("a certificate");
+    let certificate = params.signed_by(&key, &rcgen::Issuer::new(ca, ca_key)).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)
@@ -28,12 +32,11 @@ async fn stopped_server() -> (Config, Arc<AtomicUsize>) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let port = listener.local_addr().expect("an address").port();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let count = connections.clone();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = requests.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            count.fetch_add(1, Ordering::SeqCst);
-            let acceptor = acceptor.clone();
+            let (acceptor, count) = (acceptor.clone(), count.clone());
             tokio::spawn(async move {
                 let stream = TokioIo::new(acceptor.accept(stream).await.expect("a handshake"));
                 let requested = Arc::new(tokio::sync::Notify::new());
@@ -47,27 +50,31 @@ async fn stopped_server() -> (Config, Arc<AtomicUsize>) {
                 let mut connection = std::pin::pin!(connection);
                 tokio::select! {
                     _ = &mut connection => {}
-                    () = requested.notified() => std::future::pending().await,
+                    () = requested.notified() => {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        std::future::pending().await
+                    }
                 }
             });
         }
     });
     let mut config = Config::new(format!("https://localhost:{port}").parse().expect("a URI"));
-    config.root_cert = Some(vec![certificate.der().to_vec()]);
-    (config, connections)
+    config.root_cert = Some(vec![root]);
+    (config, requests)
 }
 
 #[tokio::test]
 async fn an_open_request_fails_when_the_other_end_of_its_connection_is_gone() {
-    let (config, connections) = stopped_server().await;
-    let soon = Pings { interval: Duration::from_millis(50), timeout: Duration::from_millis(50) };
+    let (config, requests) = stopped_server().await;
+    let soon = Pings { interval: Duration::from_millis(100), timeout: Duration::from_millis(100) };
     let client = Clients { pings: soon, ..Clients::new(config) }.client(None).expect("a client");
-    for opened in 1..=2 {
+    for sent in 1..=2 {
         // Without a timeout of its own, as a watch.
         let request = client.apiserver_version();
         let result = tokio::time::timeout(Duration::from_secs(60), request).await.expect("noticed");
         assert!(matches!(result, Err(kube::Error::Service(_))), "{result:?}");
-        assert_eq!(connections.load(Ordering::SeqCst), opened, "a dead connection is not used again");
+        // A dead connection is not used again: the server no longer reads from it.
+        assert_eq!(requests.load(Ordering::SeqCst), sent, "{result:?}");
     }
 }
 
