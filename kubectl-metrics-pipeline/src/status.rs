@@ -41,10 +41,10 @@ impl Layer {
         }
     }
 
-    /// Returns the layer of a condition; `None` for `Ready`, which the root of the tree shows.
+    /// Returns the layer of a condition; `None` for those of the whole pipeline, which the root of the tree shows.
     const fn of(condition: ConditionType) -> Option<Self> {
         match condition {
-            ConditionType::Ready => None,
+            ConditionType::Ready | ConditionType::Reconciling | ConditionType::Stalled => None,
             ConditionType::CertificatesReady
             | ConditionType::AccessReady
             | ConditionType::DeploymentAvailable
@@ -96,7 +96,10 @@ pub(crate) fn status(snapshot: &Snapshot) -> TreeNode {
     }));
     children.extend(pipelines.malformed.iter().map(|other| malformed(other)));
     let title = format!("MetricsPipeline {}", active.name);
-    let node = if active.status.observed_generation == Some(active.generation) {
+    children.extend(stalled(active, &children));
+    let node = if let Some(reconciling) = is_true(active, ConditionType::Reconciling) {
+        TreeNode::new(Severity::Waiting, title, reconciling.message.clone())
+    } else if active.status.observed_generation == Some(active.generation) {
         let nodes = active.status.nodes.as_ref();
         let text = nodes.map(|nodes| format!("{} of {} nodes have metrics", nodes.covered, nodes.total));
         TreeNode::new(Severity::Ok, title, text.unwrap_or_default())
@@ -175,10 +178,27 @@ fn layers(snapshot: &Snapshot, active: &Pipeline) -> Vec<TreeNode> {
         .collect()
 }
 
-/// Returns all conditions except `Ready`, which summarizes them.
+/// Returns the conditions of the pipeline. The others summarize them.
 pub(crate) fn conditions(active: &Pipeline) -> Vec<TreeNode> {
-    let types = ConditionType::ALL.into_iter().filter(|kind| *kind != ConditionType::Ready);
-    types.map(|kind| condition_of(active, kind)).collect()
+    let types = ConditionType::ALL.into_iter().filter(|kind| kind.is_of_pipeline());
+    let mut nodes: Vec<_> = types.map(|kind| condition_of(active, kind)).collect();
+    nodes.extend(stalled(active, &nodes));
+    nodes
+}
+
+/// Returns the condition `Stalled` if it is True and nothing else is an error: the rollout fails, but the previous replicas
+/// still serve, so that each condition of the pipeline is True.
+fn stalled(active: &Pipeline, others: &[TreeNode]) -> Option<TreeNode> {
+    let stalled = is_true(active, ConditionType::Stalled)?;
+    let text = format!("{}: {}", stalled.reason, stalled.message);
+    let is_explained = others.iter().any(|other| other.severity == Severity::Error);
+    (!is_explained).then(|| TreeNode::new(Severity::Error, ConditionType::Stalled.as_str(), text))
+}
+
+/// Returns a condition if it is True.
+fn is_true(active: &Pipeline, kind: ConditionType) -> Option<&Condition> {
+    let found = active.status.conditions.iter().find(|condition| condition.type_ == kind.as_str());
+    found.filter(|condition| condition.status == "True")
 }
 
 fn condition_of(active: &Pipeline, kind: ConditionType) -> TreeNode {

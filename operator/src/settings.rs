@@ -30,6 +30,18 @@ pub struct Flags {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
     pub leader_elect: bool,
 
+    /// The duration of the Lease: another operator takes over when it was not renewed for this time
+    #[arg(long, default_value = "15s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_lease_duration: Duration,
+
+    /// How long the holder retries to renew the Lease before it stops writing and exits
+    #[arg(long, default_value = "10s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_renew_deadline: Duration,
+
+    /// The time between two attempts to acquire or renew the Lease
+    #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_retry_period: Duration,
+
     /// The address of /healthz, /readyz and /metrics, over plain HTTP
     #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS:PORT")]
     pub bind_address: SocketAddr,
@@ -91,12 +103,71 @@ pub struct Settings {
     pub image: Option<String>,
     /// The identity of this process in the Lease and in events: the name of the pod or the host, and the start time.
     pub identity: String,
+    /// The timing of the leader election.
+    pub lease: LeaseTiming,
     /// The timing of certificates.
     pub certificates: Timing,
     /// The optional permissions.
     pub permissions: OptionalPermissions,
     /// The file with the token for the reports of metrics-core.
     pub report_token_file: PathBuf,
+}
+
+/// The timing of the leader election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTiming {
+    /// The duration of the Lease.
+    pub duration: Duration,
+    /// How long the holder retries a renewal that is due.
+    pub renew_deadline: Duration,
+    /// The time between two attempts.
+    pub retry_period: Duration,
+}
+
+impl Default for LeaseTiming {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
+}
+
+impl LeaseTiming {
+    /// Returns how long the holder may write after it sent its last successful renewal: until the next one is due, and the
+    /// deadline for it. Less than the duration of the Lease, so that it stops before another operator may start.
+    #[must_use]
+    pub fn write_window(&self) -> Duration {
+        self.retry_period + self.renew_deadline
+    }
+
+    /// Returns the timeout of one attempt: a deadline has room for three.
+    #[must_use]
+    pub fn attempt(&self) -> Duration {
+        self.renew_deadline / 3
+    }
+
+    fn check(&self) -> Result<(), FlagError> {
+        let valid = self.duration.as_secs() >= 1
+            && self.duration.as_secs() <= 3600
+            && self.retry_period >= Duration::from_millis(100)
+            && self.renew_deadline >= self.retry_period * 2
+            && self.write_window() < self.duration;
+        if valid { Ok(()) } else { Err(FlagError::Lease(*self)) }
+    }
+}
+
+/// Parses a Go duration such as `15s` or `1m30s`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.len() > 16 {
+        return Err("is too long".to_owned());
+    }
+    let duration: kube::core::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    if duration.is_negative() {
+        return Err("must not be negative".to_owned());
+    }
+    Ok(duration.into())
 }
 
 /// Why the operator can't start.
@@ -107,6 +178,16 @@ pub enum FlagError {
         "--namespace and POD_NAMESPACE are not set, and {NAMESPACE_FILE} cannot be read ({0}); set --namespace outside of a pod"
     )]
     Namespace(std::io::Error),
+    /// The timing of the leader election could let two operators write, or leaves no time for a retry.
+    #[error(
+        "--leader-elect-lease-duration={:?} must be greater than --leader-elect-renew-deadline={:?} plus \
+         --leader-elect-retry-period={:?}, and at most 1h; the renew deadline must be at least twice the retry period, which \
+         must be at least 100ms",
+        .0.duration,
+        .0.renew_deadline,
+        .0.retry_period
+    )]
+    Lease(LeaseTiming),
 }
 
 impl Flags {
@@ -122,11 +203,18 @@ impl Flags {
         };
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let name = variable("POD_NAME").or_else(host).unwrap_or_default();
+        let lease = LeaseTiming {
+            duration: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry_period: self.leader_elect_retry_period,
+        };
+        lease.check()?;
         Ok(Settings {
             namespace,
             image: self.metrics_core_image.clone().or_else(|| variable("METRICS_CORE_IMAGE")),
             // Two processes with one host name, as after a restart, must not take each other's Lease for their own.
             identity: format!("{}_{}", name.trim(), started()),
+            lease,
             certificates: Timing {
                 trust_delay: Duration::from_secs(self.ca_trust_settles),
                 compression: self.certificate_time_compression,
@@ -157,5 +245,29 @@ mod tests {
         assert!(parse(&[]));
         assert!(parse(&["--leader-elect"]));
         assert!(!parse(&["--leader-elect=false"]));
+    }
+
+    #[test]
+    fn rejects_a_lease_that_expires_before_its_holder_stops() {
+        let lease = |arguments: &[&str]| {
+            let common = ["metrics-pipeline-operator", "--namespace=ns"];
+            Flags::parse_from([&common, arguments].concat()).settings().map(|settings| settings.lease)
+        };
+        assert_eq!(lease(&[]).expect("valid defaults"), LeaseTiming::default());
+        let longer = ["--leader-elect-lease-duration=1m", "--leader-elect-renew-deadline=40s"];
+        assert_eq!(lease(&longer).expect("valid").write_window(), Duration::from_secs(42));
+        for invalid in [
+            "--leader-elect-renew-deadline=13s",
+            "--leader-elect-renew-deadline=20s",
+            "--leader-elect-lease-duration=12s",
+            "--leader-elect-lease-duration=0s",
+            "--leader-elect-retry-period=6s",
+            "--leader-elect-retry-period=0s",
+        ] {
+            let error = lease(&[invalid]).expect_err(invalid).to_string();
+            assert!(error.contains("--leader-elect-renew-deadline"), "{error}");
+        }
+        assert!(Flags::try_parse_from(["o", "--leader-elect-lease-duration=-15s"]).is_err());
+        assert!(Flags::try_parse_from(["o", "--leader-elect-lease-duration=15"]).is_err());
     }
 }

@@ -12,16 +12,25 @@ use super::resources::ResourceAmounts;
 /// The observed state of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// Tools take an object without a status for one that is finished (kstatus). This default applies until the first write.
+#[schemars(extend("default" = { "observedGeneration": -1 }))]
 pub struct MetricsPipelineStatus {
-    /// The `metadata.generation` that the operator last processed.
+    /// The `metadata.generation` that the operator last processed. Default: `-1`, for a MetricsPipeline that it has not
+    /// processed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = -1))]
     pub observed_generation: Option<i64>,
     /// The namespace of the managed objects. After the operator was installed into another namespace, it is the previous
     /// one until nothing is left there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and
-    /// remedy.
+    /// The `metadata.generation` that was last rolled out: all objects were applied, and all replicas were updated and
+    /// available. Less than `metadata.generation` while the operator rolls out a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_out_generation: Option<i64>,
+    /// The conditions of the pipeline. `Ready` summarizes the others. `Reconciling` is True while the current generation
+    /// is not rolled out, and `Stalled` is True while the pipeline can't become Ready without help. Each message
+    /// contains cause, evidence and remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -1,10 +1,15 @@
 use std::fmt;
 
-/// A value of `status.conditions[].type`. The order is that of dependency: a condition depends on those before it.
+/// A value of `status.conditions[].type`. `Ready`, `Reconciling` and `Stalled` describe the whole MetricsPipeline. The
+/// others are the parts of the pipeline, in the order of dependency: a condition depends on those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
-    /// Summarizes the other conditions.
+    /// Summarizes the conditions of the pipeline.
     Ready,
+    /// The current generation is not rolled out yet. True is abnormal (kstatus).
+    Reconciling,
+    /// The pipeline is not Ready and will not become Ready without help. True is abnormal (kstatus).
+    Stalled,
     /// The CA and the serving certificate exist, are valid and are not overdue for renewal.
     CertificatesReady,
     /// metrics-core has the permissions that it needs.
@@ -27,9 +32,11 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
-    /// All condition types, `Ready` first.
-    pub const ALL: [Self; 10] = [
+    /// All condition types, in the order of the status.
+    pub const ALL: [Self; 12] = [
         Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
         Self::CertificatesReady,
         Self::AccessReady,
         Self::DeploymentAvailable,
@@ -41,11 +48,28 @@ impl ConditionType {
         Self::MetricsServed,
     ];
 
+    /// Whether the condition describes a part of the pipeline. The others summarize these.
+    #[must_use]
+    pub const fn is_of_pipeline(self) -> bool {
+        !matches!(self, Self::Ready | Self::Reconciling | Self::Stalled)
+    }
+
+    /// Returns the normal status: `False` for `Reconciling` and `Stalled`, else `True`.
+    #[must_use]
+    pub const fn normal_status(self) -> &'static str {
+        match self {
+            Self::Reconciling | Self::Stalled => "False",
+            _ => "True",
+        }
+    }
+
     /// Returns the value of `status.conditions[].type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
             Self::CertificatesReady => "CertificatesReady",
             Self::AccessReady => "AccessReady",
             Self::DeploymentAvailable => "DeploymentAvailable",

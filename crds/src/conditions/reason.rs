@@ -51,6 +51,8 @@ reasons! {
     CertificateNotIssued,
     /// The spec selects cert-manager, but its API is not installed.
     CertManagerNotInstalled,
+    /// The replacement of the CA does not finish.
+    CARotationStalled,
     /// kube-apiserver needs the new front-proxy files.
     FrontProxyFilesOutdated,
     /// The CA of the kubelets' serving certificates was not found.

@@ -1,10 +1,8 @@
 //! Faults between metrics-core and the kubelets.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::{Action, Fault, FaultEnv, cannot_inject, pause};
+use super::{Action, Fault, FaultEnv, TIMEOUT, cannot_inject};
 use crate::error::Result;
 use crate::testbed::cluster::{KUBELET_HTTP_PORT, KUBELET_PORT, KubeletCertificate};
 use crate::testbed::pipeline;
@@ -187,9 +185,13 @@ pub const KUBELETS: &[Fault] = &[
 
 fn spec(env: &FaultEnv<'_>, patch: &str) -> Result<()> {
     env.client.run(&["patch", "mpl", pipeline::NAME, "--type=merge", "-p", patch])?;
-    // The change causes a rollout, and the time starts after it.
-    pause(Duration::from_secs(1));
-    Ok(())
+    // The change causes a rollout, and the time starts after it: `Ready` is False until then.
+    env.client.wait_for("the change is rolled out", TIMEOUT, |client| {
+        let object = client.get(&["mpl", pipeline::NAME])?;
+        let generation = &object["metadata"]["generation"];
+        let rolled_out = &object["status"]["rolledOutGeneration"];
+        if generation == rolled_out { Ok(()) } else { Err(format!("{rolled_out} of {generation}").into()) }
+    })
 }
 
 /// Deletes the binding of metrics-core's permissions, and keeps the operator from recreating it.

@@ -287,14 +287,19 @@ fn renew(client: &Client) -> Result<()> {
     })
 }
 
-/// Waits until every condition is True and as expected.
+/// Waits until every condition has its normal status and is as expected.
 pub fn settled(client: &Client) -> Result<()> {
     wait::every(Duration::from_millis(500), TIMEOUT, "all conditions are as expected", || {
         let object = client.get(&["mpl", pipeline::NAME])?;
         let conditions = pipeline::conditions(&object);
         let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-        let other =
-            conditions.iter().find(|[_, status, reason, _]| status != "True" || reason != "AsExpected");
+        let is_normal = |kind: &str, status: &str| match kind {
+            "Reconciling" | "Stalled" => status == "False",
+            _ => status == "True",
+        };
+        let other = conditions
+            .iter()
+            .find(|[kind, status, reason, _]| !is_normal(kind, status) || reason != "AsExpected");
         match other {
             _ if conditions.is_empty() || !current => Err("no conditions yet".into()),
             Some(other) => Err(other.join(" ").into()),
@@ -306,11 +311,6 @@ pub fn settled(client: &Client) -> Result<()> {
 fn condition(object: &Value, kind: &str) -> (String, String, String) {
     let found = pipeline::conditions(object).into_iter().find(|[name, ..]| name == kind);
     found.map_or_else(Default::default, |[_, status, reason, message]| (status, reason, message))
-}
-
-/// Waits for a change that takes effect by itself.
-fn pause(duration: Duration) {
-    thread::sleep(duration);
 }
 
 /// Returns the error of a fault that could not be injected.

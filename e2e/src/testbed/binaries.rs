@@ -114,6 +114,17 @@ const METRICS_SERVER: GoProgram = GoProgram {
     minutes: 4,
 };
 
+const KSTATUS: GoProgram = GoProgram {
+    name: "kstatus",
+    title: "kstatus v0.37.2 and the Lua of Argo CD",
+    module: "kstatus",
+    package: ".",
+    ldflags: "-s -w",
+    cgo: false,
+    links: &[],
+    minutes: 2,
+};
+
 /// Returns the directory of the Kubernetes programs, each under its own name; builds them if necessary.
 pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
@@ -165,6 +176,12 @@ fn source(program: &GoProgram, module: &str) -> Result<PathBuf> {
 /// Returns the path of metrics-server; builds it if necessary.
 pub fn metrics_server(progress: &Progress) -> Result<PathBuf> {
     build(&METRICS_SERVER, progress).map(|directory| directory.join("metrics-server"))
+}
+
+/// Returns the path of a program that prints how kstatus and Argo CD judge an object (`kstatus/main.go`); builds it if
+/// necessary.
+pub fn kstatus(progress: &Progress) -> Result<PathBuf> {
+    build(&KSTATUS, progress).map(|directory| directory.join("kstatus"))
 }
 
 /// Returns the directory of caches: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.

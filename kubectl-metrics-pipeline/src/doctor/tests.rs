@@ -42,7 +42,7 @@ fn installed(failing: ConditionType) -> Checks {
     let conditions: Vec<_> = ConditionType::ALL
         .into_iter()
         .map(|kind| {
-            let (status, reason) = if kind == failing { ("False", "RequestHeaderFlagsMalformed") } else { ("True", "AsExpected") };
+            let (status, reason) = if kind == failing { ("False", "RequestHeaderFlagsMalformed") } else { (kind.normal_status(), "AsExpected") };
             json!({ "type": kind.as_str(), "status": status, "reason": reason, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z" })
         })
         .collect();

@@ -15,14 +15,14 @@ fn pipeline(conditions: &Value) -> Pipeline {
     })))
 }
 
-/// Returns all conditions; those that `changed` does not list are True.
+/// Returns all conditions; those that `changed` does not list have their normal status.
 fn conditions(changed: &[(ConditionType, &str, &str, &str)]) -> Value {
     ConditionType::ALL
         .into_iter()
         .map(|kind| {
             let other = changed.iter().find(|(other, ..)| *other == kind);
             let (status, reason, message) =
-                other.map_or(("True", "AsExpected", "fine"), |(_, status, reason, message)| (status, reason, message));
+                other.map_or((kind.normal_status(), "AsExpected", "fine"), |(_, status, reason, message)| (status, reason, message));
             json!({ "type": kind.as_str(), "status": status, "reason": reason, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z" })
         })
         .collect()
@@ -62,9 +62,32 @@ fn shows_every_condition_of_a_healthy_pipeline() {
     assert_eq!(tree.severity, Severity::Ok, "{}", text(&snapshot));
     let text = text(&snapshot);
     assert!(text.starts_with("✔ MetricsPipeline cluster  2 of 2 nodes have metrics\n"), "{text}");
-    for kind in ConditionType::ALL.into_iter().skip(1) {
+    for kind in ConditionType::ALL.into_iter().filter(|kind| kind.is_of_pipeline()) {
         assert!(text.contains(&format!("✔ {kind}  fine")), "{kind} is missing: {text}");
     }
+}
+
+#[test]
+fn a_failed_rollout_is_an_error_although_the_previous_replicas_serve() {
+    let failed = (ConditionType::DeploymentAvailable, "True", "ImagePullBackOff", "They still serve.");
+    let stalled =
+        (ConditionType::Stalled, "True", "ImagePullBackOff", "DeploymentAvailable: They still serve.");
+    let text = text(&snapshot(&conditions(&[failed, stalled])));
+    assert!(text.starts_with("✖ MetricsPipeline cluster"), "{text}");
+    assert!(text.contains("✖ Stalled  ImagePullBackOff: DeploymentAvailable"), "{text}");
+    // A condition that is an error explains it.
+    let fault = (ConditionType::MetricsServed, "False", "NoMetrics", "cause");
+    let stalled = (ConditionType::Stalled, "True", "NoMetrics", "MetricsServed: cause");
+    let text = self::text(&snapshot(&conditions(&[fault, stalled])));
+    assert!(!text.contains("Stalled"), "{text}");
+}
+
+#[test]
+fn a_rollout_in_progress_is_waiting() {
+    let progress = (ConditionType::Reconciling, "True", "Progressing", "Generation 1 is being rolled out.");
+    let tree = status(&snapshot(&conditions(&[progress])));
+    assert_eq!(tree.severity, Severity::Waiting);
+    assert_eq!(tree.text, "Generation 1 is being rolled out.");
 }
 
 #[test]

@@ -7,13 +7,16 @@
 mod csr_approval;
 mod drift;
 mod finalizer;
+mod in_flight;
 mod rejection;
+mod removal;
 mod resize;
 mod writer;
 
 use jiff::Timestamp;
 use kube::Client;
 
+use crate::common::request::RequestError;
 use crate::csr::AllowList;
 use crate::observe::{Known, Learned, Observed, Pipeline, Source};
 use crate::plan::{Action, MaintainPlan, Plan, Release, Sizing};
@@ -70,7 +73,7 @@ pub(crate) enum ApplyError {
         /// The MetricsPipeline.
         name: String,
         /// The error.
-        error: Box<kube::Error>,
+        error: RequestError,
     },
 }
 
@@ -107,7 +110,11 @@ impl Applier {
         match &plan.action {
             Action::Idle => {}
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
-            Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
+            Action::RemoveFinalizer => {
+                // What is still being applied must not be created again.
+                self.writer.cancel();
+                self.set_active_finalizer(pipeline, false, &mut applied).await;
+            }
             Action::Orphan(releases) => self.orphan(pipeline, releases, &mut applied).await,
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
             Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
@@ -117,8 +124,10 @@ impl Applier {
 
     /// Removes the finalizer once no object has an owner reference that the operator could remove.
     async fn orphan(&mut self, pipeline: &Pipeline, releases: &[Release], applied: &mut Applied) {
+        // What is still being applied would have an owner reference again.
+        self.writer.cancel();
         self.writer.release(releases, applied).await;
-        if applied.interrupted.is_none() {
+        if applied.interrupted.is_none() && applied.outcome.problems.is_empty() {
             self.set_active_finalizer(pipeline, false, applied).await;
         }
     }

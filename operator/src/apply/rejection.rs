@@ -3,6 +3,7 @@
 use crds::Reason;
 use kube::core::Status;
 
+use super::in_flight::PATIENCE;
 use crate::common::Problem;
 use crate::common::normalize::normalize;
 
@@ -33,6 +34,20 @@ pub(super) fn problem(name: &str, kubectl: &str, verb: &str, status: &Status) ->
     Problem::new(
         Reason::ApplyFailed,
         format!("{name} cannot be {verb}: kube-apiserver returned \"{reported}\". The operator retries."),
+    )
+}
+
+/// Returns the problem of a write without a response.
+pub(super) fn no_response(name: &str, verb: &str) -> Problem {
+    Problem::new(
+        Reason::ApplyFailed,
+        format!(
+            "{name} cannot be {verb}: kube-apiserver did not respond within {} s. An admission webhook may hang: check the \
+             Services of the webhooks that match this object (`kubectl get \
+             validatingwebhookconfigurations,mutatingwebhookconfigurations`). The operator retries; other objects are not \
+             affected.",
+            PATIENCE.as_secs()
+        ),
     )
 }
 

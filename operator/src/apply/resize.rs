@@ -10,15 +10,15 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::{Applied, ApplyError, Interruption};
-use crate::common::error_chain;
+use crate::common::request::{with_retry, within};
 use crate::common::{METRICS_CORE, NANNY_FIELD_MANAGER};
 use crate::nanny::resize::{
     RejectionKind, ResizeRejection, ResizeRejections, ResizeState, is_active, resize_state, spec_resources,
 };
 use crate::observe::{Learned, Observed, Source};
 
-/// The timeout of one request.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// The deadline of one request.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Resources that another writer changed are reverted once. If that writer changes them again, they are left alone for
 /// this time.
@@ -217,15 +217,20 @@ impl Resizer {
         });
         let parameters = PatchParams::apply(NANNY_FIELD_MANAGER).force();
         let patch = Patch::Apply(&body);
-        let request = self.api.patch_subresource("resize", name, &parameters, &patch);
-        let error = match tokio::time::timeout(TIMEOUT, request).await {
-            Ok(Ok(pod)) => return Ok(pod),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                return Err(Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())));
-            }
+        let request = with_retry(|| self.api.patch_subresource("resize", name, &parameters, &patch));
+        let error = match within(DEADLINE, request).await {
+            Ok(pod) => return Ok(pod),
+            Err(error) => error,
         };
-        let kube::Error::Api(status) = &error else { return Err(Failure::Unreachable(error_chain(&error))) };
+        let rejected =
+            |message, kind| Err(Failure::Rejected(ResizeRejection { wanted: wanted.clone(), message, kind }));
+        let Some(status) = error.response() else {
+            if error.is_timeout() {
+                // It concerns this pod: an admission webhook may hang.
+                return rejected(format!("kube-apiserver: {error}"), RejectionKind::Forbidden);
+            }
+            return Err(Failure::Unreachable(error.to_string()));
+        };
         // A 404 is either the pod's, which then names it, or the subresource's, which an older cluster has not.
         let names_the_pod = status.details.as_ref().is_some_and(|details| details.name == name);
         let reported = format!("kube-apiserver returned \"{}\"", status.message.trim());
@@ -247,7 +252,7 @@ impl Resizer {
             }
             _ => (reported, RejectionKind::Forbidden),
         };
-        Err(Failure::Rejected(ResizeRejection { wanted: wanted.clone(), message, kind }))
+        rejected(message, kind)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -231,7 +232,7 @@ async fn orphaned_objects_lose_their_owner_before_the_finalizer_is_removed() {
 #[tokio::test]
 async fn error_in_the_previous_namespace_blocks_nothing_here() {
     let (client, _) = fake(refuse(403, "Forbidden"));
-    let step = applier(client);
+    let mut step = applier(client);
     let mut applied = Applied::default();
     step.writer.remove_previous("old", &[removal(ManagedObject::Service)], &mut applied).await;
     assert!(applied.interrupted.is_none() && applied.outcome.problems.is_empty());
@@ -261,4 +262,49 @@ async fn settled_object_is_not_written() {
     let plan = MaintainPlan { desired: vec![desired], ..MaintainPlan::default() };
     step.writer.write(&plan, &observed, &mut Applied::default()).await;
     assert!(requests.lock().is_empty());
+}
+
+/// Returns a client whose requests have no response.
+fn hanging() -> Client {
+    let service = tower::service_fn(|_: http::Request<Body>| {
+        std::future::pending::<Result<http::Response<Body>, Infallible>>()
+    });
+    Client::new(service, "ns")
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizer_stays_while_a_release_has_no_response_and_no_longer_than_its_deadline() {
+    let mut step = applier(hanging());
+    let pipeline = pipeline(&[crds::FINALIZER, "orphan"]);
+    let began = tokio::time::Instant::now();
+    let mut passes = 0;
+    loop {
+        let mut applied = Applied::default();
+        step.orphan(&pipeline, &[release()], &mut applied).await;
+        // The garbage collector removes the reference.
+        if applied.learned.iter().any(|one| matches!(one, Learned::Outdated(Source::Pipelines))) {
+            break;
+        }
+        assert!(applied.outcome.problems.contains_key(&ManagedObject::Service));
+        assert!(applied.interrupted.is_none());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        passes += 1;
+    }
+    assert!(passes > 1 && began.elapsed() < Duration::from_secs(90), "{passes} {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletion_that_hangs_in_the_previous_namespace_is_reported_and_delays_little() {
+    let mut step = applier(hanging());
+    let removals = [removal(ManagedObject::Deployment), removal(ManagedObject::Service)];
+    let began = tokio::time::Instant::now();
+    let mut applied = Applied::default();
+    step.writer.remove_previous("old", &removals, &mut applied).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(applied.interrupted.is_none());
+    let unread = applied
+        .learned
+        .iter()
+        .filter(|one| matches!(one, Learned::DeletedFromPreviousNamespace(_, Some(why)) if !why.forbidden));
+    assert_eq!(unread.count(), 2);
 }

@@ -1,24 +1,21 @@
-//! Applies and deletes objects.
+//! Applies objects.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
 
 use crds::Reason;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::drift::{DriftLimiter, MAX_REVERTS, WINDOW};
-use super::{Applied, ApplyError, Interruption, rejection};
-use crate::common::error_chain;
+use super::in_flight::{InFlight, Patience, Progress};
+use super::{Applied, ApplyError, Interruption, rejection, removal};
+use crate::common::request::RequestError;
 use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER, Problem};
-use crate::observe::{Known, Learned, Observed, Source, Unreadable};
-use crate::plan::{Desired, MaintainPlan, Release, Removal, differences};
-
-/// The timeout of one write; kube-apiserver itself gives up after a minute.
-const TIMEOUT: Duration = Duration::from_secs(30);
+use crate::observe::{Known, Learned, Observed, Source};
+use crate::plan::{Desired, MaintainPlan, differences};
 
 /// The fields of one object that one field manager owns.
 pub(super) type FieldsOf = (ManagedObject, &'static str);
@@ -47,18 +44,22 @@ impl Outcome {
 /// Writes what differs.
 pub(super) struct Writer {
     client: Client,
-    namespace: String,
+    pub(super) namespace: String,
     known: Known,
     /// Fields that still differed after a successful write, with the hash of what was desired and the version that the
     /// write led to: an admission webhook mutates them. They are not written again until either changes.
     mutated_by_admission: BTreeMap<FieldsOf, (u64, Option<String>)>,
     /// The hash of what was last found or made to be as desired. If it is still desired and something differs, another
     /// writer changed it.
-    settled: BTreeMap<FieldsOf, u64>,
+    pub(super) settled: BTreeMap<FieldsOf, u64>,
     drift: DriftLimiter,
+    /// The requests, each with what it applied. They are sent beside the loop, so that a webhook that hangs for one object
+    /// does not stop the others.
+    pub(super) requests: InFlight<FieldsOf, (Value, Option<DynamicObject>)>,
 }
 
-enum Failure {
+/// Why an object could not be written.
+pub(super) enum Failure {
     /// It concerns one object.
     Rejected(Problem),
     /// The object changed after it was read.
@@ -71,6 +72,7 @@ enum Failure {
 struct Pass<'a> {
     observed: &'a Observed,
     applied: &'a mut Applied,
+    patience: Patience,
 }
 
 impl Pass<'_> {
@@ -89,7 +91,7 @@ impl Pass<'_> {
 }
 
 impl Applied {
-    fn fail(&mut self, object: ManagedObject, failure: Failure) {
+    pub(super) fn fail(&mut self, object: ManagedObject, failure: Failure) {
         match failure {
             Failure::Rejected(problem) => _ = self.outcome.problems.insert(object, problem),
             Failure::Outdated(problem) => {
@@ -102,7 +104,7 @@ impl Applied {
         }
     }
 
-    fn is_unreachable(&self) -> bool {
+    pub(super) fn is_unreachable(&self) -> bool {
         matches!(self.interrupted, Some(Interruption::Failed(_)))
     }
 }
@@ -116,12 +118,19 @@ impl Writer {
             mutated_by_admission: BTreeMap::new(),
             settled: BTreeMap::new(),
             drift: DriftLimiter::default(),
+            requests: InFlight::default(),
         }
+    }
+
+    /// Cancels the requests that have no response yet, but for those that release objects. kube-apiserver may still execute
+    /// them.
+    pub(super) fn cancel(&mut self) {
+        self.requests.cancel(|(_, kind)| kind != removal::RELEASE);
     }
 
     /// Applies and deletes objects in order. An object that can't be written blocks only those that require it.
     pub(super) async fn write(&mut self, plan: &MaintainPlan, observed: &Observed, applied: &mut Applied) {
-        let mut pass = Pass { observed, applied };
+        let mut pass = Pass { observed, applied, patience: Patience::default() };
         for desired in &plan.desired {
             let object = desired.object;
             if pass.applied.outcome.problems.contains_key(&object) {
@@ -140,7 +149,8 @@ impl Writer {
                 return;
             }
         }
-        self.remove(&plan.removals, pass.applied).await;
+        let Pass { applied, patience, .. } = pass;
+        self.remove_all(&plan.removals, applied, patience).await;
     }
 
     /// Returns why something that the object requires is missing.
@@ -166,51 +176,79 @@ impl Writer {
 
     /// Applies one object if it differs. Returns whether it was written.
     async fn apply(&mut self, desired: &Desired, pass: &mut Pass<'_>) -> Result<bool, Failure> {
-        if !self.is_due(desired, pass)? {
-            return Ok(false);
-        }
         let key = (desired.object, desired.manager);
+        if !self.requests.is_sent(key) {
+            if !self.is_due(desired, pass)? {
+                return Ok(false);
+            }
+            self.send(desired);
+        }
+        match self.requests.response(key, &mut pass.patience).await {
+            Progress::Response(Ok((body, written))) => {
+                if let Some(written) = written {
+                    self.learn_written(desired, &body, written, pass);
+                }
+                Ok(true)
+            }
+            Progress::Response(Err(error)) => {
+                pass.learn(Learned::Outdated(Source::Object(desired.object)));
+                let is_conflict = error.response().is_some_and(kube::core::Status::is_conflict);
+                Err(match self.failure(desired.object, "applied", &error) {
+                    Failure::Rejected(problem) if is_conflict && desired.resource_version.is_some() => {
+                        Failure::Outdated(problem)
+                    }
+                    failure => failure,
+                })
+            }
+            Progress::Waiting => Err(Failure::Rejected(self.no_response(desired.object, "applied"))),
+        }
+    }
+
+    /// Sends the request that applies an object.
+    fn send(&mut self, desired: &Desired) {
         let mut body = desired.body.clone();
         if let Some(version) = &desired.resource_version {
             body["metadata"]["resourceVersion"] = Value::String(version.clone());
         }
         // Forced: the object was found to be managed by this operator, so drift is reverted.
         let parameters = PatchParams::apply(desired.manager).force();
-        let api = self.api(desired.object);
-        let patch = Patch::Apply(&body);
-        match within(api.patch(desired.object.name(), &parameters, &patch)).await {
-            Ok(written) => {
-                self.known.record(desired.object, &written);
-                let left = differences(desired, &written);
-                if left.is_empty() {
-                    self.mutated_by_admission.remove(&key);
-                    self.settled.insert(key, hash(&desired.body));
-                } else {
-                    tracing::warn!(
-                        object = %desired.object,
-                        fields = %left.join(" "),
-                        "the stored object differs from the applied one, probably because of an admission webhook; it is \
-                         not applied again until either changes"
-                    );
-                    self.mutated_by_admission.insert(key, (hash(&desired.body), version(&written)));
-                }
-                pass.learn(Learned::MutatedByAdmission(desired.object, desired.manager, !left.is_empty()));
-                pass.learn(Learned::Written(desired.object, Box::new(written)));
-                Ok(true)
+        let (api, name) = (self.api(desired.object), desired.object.name());
+        let sent = desired.body.clone();
+        self.requests.send((desired.object, desired.manager), move || {
+            let (api, parameters, patch, sent) =
+                (api.clone(), parameters.clone(), Patch::Apply(body.clone()), sent.clone());
+            async move { api.patch(name, &parameters, &patch).await.map(|written| (sent, Some(written))) }
+        });
+    }
+
+    /// Takes over the object that a write returned. `sent` is what was desired when the request was sent.
+    fn learn_written(
+        &mut self,
+        desired: &Desired,
+        sent: &Value,
+        written: DynamicObject,
+        pass: &mut Pass<'_>,
+    ) {
+        let key = (desired.object, desired.manager);
+        self.known.record(desired.object, &written);
+        // While the request had no response, the desired object may have changed: then it is applied in the next round.
+        if *sent == desired.body {
+            let left = differences(desired, &written);
+            if left.is_empty() {
+                self.mutated_by_admission.remove(&key);
+                self.settled.insert(key, hash(&desired.body));
+            } else {
+                tracing::warn!(
+                    object = %desired.object,
+                    fields = %left.join(" "),
+                    "the stored object differs from the applied one, probably because of an admission webhook; it is not \
+                     applied again until either changes"
+                );
+                self.mutated_by_admission.insert(key, (hash(&desired.body), version(&written)));
             }
-            Err(error) => {
-                pass.learn(Learned::Outdated(Source::Object(desired.object)));
-                let failure = self.failure(desired.object, "applied", error.as_ref());
-                Err(match (failure, &error) {
-                    (Failure::Rejected(problem), Some(kube::Error::Api(status)))
-                        if status.is_conflict() && desired.resource_version.is_some() =>
-                    {
-                        Failure::Outdated(problem)
-                    }
-                    (failure, _) => failure,
-                })
-            }
+            pass.learn(Learned::MutatedByAdmission(desired.object, desired.manager, !left.is_empty()));
         }
+        pass.learn(Learned::Written(desired.object, Box::new(written)));
     }
 
     /// Whether the object must be written. Counts and records drift.
@@ -249,7 +287,7 @@ impl Writer {
         Ok(true)
     }
 
-    fn admit_drift(&mut self, key: FieldsOf, what: &str) -> Result<(), Failure> {
+    pub(super) fn admit_drift(&mut self, key: FieldsOf, what: &str) -> Result<(), Failure> {
         if self.drift.admit(key) {
             return Ok(());
         }
@@ -264,109 +302,11 @@ impl Writer {
         )))
     }
 
-    /// Deletes objects.
-    pub(super) async fn remove(&mut self, removals: &[Removal], applied: &mut Applied) {
-        for removal in removals {
-            if let Err(failure) = self.remove_one(removal, applied).await {
-                applied.fail(removal.object, failure);
-            }
-            if applied.is_unreachable() {
-                return;
-            }
-        }
-    }
-
-    async fn remove_one(&mut self, removal: &Removal, applied: &mut Applied) -> Result<(), Failure> {
-        if removal.replaced.is_some() {
-            let key = (removal.object, FIELD_MANAGER);
-            self.admit_drift(key, "created with a wrong value of an immutable field")?;
-        }
-        let api = self.api(removal.object);
-        let response = within(api.delete(removal.object.name(), &delete_parameters(removal))).await;
-        // It is gone, terminating, or another one: the next read shows which.
-        applied.learned.push(Learned::Outdated(Source::Object(removal.object)));
-        match response {
-            Ok(_) => {
-                tracing::info!(object = %removal.object, "deleted");
-                applied.outcome.deleted.push(removal.object);
-                applied.outcome.drift.extend(removal.replaced.clone().map(|why| (removal.object, why)));
-                // What is deleted on purpose is no drift.
-                self.settled.retain(|(object, _), _| *object != removal.object);
-                Ok(())
-            }
-            Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(error) => Err(self.failure(removal.object, "deleted", error.as_ref())),
-        }
-    }
-
-    /// Removes owner references. An object whose write is rejected is left to the garbage collector, which removes them as
-    /// well.
-    pub(super) async fn release(&mut self, releases: &[Release], applied: &mut Applied) {
-        for release in releases {
-            let patch = json!({ "metadata": {
-                "uid": release.uid,
-                "resourceVersion": release.resource_version,
-                "ownerReferences": release.owner_references,
-            } });
-            let parameters =
-                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let api = self.api(release.object);
-            let response = within(api.patch(release.object.name(), &parameters, &Patch::Merge(&patch))).await;
-            applied.learned.push(Learned::Outdated(Source::Object(release.object)));
-            match response {
-                Ok(_) => tracing::info!(object = %release.object, "removed the owner reference"),
-                Err(Some(kube::Error::Api(status))) if status.is_not_found() => {}
-                Err(Some(kube::Error::Api(status))) if status.is_conflict() => {
-                    applied.interrupted.get_or_insert(Interruption::Outdated);
-                }
-                Err(Some(kube::Error::Api(status))) => {
-                    tracing::warn!(
-                        object = %release.object,
-                        message = status.message,
-                        "cannot remove the owner reference; the garbage collector removes it"
-                    );
-                }
-                Err(error) => {
-                    let failure = self.failure(release.object, "changed", error.as_ref());
-                    applied.fail(release.object, failure);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Deletes objects that were left in a previous namespace.
-    pub(super) async fn remove_previous(&self, namespace: &str, removals: &[Removal], applied: &mut Applied) {
-        for removal in removals {
-            let object = removal.object;
-            let api = self.api_in(object, namespace);
-            let why = match within(api.delete(object.name(), &delete_parameters(removal))).await {
-                Ok(_) => {
-                    tracing::info!(
-                        object = object.describe(namespace),
-                        "deleted from the previous namespace"
-                    );
-                    None
-                }
-                // It is gone or another one: the next read shows which.
-                Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => None,
-                Err(Some(kube::Error::Api(status))) => {
-                    Some(Unreadable { forbidden: status.is_forbidden(), message: status.message.clone() })
-                }
-                Err(error) => {
-                    applied.fail(object, self.failure(object, "deleted", error.as_ref()));
-                    return;
-                }
-            };
-            applied.learned.push(Learned::DeletedFromPreviousNamespace(object, why));
-        }
-    }
-
-    fn api(&self, object: ManagedObject) -> Api<DynamicObject> {
+    pub(super) fn api(&self, object: ManagedObject) -> Api<DynamicObject> {
         self.api_in(object, &self.namespace)
     }
 
-    fn api_in(&self, object: ManagedObject, namespace: &str) -> Api<DynamicObject> {
+    pub(super) fn api_in(&self, object: ManagedObject, namespace: &str) -> Api<DynamicObject> {
         let resource = object.resource();
         match object.namespace(namespace) {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
@@ -374,35 +314,20 @@ impl Writer {
         }
     }
 
-    fn failure(&self, object: ManagedObject, verb: &str, error: Option<&kube::Error>) -> Failure {
-        let name = object.describe(&self.namespace);
-        match error {
-            Some(kube::Error::Api(status)) => {
-                let kubectl = object.kubectl(&self.namespace);
+    pub(super) fn failure(&self, object: ManagedObject, verb: &str, error: &RequestError) -> Failure {
+        match error.response() {
+            Some(status) => {
+                let (name, kubectl) = (object.describe(&self.namespace), object.kubectl(&self.namespace));
                 Failure::Rejected(rejection::problem(&name, &kubectl, verb, status))
             }
-            Some(error) => Failure::Unreachable(error_chain(error)),
-            None => Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())),
+            None if error.is_timeout() => Failure::Rejected(self.no_response(object, verb)),
+            None => Failure::Unreachable(error.to_string()),
         }
     }
-}
 
-/// Returns the parameters of a deletion: of this object only, and not of another one of the same name.
-fn delete_parameters(removal: &Removal) -> DeleteParams {
-    DeleteParams {
-        // The pods must be gone before the Deployment is, so that the next steps do not take away what they need.
-        propagation_policy: Some(match removal.object {
-            ManagedObject::Deployment => PropagationPolicy::Foreground,
-            _ => PropagationPolicy::Background,
-        }),
-        preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
-        ..DeleteParams::default()
+    pub(super) fn no_response(&self, object: ManagedObject, verb: &str) -> Problem {
+        rejection::no_response(&object.describe(&self.namespace), verb)
     }
-}
-
-/// Returns `Err(None)` after the timeout.
-async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Option<kube::Error>> {
-    tokio::time::timeout(TIMEOUT, request).await.map_or(Err(None), |response| response.map_err(Some))
 }
 
 /// Returns the foreign field manager that wrote last.
@@ -426,3 +351,6 @@ fn hash(body: &Value) -> u64 {
     body.to_string().hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! What every step of a reconcile shares: names, the table of managed objects, ownership, problems, quantities, and
-//! the normalization of quoted messages.
+//! What every step of a reconcile shares: names, the table of managed objects, ownership, problems, quantities, the
+//! deadlines of requests, and the normalization of quoted messages.
 //!
 //! Nothing here has a client, and nothing here imports another module of the operator.
 
@@ -12,6 +12,7 @@ pub(crate) mod optional_permission;
 pub(crate) mod ownership;
 mod problem;
 pub(crate) mod quantity;
+pub(crate) mod request;
 
 pub use error_chain::error_chain;
 pub(crate) use managed_object::ManagedObject;

@@ -2,14 +2,17 @@
 //! what the replicas of metrics-core report. Nothing is decided here.
 //!
 //! [`Observer::observe`] is the first step of a round. It reads again what a watch marked as changed ([`watches`]), polls
-//! what can't be watched (`observer/polling.rs`), and derives the [`Facts`] that all later steps use. What the apply step
+//! what can't be watched (`observer/polling.rs`), and derives the [`Facts`] that all later steps use. What can't be read
+//! keeps its last state for a bounded time ([`freshness`]), and slow polls run beside the loop ([`background`]). What the apply step
 //! writes comes back through [`Observer::learn`], and its versions at once through [`Known`], so that no object is read again
 //! only because the operator changed it.
 
 mod active_pipeline;
 mod announced;
+mod background;
 mod cert_manager;
 mod facts;
+mod freshness;
 mod kubelets;
 mod learned;
 mod nodes;

@@ -97,8 +97,10 @@ pub(crate) struct Observed {
     pub announced_for: BTreeMap<ManagedObject, Duration>,
     /// What is left in the namespace that the operator was in before; `None` if there is none or it was not read yet.
     pub previous_namespace: Option<PreviousNamespace>,
-    /// The pods of metrics-core.
+    /// The pods of metrics-core that have not finished.
     pub pods: Vec<Pod>,
+    /// Why they could not be read for so long that the known ones may be outdated.
+    pub pods_unreadable: Option<Unreadable>,
     /// The count of ready endpoints of the Service; `None` when they could not be read.
     pub ready_endpoints: Option<usize>,
     /// The CA bundle that verifies kubelets.

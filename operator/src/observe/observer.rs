@@ -1,38 +1,45 @@
 //! The state of the observe step: what was read, and what must be read again.
 
+mod polled;
 mod polling;
 mod reading;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crds::ConfigMapKey;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use tokio::task::JoinSet;
 
 use super::announced::Announced;
+use super::freshness::{FailingSources, ReadFailure};
 use super::nodes::Nodes;
 use super::replicas::Trust;
 use super::report_token::ReportToken;
 use super::signing_requests::{PendingCount, SigningRequests};
 use super::watches::{self, Changes, Known, Source};
-use super::{Found, Learned, Observed, proof};
+use super::{ExpectedCertificate, Found, FrontProxyMap, Learned, Observed, proof};
 use crate::common::ownership::{has_pipeline_as_owner, is_ours};
+use crate::common::request::RequestError;
 use crate::common::{ManagedObject, OptionalPermissions};
 use crate::settings::Settings;
 
+use polled::{PolledPlace, Polls, Sources};
 use polling::LastPoll;
 pub(crate) use reading::ObserveError;
-pub(super) use reading::within;
+use reading::{Reader, Reading, unreadable};
 
 /// Everything is read again this often, in case a watch lost an event.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
 
+/// How long a round waits for the handshakes with the replicas.
+const HANDSHAKES: Duration = Duration::from_secs(1);
+
 /// Reads what changed, polls what can't be watched, and keeps the rest from earlier rounds.
 pub(crate) struct Observer {
-    client: Client,
-    namespace: String,
+    reader: Reader,
     /// The managed objects that the operator has permission to read.
     objects: Vec<ManagedObject>,
     permissions: OptionalPermissions,
@@ -41,14 +48,20 @@ pub(crate) struct Observer {
     _watches: JoinSet<()>,
     observed: Observed,
     read_all: Option<Instant>,
+    /// The sources that were read at least once.
+    known_sources: BTreeSet<Source>,
+    failing_sources: FailingSources,
     last_poll: Option<LastPoll>,
+    polls: Polls,
     nodes: Option<Nodes>,
     usage_read: Option<Instant>,
     containers_counted: Option<Instant>,
     /// The count of nodes when their coverage was last read.
     counted_nodes: usize,
-    /// The place that the kubelets' CA was last read from.
-    kubelet_ca_source: Option<ConfigMapKey>,
+    kubelet_ca: PolledPlace,
+    serving: PolledPlace,
+    /// How often in a row kubelets' CSRs could not be approved.
+    csr_approval_failures: u32,
     /// Whether cert-manager issues the serving certificate.
     uses_cert_manager: bool,
     announced: Announced,
@@ -73,8 +86,7 @@ impl Observer {
             permissions.csr_approval.then(|| SigningRequests::start(&client, changes.clone()));
         let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
-            client,
-            namespace,
+            reader: Reader { client, namespace },
             objects,
             permissions,
             changes,
@@ -82,12 +94,17 @@ impl Observer {
             _watches: watches,
             observed: Observed::default(),
             read_all: None,
+            known_sources: BTreeSet::new(),
+            failing_sources: FailingSources::default(),
             last_poll: None,
+            polls: Polls::default(),
             nodes: None,
             usage_read: None,
             containers_counted: None,
             counted_nodes: 0,
-            kubelet_ca_source: None,
+            kubelet_ca: PolledPlace::default(),
+            serving: PolledPlace::default(),
+            csr_approval_failures: 0,
             uses_cert_manager: false,
             announced: Announced::default(),
             signing_requests,
@@ -157,7 +174,7 @@ impl Observer {
                 }
             }
             Learned::ResizeRejections(rejections) => self.observed.resize_rejections = rejections,
-            Learned::CsrApprovalError(error) => self.observed.csr_approval_error = error,
+            Learned::CsrApprovalError(error) => self.learn_csr_approval(error),
             Learned::CsrsNotApproved(reasons) => self.observed.csrs_not_approved = reasons,
             Learned::Outdated(source) => self.mark_outdated(source),
             Learned::DeletedFromPreviousNamespace(object, why) => {
@@ -165,10 +182,30 @@ impl Observer {
                     previous.deleted(object, why);
                 }
             }
-            Learned::ExpectedCertificate(None) => self.observed.proof = None,
-            Learned::ExpectedCertificate(Some(expected)) => {
-                self.observed.proof = Some(proof::read(&self.observed.pods, &expected).await);
+            Learned::ExpectedCertificate(None) => {
+                self.polls.proof.stop();
+                self.observed.proof = None;
             }
+            Learned::ExpectedCertificate(Some(expected)) => self.read_proof(*expected).await,
+        }
+    }
+
+    /// A single failure is not reported: the next attempt follows within seconds.
+    fn learn_csr_approval(&mut self, error: Option<String>) {
+        self.csr_approval_failures =
+            error.as_ref().map_or(0, |_| self.csr_approval_failures.saturating_add(1));
+        self.observed.csr_approval_error = error.filter(|_| self.csr_approval_failures > 1);
+    }
+
+    /// Handshakes with the replicas, beside the loop if one of them does not respond.
+    async fn read_proof(&mut self, expected: ExpectedCertificate) {
+        if !self.polls.proof.is_started() {
+            let pods = self.observed.pods.clone();
+            let read = async move { proof::read(&pods, &expected).await };
+            self.polls.proof.start(self.changes.clone(), read);
+        }
+        if let Some(proof) = self.polls.proof.result(HANDSHAKES).await {
+            self.observed.proof = Some(proof);
         }
     }
 
@@ -188,38 +225,111 @@ impl Observer {
         self.observed.objects.insert(object, found);
     }
 
-    /// Reads the sources that changed. Returns whether there were any.
+    /// Reads the sources that changed, concurrently. Returns whether there were any. A source that can't be read does not
+    /// keep the others from being read.
     async fn read_changes(&mut self) -> Result<bool, ObserveError> {
         let mut changed = self.changes.take();
         if self.read_all.is_none_or(|last| last.elapsed() >= READ_ALL) {
             changed.extend(Source::all(&self.objects, self.permissions));
             self.read_all = Some(Instant::now());
         }
-        let has_changes = !changed.is_empty();
-        let mut owner_in_doubt = false;
-        while let Some(source) = changed.pop_first() {
-            if let Err(error) = self.read(source).await {
-                // The next round reads what is left.
-                self.changes.mark_quietly(source);
-                for source in changed {
-                    self.changes.mark_quietly(source);
+        let (due, later): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|source| self.failing_sources.is_due(*source));
+        for source in later {
+            self.changes.mark_quietly(source);
+        }
+        let reader = &self.reader;
+        let reads = due.iter().map(|source| async move { (*source, reader.read(*source).await) });
+        let (mut unreachable, mut owner_in_doubt) = (None, false);
+        for (source, result) in join_all(reads).await {
+            match result {
+                Ok(reading) => self.take(source, reading),
+                Err(error) => {
+                    if let Err(error) = self.take_failure(source, error) {
+                        unreachable.get_or_insert(error);
+                    }
                 }
-                return Err(error);
             }
             owner_in_doubt |=
                 matches!(source, Source::Object(object) if lacks_owner(self.observed.objects.get(&object)));
         }
-        // The garbage collector deletes or orphans the objects of a MetricsPipeline that is being deleted, and the watch of
-        // the MetricsPipelines may report that later. They must not be reverted as drift.
-        if owner_in_doubt && let Err(error) = self.read(Source::Pipelines).await {
-            self.changes.mark_quietly(Source::Pipelines);
+        if let Some(error) = unreachable {
             return Err(error);
+        }
+        // The garbage collector deletes or orphans the objects of a MetricsPipeline that is being deleted, and the watch of
+        // the MetricsPipelines may report that later. They must not be reverted as drift, so an older list does not do.
+        if owner_in_doubt {
+            match self.reader.read(Source::Pipelines).await {
+                Ok(reading) => self.take(Source::Pipelines, reading),
+                Err(error) => {
+                    self.changes.mark_quietly(Source::Pipelines);
+                    return Err(ObserveError::Pipelines(error));
+                }
+            }
+        }
+        if due.contains(&Source::Object(ManagedObject::Certificate)) && self.uses_cert_manager {
+            // So that the Certificate, its Secret and its latest request fit together.
+            let certificate = self.observed.object(ManagedObject::Certificate).cloned();
+            let serving = Sources::CertManager(certificate.map(Box::new)).read(&self.reader).await;
+            self.take_serving(serving);
         }
         // A watch counts the nodes, so the count is never older than a round: the nanny detects bursts by it.
         if let Some(nodes) = &self.nodes {
             self.observed.nodes = nodes.count();
         }
-        Ok(has_changes)
+        Ok(!due.is_empty())
+    }
+
+    fn take(&mut self, source: Source, reading: Reading) {
+        self.known_sources.insert(source);
+        self.failing_sources.succeeded(source);
+        let observed = &mut self.observed;
+        match reading {
+            Reading::Pipelines(pipelines) => observed.pipelines = pipelines,
+            Reading::Pods(pods) => (observed.pods, observed.pods_unreadable) = (pods, None),
+            Reading::ReadyEndpoints(count) => observed.ready_endpoints = Some(count),
+            Reading::Nodes => {}
+            Reading::FrontProxy(map) => observed.front_proxy = map,
+            Reading::SigningRequests => match self.signing_requests.as_ref().map(SigningRequests::pending) {
+                Some(Ok(pending)) => {
+                    (observed.signing_requests, observed.signing_requests_error) = (pending, None);
+                }
+                Some(Err(error)) => observed.signing_requests_error = Some(error),
+                None => {}
+            },
+            Reading::Object(object, found) => self.store(object, found),
+        }
+    }
+
+    /// Keeps what is known for a bounded time, then marks the source as unreadable. Either way it is read again in a later
+    /// round, as no watch reports that an error such as 429 or 500 is over. A lost connection concerns all sources.
+    fn take_failure(&mut self, source: Source, error: RequestError) -> Result<(), ObserveError> {
+        self.changes.mark_quietly(source);
+        let failure = ReadFailure {
+            forbidden: error.response().is_some_and(kube::core::Status::is_forbidden),
+            hung: error.is_timeout(),
+        };
+        let is_kept = self.failing_sources.failed(source, failure) && self.known_sources.contains(&source);
+        if error.response().is_none() && !error.is_timeout() {
+            return Err(ObserveError::Unreachable(error));
+        }
+        tracing::debug!(?source, %error, is_kept, "cannot read a source");
+        if is_kept {
+            return Ok(());
+        }
+        let is_known = self.known_sources.contains(&source);
+        let why = unreadable(&error);
+        match source {
+            // Without a list nothing is known; an old one is better than none.
+            Source::Pipelines if !is_known => return Err(ObserveError::Pipelines(error)),
+            // Their watches report errors.
+            Source::Pipelines | Source::Nodes | Source::SigningRequests => {}
+            Source::Pods => self.observed.pods_unreadable = Some(why),
+            Source::Endpoints => self.observed.ready_endpoints = None,
+            Source::FrontProxy => self.observed.front_proxy = FrontProxyMap::Unreadable(why),
+            Source::Object(object) => self.store(object, Found::Unreadable(why)),
+        }
+        Ok(())
     }
 }
 
@@ -241,25 +351,4 @@ fn lacks_owner(found: Option<&Found>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::common::{MANAGED_BY, MANAGED_BY_LABEL};
-    use serde_json::{Value, json};
-
-    #[test]
-    fn owner_is_in_doubt_when_an_object_is_absent_terminating_or_without_it() {
-        let present = |metadata: Value| {
-            let found = serde_json::from_value(json!({ "metadata": metadata })).expect("an object");
-            lacks_owner(Some(&Found::Present(Box::new(found))))
-        };
-        let ours = json!({ MANAGED_BY_LABEL: MANAGED_BY });
-        let owner = json!([{ "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline", "name": "a",
-            "uid": "u" }]);
-        assert!(!present(json!({ "labels": ours, "ownerReferences": owner })));
-        assert!(present(json!({ "labels": ours })));
-        let ending = json!({ "ownerReferences": owner, "deletionTimestamp": "2026-01-01T00:00:00Z" });
-        assert!(present(ending));
-        assert!(!present(json!({})), "a foreign object");
-        assert!(lacks_owner(Some(&Found::Absent)) && !lacks_owner(Some(&Found::Unserved)));
-    }
-}
+mod tests;

@@ -16,9 +16,9 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::observer::{ObserveError, within};
 use super::watches::{Changes, Source, is_error_response};
 use crate::common::error_chain;
+use crate::common::request::{RequestError, within};
 use crate::csr::{self, PendingRequest, PendingRequests, SIGNER};
 
 /// The count of requests in a page. A request of a kubelet has about 3 kB, but whoever may create one can make it as large
@@ -27,6 +27,9 @@ const PAGE: u32 = 5;
 
 /// The maximum count of requests that are read to count the pending ones.
 const MAX_COUNTED: u32 = 500;
+
+/// The deadline of one request.
+const REQUEST: Duration = Duration::from_secs(8);
 
 /// The minimum time between two counts.
 const COUNT: Duration = Duration::from_secs(60);
@@ -149,12 +152,12 @@ impl PendingCount {
     }
 }
 
-async fn count(client: &Client) -> Result<usize, ObserveError> {
+async fn count(client: &Client) -> Result<usize, RequestError> {
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(PAGE);
     let mut pending = 0;
     for _ in 0..MAX_COUNTED / PAGE {
-        let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
+        let page = within(REQUEST, api.list(&parameters)).await?;
         pending += page.items.iter().filter(|csr| csr::is_pending(csr)).count();
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),

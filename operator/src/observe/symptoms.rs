@@ -19,6 +19,8 @@ pub(crate) struct Unavailable {
     pub reason: String,
     /// The condition's message.
     pub message: String,
+    /// The HTTP status that kube-apiserver received from metrics-core, if the message reports one.
+    pub code: Option<u16>,
 }
 
 /// All symptoms of a round.
@@ -30,6 +32,8 @@ pub(crate) struct Symptoms {
     pub unavailable: Option<Unavailable>,
     /// The error of the operator's last metrics request, if it failed.
     pub failed_request: Option<String>,
+    /// The HTTP status of that request, if it had a response.
+    pub failed_code: Option<u16>,
     /// Whether the operator's last metrics request succeeded.
     pub request_succeeded: bool,
     /// Whether a replica reported.
@@ -57,6 +61,7 @@ impl Symptoms {
             Served::Succeeded { .. } => symptoms.request_succeeded = true,
             Served::ErrorResponse { code, message } => {
                 symptoms.failed_request = Some(format!("{code}: \"{message}\""));
+                symptoms.failed_code = Some(*code);
             }
             Served::Failed { message } => symptoms.failed_request = Some(message.clone()),
         }
@@ -78,6 +83,13 @@ impl Symptoms {
     pub(crate) fn messages(&self) -> impl Iterator<Item = &str> {
         let unavailable = self.unavailable.as_ref().map(|unavailable| unavailable.message.as_str());
         [unavailable, self.failed_request.as_deref()].into_iter().flatten()
+    }
+
+    /// Returns whether a request to metrics-core had a response with this HTTP status.
+    #[must_use]
+    pub(crate) fn has_code(&self, code: u16) -> bool {
+        let unavailable = self.unavailable.as_ref().and_then(|unavailable| unavailable.code);
+        [unavailable, self.failed_code].contains(&Some(code))
     }
 
     /// Returns all error messages, joined by spaces.
@@ -131,10 +143,43 @@ fn unavailable(observed: &Observed) -> Option<Unavailable> {
             .unwrap_or_default()
             .into_iter()
             .find(|condition| condition.type_ == "Available" && condition.status != "True")?;
+        let message = available.message.unwrap_or_default();
         Some(Unavailable {
             object,
             reason: available.reason.unwrap_or_default(),
-            message: available.message.unwrap_or_default(),
+            code: bad_status(&message),
+            message,
         })
     })
+}
+
+/// Returns the HTTP status in a message of kube-aggregator's availability check, which ends with
+/// `bad status from URL: STATUS`. Other numbers in a message, such as ports, are no status.
+fn bad_status(message: &str) -> Option<u16> {
+    let (_, rest) = message.rsplit_once("bad status")?;
+    let (_, code) = rest.rsplit_once(": ")?;
+    let code = code.trim_end_matches(|end: char| end == '.' || end.is_whitespace());
+    if code.len() == 3 { code.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_status_only_where_kube_apiserver_writes_it() {
+        let url = "https://10.0.0.9:4443/apis/metrics.k8s.io/v1beta1";
+        let reported = format!("failing or missing response from {url}: bad status from {url}: 401");
+        assert_eq!(bad_status(&reported), Some(401));
+        assert_eq!(bad_status("bad status: 403"), Some(403));
+        for other in [
+            "bad status from https://10.0.0.9:4443/apis: 4010",
+            "bad status from https://10.0.0.9:4010/apis: EOF",
+            "Get \"https://10.0.0.9:443/apis\": read tcp 10.0.0.1:40150->10.0.0.9:4443: read: connection reset by peer",
+            "no response within 401 s",
+            "",
+        ] {
+            assert_eq!(bad_status(other), None, "{other}");
+        }
+    }
 }

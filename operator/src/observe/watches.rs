@@ -73,6 +73,11 @@ impl Changes {
         self.changed.lock().insert(source);
     }
 
+    /// Wakes the loop without a mark: something else than a source has changed.
+    pub(super) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
     /// Takes all marks.
     pub(super) fn take(&self) -> BTreeSet<Source> {
         std::mem::take(&mut self.changed.lock())
@@ -228,6 +233,31 @@ pub(super) fn is_error_response(error: &watcher::Error) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_watch_has_its_source_read_in_every_round() {
+        let changes = Arc::new(Changes::default());
+        let failed = || {
+            let status = kube::core::Status::failure("forbidden", "Forbidden").with_code(403);
+            Err::<Event<DynamicObject>, _>(watcher::Error::InitialListFailed(kube::Error::Api(
+                status.boxed(),
+            )))
+        };
+        let events = futures::stream::iter([failed(), failed()]);
+        let rounds = async {
+            let mut marked = 0;
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                marked += usize::from(changes.take().contains(&Source::Pods));
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+            marked
+        };
+        let watch = follow(events, changes.clone(), Source::Pods, |_| true);
+        let (marked, ()) = tokio::join!(rounds, watch);
+        assert!(marked >= 1 || changes.take().contains(&Source::Pods));
+        assert_eq!(marked, 2, "after each error");
+    }
 
     fn object(version: &str) -> DynamicObject {
         let object = json!({ "metadata": { "name": "metrics-core", "resourceVersion": version } });

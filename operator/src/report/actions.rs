@@ -10,20 +10,20 @@ use crate::plan::{Action, MaintainPlan, Sizing};
 
 impl Reporter {
     /// Reports writes, certificates, drift, resizes and approvals.
-    pub(super) async fn report_actions(&self, round: Round<'_>) {
+    pub(super) fn report_actions(&self, round: Round<'_>) {
         let Round { observed, plan, applied, .. } = round;
         self.count_writes(&applied.outcome);
         let Some(pipeline) = plan.roles().active else { return };
         let Action::Maintain(plan) = &plan.action else { return };
-        self.report_certificates(pipeline, plan, &applied.outcome).await;
+        self.report_certificates(pipeline, plan, &applied.outcome);
         for (object, note) in &applied.outcome.drift {
-            self.events.drift(pipeline, *object, note).await;
+            self.events.drift(pipeline, *object, note);
         }
         if applied.resized.is_some() {
             self.telemetry.sizes(&plan.sizing, &observed.pods);
         }
-        self.report_resizes(pipeline, &plan.sizing, applied).await;
-        self.report_approvals(pipeline, applied).await;
+        self.report_resizes(pipeline, &plan.sizing, applied);
+        self.report_approvals(pipeline, applied);
     }
 
     fn count_writes(&self, outcome: &Outcome) {
@@ -35,7 +35,7 @@ impl Reporter {
         }
     }
 
-    async fn report_certificates(&self, pipeline: &Pipeline, plan: &MaintainPlan, outcome: &Outcome) {
+    fn report_certificates(&self, pipeline: &Pipeline, plan: &MaintainPlan, outcome: &Outcome) {
         let secrets = [
             ManagedObject::CaSecret,
             ManagedObject::ServingSecret,
@@ -60,12 +60,12 @@ impl Reporter {
                 && outcome.applied.contains(&object)
             {
                 tracing::info!(which, %why, "issued a certificate");
-                self.events.renewed(pipeline, object, which, &why.to_string()).await;
+                self.events.renewed(pipeline, object, which, &why.to_string());
             }
         }
     }
 
-    async fn report_resizes(&self, pipeline: &Pipeline, sizing: &Sizing, applied: &Applied) {
+    fn report_resizes(&self, pipeline: &Pipeline, sizing: &Sizing, applied: &Applied) {
         let (outcome, Some(resized)) = (&applied.outcome, &applied.resized) else { return };
         for _ in 0..resized.rejected {
             self.telemetry.resized("refused");
@@ -75,10 +75,10 @@ impl Reporter {
         }
         for note in &resized.drift {
             self.telemetry.resized("drift");
-            self.events.drift(pipeline, ManagedObject::Deployment, note).await;
+            self.events.drift(pipeline, ManagedObject::Deployment, note);
         }
         if let Some(note) = nanny::revert_note(sizing, outcome) {
-            self.events.resized(pipeline, "Revert", &note).await;
+            self.events.resized(pipeline, "Revert", &note);
         }
         let before = pipeline.status.nanny.as_ref();
         let Some(change) = nanny::change(before, sizing, outcome, resized) else { return };
@@ -90,11 +90,11 @@ impl Reporter {
             self.telemetry.resized("rollout");
         }
         if let Some(note) = nanny::resize_note(change, sizing) {
-            self.events.resized(pipeline, action, &note).await;
+            self.events.resized(pipeline, action, &note);
         }
     }
 
-    async fn report_approvals(&self, pipeline: &Pipeline, applied: &Applied) {
+    fn report_approvals(&self, pipeline: &Pipeline, applied: &Applied) {
         for (name, node) in &applied.csrs.approved {
             tracing::info!(name, node, "approved a kubelet's request for a serving certificate");
             self.telemetry.signing_request("approved");
@@ -102,7 +102,7 @@ impl Reporter {
         for (name, reason) in &applied.csrs.not_approved {
             tracing::info!(name, %reason, "did not approve a kubelet's request for a serving certificate");
             self.telemetry.signing_request(reason.code());
-            self.events.left(pipeline, name, reason).await;
+            self.events.left(pipeline, name, reason);
         }
     }
 }

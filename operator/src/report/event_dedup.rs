@@ -41,6 +41,10 @@ pub(super) fn conditions(
         let Some(condition) = new.conditions.iter().find(|condition| condition.type_ == kind.as_str()) else {
             continue;
         };
+        // They repeat the cause of another condition.
+        if matches!(kind, ConditionType::Reconciling | ConditionType::Stalled) {
+            continue;
+        }
         let is = |reason: &Reason| reason.as_str() == condition.reason;
         // `Ready` repeats another condition's reason, except for these.
         let own = [Reason::Conflict, Reason::InvalidSpec, Reason::Deleting, Reason::AsExpected];
@@ -292,6 +296,11 @@ mod tests {
             ["BlockedByNetworkPolicy", "KubeletConnectionRefused"]
         );
         assert_eq!(conditions(&bad, &bad, &[]), []);
+        let stalled = status(&[
+            (ConditionType::Reconciling, "True", Reason::Progressing),
+            (ConditionType::Stalled, "True", Reason::BlockedByNetworkPolicy),
+        ]);
+        assert_eq!(conditions(&good, &stalled, &[]), []);
         let skewed = status(&[(NodesCovered, "True", Reason::KubeletClockSkew)]);
         assert_eq!(conditions(&good, &skewed, &[affected("clock_skew", 1)]), []);
         let resolved = conditions(&bad, &good, &[]);

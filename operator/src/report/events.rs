@@ -1,13 +1,18 @@
 //! Publishes events: for changed conditions, for causes why kubelets cannot be scraped, and for changes that the operator
 //! makes on its own (renewals, resizes, reverted drift).
 
+use std::time::Duration;
+
 use crds::MetricsPipeline;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::event_dedup::NewEvent;
+use crate::common::request::within;
 use crate::common::{FIELD_MANAGER, ManagedObject};
 use crate::csr::NotApproved;
 use crate::observe::Pipeline;
@@ -15,21 +20,31 @@ use crate::observe::Pipeline;
 /// The maximum length of an event's note, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
 
-/// Publishes events. Failures are logged and not retried.
-#[derive(Clone)]
+/// The maximum count of events that wait to be published. More means that kube-apiserver does not accept any.
+const MAX_WAITING: usize = 256;
+
+/// The deadline of one request.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Publishes events, in order and beside the loop. Failures are logged and not retried.
 pub(super) struct Events {
-    recorder: Recorder,
+    waiting: mpsc::Sender<(Event, ObjectReference)>,
     namespace: String,
+    _publisher: JoinSet<()>,
 }
 
 impl Events {
     pub(super) fn new(client: Client, namespace: String, identity: String) -> Self {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
-        Self { recorder: Recorder::new(client, reporter), namespace }
+        let recorder = Recorder::new(client, reporter);
+        let (waiting, events) = mpsc::channel(MAX_WAITING);
+        let mut publisher = JoinSet::new();
+        publisher.spawn(publish(recorder, events));
+        Self { waiting, namespace, _publisher: publisher }
     }
 
     /// Publishes all events.
-    pub(super) async fn publish_all(&self, pipeline: &Pipeline, events: &[NewEvent]) {
+    pub(super) fn publish_all(&self, pipeline: &Pipeline, events: &[NewEvent]) {
         for event in events {
             let related = event.node.as_ref().map(|name| ObjectReference {
                 api_version: Some(Node::api_version(&()).into_owned()),
@@ -38,12 +53,12 @@ impl Events {
                 ..ObjectReference::default()
             });
             let type_ = if event.is_warning { EventType::Warning } else { EventType::Normal };
-            self.publish(pipeline, related, type_, &event.reason, event.action, &event.note).await;
+            self.publish(pipeline, related, type_, &event.reason, event.action, &event.note);
         }
     }
 
     /// Reports that a certificate was issued.
-    pub(super) async fn renewed(&self, pipeline: &Pipeline, object: ManagedObject, which: &str, why: &str) {
+    pub(super) fn renewed(&self, pipeline: &Pipeline, object: ManagedObject, which: &str, why: &str) {
         let note = format!("Issued a new {which} certificate because {why}.");
         self.publish(
             pipeline,
@@ -52,12 +67,11 @@ impl Events {
             "CertificateIssued",
             "Issue",
             &note,
-        )
-        .await;
+        );
     }
 
     /// Reports that a change by another field manager was reverted.
-    pub(super) async fn drift(&self, pipeline: &Pipeline, object: ManagedObject, what: &str) {
+    pub(super) fn drift(&self, pipeline: &Pipeline, object: ManagedObject, what: &str) {
         self.publish(
             pipeline,
             Some(self.reference(object)),
@@ -65,12 +79,11 @@ impl Events {
             "DriftReverted",
             "Apply",
             what,
-        )
-        .await;
+        );
     }
 
     /// Reports that a kubelet's CertificateSigningRequest was not approved.
-    pub(super) async fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
+    pub(super) fn left(&self, pipeline: &Pipeline, name: &str, refusal: &NotApproved) {
         let note = format!(
             "CertificateSigningRequest {name} is not approved: {refusal}. Run `kubectl describe csr {name}` for details."
         );
@@ -88,8 +101,7 @@ impl Events {
             "CertificateSigningRequestNotApproved",
             "Approve",
             &note,
-        )
-        .await;
+        );
     }
 
     /// Returns a reference to a managed object.
@@ -105,13 +117,13 @@ impl Events {
     }
 
     /// Reports that the resources of metrics-core were changed. Events with different actions are not aggregated.
-    pub(super) async fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
+    pub(super) fn resized(&self, pipeline: &Pipeline, action: &str, note: &str) {
         let deployment = Some(self.reference(ManagedObject::Deployment));
-        self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note).await;
+        self.publish(pipeline, deployment, EventType::Normal, "Resized", action, note);
     }
 
     /// Publishes one event. Events that differ only in their note are aggregated, hence the related object.
-    async fn publish(
+    fn publish(
         &self,
         pipeline: &Pipeline,
         related: Option<ObjectReference>,
@@ -134,8 +146,16 @@ impl Events {
             uid: Some(pipeline.uid.clone()),
             ..ObjectReference::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &regarding).await {
-            tracing::warn!(%error, reason, "failed to publish an event");
+        if self.waiting.try_send((event, regarding)).is_err() {
+            tracing::warn!(reason, "dropped an event: too many wait to be published");
+        }
+    }
+}
+
+async fn publish(recorder: Recorder, mut events: mpsc::Receiver<(Event, ObjectReference)>) {
+    while let Some((event, regarding)) = events.recv().await {
+        if let Err(error) = within(DEADLINE, recorder.publish(&event, &regarding)).await {
+            tracing::warn!(%error, reason = event.reason, "failed to publish an event");
         }
     }
 }

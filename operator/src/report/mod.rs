@@ -8,7 +8,10 @@ mod event_dedup;
 mod events;
 mod nanny;
 mod status;
+mod status_rate;
 mod telemetry;
+
+use std::time::Duration;
 
 use crds::{MetricsPipeline, MetricsPipelineStatus};
 use jiff::Timestamp;
@@ -20,12 +23,17 @@ use serde_json::{Value, json};
 use crate::apply::Applied;
 use crate::assess::{ActiveAssessment, Assessment, KubeletCause};
 use crate::common::FIELD_MANAGER;
+use crate::common::request::{RequestError, with_retry, within};
 use crate::observe::{Observed, Pipeline};
 use crate::plan::{Action, Plan};
 use events::Events;
 use status::{Details, status};
+use status_rate::StatusRate;
 
 pub(crate) use telemetry::Telemetry;
+
+/// The deadline of a write of a status.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a round gives to report.
 #[derive(Clone, Copy)]
@@ -60,7 +68,7 @@ pub(crate) struct Reported {
 #[error("MetricsPipeline {name}: its status could not be written: {error}")]
 pub(crate) struct StatusError {
     name: String,
-    error: Box<kube::Error>,
+    error: RequestError,
 }
 
 /// Writes statuses and events, and updates the metrics.
@@ -68,6 +76,7 @@ pub(crate) struct Reporter {
     client: Client,
     events: Events,
     reported_causes: event_dedup::ReportedCauses,
+    status_rate: StatusRate,
     telemetry: Telemetry,
 }
 
@@ -79,6 +88,7 @@ impl Reporter {
             events: Events::new(client.clone(), namespace, identity),
             client,
             reported_causes: event_dedup::ReportedCauses::default(),
+            status_rate: StatusRate::default(),
             telemetry,
         }
     }
@@ -87,7 +97,7 @@ impl Reporter {
     pub(crate) async fn report(&mut self, round: Round<'_>) -> Reported {
         let names = round.plan.pipelines.iter().map(|pipeline| pipeline.name.as_str());
         self.telemetry.keep_only(names);
-        self.report_actions(round).await;
+        self.report_actions(round);
         let mut reported = Reported::default();
         for (pipeline, conditions) in &round.assessment.others {
             let status = status(pipeline, conditions, Some(Details::default()), round.now);
@@ -124,10 +134,23 @@ impl Reporter {
             nodes: observed.facts.nodes,
             causes: &causes,
             nanny: nanny.as_ref(),
+            is_rolled_out: active.is_rolled_out == Some(true),
             failed: Some(&applied.outcome.problems),
         };
         let status = status(pipeline, &active.conditions, Some(details), now);
         self.report_status(pipeline, &status, active.kubelets.as_deref(), reported).await
+    }
+
+    /// Reports the active MetricsPipeline when no plan could be made.
+    pub(crate) async fn report_without_plan(
+        &mut self,
+        active: &ActiveAssessment<'_>,
+        now: Timestamp,
+    ) -> Reported {
+        let mut reported = Reported::default();
+        let status = status(active.pipeline, &active.conditions, None, now);
+        reported.active = self.report_status(active.pipeline, &status, None, &mut reported).await.err();
+        reported
     }
 
     /// Writes a status if it differs from the stored one, and publishes events for what changed.
@@ -148,43 +171,45 @@ impl Reporter {
             Err(error) => {
                 reported.outdated = true;
                 // It changed or was deleted meanwhile: the next round reads it.
-                let is_outdated = matches!(&error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict());
+                let is_outdated =
+                    error.response().is_some_and(|status| status.is_not_found() || status.is_conflict());
                 if is_outdated {
                     return Ok(());
                 }
-                Err(StatusError { name: pipeline.name.clone(), error: Box::new(error) })
+                Err(StatusError { name: pipeline.name.clone(), error })
             }
         }
     }
 
-    /// Returns whether the status was written. `kubelets` are the causes that keep kubelets from being scraped now;
-    /// `None` when they are unknown.
+    /// Returns whether the status was written: not if it is equal to the stored one, nor more often than [`StatusRate`]
+    /// allows. `kubelets` are the causes that keep kubelets from being scraped now; `None` when they are unknown.
     async fn write_status(
         &mut self,
         pipeline: &Pipeline,
         status: &MetricsPipelineStatus,
         kubelets: Option<&[KubeletCause]>,
-    ) -> Result<bool, kube::Error> {
-        let differs = *status != pipeline.status;
-        if differs {
+    ) -> Result<bool, RequestError> {
+        let is_due = self.status_rate.is_due(pipeline, status);
+        if is_due {
             self.patch_status(pipeline, status).await?;
+            self.status_rate.written(pipeline);
             let changes = event_dedup::conditions(&pipeline.status, status, kubelets.unwrap_or_default());
-            self.events.publish_all(pipeline, &changes).await;
+            self.events.publish_all(pipeline, &changes);
         }
         if let Some(kubelets) = kubelets {
             let stored =
                 pipeline.status.nodes.as_ref().map(|nodes| nodes.causes.as_slice()).unwrap_or_default();
             let changes = self.reported_causes.kubelets(&pipeline.uid, stored, kubelets, Timestamp::now());
-            self.events.publish_all(pipeline, &changes).await;
+            self.events.publish_all(pipeline, &changes);
         }
-        Ok(differs)
+        Ok(is_due)
     }
 
     async fn patch_status(
         &self,
         pipeline: &Pipeline,
         status: &MetricsPipelineStatus,
-    ) -> Result<(), kube::Error> {
+    ) -> Result<(), RequestError> {
         let mut fields = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
         let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
         name_removed(&stored, &mut fields);
@@ -202,7 +227,9 @@ impl Reporter {
             Api::all_with(self.client.clone(), &ApiResource::erase::<MetricsPipeline>(&()));
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        api.patch_status(&pipeline.name, &parameters, &Patch::Merge(&patch)).await?;
+        let patch = Patch::Merge(&patch);
+        let request = with_retry(|| api.patch_status(&pipeline.name, &parameters, &patch));
+        within(DEADLINE, request).await?;
         Ok(())
     }
 }
@@ -222,14 +249,4 @@ impl std::fmt::Debug for Reporter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn removes_missing_fields_by_name() {
-        let stored = json!({ "a": { "b": 1, "c": 2 }, "d": 3, "e": [1] });
-        let mut patch = json!({ "a": { "b": 1 }, "e": [] });
-        name_removed(&stored, &mut patch);
-        assert_eq!(patch, json!({ "a": { "b": 1, "c": null }, "d": null, "e": [] }));
-    }
-}
+mod tests;

@@ -29,6 +29,8 @@ pub(super) struct Details<'a> {
     pub nanny: Option<&'a NannyStatus>,
     /// Nodes that can't be scraped, by cause.
     pub causes: &'a [NodesWithCause],
+    /// Whether the current generation is rolled out.
+    pub is_rolled_out: bool,
     /// Objects that could not be written. A certificate that was not stored is not in the status.
     pub failed: Option<&'a BTreeMap<ManagedObject, Problem>>,
 }
@@ -62,6 +64,11 @@ pub(super) fn status(
         observed_generation: Some(pipeline.generation),
         namespace: details
             .map_or_else(|| old.namespace.clone(), |details| details.namespace.map(str::to_owned)),
+        rolled_out_generation: if details.is_some_and(|details| details.is_rolled_out) {
+            Some(pipeline.generation)
+        } else {
+            old.rolled_out_generation
+        },
         conditions,
         nodes: details.map_or_else(
             || old.nodes.clone(),

@@ -284,11 +284,13 @@ impl Telemetry {
     fn causes(&self, name: &str, status: &MetricsPipelineStatus) {
         const NO_CAUSE: [Reason; 4] =
             [Reason::AsExpected, Reason::WaitingForDependency, Reason::Progressing, Reason::Pending];
+        const SUMMARIES: [ConditionType; 3] =
+            [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled];
         let now: HashSet<_> = status
             .conditions
             .iter()
-            // Ready repeats the reason of another condition.
-            .filter(|condition| condition.type_ != ConditionType::Ready.as_str())
+            // These repeat the reason of another condition.
+            .filter(|condition| !SUMMARIES.iter().any(|summary| summary.as_str() == condition.type_))
             .filter(|condition| NO_CAUSE.iter().all(|reason| reason.as_str() != condition.reason))
             .map(|condition| OfReason {
                 metricspipeline: name.to_owned(),

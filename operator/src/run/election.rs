@@ -3,30 +3,42 @@
 //! The rules are those of client-go's leaderelection. Every write carries the resourceVersion that it was decided on, so
 //! two candidates can't both succeed. A candidate measures the expiry of another holder's Lease with its own clock, from
 //! when it saw the Lease change, so clocks need not agree. A holder that can't renew in time stops before its Lease expires.
+//!
+//! A candidate has connections of its own and drops them when a request fails. [`leader`](super::leader) runs it on a thread
+//! of its own, so that neither a slow reconcile nor its requests delay a renewal.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::lease_hold::LeaseHold;
 use crate::common::names::LEASE;
 use crate::common::{FIELD_MANAGER, error_chain};
+use crate::settings::LeaseTiming;
 
-const DURATION: Duration = Duration::from_secs(15);
-/// A holder stops this long after it sent its last successful renewal: 5 s before another candidate may start.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-const RETRY: Duration = Duration::from_secs(2);
-const REQUEST: Duration = Duration::from_secs(4);
+/// Creates a client with connections of its own.
+pub(super) type Connect = Box<dyn Fn() -> Result<Client, kube::Error> + Send>;
 
 /// A candidate.
 pub(super) struct Election {
-    api: Api<Lease>,
+    connect: Connect,
+    /// `None` until the first request, and after a request without a response.
+    api: Option<Api<Lease>>,
+    namespace: String,
     identity: String,
+    timing: LeaseTiming,
+    hold: LeaseHold,
+    /// The Lease as it was last seen.
     seen: Option<Seen>,
+    /// Whether it may have changed since, as the response to a write was lost.
+    is_outdated: bool,
+    /// When the last attempt began.
+    attempted: Instant,
     /// When the last successful write was sent. No other candidate saw it earlier, however late the response came.
     renewed: Instant,
 }
@@ -37,58 +49,68 @@ struct Seen {
 }
 
 impl Election {
-    /// Creates a candidate that does not hold the Lease.
+    /// Creates a candidate that does not hold the Lease. It extends `hold` whenever it renews the Lease.
     #[must_use]
-    pub(super) fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None, renewed: Instant::now() }
+    pub(super) fn new(
+        connect: Connect,
+        namespace: String,
+        identity: String,
+        timing: LeaseTiming,
+        hold: LeaseHold,
+    ) -> Self {
+        Self {
+            connect,
+            api: None,
+            namespace,
+            identity,
+            timing,
+            hold,
+            seen: None,
+            is_outdated: false,
+            attempted: Instant::now(),
+            renewed: Instant::now(),
+        }
     }
 
     /// Waits until this process holds the Lease.
     pub(super) async fn acquire(&mut self) {
-        let mut reported = false;
+        let mut reported = None;
         loop {
+            let next = Instant::now() + self.timing.retry_period;
             match self.attempt().await {
                 Ok(true) => return,
-                Ok(false) if !reported => {
-                    let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease)).unwrap_or_default();
-                    tracing::info!(holder, "waiting for the Lease: another operator holds it");
-                    reported = true;
+                Ok(false) => {
+                    let holder = self.seen.as_ref().and_then(|seen| holder(&seen.lease)).map(str::to_owned);
+                    if reported != holder {
+                        tracing::info!(holder, "waiting for the Lease: another operator holds it");
+                        reported = holder;
+                    }
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the Lease could not be read or written"),
+                Err(error) => tracing::warn!(error, "the Lease could not be read or written"),
             }
-            tokio::time::sleep(RETRY).await;
+            sleep_until(next).await;
         }
     }
 
     /// Renews the Lease. Returns when it is lost or was not renewed in time: then another candidate may write.
     pub(super) async fn keep(&mut self) {
         loop {
-            let left = RENEW_DEADLINE.saturating_sub(self.renewed.elapsed());
-            // The deadline also interrupts a pause or an attempt.
-            match tokio::time::timeout(left, self.renew()).await {
-                Ok(true) => {}
-                // Another candidate holds it, or may hold it soon.
-                Ok(false) | Err(_) => return,
+            let deadline = self.renewed + self.timing.write_window();
+            // At once after an attempt that had no response.
+            let next = self.attempted + self.timing.retry_period;
+            // The deadline also interrupts an attempt.
+            match timeout_at(deadline, self.attempt_at(next)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => break,
+                Ok(Err(error)) => tracing::warn!(error, "the Lease was not renewed; retrying"),
             }
         }
+        self.hold.end();
     }
 
-    /// Renews once, and retries until it is known whether this process still holds the Lease.
-    async fn renew(&mut self) -> bool {
-        let mut pause = RENEW_EVERY;
-        loop {
-            tokio::time::sleep(pause).await;
-            match self.attempt().await {
-                Ok(ours) => return ours,
-                Err(error) => tracing::warn!(%error, "the Lease was not renewed"),
-            }
-            pause = RETRY;
-        }
-    }
-
-    /// Releases the Lease, so that the next candidate need not wait for its expiry.
+    /// Releases the Lease, so that the next candidate need not wait for its expiry. Nothing may be written any more.
     pub(super) async fn release(&mut self) {
+        self.hold.end();
         let Some(seen) = self.seen.take().filter(|seen| holder(&seen.lease) == Some(&self.identity)) else {
             return;
         };
@@ -97,58 +119,87 @@ impl Election {
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
         }
-        let response = tokio::time::timeout(REQUEST, self.api.replace(LEASE, &parameters(), &lease)).await;
-        if let Ok(Err(error)) = response {
-            tracing::warn!(%error, "the Lease was not released; it expires by itself");
+        let Some(api) = &self.api else { return };
+        let response = timeout(self.timing.attempt(), api.replace(LEASE, &parameters(), &lease)).await;
+        if !matches!(response, Ok(Ok(_))) {
+            tracing::warn!("the Lease was not released; it expires by itself");
         }
+    }
+
+    async fn attempt_at(&mut self, time: Instant) -> Result<bool, String> {
+        sleep_until(time).await;
+        self.attempt().await
     }
 
     /// Tries once to acquire or renew the Lease. Returns whether this process holds it.
     async fn attempt(&mut self) -> Result<bool, String> {
         let sent = Instant::now();
-        let ours = tokio::time::timeout(REQUEST, self.try_attempt())
-            .await
-            .map_err(|_| format!("no response within {} s", REQUEST.as_secs()))?
-            .map_err(|error| error_chain(&error))?;
-        if ours {
-            self.renewed = sent;
-        }
-        Ok(ours)
+        self.attempted = sent;
+        // Also when the attempt is interrupted: it may have written the Lease.
+        let was_outdated = std::mem::replace(&mut self.is_outdated, true);
+        let error = match timeout(self.timing.attempt(), self.acquire_or_renew(was_outdated)).await {
+            Ok(Ok(ours)) => {
+                self.is_outdated = false;
+                if ours {
+                    self.renewed = sent;
+                    self.hold.extend(sent + self.timing.write_window());
+                }
+                return Ok(ours);
+            }
+            Ok(Err(kube::Error::Api(status))) => return Err(status.to_string()),
+            Ok(Err(error)) => error_chain(&error),
+            Err(_) => format!("no response within {:.1} s", self.timing.attempt().as_secs_f64()),
+        };
+        // The connection may be dead, and the next attempt must not wait until that is noticed.
+        self.api = None;
+        Err(error)
     }
 
-    async fn try_attempt(&mut self) -> Result<bool, kube::Error> {
-        // The holder knows the version; it reads the Lease only after a conflict.
-        let own = self.seen.as_ref().filter(|seen| holder(&seen.lease) == Some(&self.identity));
-        let current = if let Some(seen) = own {
-            Some(seen.lease.clone())
+    async fn acquire_or_renew(&mut self, mut read: bool) -> Result<bool, kube::Error> {
+        let api = if let Some(api) = &self.api {
+            api.clone()
         } else {
-            let read = self.api.get_opt(LEASE).await?;
-            self.see(read.clone());
-            read
+            let api = Api::namespaced((self.connect)()?, &self.namespace);
+            self.api.insert(api).clone()
         };
-        let now = Timestamp::now();
-        let written = match current {
-            None => {
-                let mut lease = claimed(None, &self.identity, now);
-                lease.metadata.name = Some(LEASE.to_owned());
-                self.api.create(&parameters(), &lease).await
-            }
-            Some(current) if self.may_take(&current) => {
-                self.api.replace(LEASE, &parameters(), &claimed(Some(current), &self.identity, now)).await
-            }
-            Some(_) => return Ok(false),
-        };
-        match written {
-            Ok(lease) => {
-                self.see(Some(lease));
-                Ok(true)
-            }
-            Err(error) => {
-                // Another candidate was faster, or the response was lost: read it before the next attempt.
-                self.seen = None;
-                Err(error)
+        // The second time after a conflict: another candidate was faster, or the response to the last write was lost.
+        for is_last in [false, true] {
+            // The holder knows the version.
+            let own = self.seen.as_ref().filter(|seen| !read && holder(&seen.lease) == Some(&self.identity));
+            let current = if let Some(seen) = own {
+                Some(seen.lease.clone())
+            } else {
+                let read = api.get_opt(LEASE).await?;
+                self.see(read.clone());
+                read
+            };
+            let now = Timestamp::now();
+            let written = match current {
+                None => {
+                    let mut lease = claimed(None, &self.identity, self.timing.duration, now);
+                    lease.metadata.name = Some(LEASE.to_owned());
+                    api.create(&parameters(), &lease).await
+                }
+                Some(current) if self.may_take(&current) => {
+                    let lease = claimed(Some(current), &self.identity, self.timing.duration, now);
+                    api.replace(LEASE, &parameters(), &lease).await
+                }
+                Some(_) => return Ok(false),
+            };
+            match written {
+                Ok(lease) => {
+                    self.see(Some(lease));
+                    return Ok(true);
+                }
+                Err(kube::Error::Api(status))
+                    if !is_last && (status.code == 409 || status.is_not_found()) =>
+                {
+                    read = true;
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(false)
     }
 
     fn see(&mut self, lease: Option<Lease>) {
@@ -166,10 +217,11 @@ impl Election {
     }
 
     fn may_take(&self, lease: &Lease) -> bool {
-        let ours_or_nobodys = holder(lease).is_none_or(|holder| holder == self.identity);
-        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
-        let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        ours_or_nobodys || self.seen.as_ref().is_some_and(|seen| seen.since.elapsed() >= duration)
+        let ours_or_free = holder(lease).is_none_or(|holder| holder == self.identity);
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+        let recorded = seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+        let duration = recorded.map_or(self.timing.duration, Duration::from_secs);
+        ours_or_free || self.seen.as_ref().is_some_and(|seen| seen.since.elapsed() >= duration)
     }
 }
 
@@ -188,7 +240,7 @@ fn holder(lease: &Lease) -> Option<&str> {
 }
 
 /// Returns the Lease with this process as its holder. It keeps its version, so that the write fails if it changed.
-fn claimed(current: Option<Lease>, identity: &str, now: Timestamp) -> Lease {
+fn claimed(current: Option<Lease>, identity: &str, duration: Duration, now: Timestamp) -> Lease {
     let before = current.unwrap_or_default();
     let spec = before.spec.clone().unwrap_or_default();
     let stays = holder(&before) == Some(identity);
@@ -197,7 +249,7 @@ fn claimed(current: Option<Lease>, identity: &str, now: Timestamp) -> Lease {
         metadata: ObjectMeta { managed_fields: None, ..before.metadata.clone() },
         spec: Some(LeaseSpec {
             holder_identity: Some(identity.to_owned()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(duration.as_secs()).ok(),
             acquire_time: if stays { spec.acquire_time } else { Some(MicroTime(now)) },
             renew_time: Some(MicroTime(now)),
             lease_transitions: Some(if stays { transitions } else { transitions.saturating_add(1) }),
@@ -207,21 +259,4 @@ fn claimed(current: Option<Lease>, identity: &str, now: Timestamp) -> Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn claim_keeps_the_version_and_counts_transitions() {
-        let mut theirs = claimed(None, "them", Timestamp::UNIX_EPOCH);
-        theirs.metadata.resource_version = Some("7".to_owned());
-        let later = Timestamp::from_second(60).expect("a time");
-        let ours = claimed(Some(theirs), "us", later);
-        assert_eq!(ours.metadata.resource_version.as_deref(), Some("7"));
-        assert_eq!(holder(&ours), Some("us"));
-        let spec = ours.spec.clone().expect("a spec");
-        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(2), Some(MicroTime(later))));
-        let renewed = claimed(Some(ours), "us", Timestamp::from_second(65).expect("a time"));
-        let spec = renewed.spec.expect("a spec");
-        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(2), Some(MicroTime(later))));
-    }
-}
+mod tests;

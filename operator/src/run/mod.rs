@@ -1,30 +1,39 @@
 //! Runs the operator: acquires the Lease, reconciles when something changes, and stops on a signal.
 //!
-//! `reconcile.rs` is the loop's body, `requeue.rs` computes its pauses, `election.rs` holds the Lease, `endpoints.rs` serves
-//! health and metrics.
+//! `reconcile.rs` is the loop's body, `requeue.rs` computes its pauses, `client.rs` builds the clients, `endpoints.rs` serves
+//! health and metrics. `leader.rs` runs the election (`election.rs`) beside the loop, and `lease_hold.rs` keeps a process
+//! without the Lease from writing.
 
+mod client;
 mod election;
 mod endpoints;
+mod leader;
+mod lease_hold;
 mod reconcile;
 mod requeue;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::{Client, Config};
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::apply::ApiServers;
+use crate::common::request::within;
 use crate::report::Telemetry;
-use crate::settings::{FlagError, Flags};
+use crate::settings::{FlagError, Flags, Settings};
+use client::Clients;
 use election::Election;
 use endpoints::Health;
+use leader::Leader;
+use lease_hold::LeaseHold;
 use reconcile::Reconciler;
 
 /// Changes come in bursts: the loop waits this long for the rest of one.
 const BURST: Duration = Duration::from_millis(100);
 
-const USER_AGENT: &str = concat!("metrics-pipeline-operator/", env!("CARGO_PKG_VERSION"));
+/// The timeout of the request that finds out whether kube-apiserver responds.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No watch reports that an error is over, and a condition must be correct again within half a minute.
@@ -48,6 +57,9 @@ pub enum RunError {
     /// The process cannot handle signals.
     #[error("cannot handle signals: {0}")]
     Signal(std::io::Error),
+    /// The thread of the election could not be started.
+    #[error("cannot start the thread of the leader election: {0}")]
+    Thread(std::io::Error),
     /// Another operator may write now.
     #[error(
         "the Lease {} was lost; the process exits, because only the holder of the Lease may write",
@@ -59,13 +71,10 @@ pub enum RunError {
 /// Runs the operator until a signal arrives or the Lease is lost.
 pub async fn run(flags: Flags) -> Result<(), RunError> {
     let settings = flags.settings()?;
-    let mut config = Config::infer().await?;
-    // The operator decides itself what it retries, and when.
-    config.default_retry = false;
-    // The audit log and API Priority and Fairness identify clients by it.
-    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
-    let servers = ApiServers::of(&config);
-    let client = Client::try_from(config)?;
+    let clients = Clients::infer().await?;
+    let servers = ApiServers::of(clients.config());
+    let hold = flags.leader_elect.then(LeaseHold::default);
+    let client = clients.client(hold.clone())?;
     let telemetry = Telemetry::default();
     let health = Arc::new(Health::default());
     let listener = endpoints::bind(flags.bind_address)
@@ -85,22 +94,22 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
         );
     }
     let serve = endpoints::serve(listener, health.clone(), telemetry.clone());
-    let mut election = flags
-        .leader_elect
-        .then(|| Election::new(client.clone(), &settings.namespace, settings.identity.clone()));
+    let mut leader = None;
     let act = async {
-        if let Some(election) = &mut election {
+        if let Some(hold) = hold {
             wait_for_kube_apiserver(&client, &health).await;
-            election.acquire().await;
+            let leader = leader.insert(elect(&clients, &settings, hold).map_err(RunError::Thread)?);
+            leader.acquired().await;
             tracing::info!("acquired the Lease");
         }
         telemetry.set_leader(true);
         let reconciler = Reconciler::new(&client, servers, settings, telemetry.clone());
-        let reconcile = reconcile_forever(reconciler, &health, &telemetry);
-        match &mut election {
-            // Whichever ends first cancels the other, so that nothing is written after the Lease is lost.
-            Some(election) => tokio::select! {
-                () = election.keep() => Err(RunError::LeaseLost),
+        let reconcile = Box::pin(reconcile_forever(reconciler, &health, &telemetry));
+        match &mut leader {
+            // Whichever ends first cancels the other. The Lease comes first: nothing more is sent once it is lost.
+            Some(leader) => tokio::select! {
+                biased;
+                () = leader.lost() => Err(RunError::LeaseLost),
                 never = reconcile => match never {},
             },
             None => match reconcile.await {},
@@ -114,15 +123,23 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
             Ok(())
         }
     };
-    if let (Ok(()), Some(election)) = (&ended, &mut election) {
-        election.release().await;
+    if let (Ok(()), Some(leader)) = (&ended, leader) {
+        leader.release().await;
     }
     ended
 }
 
+fn elect(clients: &Clients, settings: &Settings, hold: LeaseHold) -> std::io::Result<Leader> {
+    let clients = clients.clone();
+    // The Lease is written before anything may be written.
+    let connect = Box::new(move || clients.client(None));
+    let (namespace, identity) = (settings.namespace.clone(), settings.identity.clone());
+    Leader::start(Election::new(connect, namespace, identity, settings.lease, hold))
+}
+
 /// Waits until kube-apiserver responds: an operator that stands by is ready, too.
 async fn wait_for_kube_apiserver(client: &Client, health: &Health) {
-    while let Err(error) = client.apiserver_version().await {
+    while let Err(error) = within(FIRST_REQUEST, client.apiserver_version()).await {
         tracing::warn!(%error, "cannot reach kube-apiserver");
         tokio::time::sleep(FIRST_RETRY).await;
     }

@@ -9,8 +9,8 @@ use tracing::{Instrument, debug_span};
 
 use super::requeue::{self, State};
 use crate::apply::{ApiServers, Applied, Applier, ApplyError, Interruption};
-use crate::assess::{ActiveAssessment, Assessment, assess};
-use crate::observe::{Changes, ObserveError, Observer, Source};
+use crate::assess::{ActiveAssessment, Assessment, AssessmentInput, Assessor};
+use crate::observe::{Changes, ObserveError, Observer, Source, select_active};
 use crate::plan::{Action, Plan, PlanError, Planner};
 use crate::report::{Reported, Reporter, Round, StatusError, Telemetry};
 use crate::settings::Settings;
@@ -53,6 +53,7 @@ pub(super) struct Reconciler {
     observer: Observer,
     planner: Planner,
     applier: Applier,
+    assessor: Assessor,
     reporter: Reporter,
     /// When anything last changed.
     changed: Instant,
@@ -71,6 +72,7 @@ impl Reconciler {
         let observer = Observer::start(client.clone(), &settings);
         Self {
             applier: Applier::new(client.clone(), &namespace, observer.known(), servers),
+            assessor: Assessor::default(),
             observer,
             reporter: Reporter::new(client.clone(), namespace.clone(), settings.identity.clone(), telemetry),
             planner: Planner::new(settings),
@@ -87,34 +89,52 @@ impl Reconciler {
 
     /// Runs rounds until nothing more can be done now. Returns when the next reconcile is due at the latest.
     pub(super) async fn reconcile(&mut self) -> Result<Duration, ReconcileError> {
-        for _ in 0..MAX_ROUNDS {
-            if let Next::After(pause) = self.round().await? {
+        for round in 1..=MAX_ROUNDS {
+            if let Next::After(pause) = self.round(round == MAX_ROUNDS).await? {
                 return Ok(pause);
             }
         }
         Ok(requeue::PROGRESSING)
     }
 
-    /// One round: five steps, in this order. Each takes the results of those before it.
-    async fn round(&mut self) -> Result<Next, ReconcileError> {
+    /// One round: five steps, in this order. Each takes the results of those before it. `is_last` is whether no other round
+    /// follows at once.
+    async fn round(&mut self, is_last: bool) -> Result<Next, ReconcileError> {
         self.observer.observe().instrument(debug_span!("observe")).await?;
         let now = Timestamp::now();
 
         let observed = self.observer.observed();
-        let plan = self.planner.plan(observed, now).instrument(debug_span!("plan")).await?;
+        let plan = match self.planner.plan(observed, now).instrument(debug_span!("plan")).await {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.report_without_plan(error, now).await),
+        };
 
         let mut applied = self.applier.apply(&plan, observed, now).instrument(debug_span!("apply")).await;
         let learned = std::mem::take(&mut applied.learned);
         self.observer.learn(learned).instrument(debug_span!("learn")).await;
 
         let observed = self.observer.observed();
-        let assessment =
-            debug_span!("assess").in_scope(|| assess(&self.namespace, observed, &plan, &applied, now));
+        let namespace = self.namespace.as_str();
+        let input = AssessmentInput { namespace, observed, applied: &applied, is_last, now };
+        let assessment = debug_span!("assess").in_scope(|| self.assessor.assess(input, &plan));
 
         let round = Round { observed, plan: &plan, applied: &applied, assessment: &assessment, now };
         let reported = self.reporter.report(round).instrument(debug_span!("report")).await;
 
         self.finish(&plan, applied, &assessment, reported, now)
+    }
+
+    /// Reports on the active MetricsPipeline that no plan could be made. Returns the error that the round ends with.
+    async fn report_without_plan(&mut self, error: PlanError, now: Timestamp) -> ReconcileError {
+        let Some(pipeline) = select_active(&self.observer.observed().pipelines).active.cloned() else {
+            return error.into();
+        };
+        let assessment = self.assessor.without_plan(&pipeline, &error, now);
+        let reported = self.reporter.report_without_plan(&assessment, now).await;
+        if reported.outdated {
+            self.observer.mark_outdated(Source::Pipelines);
+        }
+        error.into()
     }
 
     /// Decides when the next round starts, or which error the round ends with.

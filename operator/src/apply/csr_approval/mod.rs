@@ -36,6 +36,9 @@ const MAX_REPORTS: usize = 10;
 const NEXT_BATCH: Duration = Duration::from_millis(200);
 const NEXT_REPORTS: Duration = Duration::from_secs(5);
 
+/// The deadline of a round; what is left is checked in a later one.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 /// The maximum count of reasons that are kept for the diagnosis.
 const MAX_REASONS: usize = 1000;
 
@@ -103,9 +106,14 @@ impl Approver {
             well_formed.into_iter().filter(|candidate| due.contains(candidate.uid())).collect();
         approvals.checked = !batch.is_empty() || pending.is_empty();
         if !batch.is_empty() {
-            match self.check(&batch, allow_list).await {
-                Ok(verdicts) => self.act(&batch, verdicts, &mut approvals).await,
-                Err(error) => approvals.error = Some(error),
+            let checked = tokio::time::timeout(DEADLINE, async {
+                let verdicts = self.check(&batch, allow_list).await?;
+                self.act(&batch, verdicts, &mut approvals).await;
+                Ok(())
+            });
+            let late = |_| Err(format!("the checks took more than {} s", DEADLINE.as_secs()));
+            if let Err(error) = checked.await.unwrap_or_else(late) {
+                approvals.error = Some(error);
             }
             if approvals.error.is_some() {
                 // The requests are not the reason.

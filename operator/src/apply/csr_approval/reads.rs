@@ -18,7 +18,7 @@ use crate::csr::{Network, NodeNames, NotApproved, PartialNode};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The timeout of a list of all Nodes, page by page.
-const NODES_TIMEOUT: Duration = Duration::from_secs(60);
+const NODES_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The count of Nodes in a page: a Node has up to 40 kB, most of it the list of its images.
 const PAGE: u32 = 50;

@@ -8,9 +8,12 @@ use crate::assess::diagnosis::{Diagnosis, Severity};
 use crate::common::ManagedObject;
 use crate::observe::Symptoms;
 
+/// The objects of the condition.
+pub(super) const OBJECTS: [ManagedObject; 2] = ManagedObject::API_SERVICES;
+
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis, symptoms: &Symptoms) -> Condition {
     let of = ConditionType::APIServiceAvailable;
-    if let Some(problem) = evidence.problem(&ManagedObject::API_SERVICES) {
+    if let Some(problem) = evidence.problem(&OBJECTS) {
         return Condition::problem(of, problem);
     }
     // The front proxy already explains the symptom; a second cause would be wrong.

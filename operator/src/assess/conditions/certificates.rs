@@ -1,23 +1,33 @@
 //! `CertificatesReady`: the CA and the serving certificate exist and are valid.
 
-use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, Reason};
+use crds::{ConditionType, FrontProxyDeletion, FrontProxyMode, MetricsPipelineSpec, Reason};
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Condition, ConditionStatus, Evidence};
 use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 use crate::pki::{self, Rollover};
 
-pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
-    let of = ConditionType::CertificatesReady;
+/// A step of the replacement of a CA takes about a minute: until every kube-apiserver knows the new CA, or until the kubelets
+/// have updated the Secret in every replica. One that takes this long does not finish by itself.
+const STEP: SignedDuration = SignedDuration::from_mins(10);
+
+/// Returns the objects of the certificates that the spec requests.
+pub(super) fn objects(spec: &MetricsPipelineSpec) -> Vec<ManagedObject> {
     let mut objects = vec![ManagedObject::CaSecret, ManagedObject::ServingSecret, ManagedObject::ConfigMap];
-    if evidence.spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
+    if spec.certificates.front_proxy.mode == FrontProxyMode::Issue {
         objects.extend(ManagedObject::FRONT_PROXY);
     }
-    if pki::cert_manager::requested(evidence.spec).is_some() {
+    if pki::cert_manager::requested(spec).is_some() {
         // A missing Certificate explains what follows from it.
         objects.insert(0, ManagedObject::Certificate);
     }
-    if let Some(problem) = evidence.problem(&objects) {
+    objects
+}
+
+pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
+    let of = ConditionType::CertificatesReady;
+    if let Some(problem) = evidence.problem(&objects(evidence.spec)) {
         return Condition::problem(of, problem);
     }
     let Some(plan) = &evidence.plan.certificates else {
@@ -70,6 +80,13 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             )
         }
         Rollover::Settled => Condition::new(of, ConditionStatus::True, Reason::AsExpected, valid),
+        Rollover::Trusting if is_overdue(ca.issued(), evidence) => stalled(
+            "the APIServices still do not announce the new CA, so metrics-core serves the old certificate. See \
+             APIServiceAvailable for the cause",
+            "If it reports none, run `kubectl get apiservices v1beta1.metrics.k8s.io v1.metrics.k8s.io -o yaml` and compare \
+             caBundle with the CA's Secret.",
+            &valid,
+        ),
         Rollover::Trusting => Condition::new(
             of,
             ConditionStatus::True,
@@ -78,6 +95,18 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
                 "The CA is being replaced: the APIServices trust the old CA and the new CA. The new CA issues the \
                  serving certificate once every APIService has it. {valid}"
             ),
+        ),
+        Rollover::Retiring if is_overdue(serving.issued(), evidence) => stalled(
+            &format!(
+                "the old CA stays trusted because not every replica serves the new certificate: {}",
+                lack(evidence)
+            ),
+            &format!(
+                "Allow the operator to connect to the pods, or run `kubectl rollout restart deployment/{} --namespace {}`.",
+                ManagedObject::Deployment.name(),
+                evidence.namespace
+            ),
+            &valid,
         ),
         Rollover::Retiring => Condition::new(
             of,
@@ -90,6 +119,24 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
             ),
         ),
     }
+}
+
+/// Whether a step of the replacement of a CA that began with the issue of a certificate takes too long.
+fn is_overdue(issued: Timestamp, evidence: Evidence<'_>) -> bool {
+    evidence.now.duration_since(issued) > STEP
+}
+
+/// Returns the warning about the replacement of a CA that does not finish. Metrics are served meanwhile.
+fn stalled(why: &str, remedy: &str, valid: &str) -> Condition {
+    let minutes = STEP.as_mins();
+    Condition::new(
+        ConditionType::CertificatesReady,
+        ConditionStatus::True,
+        Reason::CARotationStalled,
+        format!(
+            "The CA is being replaced, and the current step has taken longer than {minutes} min: {why}. {remedy} {valid}"
+        ),
+    )
 }
 
 /// Describes the source of the serving certificate and how long it and its CA are valid.
@@ -159,3 +206,6 @@ fn lack(evidence: Evidence<'_>) -> String {
     let lack = evidence.observed.proof.as_ref().and_then(|proof| proof.lack(&evidence.observed.pods));
     lack.unwrap_or_else(|| "the replicas have not been checked yet".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,26 @@ use crate::common::ManagedObject;
 use crate::common::normalize::quote;
 use crate::plan::rollout;
 
+/// The objects of the condition.
+pub(super) const OBJECTS: [ManagedObject; 3] =
+    [ManagedObject::Deployment, ManagedObject::Service, ManagedObject::DisruptionBudget];
+
+/// Returns whether all replicas are updated and available, and no other pods of the Deployment are left.
+pub(super) fn is_rolled_out(evidence: Evidence<'_>) -> bool {
+    let wanted = evidence.spec.metrics_core.replicas;
+    read(evidence).is_some_and(|(generation, status)| is_complete(generation, &status, wanted))
+}
+
+fn is_complete(generation: i64, status: &DeploymentStatus, wanted: i32) -> bool {
+    status.observed_generation.unwrap_or_default() >= generation
+        && status.available_replicas.unwrap_or_default() >= wanted
+        && status.updated_replicas.unwrap_or_default() == wanted
+        && status.replicas.unwrap_or_default() == wanted
+}
+
 pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Condition {
     let of = ConditionType::DeploymentAvailable;
-    if let Some(problem) = evidence.problem(&[
-        ManagedObject::Deployment,
-        ManagedObject::Service,
-        ManagedObject::DisruptionBudget,
-    ]) {
+    if let Some(problem) = evidence.problem(&OBJECTS) {
         return Condition::problem(of, problem);
     }
     let wanted = evidence.spec.metrics_core.replicas;
@@ -28,16 +41,28 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             format!("{name} is being created."),
         );
     };
-    let seen = status.observed_generation.unwrap_or_default() >= generation;
     let available = status.available_replicas.unwrap_or_default();
     let updated = status.updated_replicas.unwrap_or_default();
-    let total = status.replicas.unwrap_or_default();
     let counts = format!("{available} of {wanted} replicas are available, {updated} are up to date");
     let enough = available >= wanted;
-    let done = seen && enough && updated == wanted && total == wanted;
-    if done {
+    if is_complete(generation, &status, wanted) {
         let message = format!("{available} of {wanted} replicas are ready.");
         return Condition::new(of, ConditionStatus::True, Reason::AsExpected, message);
+    }
+    if let Some(why) = &evidence.observed.pods_unreadable {
+        let (reason, remedy) = if why.forbidden {
+            (
+                Reason::PermissionMissing,
+                "Run `helm upgrade` with the chart of this version to restore the permission.",
+            )
+        } else {
+            (Reason::ApplyFailed, "The operator retries.")
+        };
+        let message = format!(
+            "The pods of metrics-core cannot be read: kube-apiserver returned \"{}\". {remedy}",
+            why.message
+        );
+        return Condition::new(of, ConditionStatus::Unknown, reason, message);
     }
     let (reason, message) = port(evidence, available)
         .or_else(|| trouble(evidence, &status))
@@ -176,7 +201,7 @@ fn trouble(evidence: Evidence<'_>, status: &DeploymentStatus) -> Option<(Reason,
             ),
         ));
     }
-    pods::worst(&evidence.observed.pods, evidence.namespace, evidence.now)
+    pods::worst(&evidence.observed.pods, evidence.spec, evidence.namespace, evidence.now)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The conditions of a MetricsPipeline, one file for each condition type. Pure.
 //!
-//! [`evaluate`] takes [`Evidence`] (the observed state, the plan, failed writes) and returns one [`Condition`] for each type,
-//! `Ready` first. A message states the cause, then the evidence, then the remedy.
+//! [`evaluate`] takes [`Evidence`] (the observed state, the plan, failed writes) and returns one [`Condition`] for each type:
+//! [`ready`], [`reconciling`] and [`stalled`], which describe the whole, then those of the pipeline. A message states the
+//! cause, then the evidence, then the remedy.
 
 mod access;
 mod aggregation_layer;
@@ -13,7 +14,10 @@ mod metrics_served;
 mod nodes_covered;
 mod pods;
 mod ready;
+mod reconciling;
+mod rollout;
 mod sized;
+mod stalled;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +30,7 @@ use crate::common::{ManagedObject, Problem};
 use crate::observe::{FailingNodes, Observed, Pipeline};
 use crate::plan::MaintainPlan;
 
-pub(crate) use ready::sum_up;
+pub(crate) use stalled::FaultTimer;
 
 /// The `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +82,21 @@ impl Condition {
         Self { kind, status, reason, message: message.into(), non_blocking: false }
     }
 
+    /// Whether the condition reports a cause that does not go away by itself: not progress, and not what only follows from
+    /// another condition.
+    fn needs_help(&self) -> bool {
+        let is_harmless = matches!(
+            self.reason,
+            Reason::AsExpected
+                | Reason::Progressing
+                | Reason::Pending
+                | Reason::WaitingForDependency
+                | Reason::ClusterSizeUnknown
+                | Reason::Deleting
+        );
+        self.status != ConditionStatus::True && !is_harmless
+    }
+
     /// Marks the condition as non-blocking: `Ready` may be True without it.
     #[must_use]
     pub(crate) fn non_blocking(self) -> Self {
@@ -106,6 +125,10 @@ pub(crate) struct Evidence<'a> {
     pub spec: &'a MetricsPipelineSpec,
     /// The observed state, after this round's writes.
     pub observed: &'a Observed,
+    /// `metadata.generation` of the MetricsPipeline.
+    pub generation: i64,
+    /// The generation that was rolled out before.
+    pub rolled_out_generation: Option<i64>,
     /// The plan of this round.
     pub plan: &'a MaintainPlan,
     /// Objects that could not be written, with the reason.
@@ -129,9 +152,24 @@ impl Evidence<'_> {
     }
 }
 
-/// Evaluates all conditions of the active MetricsPipeline, `Ready` first.
+/// The conditions of the active MetricsPipeline.
+#[derive(Debug)]
+pub(crate) struct Evaluated {
+    /// All conditions, `Ready` first.
+    pub conditions: Vec<Condition>,
+    /// Whether the current generation is rolled out, now or before.
+    pub is_rolled_out: bool,
+}
+
+/// Evaluates all conditions of the active MetricsPipeline. `is_applied` is whether the plan was carried out to its end.
+/// `is_lasting` returns whether the cause that makes the pipeline not Ready has lasted; it is called with whether there is
+/// one.
 #[must_use]
-pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
+pub(crate) fn evaluate(
+    evidence: Evidence<'_>,
+    is_applied: bool,
+    is_lasting: impl FnOnce(bool) -> bool,
+) -> Evaluated {
     let symptoms = &evidence.observed.facts.symptoms;
     let diagnosis = diagnose(DiagnosisInput {
         namespace: evidence.namespace,
@@ -139,7 +177,7 @@ pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
         observed: evidence.observed,
         now: evidence.now,
     });
-    let conditions = vec![
+    let of_pipeline = vec![
         certificates::evaluate(evidence),
         access::evaluate(evidence),
         deployment::evaluate(evidence, &diagnosis),
@@ -150,7 +188,15 @@ pub(crate) fn evaluate(evidence: Evidence<'_>) -> Vec<Condition> {
         nodes_covered::evaluate(evidence, &diagnosis),
         metrics_served::evaluate(evidence, &diagnosis),
     ];
-    sum_up(conditions)
+    let is_rolled_out = rollout::was_complete(evidence) || (is_applied && rollout::is_complete(evidence));
+    let rollout = (!is_rolled_out).then_some(evidence.generation);
+    let ready = ready::evaluate(&of_pipeline, rollout);
+    let is_stalled = is_lasting(ready.needs_help());
+    let mut conditions =
+        vec![ready.clone(), reconciling::evaluate(&ready, evidence.generation, rollout, is_stalled)];
+    conditions.push(stalled::evaluate(&ready, is_stalled));
+    conditions.extend(of_pipeline);
+    Evaluated { conditions, is_rolled_out }
 }
 
 /// Returns the conditions of a MetricsPipeline that is not active because an older one exists.
@@ -179,13 +225,14 @@ pub(crate) fn malformed(error: &str) -> Vec<Condition> {
     )
 }
 
-/// Returns the condition `Ready` of a MetricsPipeline that is being deleted. The other conditions keep their last status.
+/// Returns the conditions of a MetricsPipeline that is being deleted. The conditions of the pipeline keep their last status.
 #[must_use]
 pub(crate) fn deleting(
     waiting: &[ManagedObject],
     problems: &BTreeMap<ManagedObject, Problem>,
     namespace: &str,
-) -> Condition {
+    is_lasting: impl FnOnce(bool) -> bool,
+) -> Vec<Condition> {
     let names: Vec<_> = waiting.iter().map(|object| object.describe(namespace)).collect();
     let message = match problems.values().next() {
         Some(problem) => problem.message.clone(),
@@ -198,7 +245,29 @@ pub(crate) fn deleting(
         ),
         None => format!("Waiting for deletion of {}.", names.join(", ")),
     };
-    Condition::new(ConditionType::Ready, ConditionStatus::False, Reason::Deleting, message)
+    let ready =
+        Condition::new(ConditionType::Ready, ConditionStatus::False, Reason::Deleting, message.clone());
+    let is_stalled = is_lasting(!problems.is_empty());
+    let reconciling = if is_stalled { ConditionStatus::False } else { ConditionStatus::True };
+    let reconciling = Condition::new(ConditionType::Reconciling, reconciling, Reason::Deleting, message);
+    let stalled = stalled::evaluate(&ready, is_stalled);
+    vec![ready, reconciling, stalled]
+}
+
+/// Returns the conditions of a MetricsPipeline for which the operator can do nothing: its finalizer can't be written, or no
+/// plan can be made. The conditions of the pipeline keep their last status.
+#[must_use]
+pub(crate) fn blocked(
+    problem: &Problem,
+    generation: i64,
+    is_lasting: impl FnOnce(bool) -> bool,
+) -> Vec<Condition> {
+    let ready =
+        Condition::new(ConditionType::Ready, ConditionStatus::False, problem.reason, problem.message.clone());
+    let is_stalled = is_lasting(true);
+    let reconciling = reconciling::evaluate(&ready, generation, Some(generation), is_stalled);
+    let stalled = stalled::evaluate(&ready, is_stalled);
+    vec![ready, reconciling, stalled]
 }
 
 /// Formats a cause and its nodes: `connection_refused: a, b`.
@@ -215,8 +284,11 @@ fn named(failing: &FailingNodes) -> String {
 fn all_alike(reason: Reason, message: &str) -> Vec<Condition> {
     ConditionType::ALL
         .map(|kind| {
-            let status =
-                if kind == ConditionType::Ready { ConditionStatus::False } else { ConditionStatus::Unknown };
+            let status = match kind {
+                ConditionType::Ready | ConditionType::Reconciling => ConditionStatus::False,
+                ConditionType::Stalled => ConditionStatus::True,
+                _ => ConditionStatus::Unknown,
+            };
             Condition::new(kind, status, reason, message)
         })
         .into()

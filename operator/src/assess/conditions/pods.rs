@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crds::Reason;
+use crds::{Estimator, MetricsPipelineSpec, NannyMode, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::common::METRICS_CORE;
 use crate::common::normalize::bounded;
+use crate::nanny::Policy;
 
 /// A container that has been running for less than this is still starting.
 const STARTING: Duration = Duration::from_secs(60);
@@ -21,17 +22,27 @@ const MAX_QUOTE: usize = 400;
 
 /// Returns the most severe problem of the pods, if any. Problems that do not resolve by themselves come first.
 #[must_use]
-pub(super) fn worst(pods: &[Pod], namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+pub(super) fn worst(
+    pods: &[Pod],
+    spec: &MetricsPipelineSpec,
+    namespace: &str,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
     let rank = |reason: Reason| match reason {
         Reason::ImagePullBackOff => 0,
         Reason::CrashLoopBackOff => 1,
         Reason::Unschedulable => 2,
         _ => 3,
     };
-    pods.iter().filter_map(|pod| problem(pod, namespace, now)).min_by_key(|(reason, _)| rank(*reason))
+    pods.iter().filter_map(|pod| problem(pod, spec, namespace, now)).min_by_key(|(reason, _)| rank(*reason))
 }
 
-fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String)> {
+fn problem(
+    pod: &Pod,
+    spec: &MetricsPipelineSpec,
+    namespace: &str,
+    now: Timestamp,
+) -> Option<(Reason, String)> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref()?;
     let terminated_phase = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -65,7 +76,7 @@ fn problem(pod: &Pod, namespace: &str, now: Timestamp) -> Option<(Reason, String
     let of_a_container = containers.iter().copied().chain(injected).filter(|container| !container.ready);
     let found = of_a_container.clone().find_map(|container| {
         waiting(container, name, namespace)
-            .or_else(|| crashing(container, name, namespace, now))
+            .or_else(|| crashing(container, spec, name, namespace, now))
             .or_else(|| not_ready(container, name, namespace, now))
     });
     if found.is_some() {
@@ -153,6 +164,7 @@ fn repeats(container: &ContainerStatus, last: &ContainerStateTerminated, now: Ti
 
 fn crashing(
     container: &ContainerStatus,
+    spec: &MetricsPipelineSpec,
     pod: &str,
     namespace: &str,
     now: Timestamp,
@@ -170,8 +182,7 @@ fn crashing(
     let output =
         if output.is_empty() { "(empty)".to_owned() } else { format!("\"{}\"", quote(Some(output))) };
     let remedy = if reason == "OOMKilled" {
-        "Increase spec.metricsCore.resources.requests.memory. It is also the memory limit unless you set one."
-            .to_owned()
+        more_memory(&container.name, spec)
     } else {
         format!("Run `kubectl logs {pod} --container {} --namespace {namespace} --previous`.", container.name)
     };
@@ -183,6 +194,36 @@ fn crashing(
             container.name
         ),
     ))
+}
+
+/// Returns the remedy for a container that was OOM-killed.
+fn more_memory(container: &str, spec: &MetricsPipelineSpec) -> String {
+    if container != METRICS_CORE {
+        return format!(
+            "Increase the memory limit of container {container}: another component adds it to the pod."
+        );
+    }
+    match (spec.nanny.mode, spec.nanny.estimator) {
+        (NannyMode::Apply, Estimator::Measured) => format!(
+            "The nanny raises the memory after an OOM kill, up to spec.nanny.max.memory ({}). If the container crashes with \
+             this size too, increase spec.nanny.max.memory. Set spec.nanny.min.memory to start with more. \
+             spec.metricsCore.resources is only the initial size.",
+            Policy::new(spec).max.memory_quantity().0
+        ),
+        (NannyMode::Apply, Estimator::Linear | Estimator::Exponential) => {
+            "Increase spec.nanny.memory or spec.nanny.extraMemory, from which the nanny computes the memory, and \
+             spec.nanny.max.memory if it is set. spec.metricsCore.resources is only the initial size."
+                .to_owned()
+        }
+        (NannyMode::Recommend | NannyMode::Off, _) => {
+            let limits = spec.metrics_core.resources.limits.as_ref();
+            if limits.is_some_and(|limits| limits.memory.is_some()) {
+                "Increase spec.metricsCore.resources.limits.memory.".to_owned()
+            } else {
+                "Increase spec.metricsCore.resources.requests.memory. It is also the memory limit.".to_owned()
+            }
+        }
+    }
 }
 
 fn not_ready(
@@ -230,7 +271,49 @@ mod tests {
     }
 
     fn worst_of(pods: &[Pod]) -> Option<(Reason, String)> {
-        worst(pods, "ns", "2026-01-01T00:10:00Z".parse().expect("a time"))
+        worst_with(pods, &MetricsPipelineSpec::default())
+    }
+
+    fn worst_with(pods: &[Pod], spec: &MetricsPipelineSpec) -> Option<(Reason, String)> {
+        worst(pods, spec, "ns", "2026-01-01T00:10:00Z".parse().expect("a time"))
+    }
+
+    #[test]
+    fn the_remedy_for_an_oom_kill_has_an_effect_in_the_mode_of_the_nanny() {
+        let killed = |name: &str| {
+            let mut status = container(
+                json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+                json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }),
+            );
+            status["containerStatuses"][0]["name"] = json!(name);
+            [pod(status)]
+        };
+        let remedy = |spec: Value| {
+            let spec = serde_json::from_value(spec).expect("a spec");
+            worst_with(&killed("metrics-core"), &spec).expect("a problem").1
+        };
+        // By default the nanny applies its own size, and spec.metricsCore.resources has no effect.
+        let message = remedy(json!({}));
+        assert!(
+            message.contains("increase spec.nanny.max.memory") && message.contains("(8192Mi)"),
+            "{message}"
+        );
+        let message = remedy(json!({ "nanny": { "max": { "memory": "100Mi" } } }));
+        assert!(message.contains("(100Mi)"), "{message}");
+        let message = remedy(json!({ "nanny": { "estimator": "Linear" } }));
+        assert!(message.contains("Increase spec.nanny.memory or spec.nanny.extraMemory"), "{message}");
+        for mode in ["Off", "Recommend"] {
+            let message = remedy(json!({ "nanny": { "mode": mode } }));
+            assert!(message.contains("Increase spec.metricsCore.resources.requests.memory"), "{message}");
+            assert!(!message.contains("nanny"), "{message}");
+            let resources = json!({ "limits": { "memory": "64Mi" } });
+            let message =
+                remedy(json!({ "nanny": { "mode": mode }, "metricsCore": { "resources": resources } }));
+            assert!(message.contains("Increase spec.metricsCore.resources.limits.memory"), "{message}");
+        }
+        let message =
+            worst_with(&killed("mesh-proxy"), &MetricsPipelineSpec::default()).expect("a problem").1;
+        assert!(message.contains("memory limit of container mesh-proxy"), "{message}");
     }
 
     #[test]
@@ -318,7 +401,7 @@ mod tests {
                     json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } }),
                 ),
                 Reason::CrashLoopBackOff,
-                "requests.memory",
+                "spec.nanny.max.memory",
             ),
             (
                 container(

@@ -369,13 +369,35 @@ fn evaluated(
     plan: &MaintainPlan,
     failed: &BTreeMap<ManagedObject, Problem>,
 ) -> BTreeMap<&'static str, Condition> {
+    // Rolled out before.
+    evaluated_in(observed, plan, failed, Some(1), false).0
+}
+
+/// Returns the conditions of generation 1, and whether it is rolled out. `rolled_out` was rolled out before; `is_lasting` is
+/// whether a fault has lasted.
+fn evaluated_in(
+    observed: &Observed,
+    plan: &MaintainPlan,
+    failed: &BTreeMap<ManagedObject, Problem>,
+    rolled_out: Option<i64>,
+    is_lasting: bool,
+) -> (BTreeMap<&'static str, Condition>, bool) {
     let spec = MetricsPipelineSpec::default();
     let mut observed = observed.clone();
     observed.derive_facts();
-    evaluate(Evidence { namespace: "ns", spec: &spec, observed: &observed, plan, failed, now: now() })
-        .into_iter()
-        .map(|condition| (condition.kind.as_str(), condition))
-        .collect()
+    let evidence = Evidence {
+        namespace: "ns",
+        spec: &spec,
+        observed: &observed,
+        generation: 1,
+        rolled_out_generation: rolled_out,
+        plan,
+        failed,
+        now: now(),
+    };
+    let evaluated = evaluate(evidence, true, |needs_help| needs_help && is_lasting);
+    let conditions = evaluated.conditions.into_iter().map(|condition| (condition.kind.as_str(), condition));
+    (conditions.collect(), evaluated.is_rolled_out)
 }
 
 fn short(conditions: &BTreeMap<&'static str, Condition>, condition: &str) -> (ConditionStatus, Reason) {
@@ -387,9 +409,10 @@ fn a_healthy_pipeline_is_ready_and_reports_its_nodes() {
     let conditions = evaluated(&healthy(), &plan(), &BTreeMap::new());
     assert_eq!(conditions.len(), ConditionType::ALL.len());
     assert!(
-        conditions.values().all(|condition| condition.status == ConditionStatus::True),
+        conditions.values().all(|condition| condition.status.as_str() == condition.kind.normal_status()),
         "{conditions:#?}"
     );
+    assert!(conditions.values().all(|condition| condition.reason == Reason::AsExpected), "{conditions:#?}");
     assert_eq!(conditions["Ready"].message, "3 of 3 nodes have metrics.");
 }
 
@@ -474,6 +497,168 @@ fn previous_replicas_keep_the_deployment_available_while_a_rollout_fails() {
     put(&mut observed, ManagedObject::Deployment, &down);
     let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::False, Reason::ImagePullBackOff));
+}
+
+/// A Deployment of generation 2 whose new pod can't pull its image, while the previous replica serves.
+fn failing_rollout() -> Observed {
+    let mut observed = healthy();
+    let surging =
+        json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
+    put(&mut observed, ManagedObject::Deployment, &surging);
+    let pod = json!({ "metadata": { "name": "new" }, "status": { "phase": "Pending", "containerStatuses": [{
+        "name": "metrics-core", "image": "x:2", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } }] } });
+    observed.pods = vec![serde_json::from_value(pod).expect("a pod")];
+    observed
+}
+
+fn three(conditions: &BTreeMap<&'static str, Condition>) -> [(ConditionStatus, Reason); 3] {
+    ["Ready", "Reconciling", "Stalled"].map(|kind| short(conditions, kind))
+}
+
+#[test]
+fn a_generation_is_reconciling_until_it_is_rolled_out() {
+    use ConditionStatus::{False, True};
+    let none = BTreeMap::new();
+    let mut observed = healthy();
+    let surging =
+        json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
+    put(&mut observed, ManagedObject::Deployment, &surging);
+    for rolled_out in [None, Some(0)] {
+        let (conditions, is_rolled_out) = evaluated_in(&observed, &plan(), &none, rolled_out, true);
+        let progressing =
+            [(False, Reason::Progressing), (True, Reason::Progressing), (False, Reason::AsExpected)];
+        assert_eq!(three(&conditions), progressing);
+        assert!(!is_rolled_out);
+    }
+    let (conditions, is_rolled_out) = evaluated_in(&healthy(), &plan(), &none, Some(0), true);
+    assert_eq!(
+        three(&conditions),
+        [(True, Reason::AsExpected), (False, Reason::AsExpected), (False, Reason::AsExpected)]
+    );
+    assert!(is_rolled_out);
+}
+
+#[test]
+fn a_generation_is_not_rolled_out_while_anything_of_it_is_missing() {
+    let is_rolled_out = |observed: &Observed, plan: &MaintainPlan, failed: Option<ManagedObject>| {
+        let problem = |object| (object, Problem::new(Reason::ApplyFailed, "denied."));
+        evaluated_in(observed, plan, &failed.into_iter().map(problem).collect(), Some(0), false).1
+    };
+    assert!(is_rolled_out(&healthy(), &plan(), None));
+    for object in ManagedObject::ALL {
+        let is_needed = !ManagedObject::FRONT_PROXY.contains(&object) && object != ManagedObject::Certificate;
+        assert_eq!(is_rolled_out(&healthy(), &plan(), Some(object)), !is_needed, "{object}");
+    }
+    assert!(!is_rolled_out(&healthy(), &MaintainPlan::default(), None), "no certificates");
+    let mut not_issued = plan();
+    not_issued.not_issued = Some(Problem::new(Reason::CertificateNotIssued, "not issued."));
+    assert!(!is_rolled_out(&healthy(), &not_issued, None));
+    for status in [
+        json!({ "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 }),
+        json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 0, "availableReplicas": 1 }),
+        json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2 }),
+        json!({ "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1 }),
+    ] {
+        let mut observed = healthy();
+        put(&mut observed, ManagedObject::Deployment, &status);
+        assert!(!is_rolled_out(&observed, &plan(), None), "{status}");
+    }
+    let mut observed = healthy();
+    observed.objects.remove(&ManagedObject::Deployment);
+    assert!(!is_rolled_out(&observed, &plan(), None));
+}
+
+#[test]
+fn ready_is_false_when_the_rollout_of_a_generation_fails() {
+    use ConditionStatus::{False, True};
+    let failing = failing_rollout();
+    let three_of = |rolled_out, is_lasting| {
+        let (conditions, _) = evaluated_in(&failing, &plan(), &BTreeMap::new(), rolled_out, is_lasting);
+        let message = &conditions["Ready"].message;
+        assert!(
+            message.contains("previous replicas still serve") && message.contains("not found"),
+            "{message}"
+        );
+        three(&conditions)
+    };
+    let cause = Reason::ImagePullBackOff;
+    // A registry may fail once.
+    assert_eq!(
+        three_of(Some(0), false),
+        [(False, cause), (True, Reason::Progressing), (False, Reason::AsExpected)]
+    );
+    assert_eq!(three_of(Some(0), true), [(False, cause), (False, cause), (True, cause)]);
+    // After the generation was rolled out, a rollout has another reason, such as a resize by the nanny.
+    assert_eq!(
+        three_of(Some(1), true),
+        [(True, cause), (False, Reason::AsExpected), (False, Reason::AsExpected)]
+    );
+}
+
+#[test]
+fn a_resize_or_a_renewed_certificate_changes_none_of_the_three() {
+    use ConditionStatus::{False, True};
+    let expected = [(True, Reason::AsExpected), (False, Reason::AsExpected), (False, Reason::AsExpected)];
+    let mut observed = healthy();
+    // A rollout for a size.
+    let surging =
+        json!({ "observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1 });
+    put(&mut observed, ManagedObject::Deployment, &surging);
+    assert_eq!(three(&evaluated(&observed, &plan(), &BTreeMap::new())), expected);
+    for rollover in [crate::pki::Rollover::Trusting, crate::pki::Rollover::Retiring] {
+        let mut plan = plan();
+        plan.certificates.as_mut().expect("certificates").rollover = rollover;
+        let conditions = evaluated(&healthy(), &plan, &BTreeMap::new());
+        assert_eq!(short(&conditions, "CertificatesReady"), (True, Reason::Progressing));
+        assert_eq!(three(&conditions), expected, "{rollover:?}");
+    }
+}
+
+#[test]
+fn a_fault_that_lasts_stalls_also_after_the_rollout() {
+    use ConditionStatus::{False, True};
+    let mut observed = healthy();
+    observed.served = Served::Succeeded { nodes: 0 };
+    let (conditions, _) = evaluated_in(&observed, &plan(), &BTreeMap::new(), Some(1), true);
+    let cause = Reason::NoMetrics;
+    assert_eq!(three(&conditions), [(False, cause), (False, Reason::AsExpected), (True, cause)]);
+    let (conditions, _) = evaluated_in(&observed, &plan(), &BTreeMap::new(), Some(1), false);
+    assert_eq!(
+        three(&conditions),
+        [(False, cause), (False, Reason::AsExpected), (False, Reason::AsExpected)]
+    );
+}
+
+#[test]
+fn a_first_install_that_waits_is_progressing() {
+    let failed = BTreeMap::from([(
+        ManagedObject::ApiServiceV1,
+        Problem::new(Reason::WaitingForDependency, "They are created once a pod is ready."),
+    )]);
+    let mut observed = Observed { nodes: Some(3), ..Observed::default() };
+    put(&mut observed, ManagedObject::Deployment, &json!({ "observedGeneration": 2, "replicas": 1 }));
+    let (conditions, _) = evaluated_in(&observed, &plan(), &failed, None, true);
+    assert_eq!(three(&conditions)[0], (ConditionStatus::False, Reason::Progressing));
+    assert_eq!(three(&conditions)[1], (ConditionStatus::True, Reason::Progressing));
+    assert!(conditions["Ready"].message.contains("Generation 1"), "{}", conditions["Ready"].message);
+}
+
+#[test]
+fn pods_that_cannot_be_read_make_the_deployment_unknown() {
+    let mut observed = failing_rollout();
+    let why = |forbidden| crate::observe::Unreadable { forbidden, message: "m".to_owned() };
+    observed.pods_unreadable = Some(why(true));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(
+        short(&conditions, "DeploymentAvailable"),
+        (ConditionStatus::Unknown, Reason::PermissionMissing)
+    );
+    // Nothing is looked for in the pods of a complete rollout.
+    let mut observed = healthy();
+    observed.pods_unreadable = Some(why(false));
+    let conditions = evaluated(&observed, &plan(), &BTreeMap::new());
+    assert_eq!(short(&conditions, "DeploymentAvailable"), (ConditionStatus::True, Reason::AsExpected));
 }
 
 #[test]

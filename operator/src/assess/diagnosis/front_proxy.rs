@@ -116,7 +116,7 @@ fn broken(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
     let of_another = |refused: &Option<String>| {
         let accepted = symptoms.accepted_client.as_ref().and_then(|client| client.client.as_ref());
         let differ = refused.as_ref().zip(accepted).is_some_and(|(refused, accepted)| refused != accepted);
-        differ && symptoms.all_messages().contains("401")
+        differ && symptoms.has_code(401)
     };
     let refused = symptoms
         .refused
@@ -128,8 +128,7 @@ fn broken(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
     {
         return Some(rejection(*cause, example, configured));
     }
-    let says_forbidden =
-        symptoms.all_messages().contains("403") || symptoms.all_messages().contains("system:anonymous");
+    let says_forbidden = symptoms.has_code(403) || symptoms.all_messages().contains("system:anonymous");
     if anonymous.is_some() && says_forbidden {
         return Some(no_certificate(configured));
     }
@@ -148,7 +147,7 @@ fn broken(input: DiagnosisInput<'_>, symptoms: &Symptoms, configured: Option<&Co
         return Some(cause);
     }
     // kube-apiserver receives 401 or 403, and no replica reports why.
-    let unauthorized = symptoms.all_messages().contains("401") || says_forbidden;
+    let unauthorized = symptoms.has_code(401) || says_forbidden;
     (unauthorized && !symptoms.reported).then(|| unknown_cause(input, symptoms, configured))
 }
 

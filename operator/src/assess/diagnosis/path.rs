@@ -44,7 +44,6 @@ fn classify(error: &str) -> ErrorClass {
         "no route to host",
         "timed out",
         "no response within",
-        "504",
     ]) {
         ErrorClass::Unreachable
     } else {
@@ -72,7 +71,11 @@ pub(super) fn diagnose(input: DiagnosisInput<'_>, symptoms: &Symptoms) -> Option
             "See DeploymentAvailable for the cause.",
         ));
     }
-    let class = classify(&error);
+    let class = match classify(&error) {
+        // The gateway timeout of kube-apiserver, whose text says nothing.
+        ErrorClass::Other if symptoms.has_code(504) => ErrorClass::Unreachable,
+        class => class,
+    };
     // One message of that kind is enough evidence, and the first does not change with every request.
     let error = symptoms.messages().find(|message| classify(message) == class).unwrap_or(&error);
     match class {

@@ -141,7 +141,7 @@ fn each_rejection_of_the_proxy_certificate_has_a_cause() {
 
 #[test]
 fn distinguishes_malformed_flags_from_missing_headers() {
-    let mut observed = unavailable("401");
+    let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 401");
     let refused = refused("no_username", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(json!({ "refusedCredentials": refused }))];
     observed.front_proxy = map(&[
@@ -170,7 +170,7 @@ fn stale_config_map_values_are_a_warning_while_requests_succeed() {
     observed.front_proxy = map(&[("requestheader-extra-headers-prefix", Some(SWALLOWED))]);
     assert_eq!(front_proxy(&observed), Some((Reason::StaleConfiguration, Severity::Warning)));
     // A correct value from before does not hide a rejection: recent requests decide.
-    let mut observed = unavailable("401");
+    let mut observed = unavailable("bad status from https://10.0.0.9:4443/apis: 401");
     let refused = refused("cn_not_allowed", "2026-01-01T00:09:50Z");
     observed.replicas = vec![replica(
         json!({ "refusedCredentials": refused, "lastFrontProxyRequest": "2026-01-01T00:09:00Z" }),
@@ -463,6 +463,50 @@ fn an_unverified_kubelet_is_a_visible_warning() {
         reason(diagnosis.kubelets.as_ref()),
         Some((Reason::KubeletCertificatesNotVerified, Severity::Warning))
     );
+}
+
+#[test]
+fn numbers_in_a_message_are_no_status() {
+    let before = unavailable("");
+    let with = |port: u16| {
+        let reset = format!(
+            "failing or missing response from https://10.0.0.9:4443/apis: Get \"https://10.0.0.9:4443/apis\": read tcp \
+             10.0.0.1:{port}->10.0.0.9:4443: read: connection reset by peer"
+        );
+        let mut observed = before.clone();
+        for found in observed.objects.values_mut() {
+            if let Found::Present(object) = found {
+                object.data["status"]["conditions"][0]["message"] = json!(reset);
+            }
+        }
+        // What any of 401, 403 and 504 would turn into another cause.
+        observed.served = Served::ErrorResponse { code: 503, message: format!("error from 10.0.0.1:{port}") };
+        let accepted =
+            json!({ "commonName": "front-proxy-client", "issuer": "CN=a CA", "client": "10.0.0.2" });
+        observed.replicas = vec![replica(json!({
+            "refusedCredentials": refused("expired", "2026-01-01T00:09:40Z"),
+            "lastFrontProxyRequest": "2026-01-01T00:09:50Z", "lastFrontProxy": accepted,
+            "lastAnonymousRequest": "2026-01-01T00:09:55Z",
+        }))];
+        of(&observed)
+    };
+    let expected = with(51_000);
+    assert_eq!(expected.front_proxy, None);
+    assert_eq!(expected.path.as_ref().map(|cause| cause.reason), Some(Reason::FailedDiscoveryCheck));
+    let digits = |port: &u16| ["401", "403", "504"].iter().any(|code| port.to_string().contains(code));
+    let ports: Vec<u16> = (32_768..=60_999).filter(digits).collect();
+    assert!(ports.len() > 400, "{}", ports.len());
+    for port in ports {
+        assert_eq!(with(port), expected, "{port}");
+    }
+}
+
+#[test]
+fn a_gateway_timeout_without_text_is_unreachable() {
+    let mut observed = unavailable("");
+    observed.served = Served::ErrorResponse { code: 504, message: String::new() };
+    observed.replicas = vec![replica(json!({ "lastFrontProxyRequest": "2026-01-01T00:09:50Z" }))];
+    assert_eq!(of(&observed).path.map(|cause| cause.reason), Some(Reason::Unreachable));
 }
 
 #[test]

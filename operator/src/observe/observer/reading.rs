@@ -3,167 +3,157 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crds::MetricsPipeline;
+use crds::{MetricsPipeline, extension_apiserver_authentication};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 
-use super::Observer;
 use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::common::normalize::normalize;
-use crate::common::{METRICS_CORE, ManagedObject, error_chain};
-use crate::observe::signing_requests::SigningRequests;
+use crate::common::request::{RequestError, with_retry, within};
+use crate::common::{METRICS_CORE, ManagedObject};
 use crate::observe::{Found, FrontProxyMap, Pipeline, Source, Unreadable, watches};
 
-/// The timeout of one request.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// The deadline of one request.
+pub(super) const REQUEST: Duration = Duration::from_secs(8);
+
+/// The count of objects in a page.
+const PAGE: u32 = 100;
 
 /// The maximum count of MetricsPipelines that are read.
-const MAX_PIPELINES: u32 = 500;
+const MAX_PIPELINES: usize = 1000;
 
-/// The maximum count of pods that are read. metrics-core has at most 16 replicas, and pods that terminate.
-const MAX_PODS: u32 = 100;
+/// The maximum count of pods and of EndpointSlices that are read. metrics-core has at most 16 replicas, and pods that
+/// terminate; finished pods, which may stay for days, are not read.
+const MAX_PODS: usize = 500;
+
+/// Pods that have not finished. An evicted pod is `Failed`, and Kubernetes keeps thousands of them.
+const UNFINISHED: &str = "status.phase!=Failed,status.phase!=Succeeded";
 
 /// Why the cluster could not be observed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObserveError {
-    /// kube-apiserver did not respond in time.
-    #[error("kube-apiserver did not return {what} within {} s", TIMEOUT.as_secs())]
-    Timeout {
-        /// What was read.
-        what: &'static str,
-    },
-    /// kube-apiserver returned an error or could not be reached.
-    #[error("{what} could not be read: {}", error_chain(error))]
-    Request {
-        /// What was read.
-        what: &'static str,
-        /// The error.
-        error: Box<kube::Error>,
-    },
+    /// kube-apiserver was lost while reading.
+    #[error("kube-apiserver cannot be reached: {0}")]
+    Unreachable(RequestError),
+    /// Without the MetricsPipelines nothing can be decided.
+    #[error("MetricsPipelines could not be read: {0}")]
+    Pipelines(RequestError),
 }
 
-impl Observer {
-    pub(super) async fn read(&mut self, source: Source) -> Result<(), ObserveError> {
-        match source {
+/// What was read.
+#[derive(Debug)]
+pub(super) enum Reading {
+    Pipelines(Vec<Pipeline>),
+    Pods(Vec<Pod>),
+    ReadyEndpoints(usize),
+    /// Their watch keeps the count.
+    Nodes,
+    FrontProxy(FrontProxyMap),
+    /// Their watch keeps them.
+    SigningRequests,
+    Object(ManagedObject, Found),
+}
+
+/// Reads from kube-apiserver.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+}
+
+impl Reader {
+    /// Reads a source. A transient failure is retried once.
+    pub(super) async fn read(&self, source: Source) -> Result<Reading, RequestError> {
+        with_retry(|| self.read_once(source)).await
+    }
+
+    async fn read_once(&self, source: Source) -> Result<Reading, RequestError> {
+        Ok(match source {
             Source::Pipelines => {
                 let resource = ApiResource::erase::<MetricsPipeline>(&());
                 let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-                let parameters = ListParams::default().limit(MAX_PIPELINES);
-                let list = within("MetricsPipelines", api.list(&parameters)).await?;
-                self.observed.pipelines = list.items.into_iter().map(Pipeline::read).collect();
+                let all = list(&api, ListParams::default(), MAX_PIPELINES, |_| true).await?;
+                Reading::Pipelines(all.into_iter().map(Pipeline::read).collect())
             }
             Source::Pods => {
                 let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-                let parameters = ListParams::default().labels(METRICS_CORE_SELECTOR).limit(MAX_PODS);
-                match within("pods", api.list(&parameters)).await {
-                    Ok(list) => self.observed.pods = list.items,
-                    Err(error) => _ = self.tolerate(source, error)?,
-                }
+                let parameters = ListParams::default().labels(METRICS_CORE_SELECTOR).fields(UNFINISHED);
+                Reading::Pods(list(&api, parameters, MAX_PODS, |_| true).await?)
             }
             Source::Endpoints => {
                 let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
-                let parameters = ListParams::default()
-                    .labels(&format!("kubernetes.io/service-name={METRICS_CORE}"))
-                    .limit(MAX_PODS);
-                self.observed.ready_endpoints = match within("EndpointSlices", api.list(&parameters)).await {
-                    Ok(list) => Some(ready_endpoints(&list.items)),
-                    Err(error) => self.tolerate(source, error).map(|_| None)?,
-                };
+                let parameters =
+                    ListParams::default().labels(&format!("kubernetes.io/service-name={METRICS_CORE}"));
+                Reading::ReadyEndpoints(ready_endpoints(&list(&api, parameters, MAX_PODS, |_| true).await?))
             }
-            // Its watch keeps the count.
-            Source::Nodes => {}
+            Source::Nodes => Reading::Nodes,
             Source::FrontProxy => {
                 let api: Api<ConfigMap> =
-                    Api::namespaced(self.client.clone(), crds::extension_apiserver_authentication::NAMESPACE);
-                let response =
-                    within("a ConfigMap", api.get_opt(crds::extension_apiserver_authentication::CONFIG_MAP))
-                        .await;
-                self.observed.front_proxy = match response {
-                    Ok(Some(map)) => FrontProxyMap::Found(map.data.unwrap_or_default()),
-                    Ok(None) => FrontProxyMap::Absent,
-                    Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
-                };
+                    Api::namespaced(self.client.clone(), extension_apiserver_authentication::NAMESPACE);
+                let map =
+                    within(REQUEST, api.get_opt(extension_apiserver_authentication::CONFIG_MAP)).await?;
+                Reading::FrontProxy(
+                    map.map_or(FrontProxyMap::Absent, |map| {
+                        FrontProxyMap::Found(map.data.unwrap_or_default())
+                    }),
+                )
             }
-            // Their watch keeps them.
-            Source::SigningRequests => match self.signing_requests.as_ref().map(SigningRequests::pending) {
-                Some(Ok(pending)) => {
-                    self.observed.signing_requests = pending;
-                    self.observed.signing_requests_error = None;
-                }
-                Some(Err(error)) => self.observed.signing_requests_error = Some(error),
-                None => {}
-            },
-            Source::Object(object) => {
-                let found = match read_object(&self.client, object, &self.namespace).await {
-                    Ok(found) => found,
-                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
-                };
-                self.store(object, found);
-                if object == ManagedObject::Certificate && self.uses_cert_manager {
-                    self.read_cert_manager().await;
-                }
-            }
-        }
-        Ok(())
+            Source::SigningRequests => Reading::SigningRequests,
+            Source::Object(object) => Reading::Object(object, self.object(object, &self.namespace).await?),
+        })
     }
 
-    /// Tolerates an error response: it concerns one source, and the others are still read. An unreachable
-    /// kube-apiserver concerns all. Either way the source is read again in the next round, as no watch reports that an
-    /// error such as 429 or 500 is over.
-    fn tolerate(&self, source: Source, error: ObserveError) -> Result<Unreadable, ObserveError> {
-        match &error {
-            ObserveError::Request { error: inner, .. } if matches!(**inner, kube::Error::Api(_)) => {
-                self.changes.mark_quietly(source);
-                Ok(unreadable(&error))
-            }
-            _ => Err(error),
+    /// Returns what exists under the name of a managed object, if the operator's namespace is `namespace`.
+    pub(super) async fn object(&self, object: ManagedObject, namespace: &str) -> Result<Found, RequestError> {
+        let api: Api<DynamicObject> =
+            watches::api(&self.client, &object.resource(), object.namespace(namespace));
+        match within(REQUEST, api.get(object.name())).await {
+            Ok(found) => Ok(Found::Present(Box::new(found))),
+            Err(error) => absence(&error).ok_or(error),
         }
     }
 }
 
-/// Reads what exists under the name of a managed object, if the operator's namespace is `namespace`.
-pub(super) async fn read_object(
-    client: &Client,
-    object: ManagedObject,
-    namespace: &str,
-) -> Result<Found, ObserveError> {
-    let api: Api<DynamicObject> = watches::api(client, &object.resource(), object.namespace(namespace));
-    match within("a managed object", api.get(object.name())).await {
-        Ok(found) => Ok(Found::Present(Box::new(found))),
-        Err(error) => absence(&error).ok_or(error),
-    }
-}
-
-pub(in crate::observe) async fn within<T>(
-    what: &'static str,
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ObserveError> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(response) => response.map_err(|error| ObserveError::Request { what, error: Box::new(error) }),
-        Err(_) => Err(ObserveError::Timeout { what }),
+/// Lists objects page by page, up to a maximum count of those that are kept.
+pub(super) async fn list<K: Clone + DeserializeOwned + std::fmt::Debug>(
+    api: &Api<K>,
+    parameters: ListParams,
+    max: usize,
+    is_kept: impl Fn(&K) -> bool,
+) -> Result<Vec<K>, RequestError> {
+    let mut parameters = parameters.limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let page = within(REQUEST, api.list(&parameters)).await?;
+        all.extend(page.items.into_iter().filter(&is_kept));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if all.len() < max => parameters = parameters.continue_token(&token),
+            _ => {
+                all.truncate(max);
+                return Ok(all);
+            }
+        }
     }
 }
 
 /// Returns what a 404 means. For a kind that is not served, kube-apiserver responds without a Status of its own.
-fn absence(error: &ObserveError) -> Option<Found> {
-    let ObserveError::Request { error, .. } = error else { return None };
-    match &**error {
-        kube::Error::Api(status) if status.reason == "NotFound" => Some(Found::Absent),
-        kube::Error::Api(status) if status.code == 404 => Some(Found::Unserved),
+fn absence(error: &RequestError) -> Option<Found> {
+    match error.response() {
+        Some(status) if status.reason == "NotFound" => Some(Found::Absent),
+        Some(status) if status.code == 404 => Some(Found::Unserved),
         _ => None,
     }
 }
 
-pub(super) fn unreadable(error: &ObserveError) -> Unreadable {
-    if let ObserveError::Request { error: inner, .. } = error
-        && let kube::Error::Api(status) = &**inner
-    {
-        return Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) };
+pub(super) fn unreadable(error: &RequestError) -> Unreadable {
+    match error.response() {
+        Some(status) => Unreadable { forbidden: status.is_forbidden(), message: normalize(&status.message) },
+        None => Unreadable { forbidden: false, message: error.to_string() },
     }
-    Unreadable { forbidden: false, message: error.to_string() }
 }
 
 fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
@@ -172,6 +162,7 @@ fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
     for endpoint in slices.iter().flat_map(|slice| slice.endpoints.iter()) {
         let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
         let address = endpoint.addresses.first().map(String::as_str);
+        // Clients must take a missing value as ready (discovery.k8s.io/v1).
         let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
         by_pod.insert(name.or(address), ready);
     }
@@ -179,18 +170,4 @@ fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distinguishes_an_unserved_kind_from_an_absent_object() {
-        let answered = |message: &str, reason: &str, code: u16| {
-            let status = kube::core::Status::failure(message, reason).with_code(code);
-            absence(&ObserveError::Request { what: "", error: Box::new(kube::Error::Api(status.boxed())) })
-        };
-        assert!(matches!(answered("certificates \"a\" not found", "NotFound", 404), Some(Found::Absent)));
-        let text = answered("404 page not found", "Failed to parse error data", 404);
-        assert!(matches!(text, Some(Found::Unserved)), "{text:?}");
-        assert!(answered("forbidden", "Forbidden", 403).is_none());
-    }
-}
+mod tests;

@@ -223,6 +223,7 @@ pub(super) mod tests {
             namespace: "metrics-system".to_owned(),
             image: Some("registry.example/metrics-core:1".to_owned()),
             identity: "test".to_owned(),
+            lease: crate::settings::LeaseTiming::default(),
             certificates: crate::pki::Timing::default(),
             permissions: crate::common::OptionalPermissions {
                 front_proxy: true,

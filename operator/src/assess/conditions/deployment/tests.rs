@@ -67,6 +67,8 @@ fn with_strategy(
         namespace: "ns",
         spec: &spec,
         observed: &observed,
+        generation: 1,
+        rolled_out_generation: None,
         plan: &plan,
         failed: &failed,
         now: now(),
