@@ -158,7 +158,8 @@ fn names_the_command_that_enforces_the_restricted_level() {
         let node = pod_security_of(level, false);
         assert_eq!(node.severity, Severity::Ok);
         assert!(node.text.contains(enforced), "{}", node.text);
-        let command = "`kubectl label namespace ns pod-security.kubernetes.io/enforce=restricted --overwrite`";
+        let command =
+            "`kubectl label namespace ns pod-security.kubernetes.io/enforce=restricted --overwrite`";
         assert!(node.text.ends_with(command), "{}", node.text);
     }
     let restricted = pod_security_of(Some("restricted"), false);

@@ -4,8 +4,9 @@
 //! Most attempts are made with the operator's user name and the group system:masters: RBAC then allows everything, so
 //! that the policy alone decides. Every write is a server-side dry run, for which kube-apiserver runs admission as usual.
 
+mod shapes;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv, failed};
 use e2e::testbed::pipeline;
@@ -13,18 +14,12 @@ use e2e::{Client, Result, check, command};
 use serde_json::{Value, json};
 
 use super::{MINUTE, ready};
+use shapes::{JSON, MERGE, STRATEGIC, pod, shapes};
 
 const OPERATOR: &str = "--as=system:serviceaccount:metrics-pipeline:metrics-pipeline-operator";
 /// Permits everything, also to grant any permission.
 const ADMINISTRATORS: &str = "--as-group=system:masters";
 const DRY_RUN: &str = "--dry-run=server";
-/// The time that kube-apiserver needs to notice a changed policy, with a margin.
-const POLICY_TIMEOUT: Duration = MINUTE;
-
-/// The kinds of attempts that patch the pod template.
-const STRATEGIC: &str = "--type=strategic";
-const MERGE: &str = "--type=merge";
-const JSON: &str = "--type=json";
 
 pub(super) fn add(suite: &mut Suite, group: &Arc<Group>) {
     suite.add(
@@ -86,18 +81,6 @@ fn policies_have_no_type_warnings(env: &TestEnv) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Returns a patch of the pod's spec.
-#[allow(clippy::needless_pass_by_value, reason = "json! makes values")]
-fn pod(fields: Value) -> Value {
-    json!({"spec": {"template": {"spec": fields}}})
-}
-
-/// Returns a patch of the container.
-fn container(mut fields: Value) -> Value {
-    fields["name"] = "metrics-core".into();
-    pod(json!({"containers": [fields]}))
 }
 
 fn patch_deployment(client: &Client, who: &[&str], kind: &str, patch: &Value) -> Result<String> {
@@ -171,119 +154,6 @@ fn deployment_like(client: &Client, metadata: &Value, change: impl Fn(&mut Value
     Ok(object.to_string())
 }
 
-/// Attempts to get more from a pod template, each with the message that refuses it.
-fn shapes() -> Vec<(&'static str, Value, &'static str)> {
-    let security = |fields: Value| container(json!({"securityContext": fields}));
-    let volume = |source: Value| {
-        let mut volume = source;
-        volume["name"] = "more".into();
-        pod(json!({"volumes": [volume]}))
-    };
-    let only_config_map = "no volume but ConfigMap metrics-core";
-    vec![
-        (STRATEGIC, pod(json!({"hostPID": true})), "hostPID"),
-        (MERGE, pod(json!({"hostIPC": true})), "hostPID or hostIPC"),
-        (STRATEGIC, pod(json!({"hostNetwork": true})), "admissionPolicy.hostNetwork=true"),
-        (STRATEGIC, container(json!({"ports": [{"containerPort": 9, "hostPort": 9}]})), "hostPort"),
-        (STRATEGIC, volume(json!({"hostPath": {"path": "/"}})), only_config_map),
-        (STRATEGIC, volume(json!({"secret": {"secretName": "metrics-core-ca"}})), only_config_map),
-        (STRATEGIC, volume(json!({"configMap": {"name": "other"}})), only_config_map),
-        (
-            STRATEGIC,
-            volume(json!({"projected": {"sources": [{"secret": {"name": "metrics-core-ca"}}]}})),
-            only_config_map,
-        ),
-        (STRATEGIC, volume(json!({"persistentVolumeClaim": {"claimName": "c"}})), only_config_map),
-        (STRATEGIC, volume(json!({"csi": {"driver": "d"}})), only_config_map),
-        (STRATEGIC, volume(json!({"nfs": {"server": "s", "path": "/"}})), only_config_map),
-        (STRATEGIC, pod(json!({"serviceAccountName": "default"})), "ServiceAccount metrics-core"),
-        (
-            MERGE,
-            pod(json!({"serviceAccountName": null, "serviceAccount": "default"})),
-            "ServiceAccount metrics-core",
-        ),
-        (
-            MERGE,
-            pod(json!({"serviceAccountName": null, "serviceAccount": null})),
-            "ServiceAccount metrics-core",
-        ),
-        (STRATEGIC, pod(json!({"initContainers": [{"name": "i", "image": "i"}]})), "one container"),
-        (STRATEGIC, pod(json!({"containers": [{"name": "sidecar", "image": "i"}]})), "one container"),
-        (
-            JSON,
-            json!([{"op": "replace", "path": "/spec/template/spec/containers/0/name", "value": "other"}]),
-            "one container",
-        ),
-        (
-            STRATEGIC,
-            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]})),
-            "from a Secret",
-        ),
-        (STRATEGIC, container(json!({"envFrom": [{"secretRef": {"name": "s"}}]})), "from a Secret"),
-        (
-            STRATEGIC,
-            security(json!({"privileged": true, "allowPrivilegeEscalation": true})),
-            "must not be privileged",
-        ),
-        (STRATEGIC, security(json!({"allowPrivilegeEscalation": true})), "allowPrivilegeEscalation"),
-        (STRATEGIC, security(json!({"allowPrivilegeEscalation": null})), "allowPrivilegeEscalation"),
-        (STRATEGIC, security(json!({"capabilities": {"add": ["NET_ADMIN"]}})), "capability"),
-        (STRATEGIC, security(json!({"capabilities": {"drop": ["KILL"]}})), "capability"),
-        (STRATEGIC, security(json!({"capabilities": null})), "capability"),
-        (STRATEGIC, security(json!({"runAsNonRoot": false})), "runAsNonRoot"),
-        (STRATEGIC, security(json!({"runAsUser": 0})), "user 0"),
-        (STRATEGIC, pod(json!({"securityContext": {"runAsUser": 0}})), "user 0"),
-        (STRATEGIC, security(json!({"readOnlyRootFilesystem": false})), "read-only root"),
-        (STRATEGIC, security(json!({"seccompProfile": {"type": "Unconfined"}})), "RuntimeDefault"),
-        (
-            STRATEGIC,
-            security(json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}})),
-            "RuntimeDefault",
-        ),
-        (
-            STRATEGIC,
-            pod(json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}})),
-            "RuntimeDefault",
-        ),
-        (STRATEGIC, security(json!({"appArmorProfile": {"type": "Unconfined"}})), "AppArmor"),
-        (
-            STRATEGIC,
-            json!({"spec": {"template": {"metadata": {"annotations": {
-                "container.apparmor.security.beta.kubernetes.io/metrics-core": "unconfined"}}}}}),
-            "AppArmor",
-        ),
-        (STRATEGIC, security(json!({"seLinuxOptions": {"type": "spc_t"}})), "seLinuxOptions"),
-        (STRATEGIC, pod(json!({"securityContext": {"seLinuxOptions": {"level": "s0"}}})), "seLinuxOptions"),
-        (
-            STRATEGIC,
-            pod(json!({"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}})),
-            "sysctls",
-        ),
-        (MERGE, pod(json!({"securityContext": null})), "runAsNonRoot"),
-        (
-            JSON,
-            json!([{"op": "remove", "path": "/spec/template/spec/containers/0/securityContext"}]),
-            "allowPrivilegeEscalation",
-        ),
-        (
-            STRATEGIC,
-            container(json!({"livenessProbe": {"httpGet": {"host": "169.254.169.254"}}})),
-            "probe of another host",
-        ),
-        (
-            STRATEGIC,
-            container(json!({"startupProbe": {"tcpSocket": {"host": "10.0.0.1", "port": 22}}})),
-            "probe of another host",
-        ),
-        (
-            STRATEGIC,
-            container(json!({"lifecycle": {"preStop": {"httpGet": {"host": "10.0.0.1", "port": 80}}}})),
-            "lifecycle",
-        ),
-        (STRATEGIC, pod(json!({"nodeName": "node-1"})), "nodeName"),
-    ]
-}
-
 fn refuses_other_shapes(env: &TestEnv) -> Result<()> {
     let client = &env.client;
     ready(client)?;
@@ -346,7 +216,8 @@ fn refuses_other_objects(env: &TestEnv) -> Result<()> {
     refused("another Deployment by server-side apply", "cannot patch", || {
         client.with_manifest(&["apply", "--server-side", DRY_RUN, OPERATOR], &other)
     })?;
-    let elsewhere = deployment_like(client, &json!({"name": "metrics-core", "namespace": "default"}), |_| {})?;
+    let elsewhere =
+        deployment_like(client, &json!({"name": "metrics-core", "namespace": "default"}), |_| {})?;
     refused("a Deployment in another namespace", "cannot create", || {
         client.with_manifest(&["create", DRY_RUN, OPERATOR], &elsewhere)
     })?;
@@ -413,18 +284,12 @@ fn refuses_other_objects(env: &TestEnv) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command that must fail with these words, which can take a moment after the policies were created.
+/// Runs a command that must fail with these words.
 fn refused(what: &str, words: &str, attempt: impl Fn() -> Result<String>) -> Result<()> {
-    let began = std::time::Instant::now();
-    loop {
-        match attempt() {
-            Err(error) if error.to_string().contains(words) => return Ok(()),
-            Err(error) => return Err(failed(format!("{what} is refused, but not because of {words}: {error}"))),
-            Ok(_) if began.elapsed() < POLICY_TIMEOUT && words != "cannot create" => {
-                std::thread::sleep(Duration::from_secs(1));
-            }
-            Ok(output) => return Err(failed(format!("{what} is not refused ({words}): {output}"))),
-        }
+    match attempt() {
+        Err(error) if error.to_string().contains(words) => Ok(()),
+        Err(error) => Err(failed(format!("{what} is refused, but not because of {words}: {error}"))),
+        Ok(output) => Err(failed(format!("{what} is not refused ({words}): {output}"))),
     }
 }
 
@@ -507,9 +372,8 @@ fn pods_meet_the_restricted_level(env: &TestEnv) -> Result<()> {
         let label = format!("pod-security.kubernetes.io/enforce={level}");
         let mut kubectl = client.kubectl();
         kubectl.args(["label", "namespace", namespace, &label, "--overwrite", DRY_RUN]);
-        let output = kubectl
-            .output()
-            .map_err(|error| failed(format!("{}: {error}", command::line(&kubectl))))?;
+        let output =
+            kubectl.output().map_err(|error| failed(format!("{}: {error}", command::line(&kubectl))))?;
         check!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     };
