@@ -3,7 +3,7 @@
 use crds::extension_apiserver_authentication::{CONFIG_MAP, NAMESPACE};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
@@ -18,6 +18,9 @@ pub(crate) const SAMPLE: u32 = 5;
 
 /// The age from which the operator's Lease is stale. The operator renews it every 5 s, and it expires after 15 s.
 pub(crate) const STALE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The label of a namespace with the Pod Security level that kube-apiserver enforces there.
+pub(crate) const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// The timeout for the configuration of one kubelet.
 const KUBELET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -35,6 +38,8 @@ pub(crate) struct Checks {
     pub(crate) api_services: Fetched<Vec<DynamicObject>>,
     /// The last renewal of the operator's Lease; `None` if there is no Lease.
     pub(crate) lease: Fetched<Option<Timestamp>>,
+    /// The Pod Security level that the operator's namespace enforces; `None` if it enforces none or is unknown.
+    pub(crate) pod_security: Fetched<Option<String>>,
     /// A sample of the kubelets; empty if the operator diagnoses the pipeline.
     pub(crate) kubelets: Fetched<Vec<Kubelet>>,
     /// The time of the checks.
@@ -97,15 +102,17 @@ struct Configz {
 impl Checks {
     /// Reads all data.
     pub(crate) async fn read(client: &Client, snapshot: Snapshot) -> Self {
-        let (version, front_proxy, api_services, lease) = tokio::join!(
+        let namespace = snapshot.namespace.as_deref();
+        let (version, front_proxy, api_services, lease, pod_security) = tokio::join!(
             version(client),
             front_proxy(client),
             api_services(client),
-            lease(client, snapshot.namespace.as_deref()),
+            lease(client, namespace),
+            pod_security(client, namespace),
         );
-        let kubelets = Ok(Vec::new());
+        let (kubelets, now) = (Ok(Vec::new()), Timestamp::now());
         let mut checks =
-            Self { snapshot, version, front_proxy, api_services, lease, kubelets, now: Timestamp::now() };
+            Self { snapshot, version, front_proxy, api_services, lease, pod_security, kubelets, now };
         // A kubelet that does not respond delays the command until the timeout.
         if checks.diagnosed().is_none() {
             checks.kubelets = kubelets_sample(client).await;
@@ -167,6 +174,13 @@ async fn lease(client: &Client, namespace: Option<&str>) -> Fetched<Option<Times
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let lease = api.get_opt(LEASE).await?;
     Ok(lease.and_then(|lease| Some(lease.spec?.renew_time?.0)))
+}
+
+async fn pod_security(client: &Client, namespace: Option<&str>) -> Fetched<Option<String>> {
+    let Some(namespace) = namespace else { return Ok(None) };
+    let api: Api<Namespace> = Api::all(client.clone());
+    let found = api.get_metadata_opt(namespace).await?;
+    Ok(found.and_then(|found| found.metadata.labels?.remove(ENFORCE)))
 }
 
 /// Reads the configuration of some kubelets through kube-apiserver (nodes/proxy): users often cannot reach nodes directly.

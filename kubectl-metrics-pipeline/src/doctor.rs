@@ -8,7 +8,8 @@ use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding, NAMESPACE, R
 use crds::{Adoption, KubeletTlsMode, MetricsPipelineSpec};
 use operator::inspect::{Configured, FrontProxyMap, LEASE, Pipeline, describe_owner, is_ours, select_active};
 
-use crate::checks::{Checks, Kubelet, KubeletConfiguration, SAMPLE, STALE};
+use crate::checks::{Checks, ENFORCE, Kubelet, KubeletConfiguration, SAMPLE, STALE};
+use crate::snapshot::Fetched;
 use crate::status;
 use crate::tree::{Severity, TreeNode};
 
@@ -29,6 +30,9 @@ pub(crate) fn doctor(checks: &Checks) -> TreeNode {
     }
     if checks.is_installed() || active.is_some() {
         nodes.push(operator(checks));
+    }
+    if let Some(namespace) = checks.snapshot.namespace.as_deref().filter(|_| checks.is_installed()) {
+        nodes.push(pod_security(namespace, &checks.pod_security, &spec));
     }
     match (active, diagnosed) {
         (_, Some(diagnosed)) => nodes.extend(conditions(diagnosed)),
@@ -236,6 +240,44 @@ fn operator(checks: &Checks) -> TreeNode {
         STALE.as_secs()
     );
     TreeNode::new(Severity::Error, title, text)
+}
+
+/// Reports the Pod Security level of the operator's namespace. A level that is too low is no fault: many clusters enforce
+/// the same by other means.
+fn pod_security(namespace: &str, level: &Fetched<Option<String>>, spec: &MetricsPipelineSpec) -> TreeNode {
+    let title = "Pod Security";
+    let level = match level {
+        Ok(level) => level.as_deref(),
+        Err(error) => {
+            let text = format!("The labels of namespace {namespace} could not be read: {error}");
+            return TreeNode::new(Severity::Unknown, title, text);
+        }
+    };
+    let enforces = match level {
+        Some(level) => format!("Namespace {namespace} enforces the level {level}"),
+        None => format!("Namespace {namespace} enforces no level"),
+    };
+    let command =
+        |level: &str| format!("`kubectl label namespace {namespace} {ENFORCE}={level} --overwrite`");
+    if spec.metrics_core.scheduling.host_network {
+        return if matches!(level, Some("baseline" | "restricted")) {
+            let text = format!(
+                "{enforces}, which rejects pods with spec.metricsCore.scheduling.hostNetwork. Allow them: {}",
+                command("privileged")
+            );
+            TreeNode::new(Severity::Warning, title, text)
+        } else {
+            TreeNode::new(Severity::Ok, title, format!("{enforces}, as hostNetwork requires."))
+        };
+    }
+    let text = match level {
+        Some("restricted") => format!("{enforces}."),
+        _ => format!(
+            "{enforces}. The operator and metrics-core meet the level restricted. To enforce it: {}",
+            command("restricted")
+        ),
+    };
+    TreeNode::new(Severity::Ok, title, text)
 }
 
 fn conditions(active: &Pipeline) -> Vec<TreeNode> {

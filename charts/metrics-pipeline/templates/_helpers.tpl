@@ -26,3 +26,20 @@ is a list of the image's values and the chart. */}}
 {{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image.repository -}}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $chart.AppVersion }}{{ end }}
 {{- end }}
+
+{{/* The binding that enforces a policy of admission-policies.yaml. The context is a list of the chart's context and the
+suffix of the policy's name. */}}
+{{- define "metrics-pipeline.policyBinding" -}}
+{{- $context := index . 0 -}}
+{{- $name := printf "%s-%s" (include "metrics-pipeline.name" $context) (index . 1) -}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "metrics-pipeline.labels" $context | nindent 4 }}
+spec:
+  policyName: {{ $name }}
+  validationActions: [Deny, Audit]
+{{- end }}

@@ -38,9 +38,10 @@ ok MetricsPipeline cluster: 1 of 1 nodes have metrics
 ";
 
 const HEALTHY_DOCTOR: &str = "
-ok doctor: 12 checks, no findings
+ok doctor: 13 checks, no findings
   ok Kubernetes: v1.36.3
   ok operator: Deployment metrics-pipeline/metrics-pipeline-operator, 1 of 1 replicas are ready
+  ok Pod Security: Namespace metrics-pipeline enforces no level. The operator and metrics-core meet the level restricted. To enforce it: `kubectl label namespace metrics-pipeline pod-security.kubernetes.io/enforce=restricted --overwrite`
   ok CertificatesReady: The serving certificate is valid until TIME and is renewed at TIME. The CA is valid until TIME and is renewed at TIME.
   ok AccessReady: The ServiceAccount of metrics-core is bound to every role that it needs.
   ok DeploymentAvailable: 1 of 1 replicas are ready.
@@ -193,7 +194,7 @@ fn explains_a_broken_pipeline(env: &TestEnv) -> Result<()> {
     shown?;
     let doctor = doctor?;
     check!(
-        doctor.code == 1 && doctor.text.starts_with("✖ doctor  12 checks, 1 with findings\n"),
+        doctor.code == 1 && doctor.text.starts_with("✖ doctor  13 checks, 1 with findings\n"),
         "exit code {}: {}",
         doctor.code,
         doctor.text

@@ -32,6 +32,7 @@ fn bare() -> Checks {
         front_proxy: FrontProxyMap::Absent,
         api_services: Ok(Vec::new()),
         lease: Ok(None),
+        pod_security: Ok(None),
         kubelets: Ok(Vec::new()),
         now: now(),
     }
@@ -138,4 +139,51 @@ fn an_old_cluster_is_an_error_and_a_failed_read_is_unknown() {
     assert_eq!(check(&tree, "Kubernetes").severity, Severity::Error);
     assert_eq!(check(&tree, "aggregation layer").severity, Severity::Unknown);
     assert!(check(&tree, "aggregation layer").text.contains("configmaps is forbidden"), "{tree:?}");
+}
+
+/// The check of the Pod Security level, with this label of the namespace.
+fn pod_security_of(level: Option<&str>, host_network: bool) -> TreeNode {
+    let mut checks = installed(ConditionType::AggregationLayerReady);
+    checks.snapshot.namespace = Some("ns".to_owned());
+    checks.pod_security = Ok(level.map(str::to_owned));
+    let pipelines = checks.snapshot.pipelines.as_mut().expect("pipelines");
+    let spec = pipelines[0].spec.as_mut().expect("a spec");
+    spec.metrics_core.scheduling.host_network = host_network;
+    check(&doctor(&checks), "Pod Security").clone()
+}
+
+#[test]
+fn names_the_command_that_enforces_the_restricted_level() {
+    for (level, enforced) in [(None, "no level"), (Some("baseline"), "the level baseline")] {
+        let node = pod_security_of(level, false);
+        assert_eq!(node.severity, Severity::Ok);
+        assert!(node.text.contains(enforced), "{}", node.text);
+        let command =
+            "`kubectl label namespace ns pod-security.kubernetes.io/enforce=restricted --overwrite`";
+        assert!(node.text.ends_with(command), "{}", node.text);
+    }
+    let restricted = pod_security_of(Some("restricted"), false);
+    assert_eq!(restricted.text, "Namespace ns enforces the level restricted.");
+}
+
+#[test]
+fn warns_about_a_level_that_rejects_the_host_network() {
+    for level in ["baseline", "restricted"] {
+        let node = pod_security_of(Some(level), true);
+        assert_eq!(node.severity, Severity::Warning, "{level}");
+        assert!(node.text.contains("enforce=privileged --overwrite"), "{}", node.text);
+    }
+    for level in [None, Some("privileged")] {
+        assert_eq!(pod_security_of(level, true).severity, Severity::Ok, "{level:?}");
+    }
+}
+
+#[test]
+fn level_that_cannot_be_read_is_unknown_and_without_an_operator_it_is_left_out() {
+    let mut checks = installed(ConditionType::AggregationLayerReady);
+    checks.snapshot.namespace = Some("ns".to_owned());
+    checks.pod_security = Err(FetchError { not_found: false, message: "forbidden".to_owned() });
+    assert_eq!(check(&doctor(&checks), "Pod Security").severity, Severity::Unknown);
+    checks.snapshot.operators = Ok(Vec::new());
+    assert!(doctor(&checks).children.iter().all(|node| node.title != "Pod Security"));
 }

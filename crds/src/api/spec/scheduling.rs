@@ -30,7 +30,8 @@ pub struct SchedulingSpec {
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: String,
     /// Whether the pods use the node's network. Default: `false`. Set `true` if kube-apiserver can't reach pod IP
-    /// addresses. Then at most one replica runs on a node, and `securePort` must be free there.
+    /// addresses. Then at most one replica runs on a node, and `securePort` must be free there. Requires the chart value
+    /// `admissionPolicy.hostNetwork=true` and, where Pod Security is enforced, the level `privileged`.
     pub host_network: bool,
 }
 

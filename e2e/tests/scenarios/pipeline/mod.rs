@@ -1,6 +1,7 @@
 //! The pipeline as users have it: installed with Helm, one MetricsPipeline, workloads to measure.
 
 mod access;
+mod admission;
 mod answers;
 mod approval;
 mod autoscaling;
@@ -54,6 +55,7 @@ pub(crate) fn add(suite: &mut Suite) {
     watch::add(suite, &calm);
     validation::add(suite, &calm);
     chart::add(suite, &calm);
+    admission::add(suite, &calm);
     workloads::add_cached(suite, &calm);
     // …one in which components are killed…
     let rough = suite.group_with("recovery", KubeletKind::Cached, Vec::new(), Some(prepare));
@@ -75,25 +77,27 @@ pub(crate) fn add(suite: &mut Suite) {
 
 /// Does the same with a nanny that has short delays.
 fn prepare_sized(env: &TestEnv) -> Result<()> {
-    install(env, &nanny::spec(), &pipeline::idle_deployment(LOAD))
+    // Some scenarios use the node's network.
+    let values = ["admissionPolicy.hostNetwork=true"];
+    install(env, &values, &nanny::spec(), &pipeline::idle_deployment(LOAD))
 }
 
 /// Installs the pipeline and waits until it is Ready.
 fn prepare(env: &TestEnv) -> Result<()> {
-    install(env, &json!({}), &pipeline::idle_deployment(LOAD))
+    install(env, &[], &json!({}), &pipeline::idle_deployment(LOAD))
 }
 
 /// Does the same with a workload to scale, and with watch.
 fn prepare_busy(env: &TestEnv) -> Result<()> {
-    install(env, &json!({"metricsCore": {"watch": "Enabled"}}), &pipeline::busy_deployment(LOAD))
+    install(env, &[], &json!({"metricsCore": {"watch": "Enabled"}}), &pipeline::busy_deployment(LOAD))
 }
 
-fn install(env: &TestEnv, spec: &Value, load: &str) -> Result<()> {
+fn install(env: &TestEnv, values: &[&str], spec: &Value, load: &str) -> Result<()> {
     let cluster = env.own_cluster()?;
     let built = images::for_scenarios(&env.progress)?;
     let helm = binaries::helm(&env.progress)?;
     pipeline::load(cluster, &built)?;
-    pipeline::install(&env.client, &helm, &built)?;
+    pipeline::install_with(&env.client, &helm, &built, values)?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LOAD}});
     env.client.apply(&namespace.to_string())?;
     env.client.apply(load)?;

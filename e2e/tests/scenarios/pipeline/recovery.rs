@@ -176,8 +176,9 @@ fn reverts_drift(env: &TestEnv) -> Result<()> {
         ),
         (
             &["deployment", "metrics-core"],
-            r#"{"spec":{"template":{"spec":{"serviceAccountName":"default"}}}}"#,
-            "/spec/template/spec/serviceAccountName",
+            // Nobody may change what the chart's admission policies check, such as the ServiceAccount.
+            r#"{"spec":{"template":{"spec":{"priorityClassName":"system-node-critical"}}}}"#,
+            "/spec/template/spec/priorityClassName",
         ),
         (&["clusterrole", "metrics-core:collector"], r#"{"rules":[]}"#, "/rules"),
         (&["configmap", "metrics-core"], r#"{"data":{"kubelet-ca.crt":"none"}}"#, "/data"),
