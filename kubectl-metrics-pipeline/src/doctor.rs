@@ -4,12 +4,13 @@
 //! the certificate that kube-apiserver presents to metrics-core. Without one, also before the installation, the checks
 //! report what can be read from the cluster.
 
+mod leftovers;
+
 use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding, NAMESPACE, RECREATE_COMMAND};
 use crds::{Adoption, KubeletTlsMode, MetricsPipelineSpec};
 use operator::inspect::{Configured, FrontProxyMap, LEASE, Pipeline, describe_owner, is_ours, select_active};
 
 use crate::checks::{Checks, Kubelet, KubeletConfiguration, SAMPLE, STALE};
-use crate::leftovers;
 use crate::status;
 use crate::tree::{Severity, TreeNode};
 
@@ -275,4 +276,4 @@ fn no_pipeline(checks: &Checks) -> TreeNode {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

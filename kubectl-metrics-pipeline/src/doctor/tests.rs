@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use operator::inspect::Unreadable;
 use serde_json::{Value, json};
 
-pub(crate) fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub(super) fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
 }
 
@@ -18,7 +18,7 @@ fn now() -> Timestamp {
 }
 
 /// A cluster without the operator.
-pub(crate) fn bare() -> Checks {
+pub(super) fn bare() -> Checks {
     let not_found = || FetchError { not_found: true, message: "404 page not found".to_owned() };
     Checks {
         snapshot: Snapshot {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::doctor::doctor;
 use crate::doctor::tests::{bare, of};
+use kube::core::DynamicObject;
 
 fn api_service(ours: bool) -> DynamicObject {
     let manager = if ours { "metrics-pipeline-operator" } else { "Helm" };
