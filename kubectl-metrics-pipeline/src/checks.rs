@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use operator::inspect::{FrontProxyMap, LEASE, Pipeline, Unreadable, select_active};
 use serde::Deserialize;
 
+use crate::leftovers::Leftovers;
 use crate::snapshot::{FetchError, Fetched, Snapshot};
 
 /// The number of kubelets whose configuration is read; those of a cluster are usually alike.
@@ -42,6 +43,8 @@ pub(crate) struct Checks {
     pub(crate) pod_security: Fetched<Option<String>>,
     /// A sample of the kubelets; empty if the operator diagnoses the pipeline.
     pub(crate) kubelets: Fetched<Vec<Kubelet>>,
+    /// What remains of an operator; empty if one is installed.
+    pub(crate) leftovers: Fetched<Leftovers>,
     /// The time of the checks.
     pub(crate) now: Timestamp,
 }
@@ -110,9 +113,20 @@ impl Checks {
             lease(client, namespace),
             pod_security(client, namespace),
         );
-        let (kubelets, now) = (Ok(Vec::new()), Timestamp::now());
-        let mut checks =
-            Self { snapshot, version, front_proxy, api_services, lease, pod_security, kubelets, now };
+        let mut checks = Self {
+            snapshot,
+            version,
+            front_proxy,
+            api_services,
+            lease,
+            pod_security,
+            kubelets: Ok(Vec::new()),
+            leftovers: Ok(Leftovers::default()),
+            now: Timestamp::now(),
+        };
+        if !checks.is_installed() {
+            checks.leftovers = Leftovers::read(client, &checks.api_services).await;
+        }
         // A kubelet that does not respond delays the command until the timeout.
         if checks.diagnosed().is_none() {
             checks.kubelets = kubelets_sample(client).await;

@@ -4,6 +4,8 @@
 //! the certificate that kube-apiserver presents to metrics-core. Without one, also before the installation, the checks
 //! report what can be read from the cluster.
 
+mod leftovers;
+
 use crds::extension_apiserver_authentication::{CONFIG_MAP, Finding, NAMESPACE, RECREATE_COMMAND};
 use crds::{Adoption, KubeletTlsMode, MetricsPipelineSpec};
 use operator::inspect::{Configured, FrontProxyMap, LEASE, Pipeline, describe_owner, is_ours, select_active};
@@ -46,6 +48,7 @@ pub(crate) fn doctor(checks: &Checks) -> TreeNode {
         (None, None) => nodes.push(no_pipeline(checks)),
     }
     nodes.extend(inactive_pipelines(checks));
+    nodes.extend(leftovers::check(checks));
     nodes.push(status::autoscalers(&checks.snapshot.autoscalers));
     TreeNode::new(Severity::Ok, "doctor", summary(&nodes)).with_children(nodes)
 }
@@ -292,10 +295,19 @@ fn no_pipeline(checks: &Checks) -> TreeNode {
     let title = "MetricsPipeline";
     match &checks.snapshot.pipelines {
         Err(error) if error.not_found => {
-            let text = format!("The cluster has no CRD for it. {}", status::INSTALL);
+            let text = format!("The cluster has no CRD for it. {}", status::install());
             TreeNode::new(Severity::Warning, title, text)
         }
         Err(error) => TreeNode::new(Severity::Unknown, title, format!("Could not be read: {error}")),
+        Ok(found) if !found.is_empty() => {
+            let names: Vec<_> = found.iter().map(|pipeline| pipeline.name.as_str()).collect();
+            let text = format!("{} is being deleted.", names.join(", "));
+            TreeNode::new(Severity::Waiting, title, text)
+        }
+        Ok(_) if !checks.is_installed() => {
+            let text = format!("None exists, and no operator is installed. {}", status::install());
+            TreeNode::new(Severity::Warning, title, text)
+        }
         Ok(_) => TreeNode::new(
             Severity::Error,
             title,

@@ -10,6 +10,7 @@ mod checks;
 mod connect;
 mod doctor;
 mod flags;
+mod leftovers;
 mod run;
 mod snapshot;
 mod status;

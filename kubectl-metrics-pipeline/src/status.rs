@@ -13,12 +13,17 @@ use crate::tree::{Severity, TreeNode};
 /// The maximum number of pods and of HorizontalPodAutoscalers in the tree; the others are counted.
 const MAX_SHOWN: usize = 5;
 
-/// The remedy if the CRD is not installed.
-pub(crate) const INSTALL: &str = "Install the chart: `helm install metrics-pipeline charts/metrics-pipeline --namespace \
-                                  metrics-pipeline --create-namespace`";
+/// The command that installs the chart.
+pub(crate) const INSTALL_COMMAND: &str =
+    "helm install metrics-pipeline charts/metrics-pipeline --namespace metrics-pipeline --create-namespace";
 
 /// The text while `status.observedGeneration` is not `metadata.generation`.
 pub(crate) const NOT_OBSERVED: &str = "The operator has not processed the latest spec yet.";
+
+/// Returns the remedy if the chart is not installed.
+pub(crate) fn install() -> String {
+    format!("Install the chart: `{INSTALL_COMMAND}`")
+}
 
 /// A part of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,7 @@ pub(crate) fn status(snapshot: &Snapshot) -> TreeNode {
     let pipelines = match &snapshot.pipelines {
         Ok(pipelines) => pipelines,
         Err(error) if error.not_found => {
-            let text = format!("Not installed: the cluster has no CRD for MetricsPipeline. {INSTALL}");
+            let text = format!("Not installed: the cluster has no CRD for MetricsPipeline. {}", install());
             let children = vec![api_services(&snapshot.api_services), autoscalers(&snapshot.autoscalers)];
             return root(Severity::Error, &text, children);
         }

@@ -5,8 +5,9 @@
 
 pub use crate::assess::diagnosis::front_proxy::Configured;
 pub use crate::common::error_chain;
-pub use crate::common::names::{LEASE, METRICS_CORE};
+pub use crate::common::names::{LEASE, MANAGED_BY, MANAGED_BY_LABEL, METRICS_CORE};
 pub use crate::common::ownership::{describe_owner, is_ours};
+pub use crate::hook::RELEASE_ANNOTATION;
 pub use crate::observe::{ActivePipeline, FrontProxyMap, Pipeline, Unreadable, select_active};
 pub use crate::pki::Certificate;
 pub use crate::pki::front_proxy_flags::FrontProxyFlags;

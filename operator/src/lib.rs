@@ -20,11 +20,11 @@
 //! A module imports only modules to its left:
 //!
 //! [`common`] → [`pki`] → [`nanny`] → [`csr`] → [`settings`] → [`observe`] → [`plan`] → [`apply`] → [`assess`] →
-//! [`report`] → [`run`](mod@run) → [`inspect`]
+//! [`report`] → [`run`](mod@run) → [`hook`] → [`inspect`]
 //!
 //! [`pki`] (certificates and their rollover), [`nanny`] (sizes) and [`csr`] (which kubelet requests may be approved) are
 //! pure: they have no client and know no step. [`plan`] and [`assess`] are pure as well. Only [`observe`], [`apply`] and
-//! [`report`] talk to the cluster.
+//! [`report`] talk to the cluster; [`hook`] is a program of its own, which the Helm chart runs in Jobs.
 //!
 //! # From a changed MetricsPipeline to its condition
 //!
@@ -40,6 +40,7 @@ mod apply;
 mod assess;
 mod common;
 mod csr;
+mod hook;
 pub mod inspect;
 mod nanny;
 mod observe;
@@ -49,5 +50,6 @@ mod report;
 mod run;
 mod settings;
 
+pub use hook::{HookCommand, HookError, run_hook};
 pub use run::{RunError, run};
 pub use settings::{FlagError, Flags, LogFormat};

@@ -1,15 +1,41 @@
-//! The process: parses flags, starts the log and one thread, and calls [`operator::run`].
+//! The process: parses flags, starts the log and one thread, and runs the operator or a hook of the Helm chart.
 
-use clap::Parser;
-use operator::{Flags, LogFormat};
+use clap::{Parser, Subcommand};
+use operator::{Flags, HookCommand, LogFormat};
 use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// The command line: the operator's flags, or a hook of the Helm chart.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about = "Installs, certifies, repairs and explains the resource-metrics pipeline of a cluster"
+)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Without a command, the operator runs.
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a hook of the Helm chart and exits
+    Hook {
+        /// The hook.
+        #[command(subcommand)]
+        hook: HookCommand,
+    },
+}
+
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let Arguments { command, flags } = Arguments::parse();
     log(&flags);
     // One thread is enough for one reconcile at a time, and keeps the operator small.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -19,10 +45,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(operator::run(flags)) {
+    match command {
+        None => exit(runtime.block_on(operator::run(flags)), "stopped"),
+        Some(Command::Hook { hook }) => exit(runtime.block_on(operator::run_hook(hook)), "the hook failed"),
+    }
+}
+
+fn exit<E: std::fmt::Display>(result: Result<(), E>, what: &str) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "stopped");
+            tracing::error!(%error, "{what}");
             ExitCode::FAILURE
         }
     }
@@ -60,6 +93,19 @@ fn levels(ours: LevelFilter) -> Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_the_operator_without_a_command_and_a_hook_with_one() {
+        let parse = |arguments: &[&str]| Arguments::try_parse_from([&["operator"], arguments].concat());
+        assert!(matches!(parse(&["--log-level=debug"]), Ok(Arguments { command: None, .. })));
+        let install = parse(&["hook", "install", "--spec={}", "--release=ns/name"]);
+        assert!(matches!(
+            install,
+            Ok(Arguments { command: Some(Command::Hook { hook: HookCommand::Install(_) }), .. })
+        ));
+        assert!(parse(&["--front-proxy", "hook", "install", "--release=ns/name"]).is_err());
+        assert!(parse(&["hook", "uninstall", "--namespace=ns"]).is_err(), "no Job");
+    }
 
     #[test]
     fn bodies_of_responses_are_not_logged_at_any_level() {

@@ -6,3 +6,4 @@ pub mod kubelet_cost;
 pub mod reaction;
 pub mod scale;
 pub mod servers;
+pub mod upgrade;

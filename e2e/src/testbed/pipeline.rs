@@ -47,6 +47,9 @@ pub fn install(client: &Client, helm: &Path, images: &ProjectImages) -> Result<S
     install_with(client, helm, images, &[])
 }
 
+/// The value without which the chart's hooks create and delete the MetricsPipeline; most scenarios do so themselves.
+const NO_HOOKS: &str = "pipeline.create=false";
+
 /// Runs the same with further values, each as `key=value` for `--set`.
 pub fn install_with(
     client: &Client,
@@ -58,7 +61,7 @@ pub fn install_with(
     install.args(["upgrade", "--install", "metrics-pipeline"]).arg(chart());
     install.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "2m"]);
     install.args(values(images));
-    for value in further {
+    for value in [NO_HOOKS].iter().chain(further) {
         install.args(["--set", value]);
     }
     command::output(&mut install)

@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::checks::Version;
+use crate::leftovers::Leftovers;
 use crate::snapshot::{FetchError, Snapshot};
 use crds::ConditionType;
 use jiff::{SignedDuration, Timestamp};
 use operator::inspect::Unreadable;
 use serde_json::{Value, json};
 
-fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
+pub(super) fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("an object")
 }
 
@@ -17,7 +18,7 @@ fn now() -> Timestamp {
 }
 
 /// A cluster without the operator.
-fn bare() -> Checks {
+pub(super) fn bare() -> Checks {
     let not_found = || FetchError { not_found: true, message: "404 page not found".to_owned() };
     Checks {
         snapshot: Snapshot {
@@ -34,6 +35,7 @@ fn bare() -> Checks {
         lease: Ok(None),
         pod_security: Ok(None),
         kubelets: Ok(Vec::new()),
+        leftovers: Ok(Leftovers::default()),
         now: now(),
     }
 }

@@ -20,10 +20,10 @@ pub(crate) const NAME_LABEL: &str = "app.kubernetes.io/name";
 pub(crate) const METRICS_CORE_SELECTOR: &str = "app.kubernetes.io/name=metrics-core";
 
 /// The label that says which tool manages an object (Kubernetes, "Recommended Labels").
-pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// The value of [`MANAGED_BY_LABEL`] on every object that the operator manages.
-pub(crate) const MANAGED_BY: &str = "metrics-pipeline-operator";
+pub const MANAGED_BY: &str = "metrics-pipeline-operator";
 
 /// The name of metrics-core's port in its container and its Service.
 pub(crate) const PORT_NAME: &str = "https";

@@ -25,20 +25,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the client has seen.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(in crate::bench) struct Seen {
     /// Number of lists with status 200.
-    pub(super) lists: u32,
+    pub(in crate::bench) lists: u32,
     /// A line for each of them that lacks a pod.
-    pub(super) incomplete: Vec<String>,
+    pub(in crate::bench) incomplete: Vec<String>,
     /// A line for each request without such a response.
-    pub(super) failed: Vec<String>,
+    pub(in crate::bench) failed: Vec<String>,
     /// A line for each container with more CPU than the limit.
-    pub(super) implausible: Vec<String>,
+    pub(in crate::bench) implausible: Vec<String>,
 }
 
 impl Seen {
     /// Adds what was seen later.
-    pub(super) fn add(&mut self, later: Self) {
+    pub(in crate::bench) fn add(&mut self, later: Self) {
         self.lists += later.lists;
         self.incomplete.extend(later.incomplete);
         self.failed.extend(later.failed);
@@ -48,15 +48,15 @@ impl Seen {
 
 /// The largest plausible usage of containers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(in crate::bench) struct Limits {
     /// The CPU of a container, in nanocores.
-    pub(super) nanocores: u64,
+    pub(in crate::bench) nanocores: u64,
     /// The memory of a container, in bytes.
-    pub(super) bytes: u64,
+    pub(in crate::bench) bytes: u64,
 }
 
 /// The client; it ends when it is dropped or stopped.
-pub(super) struct Lister {
+pub(in crate::bench) struct Lister {
     seen: Arc<Mutex<Seen>>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -64,7 +64,7 @@ pub(super) struct Lister {
 
 impl Lister {
     /// Starts the client. `limits` apply to the containers of the namespace of the workloads.
-    pub(super) fn start(cluster: &Cluster, limits: Limits) -> Result<Self> {
+    pub(in crate::bench) fn start(cluster: &Cluster, limits: Limits) -> Result<Self> {
         let admin = Subject::user("completeness", Some("system:masters"));
         let identity = cluster.cluster_authority()?.issue(&admin)?;
         let (network, seen) = (cluster.network().clone(), Arc::new(Mutex::new(Seen::default())));
@@ -92,12 +92,12 @@ impl Lister {
     }
 
     /// Returns what the client has seen since the last call.
-    pub(super) fn take(&self) -> Seen {
+    pub(in crate::bench) fn take(&self) -> Seen {
         std::mem::take(&mut self.seen.lock())
     }
 
     /// Stops the client and returns what it has seen since the last [`Self::take`].
-    pub(super) fn stop(mut self) -> Result<Seen> {
+    pub(in crate::bench) fn stop(mut self) -> Result<Seen> {
         self.end.take();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result?,

@@ -4,7 +4,7 @@
 //! is incomplete if it lacks a pod that ran for a minute.
 
 mod disruptions;
-mod lister;
+pub(in crate::bench) mod lister;
 mod restarts;
 mod starts;
 

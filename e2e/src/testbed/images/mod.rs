@@ -16,7 +16,7 @@ use crate::command;
 use crate::digest::sha256;
 use crate::error::{Doing as _, Error, Result};
 use crate::progress::Progress;
-use crate::testbed::requirements;
+use crate::testbed::{binaries, requirements};
 pub use oci::is_static;
 use oci::{Entry, Image, read_static};
 
@@ -86,7 +86,13 @@ const OPERATOR_IMAGE: ProjectImage = ProjectImage {
 
 /// Builds the project's images as released; cargo rebuilds only what changed.
 pub fn project(progress: &Progress) -> Result<ProjectImages> {
-    let programs = static_build("release", &[&METRICS_CORE, &OPERATOR], progress)?;
+    let programs = static_build(
+        workspace(),
+        &target().join("static"),
+        "release",
+        &[&METRICS_CORE, &OPERATOR],
+        progress,
+    )?;
     written(programs, &archives()?, progress)
 }
 
@@ -98,13 +104,51 @@ pub fn for_scenarios(progress: &Progress) -> Result<ProjectImages> {
     if let Some(images) = &*built {
         return Ok(images.clone());
     }
-    let programs = static_build("scenarios", &[&METRICS_CORE, &OPERATOR, &PLUGIN], progress)?;
+    let programs = [&METRICS_CORE, &OPERATOR, &PLUGIN];
+    let programs = static_build(workspace(), &target().join("static"), "scenarios", &programs, progress)?;
     // Not in the directory of the releases, which users may load into their clusters.
     let directory = archives()?.join("scenarios");
     fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
     let images = written(programs, &directory, progress)?;
     *built = Some(images.clone());
     Ok(images)
+}
+
+/// Builds the images of another commit of this clone as for scenarios, once, and returns them with the chart of that commit.
+/// They are cached outside the clone.
+pub fn of_commit(commit: &str, progress: &Progress) -> Result<(ProjectImages, PathBuf)> {
+    let commits = binaries::cache().join("commits");
+    let directory = commits.join(commit);
+    let (programs, chart) = (directory.join("programs"), directory.join("chart"));
+    if !chart.exists() {
+        let temporary = commits.join(format!("{commit}.tmp{}", std::process::id()));
+        let (sources, target) = (temporary.join("source"), temporary.join("target"));
+        let to = temporary.join("programs");
+        for directory in [&sources, &to] {
+            fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
+        }
+        let archive = temporary.join("source.tar");
+        let mut git = Command::new("git");
+        git.current_dir(workspace()).args(["archive", "--format=tar", "--output"]).arg(&archive).arg(commit);
+        command::output(&mut git)?;
+        let doing = || format!("unpack {}", archive.display());
+        let file = fs::File::open(&archive).doing(doing)?;
+        tar::Archive::new(file).unpack(&sources).doing(doing)?;
+        let needed = [&METRICS_CORE, &OPERATOR];
+        let from = static_build(&sources, &target, "scenarios", &needed, progress)?;
+        for program in needed {
+            let doing = || format!("copy {}", program.binary);
+            fs::copy(from.join(program.binary), to.join(program.binary)).doing(doing)?;
+        }
+        let doing = || format!("write {}", directory.display());
+        fs::rename(sources.join("charts/metrics-pipeline"), temporary.join("chart")).doing(doing)?;
+        for unneeded in [&sources, &target] {
+            fs::remove_dir_all(unneeded).doing(doing)?;
+        }
+        fs::remove_file(&archive).doing(doing)?;
+        fs::rename(&temporary, &directory).doing(doing)?;
+    }
+    Ok((written(programs, &directory, progress)?, chart))
 }
 
 fn written(programs: PathBuf, archives: &Path, progress: &Progress) -> Result<ProjectImages> {
@@ -180,11 +224,15 @@ fn write_image(image: &ProjectImage, directory: &Path, archives: &Path) -> Resul
     Ok(Built { reference, versioned, archive })
 }
 
+/// Returns the directory of this workspace.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
 /// Returns the workspace's target directory.
 pub(crate) fn target() -> PathBuf {
     let set = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    workspace.join(set.unwrap_or_else(|| "target".into()))
+    workspace().join(set.unwrap_or_else(|| "target".into()))
 }
 
 fn archives() -> Result<PathBuf> {
@@ -193,13 +241,17 @@ fn archives() -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Builds static programs and returns their directory. They have a target directory of their own, because other
-/// RUSTFLAGS would invalidate the usual one.
-fn static_build(profile: &str, programs: &[&RustProgram], progress: &Progress) -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+/// Builds static programs in a target directory and returns the directory of the programs. It must not be the usual target
+/// directory, because other RUSTFLAGS would invalidate that.
+fn static_build(
+    workspace: &Path,
+    directory: &Path,
+    profile: &str,
+    programs: &[&RustProgram],
+    progress: &Progress,
+) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let directory = target().join("static");
-    fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
+    fs::create_dir_all(directory).doing(|| format!("create {}", directory.display()))?;
     let title = "metrics-core and the operator built as static programs (some minutes the first time)";
     let named = programs.iter().flat_map(|program| ["--package", program.package, "--bin", program.binary]);
     progress.step(title, |step| {
@@ -208,7 +260,7 @@ fn static_build(profile: &str, programs: &[&RustProgram], progress: &Progress) -
             .current_dir(workspace)
             .args(["build", "--profile", profile, "--locked", "--target", &triple])
             .args(named)
-            .env("CARGO_TARGET_DIR", &directory)
+            .env("CARGO_TARGET_DIR", directory)
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             .env_remove("CARGO_ENCODED_RUSTFLAGS");
         command::logged(&mut cargo, &directory.join("build.log"), step)

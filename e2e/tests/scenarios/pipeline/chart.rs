@@ -1,5 +1,6 @@
 //! The chart, checked by Helm and by the API server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use e2e::suite::{Group, Needs, Suite, TestEnv};
@@ -39,6 +40,23 @@ fn chart_passes_lint_and_server_side_dry_run(env: &TestEnv) -> Result<()> {
         check!(
             !rendered.contains("cluster-admin") && !rendered.contains("escalate"),
             "the chart requests too many permissions"
+        );
+    }
+    for (value, hooks) in [
+        ("pipeline.create=true", &["post-install,post-upgrade,post-rollback", "pre-delete"] as &[&str]),
+        ("pipeline.keepOnUninstall=true", &["post-install,post-upgrade,post-rollback"]),
+        ("pipeline.create=false", &[]),
+    ] {
+        let mut template = env.client.command(&helm);
+        template.args(["template", "metrics-pipeline"]).arg(pipeline::chart()).args(["--set", value]);
+        let rendered = command::output(&mut template)?;
+        let found: BTreeSet<_> =
+            rendered.lines().filter_map(|line| line.trim().strip_prefix("helm.sh/hook: ")).collect();
+        check!(found.iter().eq(hooks), "{value}: {found:?}");
+        // A hook object is not one of the release: Helm would delete and create it.
+        check!(
+            !rendered.contains("kind: MetricsPipeline\n"),
+            "{value}: the MetricsPipeline is an object of the chart"
         );
     }
     let mut wrong = env.client.command(&helm);

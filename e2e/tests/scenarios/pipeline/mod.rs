@@ -10,6 +10,7 @@ mod cert_manager;
 mod chart;
 mod clients;
 mod front_proxy;
+mod hooks;
 mod kube_rs;
 mod kubelets;
 mod lifecycle;
@@ -69,6 +70,7 @@ pub(crate) fn add(suite: &mut Suite) {
     rotation::add(suite);
     cert_manager::add(suite);
     front_proxy::add(suite);
+    hooks::add(suite);
     kubelets::add(suite);
     approval::add(suite);
     // …and those whose size changes.
