@@ -310,16 +310,13 @@ impl Place {
             }
             return standing != Standing::Unauthenticated;
         }
-        match state.occupants.get_mut(&self.id) {
-            Some(occupant) => {
-                occupant.bytes = bytes;
-                true
-            }
+        if let Some(occupant) = state.occupants.get_mut(&self.id) {
+            occupant.bytes = bytes;
+            true
+        } else {
             // It was the last that could be closed.
-            None => {
-                state.reserved.release(bytes.saturating_sub(before));
-                false
-            }
+            state.reserved.release(bytes.saturating_sub(before));
+            false
         }
     }
 
