@@ -310,17 +310,13 @@ impl Place {
             }
             return standing != Standing::Unauthenticated;
         }
-        match state.occupants.get_mut(&self.id) {
-            Some(occupant) => {
-                occupant.bytes = bytes;
-                true
-            }
-            // It was the last that could be closed.
-            None => {
-                state.reserved.release(bytes.saturating_sub(before));
-                false
-            }
+        if let Some(occupant) = state.occupants.get_mut(&self.id) {
+            occupant.bytes = bytes;
+            return true;
         }
+        // It was the last that could be closed.
+        state.reserved.release(bytes.saturating_sub(before));
+        false
     }
 
     /// Records that the TLS handshake is complete.
