@@ -43,15 +43,18 @@ impl ResponseMemory {
 
     /// Returns the memory of a list, and an empty reservation for what is encoded before it is sent; `None` if memory
     /// is short.
-    pub(super) fn list(&self) -> Option<(ListMemory, Reservation)> {
-        let lease = Arc::new(self.budget.lease(LIST_BYTES)?);
+    ///
+    /// The list leaves one in `spared_part` bytes of all memory for responses to others.
+    pub(super) fn list(&self, spared_part: Option<usize>) -> Option<(ListMemory, Reservation)> {
+        let spare = spared_part.map_or(0, |part| self.budget.max(MemoryClass::Responses) / part);
+        let lease = Arc::new(self.budget.lease(LIST_BYTES, spare)?);
         let memory = ListMemory { lease, recording: self.recording.clone(), turn: None, retries: 0 };
         Some((memory, self.budget.empty(MemoryClass::EncodedLists)))
     }
 
-    /// Returns the memory of a watch; `None` if memory is short.
+    /// Returns the memory of a watch; `None` if memory is short. Watches last, so half of the memory remains for lists.
     pub(super) fn watch(&self) -> Option<Lease> {
-        self.budget.lease(WATCH_BYTES)
+        self.budget.lease(WATCH_BYTES, self.budget.max(MemoryClass::Responses) / 2)
     }
 }
 
@@ -66,6 +69,10 @@ impl ListMemory {
     pub(super) fn keep_rows(&mut self, bytes: usize) -> Option<Duration> {
         if self.turn.is_none() {
             self.turn = self.recording.clone().try_acquire_owned().ok();
+            // The client may stop reading before there is memory for the first row.
+            if self.turn.is_some() {
+                self.lease.may_keep_rows();
+            }
         }
         if self.turn.is_none() {
             self.lease.want_rows();

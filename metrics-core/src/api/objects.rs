@@ -24,7 +24,7 @@ use super::watch::WatchStream;
 use super::watch_limit::WatchLimit;
 use super::{ApiConfig, respond};
 use crate::model::rows::{Lookup, Rows};
-use crate::server::listen::LongRunning;
+use crate::server::listen::{DirectClient, LongRunning};
 use crate::server::request_info::RequestInfo;
 
 /// The Retry-After of a watch that is rejected because too many are open.
@@ -198,7 +198,8 @@ impl ObjectsRequest<'_> {
         let selection = self.selection(options.labels, options.fields);
         let limit = usize::try_from(options.limit).ok().filter(|limit| *limit > 0);
         let cursor = Cursor::new(self.rows.clone(), self.sample_age.clone(), selection, after);
-        let memory = self.memory.list().ok_or_else(Status::memory_is_short)?;
+        let spared_part = self.parts.extensions.get::<DirectClient>().map(|client| client.spared_part);
+        let memory = self.memory.list(spared_part).ok_or_else(Status::memory_is_short)?;
         let max_encoded = self.config.max_encoded_list_bytes;
         let list = ListStream::new(cursor, context, representation, limit, max_encoded, memory);
         let gzip = gzip::is_accepted(&self.parts.headers).then(|| self.compressors.response());

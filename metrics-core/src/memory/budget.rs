@@ -50,7 +50,7 @@ pub struct Reservation {
 }
 
 impl BudgetState {
-    /// Reserves, unless the class would have less than `spare` bytes left.
+    /// Reserves, unless the class would have less than `spare` bytes left, also if others take the whole pool.
     fn reserve(&mut self, class: MemoryClass, bytes: usize, spare: usize) -> bool {
         let at = class as usize;
         let Some(reserved) = self.reserved[at].checked_add(bytes) else { return false };
@@ -58,13 +58,14 @@ impl BudgetState {
             return false;
         }
         let beyond = |reserved: usize, limits: ClassLimits| reserved.saturating_sub(limits.guaranteed);
+        let guaranteed = self.limits[at].guaranteed.saturating_sub(spare);
         // What is guaranteed is available even if the pool is overdrawn since the budget shrank.
-        if reserved > self.limits[at].guaranteed {
+        if reserved > guaranteed {
             let others: usize = (0..CLASSES)
                 .filter(|other| *other != at)
                 .map(|other| beyond(self.reserved[other], self.limits[other]))
                 .sum();
-            if others.saturating_add(beyond(reserved, self.limits[at])) > self.pool {
+            if others.saturating_add(reserved - guaranteed) > self.pool {
                 return false;
             }
         }

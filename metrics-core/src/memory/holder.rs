@@ -59,13 +59,14 @@ pub(crate) struct Lease {
 }
 
 impl MemoryBudget {
-    /// Reserves memory for a response. Without memory, revokes the response that has stalled longest, so that a
-    /// retry succeeds.
-    pub(crate) fn lease(self: &Arc<Self>, bytes: usize) -> Option<Lease> {
-        let Some(reservation) = self.try_reserve(MemoryClass::Responses, bytes) else {
+    /// Reserves memory for a response, and leaves at least `spare` bytes to others. Without memory, revokes the
+    /// response that has stalled longest, so that a retry succeeds.
+    pub(crate) fn lease(self: &Arc<Self>, bytes: usize, spare: usize) -> Option<Lease> {
+        let mut reservation = self.empty(MemoryClass::Responses);
+        if !reservation.try_grow_sparing(bytes, spare) {
             self.revoke_stalled(|_| true);
             return None;
-        };
+        }
         let holder = Holder(Arc::new(HolderState {
             progressed: Mutex::new(Instant::now()),
             keeps_rows: AtomicBool::new(false),
@@ -125,12 +126,16 @@ impl Lease {
         let mut kept_rows = self.kept_rows.lock();
         let more = bytes.saturating_sub(kept_rows.bytes());
         let kept = kept_rows.grow_alone(more) || kept_rows.try_grow(more);
-        if kept {
-            self.holder.0.keeps_rows.store(true, Ordering::Relaxed);
-        } else {
+        if !kept {
             self.want_rows();
         }
         kept
+    }
+
+    /// Records that this response may add to the rows that are kept, so that it is revoked if it stalls while others
+    /// wait for that.
+    pub(crate) fn may_keep_rows(&self) {
+        self.holder.0.keeps_rows.store(true, Ordering::Relaxed);
     }
 
     /// Revokes the response that keeps rows and has stalled longest.
@@ -152,7 +157,7 @@ impl Lease {
 
     /// Records that the client received something or can receive more.
     pub(crate) fn progressed(&self) {
-        *self.holder.0.progressed.lock() = Instant::now();
+        self.holder.progressed();
     }
 
     /// Returns the same bytes as a part of the response, which keeps this lease until it is sent.
@@ -180,6 +185,11 @@ impl Drop for Lease {
 }
 
 impl Holder {
+    /// Records that the client received a part.
+    pub(crate) fn progressed(&self) {
+        *self.0.progressed.lock() = Instant::now();
+    }
+
     /// Notifies `connection` when the response must end and no task waits for that any more.
     pub(crate) fn end_connection(&self, connection: Arc<Notify>) {
         *self.0.connection.lock() = Some(connection);
@@ -256,28 +266,39 @@ mod tests {
     async fn revokes_the_longest_stalled_response_when_memory_is_short() {
         let budget = MemoryBudget::new(TOTAL);
         let third = budget.max(MemoryClass::Responses) / 3;
-        let (first, second) = (budget.lease(third).unwrap(), budget.lease(third).unwrap());
+        let (first, second) = (budget.lease(third, 0).unwrap(), budget.lease(third, 0).unwrap());
         advance(STALLED_AFTER * 9 / 10).await;
-        let third_one = budget.lease(third).unwrap();
-        assert!(budget.lease(third).is_none());
+        let third_one = budget.lease(third, 0).unwrap();
+        assert!(budget.lease(third, 0).is_none());
         assert_eq!(budget.revoked(), 0, "the clients may just be slow");
         first.progressed();
         advance(STALLED_AFTER / 2).await;
-        assert!(budget.lease(third).is_none());
+        assert!(budget.lease(third, 0).is_none());
         assert!(second.holder().revoked().now_or_never().is_some());
         assert!(first.holder().revoked().now_or_never().is_none());
         assert!(third_one.holder().revoked().now_or_never().is_none());
         drop(second);
-        assert!(budget.lease(third).is_some());
+        assert!(budget.lease(third, 0).is_some());
         drop((first, third_one));
         assert_eq!((budget.reserved(), budget.holders.holders.lock().len()), (0, 0));
+    }
+
+    #[test]
+    fn leaves_memory_to_others() {
+        let budget = MemoryBudget::new(TOTAL);
+        let max = budget.max(MemoryClass::Responses);
+        let direct = budget.lease(max / 2, max / 4).unwrap();
+        assert!(budget.lease(max / 2, max / 4).is_none());
+        assert!(budget.lease(max / 2, 0).is_some());
+        drop(direct);
     }
 
     #[tokio::test(start_paused = true)]
     async fn revokes_only_a_response_that_keeps_rows_when_memory_for_rows_is_short() {
         let budget = MemoryBudget::new(TOTAL);
         let max = budget.max(MemoryClass::KeptRows);
-        let leases = [1, 2, 3].map(|bytes| budget.lease(bytes).unwrap());
+        let leases = [1, 2, 3].map(|bytes| budget.lease(bytes, 0).unwrap());
+        leases[1].may_keep_rows();
         assert!(leases[1].try_keep_rows(max));
         advance(STALLED_AFTER).await;
         assert!(!leases[2].try_keep_rows(1));
@@ -289,7 +310,7 @@ mod tests {
     async fn revocation_ends_the_connection_once_the_stream_has_no_task() {
         let budget = MemoryBudget::new(TOTAL);
         for has_task in [true, false] {
-            let (lease, connection) = (budget.lease(1).unwrap(), Arc::new(tokio::sync::Notify::new()));
+            let (lease, connection) = (budget.lease(1, 0).unwrap(), Arc::new(tokio::sync::Notify::new()));
             let holder = lease.holder();
             holder.end_connection(connection.clone());
             let mut task = Some(Box::pin(holder.revoked()));

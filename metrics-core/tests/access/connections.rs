@@ -7,11 +7,12 @@ use metrics_core::memory::MemoryBudget;
 use metrics_core::server::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::test_server::{Ca, Client, port};
+use crate::test_server::{Ca, Client, memory_port, port};
 
 const SECOND: Duration = Duration::from_secs(1);
+const ADDRESS: [u8; 4] = [10, 0, 0, 1];
 
 #[tokio::test]
 async fn responds_to_http_on_the_https_port() {
@@ -24,16 +25,16 @@ async fn responds_to_http_on_the_https_port() {
     assert!(response.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{response}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn counts_failed_handshakes_by_cause() {
-    let port = port(Limits { handshake: Duration::from_millis(200), ..Limits::default() }).await;
-    drop(TcpStream::connect(port.address).await.unwrap());
-    let mut garbage = TcpStream::connect(port.address).await.unwrap();
+    let port = memory_port(Limits { handshake: Duration::from_millis(200), ..Limits::default() });
+    drop(port.connect(ADDRESS));
+    let mut garbage = port.connect(ADDRESS);
     garbage.write_all(b"\0\0\0").await.unwrap();
-    let mut silent = TcpStream::connect(port.address).await.unwrap();
+    let mut silent = port.connect(ADDRESS);
     let read = timeout(5 * SECOND, silent.read(&mut [0])).await.expect("closed in time");
     assert_eq!(read.unwrap(), 0);
-    let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
+    let metrics = port.metrics().await;
     for outcome in ["closed", "not_tls", "timeout"] {
         let series = format!("metrics_core_tls_handshakes_total{{outcome=\"{outcome}\"}} 1\n");
         assert!(metrics.contains(&series), "{series} in {metrics}");
@@ -64,14 +65,14 @@ async fn closes_http2_connections_of_anonymous_clients() {
     assert_eq!(jane.get("/livez", &[]).await.0, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn returns_429_over_the_limit_but_not_for_probes() {
     let ca = Ca::new();
-    let port = port(Limits { in_flight: Some(1), ..Limits::default() }).await;
+    let port = memory_port(Limits { in_flight: Some(1), ..Limits::default() });
     port.trust.set_client_ca(ca.anchors());
     let (mut slow, mut jane) = (
-        Client::with(ca.client("slow")).open(&port).await,
-        Client::with(ca.client("jane")).open(&port).await,
+        Client::with(ca.client("slow")).open_memory(&port).await,
+        Client::with(ca.client("jane")).open_memory(&port).await,
     );
     let open = tokio::spawn(async move { slow.get("/apis/slow", &[]).await.0 });
     sleep(SECOND / 5).await;
@@ -83,14 +84,14 @@ async fn returns_429_over_the_limit_but_not_for_probes() {
     assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn returns_429_without_memory_for_the_headers() {
     let ca = Ca::new();
     // About 170 KB for requests.
-    let port = port(Limits { memory: MemoryBudget::new(1 << 20), ..Limits::default() }).await;
+    let port = memory_port(Limits { memory: MemoryBudget::new(1 << 20), ..Limits::default() });
     port.trust.set_front_proxy(ca.front_proxy(&[]));
     let client = Client::with(ca.client("aggregator"));
-    let (mut slow, mut proxy) = (client.open(&port).await, client.open(&port).await);
+    let (mut slow, mut proxy) = (client.open_memory(&port).await, client.open_memory(&port).await);
     let large = "x".repeat(60 << 10);
     let open = tokio::spawn(async move {
         slow.get("/apis/slow", &[("X-Remote-User", "slow"), ("X-Large", &large)]).await.0
@@ -104,26 +105,26 @@ async fn returns_429_without_memory_for_the_headers() {
     assert_eq!(proxy.get("/apis/x", &[("X-Remote-User", "jane"), ("X-Large", &large)]).await.0, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn open_watches_take_no_place_of_requests() {
     let ca = Ca::new();
-    let port = port(Limits { in_flight: Some(1), ..Limits::default() }).await;
+    let port = memory_port(Limits { in_flight: Some(1), ..Limits::default() });
     port.trust.set_client_ca(ca.anchors());
-    let mut jane = Client::with(ca.client("jane")).open(&port).await;
+    let mut jane = Client::with(ca.client("jane")).open_memory(&port).await;
     let _first = jane.begin("/apis/silence", &[]).await.unwrap();
     let _second = jane.begin("/apis/silence", &[]).await.unwrap();
     assert_eq!(jane.get("/apis/x", &[]).await.0, 200);
-    let (_, metrics) = Client::default().get(&port, "/metrics", &[]).await;
+    let metrics = port.metrics().await;
     assert!(metrics.contains("apiserver_longrunning_requests 2\n"), "{metrics}");
     assert!(metrics.contains("apiserver_current_inflight_requests 1\n"), "that of /metrics: {metrics}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn returns_504_after_the_request_timeout() {
     let ca = Ca::new();
-    let port = port(Limits { request: Duration::from_millis(200), ..Limits::default() }).await;
+    let port = memory_port(Limits { request: Duration::from_millis(200), ..Limits::default() });
     port.trust.set_client_ca(ca.anchors());
-    let (code, text) = Client::with(ca.client("slow")).get(&port, "/apis/slow", &[]).await;
+    let (code, text) = Client::with(ca.client("slow")).open_memory(&port).await.get("/apis/slow", &[]).await;
     assert_eq!((code, text.contains("allotted timeout")), (504, true));
 }
 
@@ -162,16 +163,16 @@ async fn front_proxies_may_send_many_groups() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn closes_only_the_watch_that_the_client_does_not_read() {
     let ca = Ca::new();
-    let port = port(Limits { stall: SECOND / 2, ..Limits::default() }).await;
+    let port = memory_port(Limits { stall: SECOND / 2, ..Limits::default() });
     port.trust.set_client_ca(ca.anchors());
-    let mut shared = Client::with(ca.client("jane")).open(&port).await;
+    let mut shared = Client::with(ca.client("jane")).open_memory(&port).await;
     let silence = shared.begin("/apis/silence", &[]).await.unwrap();
     let flood = shared.begin("/apis/flood", &[]).await.unwrap();
     let (mut read, unread) = (shared.begin("/apis/flood", &[]).await.unwrap().into_body(), flood.into_body());
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while start.elapsed() < 2 * SECOND {
         let frame = read.frame().await.expect("a watch that the client reads continues").unwrap();
         assert!(frame.is_data());
@@ -185,37 +186,32 @@ async fn closes_only_the_watch_that_the_client_does_not_read() {
         "a watch without data stays open"
     );
     // Over HTTP/1.1 the watch has a connection of its own.
-    let mut alone = Client { http2: false, ..Client::with(ca.client("jane")) }.open(&port).await;
+    let mut alone = Client { http2: false, ..Client::with(ca.client("jane")) }.open_memory(&port).await;
     let unread = alone.begin("/apis/flood", &[]).await.unwrap();
-    let (_, metrics) = timeout(10 * SECOND, async {
-        loop {
-            let (code, metrics) = Client::default().get(&port, "/metrics", &[]).await;
-            if metrics.contains("metrics_core_closed_connections_total{cause=\"slow_watch\"} 2\n") {
-                return (code, metrics);
-            }
-            sleep(SECOND / 10).await;
-        }
-    })
-    .await
-    .expect("both are counted");
+    sleep(SECOND).await;
+    let metrics = port.metrics().await;
+    assert!(
+        metrics.contains("metrics_core_closed_connections_total{cause=\"slow_watch\"} 2\n"),
+        "both are counted: {metrics}"
+    );
     assert!(metrics.contains("apiserver_longrunning_requests 0\n"), "none is left: {metrics}");
     assert!(unread.into_body().collect().await.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_open_requests() {
     let ca = Ca::new();
-    let mut port = port(Limits::default()).await;
+    let mut port = memory_port(Limits::default());
     port.trust.set_client_ca(ca.anchors());
     for http2 in [true, false] {
-        let mut slow = Client { http2, ..Client::with(ca.client("slow")) }.open(&port).await;
+        let mut slow = Client { http2, ..Client::with(ca.client("slow")) }.open_memory(&port).await;
         tokio::spawn(async move { assert_eq!(slow.get("/apis/slow", &[]).await.0, 200) });
     }
-    let mut slow = Client::with(ca.client("slow")).open(&port).await;
+    let mut slow = Client::with(ca.client("slow")).open_memory(&port).await;
     let open = tokio::spawn(async move { slow.get("/apis/slow", &[]).await.0 });
     sleep(SECOND / 5).await;
     port.stop.take().unwrap().send(()).unwrap();
     assert_eq!(open.await.unwrap(), 200);
-    timeout(5 * SECOND, port.ended).await.expect("ended").unwrap();
-    assert!(TcpStream::connect(port.address).await.is_err());
+    timeout(5 * SECOND, &mut port.ended).await.expect("ended").unwrap();
+    assert!(port.is_closed());
 }

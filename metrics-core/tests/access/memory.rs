@@ -118,7 +118,8 @@ async fn measure() {
         let before = server.resident_bytes();
         open.extend(self::open(&server, client.as_ref(), sent, CONNECTIONS).await);
         let bytes = server.resident_bytes().saturating_sub(before) / CONNECTIONS;
-        writeln!(std::io::stdout(), "| {name} | {:.1} kB |", bytes as f64 / 1000.0).unwrap();
+        let kilobytes = format!("{}.{}", bytes / 1000, bytes / 100 % 10);
+        writeln!(std::io::stdout(), "| {name} | {kilobytes} kB |").unwrap();
     }
 }
 

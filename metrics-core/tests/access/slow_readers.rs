@@ -7,6 +7,7 @@ use metrics_core::server::listen::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::raw_http2::{RST_STREAM, RawConnection, ReceivedFrame, get};
 use crate::test_server::{Ca, Client, Connection, LARGE, MemoryPort, memory_port};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,6 +61,21 @@ async fn an_unread_response_is_reset_after_the_stall_timeout() {
     };
     assert!(error.to_string().contains("error"), "{error}");
     assert!(start.elapsed() < 65 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_client_never_opens_its_window_is_reset() {
+    let ca = Ca::new();
+    let port = memory_port(Limits::default());
+    port.trust.set_client_ca(ca.anchors());
+    let tls = Client::with(ca.client("jane")).connect_over(port.connect(ADDRESS)).await.unwrap();
+    let mut raw = RawConnection::start(tls, 0).await;
+    raw.send(&[get(1, "/apis/flood", &[]), get(3, "/apis/large", &[])].concat()).await;
+    let reset = |frames: Vec<ReceivedFrame>| frames.iter().filter(|frame| frame.kind == RST_STREAM).count();
+    assert_eq!(reset(raw.receive(29 * SECOND).await), 0);
+    assert_eq!(reset(raw.receive(3 * SECOND).await), 2);
+    let metrics = port.metrics().await;
+    assert!(metrics.contains("apiserver_longrunning_requests 0\n"), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -229,13 +229,27 @@ impl hyper::body::Body for Endless {
     }
 }
 
+/// A body of frames of one byte that does not end.
+struct SingleBytes;
+
+impl hyper::body::Body for SingleBytes {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+}
+
 /// A running server.
 pub(crate) struct Port {
     pub address: SocketAddr,
     pub trust: Arc<LiveTrust>,
     pub serving: Arc<ServingCertificate>,
-    pub stop: Option<oneshot::Sender<()>>,
-    pub ended: tokio::task::JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
 }
 
 /// Starts a server on a port of 127.0.0.1.
@@ -245,15 +259,16 @@ pub(crate) async fn port(limits: Limits) -> Port {
     let address = listener.local_addr().unwrap();
     let (trust, serving) = (parts.trust.clone(), parts.serving.clone());
     let (stop, stopped) = oneshot::channel();
-    let ended = tokio::spawn(parts.serve(listener, limits, stopped));
-    Port { address, trust, serving, stop: Some(stop), ended }
+    tokio::spawn(parts.serve(listener, limits, stopped));
+    Port { address, trust, serving, _stop: stop }
 }
 
 /// A server without a network: streams are in memory, so that tests can pause the time and choose addresses.
 pub(crate) struct MemoryPort {
     pub trust: Arc<LiveTrust>,
     connections: mpsc::UnboundedSender<(DuplexStream, SocketAddr)>,
-    _stop: oneshot::Sender<()>,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub ended: tokio::task::JoinHandle<()>,
 }
 
 pub(crate) fn memory_port(limits: Limits) -> MemoryPort {
@@ -261,8 +276,8 @@ pub(crate) fn memory_port(limits: Limits) -> MemoryPort {
     let trust = parts.trust.clone();
     let (connections, accepted) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
-    tokio::spawn(parts.serve(MemoryListener(accepted), limits, stopped));
-    MemoryPort { trust, connections, _stop: stop }
+    let ended = tokio::spawn(parts.serve(MemoryListener(accepted), limits, stopped));
+    MemoryPort { trust, connections, stop: Some(stop), ended }
 }
 
 impl MemoryPort {
@@ -271,6 +286,11 @@ impl MemoryPort {
         let (client, server) = tokio::io::duplex(16 << 10);
         self.connections.send((server, SocketAddr::new(address.into(), 1))).unwrap();
         client
+    }
+
+    /// Returns whether the server accepts no more connections.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connections.is_closed()
     }
 
     /// Returns the content of `/metrics`.
@@ -438,6 +458,11 @@ impl Client {
         }
     }
 
+    /// Opens a connection from some address.
+    pub(crate) async fn open_memory(&self, port: &MemoryPort) -> Connection {
+        self.open_over(port.connect([10, 0, 0, 1])).await
+    }
+
     /// Sends one request on a new connection; returns code and text.
     pub(crate) async fn get(&self, port: &Port, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
         self.open(port).await.get(path, headers).await
@@ -468,9 +493,23 @@ impl Connection {
 
     /// Sends a POST whose body does not end over HTTP/2; returns the code.
     pub(crate) async fn post_unfinished(&mut self, path: &str) -> u16 {
-        let request = Request::post(format!("https://metrics-core{path}")).version(Version::HTTP_2);
-        let request = request.body(Endless(false).boxed_unsync()).unwrap();
-        self.http2.as_mut().unwrap().send_request(request).await.unwrap().status().as_u16()
+        self.post(path, &[], Endless(false).boxed_unsync()).await
+    }
+
+    /// Sends a POST over HTTP/2 with a body of as many bytes as the server accepts, one a frame; returns the code.
+    pub(crate) async fn post_single_bytes(&mut self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        self.post(path, headers, SingleBytes.boxed_unsync()).await
+    }
+
+    async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: BoxedBody) -> u16 {
+        let mut request = Request::post(format!("https://metrics-core{path}")).version(Version::HTTP_2);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.http2.as_mut().unwrap().send_request(request.body(body).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let _ = response.into_body().collect().await;
+        code
     }
 
     /// Sends a request; the body of the response is not read yet.

@@ -15,6 +15,7 @@ use super::memory::InMemoryRows;
 use super::{BASE, NOW_NS, PROTOBUF, request};
 use crate::api::{Api, ApiConfig, ResponseBody, request_info};
 use crate::memory::{Holder, MemoryBudget, MemoryClass, Reservation};
+use crate::server::listen::DirectClient;
 
 const TOTAL: usize = 24 << 20;
 
@@ -135,6 +136,44 @@ async fn unread_responses_stay_within_the_budget_and_others_get_through() {
         drop(unread);
         assert_eq!(fixture.budget.reserved(), 0, "{path}");
     }
+}
+
+#[test]
+fn watches_leave_memory_to_lists() {
+    let fixture = Fixture::new();
+    let (watches, rejected) = fixture.flood("/pods?watch=1", "application/json");
+    assert_eq!(rejected.status(), 429);
+    assert_eq!(fixture.get("/pods", "application/json").status(), 200);
+    drop(watches);
+}
+
+#[test]
+fn lists_of_direct_clients_leave_memory_to_front_proxies() {
+    let fixture = Fixture::new();
+    let direct = || {
+        let mut request = request("GET", &format!("{BASE}/pods"), &[]);
+        request.extensions.insert(DirectClient { spared_part: 4 });
+        let info = request_info(&request.method, &request.uri);
+        fixture.api.handle_at(&request, &info, NOW_NS)
+    };
+    let lists: Vec<_> = std::iter::from_fn(|| Some(direct()).filter(|list| list.status() == 200)).collect();
+    let (through, _) = fixture.flood("/pods", "application/json");
+    assert!(lists.len() > 5 && through.len() * 5 > lists.len(), "{} {}", lists.len(), through.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_stalls_before_it_keeps_rows_does_not_delay_others() {
+    let fixture = Fixture::new();
+    let _others = [MemoryClass::EncodedLists, MemoryClass::KeptRows].map(|class| fixture.take(class, 0));
+    // It is the list that may keep rows next, but its client reads nothing.
+    let unread = fixture.get("/pods", PROTOBUF);
+    let mut other = fixture.get("/pods", PROTOBUF).into_body();
+    tokio::time::advance(STALL).await;
+    assert!(holder(&unread).revoked().now_or_never().is_none());
+    assert!(poll(&mut other).is_pending());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(poll(&mut other).is_pending());
+    assert!(holder(&unread).revoked().now_or_never().is_some());
 }
 
 #[test]

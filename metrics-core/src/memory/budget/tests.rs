@@ -73,6 +73,18 @@ fn large_reservations_spare_a_part_for_others() {
     assert!(budget.try_reserve(MemoryClass::KubeletBodies, 10).is_some());
 }
 
+#[test]
+fn a_part_is_spared_also_when_others_take_the_pool() {
+    let budget = MemoryBudget::new(TOTAL);
+    let (class, spare) = (MemoryClass::Responses, 1_000);
+    let mut others = budget.empty(MemoryClass::KeptRows);
+    while others.try_grow(100) {}
+    let mut greedy = budget.empty(class);
+    while greedy.try_grow_sparing(100, spare) {}
+    assert_eq!(greedy.bytes(), guaranteed(class) - spare);
+    assert!(budget.try_reserve(class, spare).is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn waits_for_memory_that_is_released_in_time() {
     let budget = MemoryBudget::new(TOTAL);

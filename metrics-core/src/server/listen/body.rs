@@ -23,6 +23,14 @@ pub type BoxedBody = UnsyncBoxBody<Bytes, Infallible>;
 #[derive(Clone, Copy, Debug)]
 pub struct LongRunning;
 
+/// Marks a request of a client that is not a front proxy, as an extension. The API leaves a part of the memory of responses
+/// to front proxies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DirectClient {
+    /// The part to leave is one in this many.
+    pub(crate) spared_part: usize,
+}
+
 /// Returns a plain-text response, as Go's `http.Error` does.
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<BoxedBody> {
     let mut response = Response::new(Full::new(text.into()).boxed_unsync());

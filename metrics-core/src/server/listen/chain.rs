@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
-use super::body::{BoxedBody, LongRunning, TrackedBody, text};
+use super::body::{BoxedBody, DirectClient, LongRunning, TrackedBody, text};
 use super::connection::is_http2;
 use super::health::Health;
 use super::open_requests::{InFlight, OpenRequests};
@@ -29,6 +29,10 @@ const MAX_AUDIT_ID: usize = 64;
 
 /// The memory of a request besides its headers: its task, and the HTTP/2 stream.
 const REQUEST_BYTES: usize = 8 << 10;
+
+/// The part of the requests in flight, and of the memory of requests and responses, that is reserved for front proxies:
+/// most clients send their requests through kube-apiserver.
+const RESERVED_PART: usize = 4;
 
 /// Returns the memory of a request: what was received, and what was parsed of it.
 fn request_bytes(parts: &Parts) -> usize {
@@ -65,6 +69,8 @@ pub struct Chain {
     handlers: Handlers,
     exposition: Exposition,
     in_flight: Option<Arc<Semaphore>>,
+    /// The number of permits of `in_flight` that are reserved for front proxies.
+    reserved_in_flight: usize,
     timeout: Duration,
     response_timeout: Duration,
     strict_transport_security: Option<HeaderValue>,
@@ -80,6 +86,7 @@ impl Chain {
             handlers,
             exposition,
             in_flight: limits.in_flight.map(|max| Arc::new(Semaphore::new(max))),
+            reserved_in_flight: limits.in_flight.unwrap_or(0) / RESERVED_PART,
             timeout: limits.request,
             response_timeout: limits.response_timeout(),
             strict_transport_security,
@@ -139,6 +146,8 @@ impl Chain {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, directives.clone());
         }
         in_flight.code = response.status().as_u16();
+        // A client whose HTTP/2 window is closed from the start would never be waited for otherwise.
+        in_flight.timer.filled();
         response.map(|body| TrackedBody::new(body, in_flight).boxed_unsync())
     }
 
@@ -152,16 +161,23 @@ impl Chain {
     ) -> Response<BoxedBody> {
         // No limit applies to probes, as a rejected probe would restart the pod.
         let is_probe = self.handlers.authorizer.always_allows(info);
+        let is_proxy = open_requests.standing() == Standing::FrontProxy;
         if !is_probe {
             let memory = &self.handlers.memory;
-            let Some(reserved) = memory.try_reserve(MemoryClass::Requests, request_bytes(parts)) else {
+            let spared = if is_proxy { 0 } else { memory.max(MemoryClass::Requests) / RESERVED_PART };
+            let mut reserved = memory.empty(MemoryClass::Requests);
+            if !reserved.try_grow_sparing(request_bytes(parts), spared) {
                 return self.too_many_requests();
-            };
+            }
             in_flight.memory = Some(reserved);
+        }
+        if !is_proxy {
+            parts.extensions.insert(DirectClient { spared_part: RESERVED_PART });
         }
         let user = self.handlers.authenticator.authenticate(parts, client).await;
         // As in k8s.io/apiserver, an unauthenticated client can't keep an HTTP/2 connection (CVE-2023-44487).
-        if is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
+        // A front proxy is authenticated by its certificate, and its connection serves other users too.
+        if !is_proxy && is_http2(parts.version) && user.as_ref().map_or(true, UserInfo::is_anonymous) {
             open_requests.close();
         }
         let user = match user {
@@ -191,6 +207,10 @@ impl Chain {
         };
         // A request for a watch has a permit until its response is one: watches have a limit of their own in the API.
         if let Some(limit) = self.in_flight.as_ref().filter(|_| !is_probe) {
+            let reserved = if is_proxy { 0 } else { self.reserved_in_flight };
+            if limit.available_permits() <= reserved {
+                return self.too_many_requests();
+            }
             match limit.clone().try_acquire_owned() {
                 Ok(permit) => in_flight.permit = Some(permit),
                 Err(_) => return self.too_many_requests(),

@@ -38,9 +38,16 @@ const COPIES_OF_CHAIN: usize = 2;
 
 /// The maximum number of unsent response bytes that an HTTP/2 stream buffers, and of frame bytes beyond it.
 const SEND_BUFFER: usize = 64 << 10;
-/// The HTTP/2 window of a stream and of a connection. No endpoint reads the body of a request.
-const STREAM_WINDOW: u32 = 16 << 10;
-const CONNECTION_WINDOW: u32 = 64 << 10;
+/// The HTTP/2 window of a stream. No endpoint reads the body of a request, and h2 ends a connection with many short DATA
+/// frames that nobody reads: one user of kube-apiserver could end the connection that all its users share.
+const STREAM_WINDOW: u32 = 0;
+/// The maximum number of requests that a client cancels before they are read.
+const MAX_UNREAD_RESETS: usize = 32;
+/// The same for front proxies: kube-apiserver cancels the requests of all its users after this process was suspended.
+const MAX_UNREAD_RESETS_OF_PROXY: usize = 4096;
+/// The maximum number of malformed requests on one connection. There is no limit for front proxies, which forward what
+/// their users send.
+const MAX_MALFORMED_REQUESTS: usize = 1024;
 
 /// The part that all connections share.
 pub(super) struct Port {
@@ -157,6 +164,11 @@ async fn serve_http<S>(
     } else {
         (limits.header_bytes, limits.header_count)
     };
+    let (max_resets, max_malformed) = if is_proxy {
+        (MAX_UNREAD_RESETS_OF_PROXY, None)
+    } else {
+        (MAX_UNREAD_RESETS, Some(MAX_MALFORMED_REQUESTS))
+    };
     let stream = HttpStream::new(tls, first[0], meter, open_requests.clone(), header_bytes as usize);
     let service = service_fn(|request: http::Request<Incoming>| {
         let (chain, client, open_requests) = (port.chain.clone(), client.clone(), open_requests.clone());
@@ -174,8 +186,8 @@ async fn serve_http<S>(
             .max_header_list_size(header_bytes)
             .max_send_buf_size(SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_pending_accept_reset_streams(32)
+            .max_pending_accept_reset_streams(max_resets)
+            .max_local_error_reset_streams(max_malformed)
             .keep_alive_interval(limits.idle / 3)
             .keep_alive_timeout(limits.handshake);
         driver.drive(builder.serve_connection(io, service), closing).await;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use accept::{Listener, serve};
 pub use bind::{BindError, bind};
+pub(crate) use body::DirectClient;
 pub use body::{BoxedBody, LongRunning};
 pub use chain::{Chain, Handlers, ReportSource};
 use http::request::Parts;

@@ -91,7 +91,10 @@ impl ResponseTimer {
 
     /// Records that the client can receive more.
     pub(super) fn drained(&self) {
-        self.state.lock().waiting_since = None;
+        let waited = self.state.lock().waiting_since.take().is_some();
+        if waited && let Some(holder) = &*self.holder.lock() {
+            holder.progressed();
+        }
     }
 
     /// Records that the response ended.
@@ -165,7 +168,7 @@ mod tests {
         let executor =
             StreamExecutor { stall: Duration::from_secs(30), metrics: ConnectionMetrics::default() };
         let streams = [(); 2].map(|()| {
-            let lease = budget.lease(1000).unwrap();
+            let lease = budget.lease(1000, 0).unwrap();
             let (alive, ended) = oneshot::channel::<()>();
             let (of_connection, holder) = (Arc::new(ResponseTimer::default()), lease.holder());
             executor.execute(async move {
@@ -189,7 +192,7 @@ mod tests {
         let executor =
             StreamExecutor { stall: Duration::from_secs(30), metrics: ConnectionMetrics::default() };
         let of_connection = Arc::new(ResponseTimer::default());
-        let lease = budget.lease(1000).unwrap();
+        let lease = budget.lease(1000, 0).unwrap();
         let holder = lease.holder();
         let connection = of_connection.clone();
         // hyper has passed the whole body on.
@@ -205,14 +208,14 @@ mod tests {
     async fn a_connection_follows_its_latest_response() {
         let budget = MemoryBudget::new(1 << 20);
         let timer = Arc::new(ResponseTimer::default());
-        let first = budget.lease(1000).unwrap();
+        let first = budget.lease(1000, 0).unwrap();
         timer.hold(&timer, first.holder());
         let revoked = tokio::spawn({
             let timer = timer.clone();
             async move { timer.revoked().await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let second = budget.lease(1000).unwrap();
+        let second = budget.lease(1000, 0).unwrap();
         timer.hold(&timer, second.holder());
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(first);

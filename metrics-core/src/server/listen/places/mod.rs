@@ -312,12 +312,11 @@ impl Place {
         }
         if let Some(occupant) = state.occupants.get_mut(&self.id) {
             occupant.bytes = bytes;
-            true
-        } else {
-            // It was the last that could be closed.
-            state.reserved.release(bytes.saturating_sub(before));
-            false
+            return true;
         }
+        // It was the last that could be closed.
+        state.reserved.release(bytes.saturating_sub(before));
+        false
     }
 
     /// Records that the TLS handshake is complete.

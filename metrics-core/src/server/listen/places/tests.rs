@@ -88,7 +88,9 @@ fn closes_unauthenticated_connections_first_and_busy_ones_never() {
     let places = places(100);
     let users: Vec<Place> = open(&places, 1, 40).into_iter().map(user).collect();
     let busy = open(&places, 1, 20);
-    busy.iter().for_each(|place| place.busy(true));
+    for place in &busy {
+        place.busy(true);
+    }
     let silent = open(&places, 1, 200);
     assert_eq!([count_open(&users), count_open(&busy)], [40, 20]);
     // The silent ones of other sources are within what is free.
@@ -100,7 +102,9 @@ fn closes_unauthenticated_connections_first_and_busy_ones_never() {
     assert_eq!(count_open(&busy), 20);
     assert!(count_open(&others) > 60);
     // Nothing but busy ones is left in the end.
-    others.iter().chain(&users).for_each(|place| place.busy(true));
+    for place in others.iter().chain(&users) {
+        place.busy(true);
+    }
     assert!(places.admit(source(9), SIZE).is_none());
     busy[0].busy(false);
     assert!(places.admit(source(9), SIZE).is_some());
@@ -132,7 +136,9 @@ fn reserves_places_for_few_connections_and_for_front_proxies() {
 fn never_closes_connections_of_front_proxies() {
     let places = places(100);
     let proxies = open(&places, 1, 50);
-    proxies.iter().for_each(|place| place.authenticated(Standing::FrontProxy));
+    for place in &proxies {
+        place.authenticated(Standing::FrontProxy);
+    }
     let flood = open(&places, 2, 1000);
     let same_source = open(&places, 1, 1000);
     assert_eq!(count_open(&proxies), 50);
