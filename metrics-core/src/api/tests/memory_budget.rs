@@ -123,7 +123,7 @@ async fn unread_responses_stay_within_the_budget_and_others_get_through() {
         // Clients that are slow, but not yet stalled, are left alone.
         assert!(!unread.iter().any(Unread::is_revoked), "{path}");
         tokio::time::advance(STALL).await;
-        assert_eq!(fixture.get("/pods", "application/json").status(), 429);
+        assert_eq!(fixture.get(path, accept).status(), 429);
         let revoked = unread.iter().position(Unread::is_revoked);
         // The server ends that response.
         drop(unread.swap_remove(revoked.expect("one response is revoked")));
