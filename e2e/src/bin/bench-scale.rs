@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Measures metrics-core on a fleet of fake kubelets with a real etcd and kube-apiserver.
 #[derive(Parser)]
 #[command(name = "cargo bench-scale")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 struct Arguments {
     /// Number of nodes.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65_534))]
