@@ -109,7 +109,7 @@ pub(super) fn shapes() -> Vec<(&'static str, Value, &'static str)> {
             pod(json!({"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}})),
             "sysctls",
         ),
-        (MERGE, pod(json!({"securityContext": null})), "runAsNonRoot"),
+        (MERGE, pod(json!({"securityContext": null})), "RuntimeDefault"),
         (
             JSON,
             json!([{"op": "remove", "path": "/spec/template/spec/containers/0/securityContext"}]),
