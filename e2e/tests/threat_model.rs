@@ -1,6 +1,6 @@
 //! Compares docs/threat-model.md with the chart: the permissions of the operator and the admission policies.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ fn threat_model_explains_every_admission_policy() {
         found.map(|object| format!("| `{}`", object["metadata"]["name"].as_str().unwrap())).collect()
     };
     let policies = kind("ValidatingAdmissionPolicy");
-    assert_eq!(policies, rows("### Admission policies").iter().map(first_cell).collect());
+    assert_eq!(policies, rows("### Admission policies").iter().map(|row| first_cell(row)).collect());
     for object in objects().iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicyBinding") {
         assert_eq!(object["metadata"]["name"], object["spec"]["policyName"]);
         assert_eq!(items(&object["spec"]["validationActions"]).next().unwrap(), "Deny");
@@ -109,8 +109,8 @@ fn rows(heading: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn first_cell(row: &String) -> String {
-    row.match_indices(" |").next().map_or_else(|| row.clone(), |(end, _)| row[..end].to_owned())
+fn first_cell(row: &str) -> String {
+    row.match_indices(" |").next().map_or(row, |(end, _)| &row[..end]).to_owned()
 }
 
 /// Returns the objects of the chart's templates with every condition true. Values are placeholders.

@@ -20,6 +20,7 @@ fn container(mut fields: Value) -> Value {
 }
 
 /// Attempts to get more from a pod template, each with the message that refuses it.
+#[allow(clippy::too_many_lines, reason = "a table")]
 pub(super) fn shapes() -> Vec<(&'static str, Value, &'static str)> {
     let security = |fields: Value| container(json!({"securityContext": fields}));
     let volume = |source: Value| {
