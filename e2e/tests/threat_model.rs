@@ -1,6 +1,6 @@
 //! Compares docs/threat-model.md with the chart: the permissions of the operator and the admission policies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -98,19 +98,19 @@ fn row(place: &str, rule: &Value) -> String {
 /// Returns the rows of the first table below a heading, without the last cell, which explains.
 fn rows(heading: &str) -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
-    let (_, section) = page.split_once(&format!("\n{heading}\n")).expect("the heading");
+    let (_, section) = page.split_once(&format!("\n{heading}\n")).unwrap();
     let lines = section.lines().skip_while(|line| !line.starts_with("|--")).skip(1);
     let table = lines.take_while(|line| line.starts_with('|'));
     table
         .map(|line| {
-            let (cells, _) = line.trim_end_matches(" |").rsplit_once(" | ").expect("cells");
+            let (cells, _) = line.trim_end_matches(" |").rsplit_once(" | ").unwrap();
             format!("{cells} |")
         })
         .collect()
 }
 
 fn first_cell(row: &str) -> String {
-    row.match_indices(" |").next().map_or(row, |(end, _)| &row[..end]).to_owned()
+    row.split_once(" |").map_or(row, |(cell, _)| cell).to_owned()
 }
 
 /// Returns the objects of the chart's templates with every condition true. Values are placeholders.
@@ -144,15 +144,16 @@ fn rendered(template: &str) -> Vec<String> {
                  validationActions: [Deny, Audit]"
             ));
         } else if !text.starts_with("{{") {
-            lines.push(value(line));
+            lines.push(filled(line));
         }
     }
     lines.join("\n").split("\n---").map(str::to_owned).collect()
 }
 
-fn value(line: &str) -> String {
+/// Replaces the actions within a line.
+fn filled(line: &str) -> String {
     let Some((before, rest)) = line.split_once("{{") else { return line.to_owned() };
-    let (action, after) = rest.split_once("}}").expect("the end of the action");
+    let (action, after) = rest.split_once("}}").unwrap();
     let value = match action.trim() {
         "$name" => "metrics-pipeline-operator",
         text if text.contains("metrics-pipeline.name") => "metrics-pipeline-operator",
@@ -163,7 +164,7 @@ fn value(line: &str) -> String {
         "." => "previousNamespace",
         _ => "value",
     };
-    format!("{before}{value}{}", self::value(after))
+    format!("{before}{value}{}", filled(after))
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -19,10 +19,16 @@ fn container(mut fields: Value) -> Value {
     pod(json!({"containers": [fields]}))
 }
 
-/// Attempts to get more from a pod template, each with the message that refuses it.
-#[allow(clippy::too_many_lines, reason = "a table")]
-pub(super) fn shapes() -> Vec<(&'static str, Value, &'static str)> {
-    let security = |fields: Value| container(json!({"securityContext": fields}));
+/// A kind of patch, the patch, and words of the message that refuses it.
+type Attempt = (&'static str, Value, &'static str);
+
+/// Returns attempts to get more from a pod template.
+pub(super) fn shapes() -> Vec<Attempt> {
+    [identities_and_hosts(), privileges()].concat()
+}
+
+/// Other identities, containers, volumes and namespaces.
+fn identities_and_hosts() -> Vec<Attempt> {
     let volume = |source: Value| {
         let mut volume = source;
         volume["name"] = "more".into();
@@ -71,6 +77,13 @@ pub(super) fn shapes() -> Vec<(&'static str, Value, &'static str)> {
             "from a Secret",
         ),
         (STRATEGIC, container(json!({"envFrom": [{"secretRef": {"name": "s"}}]})), "from a Secret"),
+    ]
+}
+
+/// Weaker security contexts, probes of other hosts, and nodes.
+fn privileges() -> Vec<Attempt> {
+    let security = |fields: Value| container(json!({"securityContext": fields}));
+    vec![
         (
             STRATEGIC,
             security(json!({"privileged": true, "allowPrivilegeEscalation": true})),
