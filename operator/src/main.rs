@@ -104,7 +104,8 @@ mod tests {
             Ok(Arguments { command: Some(Command::Hook { hook: HookCommand::Install(_) }), .. })
         ));
         assert!(parse(&["--front-proxy", "hook", "install", "--release=ns/name"]).is_err());
-        assert!(parse(&["hook", "uninstall", "--namespace=ns"]).is_err(), "no Job");
+        assert!(parse(&["hook", "uninstall", "--namespace=ns", "--job=a"]).is_err(), "no --install-job");
+        assert!(parse(&["hook", "uninstall", "--namespace=ns", "--job=a", "--install-job=b"]).is_ok());
     }
 
     #[test]

@@ -94,6 +94,8 @@ arguments. */}}
 {{- $ := index . 0 -}}
 # The hook retries by itself; only the loss of its pod is worth another one.
 backoffLimit: 3
+# A Job that failed stays, to be read, until the next hook or for this time.
+ttlSecondsAfterFinished: 3600
 podFailurePolicy:
   rules:
     - action: FailJob

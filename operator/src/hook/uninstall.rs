@@ -45,6 +45,10 @@ pub struct UninstallFlags {
     /// The Job of the hook, which must not have been applied by kubectl
     #[arg(long, value_name = "NAME")]
     pub job: String,
+
+    /// The Job of the other hook, which stays if that hook failed
+    #[arg(long, value_name = "NAME")]
+    pub install_job: String,
 }
 
 /// How the wait for the operator ended.
@@ -61,6 +65,7 @@ enum Operator {
 pub(super) async fn run(client: &Client, flags: &UninstallFlags) -> Result<(), HookError> {
     let deadline = Deadline::after(TIMEOUT);
     refuse_kubectl(client, flags, deadline).await?;
+    delete_install_job(client, flags, deadline).await?;
     for pipeline in list(client, deadline).await? {
         delete_pipeline(client, &pipeline, deadline).await?;
     }
@@ -97,6 +102,18 @@ async fn refuse_kubectl(
         return Err(HookError::AppliedByKubectl(flags.job.clone()));
     }
     Ok(())
+}
+
+/// Deletes the Job of a hook that failed, which is not an object of the release.
+async fn delete_install_job(
+    client: &Client,
+    flags: &UninstallFlags,
+    deadline: Deadline,
+) -> Result<(), HookError> {
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &flags.namespace);
+    let action = format!("delete Job {}/{}", flags.namespace, flags.install_job);
+    let parameters = DeleteParams::background();
+    gone_or_replaced(until(deadline, &action, || jobs.delete(&flags.install_job, &parameters)).await)
 }
 
 /// Lists the MetricsPipelines; none without the CustomResourceDefinition.

@@ -13,7 +13,8 @@ async fn install(client: &Client, spec: &str) -> Result<(), HookError> {
 }
 
 async fn uninstall(client: &Client) -> Result<(), HookError> {
-    uninstall::run(client, &UninstallFlags { namespace: "ns".to_owned(), job: "job".to_owned() }).await
+    let [namespace, job, install_job] = ["ns", "uninstall", "install"].map(str::to_owned);
+    uninstall::run(client, &UninstallFlags { namespace, job, install_job }).await
 }
 
 fn marked() -> Value {
@@ -135,7 +136,7 @@ async fn retries_while_kube_apiserver_is_overloaded_or_does_not_know_the_permiss
     let (installing, state) = client(State { errors, ..State::installed() });
     install(&installing, "{}").await.expect("success");
     assert_eq!(state.lock().pipelines.len(), 1);
-    let errors = vec![("DELETE ", 403), ("GET ", 429), ("DELETE ", 503)];
+    let errors = vec![("DELETE /apis/met", 403), ("GET ", 429), ("DELETE /apis/met", 503)];
     let (client, state) = client(State { pipelines: vec![marked()], errors, ..State::installed() });
     uninstall(&client).await.expect("success");
     assert!(state.lock().pipelines.is_empty());
@@ -149,9 +150,9 @@ async fn uninstall_deletes_the_pipelines_and_leaves_the_rest_to_the_operator() {
     uninstall(&client).await.expect("success");
     let state = state.lock();
     assert!(state.pipelines.is_empty() && state.api_services.is_empty(), "{state:?}");
-    assert_eq!(state.writes()[0], "DELETE cluster");
-    assert!(state.writes().iter().all(|write| !write.contains("metrics.k8s.io")), "{:?}", state.writes());
-    let delete = state.requests.iter().find(|request| request.method == "DELETE").expect("a deletion");
+    assert_eq!(state.writes(), ["DELETE install", "DELETE cluster", "DELETE own"]);
+    let delete =
+        state.requests.iter().filter(|request| request.method == "DELETE").nth(1).expect("a deletion");
     assert_eq!(delete.body["preconditions"]["uid"], "uid-cluster");
 }
 
@@ -178,7 +179,7 @@ async fn uninstall_removes_our_api_services_and_then_the_finalizer_without_an_op
         assert_eq!(state.pipelines[0]["metadata"]["finalizers"], json!(["example.com/hold"]));
         let patch = state.requests.iter().find(|request| request.method == "PATCH").expect("a patch");
         assert_eq!(patch.body["metadata"]["resourceVersion"], "5");
-        let delete = state.requests.iter().filter(|request| request.method == "DELETE").nth(1);
+        let delete = state.requests.iter().filter(|request| request.method == "DELETE").nth(2);
         assert_eq!(delete.expect("one").body["preconditions"]["uid"], "uid-v1beta1.metrics.k8s.io");
     }
 }
@@ -229,7 +230,7 @@ async fn uninstall_does_not_touch_a_pipeline_that_is_being_orphaned() {
     });
     let error = uninstall(&client).await.expect_err("it is left").to_string();
     assert!(error.contains("MetricsPipeline cluster is being orphaned"), "{error}");
-    assert!(state.lock().writes().is_empty());
+    assert_eq!(state.lock().writes(), ["DELETE install"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,5 +249,5 @@ async fn uninstall_refuses_to_run_when_kubectl_applied_the_chart() {
 async fn uninstall_succeeds_without_the_definition() {
     let (client, state) = client(State { established: false, ..State::installed() });
     uninstall(&client).await.expect("success");
-    assert!(state.lock().writes().is_empty());
+    assert_eq!(state.lock().writes(), ["DELETE install"]);
 }
