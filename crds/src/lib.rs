@@ -5,6 +5,7 @@
 //! - [`conditions`]: the condition types and reasons in `status.conditions`;
 //! - [`cause`]: the cause codes in metrics, in the report and in the status;
 //! - [`report`]: the response of metrics-core to `GET /report`;
+//! - [`memory`]: how much memory metrics-core needs, which its limit follows;
 //! - [`extension_apiserver_authentication`]: the parser of the ConfigMap of that name.
 //!
 //! The generated CustomResourceDefinition is checked in once, as `charts/metrics-pipeline/templates/crd.yaml`.
@@ -14,6 +15,7 @@ mod api;
 pub mod cause;
 mod conditions;
 pub mod extension_apiserver_authentication;
+pub mod memory;
 pub mod report;
 
 pub use api::*;
