@@ -1,6 +1,7 @@
 //! The figures of each phase, and what must not happen in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,9 @@ const NOTICED_S: f64 = 60.0;
 const GRACE: Duration = Duration::from_secs(10);
 /// A probe of kube-apiserver counts for the requests around it.
 const AROUND: Duration = Duration::from_secs(1);
-/// The maximum number of errors that are listed.
+/// The maximum number of different errors that are listed, and the maximum length of each.
 const MAX_ERRORS: usize = 5;
+const MAX_ERROR: usize = 200;
 
 /// When a phase was, since the start of the run.
 #[derive(Clone, Debug)]
@@ -141,7 +143,9 @@ fn phase(
         [Client::Direct, Client::Large, Client::Aggregated, Client::Livez, Client::Readyz, Client::Version]
     {
         let (of_client, errors) = client_figures(client, span, sent, down);
-        if client == Client::Direct && !(of_client.p99_ms <= MAX_SLOWDOWN * all_quiet) {
+        // Without lists there is no quantile, which must not pass.
+        let is_fast = of_client.p99_ms <= MAX_SLOWDOWN * all_quiet;
+        if client == Client::Direct && !is_fast {
             problems.push(format!(
                 "p99 of direct lists {:.1} ms, {:.1} times the {all_quiet:.1} ms of the quiet times",
                 of_client.p99_ms,
@@ -180,6 +184,26 @@ fn phase(
     figures
 }
 
+/// How often an error occurred.
+struct ErrorCount {
+    text: String,
+    first: Duration,
+    count: usize,
+}
+
+impl fmt::Display for ErrorCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, first, count } = self;
+        write!(f, "{count} × {text}, first at {} s", first.as_secs())
+    }
+}
+
+/// Returns the beginning of an error in one line; of a failed health check, what failed.
+fn one_line(error: &str) -> String {
+    let passed = |word: &&str| !word.starts_with("[+]") && *word != "ok";
+    error.split_whitespace().filter(passed).collect::<Vec<_>>().join(" ").chars().take(MAX_ERROR).collect()
+}
+
 /// Returns the figures of a client from the beginning of the quiet time to the end of the recovery, and its first errors
 /// that are not excused. Times are those of the attack alone.
 fn client_figures(
@@ -187,10 +211,10 @@ fn client_figures(
     span: &Span,
     sent: &[Sent],
     down: &[(Duration, Duration)],
-) -> (ClientFigures, Vec<String>) {
+) -> (ClientFigures, Vec<ErrorCount>) {
     let of_client = || sent.iter().filter(move |sent| sent.client == client);
     let all = of_client().filter(|sent| (span.quiet..span.recovered).contains(&sent.at));
-    let (mut figures, mut errors) = (ClientFigures::default(), Vec::new());
+    let (mut figures, mut errors) = (ClientFigures::default(), Vec::<ErrorCount>::new());
     for one in all {
         figures.requests += 1;
         figures.repeated += usize::from(one.repeated);
@@ -205,8 +229,13 @@ fn client_figures(
         };
         if is_excused {
             figures.excused += 1;
-        } else if errors.len() < MAX_ERRORS {
-            errors.push(format!("at {} s: {error}", one.at.as_secs()));
+            continue;
+        }
+        let text = one_line(error);
+        match errors.iter_mut().find(|known| known.text == text) {
+            Some(known) => known.count += 1,
+            None if errors.len() < MAX_ERRORS => errors.push(ErrorCount { text, first: one.at, count: 1 }),
+            None => {}
         }
     }
     let during = of_client().filter(|sent| (span.from..span.until).contains(&sent.at));

@@ -32,7 +32,8 @@ pub fn page(plan: &HostilePlan, conditions: &Conditions, outcome: &HostileOutcom
         let help = phase.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
         let _ = writeln!(text, "| {phase} | {} |", help.unwrap_or_default());
     }
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "\n## Method\n\n\
          - metrics-core runs in a cgroup with the limit that the nanny chooses for this cluster ({} MiB), without swap, on a CPU of its own; \
          everything else shares the others. It is started again when it ends, or when its liveness probe fails for 30 s.\n\
@@ -46,7 +47,7 @@ pub fn page(plan: &HostilePlan, conditions: &Conditions, outcome: &HostileOutcom
          `metrics_core_apiserver_connections_replaced_total` growing); if what metrics-core knows is not new 90 s after it.\n\
          - Failures count from the quiet time before a phase to the end of the recovery after it.\n",
         plan.limit >> 20
-    ));
+    );
     text
 }
 

@@ -131,7 +131,7 @@ mod tests {
     fn frames_have_length_kind_flags_and_stream() {
         assert_eq!(frame(PING, ACK, 0, &[7; 8])[..9], [0, 0, 8, 6, 1, 0, 0, 0, 0]);
         let get = get(5, "/a");
-        assert_eq!(get[..9], [0, 0, 19, 1, 5, 0, 0, 0, 5]);
+        assert_eq!(get[..9], [0, 0, 20, 1, 5, 0, 0, 0, 5]);
         assert_eq!(&get[9..14], b"\x82\x87\x04\x02/");
     }
 

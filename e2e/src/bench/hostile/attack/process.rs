@@ -48,6 +48,7 @@ impl Attackers {
     }
 
     /// Ends the attacks and returns what each of them did.
+    #[must_use]
     pub fn stop(mut self) -> BTreeMap<String, AttackCounts> {
         self.kill();
         self.counts.take().and_then(|counts| counts.join().ok()).unwrap_or_default()

@@ -60,7 +60,11 @@ fn aggregated_lists_may_fail_while_and_just_after_the_apiserver_fails() {
     fail(&mut run, Client::Aggregated, 20..100);
     assert_eq!(problems(&run), Vec::<String>::new());
     fail(&mut run, Client::Aggregated, 20..105);
-    assert!(problems(&run)[0].starts_with("4 failed aggregated: at 101 s"), "{:?}", problems(&run));
+    assert!(
+        problems(&run)[0].starts_with("4 failed aggregated: 4 × broken, first at 101 s"),
+        "{:?}",
+        problems(&run)
+    );
 }
 
 #[test]
