@@ -153,6 +153,7 @@ fn phase(
             ));
         }
         if !errors.is_empty() {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
             let name = serde_json::to_value(client).unwrap_or_default();
             let unexcused = of_client.failed - of_client.excused;
             problems.push(format!(
@@ -232,10 +233,10 @@ fn client_figures(
             continue;
         }
         let text = one_line(error);
-        match errors.iter_mut().find(|known| known.text == text) {
-            Some(known) => known.count += 1,
-            None if errors.len() < MAX_ERRORS => errors.push(ErrorCount { text, first: one.at, count: 1 }),
-            None => {}
+        if let Some(known) = errors.iter_mut().find(|known| known.text == text) {
+            known.count += 1;
+        } else if errors.len() < MAX_ERRORS {
+            errors.push(ErrorCount { text, first: one.at, count: 1 });
         }
     }
     let during = of_client().filter(|sent| (span.from..span.until).contains(&sent.at));
