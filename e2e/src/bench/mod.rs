@@ -2,6 +2,7 @@
 
 pub mod completeness;
 pub mod differential;
+pub mod hostile;
 pub mod kubelet_cost;
 pub mod reaction;
 pub mod scale;

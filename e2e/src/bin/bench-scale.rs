@@ -108,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 /// Builds the programs, runs the plan inside the network and reports the figures; returns whether a trial passed.
 fn outside(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::default();
-    let conditions = Conditions::now(workspace());
+    let conditions = Conditions::now(workspace(), "bench-scale");
     requirements::check(&progress)?;
     let binaries = binaries::kubernetes(&progress)?;
     let plan = Plan {

@@ -1,13 +1,17 @@
 //! The cgroup of a cluster's pods, in each hierarchy of this machine.
 //!
 //! Each kubelet has a root of its own (`cgroupRoot`), because parallel kubelets would delete each other's pods. On
-//! cgroup v1 the root must exist in every hierarchy, on v2 its controllers must be enabled.
+//! cgroup v1 the root must exist in every hierarchy, on v2 its controllers must be enabled. A cgroup can also hold one
+//! process within limits, as a container ([`limits`]).
+
+mod limits;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+pub use self::limits::CgroupMemory;
 use crate::error::{Doing as _, Error, Result};
 
 /// The controllers that a kubelet requires on cgroup v2.

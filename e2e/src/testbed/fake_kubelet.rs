@@ -164,6 +164,29 @@ impl KubeletConnection {
         self.0.flush().await?;
         Ok(response.len())
     }
+
+    /// Writes bytes as they are.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).await?;
+        self.0.flush().await
+    }
+
+    /// Waits until the client closes the connection.
+    pub(crate) async fn closed(&mut self) {
+        let mut ignored = [0; 512];
+        while self.0.read(&mut ignored).await.is_ok_and(|size| size > 0) {}
+    }
+
+    /// Closes the connection with a TCP reset.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        // Otherwise the kernel sends what is buffered, and a FIN.
+        self.0.get_ref().0.set_zero_linger()
+    }
+}
+
+/// Compresses with gzip.
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
+    compress(body)
 }
 
 fn parse(head: &str) -> KubeletRequest {

@@ -4,6 +4,12 @@
 //! Each target takes arbitrary bytes and returns a hash of the outcome, so that a fuzzer without coverage
 //! information can recognize new inputs. `metrics-core/tests/fuzz` runs the same functions on stable Rust.
 
+mod node;
+mod request_info;
+mod scrapes;
+mod session;
+mod store;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
@@ -17,8 +23,6 @@ use metrics_core::api::{Api, ApiConfig, request_info};
 use metrics_core::ingest::decode::{
     BadSeries, ContainerKey, DecodeOptions, ExpositionFormat, Metric, Sample, SampleSink,
 };
-use metrics_core::ingest::discover::Node;
-use metrics_core::ingest::store::{RequestTime, Store, StoreConfig, StoreDirectory};
 use metrics_core::model::labels::Labels;
 use metrics_core::model::rows::{
     Change, ChangeQuery, ContainerRow, Expired, Lookup, NodeRow, Pick, PodRow, Progress, Rows, TwoPassReader,
@@ -28,6 +32,11 @@ use metrics_core::server::authentication::trust::{FromConfigMap, FrontProxy, Liv
 use metrics_core::server::authentication::{
     Anchors, AuthenticationError, Authenticator, ClientConnection, CredentialMetrics,
 };
+
+pub use self::request_info::request_info as request_attributes;
+pub use self::scrapes::scrapes;
+pub use self::session::session;
+pub use self::store::store;
 
 fn outcome(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -77,36 +86,9 @@ pub fn decode(body: &[u8]) -> u64 {
         let lines = body.split(|byte| *byte == b'\n').count();
         let found = report.accepted as usize + report.bad.iter().map(|count| *count as usize).sum::<usize>();
         assert!(found <= lines);
-        store_twice(body, options);
         (size(report.accepted as usize), report.bad.map(|count| size(count as usize)))
     });
     outcome(reports)
-}
-
-/// Stores a body twice. The second time the containers are expected in the order of the first, which must not change
-/// what is accepted.
-fn store_twice(body: &[u8], options: DecodeOptions) {
-    let node = Arc::new(Node {
-        name: "n".into(),
-        uid: "u".into(),
-        labels: Labels::default(),
-        addresses: Box::default(),
-        identities: Box::default(),
-        port: 10250,
-        path: "/metrics/resource".into(),
-        ready: true,
-        cpu_millicores: 4000,
-    });
-    let store = Store::new(Arc::new(StoreDirectory::new()), StoreConfig::new(Duration::from_secs(15)));
-    let ticket = store.insert_node(&node);
-    let mut last = None;
-    for monotonic_ms in [1, 15_001] {
-        let Some(mut batch) = store.begin_batch(ticket) else { panic!("the node was not removed") };
-        let report = metrics_core::ingest::decode::decode(body, options, &mut batch);
-        assert!(store.put(ticket, batch, RequestTime { monotonic_ms, unix_ns: 0 }).is_ok());
-        assert!(last.is_none_or(|last| last == report), "{last:?}, then {report:?}");
-        last = Some(report);
-    }
 }
 
 /// A kubelet's HTTP response: its header section and the chunks of its body, whole and in pieces. The first byte is

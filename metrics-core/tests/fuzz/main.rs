@@ -27,6 +27,11 @@ const CORPUS: usize = 2000;
 
 /// Runs a target on its seeds and on mutations of them.
 fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
+    fuzz_at_least(100, name, target, words);
+}
+
+/// Does the same and fails if there were not more runs than `least`: then most of them waited for something.
+fn fuzz_at_least(least: u64, name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name);
     let mut seeds: Vec<_> = std::fs::read_dir(seeds).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -48,7 +53,7 @@ fn fuzz(name: &str, target: fn(&[u8]) -> u64, words: &[&str]) {
         runs += 1;
     }
     println!("{name}: {runs} runs in {seconds} s, {} inputs with different outcomes", corpus.len());
-    assert!(runs > 100, "{name} is too slow to be fuzzed: {runs} runs in {seconds} s");
+    assert!(runs > least, "{name} is too slow to be fuzzed: {runs} runs in {seconds} s");
 }
 
 fn run(name: &str, target: fn(&[u8]) -> u64, input: &[u8]) -> u64 {
@@ -89,6 +94,89 @@ fn decode() {
         "18446744073709551616",
     ];
     fuzz("decode", targets::decode, &words);
+}
+
+#[test]
+fn scrapes() {
+    let words = [
+        "\n%%\n",
+        "container_cpu_usage_seconds_total{container=\"a\",namespace=\"n\",pod=\"p\"} ",
+        "container_memory_working_set_bytes{container=\"a\",namespace=\"n\",pod=\"p\"} ",
+        "container_start_time_seconds{container=\"a\",namespace=\"n\",pod=\"p\"} ",
+        "node_cpu_usage_seconds_total ",
+        "{container=\"a\",namespace=\"n\",pod=\"q\"} ",
+        "{pod=\"p\",container=\"a\",namespace=\"n\"} ",
+        "{container=\"a\",namespace=\"n\",pod=\"p\",x=\"y\"} ",
+        "{container=\"a\\\"\",namespace=\"n\",pod=\"p\"} ",
+        ",",
+        "}",
+        " 1 1764025738123\n",
+        " 2 1764025753123\n",
+        "# EOF\n",
+        "resource_scrape_error 1\n",
+    ];
+    fuzz("scrapes", targets::scrapes, &words);
+}
+
+#[test]
+fn store() {
+    fuzz("store", targets::store, &["\x07\0\x01", "\x07\0\x03", "\0\0\0", "\x03\0\0", "\x01\0\0"]);
+}
+
+#[test]
+fn request_info() {
+    let words = [
+        "GET\n",
+        "HEAD\n",
+        "DELETE\n",
+        "/apis/metrics.k8s.io/v1beta1",
+        "/apis/metrics.k8s.io/v1",
+        "/api/v1",
+        "/namespaces/",
+        "/a",
+        "/pods",
+        "/nodes",
+        "/n1",
+        "/x",
+        "/watch",
+        "/proxy",
+        "/status",
+        "?fieldSelector=metadata.name%3Dx",
+        "&fieldSelector=metadata.namespace%3Db",
+        "?watch=1",
+        "%2f",
+        "%2e%2e",
+        "/../",
+        "//",
+        "/./",
+        ";",
+        "%00",
+        "%",
+        "/livez",
+        "\napplication/json",
+    ];
+    fuzz("request_info", targets::request_attributes, &words);
+}
+
+#[test]
+fn session() {
+    let words = [
+        "\0",
+        "\x01",
+        "\x03",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.0 200 \r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: ",
+        "Content-Encoding: gzip\r\n",
+        "Connection: close\r\n",
+        "\r\n\r\n",
+        "0\r\n\r\n",
+        "ffffffffffffffff\r\n",
+    ];
+    // Each run has two TLS handshakes.
+    fuzz_at_least(50, "session", targets::session, &words);
 }
 
 #[test]

@@ -26,9 +26,9 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Returns the current conditions; `source` is the repository.
+    /// Returns the current conditions; `source` is the repository, `alias` the name of the command.
     #[must_use]
-    pub fn now(source: &Path) -> Self {
+    pub fn now(source: &Path, alias: &str) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let arguments = crate::cli::arguments().skip(1).map(|one| one.to_string_lossy().into_owned());
         let arguments: Vec<String> = arguments.collect();
@@ -41,7 +41,7 @@ impl Conditions {
             ),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             versions: format!("metrics-core {}, {}", revision(source), binaries::versions()),
-            command: format!("cargo bench-scale -- {}", arguments.join(" ")),
+            command: format!("cargo {alias} -- {}", arguments.join(" ")),
         }
     }
 

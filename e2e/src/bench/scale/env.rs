@@ -56,10 +56,20 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).doing(|| format!("send a signal to {}", self.name))
+    }
+
+    /// Kills the process and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Sends SIGTERM and waits for the end of the process.
     pub fn end(mut self) -> Result<()> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).doing(|| format!("end {}", self.name))?;
+        self.signal(Signal::TERM)?;
         self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
     }
 
@@ -78,8 +88,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -110,7 +119,8 @@ pub struct BenchEnv {
     pub authorities: Authorities,
     fleet: FleetProcess,
     _etcd: Process,
-    _apiserver: Process,
+    apiserver: Process,
+    binaries: PathBuf,
 }
 
 impl BenchEnv {
@@ -125,13 +135,7 @@ impl BenchEnv {
         let layout = Layout::new(name)?;
         let authorities = control_plane::prepare(&layout)?;
         let etcd = seed::filled_etcd(&layout, population, binaries, progress).await?;
-        let changes = [
-            FlagChange::remove("audit-policy-file"),
-            FlagChange::remove("audit-log-path"),
-            FlagChange::remove("audit-log-maxsize"),
-            FlagChange::set("disable-admission-plugins", "ServiceAccount"),
-        ];
-        let mut apiserver = start(&layout, &control_plane::apiserver(&layout, binaries, &changes))?;
+        let mut apiserver = start_apiserver(&layout, binaries)?;
         let began = Instant::now();
         let readyz = Request::get(format!("{}/readyz", server())).timeout(Duration::from_secs(5));
         while let Err(error) = readyz.fetch().await.and_then(Response::ok) {
@@ -143,13 +147,36 @@ impl BenchEnv {
         }
         progress.say(format!("kube-apiserver is ready ({:.1} s)", began.elapsed().as_secs_f64()));
         let fleet = FleetProcess::start(&layout, population, kubelet)?;
-        Ok(Self { layout, authorities, fleet, _etcd: etcd, _apiserver: apiserver })
+        let binaries = binaries.to_owned();
+        Ok(Self { layout, authorities, fleet, _etcd: etcd, apiserver, binaries })
+    }
+
+    /// Returns the process of kube-apiserver.
+    pub fn apiserver(&mut self) -> &mut Process {
+        &mut self.apiserver
+    }
+
+    /// Starts kube-apiserver again; kills the process that still runs.
+    pub fn restart_apiserver(&mut self) -> Result<()> {
+        self.apiserver.kill();
+        self.apiserver = start_apiserver(&self.layout, &self.binaries)?;
+        Ok(())
     }
 
     /// Returns the fleet.
     pub fn fleet(&mut self) -> &mut FleetProcess {
         &mut self.fleet
     }
+}
+
+fn start_apiserver(layout: &Layout, binaries: &Path) -> Result<Process> {
+    let changes = [
+        FlagChange::remove("audit-policy-file"),
+        FlagChange::remove("audit-log-path"),
+        FlagChange::remove("audit-log-maxsize"),
+        FlagChange::set("disable-admission-plugins", "ServiceAccount"),
+    ];
+    start(layout, &control_plane::apiserver(layout, binaries, &changes))
 }
 
 pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
@@ -191,6 +218,12 @@ impl FleetProcess {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns the nodes and their pods.
+    #[must_use]
+    pub fn population(&self) -> Population {
+        self.population
     }
 
     /// Returns what the fleet did so far.

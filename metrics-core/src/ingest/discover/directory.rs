@@ -203,7 +203,7 @@ impl<O: Observer> Directory<O> {
     }
 
     /// Removes a node.
-    pub(crate) fn delete_node(&self, name: &str) {
+    pub fn delete_node(&self, name: &str) {
         let mut nodes = self.nodes.write();
         if let Some((name, gone)) = nodes.by_name.remove_entry(name) {
             self.observer.node_removed(&name, &gone.node.labels, &gone.state, self.now_ms());
@@ -269,7 +269,7 @@ impl<O: Observer> Directory<O> {
     }
 
     /// Removes a pod that was deleted or is no longer Running.
-    pub(crate) fn delete_pod(&self, namespace: &str, name: &str) {
+    pub fn delete_pod(&self, namespace: &str, name: &str) {
         let mut interner = self.interner.lock();
         let mut pods = self.pods.write();
         if let Some(pod) = pods.remove(namespace, name) {

@@ -211,7 +211,7 @@ impl Store {
     }
 
     /// Replaces a node by a newer state of the same one.
-    pub(crate) fn update_node(&self, ticket: Ticket, node: &Arc<Node>) {
+    pub fn update_node(&self, ticket: Ticket, node: &Arc<Node>) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             state.slots[ticket.slot as usize].node = Some(node.clone());
@@ -219,7 +219,7 @@ impl Store {
     }
 
     /// Removes a node and its samples.
-    pub(crate) fn remove_node(&self, ticket: Ticket) {
+    pub fn remove_node(&self, ticket: Ticket) {
         let mut state = self.state.write();
         let left = state.valid(ticket).is_some().then(|| state.vacate(ticket.slot));
         drop(state);
@@ -319,7 +319,7 @@ impl Store {
     }
 
     /// Records a failed scrape. The last good sample stays.
-    pub(crate) fn scrape_failed(&self, ticket: Ticket) {
+    pub fn scrape_failed(&self, ticket: Ticket) {
         let mut state = self.state.write();
         if state.valid(ticket).is_some() {
             let now_ms = self.directory.now_ms();

@@ -64,7 +64,7 @@ impl Authorizer {
 
     /// Returns whether the path needs no authorization.
     #[must_use]
-    pub(crate) fn always_allows(&self, request: &RequestInfo) -> bool {
+    pub fn always_allows(&self, request: &RequestInfo) -> bool {
         !request.is_resource_request && self.always.matches(&request.path)
     }
 

@@ -9,14 +9,16 @@
 //! samples     the pods of a kubelet and their samples
 //! anomaly     what can be wrong with them
 //! exposition  the text
+//! hostile     responses that attack the client
 //! ```
 
 mod anomaly;
 mod exposition;
+mod hostile;
 pub(super) mod samples;
 mod sampling;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead as _, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::anomaly::Anomaly;
+pub use self::hostile::HostileResponse;
 use self::samples::KubeletState;
 pub(super) use self::sampling::hash;
 use super::population::{Pod, Population, address, node_at, node_name};
@@ -132,6 +135,11 @@ pub enum Change {
         /// What they have.
         anomaly: Option<Anomaly>,
     },
+    /// The responses attack the client, or become normal again.
+    Attack {
+        /// How they do.
+        response: Option<HostileResponse>,
+    },
 }
 
 /// Serves until standard input ends.
@@ -180,6 +188,7 @@ struct Fleet {
 
 struct FleetNode {
     number: u32,
+    hostile: Cell<Option<HostileResponse>>,
     state: RefCell<KubeletState>,
     tls: TlsAcceptor,
 }
@@ -240,6 +249,7 @@ impl Fleet {
             .map_err(invalid)?;
         let node = Rc::new(FleetNode {
             number,
+            hostile: Cell::new(None),
             state: RefCell::new(KubeletState::new(self.spec.population, number, self.spec.kubelet, now_ms())),
             tls: TlsAcceptor::from(Arc::new(config)),
         });
@@ -258,6 +268,7 @@ impl Fleet {
                 *state = KubeletState::booted(self.spec.population, number, self.spec.kubelet, now_ms);
             }
             Change::Inject { anomaly } => state.inject(anomaly, now_ms),
+            Change::Attack { response } => node.hostile.set(response),
         }
         Ok(())
     }
@@ -267,6 +278,10 @@ impl Fleet {
         let doing = || "serve a connection".to_owned();
         let mut connection = KubeletConnection::accept(stream, &node.tls).await.doing(doing)?;
         while let Some(request) = connection.request().await.doing(doing)? {
+            if let Some(response) = node.hostile.get() {
+                REQUESTS.fetch_add(1, Ordering::Relaxed);
+                return response.send(connection).await.doing(doing);
+            }
             let failure = node_failure(node.number, FAILING.load(Ordering::Relaxed));
             if failure == Some(NodeFailure::Slow) {
                 tokio::time::sleep(SLOW).await;
