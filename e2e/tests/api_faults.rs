@@ -40,8 +40,10 @@ fn run() -> Result<Vec<String>> {
         filter: Some("kill".to_owned()),
         sample: Some(RUNS),
         seed: 17,
+        parallel: 1,
+        time: None,
     };
-    let results = api_faults::run(&plan, programs, &progress)?;
+    let results = api_faults::run(&plan, &programs, &progress)?;
     progress.say(results.summary());
     Ok(results.violations())
 }

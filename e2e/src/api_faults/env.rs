@@ -44,6 +44,14 @@ const TEMPLATES: [&str; 7] = [
     "serviceaccount",
 ];
 
+/// The DNS names of metrics-core's Service in each namespace.
+const NAMES: [&str; 4] = [
+    "metrics-core.metrics-pipeline.svc",
+    "metrics-core.metrics-pipeline-2.svc",
+    "metrics-core.metrics-pipeline",
+    "metrics-core.metrics-pipeline-2",
+];
+
 /// The Secret for the certificate source `Secret`.
 pub(super) const EXTERNAL_SECRET: &str = "external-serving";
 
@@ -97,7 +105,7 @@ impl Env {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         progress.say("kube-apiserver is ready");
-        let external = authorities.cluster.issue(&Subject::server("external", &names(), &[]))?;
+        let external = authorities.cluster.issue(&Subject::server("external", &NAMES, &[]))?;
         let foreign = Serving::default();
         foreign.set(&external.certificate, &external.key)?;
         let foreign_server =
@@ -236,16 +244,6 @@ pub(super) fn collection() -> String {
 /// Returns the path of the MetricsPipeline.
 pub(super) fn pipeline_path() -> String {
     format!("{}/{PIPELINE}", collection())
-}
-
-/// Returns the DNS names of metrics-core's Service in each namespace.
-fn names() -> Vec<&'static str> {
-    vec![
-        "metrics-core.metrics-pipeline.svc",
-        "metrics-core.metrics-pipeline-2.svc",
-        "metrics-core.metrics-pipeline",
-        "metrics-core.metrics-pipeline-2",
-    ]
 }
 
 /// Returns a Node. It has no kubelet that renews it: the node lifecycle controller is off.

@@ -10,7 +10,7 @@
 //! | `fault`, `call` | decides which request meets the fault (pure) |
 //! | `run` | one journey with one fault, then the rules |
 //! | `sampler`, `inventory`, `foreign` | what the rules are about: APIServices, objects, objects of others |
-//! | `schedule`, `table` | which runs, and their results |
+//! | `schedule`, `workers`, `table` | which runs, on how many control planes, and their results |
 
 mod api;
 mod call;
@@ -27,21 +27,21 @@ mod run;
 mod sampler;
 mod schedule;
 mod table;
+mod workers;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 pub use env::Programs;
 pub use journey::Journey;
 pub use table::Results;
+pub use workers::run;
 
 use crate::command;
-use crate::error::{Doing as _, Result};
+use crate::error::Result;
 use crate::progress::Progress;
-use crate::testbed::cluster::Layout;
-use crate::testbed::{images, isolated};
-use env::Env;
+use crate::testbed::images;
 
 /// The namespace of the operator, and the one that it moves to.
 const NAMESPACES: [&str; 2] = ["metrics-pipeline", "metrics-pipeline-2"];
@@ -63,18 +63,10 @@ pub struct Plan {
     pub sample: Option<usize>,
     /// The seed of the sample.
     pub seed: u64,
-}
-
-/// Runs the plan in a network of its own.
-pub fn run(plan: &Plan, programs: Programs, progress: &Progress) -> Result<Results> {
-    let (layout, network) = isolated::prepare(&plan.name)?;
-    let results = network.inside(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.doing(|| "start a runtime".to_owned())?;
-        runtime.block_on(run_inside(plan, layout.clone(), programs, progress))
-    });
-    isolated::remove(&layout);
-    results
+    /// The number of control planes on which runs are made at the same time.
+    pub parallel: usize,
+    /// No run begins after this time.
+    pub time: Option<Duration>,
 }
 
 /// Builds the operator of this checkout; returns the program.
@@ -86,56 +78,4 @@ pub fn built_operator(progress: &Progress) -> Result<PathBuf> {
         command::output(cargo.args(["build", "--quiet", "--package", "operator", "--bin", name]))
     })?;
     Ok(images::target().join("debug").join(name))
-}
-
-async fn run_inside(plan: &Plan, layout: Layout, programs: Programs, progress: &Progress) -> Result<Results> {
-    let mut env = Env::start(layout, programs, progress).await?;
-    let mut results = Results::default();
-    let (mut all, mut once) = (Vec::new(), BTreeSet::new());
-    for journey in plan.journeys.iter().copied() {
-        let (baseline, violations) = run::undisturbed(&mut env, journey).await?;
-        progress.say(format!(
-            "{journey}: {} writes in {:.1} s: {}",
-            baseline.writes.len(),
-            baseline.took.as_secs_f64(),
-            baseline.writes.join(", ")
-        ));
-        for violation in violations {
-            progress.say(format!("{journey}, undisturbed: {violation}"));
-            results.problems.push(format!("{journey}, undisturbed: {violation}"));
-        }
-        all.extend(schedule::faults(&baseline, &mut once).into_iter().map(|fault| (journey, fault)));
-        results.baselines.insert(journey, baseline);
-    }
-    all.retain(|(_, fault)| {
-        plan.filter.as_ref().is_none_or(|text| fault.to_string().contains(text.as_str()))
-    });
-    results.listed = all.len();
-    let runs = schedule::sample(all, plan.sample.unwrap_or(usize::MAX), plan.seed);
-    let count = runs.len();
-    for (number, (journey, fault)) in runs.into_iter().enumerate() {
-        let Some(baseline) = results.baselines.get(&journey) else { continue };
-        match run::disturbed(&mut env, journey, &fault, baseline).await {
-            Ok(outcome) => {
-                let reached = if outcome.reached { "" } else { " (not reached)" };
-                let took = outcome.took.as_secs_f64();
-                progress.say(format!("{}/{count} {journey}, {fault}: {took:.1} s{reached}", number + 1));
-                for violation in &outcome.violations {
-                    progress.say(format!("  VIOLATION {violation}"));
-                }
-                if !outcome.violations.is_empty() {
-                    progress.say(env::last_log(&env.layout));
-                }
-                results.outcomes.push(outcome);
-            }
-            Err(error) => {
-                let kubelet = env.kubelet_error.lock().clone();
-                let problem = format!("{journey}, {fault}: {error} (stand-in: {kubelet})");
-                progress.say(&problem);
-                results.problems.push(problem);
-            }
-        }
-    }
-    env.kill_operators().await?;
-    Ok(results)
 }

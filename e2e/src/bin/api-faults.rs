@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use e2e::api_faults::{self, Journey, Plan, Programs, Results};
@@ -32,6 +33,12 @@ struct Arguments {
     /// The seed of the selection.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The number of control planes on which runs are made at the same time; each needs about 1 GB and a third of a core.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    parallel: u8,
+    /// Begin no run after this many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// Write docs/api-faults.md.
     #[arg(long)]
     write_docs: bool,
@@ -64,9 +71,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         filter: arguments.fault.clone(),
         sample: arguments.sample,
         seed: arguments.seed,
+        parallel: arguments.parallel.into(),
+        time: arguments.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
     };
     let began = jiff::Timestamp::now();
-    let results = api_faults::run(&plan, programs, &progress)?;
+    let results = api_faults::run(&plan, &programs, &progress)?;
     let conditions = format!(
         "Measured from {began:.0} to {:.0} with {}; {}.",
         jiff::Timestamp::now(),
