@@ -101,8 +101,8 @@ impl Api {
     }
 
     /// Merges a patch into an object.
-    pub(super) async fn merge(&self, path: &str, patch: &Value) -> Result<Value> {
-        self.expect("PATCH", path, MERGE, patch).await
+    pub(super) async fn merge(&self, path: &str, change: &Value) -> Result<Value> {
+        self.expect("PATCH", path, MERGE, change).await
     }
 
     /// Deletes an object; succeeds if it does not exist.

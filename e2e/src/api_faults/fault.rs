@@ -67,8 +67,8 @@ impl Fault {
     pub(super) fn limit(&self) -> Duration {
         Duration::from_secs(match self {
             Self::StaleRead(_) | Self::DropEvent(_) => 660,
-            Self::Hang(_) | Self::Pause(_) => 120,
-            _ => 60,
+            Self::Hang(_) | Self::Pause(_) => 180,
+            _ => 120,
         })
     }
 }

@@ -165,15 +165,15 @@ impl Shared {
             .header("host", format!("{ADDRESS}:{PORT}"))
             .body(Full::new(body.clone()))
             .map_err(|_| Closed)?;
-        let mut held = upstream.lock().await;
-        let mut sender = match held.take().filter(|sender| !sender.is_closed()) {
+        let mut connection = upstream.lock().await;
+        let mut sender = match connection.take().filter(|sender| !sender.is_closed()) {
             Some(sender) => sender,
             None => self.connect().await.map_err(|_| Closed)?,
         };
         sender.ready().await.map_err(|_| Closed)?;
         let received = sender.send_request(forwarded).await.map_err(|_| Closed)?;
-        *held = Some(sender);
-        drop(held);
+        *connection = Some(sender);
+        drop(connection);
         let status = received.status().as_u16();
         if call.target.verb == "watch" && status == 200 {
             return Ok(self.watch(call, received));
