@@ -3,6 +3,7 @@
 //! ```text
 //! testbed   clusters from real components: binaries, images, network, cgroups, pki, cluster; clients: kubectl, http
 //! suite     the runner of the scenarios in tests/scenarios: shared clusters, parallel runs, dumps of failures
+//! api_faults  a proxy between the operator and kube-apiserver that injects faults into each request of each journey
 //! faults    the list of faults: injected, reported by conditions and `doctor`, repaired
 //! bench     scale (thousands of fake nodes), differential (metrics-server compared with metrics-core), reaction (how
 //!           soon an autoscaler acts), completeness (lists while replicas and containers are replaced), hostile
@@ -12,11 +13,12 @@
 //! ```
 //!
 //! The files beside these folders (`command`, `wait`, `progress`, `digest`, `error`) are used by all of them. `testbed`
-//! imports none of the other folders; `suite`, `faults` and `bench` import `testbed`, but not each other.
+//! imports none of the other folders; `suite`, `faults`, `api_faults` and `bench` import `testbed`, but not each other.
 //!
 //! Nothing here imitates Kubernetes: every component is built from its Go module or comes from the distribution. Start
 //! reading at [`testbed::cluster::Cluster::up`], or at [`suite::Suite`] for the scenarios.
 
+pub mod api_faults;
 pub mod bench;
 pub mod cli;
 pub mod command;

@@ -276,6 +276,19 @@ impl Connection {
         self.send(request.body(Full::new(body.into())).map_err(|error| failed(&error))?).await
     }
 
+    /// Sends a request with any method, headers and body.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Response> {
+        let request = self.request(method.parse().map_err(failed)?, path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(Full::new(body.into())).map_err(|error| failed(&error))?).await
+    }
+
     /// Takes a response back; the next one uses its memory.
     pub fn reuse(&mut self, response: Response) {
         self.room = response.body;

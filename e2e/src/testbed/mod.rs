@@ -7,6 +7,7 @@ pub mod cluster;
 pub(crate) mod fake_kubelet;
 pub mod http;
 pub mod images;
+pub mod isolated;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod mounts;

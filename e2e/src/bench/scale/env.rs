@@ -2,13 +2,10 @@
 //!
 //! There are no controllers: the node lifecycle controller would evict all pods.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::fleet::{Change, FleetSpec, NodeFailure, Stats, node_failure};
 use super::population::{Pod, Population, address};
@@ -16,100 +13,14 @@ use super::seed;
 use crate::command;
 use crate::error::{Doing as _, Error, Result};
 use crate::progress::Progress;
-use crate::testbed::cluster::component::{Component, tail};
+use crate::testbed::cluster::component::Component;
 use crate::testbed::cluster::control_plane::{self, Authorities};
 use crate::testbed::cluster::{FlagChange, KubeletKind, Layout, server};
 use crate::testbed::http::{Request, Response};
-use crate::testbed::network::Namespace;
-use crate::testbed::process::{self, MARK};
+pub use crate::testbed::isolated::{Process, prepare, remove};
+use crate::testbed::process::MARK;
 
 const TIMEOUT: Duration = Duration::from_secs(600);
-
-/// A process that is killed when this is dropped.
-pub struct Process {
-    child: Child,
-    name: String,
-    log: PathBuf,
-}
-
-impl Process {
-    /// Starts a program whose output goes to `logs/NAME.log`.
-    pub fn start(layout: &Layout, name: &str, program: &Path, arguments: &[String]) -> Result<Self> {
-        let path = layout.log(name);
-        let log = fs::File::create(&path).doing(|| format!("create {}", path.display()))?;
-        let errors = log.try_clone().doing(|| format!("open {}", path.display()))?;
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir("/")
-            .env(MARK, &layout.run)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .doing(|| format!("start {}", program.display()))?;
-        Ok(Self { child, name: name.to_owned(), log: path })
-    }
-
-    /// Returns the pid.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(Pid::from_child(&self.child), signal).doing(|| format!("send a signal to {}", self.name))
-    }
-
-    /// Kills the process and waits for its end.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Sends SIGTERM and waits for the end of the process.
-    pub fn end(mut self) -> Result<()> {
-        self.signal(Signal::TERM)?;
-        self.child.wait().doing(|| format!("wait for the end of {}", self.name)).map(drop)
-    }
-
-    /// Returns an error if the process has ended.
-    pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            _ => Err(Error::Ended {
-                component: self.name.clone(),
-                log: self.log.clone(),
-                tail: tail(&self.log, 15),
-            }),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Creates an empty network and directory; kills and removes what an earlier run left.
-pub fn prepare(name: &str) -> Result<(Layout, Namespace)> {
-    let layout = Layout::new(name)?;
-    remove(&layout);
-    layout.create()?;
-    let network = Namespace::new(layout.network());
-    network.create(&format!("{}/24", control_plane::ADDRESS))?;
-    Ok((layout, network))
-}
-
-/// Kills all processes and removes everything except the logs.
-pub fn remove(layout: &Layout) {
-    let left = process::marked(&layout.run.to_string_lossy());
-    left.into_iter().for_each(process::kill);
-    let _ = command::output(Command::new("umount").arg("-l").arg(layout.network()));
-    let _ = fs::remove_dir_all(&layout.run);
-    let _ = fs::remove_dir_all(layout.data.join("etcd"));
-}
 
 /// The environment of the measurements: the control plane and the fleet.
 pub struct BenchEnv {
@@ -180,7 +91,7 @@ fn start_apiserver(layout: &Layout, binaries: &Path) -> Result<Process> {
 }
 
 pub(super) fn start(layout: &Layout, component: &Component) -> Result<Process> {
-    Process::start(layout, component.name, &component.program, &component.arguments)
+    Process::component(layout, component)
 }
 
 /// The process that serves all kubelets: this program with another argument.

@@ -13,6 +13,7 @@ use super::response::{BodyFraming, ChunkDecoder, MAX_HEAD, parse_head};
 use super::tls::TlsConfigs;
 use super::{Credentials, KubeletTls};
 use crate::ingest::discover::Node;
+use crate::memory::MemoryBudget;
 use crate::model::labels::Labels;
 
 /// The client of one kubelet on this machine, as a scrape uses it: one connection, kept from request to request.
@@ -41,21 +42,20 @@ impl KubeletClient {
         };
         let interval = Duration::from_secs(15);
         let tls = TlsConfigs::new(&KubeletTls::Insecure, &credentials, interval, Pins::default());
-        Self { node, tls, pool: BufferPool::default(), kept: None }
+        Self { node, tls, pool: BufferPool::new(MemoryBudget::new(256 << 20), Duration::ZERO), kept: None }
     }
 
     /// Requests the metrics, over the kept connection if there is one. Returns the body, or the cause in the metrics.
     pub async fn get(&mut self) -> Result<Vec<u8>, &'static str> {
         let cause = |error: super::Error| error.cause().as_str();
         let mut lease = self.pool.lease();
-        let connection = match self.kept.take() {
-            Some(connection) => connection,
-            None => {
-                let tls = self.tls.for_node(&self.node, None).map_err(cause)?;
-                Connection::open(&self.node, "127.0.0.1", &tls, || {}, &Resolver::default(), &self.pool)
-                    .await
-                    .map_err(cause)?
-            }
+        let connection = if let Some(connection) = self.kept.take() {
+            connection
+        } else {
+            let tls = self.tls.for_node(&self.node, None).map_err(cause)?;
+            Connection::open(&self.node, "127.0.0.1", &tls, || {}, &Resolver::default(), &self.pool)
+                .await
+                .map_err(cause)?
         };
         let (kept, body) = match connection.get(&self.node.path, None, &mut lease).await {
             Ok(response) => response,
