@@ -92,7 +92,7 @@ fn ready(slices: &[Value], service: &Value) -> usize {
             && metadata["labels"]["kubernetes.io/service-name"] == service["name"]
     };
     let endpoints =
-        slices.iter().filter(of_service).flat_map(|slice| slice["endpoints"].as_array()).flatten();
+        slices.iter().filter(of_service).filter_map(|slice| slice["endpoints"].as_array()).flatten();
     endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false).count()
 }
 
