@@ -1,4 +1,4 @@
-//! Builds Kubernetes, metrics-server and clients from their Go modules, once for each content, and caches them
+//! Builds Kubernetes, metrics-server, clients and a generator of certificates from their Go modules, once for each content, and caches them
 //! outside the clone.
 
 use std::fs::{self, File};
@@ -114,6 +114,17 @@ const METRICS_SERVER: GoProgram = GoProgram {
     minutes: 4,
 };
 
+const CERTIFICATES: GoProgram = GoProgram {
+    name: "certificates",
+    title: "the generator of certificates",
+    module: "certificates",
+    package: ".",
+    ldflags: "-s -w",
+    cgo: false,
+    links: &[],
+    minutes: 1,
+};
+
 /// Returns the directory of the Kubernetes programs, each under its own name; builds them if necessary.
 pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
@@ -165,6 +176,12 @@ fn source(program: &GoProgram, module: &str) -> Result<PathBuf> {
 /// Returns the path of metrics-server; builds it if necessary.
 pub fn metrics_server(progress: &Progress) -> Result<PathBuf> {
     build(&METRICS_SERVER, progress).map(|directory| directory.join("metrics-server"))
+}
+
+/// Returns the program that makes certificates and verifies them with crypto/x509 (`certificates`); builds it if
+/// necessary.
+pub fn certificates(progress: &Progress) -> Result<PathBuf> {
+    build(&CERTIFICATES, progress).map(|directory| directory.join("certificates"))
 }
 
 /// Returns the directory of caches: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.

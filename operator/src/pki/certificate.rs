@@ -5,7 +5,8 @@ use std::time::Duration;
 use crds::KeyAlgorithm;
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
+use x509::{CaBundle, Purpose};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -74,7 +75,11 @@ impl Certificate {
 
     fn parse(der: &CertificateDer<'static>) -> Result<Self, String> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-        let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|error| error.to_string());
+        // RFC 5280 writes "no expiry" as the last second of year 9999, which is after the last Timestamp.
+        let time = |seconds: i64| {
+            let nearest = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+            Timestamp::from_second(seconds).unwrap_or(nearest)
+        };
         let mut dns_names = Vec::new();
         let mut is_ca = false;
         for extension in parsed.extensions() {
@@ -97,8 +102,8 @@ impl Certificate {
             _ => None,
         };
         let certificate = Self {
-            not_before: time(parsed.validity().not_before.timestamp())?,
-            not_after: time(parsed.validity().not_after.timestamp())?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             common_name: parsed
                 .subject()
                 .iter_common_name()
@@ -141,7 +146,7 @@ impl Certificate {
     /// Returns when the operator issued it: `notBefore` without the backdating.
     #[must_use]
     pub fn issued(&self) -> Timestamp {
-        self.not_before + BACKDATE
+        self.not_before.checked_add(BACKDATE).unwrap_or(Timestamp::MAX)
     }
 
     /// Returns the time from issuance to expiry.
@@ -176,7 +181,7 @@ impl Certificate {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether it is a serving certificate signed by this CA, as rustls verifies it.
+    /// Whether it is a serving certificate signed by this CA, as kube-apiserver verifies it.
     #[must_use]
     pub fn is_server_certificate_of(&self, ca: &Self) -> bool {
         self.is_server_certificate_with_chain(&[], ca)
@@ -185,39 +190,45 @@ impl Certificate {
     /// Like [`Self::is_server_certificate_of`], with intermediate certificates.
     #[must_use]
     pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self) -> bool {
-        self.verifies(ca, chain, webpki::KeyUsage::server_auth())
+        self.verify_server_certificate(chain, [ca]).is_ok()
+    }
+
+    /// Verifies that it is a serving certificate signed by one of these CAs, or itself one of them. Does not check its
+    /// expiry.
+    pub fn verify_server_certificate<'a>(
+        &'a self,
+        chain: &'a [Self],
+        cas: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<(), x509::Error> {
+        self.verify(cas, chain, Purpose::Server)
     }
 
     /// Whether its subject alternative name matches a host, also by a wildcard (RFC 9525).
     #[must_use]
     pub fn matches_host(&self, host: &str) -> bool {
-        let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
-        ServerName::try_from(host)
-            .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&name).is_ok())
+        let Ok(certificate) = x509::Certificate::parse(&self.der) else { return false };
+        ServerName::try_from(host).is_ok_and(|name| certificate.is_for_host(&name))
     }
 
     /// Whether it is a client certificate signed by this CA.
     #[must_use]
     pub fn is_client_certificate_of(&self, ca: &Self) -> bool {
-        self.verifies(ca, &[], webpki::KeyUsage::client_auth())
+        self.verify([ca], &[], Purpose::Client).is_ok()
     }
 
-    fn verifies(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage) -> bool {
-        let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
-        let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
-        let chain: Vec<_> = chain.iter().map(|certificate| certificate.der.clone()).collect();
-        // A time within the certificate's validity: callers check expiry themselves to report it as such.
-        let seconds = u64::try_from(self.issued().as_second()).unwrap_or_default();
-        end_entity
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &[anchor],
-                &chain,
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                usage,
-                None,
-                None,
-            )
-            .is_ok()
+    fn verify<'a>(
+        &'a self,
+        cas: impl IntoIterator<Item = &'a Self>,
+        chain: &'a [Self],
+        purpose: Purpose,
+    ) -> Result<(), x509::Error> {
+        let cas: Vec<&Self> = cas.into_iter().collect();
+        let all: Vec<_> =
+            std::iter::once(self).chain(chain).map(|certificate| certificate.der.clone()).collect();
+        // A time at which all are valid, if there is one: callers check expiry themselves to report it as such.
+        let starts = std::iter::once(self).chain(chain).chain(cas.iter().copied());
+        let time = starts.map(|certificate| certificate.not_before).max().unwrap_or(self.not_before);
+        let anchors: Vec<_> = cas.iter().filter_map(|ca| x509::Certificate::parse(&ca.der).ok()).collect();
+        CaBundle::from(anchors).verify(&all, purpose, time.as_second()).map(drop)
     }
 }

@@ -38,12 +38,12 @@ pub(crate) enum ExternalError {
     /// `ca.crt` is missing or invalid.
     #[error("ca.crt {0}; set it to the PEM certificates of the CAs that clients must trust")]
     CaBundle(String),
-    /// No CA in `ca.crt` signed the certificate.
+    /// No CA in `ca.crt` signed the certificate. Contains the reason.
     #[error(
-        "tls.crt is not a serving certificate signed by a CA in ca.crt; if there are intermediate certificates, append them to \
-         tls.crt"
+        "tls.crt is not a serving certificate signed by a CA in ca.crt: {0}; if there are intermediate certificates, append \
+         them to tls.crt"
     )]
-    Chain,
+    Chain(String),
 }
 
 fn describe(why: &RenewalReason) -> String {
@@ -81,9 +81,13 @@ fn read(
     let cas =
         Certificate::parse_pem(ca_bundle).map_err(|error| ExternalError::CaBundle(error.to_string()))?;
     let chain = chain(&pair);
-    let mut valid = cas.iter().filter(|ca| ca.valid_at(now));
-    let ca = valid.find(|ca| certificate.is_server_certificate_with_chain(&chain, ca)).cloned();
-    Ok(Source { ca: ca.ok_or(ExternalError::Chain)?, pair, certificate, cas })
+    let valid: Vec<&Certificate> = cas.iter().filter(|ca| ca.valid_at(now)).collect();
+    let signer = valid.iter().find(|ca| certificate.is_server_certificate_with_chain(&chain, ca));
+    let ca = signer.map(|ca| (*ca).clone()).ok_or_else(|| {
+        let refused = certificate.verify_server_certificate(&chain, valid.iter().copied()).err();
+        ExternalError::Chain(refused.map_or_else(String::new, |error| error.to_string()))
+    })?;
+    Ok(Source { ca, pair, certificate, cas })
 }
 
 /// Returns the intermediate certificates: those after the first in the same PEM.

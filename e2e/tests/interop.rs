@@ -1,0 +1,302 @@
+//! Compares which certificates metrics-core accepts with which ones Go's crypto/x509 accepts.
+//!
+//! The Go program `certificates` makes certificates for each situation, at the time of the test, and verifies them as
+//! Kubernetes does. Here the code of metrics-core verifies the same certificates: as those of clients, of front proxies
+//! and of kubelets. `docs/interop.md` is the result: `UPDATE_DOCS=1 cargo test -p e2e --test interop` writes it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use e2e::progress::Progress;
+use e2e::testbed::binaries;
+use metrics_core::ingest::scrape::interop::verify_kubelet;
+use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
+use metrics_core::server::authentication::{
+    Anchors, AuthenticationError, Authenticator, ClientConnection, CredentialMetrics,
+};
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interop.md");
+
+/// What Go accepts and metrics-core does not: group, situation, explanation. The reverse does not occur.
+const STRICTER: &[(&str, &str, &str)] = &[
+    (
+        "CA flags, key usage, path length",
+        "a certificate of version 1 with extensions",
+        "Version 1 has no extensions. Go ignores them, and with them what they forbid.",
+    ),
+    (
+        "extensions",
+        "an intermediate that requires a policy, which the certificate has",
+        "Certificate policies are not processed, so a chain that requires one is refused. Kubernetes does not use them.",
+    ),
+    (
+        "keys and signatures",
+        "a CA with P-224",
+        "The TLS library has no P-224. No Kubernetes tool creates such keys.",
+    ),
+    (
+        "keys and signatures",
+        "a CA with P-256, SHA-512",
+        "The TLS library supports SHA-256 and SHA-384 with P-256.",
+    ),
+    (
+        "keys and signatures",
+        "a CA with P-384, SHA-512",
+        "The TLS library supports SHA-256 and SHA-384 with P-384.",
+    ),
+    ("keys and signatures", "a CA with RSA 1024", "RSA keys below 2048 bits can be broken. Replace the CA."),
+    (
+        "encoding",
+        "data after the extensions",
+        "The signed part must end with the extensions. Go ignores what follows.",
+    ),
+    (
+        "bundles",
+        "a block that is not base64",
+        "A damaged certificate is reported, and the last valid bundle stays in effect. Go skips the block.",
+    ),
+    (
+        "bundles",
+        "a block without end",
+        "A damaged certificate is reported, and the last valid bundle stays in effect. Go skips the block.",
+    ),
+];
+
+/// A situation for one purpose, and Go's verdict.
+#[derive(Deserialize)]
+struct Situation {
+    group: String,
+    name: String,
+    purpose: String,
+    bundle: String,
+    chain: Vec<String>,
+    host: String,
+    /// Empty if Go accepts the chain.
+    error: String,
+    user: String,
+    groups: Option<Vec<String>>,
+}
+
+impl Situation {
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.iter().map(|der| STANDARD.decode(der).unwrap().into()).collect()
+    }
+
+    fn go(&self) -> Verdict {
+        if self.error.is_empty() { Ok(()) } else { Err(self.error.clone()) }
+    }
+}
+
+type Verdict = Result<(), String>;
+
+#[test]
+fn accepts_the_certificates_that_go_accepts() {
+    let situations = situations();
+    let mut rows: BTreeMap<(usize, usize), Row<'_>> = BTreeMap::new();
+    let mut groups: Vec<&str> = Vec::new();
+    let mut problems = Vec::new();
+    for (at, situation) in situations.iter().enumerate() {
+        if groups.last() != Some(&situation.group.as_str()) {
+            groups.push(&situation.group);
+        }
+        let go = situation.go();
+        let ours = match situation.purpose.as_str() {
+            "client" => {
+                let client = as_client(situation);
+                let front_proxy = as_front_proxy(situation);
+                if client.is_ok() != front_proxy.is_ok() && !situation.user.is_empty() {
+                    problems
+                        .push(format!("{}: client {client:?}, front proxy {front_proxy:?}", situation.name));
+                }
+                front_proxy
+            }
+            "server" => verify_kubelet(situation.bundle.as_bytes(), &situation.host, &situation.chain()),
+            purpose => panic!("{purpose}"),
+        };
+        let known = explanation(situation);
+        match (&go, &ours) {
+            (Err(go), Ok(())) => problems.push(format!(
+                "{}, {} ({}): accepted, but Go refuses it: {go}",
+                situation.group, situation.name, situation.purpose
+            )),
+            (Ok(()), Err(ours)) if known.is_none() => problems.push(format!(
+                "{}, {} ({}): refused, but Go accepts it: {ours}",
+                situation.group, situation.name, situation.purpose
+            )),
+            _ => {}
+        }
+        let row = rows.entry((groups.len(), at / 2)).or_insert_with(|| Row::new(situation));
+        row.differs |= go.is_ok() != ours.is_ok();
+        row.verdicts.push((go, ours));
+    }
+    for (group, name, _) in STRICTER {
+        let row = rows.values().find(|row| row.group == *group && row.name == *name);
+        if !row.is_some_and(|row| row.differs) {
+            problems.push(format!("{group}, {name}: is listed as a difference, but both agree"));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(rows.len() > 200 && rows.values().all(|row| row.verdicts.len() == 2), "{}", rows.len());
+    check_document(&document(&rows));
+}
+
+/// Returns why metrics-core is stricter than Go.
+fn explanation(situation: &Situation) -> Option<&'static str> {
+    STRICTER
+        .iter()
+        .find(|(group, name, _)| *group == situation.group && *name == situation.name)
+        .map(|(_, _, why)| *why)
+}
+
+fn situations() -> Vec<Situation> {
+    let program = binaries::certificates(&Progress::new("interop")).unwrap();
+    let output = Command::new(program).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Authenticates as a user, and compares name and groups.
+fn as_client(situation: &Situation) -> Verdict {
+    let trust = LiveTrust::new(false);
+    trust.set_client_ca(Anchors::from_pem(situation.bundle.as_bytes())?);
+    let user = authenticate(trust, situation)?;
+    let mut groups = situation.groups.clone().unwrap_or_default();
+    if situation.user.is_empty() {
+        return if user.0 == "system:anonymous" { Ok(()) } else { Err(format!("is {}", user.0)) };
+    }
+    groups.push("system:authenticated".into());
+    if user == (situation.user.clone(), groups) { Ok(()) } else { Err(format!("is {user:?}")) }
+}
+
+/// Authenticates as a front proxy for another user.
+fn as_front_proxy(situation: &Situation) -> Verdict {
+    let trust = LiveTrust::new(false);
+    trust.set_front_proxy(FrontProxy {
+        anchors: Anchors::from_pem(situation.bundle.as_bytes())?,
+        allowed_names: Vec::new(),
+        username_headers: vec!["x-remote-user".into()],
+        group_headers: vec!["x-remote-group".into()],
+        extra_prefixes: Vec::new(),
+        uid_headers: Vec::new(),
+    });
+    let (user, _) = authenticate(trust, situation)?;
+    if user == "proxied" { Ok(()) } else { Err(format!("is {user}")) }
+}
+
+/// Sends a request that a front proxy could send, and returns its user and groups.
+fn authenticate(trust: Arc<LiveTrust>, situation: &Situation) -> Result<(String, Vec<String>), String> {
+    let authenticator = Authenticator::new(trust, None, Duration::ZERO, CredentialMetrics::default());
+    let connection = ClientConnection::new([127, 0, 0, 1].into(), situation.chain());
+    let request = http::Request::get("/apis").header("x-remote-user", "proxied").body(()).unwrap();
+    let (mut parts, ()) = request.into_parts();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    match runtime.block_on(authenticator.authenticate(&mut parts, &connection)) {
+        Ok(user) => Ok((user.name, user.groups)),
+        Err(AuthenticationError::Unauthorized(refusals)) => {
+            Err(refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        }
+        Err(error) => Err(format!("{error:?}")),
+    }
+}
+
+/// A row of the table.
+struct Row<'a> {
+    group: &'a str,
+    name: &'a str,
+    why: Option<&'static str>,
+    differs: bool,
+    /// Go's and ours, for clients and for servers.
+    verdicts: Vec<(Verdict, Verdict)>,
+}
+
+impl<'a> Row<'a> {
+    fn new(situation: &'a Situation) -> Self {
+        Self {
+            group: &situation.group,
+            name: &situation.name,
+            why: explanation(situation),
+            differs: false,
+            verdicts: Vec::new(),
+        }
+    }
+}
+
+fn document(rows: &BTreeMap<(usize, usize), Row<'_>>) -> String {
+    let differing = rows.values().filter(|row| row.differs).count();
+    let mut text = format!(
+        "# Which certificates are accepted
+
+metrics-core verifies certificates as Kubernetes does, with the rules of Go's crypto/x509: client certificates and those of
+front proxies as kube-apiserver, serving certificates of kubelets (`kubelet.tls.mode: Verify`) as client-go. The code is in `x509/`.
+
+A Go program makes certificates for {} situations and verifies them with crypto/x509; the code of metrics-core verifies
+the same certificates. They differ in {differing} situations. metrics-core accepts nothing that Go refuses.
+
+`cargo test -p e2e --test interop` compares them and this page. `UPDATE_DOCS=1` before it writes the page.
+
+## Rules
+
+- A certificate of the bundle is trusted as itself, whoever signed it: also one that is self-signed, and one that is a CA.
+- It is trusted to sign others only if it is a CA: basic constraints with CA:TRUE, and keyCertSign if it has a key usage.
+  Before version 3 a certificate can't say so; one of the bundle is taken as a CA.
+- Validity, path length, extended key usage and name constraints of the bundle's certificates apply, too.
+- The common name is not used as host name.
+- Bundles of clients and front proxies must be valid as a whole. In the bundle for kubelets, certificates that can't be
+  used are skipped with a warning.
+
+## Differences
+
+| situation | Go | metrics-core | why |
+|---|---|---|---|
+",
+        rows.len()
+    );
+    for row in rows.values().filter(|row| row.differs) {
+        let _ = writeln!(
+            text,
+            "| {}: {} | accepted | refused | {} |",
+            row.group,
+            row.name,
+            row.why.unwrap_or_default()
+        );
+    }
+    text.push_str(
+        "\n## Situations\n\nThe verdicts of metrics-core. \"differs\" refers to the table above.\n",
+    );
+    let mut group = "";
+    for row in rows.values() {
+        if row.group != group {
+            group = row.group;
+            let _ = write!(text, "\n| {group} | clients, front proxies | kubelets |\n|---|---|---|\n");
+        }
+        let cell = |at: usize| {
+            let (go, ours) = &row.verdicts[at];
+            let verdict = if ours.is_ok() { "accepted" } else { "refused" };
+            if go.is_ok() == ours.is_ok() { verdict.to_owned() } else { format!("{verdict} (differs)") }
+        };
+        let _ = writeln!(text, "| {} | {} | {} |", row.name, cell(0), cell(1));
+    }
+    text
+}
+
+fn check_document(expected: &str) {
+    let path = Path::new(DOCUMENT);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/interop.md differs: run `UPDATE_DOCS=1 cargo test -p e2e --test interop`"
+    );
+}
