@@ -11,7 +11,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use x509::CaBundle;
 
 use super::error::Error;
@@ -172,12 +172,12 @@ impl TlsConfigs {
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                let unusable = |error| {
+                let unusable = |error: &dyn std::fmt::Display| {
                     Error::TlsOther(format!("the client certificate of metrics-core cannot be used: {error}"))
                 };
-                let key = self.provider.key_provider.load_private_key(key.clone_key()).map_err(unusable)?;
-                // Unlike `with_client_auth_cert`, accepts a certificate of X.509 version 1.
-                let certified = CertifiedKey::new(chain.to_vec(), key);
+                let key = self.provider.key_provider.load_private_key(key.clone_key());
+                let key = key.map_err(|error| unusable(&error))?;
+                let certified = x509::certified_key(chain.to_vec(), key).map_err(|error| unusable(&error))?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };

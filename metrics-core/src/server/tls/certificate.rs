@@ -66,12 +66,7 @@ fn certified(
 ) -> Result<CertifiedKey, Error> {
     let key: Arc<dyn rustls::sign::SigningKey> =
         super::provider().key_provider.load_private_key(key).map_err(|_| Error::Key)?;
-    // rustls compares them, too, but it can't parse certificates of version 1.
-    let of_certificate = chain.first().and_then(|leaf| x509::public_key(leaf).ok());
-    if key.public_key() != of_certificate {
-        return Err(Error::Mismatch);
-    }
-    Ok(CertifiedKey::new(chain, key))
+    x509::certified_key(chain, key).map_err(|_| Error::Mismatch)
 }
 
 #[cfg(test)]
