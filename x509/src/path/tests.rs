@@ -74,12 +74,51 @@ fn unusable(result: Result<(), Error>) -> (String, Unusable) {
 #[test]
 fn refuses_a_certificate_that_is_signed_by_one_that_is_not_a_ca() {
     let ca = root(ca_params("CA"));
-    let user = ca.issue(params("user"));
-    let forged = user.issue(params("root"));
-    assert_eq!(verify(&[&ca], &[&user]), Ok(()));
-    let error = verify(&[&ca, &user], &[&forged]).unwrap_err();
-    assert!(error.to_string().contains("CN=user is not a CA"), "{error}");
-    assert_eq!(unusable(verify(&[&ca], &[&forged, &user])), ("CN=user".into(), Unusable::NotACa));
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
+        let mut user = params("user");
+        user.is_ca = is_ca;
+        let user = ca.issue(user);
+        let forged = user.issue(params("root"));
+        assert_eq!(verify(&[&ca], &[&user]), Ok(()));
+        let error = verify(&[&ca, &user], &[&forged]).unwrap_err();
+        assert!(error.to_string().contains("CN=user is not a CA"), "{error}");
+        assert_eq!(unusable(verify(&[&ca], &[&forged, &user])), ("CN=user".into(), Unusable::NotACa));
+    }
+}
+
+#[test]
+fn refuses_malformed_certificates() {
+    let valid = root(params("a")).der;
+    let parse = |der: Vec<u8>| Certificate::parse(&der.into()).map(drop).map_err(|error| error.to_string());
+    assert_eq!(parse(valid.to_vec()), Ok(()));
+    assert!(parse([&valid[..], &[0]].concat()).unwrap_err().contains("data follows"));
+    // The last algorithm identifier is the one outside of the signed part: ecdsa-with-SHA256 becomes SHA384.
+    let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let at = valid.windows(8).rposition(|window| window == sha256).unwrap();
+    let mut other = valid.to_vec();
+    other[at + 7] = 3;
+    assert!(parse(other).unwrap_err().contains("signature algorithm"));
+    let mut twice = params("a");
+    for _ in 0..2 {
+        twice.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]));
+    }
+    assert!(parse(root(twice).der.to_vec()).unwrap_err().contains("occurs twice"));
+}
+
+#[test]
+fn refuses_unknown_critical_extensions() {
+    let critical = |mut params: CertificateParams| {
+        let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+        params
+    };
+    let ca = root(ca_params("CA"));
+    let leaf = ca.issue(critical(params("a")));
+    assert_eq!(verify(&[&ca], &[&leaf]), Err(Error::UnknownCriticalExtension("1.2.3.4".into())));
+    let ca = root(critical(ca_params("CA")));
+    let result = verify(&[&ca], &[&ca.issue(params("a"))]);
+    assert_eq!(unusable(result).1, Unusable::UnknownCriticalExtension("1.2.3.4".into()));
 }
 
 #[test]

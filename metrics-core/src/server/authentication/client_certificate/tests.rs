@@ -136,7 +136,10 @@ fn refuses_a_bundle_with_an_invalid_certificate() {
 #[test]
 fn refuses_a_group_that_a_user_of_the_bundle_signed_for_itself() {
     let ca = ca();
-    let (user, key) = ca.issue(|params| params.distinguished_name.push(DnType::CommonName, "user"));
+    let (user, key) = ca.issue(|params| {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.distinguished_name.push(DnType::CommonName, "user");
+    });
     let issuer = Issuer::from_ca_cert_der(&user, key).unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "root");
