@@ -66,6 +66,7 @@ mod tests {
             ("*.com.", "a.com"),
             ("a*.example.com", "ab.example.com"),
             ("*", "a"),
+            ("*.com", "com"),
             ("a.*.com", "a.b.com"),
             ("", ""),
             ("node-1", "node-10"),

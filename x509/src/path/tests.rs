@@ -87,6 +87,16 @@ fn refuses_a_certificate_that_is_signed_by_one_that_is_not_a_ca() {
 }
 
 #[test]
+fn the_issuers_name_must_be_that_of_the_ca() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = ca_params("CA").self_signed(&key).unwrap().der().clone();
+    let ca = Signer { issuer: Issuer::new(ca_params("another name"), key), der: certificate };
+    let leaf = ca.issue(params("a"));
+    let issuer = Some("CN=another name".to_owned());
+    assert_eq!(verify(&[&ca], &[&leaf]), Err(Error::UnknownIssuer { issuer, unusable: None }));
+}
+
+#[test]
 fn refuses_malformed_certificates() {
     let valid = root(params("a")).der;
     let parse = |der: Vec<u8>| Certificate::parse(&der.into()).map(drop).map_err(|error| error.to_string());
@@ -98,6 +108,10 @@ fn refuses_malformed_certificates() {
     let mut other = valid.to_vec();
     other[at + 7] = 3;
     assert!(parse(other).unwrap_err().contains("signature algorithm"));
+    let serial = valid.windows(5).position(|window| window == [0xa0, 3, 2, 1, 2]).unwrap() + 7;
+    let mut negative = valid.to_vec();
+    negative[serial] = 0x80;
+    assert!(parse(negative).unwrap_err().contains("negative"));
     let mut twice = params("a");
     for _ in 0..2 {
         twice.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0]));
