@@ -87,7 +87,7 @@ fn read(
         let refused = certificate.verify_server_certificate(&chain, valid.iter().copied()).err();
         ExternalError::Chain(refused.map_or_else(String::new, |error| error.to_string()))
     })?;
-    Ok(Source { ca, pair, certificate, cas })
+    Ok(Source { pair, certificate, cas, ca })
 }
 
 /// Returns the intermediate certificates: those after the first in the same PEM.
