@@ -62,6 +62,8 @@ causes! {
         SlowResponse = "slow_response",
         /// The port speaks plain HTTP instead of TLS.
         PlainHttp = "plain_http",
+        /// The kubelet has no serving certificate yet: its CertificateSigningRequest is not approved.
+        TlsNoCertificate = "tls_no_certificate",
         /// The kubelet's serving certificate is not signed by a trusted CA.
         TlsUnknownCa = "tls_unknown_ca",
         /// The kubelet's serving certificate contains no name or address of the Node.

@@ -1,7 +1,8 @@
 //! The response of a metrics-core replica to `GET /report` (JSON): its failures by cause, with examples.
 //!
 //! Its size is bounded: causes are an enumeration, a cause has at most [`MAX_EXAMPLES`] examples, and texts are
-//! truncated. It contains no secret. Reading it requires permission to `get` the non-resource URL `/report`.
+//! truncated. It contains no secret. Reading it requires permission to `get` the non-resource URL `/report`. For this
+//! path alone metrics-core also accepts tokens of the audience [`AUDIENCE`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,10 @@ use crate::cause::{CredentialCause, HandshakeCause, ScrapeCause};
 
 /// The path of the report.
 pub const PATH: &str = "/report";
+
+/// The audience of the ServiceAccount token with which the operator reads the report. kube-apiserver does not accept a token
+/// of this audience, so metrics-core can't use it for anything else.
+pub const AUDIENCE: &str = "metrics-core.metrics-pipeline.dev";
 
 /// The maximum number of examples of one cause.
 pub const MAX_EXAMPLES: usize = 3;
@@ -53,6 +58,55 @@ pub struct Report {
     /// The IP address of that request's client.
     #[serde(default)]
     pub last_anonymous_client: Option<String>,
+    /// How long ago kube-apiserver last confirmed what each watch knows. Normally at most half a minute.
+    #[serde(default)]
+    pub watches: Vec<WatchAge>,
+}
+
+/// The age of what a watch knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchAge {
+    /// The code of a [`WatchTarget`]; a string, so that a reader can show a code that it does not know.
+    pub watch: String,
+    /// The seconds since the last event, bookmark, complete list or regular end of the watch.
+    pub age_seconds: u64,
+}
+
+/// What metrics-core watches at kube-apiserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchTarget {
+    /// The Nodes.
+    Nodes,
+    /// The Running pods.
+    Pods,
+    /// ConfigMap kube-system/extension-apiserver-authentication.
+    AuthenticationConfig,
+    /// The Secret with the serving certificate.
+    ServingCertificate,
+}
+
+impl WatchTarget {
+    /// All targets.
+    pub const ALL: [Self; 4] =
+        [Self::Nodes, Self::Pods, Self::AuthenticationConfig, Self::ServingCertificate];
+
+    /// Returns the code in the report and in the metric `metrics_core_discovery_age_seconds{watch}`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Pods => "pods",
+            Self::AuthenticationConfig => "authentication_config",
+            Self::ServingCertificate => "serving_certificate",
+        }
+    }
+
+    /// Returns the target with this code; `None` for a code of a newer version.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|target| target.as_str() == code)
+    }
 }
 
 /// The certificate of a front proxy whose request was accepted.

@@ -5,7 +5,7 @@
 //! suite     the runner of the scenarios in tests/scenarios: shared clusters, parallel runs, dumps of failures
 //! faults    the list of faults: injected, reported by conditions and `doctor`, repaired
 //! bench     scale (thousands of fake nodes), differential (metrics-server compared with metrics-core), reaction (how
-//!           soon an autoscaler acts)
+//!           soon an autoscaler acts), completeness (lists while replicas and containers are replaced), kubelet_cost
 //! plot      SVG plots
 //! cli       what the programs in src/bin share
 //! ```

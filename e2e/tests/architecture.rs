@@ -21,10 +21,10 @@ const OPERATOR: &[&str] = &[
 const METRICS_CORE: &[&str] = &[
     "digest",
     "watched_file",
-    "cluster",
     "model",
     "telemetry",
     "flags",
+    "cluster",
     "ingest",
     "server",
     "api",

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! Ingestion knows nothing about HTTP clients, and the API knows nothing about kubelets: both depend on [`model`] alone. The
-//! modules import each other only in this order: `digest`, `watched_file`, `cluster`, [`model`], [`telemetry`],
-//! [`flags`], [`ingest`], [`server`], [`api`], [`report`], [`program`].
+//! modules import each other only in this order: `digest`, `watched_file`, [`model`], [`telemetry`], [`flags`], `cluster`,
+//! [`ingest`], [`server`], [`api`], [`report`], [`program`].
 //!
 //! # Where to start
 //!

@@ -11,6 +11,8 @@ use crate::server::authentication::CredentialHistory;
 use crate::server::listen;
 use crate::server::tls::ServingCertificate;
 
+pub use crate::telemetry::WatchAges;
+
 /// The sources of the report.
 pub struct ReportSources {
     /// The start time of the process.
@@ -25,6 +27,8 @@ pub struct ReportSources {
     pub credentials: CredentialHistory,
     /// The serving certificate.
     pub serving: Arc<ServingCertificate>,
+    /// The ages of the watches.
+    pub watches: WatchAges,
 }
 
 impl ReportSources {
@@ -53,6 +57,7 @@ impl ReportSources {
             last_front_proxy: front_proxy.map(|(_, client)| client),
             last_anonymous_request: anonymous.map(|(at, _)| at),
             last_anonymous_client: anonymous.map(|(_, client)| client.to_string()),
+            watches: self.watches.list(),
         }
     }
 }

@@ -4,13 +4,66 @@
 //! watches miss (k8s.io/apiserver polls as well). A change is detected by content.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use zeroize::Zeroizing;
 
 /// The maximum size of a file in bytes. A bundle of all public CAs has 250 kB.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// Where a certificate or a credential comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// Inline data of a kubeconfig.
+    Inline {
+        /// The name of the field.
+        field: &'static str,
+        /// The content.
+        content: Arc<Zeroizing<Vec<u8>>>,
+    },
+}
+
+impl Source {
+    /// Returns inline data.
+    pub(crate) fn inline(field: &'static str, content: Vec<u8>) -> Self {
+        Self::Inline { field, content: Arc::new(Zeroizing::new(content)) }
+    }
+
+    /// Returns the content. Blocks.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::File(path) => read_one(path),
+            Self::Inline { content, .. } => Ok(content.to_vec()),
+        }
+    }
+
+    /// Returns the path of the file, or the name of the field.
+    pub(crate) fn name(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Inline { field, .. } => format!("{field} of the kubeconfig").into(),
+        }
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// Shows no content, which may be a secret.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().to_string_lossy())
+    }
+}
 
 /// An error of reading a file.
 #[derive(Debug, thiserror::Error)]

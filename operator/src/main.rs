@@ -3,7 +3,7 @@
 use clap::Parser;
 use operator::{Flags, LogFormat};
 use std::process::ExitCode;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,15 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn log(flags: &Flags) {
-    // Libraries may log object contents at debug level, so only their warnings are shown.
-    let levels = Targets::new()
-        .with_default(tracing::Level::WARN)
-        .with_target("operator", flags.log_level)
-        // Reconnects of watches are normal. The operator logs the errors that matter.
-        .with_target("kube_runtime::watcher", tracing_subscriber::filter::LevelFilter::ERROR)
-        // The caller logs each 5xx response with its consequence.
-        .with_target("kube_client::client::builder", tracing_subscriber::filter::LevelFilter::OFF);
-    let registry = tracing_subscriber::registry().with(levels);
+    let registry = tracing_subscriber::registry().with(levels(flags.log_level));
     // At debug level, each step of a round logs its end with its duration.
     let layer =
         tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_span_events(FmtSpan::CLOSE);
@@ -47,6 +39,37 @@ fn log(flags: &Flags) {
         }
         LogFormat::Json => {
             registry.with(layer.json()).init();
+        }
+    }
+}
+
+/// Returns which levels of which modules are logged.
+fn levels(ours: LevelFilter) -> Targets {
+    // Libraries may log object contents at debug level, so only their warnings are shown.
+    Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_target("operator", ours)
+        // Reconnects of watches are normal. The operator logs the errors that matter.
+        .with_target("kube_runtime::watcher", LevelFilter::ERROR)
+        // It logs the body of each response that it can't decode, also of a Secret; and the operator logs each 5xx response
+        // with its consequence.
+        .with_target("kube_client::client", LevelFilter::OFF)
+        .with_target("kube_client::client::tls", LevelFilter::WARN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_responses_are_not_logged_at_any_level() {
+        for ours in [LevelFilter::INFO, LevelFilter::DEBUG, LevelFilter::TRACE] {
+            let levels = levels(ours);
+            for level in [tracing::Level::ERROR, tracing::Level::WARN, tracing::Level::DEBUG] {
+                assert!(!levels.would_enable("kube_client::client", &level), "{level}");
+            }
+            assert!(levels.would_enable("kube_client::client::tls", &tracing::Level::WARN));
+            assert!(levels.would_enable("operator::run", &tracing::Level::INFO));
         }
     }
 }

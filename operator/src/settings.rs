@@ -1,7 +1,7 @@
 //! The command line, and the settings that follow from it and the environment.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -54,6 +54,16 @@ pub struct Flags {
     #[arg(long)]
     pub cert_manager: bool,
 
+    /// The file with a ServiceAccount token of the audience metrics-core.metrics-pipeline.dev, with which the operator reads
+    /// the reports of metrics-core; the chart projects it. Outside of a pod: kubectl create token
+    /// metrics-pipeline-operator --audience metrics-core.metrics-pipeline.dev
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/secrets/metrics-pipeline.dev/metrics-core/token"
+    )]
+    pub report_token_file: PathBuf,
+
     /// For tests: the time in seconds for which a new CA is announced before it signs the serving certificate
     #[arg(long, hide = true, default_value_t = 60, value_name = "SECONDS")]
     pub ca_trust_settles: u64,
@@ -85,6 +95,8 @@ pub struct Settings {
     pub certificates: Timing,
     /// The optional permissions.
     pub permissions: OptionalPermissions,
+    /// The file with the token for the reports of metrics-core.
+    pub report_token_file: PathBuf,
 }
 
 /// Why the operator can't start.
@@ -124,6 +136,7 @@ impl Flags {
                 csr_approval: self.csr_approval,
                 cert_manager: self.cert_manager,
             },
+            report_token_file: self.report_token_file.clone(),
         })
     }
 }

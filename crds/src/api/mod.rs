@@ -15,9 +15,9 @@ pub use spec::{
     Adoption, ApiServiceSpec, CertManagerSpec, CertificateSource, CertificatesSpec, ConfigMapKey,
     CsrApproval, DEFAULT_SECURE_PORT, Estimator, ExtraMetadata, FrontProxyDeletion, FrontProxyMode,
     FrontProxySpec, IssuerReference, KeyAlgorithm, KubeletAddressType, KubeletSpec, KubeletTlsMode,
-    KubeletTlsSpec, Limits, LogFormat, LogLevel, MetricsCoreSpec, MetricsPipelineSpec, NannyMode, NannySpec,
-    PullPolicy, RESERVED_LABEL_PREFIXES, RESERVED_LABELS, RollingUpdateSpec, SPEC_FLAGS, ScalingMode,
-    SchedulingSpec, SecretReference, StrategySpec, StrategyType,
+    KubeletTlsSpec, Limits, LogFormat, LogLevel, MANAGED_CONFIG_MAPS, MANAGED_SECRETS, MetricsCoreSpec,
+    MetricsPipelineSpec, NannyMode, NannySpec, PullPolicy, RESERVED_LABEL_PREFIXES, RESERVED_LABELS,
+    RollingUpdateSpec, SPEC_FLAGS, ScalingMode, SchedulingSpec, SecretReference, StrategySpec, StrategyType,
 };
 pub use status::{
     CertificateStatus, CertificatesStatus, MetricsPipelineStatus, NannyStatus, NodesStatus, NodesWithCause,

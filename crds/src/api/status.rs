@@ -16,6 +16,10 @@ pub struct MetricsPipelineStatus {
     /// The `metadata.generation` that the operator last processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The namespace of the managed objects. After the operator was installed into another namespace, it is the previous
+    /// one until nothing is left there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The conditions of the pipeline. `Ready` summarizes the others. Each message contains cause, evidence and
     /// remedy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

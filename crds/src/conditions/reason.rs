@@ -129,6 +129,8 @@ reasons! {
     KubeletConnectionClosed,
     /// The kubelets' port speaks plain HTTP instead of TLS.
     KubeletPlainHTTP,
+    /// Kubelets have no serving certificate yet, because their CertificateSigningRequests are not approved.
+    KubeletCertificateMissing,
     /// The kubelets' serving certificates are not signed by a trusted CA.
     KubeletCertificateUnknownCA,
     /// The kubelets' serving certificates do not contain the name or address of their Node.
@@ -173,6 +175,8 @@ reasons! {
     KubeletSamplesFaulty,
     /// The operator can't read the report of the metrics-core replicas.
     ReportUnavailable,
+    /// metrics-core receives no changes from kube-apiserver.
+    DiscoveryStale,
     /// A field that can't be changed has another value.
     ImmutableField,
     /// The Deployment's rollout is paused, and not by this operator.

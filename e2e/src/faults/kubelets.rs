@@ -157,6 +157,21 @@ pub const KUBELETS: &[Fault] = &[
     },
     Fault {
         short: false,
+        ..fault(
+            "kubelet certificate not issued: its request waits",
+            "KubeletCertificateMissing",
+            NODE,
+            &["CertificateSigningRequest", "kubectl certificate approve"],
+            |env| {
+                let bootstrap =
+                    json!({"serverTLSBootstrap": true, "tlsCertFile": null, "tlsPrivateKeyFile": null});
+                env.cluster.restart_kubelet_with(&bootstrap, &env.progress.clone().quiet())
+            },
+            |env| env.cluster.restart_kubelet_with(&json!({}), &env.progress.clone().quiet()),
+        )
+    },
+    Fault {
+        short: false,
         status: "True",
         flips_ready: false,
         ..fault(

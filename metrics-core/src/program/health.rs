@@ -21,13 +21,15 @@ pub(super) fn checks(
     readiness: Arc<Readiness>,
 ) -> Health {
     let check = |passes: bool, message: &str| if passes { Ok(()) } else { Err(message.to_owned()) };
-    let (discovering, scraping) = (ingest.discovering.clone(), ingest.scraping.clone());
+    let (nodes, pods) = (ingest.discovering.nodes.clone(), ingest.discovering.pods.clone());
+    let scraping = ingest.scraping.clone();
     let (watches, findings) = (ingest.watches.clone(), ingest.findings.clone());
     let (directory, store) = (ingest.directory.clone(), ingest.store.clone());
     let (serving, trust, shutting_down) = (serving.clone(), trust.clone(), shutting_down.clone());
     Health::new()
         .live("discovery-loop", move || {
-            check(!discovering.is_finished(), "the task that watches nodes and pods has stopped")?;
+            check(!nodes.is_finished(), "the task that watches nodes has stopped")?;
+            check(!pods.is_finished(), "the task that watches pods has stopped")?;
             liveness::watches(&watches)
         })
         .live("scrape-loop", move || {
@@ -59,6 +61,7 @@ mod tests {
     use crate::ingest::discover::{Heartbeats, Node};
     use crate::ingest::scrape::Findings;
     use crate::ingest::store::{Store, StoreConfig, StoreDirectory};
+    use crate::program::ingest::Discovering;
     use crate::telemetry::Heartbeat;
 
     const INTERVAL: Duration = Duration::from_secs(15);
@@ -84,7 +87,10 @@ mod tests {
                 store,
                 findings: Findings::default(),
                 watches: Heartbeats::default(),
-                discovering: tasks.spawn(std::future::pending()),
+                discovering: Discovering {
+                    nodes: tasks.spawn(std::future::pending()),
+                    pods: tasks.spawn(std::future::pending()),
+                },
                 scraping: tasks.spawn(std::future::pending()),
             };
             Self { ingest, shutting_down: Arc::default(), _tasks: tasks }
@@ -111,13 +117,14 @@ mod tests {
 
     #[tokio::test]
     async fn is_not_live_when_a_loop_is_stuck_or_has_ended() {
-        let stuck: [(&str, Change); 6] = [
+        let stuck: [(&str, Change); 7] = [
             ("scrape-loop", |process| process.ingest.findings.loop_heartbeat = Heartbeat::of_age(LONG)),
             ("scrape-loop", |process| process.ingest.findings.scrape_heartbeat = Heartbeat::of_age(LONG)),
             ("discovery-loop", |process| process.ingest.watches.nodes = Heartbeat::of_age(LONG)),
             ("discovery-loop", |process| process.ingest.watches.pods = Heartbeat::of_age(LONG)),
             ("scrape-loop", |process| process.ingest.scraping.abort()),
-            ("discovery-loop", |process| process.ingest.discovering.abort()),
+            ("discovery-loop", |process| process.ingest.discovering.nodes.abort()),
+            ("discovery-loop", |process| process.ingest.discovering.pods.abort()),
         ];
         for (at, (check, break_it)) in stuck.into_iter().enumerate() {
             let mut process = Process::new();

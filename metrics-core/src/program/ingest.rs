@@ -1,13 +1,15 @@
 //! Starts ingestion with the options.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 use crate::flags::{KubeletTrust, Options};
 use crate::ingest::discover::{self, AddressType};
 use crate::ingest::scrape::{self, Credentials, KubeletTls};
 use crate::ingest::store::{self, Store, StoreDirectory};
+use crate::telemetry::WatchAges;
+use crate::watched_file::Source;
+use crds::report::WatchTarget;
 use prometheus_client::registry::Registry;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -23,16 +25,23 @@ pub(super) struct Ingest {
     pub(crate) findings: scrape::Findings,
     /// The progress of the watches of nodes and pods.
     pub(crate) watches: discover::Heartbeats,
-    /// The task that watches nodes and pods.
-    pub(crate) discovering: AbortHandle,
+    /// The tasks of these watches.
+    pub(crate) discovering: Discovering,
     /// The task that scrapes.
     pub(crate) scraping: AbortHandle,
+}
+
+/// The tasks that watch nodes and pods.
+pub(super) struct Discovering {
+    pub(crate) nodes: AbortHandle,
+    pub(crate) pods: AbortHandle,
 }
 
 /// Starts discovery and scraping.
 pub(super) fn start(
     options: &Options,
-    client: &kube::Client,
+    cluster: &Cluster,
+    ages: &mut WatchAges,
     registry: &mut Registry,
     tasks: &mut JoinSet<()>,
 ) -> Result<Ingest, Error> {
@@ -50,8 +59,11 @@ pub(super) fn start(
         address_types: address_types(options)?,
     };
     let watches = discover::Heartbeats::default();
-    let run = discover::run(client.clone(), config, directory.clone(), watches.clone());
-    let discovering = tasks.spawn(endless(run));
+    let client = cluster.dated(&ages.add(WatchTarget::Nodes))?;
+    let nodes = discover::watch_nodes(client, config, directory.clone(), watches.nodes.clone());
+    let client = cluster.dated(&ages.add(WatchTarget::Pods))?;
+    let pods = discover::watch_pods(client, directory.clone(), watches.pods.clone());
+    let discovering = Discovering { nodes: tasks.spawn(endless(nodes)), pods: tasks.spawn(endless(pods)) };
     let config = scrape::ScrapeConfig {
         scrape_interval: options.metric_resolution,
         timeout: options.kubelet_timeout,
@@ -88,18 +100,16 @@ fn address_types(options: &Options) -> Result<Vec<AddressType>, Error> {
 
 fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error> {
     let defaults = cluster::for_kubelets(options.kubeconfig.as_deref())?;
-    let ca_file = || -> Result<PathBuf, Error> {
-        defaults.ca_file.clone().ok_or_else(|| Error::Flag {
+    let default_ca = || -> Result<Source, Error> {
+        defaults.ca.clone().ok_or_else(|| Error::Flag {
             flag: "kubelet-certificate-authority",
-            problem: "is required: the kubeconfig does not set certificate-authority to a file".to_owned(),
+            problem: "is required: the kubeconfig contains no certificate authority".to_owned(),
         })
     };
-    let verified = |ca_file| {
-        if options.kubelet_pin { KubeletTls::Pin { ca_file } } else { KubeletTls::Verify { ca_file } }
-    };
+    let verified = |ca| if options.kubelet_pin { KubeletTls::Pin { ca } } else { KubeletTls::Verify { ca } };
     let tls = match &options.kubelet_trust {
-        KubeletTrust::ClusterCa => verified(ca_file()?),
-        KubeletTrust::CaFile(ca_file) => verified(ca_file.clone()),
+        KubeletTrust::ClusterCa => verified(default_ca()?),
+        KubeletTrust::CaFile(ca_file) => verified(ca_file.clone().into()),
         KubeletTrust::Insecure => {
             tracing::warn!(
                 "kubelets are not verified (--kubelet-insecure-tls): any host that impersonates one receives the credentials of metrics-core"
@@ -107,14 +117,14 @@ fn kubelet_access(options: &Options) -> Result<(KubeletTls, Credentials), Error>
             KubeletTls::Insecure
         }
     };
-    let certificate = options.kubelet_client.clone().or(defaults.client_certificate);
-    let credentials = match (certificate, defaults.token_file) {
+    let certificate = options.kubelet_client.clone().map(|(cert, key)| (cert.into(), key.into()));
+    let credentials = match (certificate.or(defaults.client_certificate), defaults.token) {
         (Some((cert, key)), _) => Credentials::ClientCertificate { cert, key },
-        (None, Some(token)) => Credentials::TokenFile(token),
+        (None, Some(token)) => Credentials::Token(token),
         (None, None) => {
             return Err(Error::Flag {
                 flag: "kubelet-client-certificate",
-                problem: "is required, with --kubelet-client-key: the kubeconfig sets neither tokenFile nor client-certificate"
+                problem: "is required, with --kubelet-client-key: the kubeconfig contains neither a token nor a client certificate"
                     .to_owned(),
             });
         }

@@ -10,10 +10,9 @@ use crate::ingest::{discover, scrape};
 /// The maximum time between two rounds of the scrape loop, which waits for nothing that is slow. It is long because a
 /// process may be stopped or starved for a while.
 const MAX_LOOP_PAUSE: Duration = Duration::from_secs(120);
-/// The maximum silence of a watch. A watch that receives nothing is started again after 295 s, and retries pause for less
-/// than a minute. The kernel gives up on a connection whose other side has disappeared after up to 16 minutes, and no
-/// earlier does the client notice if it has sent a request on it.
-const MAX_WATCH_SILENCE: Duration = Duration::from_secs(20 * 60);
+/// The maximum silence of a watch. Each of its steps has a timeout of half a minute or less (`cluster::deadlines`), and
+/// retries pause for less. It is long because a process may be stopped or starved for a while.
+const MAX_WATCH_SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Returns the maximum time between the ends of two scrapes if there are nodes. A node is scraped once per interval, a
 /// failing one at least once per interval or 15 s, with jitter, and after a timeout.

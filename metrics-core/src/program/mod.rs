@@ -1,5 +1,6 @@
 //! The program: starts ingestion and the HTTPS server, and shuts them down.
 
+mod clusters;
 mod error;
 mod health;
 mod ingest;
@@ -19,11 +20,13 @@ use crate::flags::Options;
 use crate::server::authorization::AlwaysAllow;
 use crate::server::listen::{self, Chain, Handlers, Limits};
 use crate::server::{authentication, tls};
-use crate::{cluster, report, telemetry};
+use crate::telemetry::WatchAges;
+use crate::{report, telemetry};
 use http::HeaderValue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use self::clusters::Clusters;
 use self::error::Error;
 use self::metrics_api::MetricsApi;
 use self::readiness::Readiness;
@@ -61,14 +64,17 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
         tracing::warn!("{note}");
     }
     let _ = tls::provider().install_default();
-    let client = cluster::client(options.kubeconfig.as_deref()).await?;
     let mut registry = telemetry::registry();
     // Dropping it at the end aborts all tasks.
     let mut tasks = JoinSet::new();
+    let clusters = Clusters::new(&options, &mut tasks).await?;
+    clusters.main.register(&mut registry);
+    let mut ages = WatchAges::default();
 
-    let serving = security::serving_certificate(&options, &client, &mut tasks)?;
-    let trust = security::trust(&options, &client, &mut tasks).await?;
-    let ingest = ingest::start(&options, &client, &mut registry, &mut tasks)?;
+    let serving = security::serving_certificate(&options, &clusters.main, &mut ages, &mut tasks)?;
+    let trust = security::trust(&options, &clusters.authentication, &mut ages, &mut tasks)?;
+    let ingest = ingest::start(&options, &clusters.main, &mut ages, &mut registry, &mut tasks)?;
+    ages.register(&mut registry);
 
     let (request_metrics, credentials, connections) = (
         listen::RequestMetrics::default(),
@@ -81,7 +87,7 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
 
     let shutting_down = Arc::new(AtomicBool::new(false));
     let readiness = Arc::new(Readiness::default());
-    tasks.spawn(readiness::watch_other_replicas(client.clone(), readiness.clone()));
+    tasks.spawn(readiness::watch_other_replicas(clusters.main.client()?, readiness.clone()));
     let max_scrape_pause = liveness::max_scrape_pause(options.metric_resolution, options.kubelet_timeout);
     let health = health::checks(&ingest, max_scrape_pause, &serving, &trust, &shutting_down, readiness);
     let limits = Limits {
@@ -94,18 +100,19 @@ async fn run(Program { options, tls_policy, always_allow }: Program) -> Result<(
     let api = Api::new(ingest.store.clone(), settings::api_config(&options));
     api.register(&mut registry);
     let api = Arc::new(MetricsApi::new(api));
-    let authenticator = security::authenticator(&options, &client, trust, credentials).await?;
+    let authenticator = security::authenticator(&options, &clusters.authentication, trust, credentials)?;
     let report = report::ReportSources {
         started,
         store: ingest.store.clone(),
         kubelets: ingest.findings.clone(),
         connections: connections.clone(),
         serving: serving.clone(),
+        watches: ages,
         credentials: authenticator.history().clone(),
     };
     let handlers = Handlers {
         authenticator,
-        authorizer: security::authorizer(&options, always_allow, &client).await?,
+        authorizer: security::authorizer(&options, always_allow, &clusters.authorization)?,
         health,
         registry: Arc::new(registry),
         request_metrics,

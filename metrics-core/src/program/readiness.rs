@@ -30,11 +30,13 @@ const MAX_WAIT_ALONE: Duration = Duration::from_secs(35);
 /// How long a ready replica must have nothing to serve to become unready. Samples are served for at least a minute after
 /// the last good scrape, which is not part of this time. A Node that is deleted and registered again has rates earlier.
 const MAX_EMPTY: Duration = Duration::from_secs(15);
-/// The interval and the timeout of requests to kube-apiserver.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two requests to kube-apiserver.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The timeout of such a request.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often in a row kube-apiserver must respond that nobody serves the API. One such response can be caused by an
 /// endpoint that has just ended.
-const POLLS_UNSERVED: u32 = 3;
+const POLLS_UNSERVED: u32 = 4;
 const DISCOVERY: &str = "/apis/metrics.k8s.io/v1beta1";
 
 /// Whether the replica is ready.
@@ -193,7 +195,7 @@ pub(super) async fn watch_other_replicas(client: kube::Client, readiness: Arc<Re
 
 async fn poll(client: &kube::Client) -> Poll {
     let Ok(request) = Request::get(DISCOVERY).body(Vec::new()) else { return Poll::Unclear };
-    match timeout(POLL_INTERVAL, client.request_text(request)).await {
+    match timeout(POLL_TIMEOUT, client.request_text(request)).await {
         Ok(Ok(_)) => Poll::Served,
         // The aggregation layer has no endpoint, or there is no APIService.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 503) => Poll::Unserved,

@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::cluster;
+use crate::cluster::Cluster;
 use crate::flags::{Options, ServingSource};
 use crate::server::authentication::trust::{self, FrontProxy, LiveTrust};
 use crate::server::authentication::{self, Anchors, Authenticator, TokenReviewer};
 use crate::server::authorization::{AlwaysAllow, Authorizer};
 use crate::server::reviews::cache::Hasher;
 use crate::server::tls::{self, ServingCertificate};
+use crate::telemetry::WatchAges;
+use crds::report::WatchTarget;
 use tokio::task::JoinSet;
 
 use super::error::Error;
@@ -17,13 +19,15 @@ use super::error::Error;
 /// Returns the serving certificate, and starts the task that keeps it current.
 pub(super) fn serving_certificate(
     options: &Options,
-    client: &kube::Client,
+    cluster: &Cluster,
+    ages: &mut WatchAges,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<ServingCertificate>, Error> {
     let serving = ServingCertificate::self_signed(options.serving != ServingSource::SelfSigned)?;
     match options.serving.clone() {
         ServingSource::Secret { namespace, name } => {
-            let (client, serving) = (client.clone(), serving.clone());
+            let client = cluster.dated(&ages.add(WatchTarget::ServingCertificate))?;
+            let serving = serving.clone();
             tasks.spawn(async move { match tls::from_secret(client, &namespace, &name, serving).await {} });
         }
         ServingSource::Files { certificate, key } => {
@@ -37,9 +41,10 @@ pub(super) fn serving_certificate(
 }
 
 /// Returns the trust for authentication, and starts the tasks that keep it current.
-pub(super) async fn trust(
+pub(super) fn trust(
     options: &Options,
-    client: &kube::Client,
+    cluster: &Cluster,
+    ages: &mut WatchAges,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<LiveTrust>, Error> {
     let all_from_files = options.client_ca_file.is_some() && options.request_header.client_ca_file.is_some();
@@ -67,46 +72,40 @@ pub(super) async fn trust(
         })));
     }
     if lookup {
-        let client = client_for(options.authentication_kubeconfig.as_ref(), client).await?;
+        let client = cluster.dated(&ages.add(WatchTarget::AuthenticationConfig))?;
         tasks.spawn(endless(trust::follow_config_map(client, trust.clone())));
     }
     Ok(trust)
 }
 
 /// Returns the authenticator.
-pub(super) async fn authenticator(
+pub(super) fn authenticator(
     options: &Options,
-    client: &kube::Client,
+    cluster: &Cluster,
     trust: Arc<LiveTrust>,
     metrics: authentication::CredentialMetrics,
 ) -> Result<Authenticator, Error> {
-    let reviewer: Arc<dyn TokenReviewer> =
-        Arc::new(client_for(options.authentication_kubeconfig.as_ref(), client).await?);
+    let reviewer: Arc<dyn TokenReviewer> = Arc::new(cluster.client()?);
     Ok(Authenticator::new(trust, Some((reviewer, Hasher::new()?)), options.token_ttl, metrics))
 }
 
 /// Returns the authorizer.
-pub(super) async fn authorizer(
+pub(super) fn authorizer(
     options: &Options,
     always: AlwaysAllow,
-    client: &kube::Client,
+    cluster: &Cluster,
 ) -> Result<Authorizer, Error> {
-    let reviewer = client_for(options.authorization_kubeconfig.as_ref(), client).await?;
-    Ok(Authorizer::new(always, Arc::new(reviewer), Hasher::new()?, options.allowed_ttl, options.denied_ttl))
+    Ok(Authorizer::new(
+        always,
+        Arc::new(cluster.client()?),
+        Hasher::new()?,
+        options.allowed_ttl,
+        options.denied_ttl,
+    ))
 }
 
 async fn endless(run: impl Future<Output = Infallible>) {
     match run.await {}
-}
-
-async fn client_for(
-    kubeconfig: Option<&std::path::PathBuf>,
-    client: &kube::Client,
-) -> Result<kube::Client, Error> {
-    match kubeconfig {
-        Some(path) => Ok(cluster::client(Some(path)).await?),
-        None => Ok(client.clone()),
-    }
 }
 
 fn anchors(flag: &'static str, path: &std::path::Path) -> Result<Anchors, Error> {

@@ -1,10 +1,12 @@
-//! When a task last made progress, for liveness checks.
+//! When a task last made progress, or kube-apiserver last confirmed what a watch knows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// The time at which a task last made progress. Clones share it.
+use tokio::time::Instant;
+
+/// The time at which something last happened. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
     origin: Instant,

@@ -7,7 +7,9 @@ mod log;
 mod log_limiter;
 mod process;
 mod recent_events;
+mod watch_ages;
 mod watch_failures;
+mod without_values;
 
 use std::sync::Arc;
 
@@ -20,7 +22,9 @@ pub(crate) use heartbeat::Heartbeat;
 pub(crate) use log::{LogFormat, Logging, start as start_log};
 pub(crate) use log_limiter::LogLimiter;
 pub(crate) use recent_events::RecentEvents;
+pub use watch_ages::WatchAges;
 pub(crate) use watch_failures::{WatchFailures, is_expired_watch};
+pub(crate) use without_values::without_values;
 
 /// Returns a registry with metrics of the build and of the process.
 #[must_use]

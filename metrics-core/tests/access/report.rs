@@ -39,6 +39,21 @@ async fn requires_authorization() {
 }
 
 #[tokio::test]
+async fn accepts_a_token_of_its_own_audience_that_opens_nothing_else() {
+    let port = port(Limits::default()).await;
+    let bound = [("Authorization", "Bearer bound")];
+    for http2 in [true, false] {
+        let client = Client { http2, ..Client::default() };
+        assert_eq!(client.get(&port, PATH, &bound).await.0, 200);
+        for path in [NODES, "/metrics", "/livez", "/%72eport", "//report", "/report/"] {
+            assert_eq!(client.get(&port, path, &bound).await.0, 401, "{path}");
+        }
+        assert_eq!(client.get(&port, PATH, &bound).await.0, 200);
+        assert_eq!(client.get(&port, NODES, READER).await.0, 200);
+    }
+}
+
+#[tokio::test]
 async fn reports_refused_certificates_with_name_issuer_and_client() {
     let (ours, theirs) = (Ca::named("front-proxy-ca"), Ca::named("another-ca"));
     let port = port(Limits::default()).await;

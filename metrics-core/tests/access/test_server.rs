@@ -20,7 +20,7 @@ use metrics_core::ingest::store::{self, Store, StoreDirectory};
 use metrics_core::report;
 use metrics_core::server::authentication::trust::{FrontProxy, LiveTrust};
 use metrics_core::server::authentication::{
-    self, Anchors, Authenticator, ReviewError, TokenReviewer, TokenStatus, UserInfo,
+    self, Anchors, Audience, Authenticator, ReviewError, TokenReviewer, TokenStatus, UserInfo,
 };
 use metrics_core::server::authorization::{AccessReviewer, AlwaysAllow, Authorizer, Decision};
 use metrics_core::server::listen::{
@@ -106,7 +106,7 @@ pub(crate) fn serving_pair() -> (String, String) {
 }
 
 /// A fake kube-apiserver. It allows `jane` and `reader` everything, `slow` after a second, and `whole` if UID, groups
-/// and extra arrive complete. Token `good` is valid.
+/// and extra arrive complete. Token `good` is valid for kube-apiserver, `bound` for the report.
 struct ApiServer;
 
 impl AccessReviewer for ApiServer {
@@ -139,10 +139,16 @@ impl AccessReviewer for ApiServer {
 }
 
 impl TokenReviewer for ApiServer {
-    fn review(&self, token: String) -> BoxFuture<'static, Result<TokenStatus, ReviewError>> {
+    fn review(
+        &self,
+        token: String,
+        audience: Audience,
+    ) -> BoxFuture<'static, Result<TokenStatus, ReviewError>> {
         Box::pin(async move {
-            Ok(match token.as_str() {
-                "good" => TokenStatus::User(UserInfo { name: "reader".into(), ..UserInfo::default() }),
+            Ok(match (token.as_str(), audience) {
+                ("good", Audience::ApiServer) | ("bound", Audience::Report) => {
+                    TokenStatus::User(UserInfo { name: "reader".into(), ..UserInfo::default() })
+                }
                 _ => TokenStatus::Rejected(None),
             })
         })
@@ -249,6 +255,7 @@ pub(crate) async fn port(limits: Limits) -> Port {
         kubelets: Findings::default(),
         connections: connections.clone(),
         serving: serving.clone(),
+        watches: report::WatchAges::default(),
         credentials: authenticator.history().clone(),
     };
     let handlers = Handlers {

@@ -14,10 +14,11 @@ mod writer;
 use jiff::Timestamp;
 use kube::Client;
 
+use crate::csr::AllowList;
 use crate::observe::{Known, Learned, Observed, Pipeline, Source};
-use crate::plan::{Action, MaintainPlan, Plan, Sizing};
-pub(crate) use csr_approval::Approvals;
+use crate::plan::{Action, MaintainPlan, Plan, Release, Sizing};
 use csr_approval::Approver;
+pub(crate) use csr_approval::{ApiServers, Approvals};
 pub(crate) use resize::Resized;
 use resize::Resizer;
 pub(crate) use writer::Outcome;
@@ -84,11 +85,11 @@ pub(crate) struct Applier {
 impl Applier {
     /// Returns an applier that has written nothing yet.
     #[must_use]
-    pub(crate) fn new(client: Client, namespace: &str, known: Known) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, known: Known, servers: ApiServers) -> Self {
         Self {
             writer: Writer::new(client.clone(), namespace.to_owned(), known),
             resizer: Resizer::new(client.clone(), namespace),
-            approver: Approver::new(client.clone()),
+            approver: Approver::new(client.clone(), servers),
             client,
         }
     }
@@ -107,10 +108,19 @@ impl Applier {
             Action::Idle => {}
             Action::AddFinalizer => self.set_active_finalizer(pipeline, true, &mut applied).await,
             Action::RemoveFinalizer => self.set_active_finalizer(pipeline, false, &mut applied).await,
+            Action::Orphan(releases) => self.orphan(pipeline, releases, &mut applied).await,
             Action::TearDown(plan) => self.writer.remove(&plan.removals, &mut applied).await,
             Action::Maintain(plan) => self.maintain(plan, observed, now, &mut applied).await,
         }
         applied
+    }
+
+    /// Removes the finalizer once no object has an owner reference that the operator could remove.
+    async fn orphan(&mut self, pipeline: &Pipeline, releases: &[Release], applied: &mut Applied) {
+        self.writer.release(releases, applied).await;
+        if applied.interrupted.is_none() {
+            self.set_active_finalizer(pipeline, false, applied).await;
+        }
     }
 
     async fn maintain(
@@ -124,12 +134,18 @@ impl Applier {
         if applied.interrupted.is_some() {
             return;
         }
+        if let Some(migration) = &plan.migration {
+            self.writer.remove_previous(&migration.from, &migration.removals, applied).await;
+            if applied.interrupted.is_some() {
+                return;
+            }
+        }
         self.resize(&plan.sizing, observed, now, applied).await;
         if applied.interrupted.is_some() {
             return;
         }
-        if plan.approve_csrs {
-            self.approve_csrs(observed, applied).await;
+        if let Some(allow_list) = &plan.approve_csrs {
+            self.approve_csrs(observed, allow_list, applied).await;
         }
         // What was just written is still on its way to the replicas.
         if !applied.outcome.wrote() {
@@ -148,14 +164,13 @@ impl Applier {
         applied.resized = Some(resized);
     }
 
-    async fn approve_csrs(&mut self, observed: &Observed, applied: &mut Applied) {
-        let approvals = self.approver.approve_pending(&observed.signing_requests).await;
-        if !approvals.approved.is_empty() {
-            applied.learned.push(Learned::Outdated(Source::SigningRequests));
-        }
-        // Between two checks nothing new is known.
+    async fn approve_csrs(&mut self, observed: &Observed, allow_list: &AllowList, applied: &mut Applied) {
+        let pending = &observed.signing_requests;
+        let approvals = self.approver.approve_pending(pending, allow_list).await;
+        // Between two checks nothing new is known. The watch reports what was approved.
         if approvals.checked {
             applied.learned.push(Learned::CsrApprovalError(approvals.error.clone()));
+            applied.learned.push(Learned::CsrsNotApproved(self.approver.reasons(pending)));
         }
         applied.csrs = approvals;
     }
@@ -163,7 +178,7 @@ impl Applier {
     async fn set_active_finalizer(&self, pipeline: &Pipeline, wanted: bool, applied: &mut Applied) {
         match self.set_finalizer(pipeline, wanted, applied).await {
             Ok(()) if !wanted => {
-                tracing::info!(metricspipeline = pipeline.name, "deleted all managed objects");
+                tracing::info!(metricspipeline = pipeline.name, "removed the finalizer");
             }
             Ok(()) => {}
             Err(error) => applied.interrupted = Some(Interruption::Failed(error)),
@@ -186,3 +201,6 @@ impl std::fmt::Debug for Applier {
         f.debug_struct("Applier").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

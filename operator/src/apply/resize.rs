@@ -24,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// this time.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(600);
 
+/// The maximum count of pods for each replica that are resized to the same resources within [`CONFLICT_PAUSE`].
+const MAX_REPLACED: usize = 5;
+
 /// A rejected resize is retried after this time, as a quota or a permission may have changed.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,10 @@ pub(super) struct Resizer {
     api: Api<Pod>,
     /// What was last requested for each pod, by the pod's UID.
     requested: BTreeMap<String, Requested>,
+    /// The pods that were resized lately, with the time of the first resize to these resources.
+    resized: Vec<(Instant, String)>,
+    /// The resources to which they were resized.
+    resized_to: Option<ResourceRequirements>,
     /// Since when each pod's resize is rejected, by the pod's UID.
     rejected_since: BTreeMap<String, Instant>,
     rejections: ResizeRejections,
@@ -65,6 +72,8 @@ impl Resizer {
         Self {
             api: Api::namespaced(client, namespace),
             requested: BTreeMap::new(),
+            resized: Vec::new(),
+            resized_to: None,
             rejected_since: BTreeMap::new(),
             rejections: ResizeRejections::new(),
         }
@@ -81,11 +90,15 @@ impl Resizer {
     ) {
         let pods: Vec<&Pod> = observed.pods.iter().filter(|pod| is_active(pod)).collect();
         self.forget_all_but(&pods);
-        for pod in pods {
+        if self.resized_to.as_ref() != Some(wanted) {
+            (self.resized, self.resized_to) = (Vec::new(), Some(wanted.clone()));
+        }
+        self.resized.retain(|(at, _)| at.elapsed() < CONFLICT_PAUSE);
+        for pod in pods.iter().copied() {
             if resize_state(pod, wanted, &self.rejections, now) != ResizeState::NotRequested {
                 continue;
             }
-            if let Err(failure) = self.resize_one(pod, wanted, resized, applied).await {
+            if let Err(failure) = self.resize_one(pod, pods.len(), wanted, resized, applied).await {
                 match failure {
                     Failure::Rejected(rejection) => self.reject(uid(pod), rejection),
                     Failure::Gone => applied.learned.push(Learned::Outdated(Source::Pods)),
@@ -116,10 +129,12 @@ impl Resizer {
     async fn resize_one(
         &mut self,
         pod: &Pod,
+        replicas: usize,
         wanted: &ResourceRequirements,
         resized: &mut Resized,
         applied: &mut Applied,
     ) -> Result<(), Failure> {
+        self.refuse_if_replaced_repeatedly(pod, replicas, wanted)?;
         if let Some(note) = self.revert_once(pod, wanted)? {
             resized.drift.push(note);
         }
@@ -140,6 +155,33 @@ impl Resizer {
         self.rejected_since.remove(&uid);
         self.rejections.remove(&uid);
         applied.learned.push(Learned::Resized(Box::new(response)));
+        Ok(())
+    }
+
+    /// Refuses to resize one more pod after many were resized to the same amounts and replaced. An unknown writer may set
+    /// other amounts at their creation and evict those that differ.
+    fn refuse_if_replaced_repeatedly(
+        &mut self,
+        pod: &Pod,
+        replicas: usize,
+        wanted: &ResourceRequirements,
+    ) -> Result<(), Failure> {
+        let uid = uid(pod);
+        if self.resized.iter().any(|(_, known)| *known == uid) {
+            return Ok(());
+        }
+        if self.resized.len() >= replicas * MAX_REPLACED {
+            return Err(Failure::Rejected(ResizeRejection {
+                wanted: wanted.clone(),
+                message: format!(
+                    "{} pods were created with other resources, resized, and replaced again within {} minutes",
+                    self.resized.len(),
+                    CONFLICT_PAUSE.as_secs() / 60
+                ),
+                kind: RejectionKind::Conflict,
+            }));
+        }
+        self.resized.push((Instant::now(), uid));
         Ok(())
     }
 

@@ -8,14 +8,14 @@ use crds::Reason;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::drift::{DriftLimiter, MAX_REVERTS, WINDOW};
 use super::{Applied, ApplyError, Interruption, rejection};
 use crate::common::error_chain;
 use crate::common::{FIELD_MANAGER, ManagedObject, NANNY_FIELD_MANAGER, Problem};
-use crate::observe::{Known, Learned, Observed, Source};
-use crate::plan::{Desired, MaintainPlan, Removal, differences};
+use crate::observe::{Known, Learned, Observed, Source, Unreadable};
+use crate::plan::{Desired, MaintainPlan, Release, Removal, differences};
 
 /// The timeout of one write; kube-apiserver itself gives up after a minute.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -281,17 +281,8 @@ impl Writer {
             let key = (removal.object, FIELD_MANAGER);
             self.admit_drift(key, "created with a wrong value of an immutable field")?;
         }
-        let parameters = DeleteParams {
-            // The pods must be gone before the Deployment is, so that the next steps do not take away what they need.
-            propagation_policy: Some(match removal.object {
-                ManagedObject::Deployment => PropagationPolicy::Foreground,
-                _ => PropagationPolicy::Background,
-            }),
-            preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
-            ..DeleteParams::default()
-        };
         let api = self.api(removal.object);
-        let response = within(api.delete(removal.object.name(), &parameters)).await;
+        let response = within(api.delete(removal.object.name(), &delete_parameters(removal))).await;
         // It is gone, terminating, or another one: the next read shows which.
         applied.learned.push(Learned::Outdated(Source::Object(removal.object)));
         match response {
@@ -308,9 +299,76 @@ impl Writer {
         }
     }
 
+    /// Removes owner references. An object whose write is rejected is left to the garbage collector, which removes them as
+    /// well.
+    pub(super) async fn release(&mut self, releases: &[Release], applied: &mut Applied) {
+        for release in releases {
+            let patch = json!({ "metadata": {
+                "uid": release.uid,
+                "resourceVersion": release.resource_version,
+                "ownerReferences": release.owner_references,
+            } });
+            let parameters =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let api = self.api(release.object);
+            let response = within(api.patch(release.object.name(), &parameters, &Patch::Merge(&patch))).await;
+            applied.learned.push(Learned::Outdated(Source::Object(release.object)));
+            match response {
+                Ok(_) => tracing::info!(object = %release.object, "removed the owner reference"),
+                Err(Some(kube::Error::Api(status))) if status.is_not_found() => {}
+                Err(Some(kube::Error::Api(status))) if status.is_conflict() => {
+                    applied.interrupted.get_or_insert(Interruption::Outdated);
+                }
+                Err(Some(kube::Error::Api(status))) => {
+                    tracing::warn!(
+                        object = %release.object,
+                        message = status.message,
+                        "cannot remove the owner reference; the garbage collector removes it"
+                    );
+                }
+                Err(error) => {
+                    let failure = self.failure(release.object, "changed", error.as_ref());
+                    applied.fail(release.object, failure);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Deletes objects that were left in a previous namespace.
+    pub(super) async fn remove_previous(&self, namespace: &str, removals: &[Removal], applied: &mut Applied) {
+        for removal in removals {
+            let object = removal.object;
+            let api = self.api_in(object, namespace);
+            let why = match within(api.delete(object.name(), &delete_parameters(removal))).await {
+                Ok(_) => {
+                    tracing::info!(
+                        object = object.describe(namespace),
+                        "deleted from the previous namespace"
+                    );
+                    None
+                }
+                // It is gone or another one: the next read shows which.
+                Err(Some(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => None,
+                Err(Some(kube::Error::Api(status))) => {
+                    Some(Unreadable { forbidden: status.is_forbidden(), message: status.message.clone() })
+                }
+                Err(error) => {
+                    applied.fail(object, self.failure(object, "deleted", error.as_ref()));
+                    return;
+                }
+            };
+            applied.learned.push(Learned::DeletedFromPreviousNamespace(object, why));
+        }
+    }
+
     fn api(&self, object: ManagedObject) -> Api<DynamicObject> {
+        self.api_in(object, &self.namespace)
+    }
+
+    fn api_in(&self, object: ManagedObject, namespace: &str) -> Api<DynamicObject> {
         let resource = object.resource();
-        match object.namespace(&self.namespace) {
+        match object.namespace(namespace) {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
@@ -326,6 +384,19 @@ impl Writer {
             Some(error) => Failure::Unreachable(error_chain(error)),
             None => Failure::Unreachable(format!("no response within {} s", TIMEOUT.as_secs())),
         }
+    }
+}
+
+/// Returns the parameters of a deletion: of this object only, and not of another one of the same name.
+fn delete_parameters(removal: &Removal) -> DeleteParams {
+    DeleteParams {
+        // The pods must be gone before the Deployment is, so that the next steps do not take away what they need.
+        propagation_policy: Some(match removal.object {
+            ManagedObject::Deployment => PropagationPolicy::Foreground,
+            _ => PropagationPolicy::Background,
+        }),
+        preconditions: Some(Preconditions { uid: Some(removal.uid.clone()), resource_version: None }),
+        ..DeleteParams::default()
     }
 }
 

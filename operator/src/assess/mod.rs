@@ -74,7 +74,7 @@ pub(crate) fn assess<'a>(
     let others = malformed.chain(conflicting.into_iter().flatten()).collect();
     let active = roles.active.filter(|_| applied.interrupted.is_none());
     let active = active.and_then(|pipeline| match &plan.action {
-        Action::Idle | Action::AddFinalizer | Action::RemoveFinalizer => None,
+        Action::Idle | Action::AddFinalizer | Action::RemoveFinalizer | Action::Orphan(_) => None,
         Action::TearDown(plan) => assess_teardown(namespace, pipeline, plan, applied),
         Action::Maintain(plan) => assess_maintained(namespace, observed, pipeline, plan, applied, now),
     });

@@ -269,6 +269,12 @@ impl ManagedObject {
         }
     }
 
+    /// Whether the object is in the operator's namespace, and moves with it.
+    #[must_use]
+    pub(crate) const fn is_in_operator_namespace(self) -> bool {
+        matches!(self.row().place, OperatorNamespace)
+    }
+
     /// Returns the objects that must be applied before this one.
     #[must_use]
     pub(crate) const fn requires(self) -> &'static [Self] {

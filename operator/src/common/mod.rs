@@ -4,6 +4,7 @@
 //! Nothing here has a client, and nothing here imports another module of the operator.
 
 mod error_chain;
+pub(crate) mod label_selector;
 pub(crate) mod managed_object;
 pub(crate) mod names;
 pub(crate) mod normalize;

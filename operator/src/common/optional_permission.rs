@@ -57,7 +57,7 @@ impl OptionalPermission {
             Reason::PermissionMissing,
             format!(
                 "{field} requires permissions that the operator does not have. Grant them with the chart value \
-                 {value}: `helm upgrade RELEASE CHART --namespace {namespace} --reuse-values --set {value}=true`."
+                 {value}: `helm upgrade RELEASE CHART --namespace {namespace} --reset-then-reuse-values --set {value}=true`."
             ),
         )
     }

@@ -18,14 +18,20 @@ pub fn is_ours(object: &DynamicObject) -> bool {
         .as_ref()
         .and_then(|labels| labels.get(MANAGED_BY_LABEL))
         .is_some_and(|manager| manager == MANAGED_BY);
-    let owned = metadata.owner_references.iter().flatten().any(|owner| {
-        owner.kind == "MetricsPipeline"
-            && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
-    });
+    let owned = has_pipeline_as_owner(object);
     let applied = metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
     });
     labelled || owned || applied
+}
+
+/// Whether an object has an owner reference to a MetricsPipeline.
+#[must_use]
+pub(crate) fn has_pipeline_as_owner(object: &DynamicObject) -> bool {
+    object.metadata.owner_references.iter().flatten().any(|owner| {
+        owner.kind == "MetricsPipeline"
+            && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
+    })
 }
 
 /// Returns when the operator's main field manager last changed an object.

@@ -50,7 +50,17 @@ pub(crate) fn is_pending(csr: &CertificateSigningRequest) -> bool {
     csr.spec.signer_name == SIGNER && csr.metadata.deletion_timestamp.is_none() && !decided
 }
 
+/// Returns the name of the Node whose kubelet created a request; `None` for another requester.
+pub(super) fn node_of(csr: &CertificateSigningRequest) -> Option<&str> {
+    csr.spec.username.as_deref()?.strip_prefix(USER_PREFIX).filter(|node| is_subdomain(node))
+}
+
 impl KubeletRequest {
+    /// Returns the names and addresses as text, in the form of [`NodeNames`](super::NodeNames).
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.dns_names.iter().cloned().chain(self.addresses.iter().map(ToString::to_string))
+    }
+
     /// Parses a request. At creation, kube-apiserver verified its signature, and so that the requester has the key,
     /// and set user name and groups. All of these are immutable.
     pub(crate) fn parse(csr: &CertificateSigningRequest) -> Result<Self, NotApproved> {
@@ -59,9 +69,7 @@ impl KubeletRequest {
             return Err(NotApproved::Requester(format!("its signer is {}", spec.signer_name)));
         }
         let user = spec.username.as_deref().unwrap_or_default();
-        let node = user
-            .strip_prefix(USER_PREFIX)
-            .filter(|node| is_dns_name(node))
+        let node = node_of(csr)
             .ok_or_else(|| NotApproved::Requester(format!("its requester {user:?} is not a kubelet")))?;
         if !spec.groups.iter().flatten().any(|group| group == GROUP) {
             return Err(NotApproved::Requester(format!("its requester {user} is not in the group {GROUP}")));
@@ -206,10 +214,10 @@ fn attributes(names: &[&GeneralName<'_>]) -> Result<Vec<u8>, NotApproved> {
     Ok(tlv(der::ATTRIBUTES, &[&attribute]))
 }
 
-/// Checks a DNS name. Names of Services and of localhost do not identify one machine.
+/// Checks a DNS name. Names of Services, pods and of localhost do not identify one machine.
 fn dns_name(name: &str) -> Result<String, NotApproved> {
     let name = name.to_ascii_lowercase();
-    let of_services = name.split('.').skip(1).any(|label| label == "svc");
+    let of_services = name.split('.').skip(1).any(|label| label == "svc") || name.ends_with(".cluster.local");
     if !is_dns_name(&name) || of_services || name == "localhost" || name.ends_with(".localhost") {
         return Err(NotApproved::Name(format!("{name:?}")));
     }
@@ -218,13 +226,19 @@ fn dns_name(name: &str) -> Result<String, NotApproved> {
 
 /// Whether it is a lower-case DNS name (RFC 1123) and not an address.
 fn is_dns_name(name: &str) -> bool {
+    is_subdomain(name) && name.parse::<IpAddr>().is_err()
+}
+
+/// Whether it is a possible name of a Node (a DNS subdomain name, RFC 1123). An IPv4 address is one, too: a kubelet with
+/// `--hostname-override=192.0.2.7` has a Node of this name.
+fn is_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    name.len() <= 253 && name.split('.').all(label) && name.parse::<IpAddr>().is_err()
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// Checks an IP address. Loopback, link-local, multicast and unspecified addresses do not identify one machine.

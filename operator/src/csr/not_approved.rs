@@ -1,5 +1,7 @@
 //! Why the operator does not approve a request.
 
+use super::node_names::CONTROL_PLANE;
+
 /// Why the operator does not approve a request. The text is a clause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotApproved {
@@ -36,6 +38,27 @@ pub(crate) enum NotApproved {
         /// The Node.
         node: String,
     },
+    /// A name or address is kube-apiserver's.
+    #[error(
+        "it requests {name}, which also belongs to kube-apiserver, and Node {node} does not have the label {CONTROL_PLANE}"
+    )]
+    ApiServer {
+        /// The name or address.
+        name: String,
+        /// The Node.
+        node: String,
+    },
+    /// An address is in a range of Services or pods.
+    #[error("it requests {name}, which is in {owner}")]
+    Network {
+        /// The address.
+        name: String,
+        /// The range and what it is of.
+        owner: String,
+    },
+    /// The administrator does not allow a name or address.
+    #[error("it requests {0}, which no entry of spec.metricsCore.kubelet.tls.csrAllowList matches")]
+    NotInAllowList(String),
     /// A name or address belongs to another object too.
     #[error("it requests {name}, which also belongs to {owner}")]
     Shared {
@@ -60,6 +83,9 @@ impl NotApproved {
             Self::Name(_) => "name",
             Self::UnknownNode(_) => "unknown_node",
             Self::NotInNodeStatus { .. } => "not_in_node_status",
+            Self::ApiServer { .. } => "api_server",
+            Self::Network { .. } => "network",
+            Self::NotInAllowList(_) => "not_in_allow_list",
             Self::Shared { .. } => "shared",
         }
     }

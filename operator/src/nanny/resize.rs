@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::common::METRICS_CORE;
+use crate::common::normalize::bounded;
 use crate::common::quantity::{nanos, same_quantity};
 
 /// How long a resize may stay deferred or failing on the kubelet before the operator replaces the pods.
@@ -23,6 +24,8 @@ pub(crate) enum ResizeBlocker {
     Rejected(String),
     /// Another field manager keeps changing the resources. Holds which one and on which pod.
     Conflict(String),
+    /// A VerticalPodAutoscaler sets the pod's resources when it is created. Holds which one and on which pod.
+    Autoscaled(String),
     /// The QoS class or the set of requests and limits would change; both are immutable (KEP-1287).
     Immutable,
 }
@@ -34,7 +37,8 @@ impl std::fmt::Display for ResizeBlocker {
             Self::Infeasible(message)
             | Self::Deferred(message)
             | Self::Rejected(message)
-            | Self::Conflict(message) => message,
+            | Self::Conflict(message)
+            | Self::Autoscaled(message) => message,
             Self::Immutable => {
                 "its QoS class or its set of limits would change, and both are immutable for a running pod"
             }
@@ -122,6 +126,10 @@ pub(crate) fn resize_state(
     let none = ResourceRequirements::default();
     let requested = spec_resources(pod).unwrap_or(&none);
     if !includes(requested, wanted) {
+        // It would evict the resized pod and set its own amounts again, without end.
+        if let Some(why) = autoscaled(pod) {
+            return ResizeState::Blocked { blocker: ResizeBlocker::Autoscaled(why), waiting: true };
+        }
         if !can_resize(requested, &merged(requested, wanted)) {
             return ResizeState::Blocked { blocker: ResizeBlocker::Immutable, waiting: false };
         }
@@ -190,6 +198,25 @@ pub(crate) fn resize_state(
         Some(actual) if includes(actual, wanted) => ResizeState::Complete,
         Some(_) => ResizeState::InProgress,
     }
+}
+
+/// The annotation with which the admission controller of VerticalPodAutoscalers records what it set in a pod:
+/// `Pod resources updated by NAME: container 0: cpu request, memory request`.
+const VPA_UPDATES: &str = "vpaUpdates";
+
+/// Returns which VerticalPodAutoscaler set the resources of metrics-core's container; `None` if none did.
+fn autoscaled(pod: &Pod) -> Option<String> {
+    let updates = pod.metadata.annotations.as_ref()?.get(VPA_UPDATES)?;
+    let containers = &pod.spec.as_ref()?.containers;
+    let index = containers.iter().position(|container| container.name == METRICS_CORE)?;
+    if !updates.contains(&format!("container {index}:")) {
+        return None;
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Some(format!(
+        "a VerticalPodAutoscaler sets the resources of pod {name} (annotation {VPA_UPDATES}: \"{}\")",
+        bounded(updates, 200)
+    ))
 }
 
 /// Whether two sets of resources have the same keys and amounts.

@@ -7,6 +7,7 @@
 //! only because the operator changed it.
 
 mod active_pipeline;
+mod announced;
 mod cert_manager;
 mod facts;
 mod kubelets;
@@ -16,10 +17,13 @@ mod observed;
 mod observer;
 mod pipeline;
 mod poll_scope;
+mod previous_namespace;
 mod proof;
 mod replicas;
+mod report_token;
 mod samples;
 mod served;
+mod signing_requests;
 mod symptoms;
 mod usage;
 mod watches;
@@ -33,8 +37,11 @@ pub use observed::{FrontProxyMap, Unreadable};
 pub(crate) use observer::{ObserveError, Observer};
 pub use pipeline::Pipeline;
 pub(crate) use poll_scope::{FULL_POLL, MIN_ROUND, PollScope, poll_scope};
+pub(crate) use previous_namespace::{PreviousNamespace, moves_from};
 pub(crate) use proof::{ExpectedCertificate, Proof};
 pub(crate) use replicas::{ReplicaReport, ReportError};
+#[cfg(test)]
+pub(crate) use report_token::TokenError;
 pub(crate) use samples::FaultySamples;
 pub(crate) use served::Served;
 pub(crate) use symptoms::{Symptoms, Unavailable};

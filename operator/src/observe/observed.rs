@@ -1,17 +1,18 @@
 //! Everything that one round knows of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crds::extension_apiserver_authentication::PROXY_CA;
 use crds::report::Report;
 use jiff::Timestamp;
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DynamicObject;
 
-use super::{Facts, Pipeline, Proof, ReplicaReport, Served};
+use super::{Facts, Pipeline, PreviousNamespace, Proof, ReplicaReport, Served};
 use crate::common::ManagedObject;
+use crate::csr::PendingRequest;
 use crate::nanny::Usage;
 use crate::nanny::resize::ResizeRejections;
 use crate::pki::external::ExternalCertificate;
@@ -92,6 +93,10 @@ pub(crate) struct Observed {
     pub objects: BTreeMap<ManagedObject, Found>,
     /// Objects and field managers for which an admission webhook mutates what is applied, so that it always differs.
     pub mutated_by_admission: BTreeSet<(ManagedObject, &'static str)>,
+    /// For how long each APIService has announced the Service and the CA bundle that it announces now.
+    pub announced_for: BTreeMap<ManagedObject, Duration>,
+    /// What is left in the namespace that the operator was in before; `None` if there is none or it was not read yet.
+    pub previous_namespace: Option<PreviousNamespace>,
     /// The pods of metrics-core.
     pub pods: Vec<Pod>,
     /// The count of ready endpoints of the Service; `None` when they could not be read.
@@ -129,11 +134,13 @@ pub(crate) struct Observed {
     /// Since when nodes have no metrics although their kubelets can be scraped.
     pub uncovered_since: Option<Timestamp>,
     /// Kubelets' pending CertificateSigningRequests; empty without the permission to approve them.
-    pub signing_requests: Vec<CertificateSigningRequest>,
+    pub signing_requests: Vec<PendingRequest>,
     /// Why they can't be read: kube-apiserver's message.
     pub signing_requests_error: Option<String>,
-    /// Why they could not be approved: kube-apiserver's message.
+    /// Why they could not be approved: an error of kube-apiserver.
     pub csr_approval_error: Option<String>,
+    /// Why pending ones are not approved, by Node: the name of the request, and the reason as a clause.
+    pub csrs_not_approved: BTreeMap<String, (String, String)>,
     /// The certificates that the replicas serve; read only while a CA is being replaced.
     pub proof: Option<Proof>,
     /// What follows from all of the above.

@@ -9,17 +9,22 @@ use std::time::{Duration, Instant};
 use crds::ConfigMapKey;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::config::AuthInfo;
 use tokio::task::JoinSet;
 
+use super::announced::Announced;
 use super::nodes::Nodes;
-use super::replicas::{Token, Trust};
+use super::replicas::Trust;
+use super::report_token::ReportToken;
+use super::signing_requests::{PendingCount, SigningRequests};
 use super::watches::{self, Changes, Known, Source};
 use super::{Found, Learned, Observed, proof};
+use crate::common::ownership::{has_pipeline_as_owner, is_ours};
 use crate::common::{ManagedObject, OptionalPermissions};
+use crate::settings::Settings;
 
 use polling::LastPoll;
 pub(crate) use reading::ObserveError;
+pub(super) use reading::within;
 
 /// Everything is read again this often, in case a watch lost an event.
 const READ_ALL: Duration = Duration::from_secs(10 * 60);
@@ -46,25 +51,27 @@ pub(crate) struct Observer {
     kubelet_ca_source: Option<ConfigMapKey>,
     /// Whether cert-manager issues the serving certificate.
     uses_cert_manager: bool,
-    token: Token,
+    announced: Announced,
+    /// Kubelets' CertificateSigningRequests, with the permission to approve them.
+    signing_requests: Option<SigningRequests>,
+    pending_count: PendingCount,
+    token: ReportToken,
     trust: Trust,
 }
 
 impl Observer {
     /// Starts the watches. The first observation reads everything.
     #[must_use]
-    pub(crate) fn start(
-        client: Client,
-        namespace: String,
-        permissions: OptionalPermissions,
-        auth: &AuthInfo,
-    ) -> Self {
+    pub(crate) fn start(client: Client, settings: &Settings) -> Self {
+        let (namespace, permissions) = (settings.namespace.clone(), settings.permissions);
         let readable =
             |object: &ManagedObject| object.permission().is_none_or(|permission| permissions.has(permission));
         let objects: Vec<_> = ManagedObject::ALL.into_iter().filter(readable).collect();
         let changes = Arc::new(Changes::default());
         let known = Known::default();
-        let watches = watches::start(&client, &namespace, &objects, permissions, &changes, &known);
+        let signing_requests =
+            permissions.csr_approval.then(|| SigningRequests::start(&client, changes.clone()));
+        let watches = watches::start(&client, &namespace, &objects, &changes, &known);
         Self {
             client,
             namespace,
@@ -82,7 +89,10 @@ impl Observer {
             counted_nodes: 0,
             kubelet_ca_source: None,
             uses_cert_manager: false,
-            token: Token::of(auth),
+            announced: Announced::default(),
+            signing_requests,
+            pending_count: PendingCount::default(),
+            token: ReportToken::at(settings.report_token_file.clone()),
             trust: Trust::default(),
         }
     }
@@ -109,6 +119,7 @@ impl Observer {
     pub(crate) async fn observe(&mut self) -> Result<(), ObserveError> {
         let has_changes = self.read_changes().await?;
         self.poll(has_changes).await;
+        self.observed.announced_for = self.announced.ages(Instant::now());
         self.observed.derive_facts();
         Ok(())
     }
@@ -130,6 +141,7 @@ impl Observer {
         match learned {
             // The writer recorded the version already.
             Learned::Written(object, found) => {
+                self.announced.record(object, Some(&found), Instant::now());
                 self.observed.objects.insert(object, Found::Present(found));
             }
             Learned::MutatedByAdmission(object, manager, true) => {
@@ -146,7 +158,13 @@ impl Observer {
             }
             Learned::ResizeRejections(rejections) => self.observed.resize_rejections = rejections,
             Learned::CsrApprovalError(error) => self.observed.csr_approval_error = error,
+            Learned::CsrsNotApproved(reasons) => self.observed.csrs_not_approved = reasons,
             Learned::Outdated(source) => self.mark_outdated(source),
+            Learned::DeletedFromPreviousNamespace(object, why) => {
+                if let Some(previous) = &mut self.observed.previous_namespace {
+                    previous.deleted(object, why);
+                }
+            }
             Learned::ExpectedCertificate(None) => self.observed.proof = None,
             Learned::ExpectedCertificate(Some(expected)) => {
                 self.observed.proof = Some(proof::read(&self.observed.pods, &expected).await);
@@ -157,8 +175,15 @@ impl Observer {
     /// Keeps an object that was read, and its version.
     fn store(&mut self, object: ManagedObject, found: Found) {
         match &found {
-            Found::Present(present) => self.known.record(object, present),
-            _ => self.known.forget(object),
+            Found::Present(present) => {
+                self.known.record(object, present);
+                self.announced.record(object, Some(present), Instant::now());
+            }
+            Found::Absent | Found::Unserved => {
+                self.known.forget(object);
+                self.announced.record(object, None, Instant::now());
+            }
+            Found::Unreadable(_) => self.known.forget(object),
         }
         self.observed.objects.insert(object, found);
     }
@@ -171,6 +196,7 @@ impl Observer {
             self.read_all = Some(Instant::now());
         }
         let has_changes = !changed.is_empty();
+        let mut owner_in_doubt = false;
         while let Some(source) = changed.pop_first() {
             if let Err(error) = self.read(source).await {
                 // The next round reads what is left.
@@ -180,6 +206,14 @@ impl Observer {
                 }
                 return Err(error);
             }
+            owner_in_doubt |=
+                matches!(source, Source::Object(object) if lacks_owner(self.observed.objects.get(&object)));
+        }
+        // The garbage collector deletes or orphans the objects of a MetricsPipeline that is being deleted, and the watch of
+        // the MetricsPipelines may report that later. They must not be reverted as drift.
+        if owner_in_doubt && let Err(error) = self.read(Source::Pipelines).await {
+            self.changes.mark_quietly(Source::Pipelines);
+            return Err(error);
         }
         // A watch counts the nodes, so the count is never older than a round: the nanny detects bursts by it.
         if let Some(nodes) = &self.nodes {
@@ -192,5 +226,40 @@ impl Observer {
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}
+
+/// Whether an object is absent, being deleted or without its owner reference.
+fn lacks_owner(found: Option<&Found>) -> bool {
+    match found {
+        Some(Found::Present(found)) => {
+            found.metadata.deletion_timestamp.is_some() || (is_ours(found) && !has_pipeline_as_owner(found))
+        }
+        Some(Found::Absent) => true,
+        Some(Found::Unserved | Found::Unreadable(_)) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{MANAGED_BY, MANAGED_BY_LABEL};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn owner_is_in_doubt_when_an_object_is_absent_terminating_or_without_it() {
+        let present = |metadata: Value| {
+            let found = serde_json::from_value(json!({ "metadata": metadata })).expect("an object");
+            lacks_owner(Some(&Found::Present(Box::new(found))))
+        };
+        let ours = json!({ MANAGED_BY_LABEL: MANAGED_BY });
+        let owner = json!([{ "apiVersion": "metrics-pipeline.dev/v1alpha1", "kind": "MetricsPipeline", "name": "a",
+            "uid": "u" }]);
+        assert!(!present(json!({ "labels": ours, "ownerReferences": owner })));
+        assert!(present(json!({ "labels": ours })));
+        let ending = json!({ "ownerReferences": owner, "deletionTimestamp": "2026-01-01T00:00:00Z" });
+        assert!(present(ending));
+        assert!(!present(json!({})), "a foreign object");
+        assert!(lacks_owner(Some(&Found::Absent)) && !lacks_owner(Some(&Found::Unserved)));
     }
 }

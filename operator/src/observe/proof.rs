@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use x509::{CaBundle, ServerVerifier};
 
+use super::replicas::serving_port;
 use crate::common::error_chain;
 use crate::pki::Certificate;
 
@@ -27,8 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The certificate that every replica must serve before the old CA is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct ExpectedCertificate {
-    /// The port of the pods.
-    pub port: u16,
     /// The DNS name that the certificate must contain.
     pub server: String,
     /// The serving certificate.
@@ -103,7 +102,7 @@ impl Proof {
 struct Target {
     pod: String,
     uid: String,
-    address: IpAddr,
+    address: SocketAddr,
     ready: bool,
 }
 
@@ -119,7 +118,8 @@ impl Target {
         Some(Self {
             pod: pod.metadata.name.clone()?,
             uid: pod.metadata.uid.clone()?,
-            address: status.pod_ip.as_deref()?.parse().ok()?,
+            // A rollout that changes the port may not complete, and its previous pods serve on their own port.
+            address: SocketAddr::new(status.pod_ip.as_deref()?.parse::<IpAddr>().ok()?, serving_port(pod)?),
             ready,
         })
     }
@@ -131,7 +131,7 @@ pub(super) async fn read(pods: &[Pod], expected: &ExpectedCertificate) -> Proof 
     for target in pods.iter().filter_map(Target::of) {
         let expected = expected.clone();
         handshakes.spawn(async move {
-            let address = SocketAddr::new(target.address, expected.port);
+            let address = target.address;
             let handshake = handshake(address, &expected.server, &expected.certificate, &expected.ca);
             let seen = match tokio::time::timeout(TIMEOUT, handshake).await {
                 Ok(Ok(seen)) => seen,

@@ -1,22 +1,22 @@
 //! Reads the report of each replica of metrics-core at the pod's address, not through the aggregation layer, which may be
-//! what is broken.
+//! what is broken. A replica receives one credential: the [`ReportToken`], which opens nothing but the report.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::report::{PATH, Report};
+use crds::report::{AUDIENCE, PATH, Report};
 use futures::future::join_all;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use kube::config::AuthInfo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use x509::{CaBundle, ServerVerifier};
 
+use super::report_token::{ReportToken, TokenError};
 use crate::common::error_chain;
 use crate::common::names::PORT_NAME;
 
@@ -47,9 +47,9 @@ pub(crate) struct ReplicaReport {
 /// Why a replica has no report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReportError {
-    /// The operator has no token, as it runs outside of the cluster.
-    #[error("the operator has no ServiceAccount token because it does not run in a pod")]
-    NoToken,
+    /// The operator has no token that it may send.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The connection failed.
     #[error("{0}")]
     Connection(String),
@@ -59,35 +59,18 @@ pub(crate) enum ReportError {
     /// The replica's certificate was not signed by the CA that the APIServices trust, or has another name.
     #[error("its serving certificate is not accepted: {0}")]
     Untrusted(String),
-    /// The response is an error.
+    /// metrics-core does not accept the token.
+    #[error("HTTP status 401: it does not accept the operator's token, whose audience is {AUDIENCE}")]
+    Unauthorized,
+    /// The operator lacks the permission.
+    #[error("HTTP status 403: the operator has no permission to get {PATH}")]
+    Forbidden,
+    /// The response is another error.
     #[error("HTTP status {0}")]
     Refused(u16),
     /// The response is not a report.
     #[error("its report is invalid: {0}")]
     Unusable(String),
-}
-
-/// The token for requests to the replicas.
-#[derive(Clone, Debug)]
-pub(super) enum Token {
-    /// Read for each poll, as the kubelet rotates it.
-    File(std::path::PathBuf),
-    None,
-}
-
-impl Token {
-    pub(super) fn of(auth: &AuthInfo) -> Self {
-        auth.token_file.as_ref().map_or(Self::None, |file| Self::File(file.into()))
-    }
-
-    fn read(&self) -> Result<String, ReportError> {
-        match self {
-            Self::None => Err(ReportError::NoToken),
-            Self::File(path) => std::fs::read_to_string(path)
-                .map(|token| token.trim().to_owned())
-                .map_err(|_| ReportError::NoToken),
-        }
-    }
 }
 
 /// The TLS configuration of the client, created once for each CA bundle. It keeps sessions, so that repeated polls need no
@@ -129,9 +112,10 @@ pub(super) async fn read(
     namespace: &str,
     ca: &str,
     trust: &mut Trust,
-    token: &Token,
+    token: &ReportToken,
 ) -> Vec<ReplicaReport> {
-    let credentials = token.read().and_then(|token| Ok((token, trust.config(ca)?)));
+    let credentials =
+        token.read().map_err(ReportError::from).and_then(|token| Ok((token, trust.config(ca)?)));
     let name = format!("metrics-core.{namespace}.svc");
     let polls = pods.iter().filter_map(running).take(MAX_REPLICAS).map(|running| {
         let (credentials, name) = (&credentials, &name);
@@ -172,16 +156,21 @@ fn running(pod: &Pod) -> Option<Running> {
     if pod.metadata.deletion_timestamp.is_some() || status.phase.as_deref() != Some("Running") {
         return None;
     }
-    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
-    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_NAME))?.container_port;
     let conditions = status.conditions.iter().flatten();
     Some(Running {
         name: pod.metadata.name.clone()?,
         uid: pod.metadata.uid.clone()?,
         address: status.pod_ip.clone()?,
-        port: u16::try_from(port).ok()?,
+        port: serving_port(pod)?,
         ready: conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True"),
     })
+}
+
+/// Returns the port that a pod serves on. During a rollout that changes the port, the pods differ.
+pub(super) fn serving_port(pod: &Pod) -> Option<u16> {
+    let ports = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|one| one.ports.iter().flatten());
+    let port = ports.into_iter().find(|port| port.name.as_deref() == Some(PORT_NAME))?.container_port;
+    u16::try_from(port).ok()
 }
 
 async fn poll_one(
@@ -191,7 +180,7 @@ async fn poll_one(
     token: &str,
     config: Arc<ClientConfig>,
 ) -> Result<Report, ReportError> {
-    let connection = |error: &dyn std::error::Error| ReportError::Connection(error_chain(error));
+    let connection = |error: &(dyn std::error::Error + 'static)| ReportError::Connection(error_chain(error));
     let ip: std::net::IpAddr = address.parse().map_err(|error| connection(&error))?;
     let stream = TcpStream::connect((ip, port)).await.map_err(|error| connection(&error))?;
     let server = ServerName::try_from(name.to_owned()).map_err(|error| connection(&error))?;
@@ -208,14 +197,17 @@ async fn poll_one(
             .map_err(|error| connection(&error))?;
         let response = sender.send_request(request).await.map_err(|error| connection(&error))?;
         let code = response.status().as_u16();
-        if code != 200 {
-            return Err(ReportError::Refused(code));
+        match code {
+            200 => {}
+            401 => return Err(ReportError::Unauthorized),
+            403 => return Err(ReportError::Forbidden),
+            _ => return Err(ReportError::Refused(code)),
         }
         let body = Limited::new(response.into_body(), MAX_REPORT)
             .collect()
             .await
             .map_err(|error| ReportError::Unusable(error.to_string()))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| ReportError::Unusable(error.to_string()))
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| ReportError::Unusable(error_chain(&error)))
     };
     let mut driver = std::pin::pin!(driver);
     let mut exchange = std::pin::pin!(exchange);
@@ -240,3 +232,6 @@ fn tls(error: &std::io::Error) -> ReportError {
         _ => ReportError::Connection(error_chain(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

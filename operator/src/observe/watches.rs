@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crds::MetricsPipeline;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta};
@@ -20,7 +19,6 @@ use tokio::task::JoinSet;
 
 use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::common::{METRICS_CORE, ManagedObject, OptionalPermissions, error_chain};
-use crate::csr::SIGNER;
 
 /// A source of what is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +115,6 @@ pub(super) fn start(
     client: &Client,
     namespace: &str,
     objects: &[ManagedObject],
-    permissions: OptionalPermissions,
     changes: &Arc<Changes>,
     known: &Known,
 ) -> JoinSet<()> {
@@ -139,11 +136,6 @@ pub(super) fn start(
     let by_name =
         config().fields(&format!("metadata.name={}", crds::extension_apiserver_authentication::CONFIG_MAP));
     tasks.spawn(follow(watch(front_proxy, by_name), changes.clone(), Source::FrontProxy, |_| true));
-    if permissions.csr_approval {
-        let requests: Api<PartialObjectMeta<CertificateSigningRequest>> = Api::all(client.clone());
-        let of_kubelets = config().fields(&format!("spec.signerName={SIGNER}"));
-        tasks.spawn(follow(watch(requests, of_kubelets), changes.clone(), Source::SigningRequests, |_| true));
-    }
 
     for object in objects.iter().copied() {
         let api: Api<PartialObjectMeta<DynamicObject>> =
@@ -220,7 +212,7 @@ async fn follow<K: kube::Resource>(
     }
 }
 
-fn is_error_response(error: &watcher::Error) -> bool {
+pub(super) fn is_error_response(error: &watcher::Error) -> bool {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => {

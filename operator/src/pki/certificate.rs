@@ -181,26 +181,27 @@ impl Certificate {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether it is a serving certificate signed by this CA, as kube-apiserver verifies it.
+    /// Whether it is a serving certificate signed by this CA, as kube-apiserver verifies it at `time`.
     #[must_use]
-    pub fn is_server_certificate_of(&self, ca: &Self) -> bool {
-        self.is_server_certificate_with_chain(&[], ca)
+    pub fn is_server_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
+        self.is_server_certificate_with_chain(&[], ca, time)
     }
 
-    /// Like [`Self::is_server_certificate_of`], with intermediate certificates.
+    /// Like [`Self::is_server_certificate_of`], with intermediate certificates. They must be valid at `time`, too, as
+    /// kube-apiserver verifies the chain at each connection.
     #[must_use]
-    pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self) -> bool {
-        self.verify_server_certificate(chain, [ca]).is_ok()
+    pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self, time: Timestamp) -> bool {
+        self.verify_server_certificate(chain, [ca], time).is_ok()
     }
 
-    /// Verifies that it is a serving certificate signed by one of these CAs, or itself one of them. Does not check its
-    /// expiry.
+    /// Verifies that it is a serving certificate signed by one of these CAs, or itself one of them, at `time`.
     pub fn verify_server_certificate<'a>(
-        &'a self,
-        chain: &'a [Self],
+        &self,
+        chain: &[Self],
         cas: impl IntoIterator<Item = &'a Self>,
+        time: Timestamp,
     ) -> Result<(), x509::Error> {
-        self.verify(cas, chain, Purpose::Server)
+        self.verify(cas, chain, Purpose::Server, time)
     }
 
     /// Whether its subject alternative name matches a host, also by a wildcard (RFC 9525).
@@ -210,25 +211,23 @@ impl Certificate {
         ServerName::try_from(host).is_ok_and(|name| certificate.is_for_host(&name))
     }
 
-    /// Whether it is a client certificate signed by this CA.
+    /// Whether it is a client certificate signed by this CA, verified at `time`.
     #[must_use]
-    pub fn is_client_certificate_of(&self, ca: &Self) -> bool {
-        self.verify([ca], &[], Purpose::Client).is_ok()
+    pub fn is_client_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
+        self.verify([ca], &[], Purpose::Client, time).is_ok()
     }
 
     fn verify<'a>(
-        &'a self,
+        &self,
         cas: impl IntoIterator<Item = &'a Self>,
-        chain: &'a [Self],
+        chain: &[Self],
         purpose: Purpose,
+        time: Timestamp,
     ) -> Result<(), x509::Error> {
-        let cas: Vec<&Self> = cas.into_iter().collect();
         let all: Vec<_> =
             std::iter::once(self).chain(chain).map(|certificate| certificate.der.clone()).collect();
-        // A time at which all are valid, if there is one: callers check expiry themselves to report it as such.
-        let starts = std::iter::once(self).chain(chain).chain(cas.iter().copied());
-        let time = starts.map(|certificate| certificate.not_before).max().unwrap_or(self.not_before);
-        let anchors: Vec<_> = cas.iter().filter_map(|ca| x509::Certificate::parse(&ca.der).ok()).collect();
+        let anchors: Vec<_> =
+            cas.into_iter().filter_map(|ca| x509::Certificate::parse(&ca.der).ok()).collect();
         CaBundle::from(anchors).verify(&all, purpose, time.as_second()).map(drop)
     }
 }

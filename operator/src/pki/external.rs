@@ -38,6 +38,14 @@ pub(crate) enum ExternalError {
     /// `ca.crt` is missing or invalid.
     #[error("ca.crt {0}; set it to the PEM certificates of the CAs that clients must trust")]
     CaBundle(String),
+    /// A certificate between the serving certificate and the CA, or the CA, is not valid now.
+    #[error("{place} is not valid now: {}", describe(.why))]
+    Issuer {
+        /// What it is and where it is stored.
+        place: String,
+        /// Expired or not valid yet.
+        why: RenewalReason,
+    },
     /// No CA in `ca.crt` signed the certificate. Contains the reason.
     #[error(
         "tls.crt is not a serving certificate signed by a CA in ca.crt: {0}; if there are intermediate certificates, append \
@@ -81,13 +89,46 @@ fn read(
     let cas =
         Certificate::parse_pem(ca_bundle).map_err(|error| ExternalError::CaBundle(error.to_string()))?;
     let chain = chain(&pair);
-    let valid: Vec<&Certificate> = cas.iter().filter(|ca| ca.valid_at(now)).collect();
-    let signer = valid.iter().find(|ca| certificate.is_server_certificate_with_chain(&chain, ca));
-    let ca = signer.map(|ca| (*ca).clone()).ok_or_else(|| {
-        let refused = certificate.verify_server_certificate(&chain, valid.iter().copied()).err();
-        ExternalError::Chain(refused.map_or_else(String::new, |error| error.to_string()))
-    })?;
-    Ok(Source { pair, certificate, cas, ca })
+    let mut valid = cas.iter().filter(|ca| ca.valid_at(now));
+    let ca = valid.find(|ca| certificate.is_server_certificate_with_chain(&chain, ca, now)).cloned();
+    match ca {
+        Some(ca) => Ok(Source { pair, certificate, cas, ca }),
+        None => Err(unverified(&certificate, &chain, &cas, now)),
+    }
+}
+
+/// Returns why no CA verifies the certificate now. A chain that was valid when the certificate was issued has an
+/// intermediate certificate or a CA that is not valid any more.
+fn unverified(
+    certificate: &Certificate,
+    chain: &[Certificate],
+    cas: &[Certificate],
+    now: Timestamp,
+) -> ExternalError {
+    // The first time at which all of them were valid.
+    let begin = chain.iter().fold(certificate.not_before, |begin, one| begin.max(one.not_before));
+    let was_valid =
+        |ca: &Certificate| certificate.is_server_certificate_with_chain(chain, ca, begin.max(ca.not_before));
+    let places = [("the intermediate certificate", "tls.crt", chain), ("the CA certificate", "ca.crt", cas)];
+    let invalid = places.into_iter().find_map(|(what, key, certificates)| {
+        let invalid = certificates.iter().find(|certificate| !certificate.valid_at(now))?;
+        Some((what, key, invalid))
+    });
+    if let Some((what, key, invalid)) = invalid.filter(|_| cas.iter().any(was_valid)) {
+        let name = invalid.common_name.as_deref().unwrap_or("without a common name");
+        return ExternalError::Issuer {
+            place: format!("{what} {name} in {key}"),
+            why: if invalid.not_after <= now {
+                RenewalReason::Expired(invalid.not_after)
+            } else {
+                RenewalReason::NotYetValid(invalid.not_before)
+            },
+        };
+    }
+    // A CA that is not valid now is not the reason: the certificate would be refused with a valid one, too.
+    let valid = cas.iter().filter(|ca| ca.valid_at(now));
+    let refused = certificate.verify_server_certificate(chain, valid, now).err();
+    ExternalError::Chain(refused.map_or_else(String::new, |error| error.to_string()))
 }
 
 /// Returns the intermediate certificates: those after the first in the same PEM.
@@ -108,13 +149,13 @@ pub(crate) fn plan(
 ) -> Result<ServingPlan, ExternalError> {
     let source = read(wanted, external, now)?;
     let known = previous_cas(found, &source.cas, now);
-    let (trusted, settled) = is_trusted(wanted, found, &source.cas, Timestamp::MIN, now);
+    let (trusted, settled) = is_trusted(wanted, found, &source.cas, now);
 
     let stored = read_pair(found.serving.as_ref(), now).ok().filter(|(pair, certificate)| {
         let chain = chain(pair);
         let mut cas = source.cas.iter().chain(&known);
         wanted.names.first().is_none_or(|name| certificate.matches_host(name))
-            && cas.any(|ca| certificate.is_server_certificate_with_chain(&chain, ca))
+            && cas.any(|ca| certificate.is_server_certificate_with_chain(&chain, ca, now))
     });
     let (serving, serving_certificate, serving_renewed) = match stored {
         Some((_, certificate)) if certificate == source.certificate => (source.pair, certificate, None),
@@ -131,7 +172,10 @@ pub(crate) fn plan(
     let pem = |certificates: &[Certificate]| certificates.iter().map(Certificate::to_pem).collect::<String>();
     let previous = if rollover == Rollover::Settled { String::new() } else { pem(&known) };
     let step = (rollover == Rollover::Trusting).then(|| settled.max(now + Duration::from_secs(1)));
-    let next = [Some(serving_certificate.not_after), step].into_iter().flatten().min().unwrap_or(now);
+    // The chain ends with the first of its certificates.
+    let intermediates = chain(&serving);
+    let ends = intermediates.iter().chain([&serving_certificate, &source.ca]).map(|one| one.not_after);
+    let next = ends.filter(|end| *end > now).chain(step).min().unwrap_or(now);
     Ok(ServingPlan {
         bundle: format!("{}{previous}", pem(&source.cas)),
         ca: None,

@@ -130,7 +130,7 @@ pub(crate) fn plan(
         let certificate = first(&pair.certificate)?;
         (pair, certificate)
     };
-    let waits = next.is_some() || !client_certificate.is_client_certificate_of(&ca.1);
+    let waits = next.is_some() || !client_certificate.is_client_certificate_of(&ca.1, now);
     let pem = |certificates: &[Certificate]| certificates.iter().map(Certificate::to_pem).collect::<String>();
     let next_pem = next.as_ref().map(|(_, certificate)| certificate.to_pem()).unwrap_or_default();
     let mut steps = vec![client_certificate.renewal_time()];
@@ -179,9 +179,9 @@ fn read_client(
     let (pair, certificate) = read_pair(found.client.as_ref(), now)?;
     let why = if certificate.common_name.as_deref() != Some(wanted.common_name.as_str()) {
         return Err(RenewalReason::WrongCommonName(certificate.common_name.unwrap_or_default()));
-    } else if certificate.is_client_certificate_of(ca) {
+    } else if certificate.is_client_certificate_of(ca, now) {
         outdated(&certificate, ALGORITHM, wanted.client_validity, now)
-    } else if previous.iter().any(|ca| certificate.is_client_certificate_of(ca)) {
+    } else if previous.iter().any(|ca| certificate.is_client_certificate_of(ca, now)) {
         Some(RenewalReason::CaReplaced)
     } else {
         return Err(RenewalReason::UnknownCa);

@@ -37,8 +37,9 @@ pub(crate) struct ServingRequirements {
 pub(crate) struct TrustedBundle {
     /// The CA bundle in PEM.
     pub bundle: Vec<u8>,
-    /// When the operator last changed the APIService, by kube-apiserver's clock. The bundle has not changed since.
-    pub since: Option<Timestamp>,
+    /// How long the operator has seen this bundle in the APIService, by its own monotonic clock. Another clock may differ,
+    /// and any wall clock may be set.
+    pub announced_for: Duration,
 }
 
 /// The stored certificates. Each may be missing or invalid.
@@ -149,6 +150,15 @@ pub(crate) struct ServingPlan {
     pub next: Timestamp,
 }
 
+impl ServingPlan {
+    /// Whether less than a tenth of the validity of the serving certificate or of one in its chain is left.
+    #[must_use]
+    pub(crate) fn expires_soon(&self, now: Timestamp) -> bool {
+        let chain = Certificate::parse_pem(self.serving.certificate.as_bytes()).unwrap_or_default();
+        chain.iter().any(|certificate| certificate.valid_at(now) && certificate.expires_soon(now))
+    }
+}
+
 /// Plans the certificates. Issues those that must be replaced.
 pub(crate) fn plan(
     wanted: &ServingRequirements,
@@ -158,7 +168,7 @@ pub(crate) fn plan(
     let (ca, ca_certificate, ca_renewed) = current_ca(wanted, found, now)?;
     let current = std::slice::from_ref(&ca_certificate);
     let known = previous_cas(found, current, now);
-    let (is_trusted, settled) = is_trusted(wanted, found, current, ca_certificate.issued(), now);
+    let (is_trusted, settled) = is_trusted(wanted, found, current, now);
 
     let mut renew = None;
     let mut kept = None;
@@ -186,7 +196,7 @@ pub(crate) fn plan(
         (pair, certificate)
     };
 
-    let under_current = serving_certificate.is_server_certificate_of(&ca_certificate);
+    let under_current = serving_certificate.is_server_certificate_of(&ca_certificate, now);
     let is_proven = found.proven.as_ref() == Some(&serving_certificate);
     let rollover = match (known.is_empty() || is_proven, under_current) {
         (_, false) => Rollover::Trusting,
@@ -227,15 +237,14 @@ pub(super) fn is_trusted(
     wanted: &ServingRequirements,
     found: &StoredServing,
     cas: &[Certificate],
-    issued: Timestamp,
     now: Timestamp,
 ) -> (bool, Timestamp) {
-    let since = found.trusted.iter().filter_map(|trusted| trusted.since);
-    let settled = since.fold(issued, Timestamp::max) + wanted.trust_delay;
+    let remaining = |trusted: &TrustedBundle| wanted.trust_delay.saturating_sub(trusted.announced_for);
+    let remaining = found.trusted.iter().map(remaining).max().unwrap_or_default();
     let in_every_bundle = found.trusted.iter().all(|trusted| {
         Certificate::parse_pem(&trusted.bundle).is_ok_and(|bundle| cas.iter().all(|ca| bundle.contains(ca)))
     });
-    (found.trusted.is_empty() || (in_every_bundle && settled <= now), settled)
+    (found.trusted.is_empty() || (in_every_bundle && remaining.is_zero()), now + remaining)
 }
 
 /// Returns the stored CA, or a new one with the reason why it is new.
@@ -288,12 +297,12 @@ fn read_serving(
     if !wanted.names.first().is_none_or(|name| certificate.matches_host(name)) {
         return Err(RenewalReason::WrongNames(certificate.dns_names));
     }
-    let outdated = if certificate.is_server_certificate_of(ca) {
+    let outdated = if certificate.is_server_certificate_of(ca, now) {
         let all_named = wanted.names.iter().all(|name| certificate.dns_names.contains(name));
         let names = || RenewalReason::WrongNames(certificate.dns_names.clone());
         outdated(&certificate, wanted.algorithm, wanted.serving_validity, now)
             .or_else(|| (!all_named).then(names))
-    } else if known.iter().any(|known| certificate.is_server_certificate_with_chain(&chain, known)) {
+    } else if known.iter().any(|known| certificate.is_server_certificate_with_chain(&chain, known, now)) {
         Some(RenewalReason::CaReplaced)
     } else {
         return Err(RenewalReason::UnknownCa);

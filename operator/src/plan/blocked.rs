@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{Adoption, Reason};
 
+use super::migration;
 use super::objects::Context;
 use crate::common::ownership::{describe_owner, is_ours};
 use crate::common::{ManagedObject, Problem};
@@ -17,7 +18,8 @@ pub(super) fn blocked_objects(context: Context<'_>, observed: &Observed) -> BTre
         .filter_map(|object| {
             let problem = unreadable(observed, object, namespace)
                 .or_else(|| foreign(context, observed, object))
-                .or_else(|| too_early(observed, object))?;
+                .or_else(|| too_early(observed, object))
+                .or_else(|| migration::too_early(context, observed, object))?;
             Some((object, problem))
         })
         .collect();

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crds::{CertManagerSpec, MetricsPipelineSpec, Reason, SecretReference};
+use crds::{CertManagerSpec, MANAGED_SECRETS, MetricsPipelineSpec, Reason, SecretReference};
 use jiff::Timestamp;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
 use super::cert_manager;
 use super::objects::ca_secret::PREVIOUS;
-use crate::common::ownership::{is_ours, last_applied};
 use crate::common::{ManagedObject, Problem};
 use crate::observe::{Observed, ServingSource};
 use crate::pki::external::{ExternalCertificate, ExternalError};
@@ -51,6 +50,19 @@ fn external<'a>(
 ) -> Result<&'a ExternalCertificate, CertificateError> {
     let name = format!("Secret {}/{} (spec.certificates.secretRef)", settings.namespace, secret.name);
     let problem = |reason, message: String| Err(CertificateError::Source(Problem::new(reason, message)));
+    // The schema rejects these names, but the object may be older than the schema. The operator would copy its own Secret
+    // onto itself and delete the CA that signed it.
+    if MANAGED_SECRETS.contains(&secret.name.as_str()) {
+        return problem(
+            Reason::InvalidSpec,
+            format!(
+                "spec.certificates.secretRef names Secret {}, which the operator itself manages. Store the certificate in a \
+                 Secret of another name and set spec.certificates.secretRef and the chart value servingSecret to it, or \
+                 set spec.certificates.source to SelfSigned.",
+                secret.name
+            ),
+        );
+    }
     match &observed.serving_source {
         ServingSource::Found(external) => Ok(external),
         ServingSource::Missing => problem(
@@ -63,7 +75,7 @@ fn external<'a>(
             Reason::PermissionMissing,
             format!(
                 "{name} cannot be read: kube-apiserver returned \"{}\". Grant access with the chart value \
-                 servingSecret: `helm upgrade RELEASE CHART --namespace {} --reuse-values --set servingSecret={}`.",
+                 servingSecret: `helm upgrade RELEASE CHART --namespace {} --reset-then-reuse-values --set servingSecret={}`.",
                 why.message, settings.namespace, secret.name
             ),
         ),
@@ -87,16 +99,16 @@ pub(crate) fn plan(
     observed: &Observed,
     now: Timestamp,
 ) -> Result<ServingPlan, CertificateError> {
-    let ours = |object: ManagedObject| observed.object(object).is_some_and(is_ours);
     let mut ca = StoredSecret::read(observed, ManagedObject::CaSecret);
     let mut serving = StoredSecret::read(observed, ManagedObject::ServingSecret);
     let trusted = ManagedObject::API_SERVICES
         .into_iter()
-        .filter(|object| ours(*object))
+        // During a move, the others announce the CA of the replicas in the previous namespace.
+        .filter(|object| observed.service_namespace(*object) == Some(settings.namespace.as_str()))
         .filter_map(|object| {
             let bundle = observed.typed::<APIService>(object)?.spec.and_then(|spec| spec.ca_bundle);
-            let since = observed.object(object).and_then(last_applied);
-            Some(TrustedBundle { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), since })
+            let announced_for = observed.announced_for.get(&object).copied().unwrap_or_default();
+            Some(TrustedBundle { bundle: bundle.map(|bundle| bundle.0).unwrap_or_default(), announced_for })
         })
         .collect();
     let found = StoredServing {
@@ -161,7 +173,11 @@ fn from_cert_manager(
 
 fn unusable(name: &str, error: &ExternalError, wanted: &ServingRequirements) -> CertificateError {
     let reason = match error {
-        ExternalError::Pair(RenewalReason::Expired(_)) => Reason::CertificateExpired,
+        ExternalError::Pair(why) | ExternalError::Issuer { why, .. }
+            if matches!(why, RenewalReason::Expired(_)) =>
+        {
+            Reason::CertificateExpired
+        }
         _ => Reason::CertificateUnreadable,
     };
     let server = wanted.names.first().map_or("", String::as_str);

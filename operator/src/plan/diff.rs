@@ -16,15 +16,7 @@ use crate::common::quantity::same_quantity;
 #[must_use]
 pub(crate) fn differences(desired: &Desired, found: &DynamicObject) -> Vec<String> {
     let api_version = desired.body.get("apiVersion").and_then(Value::as_str);
-    let entry = found.metadata.managed_fields.iter().flatten().find(|entry: &&ManagedFieldsEntry| {
-        entry.manager.as_deref() == Some(desired.manager)
-            && entry.operation.as_deref() == Some("Apply")
-            && entry.subresource.as_deref().unwrap_or_default().is_empty()
-            && entry.api_version.as_deref() == api_version
-    });
-    let Some(owned) =
-        entry.and_then(|entry| entry.fields_v1.as_ref()).and_then(|fields| fields.0.as_object())
-    else {
+    let Some(owned) = owned_fields(found, desired.manager, api_version) else {
         return vec![format!("no field is owned by {}", desired.manager)];
     };
     let mut observed = found.data.clone();
@@ -34,6 +26,22 @@ pub(crate) fn differences(desired: &Desired, found: &DynamicObject) -> Vec<Strin
     let mut differing = Vec::new();
     walk(owned, Some(&observed), Some(&without_identity(&desired.body)), "", &mut differing);
     differing
+}
+
+/// Returns the fields of an object that a field manager applied, as `fieldsV1`.
+#[must_use]
+pub(super) fn owned_fields<'a>(
+    found: &'a DynamicObject,
+    manager: &str,
+    api_version: Option<&str>,
+) -> Option<&'a Map<String, Value>> {
+    let entry = found.metadata.managed_fields.iter().flatten().find(|entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(manager)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && entry.api_version.as_deref() == api_version
+    });
+    entry?.fields_v1.as_ref()?.0.as_object()
 }
 
 /// Returns the body without the fields that identify the object: no manager owns them.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crds::{CsrApproval, FrontProxyMode, Reason};
+use crds::{CsrApproval, FrontProxyMode, MANAGED_CONFIG_MAPS, Reason};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::certificates::{self, CertificateError};
 use super::objects::{self, Context, Desired};
 use super::role_ref::{self, RoleRefAction};
-use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, rollout, template};
+use super::{MaintainPlan, PlanError, Removal, cert_manager, front_proxy, migration, rollout, template};
 use crate::common::{ManagedObject, OptionalPermission, Problem};
+use crate::csr::AllowList;
 use crate::observe::{KubeletCa, Observed};
 use crate::pki::{self, Certificate, Rollover};
 use crate::plan::blocked::blocked_objects;
@@ -36,12 +37,16 @@ pub(super) fn maintain_plan(
         not_issued: pki::cert_manager::requested(context.spec)
             .and_then(|requested| cert_manager::lack(requested, context.settings, observed, now)),
         front_proxy,
-        approve_csrs: context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact
-            && context.settings.permissions.has(OptionalPermission::CsrApproval),
+        approve_csrs: approve_csrs(context),
         csr_approval: approval_problem(context, observed),
         expected_certificate,
         sizing,
+        namespace: context.settings.namespace.clone(),
+        migration: migration::plan(context, observed),
     };
+    if let Some(migration) = &plan.migration {
+        plan.namespace.clone_from(&migration.from);
+    }
     for object in ManagedObject::ALL {
         if plan.blocked.contains_key(&object) {
             continue;
@@ -69,7 +74,6 @@ fn expected_certificate(
     certificates: &pki::ServingPlan,
 ) -> Option<ExpectedCertificate> {
     (certificates.rollover == Rollover::Retiring).then(|| ExpectedCertificate {
-        port: u16::try_from(context.spec.metrics_core.secure_port_or_default()).unwrap_or_default(),
         server: format!("{}.{}.svc", ManagedObject::Service.name(), context.settings.namespace),
         certificate: certificates.serving_certificate.clone(),
         ca: certificates.ca_certificate.clone(),
@@ -193,6 +197,15 @@ fn with_certificates(
     Ok(desired)
 }
 
+/// Returns what may be approved. Without a valid allow-list, nothing is.
+fn approve_csrs(context: Context<'_>) -> Option<AllowList> {
+    let tls = &context.spec.metrics_core.kubelet.tls;
+    let is_granted = context.settings.permissions.has(OptionalPermission::CsrApproval);
+    (tls.csr_approval == CsrApproval::Exact && is_granted)
+        .then(|| AllowList::parse(tls.csr_allow_list.as_deref()).ok())
+        .flatten()
+}
+
 fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem> {
     if context.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Never {
         return None;
@@ -201,12 +214,20 @@ fn approval_problem(context: Context<'_>, observed: &Observed) -> Option<Problem
         let field = "spec.metricsCore.kubelet.tls.csrApproval";
         return Some(OptionalPermission::CsrApproval.missing(field, &context.settings.namespace));
     }
+    if let Err(invalid) = AllowList::parse(context.spec.metrics_core.kubelet.tls.csr_allow_list.as_deref()) {
+        return Some(Problem::new(
+            Reason::InvalidSpec,
+            format!(
+                "spec.metricsCore.kubelet.tls.csrAllowList is invalid: {invalid}. The operator approves no \
+                 CertificateSigningRequest. Correct the entry."
+            ),
+        ));
+    }
     let why = observed.signing_requests_error.as_ref().or(observed.csr_approval_error.as_ref())?;
     Some(Problem::new(
         Reason::ApplyFailed,
         format!(
-            "The kubelets' CertificateSigningRequests cannot be read or approved: kube-apiserver returned \"{why}\". If a \
-             permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
+            "The kubelets' CertificateSigningRequests cannot be read or approved: \"{why}\". If a permission is missing, run `helm upgrade` with the chart of this version and --set {}=true.",
             OptionalPermission::CsrApproval.chart_value()
         ),
     ))
@@ -269,16 +290,37 @@ fn plan_front_proxy(
 }
 
 fn config_map(context: Context<'_>, observed: &Observed) -> Result<Built, PlanError> {
+    let source = context.spec.metrics_core.kubelet.tls.certificate_authority.as_ref();
+    let elsewhere = source.and_then(|source| source.namespace.as_ref());
+    let elsewhere = elsewhere.filter(|namespace| **namespace != context.settings.namespace);
+    // The schema rejects these names, but the object may be older than the schema. A copy of itself would never change.
+    if let Some(source) =
+        source.filter(|source| elsewhere.is_none() && MANAGED_CONFIG_MAPS.contains(&source.name.as_str()))
+    {
+        let message = format!(
+            "spec.metricsCore.kubelet.tls.certificateAuthority names ConfigMap {}, which the operator itself manages. \
+             Store the kubelets' CA in a ConfigMap of another name, and set it there.",
+            source.name
+        );
+        return Ok(Built::Blocked(Problem::new(Reason::InvalidSpec, message)));
+    }
     let pem = match &observed.kubelet_ca {
         KubeletCa::Unused => return Ok(Built::Unwanted),
         KubeletCa::Found(pem) => pem,
         KubeletCa::Missing { place } => return Ok(Built::Blocked(kubelet_ca_missing(context, place))),
         KubeletCa::Unreadable(why) => {
             let reason = if why.forbidden { Reason::PermissionMissing } else { Reason::ApplyFailed };
-            let remedy = if why.forbidden {
-                "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
-            } else {
-                "The operator retries."
+            let remedy = match (why.forbidden, source.zip(elsewhere)) {
+                (true, Some((source, namespace))) => format!(
+                    "Grant access with the chart values kubeletCA: `helm upgrade RELEASE CHART --namespace {} \
+                     --reset-then-reuse-values --set kubeletCA.namespace={namespace} --set kubeletCA.name={}`.",
+                    context.settings.namespace, source.name
+                ),
+                (true, None) => {
+                    "Restore the operator's permissions: run `helm upgrade` with the chart of this version."
+                        .to_owned()
+                }
+                (false, _) => "The operator retries.".to_owned(),
             };
             let message = format!(
                 "The kubelets' CA cannot be read: kube-apiserver returned \"{}\". {remedy}",

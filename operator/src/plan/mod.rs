@@ -10,6 +10,7 @@ pub(crate) mod certificates;
 mod diff;
 pub(crate) mod front_proxy;
 mod maintain;
+mod migration;
 mod nanny;
 pub(crate) mod objects;
 mod planner;
@@ -23,8 +24,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::common::{ManagedObject, Problem};
+use crate::csr::AllowList;
 use crate::nanny::RecommendedSize;
 use crate::nanny::resize::ResizeBlocker;
 use crate::observe::{ActivePipeline, ExpectedCertificate, Pipeline, select_active};
@@ -66,6 +69,8 @@ pub(crate) enum Action {
     TearDown(TeardownPlan),
     /// Remove the finalizer: everything is deleted.
     RemoveFinalizer,
+    /// Leave everything as it is: take the owner reference from each object, then remove the finalizer.
+    Orphan(Vec<Release>),
 }
 
 /// The plan for a MetricsPipeline that is not being deleted.
@@ -83,14 +88,29 @@ pub(crate) struct MaintainPlan {
     pub not_issued: Option<Problem>,
     /// The front-proxy certificates, if the spec requests them and they could be planned.
     pub front_proxy: Option<pki::front_proxy::FrontProxyPlan>,
-    /// Whether kubelets' CertificateSigningRequests are approved.
-    pub approve_csrs: bool,
+    /// The names and addresses in kubelets' CertificateSigningRequests that are approved; `None` if none is.
+    pub approve_csrs: Option<AllowList>,
     /// Why they can't be approved although the spec requests it.
     pub csr_approval: Option<Problem>,
     /// The certificate that the replicas must serve before the old CA is dropped; `None` while no CA is replaced.
     pub expected_certificate: Option<ExpectedCertificate>,
     /// The resources of metrics-core.
     pub sizing: Sizing,
+    /// The namespace of the managed objects, as status records it.
+    pub namespace: String,
+    /// The rest of a move from another namespace.
+    pub migration: Option<MigrationPlan>,
+}
+
+/// What must be done in the namespace that the managed objects move from.
+#[derive(Clone, Debug)]
+pub(crate) struct MigrationPlan {
+    /// The namespace.
+    pub from: String,
+    /// Objects to delete there now.
+    pub removals: Vec<Removal>,
+    /// Why objects there can't be deleted.
+    pub problem: Option<Problem>,
 }
 
 /// The resources of metrics-core.
@@ -120,6 +140,19 @@ pub(crate) struct Removal {
     pub uid: String,
     /// For an object that is recreated: a sentence that says why.
     pub replaced: Option<String>,
+}
+
+/// An object that outlives its owner.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Release {
+    /// The object.
+    pub object: ManagedObject,
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// The version that was observed.
+    pub resource_version: Option<String>,
+    /// The owner references of others.
+    pub owner_references: Vec<OwnerReference>,
 }
 
 /// The plan for a MetricsPipeline that is being deleted: the first step of the teardown that is not done.

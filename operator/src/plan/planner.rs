@@ -4,7 +4,7 @@ use crds::{FINALIZER, FrontProxyMode, KeyAlgorithm, NannyMode};
 use jiff::Timestamp;
 
 use super::nanny::Advisor;
-use super::{Action, Plan, maintain, objects, teardown};
+use super::{Action, Plan, maintain, migration, objects, teardown};
 use crate::nanny::RecommendedSize;
 use crate::observe::{Observed, Pipeline, select_active};
 use crate::settings::Settings;
@@ -78,7 +78,8 @@ fn action(
     }
     let applies = spec.nanny.mode == NannyMode::Apply;
     let size = recommended.filter(|_| applies).map(|recommended| recommended.size);
-    let context = objects::Context { pipeline, spec, settings, size };
+    let serves_from = migration::serves_from(pipeline, observed, settings);
+    let context = objects::Context { pipeline, spec, settings, size, serves_from: serves_from.as_deref() };
     let mut plan = maintain::maintain_plan(context, observed, now)?;
     plan.sizing.recommended = recommended.cloned();
     Ok(Action::Maintain(Box::new(plan)))

@@ -1,23 +1,26 @@
 //! Whether a rollout creates new pods before it deletes old ones.
 //!
-//! It does: a rollout surges, and no pod is deleted for a new pod that can't be scheduled. With `scheduling.hostNetwork`
-//! two pods can't use the same port of a node, so on a cluster of few nodes a surge would wait forever. The count of nodes
-//! does not show whether it does, because of taints, selectors and ports of other workloads; the scheduler's message on the
-//! new pod does. Then one old pod is deleted first, unless the new one could not take its place either.
+//! It does: a rollout surges, and no pod is deleted for a new pod that can't be scheduled. But some pods exclude each other:
+//! with `scheduling.hostNetwork` two can't use the same port of a node, and a required anti-affinity or a topology spread
+//! constraint can keep a new pod off every node that has an old one. On a cluster of few nodes a surge would wait forever. The
+//! count of nodes does not show whether it does, because of taints, selectors and other workloads; the scheduler's message on
+//! the new pod does. Then one old pod is deleted first, unless the new one could not take its place either.
 
 use std::time::Duration;
 
 use crds::RollingUpdateSpec;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::common::label_selector;
 use crate::nanny::resize::{
     RejectionKind, ResizeRejection, ResizeRejections, actual_resources, includes, is_active, same_resources,
     spec_resources,
 };
 
-/// How long a new pod waits for a free port; a terminating pod may use it for a moment.
+/// How long a new pod waits for a free port or node; a terminating pod may use it for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The bound of a rolling update that Kubernetes sets if none is given.
@@ -51,12 +54,11 @@ pub(crate) fn order(
     rejections: &ResizeRejections,
     now: Timestamp,
 ) -> Order {
-    if !host_network {
-        return Order::NewFirst;
-    }
     let patience = SignedDuration::try_from(PATIENCE).unwrap_or_default();
     let waiting = pods.iter().find(|pod| {
-        let since = waits_for_port(pod).and_then(|condition| condition.last_transition_time.as_ref());
+        let port = waits_for_port(pod).filter(|_| host_network);
+        let excluded = port.or_else(|| waits_for_replica(pod, pods));
+        let since = excluded.and_then(|condition| condition.last_transition_time.as_ref());
         since.is_some_and(|since| now.duration_since(since.0) >= patience)
     });
     let Some(new) = waiting else { return Order::NewFirst };
@@ -107,6 +109,52 @@ pub(crate) fn waits_for_port(pod: &Pod) -> Option<&PodCondition> {
         message.contains("free ports")
     };
     unplaced(pod).filter(says_so)
+}
+
+/// Returns the scheduler's condition of a pod that can't be placed beside another replica: a required anti-affinity of one of
+/// them selects the other, or a topology spread constraint counts it.
+#[must_use]
+pub(crate) fn waits_for_replica<'a>(pod: &'a Pod, pods: &[Pod]) -> Option<&'a PodCondition> {
+    let condition = unplaced(pod)?;
+    let message = condition.message.as_deref().unwrap_or_default();
+    let placed = || pods.iter().filter(|other| is_active(other) && unplaced(other).is_none());
+    // kube-scheduler's plugins InterPodAffinity and PodTopologySpread report these.
+    let repelled = message.contains("anti-affinity rules")
+        && placed().any(|other| repels(pod, other) || repels(other, pod));
+    let uneven =
+        message.contains("topology spread constraints") && placed().any(|other| spreads_from(pod, other));
+    (repelled || uneven).then_some(condition)
+}
+
+/// Whether a required anti-affinity of `pod` selects `other`, which is in the same namespace.
+fn repels(pod: &Pod, other: &Pod) -> bool {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let terms = affinity
+        .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
+        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    let namespace = other.metadata.namespace.as_ref();
+    terms.into_iter().flatten().any(|term| {
+        // Without namespaces a term means the pod's own.
+        let named = term.namespaces.iter().flatten().any(|name| Some(name) == namespace);
+        let own = term.namespaces.as_ref().is_none_or(Vec::is_empty) && term.namespace_selector.is_none();
+        (own || named || term.namespace_selector.is_some())
+            && selects_pod(term.label_selector.as_ref(), other)
+    })
+}
+
+/// Whether a topology spread constraint of `pod` that must be met counts `other`.
+fn spreads_from(pod: &Pod, other: &Pod) -> bool {
+    let constraints = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_ref());
+    constraints.into_iter().flatten().any(|constraint| {
+        constraint.when_unsatisfiable == "DoNotSchedule"
+            && selects_pod(constraint.label_selector.as_ref(), other)
+    })
+}
+
+/// Whether a selector selects a pod. One that is absent selects none.
+fn selects_pod(selector: Option<&LabelSelector>, pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    selector.is_some_and(|selector| label_selector::selects(selector, &labels))
 }
 
 /// Returns the scheduler's condition of a pod that it can't place.

@@ -8,13 +8,16 @@ use crds::ResizeMethod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::core::DynamicObject;
+use serde_json::{Map, Value, json};
 
+use super::diff::owned_fields;
 use super::objects::{self, Context};
 use super::rollout::{Order, unplaced};
 use super::{PlanError, Sizing};
 use crate::common::ownership::is_ours;
-use crate::common::{FIELD_MANAGER, METRICS_CORE, ManagedObject};
+use crate::common::{FIELD_MANAGER, METRICS_CORE, ManagedObject, NANNY_FIELD_MANAGER};
 use crate::nanny::Size;
 use crate::nanny::resize::{
     ResizeBlocker, ResizeState, actual_resources, can_resize, grows, includes, is_active, resize_state,
@@ -39,7 +42,7 @@ pub(super) fn sizing(context: Context<'_>, observed: &Observed, now: Timestamp) 
     }
     let wanted = objects::resources::requirements(context);
     let template = decide(context, observed, now)?;
-    let before = found(observed).and_then(|(_, deployment)| template_of(&deployment));
+    let before = found(observed).and_then(|(object, deployment)| template_of(object, &deployment, &wanted));
     let changes = before.filter(|before| {
         before.again != template.again || !same_resources(&before.resources, &template.resources)
     });
@@ -73,7 +76,7 @@ pub(super) fn decide(
     let resources = objects::resources::requirements(context);
     let wanted = Template { resources, again: false };
     let Some((object, deployment)) = found(observed) else { return Ok(wanted) };
-    let Some(kept) = template_of(&deployment) else { return Ok(wanted) };
+    let Some(kept) = template_of(object, &deployment, &wanted.resources) else { return Ok(wanted) };
     let wanted = Template { again: kept.again, ..wanted };
     if context.size.is_none() {
         return Ok(wanted);
@@ -118,12 +121,53 @@ fn found(observed: &Observed) -> Option<(&DynamicObject, Deployment)> {
     Some((object, observed.typed(ManagedObject::Deployment)?))
 }
 
-fn template_of(deployment: &Deployment) -> Option<Template> {
+/// Returns the nanny's part of the template. Amounts that another writer added beside it, such as a request of
+/// `ephemeral-storage`, are neither kept nor removed: new pods get them, and a resize does not change them.
+fn template_of(
+    object: &DynamicObject,
+    deployment: &Deployment,
+    wanted: &ResourceRequirements,
+) -> Option<Template> {
     let template = &deployment.spec.as_ref()?.template;
     let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
     let containers = &template.spec.as_ref()?.containers;
     let ours = containers.iter().find(|container| container.name == METRICS_CORE)?;
-    Some(Template { resources: ours.resources.clone()?, again: is_again(annotations) })
+    let resources = of_nanny(ours.resources.as_ref()?, wanted, owned_resources(object));
+    Some(Template { resources, again: is_again(annotations) })
+}
+
+/// Returns the fields of the container's resources that the nanny applied to the template.
+fn owned_resources(object: &DynamicObject) -> Option<&Map<String, Value>> {
+    let api_version = ManagedObject::Deployment.resource().api_version;
+    let mut owned = owned_fields(object, NANNY_FIELD_MANAGER, Some(&api_version))?;
+    let container = format!("k:{}", json!({ "name": METRICS_CORE }));
+    for field in ["f:spec", "f:template", "f:spec", "f:containers", &container, "f:resources"] {
+        owned = owned.get(field)?.as_object()?;
+    }
+    Some(owned)
+}
+
+/// Returns the amounts that the nanny wants or owns.
+fn of_nanny(
+    resources: &ResourceRequirements,
+    wanted: &ResourceRequirements,
+    owned: Option<&Map<String, Value>>,
+) -> ResourceRequirements {
+    type Amounts = Option<BTreeMap<String, Quantity>>;
+    let restrict = |amounts: &Amounts, wanted: &Amounts, field: &str| {
+        let owned = owned.and_then(|owned| owned.get(field)).and_then(Value::as_object);
+        let mut amounts = amounts.clone()?;
+        amounts.retain(|key, _| {
+            wanted.as_ref().is_some_and(|wanted| wanted.contains_key(key))
+                || owned.is_some_and(|owned| owned.contains_key(&format!("f:{key}")))
+        });
+        Some(amounts)
+    };
+    ResourceRequirements {
+        requests: restrict(&resources.requests, &wanted.requests, "f:requests"),
+        limits: restrict(&resources.limits, &wanted.limits, "f:limits"),
+        ..ResourceRequirements::default()
+    }
 }
 
 /// Whether the rest of the template changes, or has changed and waits for the resources while the Deployment is paused.
@@ -195,7 +239,8 @@ fn previous_template(
     if new.is_empty() || !enough || !is_whole || !old.iter().all(is_sized) {
         return None;
     }
-    let template = template_of(&found(observed)?.1)?;
+    let (object, deployment) = found(observed)?;
+    let template = template_of(object, &deployment, wanted)?;
     let was_again = |pod: &Pod| is_again(pod.metadata.annotations.as_ref());
     let made = |pods: &[&Pod], again: bool| pods.iter().all(|pod| was_again(pod) == again);
     if made(&new, template.again) && made(&old, !template.again) {

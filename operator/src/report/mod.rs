@@ -118,6 +118,7 @@ impl Reporter {
         let nanny =
             nanny::status(pipeline.status.nanny.as_ref(), &plan.sizing, &applied.outcome, &resized, now);
         let details = Details {
+            namespace: Some(&plan.namespace),
             certificates: plan.certificates.as_ref(),
             front_proxy: plan.front_proxy.as_ref(),
             nodes: observed.facts.nodes,
@@ -188,7 +189,7 @@ impl Reporter {
         let stored = serde_json::to_value(&pipeline.status).map_err(kube::Error::SerdeError)?;
         name_removed(&stored, &mut fields);
         // The fields of a status that can't be read are unknown.
-        for optional in ["nodes", "certificates", "nanny"] {
+        for optional in ["namespace", "nodes", "certificates", "nanny"] {
             name_removed(&json!({ optional: null }), &mut fields);
         }
         // Not by server-side apply: it rejects a MetricsPipeline whose spec no longer fits the schema, and that one above

@@ -17,6 +17,8 @@ use crate::pki::{self, Certificate};
 /// The parts of the status beside the conditions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Details<'a> {
+    /// The namespace of the managed objects.
+    pub namespace: Option<&'a str>,
     /// The certificates.
     pub certificates: Option<&'a pki::ServingPlan>,
     /// The front proxy's certificates.
@@ -58,6 +60,8 @@ pub(super) fn status(
     conditions.extend(unknown.cloned());
     MetricsPipelineStatus {
         observed_generation: Some(pipeline.generation),
+        namespace: details
+            .map_or_else(|| old.namespace.clone(), |details| details.namespace.map(str::to_owned)),
         conditions,
         nodes: details.map_or_else(
             || old.nodes.clone(),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::apply::ApiServers;
 use crate::report::Telemetry;
 use crate::settings::{FlagError, Flags};
 use election::Election;
@@ -63,7 +64,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
     config.default_retry = false;
     // The audit log and API Priority and Fairness identify clients by it.
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
-    let auth = config.auth_info.clone();
+    let servers = ApiServers::of(&config);
     let client = Client::try_from(config)?;
     let telemetry = Telemetry::default();
     let health = Arc::new(Health::default());
@@ -94,7 +95,7 @@ pub async fn run(flags: Flags) -> Result<(), RunError> {
             tracing::info!("acquired the Lease");
         }
         telemetry.set_leader(true);
-        let reconciler = Reconciler::new(&client, settings, telemetry.clone(), &auth);
+        let reconciler = Reconciler::new(&client, servers, settings, telemetry.clone());
         let reconcile = reconcile_forever(reconciler, &health, &telemetry);
         match &mut election {
             // Whichever ends first cancels the other, so that nothing is written after the Lease is lost.

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use crds::Reason;
 use jiff::Timestamp;
 use kube::Client;
-use kube::config::AuthInfo;
 use tracing::{Instrument, debug_span};
 
 use super::requeue::{self, State};
-use crate::apply::{Applied, Applier, ApplyError, Interruption};
+use crate::apply::{ApiServers, Applied, Applier, ApplyError, Interruption};
 use crate::assess::{ActiveAssessment, Assessment, assess};
 use crate::observe::{Changes, ObserveError, Observer, Source};
 use crate::plan::{Action, Plan, PlanError, Planner};
@@ -62,11 +61,16 @@ pub(super) struct Reconciler {
 impl Reconciler {
     /// Starts the watches.
     #[must_use]
-    pub(super) fn new(client: &Client, settings: Settings, telemetry: Telemetry, auth: &AuthInfo) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        servers: ApiServers,
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> Self {
         let namespace = settings.namespace.clone();
-        let observer = Observer::start(client.clone(), namespace.clone(), settings.permissions, auth);
+        let observer = Observer::start(client.clone(), &settings);
         Self {
-            applier: Applier::new(client.clone(), &namespace, observer.known()),
+            applier: Applier::new(client.clone(), &namespace, observer.known(), servers),
             observer,
             reporter: Reporter::new(client.clone(), namespace.clone(), settings.identity.clone(), telemetry),
             planner: Planner::new(settings),
@@ -182,6 +186,7 @@ fn count_failed(plan: &Plan, applied: &Applied) -> usize {
         Action::TearDown(plan) => {
             plan.blocked.len() + problems.keys().filter(|object| !plan.blocked.contains_key(object)).count()
         }
+        Action::Orphan(_) => problems.len(),
         Action::Idle | Action::AddFinalizer | Action::RemoveFinalizer => 0,
     }
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::certificate_validity;
+use super::managed_names::not_managed;
 use super::{CertManagerSpec, FrontProxySpec};
 
 /// The certificates of the pipeline.
@@ -92,12 +93,20 @@ pub enum CertificateSource {
     CertManager,
 }
 
+/// The names of the Secrets that the operator manages. No field may name one as its source.
+pub const MANAGED_SECRETS: [&str; 4] =
+    ["metrics-core-ca", "metrics-core-serving", "metrics-core-front-proxy-ca", "metrics-core-front-proxy"];
+
 /// A Secret in the operator's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// The name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    /// The name of the Secret. The Secrets that the operator manages are not allowed: `metrics-core-ca`,
+    /// `metrics-core-serving`, `metrics-core-front-proxy-ca` and `metrics-core-front-proxy`.
+    #[schemars(
+        length(min = 1, max = 253),
+        extend("x-kubernetes-validations" = not_managed(&MANAGED_SECRETS, "Secret"))
+    )]
     pub name: String,
 }
 

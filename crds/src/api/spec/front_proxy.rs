@@ -22,7 +22,9 @@ pub struct FrontProxySpec {
     /// - `Issue`: the operator issues the certificate into the Secret `metrics-core-front-proxy`, its CA into
     ///   `metrics-core-front-proxy-ca`, and writes the flags for kube-apiserver into the ConfigMap
     ///   `metrics-core-front-proxy-flags`. You copy the files to the control-plane nodes. Requires the chart value
-    ///   `frontProxy.enabled`.
+    ///   `frontProxy.enabled`. kube-apiserver then trusts this CA for `--requestheader-client-ca-file`: whoever can
+    ///   read the Secret `metrics-core-front-proxy-ca` can impersonate any user of the cluster, also the group
+    ///   `system:masters`.
     ///
     /// Default: `Off`. Set `Issue` for a cluster whose kube-apiserver has no front-proxy certificate.
     pub mode: FrontProxyMode,

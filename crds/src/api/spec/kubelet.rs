@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::request_timeout;
+use super::managed_names::not_managed_here;
 
 /// How metrics-core connects to kubelets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,19 +100,37 @@ pub struct KubeletTlsSpec {
     /// Default: `Verify`. Use `Pin` if the kubelets' certificates are self-signed, as kubeadm's are by default.
     pub mode: KubeletTlsMode,
     /// The CA of the kubelets' serving certificates. When absent, it is the cluster's root CA (ConfigMap
-    /// `kube-root-ca.crt`). Set it if another CA signs the kubelets' certificates.
+    /// `kube-root-ca.crt`). Set it if another CA signs the kubelets' certificates, as on OpenShift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_authority: Option<ConfigMapKey>,
     /// Whether the operator approves the kubelets' CertificateSigningRequests for serving certificates (signer
     /// `kubernetes.io/kubelet-serving`). Kubelets create them with `serverTLSBootstrap: true`.
     ///
     /// - `Never`: the operator approves none.
-    /// - `Exact`: the operator approves a request if each name and address in it is an address of the requesting
-    ///   Node and of no other Node or Service. It leaves all other requests pending. Requires the chart value
+    /// - `Exact`: the operator approves a request if each name and address in it is in the `status.addresses` of the
+    ///   requesting Node and of no other Node, is no name or address of kube-apiserver, is no address of a Service or
+    ///   pod, and matches `csrAllowList`. It leaves all other requests pending. Requires the chart value
     ///   `csrApproval.enabled`.
     ///
-    /// Default: `Never`. Set `Exact` if no other controller approves these requests.
+    /// Default: `Never`. Set `Exact` if no other controller approves these requests, and set `csrAllowList` with it.
     pub csr_approval: CsrApproval,
+    /// The names and addresses that the operator approves in CertificateSigningRequests of kubelets: each name and
+    /// address of a request must match an entry. A kubelet writes the addresses of its own Node, so without a list a
+    /// compromised node can obtain a certificate for any name or address that no other object has. An entry is one of:
+    ///
+    /// - an IP address or a range in CIDR notation, such as `10.0.0.0/16` or `2001:db8::/64`;
+    /// - a DNS name in lower case. `*` stands for any characters but dots, such as `node-*` or
+    ///   `*.nodes.example.org`.
+    ///
+    /// At most 64 entries. When absent, names and addresses are not restricted. Set it to the networks and the domain
+    /// of your nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[0-9a-z*:]([0-9a-z*:./-]*[0-9a-z*:])?$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub csr_allow_list: Option<Vec<String>>,
 }
 
 /// Whether the operator approves CertificateSigningRequests of the signer `kubernetes.io/kubelet-serving`.
@@ -136,10 +155,20 @@ pub enum KubeletTlsMode {
     Insecure,
 }
 
-/// A key of a ConfigMap in the operator's namespace.
+/// The names of the ConfigMaps that the operator manages. No field may name one as its source.
+pub const MANAGED_CONFIG_MAPS: [&str; 2] = ["metrics-core", "metrics-core-front-proxy-flags"];
+
+/// A key of a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = not_managed_here(&MANAGED_CONFIG_MAPS, "ConfigMap")))]
 pub struct ConfigMapKey {
+    /// The namespace of the ConfigMap. When absent, it is the operator's namespace. Another namespace requires the chart
+    /// values `kubeletCA.namespace` and `kubeletCA.name`, so that the operator may read the ConfigMap. On OpenShift, set
+    /// `openshift-config-managed`, with the name `kubelet-serving-ca` and the key `ca-bundle.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
     /// The name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,

@@ -48,7 +48,8 @@ pub struct MetricsCoreSpec {
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
     /// The requests and limits of the container. With `nanny.mode: Apply`, the requests are only the initial size,
-    /// and the limits are minimums. When absent and the nanny does not apply a size, the requests are 50m CPU and
+    /// and the limits are minimums; the pods' QoS class does not change with the size: it is Guaranteed with
+    /// `nanny.limits: Same` or if these requests equal these limits, else Burstable. When absent and the nanny does not apply a size, the requests are 50m CPU and
     /// 128Mi memory.
     pub resources: Resources,
     /// The scrape interval: how often metrics-core scrapes each kubelet, as a Go duration from `1s` to `10m`.
@@ -61,9 +62,10 @@ pub struct MetricsCoreSpec {
     /// Scheduling of the pods.
     pub scheduling: SchedulingSpec,
     /// The update strategy of the Deployment. When absent, the operator chooses it: RollingUpdate with maxSurge 1
-    /// and maxUnavailable 0, so that a new pod is ready before an old one stops. With `scheduling.hostNetwork`, if
-    /// the scheduler finds no node with a free port for 10 s, the operator sets maxSurge 0 and maxUnavailable 1
-    /// until the pod is scheduled. It does not do so if the kubelet reported that the node has no room for the new
+    /// and maxUnavailable 0, so that a new pod is ready before an old one stops. If the scheduler reports for 10 s
+    /// that the replicas keep the new pod off every node (their port with `scheduling.hostNetwork`, a required
+    /// anti-affinity, a topology spread constraint), the operator sets maxSurge 0 and maxUnavailable 1 until the pod
+    /// is scheduled. It does not do so if the kubelet reported that the node has no room for the new
     /// pod. Set it if a quota or a policy requires another strategy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategySpec>,

@@ -9,6 +9,7 @@ mod duration;
 mod extra_args;
 mod front_proxy;
 mod kubelet;
+mod managed_names;
 mod metadata;
 mod metrics_core;
 mod nanny;
@@ -20,11 +21,12 @@ use serde::{Deserialize, Serialize};
 
 pub use api_service::{Adoption, ApiServiceSpec};
 pub use cert_manager::{CertManagerSpec, IssuerReference};
-pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm, SecretReference};
+pub use certificates::{CertificateSource, CertificatesSpec, KeyAlgorithm, MANAGED_SECRETS, SecretReference};
 pub use extra_args::SPEC_FLAGS;
 pub use front_proxy::{FrontProxyDeletion, FrontProxyMode, FrontProxySpec};
 pub use kubelet::{
     ConfigMapKey, CsrApproval, KubeletAddressType, KubeletSpec, KubeletTlsMode, KubeletTlsSpec,
+    MANAGED_CONFIG_MAPS,
 };
 pub use metadata::{ExtraMetadata, RESERVED_LABEL_PREFIXES, RESERVED_LABELS};
 pub use metrics_core::{DEFAULT_SECURE_PORT, LogFormat, LogLevel, MetricsCoreSpec, PullPolicy};

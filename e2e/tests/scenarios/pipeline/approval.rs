@@ -10,7 +10,7 @@ use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Result, check};
 use serde_json::{Value, json};
 
-use super::{MINUTE, TIMEOUT, ready};
+use super::{MINUTE, TIMEOUT, condition, ready};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
@@ -73,6 +73,17 @@ fn kubelet(env: &TestEnv) -> Result<()> {
     // This node has kube-apiserver's address: only the label, which no kubelet can set, allows it.
     left(client, &pending, "kube-apiserver")?;
     check!(decided(&client.get(&["csr", &pending])?).is_empty(), "a worker got kube-apiserver's address");
+    client.wait_for("the condition says that the kubelet has no certificate", TIMEOUT, |client| {
+        let object = client.get(&["mpl", pipeline::NAME])?;
+        let condition = condition(&object, "KubeletsReachable").cloned().unwrap_or_default();
+        let message = condition["message"].as_str().unwrap_or_default();
+        let named = message.contains("pending") && message.contains("did not approve");
+        if condition["reason"] == "KubeletCertificateMissing" && named {
+            Ok(())
+        } else {
+            Err(condition.to_string().into())
+        }
+    })?;
     label(env, "=")?;
     client.wait_for("the request is approved and signed", TIMEOUT, |client| {
         let csr = client.get(&["csr", &pending])?;

@@ -21,7 +21,8 @@ fn chart_passes_lint_and_server_side_dry_run(env: &TestEnv) -> Result<()> {
     check!(lint.contains("0 chart(s) failed"), "helm lint: {lint}");
     let everything = [
         "--set",
-        "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true,certManager.enabled=true",
+        "serviceMonitor.enabled=false,networkPolicy.enabled=true,replicas=2,frontProxy.enabled=true,csrApproval.enabled=true,certManager.enabled=true,\
+         kubeletCA.namespace=kube-public,kubeletCA.name=ca,previousNamespace=kube-public",
     ];
     for (namespace, values) in
         [("default", &[] as &[&str]), ("default", &everything), ("kube-system", &everything)]

@@ -37,10 +37,11 @@ struct StartLimits {
 /// The longest time from a kubelet's start to cAdvisor's second sample of a container.
 const SECOND_SAMPLE: Duration = Duration::from_secs(35);
 
-/// An on-demand kubelet has new samples for the second scrape. A cached one has them after up to 20 s (busy containers) or
+/// An on-demand kubelet has new samples for the second scrape. Before a replica is ready it also checks for some seconds that
+/// no other one serves. A cached one has them after up to 20 s (busy containers) or
 /// 30 s (idle ones); then follow a scrape interval and 5 s.
 const STARTS: [StartLimits; 2] = [
-    StartLimits { kubelet: KubeletKind::OnDemand, first_pods: 5.0, all_pods: 20.0, nodes: 15.0 },
+    StartLimits { kubelet: KubeletKind::OnDemand, first_pods: 10.0, all_pods: 20.0, nodes: 15.0 },
     StartLimits { kubelet: KubeletKind::Cached, first_pods: 50.0, all_pods: 50.0, nodes: 50.0 },
 ];
 

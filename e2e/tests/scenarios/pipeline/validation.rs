@@ -74,6 +74,14 @@ fn invalid_metrics_core() -> Vec<(Value, &'static str)> {
             "certificateAuthority: must be absent with mode Insecure",
         ),
         (
+            core(json!({"kubelet": {"tls": {"certificateAuthority": {"name": "metrics-core"}}}})),
+            "name: the operator manages the ConfigMap of this name",
+        ),
+        (
+            json!({"certificates": {"source": "Secret", "secretRef": {"name": "metrics-core-serving"}}}),
+            "name: the operator manages the Secret of this name",
+        ),
+        (
             core(json!({"podMetadata": {"labels": {"app.kubernetes.io/managed-by": "a"}}})),
             "spec.metricsCore.podMetadata.labels: Invalid value: app.kubernetes.io/managed-by",
         ),

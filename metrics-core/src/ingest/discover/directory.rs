@@ -29,6 +29,8 @@ pub struct Directory<O: Observer> {
     /// How far tests moved the clock forward.
     #[cfg(test)]
     skipped_ms: std::sync::atomic::AtomicU64,
+    #[cfg(test)]
+    stopped: AtomicBool,
     nodes: RwLock<Nodes<O::Node>>,
     nodes_synced: AtomicBool,
     /// Names of nodes that were added, removed or changed since [`Directory::changed_nodes`] last returned.
@@ -82,6 +84,8 @@ impl<O: Observer + Default> Default for Directory<O> {
             origin: Instant::now(),
             #[cfg(test)]
             skipped_ms: std::sync::atomic::AtomicU64::new(0),
+            #[cfg(test)]
+            stopped: AtomicBool::new(false),
             nodes: RwLock::new(Nodes { by_name: BTreeMap::new(), list: 0 }),
             nodes_synced: AtomicBool::new(false),
             changed: Mutex::default(),
@@ -109,8 +113,15 @@ impl<O: Observer> Directory<O> {
     pub(crate) fn now_ms(&self) -> u64 {
         let now_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         #[cfg(test)]
-        let now_ms = now_ms + self.skipped_ms.load(Ordering::Relaxed);
+        let now_ms = if self.stopped.load(Ordering::Relaxed) { 1 } else { now_ms }
+            + self.skipped_ms.load(Ordering::Relaxed);
         now_ms
+    }
+
+    /// Stops the clock: only [`Self::skip`] moves it, however slow the machine is.
+    #[cfg(test)]
+    pub(crate) fn stop_clock(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Moves the clock forward.

@@ -16,13 +16,13 @@ mod uid;
 
 use std::sync::Arc;
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future};
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use http::StatusCode;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::Error};
 
+use crate::cluster::WatchBackoff;
 use crate::telemetry::{self, Heartbeat, WatchFailures};
 
 pub(crate) use self::address::{Address, AddressType};
@@ -53,7 +53,7 @@ pub(crate) struct DiscoveryConfig {
 /// The progress of the watches. Each beats when data arrive from kube-apiserver, when a request ends and when a retry is
 /// due. Clones share their content.
 ///
-/// A watch without changes beats, too: kube-apiserver sends bookmarks, and the client starts a new watch after 295 s of
+/// A watch without changes beats, too: kube-apiserver sends bookmarks, and the client starts a new watch after 35 s of
 /// silence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heartbeats {
@@ -63,25 +63,29 @@ pub(crate) struct Heartbeats {
     pub(crate) pods: Heartbeat,
 }
 
-/// Keeps `directory` up to date until dropped. Retries failed watches with backoff and jitter, and logs failures.
-pub(crate) async fn run<O: Observer>(
+/// Keeps the nodes of `directory` up to date until dropped. Retries a failed watch with backoff and jitter, and logs
+/// failures.
+pub(crate) async fn watch_nodes<O: Observer>(
     client: kube::Client,
     config: DiscoveryConfig,
     directory: Arc<Directory<O>>,
-    heartbeats: Heartbeats,
+    heartbeat: Heartbeat,
 ) {
     let mut nodes = watcher::Config::default().page_size(NODES_PAGE);
     nodes.label_selector.clone_from(&config.node_selector);
-    let nodes = watch_all(Api::<NodeObject>::all(client.clone()), "nodes", nodes);
+    let nodes = watch_all(Api::<NodeObject>::all(client), "nodes", nodes);
+    Box::pin(with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeat)).await;
+}
+
+/// Like [`watch_nodes`], for the Running pods.
+pub(crate) async fn watch_pods<O: Observer>(
+    client: kube::Client,
+    directory: Arc<Directory<O>>,
+    heartbeat: Heartbeat,
+) {
     let pods = watcher::Config::default().page_size(PODS_PAGE).fields("status.phase=Running");
     let pods = watch_all(Api::<PodObject>::all(client), "pods", pods);
-    let nodes = with_heartbeat(apply_nodes(nodes, &config, &directory), heartbeats.nodes);
-    let pods = with_heartbeat(apply_pods(pods, &directory), heartbeats.pods);
-    // Polls only the one that was woken; `join` would poll both, and one watch would beat for the other. Boxed because
-    // the futures are large.
-    let watches = FuturesUnordered::from_iter([nodes.boxed(), pods.boxed()]);
-    // Neither ends; if one does, liveness must fail.
-    let _ = watches.into_future().await;
+    Box::pin(with_heartbeat(apply_pods(pods, &directory), heartbeat)).await;
 }
 
 /// Runs `task` and beats whenever it has run until it waits again.
@@ -132,7 +136,7 @@ async fn apply_nodes(
     config: &DiscoveryConfig,
     directory: &Directory<impl Observer>,
 ) {
-    let events = events.default_backoff();
+    let events = events.backoff(WatchBackoff::default());
     futures::pin_mut!(events);
     let mut log = WatchLog::new("nodes");
     loop {
@@ -159,7 +163,7 @@ async fn apply_pods(
     events: impl Stream<Item = Result<Event<PodObject>, Error>>,
     directory: &Directory<impl Observer>,
 ) {
-    let events = events.default_backoff();
+    let events = events.backoff(WatchBackoff::default());
     futures::pin_mut!(events);
     let mut log = WatchLog::new("pods");
     loop {
@@ -217,36 +221,70 @@ impl WatchLog {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use futures::stream::{self, FuturesUnordered};
-    use futures::{FutureExt, StreamExt};
+    use futures::stream;
     use kube::core::Status;
     use serde::de::DeserializeOwned;
     use serde_json::json;
 
     use super::{
         Directory, DiscoveryConfig, Error, Event, apply_nodes, apply_pods, is_streaming_rejected,
-        with_heartbeat,
+        watch_nodes, watch_pods, with_heartbeat,
     };
+    use crate::cluster::fake_apiserver::FakeApiServer;
     use crate::telemetry::Heartbeat;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_the_watch_that_progresses_beats() {
         let (ticking, stuck) = (Heartbeat::default(), Heartbeat::default());
         let tick = async {
             loop {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        let watches = [
-            with_heartbeat(tick, ticking.clone()).boxed(),
-            with_heartbeat(std::future::pending(), stuck.clone()).boxed(),
-        ];
-        let run = FuturesUnordered::from_iter(watches).into_future();
-        assert!(tokio::time::timeout(Duration::from_millis(500), run).await.is_err());
-        assert!(stuck.age() >= Duration::from_millis(450), "{:?}", stuck.age());
-        assert!(ticking.age() < Duration::from_millis(250), "{:?}", ticking.age());
+        tokio::spawn(with_heartbeat(tick, ticking.clone()));
+        tokio::spawn(with_heartbeat(std::future::pending(), stuck.clone()));
+        tokio::time::sleep(Duration::from_millis(60_500)).await;
+        assert!(stuck.age() >= Duration::from_secs(60), "{:?}", stuck.age());
+        assert!(ticking.age() < Duration::from_secs(1), "{:?}", ticking.age());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn discovers_new_nodes_and_pods_after_connections_became_half_open() {
+        for server in FakeApiServer::both() {
+            let (cluster, directory) = (server.cluster(), Arc::new(Directory::<()>::new()));
+            let (nodes, pods) = (Heartbeat::default(), Heartbeat::default());
+            let create = |name: &str| {
+                server.create("Node", "", name, json!({}));
+                server.create("Pod", "n", name, json!({}));
+            };
+            let client = || cluster.client().unwrap();
+            let config = DiscoveryConfig::default();
+            let watches = [
+                tokio::spawn(watch_nodes(client(), config, directory.clone(), nodes.clone())),
+                tokio::spawn(watch_pods(client(), directory.clone(), pods.clone())),
+            ];
+            create("a");
+            let known = || {
+                (directory.nodes().iter_after(None).count(), directory.pods().iter_after(None, None).count())
+            };
+            let has_nodes = async |wanted: usize| {
+                let start = tokio::time::Instant::now();
+                while known() != (wanted, wanted) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", known());
+                }
+            };
+            has_nodes(1).await;
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            server.freeze_connections();
+            create("b");
+            has_nodes(2).await;
+            assert!(nodes.age() <= Duration::from_secs(60) && pods.age() <= Duration::from_secs(60));
+            watches.iter().for_each(tokio::task::JoinHandle::abort);
+        }
     }
 
     fn object<T: DeserializeOwned>(name: &str) -> T {

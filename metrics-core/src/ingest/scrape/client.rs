@@ -5,7 +5,7 @@
 //! between two scrapes.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::buffers::{BufferLease, BufferPool, ReadBuffers};
 use super::error::Error;
 use super::inflate::MAX_BODY;
+use super::resolver::Resolver;
 use super::response::{self, BodyFraming, ChunkDecoder, ResponseHead};
 use super::session::TlsSession;
 use super::tls::{NodeTls, TlsMaterial, server_name};
@@ -53,6 +54,7 @@ impl Connection {
         host: &str,
         tls: &NodeTls,
         connected: impl Fn(),
+        resolver: &Resolver,
         pool: &BufferPool,
     ) -> Result<Self, Error> {
         let invalid_name = || io::Error::new(io::ErrorKind::InvalidInput, "not a valid DNS name");
@@ -66,7 +68,7 @@ impl Connection {
         };
         // A resolver that times out and one that returns an error have the same cause: the name.
         let resolver_timeout = |_| io::Error::new(io::ErrorKind::TimedOut, "the DNS resolver timed out");
-        let addresses = timeout_at(deadline, tokio::net::lookup_host((host, node.port)))
+        let addresses = timeout_at(deadline, resolver.resolve(host, node.port))
             .await
             .map_err(resolver_timeout)
             .flatten()
@@ -92,10 +94,8 @@ impl Connection {
                 Err(error) => failed = Some(Error::from_connect(&authority, error)),
             }
         }
-        Err(failed.unwrap_or_else(|| {
-            let source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            Error::Dns { host: host.into(), source }
-        }))
+        // The resolver returns at least one address.
+        Err(failed.unwrap_or_else(|| Error::Dns { host: host.into(), source: invalid_name() }))
     }
 
     /// Requests `path`. Returns the connection if it can be reused. Fails with [`StaleConnection`] if the kubelet
@@ -207,11 +207,12 @@ impl Connection {
     }
 }
 
-/// Checks whether `host` accepts connections. Used after a kept connection timed out: if a new connection opens at
-/// once, packets are not being dropped.
-pub(super) async fn reach(host: &str, port: u16) -> Result<(), Error> {
-    let address = authority(host, port);
-    match timeout(PROBE_TIMEOUT, TcpStream::connect((host, port))).await {
+/// Checks whether `address` accepts connections. Used after a kept connection to it timed out: if a new connection opens
+/// at once, packets are not being dropped.
+pub(super) async fn reach(host: &str, address: SocketAddr) -> Result<(), Error> {
+    let connected = timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await;
+    let address = authority(host, address.port());
+    match connected {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Error::from_connect(&address, error)),
         Err(_) => Err(Error::Timeout { address, doing: "reconnecting" }),

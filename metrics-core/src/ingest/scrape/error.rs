@@ -76,6 +76,12 @@ pub(crate) enum Error {
     /// The port serves HTTP without TLS.
     #[error("the port does not use TLS; --kubelet-port must be the kubelet's HTTPS port (10250)")]
     PlainHttp,
+    /// The kubelet has no certificate: it sent the TLS alert `internal_error`, as Go's server does without one.
+    #[error(
+        "the kubelet has no serving certificate yet (TLS alert internal_error): with serverTLSBootstrap it waits for its \
+         CertificateSigningRequest; approve it (kubectl get csr, kubectl certificate approve)"
+    )]
+    TlsNoCertificate,
     /// The certificate is not signed by a trusted CA.
     #[error(
         "the kubelet's serving certificate is not signed by a trusted CA{}: it is self-signed, or its CA is not in \
@@ -186,6 +192,7 @@ impl Error {
             Self::ConnectionClosed(_) => ScrapeCause::ConnectionClosed,
             Self::SlowResponse { .. } => ScrapeCause::SlowResponse,
             Self::PlainHttp => ScrapeCause::PlainHttp,
+            Self::TlsNoCertificate => ScrapeCause::TlsNoCertificate,
             Self::TlsUnknownCa { .. } => ScrapeCause::TlsUnknownCa,
             Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
             Self::TlsExpired(_) => ScrapeCause::TlsExpired,
@@ -245,12 +252,13 @@ impl Error {
     }
 
     pub(super) fn from_tls(error: &rustls::Error) -> Self {
-        use rustls::{CertificateError as Certificate, Error as Tls, InvalidMessage};
+        use rustls::{AlertDescription, CertificateError as Certificate, Error as Tls, InvalidMessage};
         if let Some(error) = x509::verification_error(error) {
             return Self::from_verification(error);
         }
         match error {
             Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainHttp,
+            Tls::AlertReceived(AlertDescription::InternalError) => Self::TlsNoCertificate,
             Tls::InvalidCertificate(certificate) => match certificate {
                 Certificate::BadSignature => Self::TlsOther(NO_POSSESSION.into()),
                 Certificate::NotValidForNameContext { presented, .. } => {

@@ -20,6 +20,7 @@ mod log_limit;
 mod metrics;
 mod pins;
 mod reload;
+mod resolver;
 mod response;
 mod sample_issues;
 mod schedule;
@@ -31,7 +32,6 @@ mod tests;
 mod tls;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,7 @@ use self::log_limit::{LogDecision, LogLimit};
 pub(crate) use self::metrics::ScrapeMetrics;
 pub(crate) use self::pins::Pins;
 use self::reload::ReloadedFile;
+use self::resolver::Resolver;
 pub(crate) use self::sample_issues::SampleIssueTracker;
 use self::sample_issues::{CONFIRM_PAUSE, Detail, Finding, Recorded};
 use self::schedule::{Id, Schedule, ScrapeOutcome};
@@ -55,6 +56,7 @@ use self::tls::TlsConfigs;
 use crate::ingest::discover::Node;
 use crate::ingest::store::{PutSummary, Store, StoreDirectory, Ticket};
 use crate::telemetry::Heartbeat;
+use crate::watched_file::Source;
 
 /// The maximum pause of the scrape loop, so that its heartbeat continues when there is nothing to scrape.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -78,30 +80,30 @@ pub(crate) enum KubeletTls {
     /// Accepts a certificate that is signed by one of these CAs (PEM; reloaded when the file changes) and contains
     /// the address that was dialled, or one of the Node's own names or addresses.
     Verify {
-        /// The file with the CA certificates.
-        ca_file: PathBuf,
+        /// The CA certificates.
+        ca: Source,
     },
     /// Also accepts a certificate that is not signed by a trusted CA if its key is the first one seen for this Node
     /// (trust on first use).
     Pin {
-        /// The file with the CA certificates.
-        ca_file: PathBuf,
+        /// The CA certificates.
+        ca: Source,
     },
     /// Accepts any certificate. Whoever can impersonate a kubelet receives the token.
     Insecure,
 }
 
-/// The credentials that kubelets receive.
+/// The credentials that kubelets receive. Files are reloaded when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Credentials {
-    /// The bearer token in this file, reloaded when it changes.
-    TokenFile(PathBuf),
-    /// This client certificate (PEM), reloaded when it changes.
+    /// A bearer token.
+    Token(Source),
+    /// This client certificate (PEM).
     ClientCertificate {
-        /// The file with the certificate and its intermediates.
-        cert: PathBuf,
-        /// The file with the private key.
-        key: PathBuf,
+        /// The certificate and its intermediates.
+        cert: Source,
+        /// The private key.
+        key: Source,
     },
 }
 
@@ -110,6 +112,10 @@ struct ScrapeContext {
     timeout: Duration,
     tls: TlsConfigs,
     token: Option<ReloadedFile<String>>,
+    /// Whether only a Node's first address is used: a token must not go to further hosts that nobody verifies, down to an
+    /// ExternalIP, only because the first one is slow.
+    first_address_only: bool,
+    resolver: Resolver,
     pool: BufferPool,
     directory: Arc<StoreDirectory>,
     store: Arc<Store>,
@@ -152,10 +158,12 @@ pub(crate) async fn run(
     let shared = Arc::new(ScrapeContext {
         timeout: config.timeout,
         tls: TlsConfigs::new(&config.tls, &config.credentials, config.scrape_interval, findings.pins.clone()),
-        token: match config.credentials {
-            Credentials::TokenFile(path) => Some(tls::token(path)),
+        token: match config.credentials.clone() {
+            Credentials::Token(source) => Some(tls::token(source)),
             Credentials::ClientCertificate { .. } => None,
         },
+        first_address_only: first_address_only(&config.tls, &config.credentials),
+        resolver: Resolver::default(),
         pool: BufferPool::default(),
         directory: directory.clone(),
         store,
@@ -191,6 +199,11 @@ pub(crate) async fn run(
             () = tokio::time::sleep(pause.unwrap_or(MAX_PAUSE).min(MAX_PAUSE)) => {}
         }
     }
+}
+
+/// Returns whether the credentials are a token, and kubelets are not verified by a CA alone.
+fn first_address_only(tls: &KubeletTls, credentials: &Credentials) -> bool {
+    matches!(credentials, Credentials::Token(_)) && !matches!(tls, KubeletTls::Verify { .. })
 }
 
 struct Scraper {
@@ -246,6 +259,11 @@ impl Scraper {
             }
             (Some(id), Some(node)) => {
                 let Some(entry) = self.entries.get_mut(&id) else { return };
+                for address in &entry.node.addresses {
+                    if !node.addresses.contains(address) {
+                        self.shared.resolver.forget(&address.host);
+                    }
+                }
                 if entry.node.uid != node.uid {
                     self.forget(id);
                     self.admit(node, now_ms);
@@ -284,6 +302,9 @@ impl Scraper {
             self.names.remove(&entry.node.name);
             self.shared.store.remove_node(entry.ticket);
             self.endpoints.move_node(entry.endpoint, None);
+            for address in &entry.node.addresses {
+                self.shared.resolver.forget(&address.host);
+            }
             self.shared.findings.pins.forget(&entry.node.uid);
             self.shared.findings.samples.forget(&entry.node.name);
             if entry.failure.is_some() {

@@ -1,6 +1,5 @@
 //! A file that is reloaded when it changes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use crate::telemetry::LogLimiter;
-use crate::watched_file::{self, read_one};
+use crate::watched_file::{self, Source};
 
 /// How often the file is checked. Tokens are replaced long before they expire.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -18,11 +17,11 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Parses a file's content, or returns what is wrong with it.
 type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
-/// A value that is read from a small file. The file is polled at most every 10 s rather than watched, because
+/// A value that is read from a small file, or from inline data. The file is polled at most every 10 s rather than watched, because
 /// mounted Secrets and ConfigMaps change by renaming a symbolic link. If it becomes unusable, the last good value
 /// stays. The value is replaced only by another content than the one it was parsed from.
 pub(super) struct ReloadedFile<T> {
-    path: PathBuf,
+    source: Source,
     parse: Parse<T>,
     state: Mutex<ReloadState<T>>,
     log: LogLimiter<FileEvent>,
@@ -50,7 +49,7 @@ enum FileEvent {
 }
 
 impl<T> ReloadedFile<T> {
-    pub(super) fn new(path: PathBuf, parse: Parse<T>) -> Self {
+    pub(super) fn new(source: impl Into<Source>, parse: Parse<T>) -> Self {
         let state = ReloadState {
             checked: None,
             rejected: false,
@@ -59,7 +58,7 @@ impl<T> ReloadedFile<T> {
             value: None,
             problem: String::new(),
         };
-        Self { path, parse, state: Mutex::new(state), log: LogLimiter::default() }
+        Self { source: source.into(), parse, state: Mutex::new(state), log: LogLimiter::default() }
     }
 
     /// Returns the current value.
@@ -81,7 +80,7 @@ impl<T> ReloadedFile<T> {
         state
             .value
             .clone()
-            .ok_or_else(|| Error::FileUnreadable { path: self.path.clone(), reason: state.problem.clone() })
+            .ok_or_else(|| Error::FileUnreadable { path: self.source.name(), reason: state.problem.clone() })
     }
 
     /// Requests a check soon because a kubelet rejected the value.
@@ -91,7 +90,7 @@ impl<T> ReloadedFile<T> {
 
     fn reload(&self, state: &mut ReloadState<T>, now: Instant) {
         // Blocking is acceptable: the files are small and in memory (mounted by the kubelet).
-        let loaded = match read_one(&self.path) {
+        let loaded = match self.source.read() {
             Ok(content) if state.value.is_some() && content == state.content => {
                 state.problem.clear();
                 return;
@@ -112,7 +111,7 @@ impl<T> ReloadedFile<T> {
                 if state.value.is_some()
                     && let Some(since_last) = self.log.due_at(FileEvent::Changed, now)
                 {
-                    tracing::info!(path = %self.path.display(), since_last, "reloaded the changed file");
+                    tracing::info!(path = ?self.source, since_last, "reloaded the changed file");
                 }
                 (state.content, state.value) = (content, Some(Arc::new(value)));
                 state.problem.clear();
@@ -120,7 +119,7 @@ impl<T> ReloadedFile<T> {
             Err((event, problem)) => {
                 if let Some(since_last) = self.log.due_at(event, now) {
                     let kept = state.value.is_some();
-                    tracing::warn!(path = %self.path.display(), kept_last_good = kept, since_last, "{problem}");
+                    tracing::warn!(path = ?self.source, kept_last_good = kept, since_last, "{problem}");
                 }
                 state.problem = problem;
             }

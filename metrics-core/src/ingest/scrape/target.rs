@@ -1,6 +1,6 @@
 //! The scrape target for one node: its connection and the address that works.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -83,8 +83,8 @@ impl Target {
         let doing = "connecting";
         // On a kept connection, dropped packets look the same as a slow kubelet, so try to reconnect.
         if self.progress.reused
-            && let Some(address) = self.node.addresses.get(self.progress.at)
-            && let Err(error) = reach(&address.host, self.node.port).await
+            && let (Some(address), Some(peer)) = (self.node.addresses.get(self.progress.at), self.peer)
+            && let Err(error) = reach(&address.host, SocketAddr::new(peer, self.node.port)).await
         {
             return error;
         }
@@ -175,14 +175,15 @@ impl Target {
     }
 
     /// Connects to the address that worked last. If it fails, or takes longer than [`STAGGER`], the next one is
-    /// tried in parallel, and so on: a name that does not resolve must not delay a first scrape by seconds.
+    /// tried in parallel, and so on: a name that does not resolve must not delay a first scrape by seconds. A token for
+    /// a kubelet that is not verified goes to the first address only ([`ScrapeContext::first_address_only`]).
     async fn connect(&mut self, shared: &ScrapeContext) -> Result<Connection, Error> {
         let node = self.node.clone();
         let tls = shared.tls.for_node(&node, self.tls.take())?;
         let tls = &*self.tls.insert(tls);
         let ScrapeProgress { at: failed_at, failed, reached, .. } = &mut self.progress;
         let reached = &*reached;
-        let count = node.addresses.len();
+        let count = node.addresses.len().min(if shared.first_address_only { 1 } else { usize::MAX });
         let mut untried = (0..count).map(|step| (self.address + step) % count);
         let mut trying = FuturesUnordered::new();
         loop {
@@ -190,7 +191,7 @@ impl Target {
             if let Some(at) = next {
                 let connected = move || reached.store(at + 1, Ordering::Relaxed);
                 let host = &node.addresses[at].host;
-                let open = Connection::open(&node, host, tls, connected, &shared.pool);
+                let open = Connection::open(&node, host, tls, connected, &shared.resolver, &shared.pool);
                 trying.push(async move { (at, open.await) });
             }
             let wait = if next.is_some() { STAGGER } else { shared.timeout };

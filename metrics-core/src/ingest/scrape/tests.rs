@@ -20,12 +20,14 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::buffers::BufferPool;
+use super::resolver::Resolver;
 use super::target::Target;
 use super::tls::TlsConfigs;
 use super::{Credentials, Error, Findings, KubeletTls, ScrapeContext, ScrapeMetrics};
 use crate::ingest::discover::{Address, AddressType, Node};
 use crate::ingest::store::{self, PutSummary, Store, StoreDirectory, Ticket};
 use crate::model::labels::Labels;
+use crate::watched_file::Source;
 
 const BODY: &str = "node_cpu_usage_seconds_total 1 1000\nnode_memory_working_set_bytes 1 1000\n";
 
@@ -162,26 +164,21 @@ impl TestScraper {
     }
 
     fn with(ca: &TestCa, node: Node, insecure: bool) -> Self {
-        let tls = |ca_file| if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca_file } };
+        let tls = |ca| if insecure { KubeletTls::Insecure } else { KubeletTls::Verify { ca } };
         Self::with_tls(ca, node, tls, Findings::default())
     }
 
     /// Pins keys, with the pins in `findings`.
     fn pinning(ca: &TestCa, node: Node, findings: &Findings) -> Self {
-        Self::with_tls(ca, node, |ca_file| KubeletTls::Pin { ca_file }, findings.clone())
+        Self::with_tls(ca, node, |ca| KubeletTls::Pin { ca }, findings.clone())
     }
 
-    fn with_tls(
-        ca: &TestCa,
-        node: Node,
-        tls: impl FnOnce(std::path::PathBuf) -> KubeletTls,
-        findings: Findings,
-    ) -> Self {
+    fn with_tls(ca: &TestCa, node: Node, tls: impl FnOnce(Source) -> KubeletTls, findings: Findings) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (ca_file, token) = (files.path().join("ca.crt"), files.path().join("token"));
         std::fs::write(&ca_file, &ca.pem).unwrap();
         std::fs::write(&token, "secret\n").unwrap();
-        let kubelet = tls(ca_file);
+        let kubelet = tls(ca_file.into());
         let directory = Arc::new(StoreDirectory::new());
         let store = Arc::new(Store::new(directory.clone(), store::StoreConfig::new(Duration::from_secs(15))));
         let node = Arc::new(node);
@@ -190,11 +187,16 @@ impl TestScraper {
             timeout: Duration::from_secs(2),
             tls: TlsConfigs::new(
                 &kubelet,
-                &Credentials::TokenFile(token.clone()),
+                &Credentials::Token(token.clone().into()),
                 Duration::from_secs(15),
                 findings.pins.clone(),
             ),
-            token: Some(super::tls::token(token.clone())),
+            token: Some(super::tls::token(token.clone().into())),
+            first_address_only: super::first_address_only(
+                &kubelet,
+                &Credentials::Token(token.clone().into()),
+            ),
+            resolver: Resolver::default(),
             pool: BufferPool::default(),
             directory,
             store,

@@ -1,7 +1,6 @@
 //! TLS towards kubelets: verification of their serving certificates, and our client certificate.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use super::pins::Pins;
 use super::reload::ReloadedFile;
 use super::{Credentials, KubeletTls};
 use crate::ingest::discover::Node;
+use crate::watched_file::Source;
 
 /// The number of sessions that are kept for resumption where connections do not survive the scrape interval.
 const MAX_SESSIONS: usize = 512;
@@ -77,8 +77,8 @@ impl TlsConfigs {
         pins: Pins,
     ) -> Self {
         let (trust, pins) = match kubelet {
-            KubeletTls::Verify { ca_file } => (Some(ReloadedFile::new(ca_file.clone(), roots)), None),
-            KubeletTls::Pin { ca_file } => (Some(ReloadedFile::new(ca_file.clone(), roots)), Some(pins)),
+            KubeletTls::Verify { ca } => (Some(ReloadedFile::new(ca.clone(), roots)), None),
+            KubeletTls::Pin { ca } => (Some(ReloadedFile::new(ca.clone(), roots)), Some(pins)),
             KubeletTls::Insecure => (None, None),
         };
         let identity = match credentials {
@@ -86,7 +86,7 @@ impl TlsConfigs {
                 ReloadedFile::new(cert.clone(), certificates),
                 ReloadedFile::new(key.clone(), private_key),
             )),
-            Credentials::TokenFile(_) => None,
+            Credentials::Token(_) => None,
         };
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
@@ -231,8 +231,8 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 /// Reads a bearer token that is valid in a header (RFC 6750).
-pub(super) fn token(path: PathBuf) -> ReloadedFile<String> {
-    ReloadedFile::new(path, |content| {
+pub(super) fn token(source: Source) -> ReloadedFile<String> {
+    ReloadedFile::new(source, |content| {
         let token = content.trim_ascii();
         if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
             return Err("contains no bearer token".into());

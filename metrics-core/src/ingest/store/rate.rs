@@ -249,7 +249,7 @@ fn clocks_agree(between_ns: i64, since_ms: u32) -> bool {
     between_ns.abs_diff(i64::from(since_ms) * MS) <= CLOCK_SLACK_NS.unsigned_abs()
 }
 
-/// Returns whether so many cores can spend this CPU time in this duration.
+/// Returns whether `cores` can spend this CPU time in this duration.
 #[allow(clippy::cast_precision_loss)]
 fn is_within(spent_ns: u64, cores: f64, duration_ns: i64) -> bool {
     spent_ns as f64 <= cores * (duration_ns as f64 * CAPACITY_FACTOR + CAPACITY_SLACK_NS)

@@ -17,7 +17,7 @@ fn complete() -> Coverage {
     }
 }
 
-/// The same with rates of so many pods.
+/// The same, with rates of this number of pods.
 fn measured(pods_measured: usize) -> Coverage {
     Coverage { nodes_complete: 5, pods_measured, ..complete() }
 }

@@ -22,7 +22,7 @@ use http::request::Parts;
 pub use client_certificate::{Anchors, ClientConnection};
 pub(crate) use history::CredentialHistory;
 pub use metrics::CredentialMetrics;
-pub use token_review::{ReviewError, TokenReviewer, TokenStatus};
+pub use token_review::{Audience, ReviewError, TokenReviewer, TokenStatus};
 pub(crate) use trust::Trust;
 pub use user::UserInfo;
 
@@ -157,7 +157,7 @@ impl Authenticator {
             Attempt::NotApplicable => {}
         }
         if let (Some(tokens), Some(token)) = (&self.tokens, bearer::token(&parts.headers)) {
-            match tokens.review(token).await {
+            match tokens.authenticate(token, parts.uri.path()).await {
                 Ok(user) => return Ok((Method::Token, user)),
                 Err(AuthenticationError::Unauthorized(refused)) => refusals.extend(refused),
                 Err(AuthenticationError::TooManyReviews) => return Err(AuthenticationError::TooManyReviews),

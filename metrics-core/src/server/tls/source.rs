@@ -1,5 +1,8 @@
 //! The serving certificate and its sources: a Secret, files, or self-signed.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroize;
 
 use super::certificate::{self, Error};
+use crate::cluster::WatchBackoff;
 use crate::digest::sha256_hex;
 use crate::telemetry::{self, WatchFailures};
 use crate::watched_file;
@@ -83,7 +87,7 @@ pub async fn from_secret(
 ) -> Infallible {
     let api = kube::Api::<Secret>::namespaced(client, namespace);
     let by_name = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher(api, by_name).default_backoff().boxed();
+    let mut events = watcher(api, by_name).backoff(WatchBackoff::default()).boxed();
     let mut failures = WatchFailures::default();
     loop {
         match events.try_next().await {
@@ -110,7 +114,7 @@ pub async fn from_secret(
             Ok(None) => tokio::time::sleep(Duration::from_secs(5)).await,
             Err(error) if telemetry::is_expired_watch(&error) => {}
             Err(error) => {
-                let text = error.to_string();
+                let text = telemetry::without_values(&error);
                 if failures.failed(&text) {
                     tracing::warn!(secret = %format_args!("{namespace}/{name}"), "can't watch the serving Secret: {text}");
                 }

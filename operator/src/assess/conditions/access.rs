@@ -13,6 +13,10 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
     if let Some(problem) = &evidence.plan.csr_approval {
         return Condition::problem(of, problem);
     }
+    // A warning: the objects in the previous namespace serve no requests.
+    if let Some(problem) = evidence.plan.migration.as_ref().and_then(|migration| migration.problem.as_ref()) {
+        return Condition::new(of, ConditionStatus::True, problem.reason, problem.message.clone());
+    }
     Condition::new(
         of,
         ConditionStatus::True,

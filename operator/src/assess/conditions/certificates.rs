@@ -46,12 +46,13 @@ pub(super) fn evaluate(evidence: Evidence<'_>) -> Condition {
         return Condition::new(of, status, problem.reason, message);
     }
     match plan.rollover {
-        Rollover::Settled if plan.ca.is_none() && serving.expires_soon(evidence.now) => Condition::new(
+        Rollover::Settled if plan.ca.is_none() && plan.expires_soon(evidence.now) => Condition::new(
             of,
             ConditionStatus::True,
             Reason::CertificateExpiring,
             format!(
-                "Less than a tenth of the serving certificate's validity remains: renew it at its source. {valid}"
+                "Less than a tenth of the validity of the serving certificate or of its chain remains: renew it at its source. \
+                 {valid}"
             ),
         ),
         Rollover::Settled if evidence.plan.front_proxy.as_ref().is_some_and(|plan| plan.waits) => {

@@ -4,8 +4,8 @@ use crds::{ConditionType, Reason};
 
 use super::{Condition, ConditionStatus, Evidence};
 use crate::assess::diagnosis::{Cause, Diagnosis, Severity};
-use crate::common::ManagedObject;
-use crate::observe::Coverage;
+use crate::common::{METRICS_CORE, ManagedObject};
+use crate::observe::{Coverage, ReportError};
 
 /// The percentage of nodes that may lack metrics before `Ready` is False; one of several nodes always may. The person on
 /// call for the pipeline is usually not responsible for a single machine.
@@ -61,10 +61,9 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
                 the cause.";
             if evidence.observed.replicas.iter().any(|replica| replica.ready) {
                 let message = format!(
-                    "The operator cannot determine whether kubelets respond. {} Allow the operator to reach the pods \
-                     on port {}, and run `helm upgrade` with the chart of this version to grant it get on /report.",
+                    "The operator cannot determine whether kubelets respond. {} {}",
                     evidence.observed.why_no_report().unwrap_or_default(),
-                    evidence.spec.metrics_core.secure_port_or_default()
+                    report_remedy(evidence)
                 );
                 return Condition::new(of, ConditionStatus::Unknown, Reason::ReportUnavailable, message)
                     .non_blocking();
@@ -81,6 +80,30 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
             ConditionStatus::True,
             Reason::AsExpected,
             "The kubelets respond to metrics-core.",
+        ),
+    }
+}
+
+/// Returns the remedy for the first error of a replica's report.
+fn report_remedy(evidence: Evidence<'_>) -> String {
+    let error = evidence.observed.replicas.iter().find_map(|replica| replica.report.as_ref().err());
+    match error {
+        Some(ReportError::Unauthorized) => format!(
+            "metrics-core is older than the operator, and does not know this audience, or it cannot create TokenReviews \
+             (`kubectl logs deployment/{METRICS_CORE} --namespace {}`). Set spec.metricsCore.image to the version of the \
+             operator, or remove it: the operator then uses its own version.",
+            evidence.namespace
+        ),
+        Some(ReportError::Token(_)) => "Run `helm upgrade` with the chart of this version, which projects the token into \
+             the operator's pod. Outside of a pod, write the output of `kubectl create token metrics-pipeline-operator \
+             --audience metrics-core.metrics-pipeline.dev` into a file and set --report-token-file."
+            .to_owned(),
+        Some(ReportError::Forbidden) => {
+            "Run `helm upgrade` with the chart of this version to grant the operator get on /report.".to_owned()
+        }
+        _ => format!(
+            "Allow the operator to reach the pods on port {}.",
+            evidence.spec.metrics_core.secure_port_or_default()
         ),
     }
 }

@@ -25,22 +25,26 @@ pub(super) fn evaluate(evidence: Evidence<'_>, diagnosis: &Diagnosis) -> Conditi
     let condition = match &diagnosis.samples {
         Some(cause) if cause.severity == Severity::Fault => faulty(evidence, nodes, cause),
         samples => {
-            let condition = by_coverage(evidence, nodes, diagnosis);
-            match samples {
-                // A warning.
-                Some(cause) if condition.reason == Reason::AsExpected => Condition::cause(of, cause),
-                Some(cause) => {
-                    Condition { message: format!("{} {}", condition.message, cause.summary), ..condition }
-                }
-                None => condition,
-            }
+            let causes = diagnosis.discovery.iter().chain(samples);
+            causes.fold(by_coverage(evidence, nodes, diagnosis), with_cause)
         }
     };
     let affected =
         evidence.observed.facts.faulty_samples.iter().map(affected_nodes).max().unwrap_or_default();
     let is_partial = (nodes.covered >= nodes.total || is_partial(nodes))
         && (affected == 0 || is_tolerated(affected, nodes.total));
-    if is_partial { condition.non_blocking() } else { condition }
+    let is_served = condition.reason == Reason::DiscoveryStale;
+    if is_partial || is_served { condition.non_blocking() } else { condition }
+}
+
+/// Adds a cause that leaves the metrics of all known nodes and pods available: as the reason if there is none yet.
+fn with_cause(mut condition: Condition, cause: &Cause) -> Condition {
+    if condition.reason == Reason::AsExpected {
+        return Condition::cause(ConditionType::NodesCovered, cause);
+    }
+    condition.message.push(' ');
+    condition.message.push_str(&cause.summary);
+    condition
 }
 
 /// Returns how many nodes as a whole have no metrics or wrong ones because of a cause. Causes that affect single pods

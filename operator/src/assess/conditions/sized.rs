@@ -99,6 +99,16 @@ fn blocked(blocker: &ResizeBlocker, waiting: bool, more: bool, what: &str, inste
                  spec.nanny.mode to Recommend or Off."
             ),
         ),
+        ResizeBlocker::Autoscaled(detail) => Condition::new(
+            of,
+            ConditionStatus::False,
+            Reason::ResourcesConflict,
+            format!(
+                "{what}, but {detail}. The operator leaves the pod unchanged, because the VerticalPodAutoscaler would evict \
+                 it and set its own amounts again. Delete the VerticalPodAutoscaler or set its updateMode to Off, or set \
+                 spec.nanny.mode to Recommend or Off."
+            ),
+        ),
         ResizeBlocker::Rejected(detail) if more => Condition::new(
             of,
             ConditionStatus::False,

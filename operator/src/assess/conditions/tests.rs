@@ -1,3 +1,5 @@
+mod discovery;
+
 use super::*;
 use crate::nanny::{Population, RecommendedSize, Size, SizeReason};
 use crate::observe::{Found, ReplicaReport, Served};
@@ -334,6 +336,28 @@ fn unreadable_reports_do_not_block_ready() {
         (ConditionStatus::Unknown, Reason::ReportUnavailable)
     );
     assert_eq!(short(&conditions, "Ready"), (ConditionStatus::True, Reason::ReportUnavailable));
+}
+
+#[test]
+fn unreadable_reports_name_the_remedy_of_their_error() {
+    use crate::observe::{ReportError, TokenError};
+    for (error, words) in [
+        (
+            ReportError::Unauthorized,
+            ["401", "metrics-core is older than the operator", "spec.metricsCore.image"],
+        ),
+        (ReportError::Forbidden, ["403", "helm upgrade", "get on /report"]),
+        (ReportError::Timeout, ["no response", "Allow the operator", "on port 4443"]),
+        (
+            ReportError::Token(TokenError::OtherAudience("/token".into())),
+            ["/token", "not its only audience", "--report-token-file"],
+        ),
+    ] {
+        let mut observed = healthy();
+        observed.replicas[0].report = Err(error);
+        let message = &evaluated(&observed, &plan(), &BTreeMap::new())["KubeletsReachable"].message;
+        assert!(words.iter().all(|words| message.contains(words)), "{message}");
+    }
 }
 
 fn available(status: &str, reason: &str, message: &str) -> Value {

@@ -1,12 +1,13 @@
 //! Diagnoses why metrics-core cannot scrape kubelets, from the reports of its replicas.
 
 use crds::cause::{SampleCause, ScrapeCause};
-use crds::{KubeletTlsMode, Reason};
+use crds::{CsrApproval, KubeletTlsMode, Reason};
 
 use super::network_policy::{self, Direction, PolicyEffect};
 use super::{Cause, DiagnosisInput, Severity};
 use crate::common::normalize::quote;
-use crate::common::{METRICS_CORE, ManagedObject};
+use crate::common::{METRICS_CORE, ManagedObject, OptionalPermission};
+use crate::csr::SIGNER;
 use crate::observe::FailingNodes;
 
 /// The kubelet's default port, for Nodes that publish no other port.
@@ -88,6 +89,9 @@ pub(crate) const fn name(cause: ScrapeCause) -> (Reason, &'static str) {
             Reason::KubeletPlainHTTP,
             "The kubelet's port serves plain HTTP, but metrics-core connects with TLS",
         ),
+        ScrapeCause::TlsNoCertificate => {
+            (Reason::KubeletCertificateMissing, "The kubelet has no serving certificate yet")
+        }
         ScrapeCause::TlsUnknownCa => (
             Reason::KubeletCertificateUnknownCA,
             "The kubelet's serving certificate is not signed by a trusted CA",
@@ -157,13 +161,29 @@ fn extra(input: DiagnosisInput<'_>, cause: ScrapeCause) -> String {
                 }
             }
         }
-        ScrapeCause::TlsUnknownCa => match input.observed.pending_kubelet_csrs {
-            Some(0) | None => String::new(),
-            Some(pending) => format!(
-                "{pending} CertificateSigningRequests of kubelets (signer kubernetes.io/kubelet-serving) are pending."
-            ),
-        },
+        // By default kubelets sign their certificates themselves and request none.
+        ScrapeCause::TlsUnknownCa if input.observed.pending_kubelet_csrs == Some(0) => String::new(),
+        ScrapeCause::TlsUnknownCa | ScrapeCause::TlsNoCertificate => pending_csrs(input),
         _ => String::new(),
+    }
+}
+
+/// Returns how many CertificateSigningRequests wait, and why the operator did not approve the nodes' ones.
+fn pending_csrs(input: DiagnosisInput<'_>) -> String {
+    let observed = input.observed;
+    let pending = match observed.pending_kubelet_csrs {
+        None => return String::new(),
+        Some(0) => return "No CertificateSigningRequest of a kubelet is pending.".to_owned(),
+        Some(1) => "1 CertificateSigningRequest of a kubelet is".to_owned(),
+        Some(pending) => format!("{pending} CertificateSigningRequests of kubelets are"),
+    };
+    let pending = format!("{pending} pending (signer {SIGNER}).");
+    let failing = &observed.facts.failing;
+    let mut examples = failing.iter().flat_map(|failing| &failing.examples);
+    let refused = examples.find_map(|example| observed.csrs_not_approved.get(&example.node));
+    match refused {
+        Some((csr, why)) => format!("{pending} The operator did not approve {csr}: {}.", quote(why)),
+        None => pending,
     }
 }
 
@@ -196,6 +216,7 @@ fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
         ScrapeCause::PlainHttp => "Remove spec.metricsCore.kubelet.port, or set it to the kubelet's HTTPS port \
                                    (10250). Port 10255 is the kubelet's read-only port, which serves plain HTTP."
             .to_owned(),
+        ScrapeCause::TlsNoCertificate => no_certificate(input, node),
         ScrapeCause::TlsUnknownCa => unknown_ca(),
         ScrapeCause::TlsNameMismatch => "Issue a serving certificate that contains the Node's name or address as a \
                                          subject alternative name: set serverTLSBootstrap: true in the \
@@ -234,6 +255,29 @@ fn remedy(input: DiagnosisInput<'_>, worst: &FailingNodes) -> String {
             format!("Run `kubectl logs deployment/{METRICS_CORE} --namespace {namespace}` for details.")
         }
     }
+}
+
+/// The kubelet waits for a certificate, so something must approve its request.
+fn no_certificate(input: DiagnosisInput<'_>, node: &str) -> String {
+    let by_hand = format!(
+        "List the requests with `kubectl get csr --field-selector spec.signerName={SIGNER}`, compare their names and \
+         addresses with the Node, and run `kubectl certificate approve NAME`."
+    );
+    if input.spec.metrics_core.kubelet.tls.csr_approval == CsrApproval::Exact {
+        return format!(
+            "The operator approves requests that match their Node (spec.metricsCore.kubelet.tls.csrApproval is Exact). \
+             `kubectl get events --namespace default --field-selector reason=CertificateSigningRequestNotApproved` \
+             shows why it did not approve one. {by_hand} If node {node} has no request, check the kubelet's log \
+             (`journalctl -u kubelet`)."
+        );
+    }
+    format!(
+        "The kubelet has serverTLSBootstrap: true and waits for its CertificateSigningRequest. {by_hand} The operator \
+         approves requests that match their Node with the chart value {}=true and \
+         spec.metricsCore.kubelet.tls.csrApproval: Exact. If node {node} has no request, check the kubelet's log \
+         (`journalctl -u kubelet`).",
+        OptionalPermission::CsrApproval.chart_value()
+    )
 }
 
 /// Lists the remedies, the best one first.

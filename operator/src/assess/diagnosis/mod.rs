@@ -2,10 +2,11 @@
 //! and other objects in the cluster. Pure.
 //!
 //! [`diagnose`] follows a request: does metrics-core accept kube-apiserver as the front proxy ([`front_proxy`]), does
-//! kube-apiserver reach metrics-core ([`path`]), do kubelets respond ([`kubelets`]),
-//! and are their samples complete and plausible ([`samples`]). A fault in an earlier step suppresses
+//! kube-apiserver reach metrics-core ([`path`]), does metrics-core know the current nodes and pods ([`discovery`]), do kubelets
+//! respond ([`kubelets`]), and are their samples complete and plausible ([`samples`]). A fault in an earlier step suppresses
 //! the steps that it explains. If the cause is unknown, the message states what is known and what was ruled out.
 
+mod discovery;
 pub(crate) mod front_proxy;
 pub(crate) mod kubelets;
 mod network_policy;
@@ -103,6 +104,8 @@ pub(crate) struct Diagnosis {
     pub front_proxy: Option<Cause>,
     /// kube-apiserver does not reach the pods.
     pub path: Option<Cause>,
+    /// metrics-core receives no changes from kube-apiserver.
+    pub discovery: Option<Cause>,
     /// metrics-core cannot scrape kubelets.
     pub kubelets: Option<Cause>,
     /// Kubelets respond with incomplete or wrong samples.
@@ -146,6 +149,7 @@ pub(crate) fn diagnose(input: DiagnosisInput<'_>) -> Diagnosis {
     let explained = front_proxy.as_ref().is_some_and(|cause| cause.severity == Severity::Fault);
     Diagnosis {
         path: if explained { None } else { path::diagnose(input, symptoms) },
+        discovery: discovery::diagnose(input),
         kubelets: kubelets::diagnose(input),
         samples: samples::diagnose(input),
         front_proxy,

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::common::label_selector;
 
 /// The effect of all policies of a namespace on traffic with a host that is not a pod, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,23 +101,7 @@ fn selects(policy: &NetworkPolicy, labels: &BTreeMap<String, String>, direction:
         (None, Direction::Ingress) => true,
         (None, Direction::Egress) => spec.egress.is_some(),
     };
-    applies && spec.pod_selector.as_ref().is_none_or(|selector| matches(selector, labels))
-}
-
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let expressions = selector.match_expressions.iter().flatten().all(|wanted| {
-        let value = labels.get(&wanted.key);
-        let listed = || value.is_some_and(|value| wanted.values.iter().flatten().any(|one| one == value));
-        match wanted.operator.as_str() {
-            "In" => listed(),
-            "NotIn" => !listed(),
-            "Exists" => value.is_some(),
-            "DoesNotExist" => value.is_none(),
-            _ => false,
-        }
-    });
-    equal && expressions
+    applies && spec.pod_selector.as_ref().is_none_or(|selector| label_selector::selects(selector, labels))
 }
 
 fn covers(rule: &NetworkPolicyPort, (port, name): (i32, Option<&str>)) -> bool {

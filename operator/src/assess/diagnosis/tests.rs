@@ -408,6 +408,35 @@ fn an_unknown_ca_lists_three_remedies_in_order() {
 }
 
 #[test]
+fn a_kubelet_without_a_certificate_names_pending_requests_and_how_to_approve_them() {
+    let mut observed = served();
+    let scrapes = json!([{ "cause": "tls_no_certificate", "nodes": 1, "examples": [{ "node": "node-1",
+        "message": "words", "since": "2026-01-01T00:00:00Z" }] }]);
+    observed.replicas =
+        vec![replica(json!({ "nodes": { "known": 1, "covered": 0, "failing": 1 }, "scrapes": scrapes }))];
+    observed.pending_kubelet_csrs = Some(3);
+    let cause = of(&observed).kubelets.expect("a cause");
+    assert_eq!((cause.reason, cause.severity), (Reason::KubeletCertificateMissing, Severity::Fault));
+    let message = cause.message();
+    assert!(message.starts_with("The kubelet has no serving certificate yet: 1 node (node-1)."), "{message}");
+    for words in
+        ["3 CertificateSigningRequests", "kubectl certificate approve NAME", "csrApproval.enabled=true"]
+    {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    // Why the operator itself did not approve it.
+    let refusal =
+        ("csr-1".to_owned(), "it requests a, which is not in status.addresses of Node node-1".to_owned());
+    observed.csrs_not_approved.insert("node-1".to_owned(), refusal);
+    observed.csrs_not_approved.insert("node-0".to_owned(), ("csr-0".to_owned(), "another".to_owned()));
+    let message = of(&observed).kubelets.expect("a cause").message();
+    assert!(message.contains("The operator did not approve csr-1: it requests a, which"), "{message}");
+    observed.pending_kubelet_csrs = Some(0);
+    let message = of(&observed).kubelets.expect("a cause").message();
+    assert!(message.contains("No CertificateSigningRequest of a kubelet is pending"), "{message}");
+}
+
+#[test]
 fn a_slow_response_counts_only_if_all_nodes_are_slow() {
     let with = |cause: &str, known: usize| {
         let scrapes = json!([{ "cause": cause, "nodes": 1, "examples": [{ "node": "node-1",

@@ -61,6 +61,15 @@ fn parses_a_kubelets_request() {
     assert!(KubeletRequest::parse(&rsa).is_ok());
 }
 
+/// With `--hostname-override=192.168.0.47`, the Node has an address as its name, and its kubelet requests no DNS name.
+#[test]
+fn parses_the_request_of_a_node_that_is_named_by_its_address() {
+    let csr = super::super::for_test::request("csr-1", "192.168.0.47", &["192.168.0.47"]);
+    let request = KubeletRequest::parse(&csr).expect("a request");
+    assert_eq!((request.node.as_str(), request.dns_names.len()), ("192.168.0.47", 0));
+    assert_eq!(request.addresses, ["192.168.0.47".parse::<IpAddr>().expect("an address")]);
+}
+
 #[test]
 fn rejects_requesters_other_than_kubelets() {
     let pem = pem_of(|_| {});
@@ -151,6 +160,7 @@ fn rejects_names_that_do_not_identify_one_machine() {
         "kubernetes.default.svc",
         "kubernetes.default.svc.cluster.local",
         "Kubernetes.Default.SVC",
+        "10-244-0-7.default.pod.cluster.local",
         "*.example.org",
         "node-1.",
         "node_1",

@@ -154,3 +154,33 @@ fn is_active_excludes_finished_and_foreign_pods() {
     pod.metadata.owner_references = None;
     assert!(!is_active(&pod), "a debug pod");
 }
+
+#[test]
+fn pod_of_a_vertical_pod_autoscaler_is_left_alone() {
+    let (theirs, wanted) = (resources("100m", "256Mi"), resources("40m", "128Mi"));
+    let annotated = |updates: &str| {
+        let mut pod = pod(&theirs, &theirs, json!([]));
+        pod.metadata.annotations = Some([("vpaUpdates".to_owned(), updates.to_owned())].into());
+        of(&pod, &wanted)
+    };
+    let state = annotated("Pod resources updated by core-vpa: container 1: cpu request, memory request");
+    let ResizeState::Blocked { blocker: ResizeBlocker::Autoscaled(why), waiting: true } = state else {
+        panic!("{state:?}")
+    };
+    assert!(why.contains("core-vpa") && why.contains("pod a"), "{why}");
+    // Of another container only.
+    let state = annotated("Pod resources updated by core-vpa: container 0: cpu request");
+    assert_eq!(state, ResizeState::NotRequested);
+    // Another set of limits is no reason to recreate the pod either: the next one would be mutated, too.
+    let limited: ResourceRequirements =
+        serde_json::from_value(json!({ "requests": { "cpu": "40m", "memory": "128Mi" },
+        "limits": { "cpu": "1", "memory": "128Mi" } }))
+        .expect("resources");
+    let mut pod = pod(&theirs, &theirs, json!([]));
+    pod.metadata.annotations =
+        Some([("vpaUpdates".to_owned(), "container 1: cpu request".to_owned())].into());
+    assert!(matches!(
+        of(&pod, &limited),
+        ResizeState::Blocked { blocker: ResizeBlocker::Autoscaled(_), waiting: true }
+    ));
+}

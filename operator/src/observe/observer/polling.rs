@@ -1,5 +1,6 @@
 //! Polls what can't be watched: whether metrics are served, the replicas' reports, and objects of other owners.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -16,11 +17,11 @@ use crate::common::ManagedObject;
 use crate::common::ownership::is_ours;
 use crate::observe::kubelets::{coverage, failing};
 use crate::observe::nodes::Nodes;
-use crate::observe::observer::reading::{unreadable, within};
+use crate::observe::observer::reading::{read_object, unreadable, within};
 use crate::observe::watches::Source;
 use crate::observe::{
-    Found, KubeletCa, PollScope, Served, ServingSource, Symptoms, cert_manager, poll_scope, replicas,
-    select_active, served, usage,
+    Found, KubeletCa, PollScope, PreviousNamespace, Served, ServingSource, Symptoms, cert_manager,
+    moves_from, poll_scope, replicas, select_active, served, usage,
 };
 use crate::pki::cert_manager::{SECRET, requested};
 use crate::pki::external::ExternalCertificate;
@@ -80,7 +81,30 @@ impl Observer {
         succeeded && !self.observed.served_in_doubt && !Symptoms::read(&self.observed).broken()
     }
 
+    /// Reads what is left in the namespace that the operator was in before. Nothing is watched there: a move is rare.
+    async fn read_previous_namespace(&mut self) {
+        let active = select_active(&self.observed.pipelines).active;
+        let from = active.and_then(|pipeline| moves_from(pipeline, &self.observed, &self.namespace));
+        let Some(namespace) = from.map(str::to_owned) else {
+            self.observed.previous_namespace = None;
+            return;
+        };
+        let mut objects = BTreeMap::new();
+        for object in self.objects.iter().copied().filter(|object| object.is_in_operator_namespace()) {
+            let found = read_object(&self.client, object, &namespace).await;
+            let found = found.unwrap_or_else(|error| Found::Unreadable(unreadable(&error)));
+            let is_forbidden = matches!(&found, Found::Unreadable(why) if why.forbidden);
+            objects.insert(object, found);
+            // Without the permission the others can't be read either.
+            if is_forbidden {
+                break;
+            }
+        }
+        self.observed.previous_namespace = Some(PreviousNamespace { namespace, objects });
+    }
+
     async fn poll_everything(&mut self, spec: &MetricsPipelineSpec) {
+        self.read_previous_namespace().await;
         self.poll_kubelet_ca(spec).await;
         self.uses_cert_manager = requested(spec).is_some() && self.permissions.cert_manager;
         if self.uses_cert_manager {
@@ -197,7 +221,11 @@ impl Observer {
             let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
             String::from_utf8(decoded).ok()
         };
+        // An APIService that still references the previous namespace announces the CA of the replicas there.
+        let is_here =
+            self.observed.service_namespace(ManagedObject::ApiServiceV1beta1) == Some(&*self.namespace);
         text(ManagedObject::ApiServiceV1beta1, "/spec/caBundle")
+            .filter(|_| is_here)
             .or_else(|| text(ManagedObject::ServingSecret, "/data/ca.crt"))
     }
 
@@ -214,10 +242,13 @@ impl Observer {
         } else {
             None
         };
-        self.observed.pending_kubelet_csrs = if failed(&[ScrapeCause::TlsUnknownCa]) {
-            self.signing_requests().await.ok().map(|pending| pending.len())
-        } else {
+        let unsigned = failed(&[ScrapeCause::TlsUnknownCa, ScrapeCause::TlsNoCertificate]);
+        self.observed.pending_kubelet_csrs = if !unsigned {
             None
+        } else if self.signing_requests.is_some() {
+            Some(self.observed.signing_requests.len())
+        } else {
+            self.pending_count.get(&self.client).await
         };
     }
 
@@ -262,12 +293,12 @@ impl Observer {
         if tls.mode == KubeletTlsMode::Insecure {
             return KubeletCa::Unused;
         }
-        let (name, key) = tls
-            .certificate_authority
-            .as_ref()
+        let source = tls.certificate_authority.as_ref();
+        let (name, key) = source
             .map_or(("kube-root-ca.crt", "ca.crt"), |source| (source.name.as_str(), source.key.as_str()));
-        let place = || format!("ConfigMap {}/{name}, key {key}", self.namespace);
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let namespace = source.and_then(|source| source.namespace.as_ref()).unwrap_or(&self.namespace);
+        let place = || format!("ConfigMap {namespace}/{name}, key {key}");
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         match within("the kubelets' CA", api.get_opt(name)).await {
             Ok(found) => found
                 .and_then(|map| map.data)

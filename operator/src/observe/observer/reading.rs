@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crds::MetricsPipeline;
-use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
 
 use super::Observer;
 use crate::common::names::METRICS_CORE_SELECTOR;
 use crate::common::normalize::normalize;
 use crate::common::{METRICS_CORE, ManagedObject, error_chain};
-use crate::csr::{self, SIGNER};
+use crate::observe::signing_requests::SigningRequests;
 use crate::observe::{Found, FrontProxyMap, Pipeline, Source, Unreadable, watches};
 
 /// The timeout of one request.
@@ -26,9 +25,6 @@ const MAX_PIPELINES: u32 = 500;
 
 /// The maximum count of pods that are read. metrics-core has at most 16 replicas, and pods that terminate.
 const MAX_PODS: u32 = 100;
-
-/// The maximum count of pending CertificateSigningRequests. The rest is read when these are decided.
-const MAX_REQUESTS: usize = 1000;
 
 /// Why the cluster could not be observed.
 #[derive(Debug, thiserror::Error)]
@@ -91,24 +87,19 @@ impl Observer {
                     Err(error) => FrontProxyMap::Unreadable(self.tolerate(source, error)?),
                 };
             }
-            Source::SigningRequests => match self.signing_requests().await {
-                Ok(pending) => {
+            // Their watch keeps them.
+            Source::SigningRequests => match self.signing_requests.as_ref().map(SigningRequests::pending) {
+                Some(Ok(pending)) => {
                     self.observed.signing_requests = pending;
                     self.observed.signing_requests_error = None;
                 }
-                Err(error) => {
-                    self.observed.signing_requests_error = Some(self.tolerate(source, error)?.message);
-                }
+                Some(Err(error)) => self.observed.signing_requests_error = Some(error),
+                None => {}
             },
             Source::Object(object) => {
-                let api: Api<DynamicObject> =
-                    watches::api(&self.client, &object.resource(), object.namespace(&self.namespace));
-                let found = match within("a managed object", api.get(object.name())).await {
-                    Ok(found) => Found::Present(Box::new(found)),
-                    Err(error) => match absence(&error) {
-                        Some(absence) => absence,
-                        None => Found::Unreadable(self.tolerate(source, error)?),
-                    },
+                let found = match read_object(&self.client, object, &self.namespace).await {
+                    Ok(found) => found,
+                    Err(error) => Found::Unreadable(self.tolerate(source, error)?),
                 };
                 self.store(object, found);
                 if object == ManagedObject::Certificate && self.uses_cert_manager {
@@ -131,25 +122,22 @@ impl Observer {
             _ => Err(error),
         }
     }
+}
 
-    /// Lists the pending CertificateSigningRequests page by page: decided ones stay for an hour, and a new cluster has
-    /// thousands.
-    pub(super) async fn signing_requests(&self) -> Result<Vec<CertificateSigningRequest>, ObserveError> {
-        let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        let mut parameters = ListParams::default().fields(&format!("spec.signerName={SIGNER}")).limit(500);
-        let mut pending = Vec::new();
-        loop {
-            let page = within("CertificateSigningRequests", api.list(&parameters)).await?;
-            pending.extend(page.items.into_iter().filter(csr::is_pending));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) if pending.len() < MAX_REQUESTS => parameters = parameters.continue_token(&token),
-                _ => return Ok(pending),
-            }
-        }
+/// Reads what exists under the name of a managed object, if the operator's namespace is `namespace`.
+pub(super) async fn read_object(
+    client: &Client,
+    object: ManagedObject,
+    namespace: &str,
+) -> Result<Found, ObserveError> {
+    let api: Api<DynamicObject> = watches::api(client, &object.resource(), object.namespace(namespace));
+    match within("a managed object", api.get(object.name())).await {
+        Ok(found) => Ok(Found::Present(Box::new(found))),
+        Err(error) => absence(&error).ok_or(error),
     }
 }
 
-pub(super) async fn within<T>(
+pub(in crate::observe) async fn within<T>(
     what: &'static str,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ObserveError> {

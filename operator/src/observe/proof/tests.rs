@@ -18,9 +18,10 @@ fn plan() -> ServingPlan {
     pki::serving::plan(&wanted, &StoredServing::default(), jiff::Timestamp::now()).expect("a plan")
 }
 
-fn pod(name: &str, address: &str, ready: bool) -> Pod {
+fn pod(name: &str, address: &str, port: u16, ready: bool) -> Pod {
     serde_json::from_value(json!({
         "metadata": { "name": name, "uid": format!("uid-{name}") },
+        "spec": { "containers": [{ "name": "metrics-core", "ports": [{ "name": "https", "containerPort": port }] }] },
         "status": {
             "phase": "Running", "podIP": address,
             "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
@@ -57,32 +58,35 @@ async fn is_proven_when_every_replica_presents_the_certificate() {
     serve("127.0.0.2", port, &old.serving).await;
     let look = async |pods: &[Pod], name: &str| {
         let expected = ExpectedCertificate {
-            port,
             server: name.to_owned(),
             certificate: new.serving_certificate.clone(),
             ca: new.ca_certificate.clone(),
         };
         read(pods, &expected).await
     };
-    let good = [pod("a", "127.0.0.1", true)];
+    let good = [pod("a", "127.0.0.1", port, true)];
     let proof = look(&good, NAME).await;
     assert_eq!(proof.proven(&good), Some(&new.serving_certificate));
 
     // A pod that was created after the handshakes was not checked.
-    let grown = [good[0].clone(), pod("b", "127.0.0.2", true)];
+    let grown = [good[0].clone(), pod("b", "127.0.0.2", port, true)];
     assert_eq!(proof.lack(&grown).as_deref(), Some("pod b has not been checked yet"));
     for ready in [true, false] {
-        let two = [good[0].clone(), pod("b", "127.0.0.2", ready)];
+        let two = [good[0].clone(), pod("b", "127.0.0.2", port, ready)];
         let lack = look(&two, NAME).await.lack(&two);
         assert_eq!(lack.as_deref(), Some("pod b still serves another certificate"));
     }
     // One that can't be reached and gets no requests keeps nobody waiting; one that gets them does.
-    let unready = [good[0].clone(), pod("c", "127.0.0.3", false)];
+    let unready = [good[0].clone(), pod("c", "127.0.0.3", port, false)];
     assert!(look(&unready, NAME).await.proven(&unready).is_some());
-    let ready = [good[0].clone(), pod("c", "127.0.0.3", true)];
+    let ready = [good[0].clone(), pod("c", "127.0.0.3", port, true)];
     let lack = look(&ready, NAME).await.lack(&ready).expect("a lack");
     assert!(lack.starts_with("the serving certificate of pod c is unknown: 127.0.0.3"), "{lack}");
     assert_eq!(look(&[], NAME).await.lack(&[]).as_deref(), Some("no replica is ready"));
+    // A pod of a previous rollout serves on another port.
+    let moved = serve("127.0.0.4", 0, &new.serving).await;
+    let both = [good[0].clone(), pod("d", "127.0.0.4", moved, true)];
+    assert!(look(&both, NAME).await.proven(&both).is_some());
     // The right certificate under another name proves nothing.
     assert!(look(&good, "elsewhere.ns.svc").await.proven(&good).is_none());
 }

@@ -33,7 +33,7 @@ fn issued(names: &[&str]) -> ExternalCertificate {
 }
 
 fn stored(plan: &ServingPlan) -> StoredServing {
-    let trusted = TrustedBundle { bundle: plan.bundle.clone().into_bytes(), since: Some(start()) };
+    let trusted = TrustedBundle { bundle: plan.bundle.clone().into_bytes(), announced_for: DAY };
     StoredServing {
         ca: plan.ca.as_ref().map(bytes),
         serving: Some(bytes(&plan.serving)),
@@ -45,7 +45,7 @@ fn stored(plan: &ServingPlan) -> StoredServing {
 
 fn trusts(bundle: &str, serving: &Certificate) -> bool {
     let bundle = Certificate::parse_pem(bundle.as_bytes()).expect("a bundle");
-    bundle.iter().any(|ca| serving.is_server_certificate_of(ca))
+    bundle.iter().any(|ca| serving.is_server_certificate_of(ca, serving.issued()))
 }
 
 const NAME: &str = "metrics-core.ns.svc";
@@ -74,10 +74,14 @@ fn change_to_an_external_ca_is_a_rollover() {
 
     // Both are trusted, but the trust delay has not passed.
     found.trusted = stored(&trusting).trusted;
-    found.trusted[0].since = Some(now);
+    found.trusted[0].announced_for = MINUTE / 2;
     let waiting = plan(&wanted(), &theirs, &found, now + MINUTE / 2).expect("a plan");
     assert_eq!((waiting.rollover, waiting.next), (Rollover::Trusting, now + MINUTE));
+    // Whatever the operator's clock says.
+    let waiting = plan(&wanted(), &theirs, &found, now + 61 * MINUTE).expect("a plan");
+    assert_eq!(waiting.rollover, Rollover::Trusting);
 
+    found.trusted[0].announced_for = MINUTE;
     let retiring = plan(&wanted(), &theirs, &found, now + MINUTE).expect("a plan");
     assert_eq!(retiring.rollover, Rollover::Retiring);
     assert!(trusts(&retiring.bundle, &own.serving_certificate));
@@ -159,7 +163,7 @@ fn reads_a_ca_that_never_expires() {
     let [certificate] = &Certificate::parse_pem(pem.as_bytes()).expect("a certificate")[..] else { panic!() };
     assert_eq!(certificate.not_after, Timestamp::MAX);
     assert!(certificate.not_before < Timestamp::UNIX_EPOCH && certificate.valid_at(start()));
-    assert!(certificate.is_server_certificate_of(certificate));
+    assert!(certificate.is_server_certificate_of(certificate, start()));
 }
 
 #[test]
@@ -189,4 +193,69 @@ fn error_names_why_the_secret_is_unusable() {
         plan(&wanted(), &named, &StoredServing::default(), start()).expect_err("an error").to_string();
     assert!(error.contains("elsewhere.ns.svc"), "{error}");
     assert!(!format!("{other:?}").contains("PRIVATE"));
+}
+
+/// Issues a root, an intermediate CA that is valid in a period, and a certificate of the latter.
+fn with_intermediate(valid: (Timestamp, Timestamp)) -> ExternalCertificate {
+    let time = |time: Timestamp| {
+        let seconds = u64::try_from(time.as_second()).expect("after 1970");
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
+    };
+    let key = || rcgen::KeyPair::generate().expect("a key");
+    let ca = |name: &str, (from, until): (Timestamp, Timestamp)| {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        (parameters.not_before, parameters.not_after) = (time(from), time(until));
+        parameters
+    };
+    let root_key = key();
+    let root = ca("root", (start() - DAY, start() + 365 * DAY));
+    let root_pem = root.self_signed(&root_key).expect("a root").pem();
+    let root = rcgen::Issuer::new(root, root_key);
+    let intermediate_key = key();
+    let intermediate = ca("middle", valid);
+    let intermediate_pem = intermediate.signed_by(&intermediate_key, &root).expect("a CA").pem();
+    let intermediate = rcgen::Issuer::new(intermediate, intermediate_key);
+    let leaf_key = key();
+    let mut leaf = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+    leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    (leaf.not_before, leaf.not_after) = (time(start()), time(start() + 90 * DAY));
+    let leaf = leaf.signed_by(&leaf_key, &intermediate).expect("a leaf").pem();
+    let chain = format!("{leaf}{intermediate_pem}").into_bytes();
+    let pair = Some((chain, leaf_key.serialize_pem().into_bytes()));
+    ExternalCertificate { pair, ca_bundle: Some(root_pem.into_bytes()) }
+}
+
+#[test]
+fn intermediates_are_verified_at_the_present_time() {
+    let planned =
+        |external: &ExternalCertificate, now| plan(&wanted(), external, &StoredServing::default(), now);
+    // It was valid when it signed, and has expired since.
+    let expires = with_intermediate((start() - DAY, start() + 10 * DAY));
+    let before = planned(&expires, start() + DAY).expect("a plan");
+    assert_eq!(before.next, start() + 10 * DAY, "planned again when the chain expires");
+    assert!(!before.expires_soon(start() + 8 * DAY) && before.expires_soon(start() + 9 * DAY));
+    let error = planned(&expires, start() + 11 * DAY).expect_err("an error");
+    assert!(matches!(&error, ExternalError::Issuer { why: RenewalReason::Expired(_), .. }), "{error}");
+    assert!(error.to_string().contains("the intermediate certificate middle in tls.crt"), "{error}");
+    // It is newer than the certificate.
+    let renewed = with_intermediate((start() + DAY, start() + 100 * DAY));
+    assert!(planned(&renewed, start() + 2 * DAY).is_ok());
+    let error = planned(&renewed, start() + DAY / 2).expect_err("an error");
+    assert!(matches!(&error, ExternalError::Issuer { why: RenewalReason::NotYetValid(_), .. }), "{error}");
+    // Another root, whatever has expired.
+    let mut foreign = expires.clone();
+    foreign.ca_bundle = issued(&[NAME]).ca_bundle;
+    let error = planned(&foreign, start() + 11 * DAY).expect_err("an error");
+    assert!(matches!(&error, ExternalError::Chain(_)), "{error}");
+    let mut long_lived = issued(&[NAME]);
+    let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 10 * DAY, start()).expect("a CA");
+    let names = [NAME.to_owned()];
+    let leaf = issue_leaf(&ca, start() + 90 * DAY, &names, KeyAlgorithm::ECDSAP256, 90 * DAY, start());
+    long_lived.pair = Some(bytes(&leaf.expect("a leaf")));
+    long_lived.ca_bundle = Some(ca.certificate.into_bytes());
+    let error = planned(&long_lived, start() + 11 * DAY).expect_err("an error").to_string();
+    assert!(error.contains("the CA certificate") && error.contains("in ca.crt"), "{error}");
 }

@@ -32,7 +32,7 @@ fn stored(plan: &FrontProxyPlan) -> StoredFrontProxy {
 
 fn trusts(bundle: &str, client: &Certificate) -> bool {
     let bundle = Certificate::parse_pem(bundle.as_bytes()).expect("a bundle");
-    bundle.iter().any(|ca| client.is_client_certificate_of(ca))
+    bundle.iter().any(|ca| client.is_client_certificate_of(ca, client.issued()))
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn issues_a_client_certificate_and_keeps_it() {
     assert_eq!(first.client_certificate.algorithm, Some(KeyAlgorithm::RSA2048));
     assert!(trusts(&first.bundle, &first.client_certificate) && !first.waits);
     assert!(
-        !first.client_certificate.is_server_certificate_of(&first.ca_certificate),
+        !first.client_certificate.is_server_certificate_of(&first.ca_certificate, start()),
         "it is not a serving certificate"
     );
     let second = plan(&wanted(), &stored(&first), start() + DAY).expect("a plan");
@@ -69,7 +69,7 @@ fn next_ca_waits_until_kube_apiserver_publishes_it() {
     let waiting = plan(&wanted(), &stored(&both), now).expect("a plan");
     assert!(waiting.client_issued.is_some() && waiting.waits);
     assert_eq!((&waiting.ca, &waiting.next, &waiting.ca_issued), (&first.ca, &both.next, &None));
-    assert!(waiting.client_certificate.is_client_certificate_of(&first.ca_certificate));
+    assert!(waiting.client_certificate.is_client_certificate_of(&first.ca_certificate, now));
 
     let mut found = stored(&waiting);
     found.published = Some(waiting.bundle.clone().into_bytes());
@@ -77,7 +77,7 @@ fn next_ca_waits_until_kube_apiserver_publishes_it() {
     assert_eq!(Some(&moved.ca), waiting.next.as_ref());
     assert_eq!((&moved.client_issued, moved.waits), (&Some(RenewalReason::CaReplaced), false));
     assert!(trusts(&moved.bundle, &waiting.client_certificate), "a kube-apiserver may still use it");
-    assert!(moved.client_certificate.is_client_certificate_of(&moved.ca_certificate));
+    assert!(moved.client_certificate.is_client_certificate_of(&moved.ca_certificate, now));
 
     let later = plan(&wanted(), &stored(&moved), first.ca_certificate.not_after).expect("a plan");
     assert!(!trusts(&later.bundle, &waiting.client_certificate), "the old CA expired");

@@ -33,13 +33,20 @@ fn stored(plan: &ServingPlan) -> StoredServing {
     }
 }
 
+/// Returns a bundle that every kube-apiserver has by now.
 fn trusted(bundle: &str) -> TrustedBundle {
-    TrustedBundle { bundle: bundle.as_bytes().to_vec(), since: None }
+    TrustedBundle { bundle: bundle.as_bytes().to_vec(), announced_for: MINUTE }
+}
+
+/// Returns the same as [`stored`], with bundles that are announced for some time.
+fn announced_for(plan: &ServingPlan, age: Duration) -> StoredServing {
+    let trusted = TrustedBundle { announced_for: age, ..trusted(&plan.bundle) };
+    StoredServing { trusted: vec![trusted; 2], ..stored(plan) }
 }
 
 fn trusts(bundle: &str, serving: &Certificate) -> bool {
     let bundle = Certificate::parse_pem(bundle.as_bytes()).expect("a bundle");
-    bundle.iter().any(|ca| serving.is_server_certificate_of(ca))
+    bundle.iter().any(|ca| serving.is_server_certificate_of(ca, serving.issued()))
 }
 
 #[test]
@@ -110,14 +117,14 @@ fn ca_rollover_overlaps_at_every_step() {
     assert_eq!(waiting.bundle, trusting.bundle);
 
     // All contain it, but not for the trust delay, which starts when the last APIService is written.
+    let waiting = plan(&wanted(), &announced_for(&trusting, MINUTE / 2), now + MINUTE / 2).expect("plan");
+    assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
     let found = stored(&trusting);
-    let waiting = plan(&wanted(), &found, now + MINUTE / 2).expect("plan");
-    assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
     let mut late = found.clone();
-    late.trusted[1].since = Some(now + 20 * MINUTE);
-    let waiting = plan(&wanted(), &late, now + 20 * MINUTE + MINUTE / 2).expect("plan");
+    late.trusted[1].announced_for = MINUTE / 2;
+    let waiting = plan(&wanted(), &late, now + 20 * MINUTE).expect("plan");
     assert_eq!((waiting.serving_renewed, waiting.rollover), (None, Rollover::Trusting));
-    assert_eq!(waiting.next, now + 21 * MINUTE);
+    assert_eq!(waiting.next, now + 20 * MINUTE + MINUTE / 2);
 
     now += MINUTE;
     let retiring = plan(&wanted(), &found, now).expect("plan");
@@ -141,6 +148,21 @@ fn ca_rollover_overlaps_at_every_step() {
     assert!(settled.previous.is_empty());
     assert!(trusts(&settled.bundle, &settled.serving_certificate));
     assert!(!trusts(&settled.bundle, &trusting.serving_certificate));
+}
+
+/// The operator's clock may be ahead of kube-apiserver's, or be set while it waits.
+#[test]
+fn clock_that_is_ahead_does_not_shorten_the_overlap() {
+    let first = plan(&wanted(), &StoredServing::default(), start()).expect("plan");
+    let now = start() + DAY;
+    let trusting = plan(&wanted(), &StoredServing { ca: None, ..stored(&first) }, now).expect("plan");
+    assert_eq!(trusting.rollover, Rollover::Trusting);
+    for ahead in [61, 3600] {
+        let second = Duration::from_secs(1);
+        let found = announced_for(&trusting, second);
+        let waiting = plan(&wanted(), &found, now + second * ahead).expect("plan");
+        assert_eq!(waiting.rollover, Rollover::Trusting, "{ahead} s ahead");
+    }
 }
 
 #[test]
@@ -270,6 +292,9 @@ proptest::proptest! {
             now += Duration::from_secs(u64::from(step));
             let mut before = stored(&current);
             before.proven = proven.then(|| current.serving_certificate.clone());
+            for trusted in &mut before.trusted {
+                trusted.announced_for = Duration::from_secs(u64::from(step));
+            }
             current = plan(&wanted, &before, now).expect("plan");
             proptest::prop_assert!(trusts(&current.bundle, &current.serving_certificate));
             proptest::prop_assert!(current.serving_certificate.valid_at(now));
@@ -284,7 +309,7 @@ proptest::proptest! {
             // A new serving certificate was trusted before, unless the old one had expired.
             let trusted_before = trusts(std::str::from_utf8(&before.trusted[0].bundle).expect("text"), &current.serving_certificate);
             proptest::prop_assert!(trusted_before || !old.valid_at(now));
-            let again = plan(&wanted, &stored(&current), now).expect("plan");
+            let again = plan(&wanted, &announced_for(&current, Duration::ZERO), now).expect("plan");
             proptest::prop_assert_eq!((again.ca_renewed, again.serving_renewed), (None, None));
             proptest::prop_assert_eq!(again.bundle, current.bundle.clone());
         }

@@ -3,7 +3,10 @@ use super::*;
 use crate::common::{MANAGED_BY, MANAGED_BY_LABEL, OptionalPermissions};
 use crate::observe::{Found, Unreadable};
 use crate::plan::{Action, differences, teardown};
-use crds::{Adoption, FrontProxyDeletion, KubeletTlsMode, MetricsPipelineSpec};
+use crds::{
+    Adoption, CertificateSource, ConfigMapKey, FrontProxyDeletion, KubeletTlsMode, MANAGED_SECRETS,
+    MetricsPipelineSpec, SecretReference,
+};
 use kube::core::DynamicObject;
 use serde_json::json;
 
@@ -200,6 +203,63 @@ fn blocks_a_missing_or_invalid_kubelet_ca() {
 }
 
 #[test]
+fn names_the_chart_values_that_grant_the_kubelet_ca_of_another_namespace() {
+    let mut observed = empty();
+    let why = Unreadable { forbidden: true, message: "configmaps is forbidden".to_owned() };
+    observed.kubelet_ca = KubeletCa::Unreadable(why);
+    let source = |namespace: Option<&str>, name: &str| ConfigMapKey {
+        namespace: namespace.map(str::to_owned),
+        name: name.to_owned(),
+        key: "ca-bundle.crt".to_owned(),
+    };
+    let problem = |source: ConfigMapKey| {
+        let specify = |spec: &mut MetricsPipelineSpec| {
+            spec.metrics_core.kubelet.tls.certificate_authority = Some(source);
+        };
+        planned(specify, &observed).blocked[&ManagedObject::ConfigMap].clone()
+    };
+    let elsewhere = problem(source(Some("openshift-config-managed"), "kubelet-serving-ca"));
+    assert_eq!(elsewhere.reason, Reason::PermissionMissing);
+    let values = "--set kubeletCA.namespace=openshift-config-managed --set kubeletCA.name=kubelet-serving-ca";
+    assert!(elsewhere.message.contains(values), "{}", elsewhere.message);
+    for namespace in [None, Some("metrics-system")] {
+        let here = problem(source(namespace, "company"));
+        assert!(!here.message.contains("kubeletCA"), "{}", here.message);
+        let managed = problem(source(namespace, "metrics-core"));
+        assert_eq!(managed.reason, Reason::InvalidSpec, "{}", managed.message);
+    }
+    assert_eq!(problem(source(Some("other"), "metrics-core")).reason, Reason::PermissionMissing);
+}
+
+#[test]
+fn refuses_a_managed_secret_as_the_source_of_the_certificate() {
+    for name in MANAGED_SECRETS {
+        let mut observed = empty();
+        observed.ready_endpoints = Some(1);
+        put(&mut observed, ManagedObject::CaSecret, &ours(), &json!({}));
+        let specify = |spec: &mut MetricsPipelineSpec| {
+            spec.certificates.source = CertificateSource::Secret;
+            spec.certificates.secret_ref = Some(SecretReference { name: name.to_owned() });
+        };
+        let plan = planned(specify, &observed);
+        assert!(plan.removals.is_empty(), "the CA is kept: {:?}", plan.removals);
+        for object in [ManagedObject::CaSecret, ManagedObject::ServingSecret, ManagedObject::ApiServiceV1] {
+            assert_eq!(plan.blocked[&object].reason, Reason::InvalidSpec, "{object}");
+        }
+    }
+}
+
+#[test]
+fn reserved_names_are_those_of_the_managed_objects() {
+    let named = |kind: &str| -> Vec<_> {
+        let all = ManagedObject::ALL.into_iter().filter(|object| object.resource().kind == kind);
+        all.map(ManagedObject::name).collect()
+    };
+    assert_eq!(named("Secret"), MANAGED_SECRETS);
+    assert_eq!(named("ConfigMap"), MANAGED_CONFIG_MAPS);
+}
+
+#[test]
 fn writes_secrets_on_the_observed_version() {
     let mut observed = empty();
     put(&mut observed, ManagedObject::CaSecret, &ours(), &json!({}));
@@ -221,6 +281,9 @@ fn tears_down_step_by_step_from_the_api_services() {
     let mut observed = empty();
     for object in ManagedObject::ALL {
         put(&mut observed, object, &ours(), &json!({}));
+        let Some(Found::Present(found)) = observed.objects.get_mut(&object) else { continue };
+        found.metadata.owner_references =
+            with_context(|_| {}, |context| context.metadata(object)).owner_references;
     }
     put(&mut observed, ManagedObject::CollectorRole, &json!({ "somebody": "else" }), &json!({}));
     let tear_down = |on_deletion: FrontProxyDeletion, observed: &Observed| {
@@ -312,6 +375,30 @@ fn missing_permission_names_the_chart_value() {
     assert_eq!(problem.reason, Reason::PermissionMissing);
     assert!(problem.message.contains("--set csrApproval.enabled=true"), "{}", problem.message);
     assert_eq!(with(OptionalPermissions { csr_approval: true, ..OptionalPermissions::default() }), None);
+}
+
+#[test]
+fn approves_no_request_with_an_invalid_allow_list() {
+    let with = |entries: Option<&[&str]>| {
+        let set = |spec: &mut MetricsPipelineSpec| {
+            let tls = &mut spec.metrics_core.kubelet.tls;
+            tls.csr_approval = CsrApproval::Exact;
+            tls.csr_allow_list =
+                entries.map(|entries| entries.iter().map(|entry| (*entry).to_owned()).collect());
+        };
+        with_context(set, |context| maintain_plan(context, &empty(), now()).expect("a plan"))
+    };
+    let invalid = with(Some(&["10.0.0.0/16", "10.1.*"]));
+    assert_eq!(invalid.approve_csrs, None);
+    let problem = invalid.csr_approval.expect("a problem");
+    assert_eq!(problem.reason, Reason::InvalidSpec);
+    assert!(problem.message.contains("csrAllowList") && problem.message.contains("10.1.*"), "{problem}");
+    for entries in [None, Some(&["10.0.0.0/16", "node-*"] as &[&str])] {
+        let plan = with(entries);
+        assert!(plan.approve_csrs.is_some() && plan.csr_approval.is_none(), "{entries:?}");
+    }
+    let never = with_context(|_| {}, |context| maintain_plan(context, &empty(), now()).expect("a plan"));
+    assert_eq!(never.approve_csrs, None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> 
     let binding = ClusterRoleBinding {
         metadata: context.metadata(ManagedObject::AuthDelegatorBinding),
         role_ref: role_ref("ClusterRole", "system:auth-delegator"),
-        subjects: Some(vec![context.subject()]),
+        subjects: Some(context.subjects()),
     };
     Desired::new(ManagedObject::AuthDelegatorBinding, &binding)
 }

@@ -10,7 +10,7 @@ pub(crate) fn build(context: Context<'_>) -> Result<Desired, serde_json::Error> 
     let binding = RoleBinding {
         metadata: context.metadata(ManagedObject::AuthReaderBinding),
         role_ref: role_ref("Role", "extension-apiserver-authentication-reader"),
-        subjects: Some(vec![context.subject()]),
+        subjects: Some(context.subjects()),
     };
     Desired::new(ManagedObject::AuthReaderBinding, &binding)
 }

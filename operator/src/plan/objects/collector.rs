@@ -24,7 +24,7 @@ pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error
     let binding = ClusterRoleBinding {
         metadata: context.metadata(ManagedObject::CollectorBinding),
         role_ref: role_ref("ClusterRole", ManagedObject::CollectorRole.name()),
-        subjects: Some(vec![context.subject()]),
+        subjects: Some(context.subjects()),
     };
     Desired::new(ManagedObject::CollectorBinding, &binding)
 }
@@ -32,17 +32,20 @@ pub(crate) fn binding(context: Context<'_>) -> Result<Desired, serde_json::Error
 #[cfg(test)]
 mod tests {
     use super::super::tests::with_context;
+    use serde_json::json;
 
+    /// The whole list: whoever takes over metrics-core has these permissions in every namespace.
     #[test]
-    fn grants_only_reading() {
+    fn grants_reading_of_nodes_pods_and_kubelet_metrics_and_nothing_else() {
         let body = with_context(|_| {}, |context| super::role(context).expect("built").body);
-        let verbs: Vec<_> = body["rules"]
-            .as_array()
-            .expect("rules")
-            .iter()
-            .flat_map(|rule| rule["verbs"].as_array().expect("verbs"))
-            .collect();
-        assert!(verbs.iter().all(|verb| ["get", "list", "watch"].contains(&verb.as_str().expect("a verb"))));
+        assert_eq!(
+            body["rules"],
+            json!([
+                { "apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["get", "list", "watch"] },
+                { "apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"] },
+            ])
+        );
+        assert_eq!(body.get("aggregationRule"), None);
     }
 
     #[test]

@@ -236,6 +236,21 @@ mod tests {
         assert_eq!(container["readOnlyRootFilesystem"], true);
     }
 
+    /// Without the first, a pod receives requests before it has metrics; without the second, a stuck one is never restarted.
+    #[test]
+    fn probes_readiness_and_liveness_over_tls() {
+        let body = built(|_| {});
+        let container = &body["spec"]["template"]["spec"]["containers"][0];
+        for (probe, path) in [("readinessProbe", "/readyz"), ("livenessProbe", "/livez")] {
+            assert_eq!(
+                container[probe]["httpGet"],
+                json!({ "path": path, "port": "https", "scheme": "HTTPS" }),
+                "{probe}"
+            );
+        }
+        assert_eq!(container["ports"][0]["name"], "https");
+    }
+
     #[test]
     fn leaves_the_user_to_the_cluster() {
         let body = built(|_| {});

@@ -51,6 +51,8 @@ pub(crate) struct Context<'a> {
     pub settings: &'a Settings,
     /// The nanny's size; `None` when the resources are those of the spec.
     pub size: Option<Size>,
+    /// The namespace whose replicas still serve while the objects move from there.
+    pub serves_from: Option<&'a str>,
 }
 
 /// A desired object.
@@ -141,15 +143,26 @@ impl Context<'_> {
         extra.iter().flat_map(|extra| extra.labels.clone()).chain(own).collect()
     }
 
-    /// Returns the ServiceAccount of metrics-core as the subject of a binding.
+    /// Returns the ServiceAccount of metrics-core as the subject of a binding in its own namespace.
     #[must_use]
     pub(crate) fn subject(&self) -> Subject {
-        Subject {
-            api_group: None,
-            kind: "ServiceAccount".to_owned(),
-            name: ManagedObject::ServiceAccount.name().to_owned(),
-            namespace: Some(self.settings.namespace.clone()),
-        }
+        subject(&self.settings.namespace)
+    }
+
+    /// Returns the subjects of a binding outside of that namespace: during a move, the ServiceAccount in the previous
+    /// namespace, too.
+    #[must_use]
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        std::iter::once(self.settings.namespace.as_str()).chain(self.serves_from).map(subject).collect()
+    }
+}
+
+fn subject(namespace: &str) -> Subject {
+    Subject {
+        api_group: None,
+        kind: "ServiceAccount".to_owned(),
+        name: ManagedObject::ServiceAccount.name().to_owned(),
+        namespace: Some(namespace.to_owned()),
     }
 }
 
@@ -216,8 +229,9 @@ pub(super) mod tests {
                 csr_approval: true,
                 cert_manager: true,
             },
+            ..Settings::default()
         };
-        test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None })
+        test(Context { pipeline: &pipeline, spec: &spec, settings: &settings, size: None, serves_from: None })
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The resources of the container: the fields of the nanny's field manager.
 
-use crds::Limits;
+use crds::{Limits, NannyMode};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::json;
 use std::collections::BTreeMap;
 
 use super::{Context, Desired};
-use crate::common::quantity::nanos;
+use crate::common::quantity::{nanos, same_quantity};
 use crate::common::{METRICS_CORE, ManagedObject, NANNY_FIELD_MANAGER};
 use crate::nanny::Size;
 
@@ -26,15 +26,55 @@ pub(crate) fn requirements(context: Context<'_>) -> ResourceRequirements {
 /// Returns the nanny's requests. A limit of the spec is never lowered, only raised to the request.
 fn sized(context: Context<'_>, size: Size) -> ResourceRequirements {
     let named = context.spec.metrics_core.resources.limits.clone().unwrap_or_default();
-    let at_least = |limit: Option<Quantity>, request: Quantity| {
-        let amount = |quantity: &Quantity| nanos(&quantity.0).unwrap_or(0);
-        limit.filter(|limit| amount(limit) > amount(&request)).unwrap_or(request)
-    };
     let (cpu, memory) = (size.cpu_quantity(), size.memory_quantity());
     let has_cpu_limit = named.cpu.is_some() || context.spec.nanny.limits == Limits::Same;
-    let cpu_limit = has_cpu_limit.then(|| at_least(named.cpu, cpu.clone()));
-    let memory_limit = at_least(named.memory, memory.clone());
+    let cpu_limit = has_cpu_limit.then(|| larger(named.cpu, &cpu));
+    let memory_limit = larger(named.memory, &memory);
+    of_one_class(context, cpu, memory, cpu_limit, memory_limit)
+}
+
+/// Returns the resources with the QoS class that follows from the spec, whatever the size. A pod's class is immutable, so
+/// pods can be resized in place only between sizes of one class.
+fn of_one_class(
+    context: Context<'_>,
+    cpu: Quantity,
+    memory: Quantity,
+    cpu_limit: Option<Quantity>,
+    memory_limit: Quantity,
+) -> ResourceRequirements {
+    if is_guaranteed(context) {
+        let (cpu, memory) = (larger(cpu_limit, &cpu), larger(Some(memory_limit), &memory));
+        return resources(cpu.clone(), memory.clone(), Some(cpu), memory);
+    }
+    let is_equal = |limit: &Quantity, request: &Quantity| same_quantity(&limit.0, &request.0);
+    let cpu_limit = cpu_limit.map(|limit| {
+        // With both limits equal to the requests, the class would be Guaranteed.
+        if is_equal(&limit, &cpu) && is_equal(&memory_limit, &memory) { next_millicore(&cpu) } else { limit }
+    });
     resources(cpu, memory, cpu_limit, memory_limit)
+}
+
+/// Whether the spec requests the QoS class Guaranteed: by `nanny.limits: Same`, or by requests that equal limits.
+fn is_guaranteed(context: Context<'_>) -> bool {
+    let spec = &context.spec.metrics_core.resources;
+    let (requests, limits) =
+        (spec.requests.clone().unwrap_or_default(), spec.limits.clone().unwrap_or_default());
+    let is_equal = |request: Option<Quantity>, limit: Option<Quantity>| {
+        request.zip(limit).is_some_and(|(request, limit)| same_quantity(&request.0, &limit.0))
+    };
+    context.spec.nanny.limits == Limits::Same
+        || (is_equal(requests.cpu, limits.cpu) && is_equal(requests.memory, limits.memory))
+}
+
+fn larger(limit: Option<Quantity>, request: &Quantity) -> Quantity {
+    let amount = |quantity: &Quantity| nanos(&quantity.0).unwrap_or(0);
+    limit.filter(|limit| amount(limit) > amount(request)).unwrap_or_else(|| request.clone())
+}
+
+/// Returns the next larger number of millicores.
+fn next_millicore(cpu: &Quantity) -> Quantity {
+    const MILLICORE: i128 = 1_000_000;
+    Quantity(format!("{}m", nanos(&cpu.0).unwrap_or(0) / MILLICORE + 1))
 }
 
 fn literal(context: Context<'_>) -> ResourceRequirements {
@@ -52,7 +92,11 @@ fn literal(context: Context<'_>) -> ResourceRequirements {
         Limits::Same => Some(cpu.clone()),
     });
     let memory_limit = limits.memory.unwrap_or_else(|| memory.clone());
-    resources(cpu, memory, cpu_limit, memory_limit)
+    match context.spec.nanny.mode {
+        // The nanny resizes the pods once it knows the size of the cluster.
+        NannyMode::Apply => of_one_class(context, cpu, memory, cpu_limit, memory_limit),
+        NannyMode::Recommend | NannyMode::Off => resources(cpu, memory, cpu_limit, memory_limit),
+    }
 }
 
 fn resources(
@@ -98,6 +142,8 @@ mod tests {
     use super::*;
     use crds::{MetricsPipelineSpec, ResourceAmounts, Resources};
 
+    type Change<'a> = &'a dyn Fn(&mut MetricsPipelineSpec);
+
     fn built(change: impl FnOnce(&mut MetricsPipelineSpec)) -> serde_json::Value {
         let body = with_context(change, |context| {
             build(context, &requirements(context), false).expect("built").body
@@ -127,6 +173,59 @@ mod tests {
             }),
             json!({ "requests": { "cpu": "1", "memory": "128Mi" }, "limits": { "cpu": "1", "memory": "128Mi" } })
         );
+    }
+
+    /// Returns requests and limits for a size.
+    fn sized_for(cpu: u64, mebi: u64, change: Change<'_>) -> ResourceRequirements {
+        with_context(change, |context| {
+            requirements(Context { size: Some(Size { cpu, memory: mebi << 20 }), ..context })
+        })
+    }
+
+    #[test]
+    fn every_size_has_the_same_qos_class() {
+        let limit = |cpu, memory| {
+            move |spec: &mut MetricsPipelineSpec| {
+                spec.metrics_core.resources.limits = Some(amounts(cpu, memory));
+            }
+        };
+        let same = |cpu, memory| {
+            move |spec: &mut MetricsPipelineSpec| {
+                limit(cpu, memory)(spec);
+                spec.nanny.limits = Limits::Same;
+            }
+        };
+        let guaranteed = |spec: &mut MetricsPipelineSpec| {
+            limit(Some("100m"), Some("128Mi"))(spec);
+            spec.metrics_core.resources.requests = Some(amounts(Some("0.1"), Some("128Mi")));
+        };
+        let specs: [(&str, Change<'_>); 8] = [
+            ("no limit", &|_| {}),
+            ("a CPU limit", &limit(Some("100m"), None)),
+            ("a memory limit", &limit(None, Some("128Mi"))),
+            ("both limits", &limit(Some("100m"), Some("128Mi"))),
+            ("Same", &same(None, None)),
+            ("Same and a CPU limit", &same(Some("100m"), None)),
+            ("Same and both limits", &same(Some("100m"), Some("128Mi"))),
+            ("requests that equal limits", &guaranteed),
+        ];
+        let sizes = [(20, 64), (99, 128), (100, 64), (100, 128), (200, 64), (200, 512)];
+        for (name, spec) in specs {
+            let all: Vec<_> = sizes.iter().map(|(cpu, mebi)| sized_for(*cpu, *mebi, spec)).collect();
+            for pair in all.windows(2) {
+                assert!(crate::nanny::resize::can_resize(&pair[0], &pair[1]), "{name}: {pair:?}");
+            }
+            // So has the pod that is created before the size of the cluster is known.
+            let before = with_context(spec, requirements);
+            assert!(crate::nanny::resize::can_resize(&before, &all[0]), "{name}: {before:?} {:?}", all[0]);
+        }
+        let limits = |resources: ResourceRequirements| json!(resources.limits);
+        assert_eq!(
+            limits(sized_for(100, 64, &limit(Some("100m"), None))),
+            json!({ "cpu": "101m", "memory": "64Mi" })
+        );
+        let both = sized_for(20, 64, &same(Some("100m"), None));
+        assert_eq!(json!(both.requests), json!({ "cpu": "100m", "memory": "64Mi" }));
     }
 
     #[test]

@@ -30,6 +30,8 @@ mod tests {
     #[test]
     fn does_not_grant_reading_the_ca_secret() {
         let body = with_context(|_| {}, |context| super::role(context).expect("built").body);
-        assert_eq!(body["rules"][0]["resourceNames"], serde_json::json!(["metrics-core-serving"]));
+        let rule = serde_json::json!({ "apiGroups": [""], "resources": ["secrets"],
+            "resourceNames": ["metrics-core-serving"], "verbs": ["get", "list", "watch"] });
+        assert_eq!(body["rules"], serde_json::json!([rule]));
     }
 }

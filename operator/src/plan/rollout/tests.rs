@@ -64,6 +64,48 @@ fn deletes_an_old_pod_first_when_no_node_has_a_free_port() {
     assert_eq!(Order::OldFirst.surge_and_unavailable(), (0, 1));
 }
 
+/// Returns a pod with the labels of metrics-core and these fields in its spec.
+fn with_spec(mut pod: Pod, spec: &Value) -> Pod {
+    pod.metadata.labels = Some([("app".to_owned(), "metrics-core".to_owned())].into());
+    let mut whole = serde_json::to_value(&pod).expect("JSON");
+    whole["spec"].as_object_mut().expect("a spec").extend(spec.as_object().expect("fields").clone());
+    serde_json::from_value(whole).expect("a pod")
+}
+
+#[test]
+fn deletes_an_old_pod_first_when_it_keeps_the_new_one_off_every_node() {
+    const REPELS: &str = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.";
+    const REPELLED: &str =
+        "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.";
+    const UNEVEN: &str = "0/2 nodes are available: 2 node(s) didn't match pod topology spread constraints.";
+    let anti_affinity = |app: &str| {
+        let term = json!({ "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": app } } });
+        json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } })
+    };
+    let spread = |when: &str| {
+        json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": when,
+            "labelSelector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": ["metrics-core"] }] } }] })
+    };
+    let ours = anti_affinity("metrics-core");
+    let order = |old_spec: &Value, new_spec: &Value, says: &str, seconds: i64| {
+        let pods = [with_spec(old("64Mi"), old_spec), with_spec(new("64Mi", says, seconds), new_spec)];
+        with(false, &pods)
+    };
+    let none = json!({});
+    assert_eq!(order(&ours, &ours, REPELS, 10), Order::OldFirst);
+    assert_eq!(order(&ours, &ours, REPELS, 9), Order::NewFirst, "not before it is sure");
+    assert_eq!(order(&ours, &none, REPELLED, 10), Order::OldFirst, "the old pod still repels the new one");
+    assert_eq!(order(&none, &spread("DoNotSchedule"), UNEVEN, 10), Order::OldFirst);
+    // No old pod is the cause.
+    assert_eq!(order(&none, &none, REPELS, 60), Order::NewFirst);
+    let of_others = anti_affinity("database");
+    assert_eq!(order(&of_others, &of_others, REPELS, 60), Order::NewFirst);
+    assert_eq!(order(&none, &spread("ScheduleAnyway"), UNEVEN, 60), Order::NewFirst);
+    assert_eq!(order(&ours, &ours, "0/2 nodes are available: 2 Insufficient memory.", 60), Order::NewFirst);
+    // Without an old pod there is nothing to delete.
+    assert_eq!(with(false, &[with_spec(new("64Mi", REPELS, 60), &ours)]), Order::NewFirst);
+}
+
 #[test]
 fn keeps_an_old_pod_whose_place_the_new_one_could_not_take() {
     let mut stuck = old("512Mi");

@@ -1,11 +1,10 @@
 use super::super::objects::tests::with_context;
 use super::*;
-use crate::common::{MANAGED_BY, MANAGED_BY_LABEL, NANNY_FIELD_MANAGER};
+use crate::common::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::nanny::resize::{RejectionKind, ResizeRejection};
 use crate::observe::Found;
 use crds::{MetricsPipelineSpec, NannyStatus, ResizeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Map, Value, json};
 
 const MEBI: u64 = 1 << 20;
 
@@ -171,6 +170,59 @@ fn keeps_the_template_while_pods_are_resized_in_place() {
         let sizing = decided(64, pods.clone(), |_| {}, None);
         assert_eq!((template(&sizing), sizing.rollout_blocker), (64, None), "{pods:?}");
     }
+}
+
+/// Changes the Deployment's container as another writer does, without touching the managed fields of the nanny.
+fn edit_container(observed: &mut Observed, edit: impl FnOnce(&mut Value)) {
+    let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else { return };
+    edit(&mut found.data["spec"]["template"]["spec"]["containers"][0]);
+}
+
+#[test]
+fn foreign_amounts_in_the_template_do_not_turn_in_place_resizes_off() {
+    for (kind, key, amount) in [
+        ("requests", "ephemeral-storage", "1Gi"),
+        ("limits", "ephemeral-storage", "2Gi"),
+        ("limits", "cpu", "1"),
+        ("requests", "example.com/device", "1"),
+    ] {
+        let add = |observed: &mut Observed| {
+            edit_container(observed, |container| container["resources"][kind][key] = json!(amount));
+        };
+        let sizing = decided(64, vec![pod("old", 64, Some(64), json!([]))], add, None);
+        assert_eq!((template(&sizing), &sizing.template_from), (64, &None), "{kind} {key}");
+    }
+    // An amount of the nanny that another writer changed is reverted: the nanny does not own it any more.
+    let take_over = |observed: &mut Observed| {
+        edit_container(observed, |container| container["resources"]["requests"]["memory"] = json!("1Gi"));
+        let Some(Found::Present(found)) = observed.objects.get_mut(&ManagedObject::Deployment) else {
+            return;
+        };
+        let entries = found.metadata.managed_fields.as_mut().expect("managed fields");
+        let nanny = entries.iter_mut().find(|entry| entry.manager.as_deref() == Some(NANNY_FIELD_MANAGER));
+        let owned = &mut nanny.expect("the nanny's").fields_v1.as_mut().expect("fields").0;
+        let container = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"metrics-core\"}";
+        let requests = owned.pointer_mut(&format!("{container}/f:resources/f:requests")).expect("requests");
+        requests.as_object_mut().expect("fields").remove("f:memory");
+    };
+    let sizing = decided(64, vec![pod("old", 64, Some(64), json!([]))], take_over, None);
+    assert_eq!(template(&sizing), 128);
+}
+
+#[test]
+fn limit_that_the_nanny_no_longer_wants_is_removed_by_a_rollout() {
+    let specify = |spec: &mut MetricsPipelineSpec| spec.metrics_core.image = Some("image:1".to_owned());
+    with_context(specify, |context| {
+        let context = Context { size: Some(size(128)), ..context };
+        let limited: ResourceRequirements = serde_json::from_value(json!({
+            "requests": { "cpu": "20m", "memory": "128Mi" }, "limits": { "cpu": "1", "memory": "128Mi" } }))
+        .expect("resources");
+        let mut observed = Observed::default();
+        let found = Found::Present(Box::new(deployment(context, &limited, false)));
+        observed.objects.insert(ManagedObject::Deployment, found);
+        let decided = decide(context, &observed, now()).expect("a decision");
+        assert!(same_resources(&decided.resources, &resources(128)), "{:?}", decided.resources);
+    });
 }
 
 #[test]

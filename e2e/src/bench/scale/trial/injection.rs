@@ -79,7 +79,7 @@ fn expectation(anomaly: Anomaly) -> Expectation {
         }
         Anomaly::Zero => Expectation { served: Some(false), ..cause("zero_usage") },
         Anomaly::ScrapeError => {
-            Expectation { may: &["no_containers", "pods_missing"], ..cause("scrape_error") }
+            Expectation { may: &["no_containers", "pods_missing"], ..cause("resource_scrape_error") }
         }
         Anomaly::NoContainers => Expectation { may: &["pods_missing"], ..cause("no_containers") },
         Anomaly::MissingPod => Expectation { served: Some(false), standstill: true, ..cause("pods_missing") },

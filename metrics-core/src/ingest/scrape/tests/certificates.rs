@@ -3,6 +3,8 @@
 use crds::cause::ScrapeCause;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SigningKey as _};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::{BODY, FakeKubelet, TestCa, TestScraper, acceptor, acceptor_of, node, ok};
@@ -53,6 +55,30 @@ async fn reports_certificates_without_names_or_trusted_issuer() {
         let port = kubelet.await.address.port();
         assert_eq!(TestScraper::new(&ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
     }
+}
+
+/// A kubelet with serverTLSBootstrap has no certificate before its CertificateSigningRequest is approved. Go's server then
+/// sends the alert internal_error (80) instead of a ServerHello.
+#[tokio::test]
+async fn reports_a_kubelet_without_a_certificate() {
+    let alert = |description: u8| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut hello = [0; 16_384];
+                assert!(stream.read(&mut hello).await.unwrap() > 0);
+                stream.write_all(&[21, 3, 3, 0, 2, 2, description]).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        let ca = TestCa::new();
+        TestScraper::new(&ca, port, &["127.0.0.1"]).scrape().await.unwrap_err()
+    };
+    let error = alert(80).await;
+    assert_eq!(error.cause(), ScrapeCause::TlsNoCertificate);
+    assert!(error.to_string().contains("kubectl certificate approve"), "{error}");
+    assert_eq!(alert(40).await.cause(), ScrapeCause::TlsOther, "handshake_failure");
 }
 
 fn unchanged(_: &mut CertificateParams) {}

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{BODY, FakeKubelet, FakeResponse, TestCa, TestScraper, ok, response};
+use super::{BODY, FakeKubelet, FakeResponse, TestCa, TestScraper, node, ok, response};
 use crate::ingest::scrape::inflate::tests::gzip;
+use crate::ingest::scrape::resolver::Resolver;
+use crate::ingest::scrape::{Credentials, Findings, KubeletTls, first_address_only};
 
 #[tokio::test]
 async fn reuses_one_connection_with_any_framing() {
@@ -75,4 +77,59 @@ async fn finds_and_remembers_the_address_that_works() {
     let mut nowhere = TestScraper::new(&ca, kubelet.address.port(), &["not a name", "127.0.0.2"]);
     assert_eq!(nowhere.cause().await, "connection_refused");
     assert_eq!(TestScraper::new(&ca, 1, &[]).cause().await, "no_address");
+}
+
+#[tokio::test]
+async fn a_token_for_an_unverified_kubelet_goes_to_the_first_address_only() {
+    let ca = TestCa::new();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| ok(BODY)).await;
+    let node = |hosts: &[&str]| node(kubelet.address.port(), hosts);
+    // The first address refuses connections.
+    let hosts = ["127.0.0.2", "127.0.0.1"];
+    for mut scraper in [
+        TestScraper::pinning(&ca, node(&hosts), &Findings::default()),
+        TestScraper::with(&ca, node(&hosts), true),
+    ] {
+        assert_eq!(scraper.cause().await, "connection_refused");
+        assert_eq!(scraper.cause().await, "connection_refused");
+    }
+    assert_eq!(kubelet.connections(), 0);
+    assert_eq!(TestScraper::with(&ca, node(&hosts), false).cause().await, "ok");
+    assert_eq!(TestScraper::pinning(&ca, node(&hosts[1..]), &Findings::default()).cause().await, "ok");
+}
+
+#[test]
+fn a_client_certificate_may_go_to_any_address() {
+    let file = || std::path::PathBuf::from("/f").into();
+    let certificate = Credentials::ClientCertificate { cert: file(), key: file() };
+    for (tls, token_goes_to_first_only) in [
+        (KubeletTls::Verify { ca: file() }, false),
+        (KubeletTls::Pin { ca: file() }, true),
+        (KubeletTls::Insecure, true),
+    ] {
+        assert_eq!(
+            first_address_only(&tls, &Credentials::Token(file())),
+            token_goes_to_first_only,
+            "{tls:?}"
+        );
+        assert!(!first_address_only(&tls, &certificate), "{tls:?}");
+    }
+}
+
+#[tokio::test]
+async fn scrapes_by_address_while_the_resolver_hangs() {
+    let ca = TestCa::new();
+    let kubelet = FakeKubelet::start(Some(ca.acceptor(&["127.0.0.1"], |_| {})), |_| {
+        FakeResponse(ok(BODY).0, Duration::ZERO, true)
+    })
+    .await;
+    let mut scraper = TestScraper::new(&ca, kubelet.address.port(), &["worker-1", "127.0.0.1"]);
+    scraper.shared.timeout = Duration::from_secs(60);
+    scraper.shared.resolver = Resolver::new(|_| {
+        std::thread::sleep(Duration::from_secs(1));
+        Err(std::io::ErrorKind::TimedOut.into())
+    });
+    for _ in 0..3 {
+        assert_eq!(scraper.cause().await, "ok");
+    }
 }

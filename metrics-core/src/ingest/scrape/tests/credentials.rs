@@ -56,10 +56,14 @@ async fn presents_a_renewed_client_certificate_on_a_new_connection() {
         }
     };
     renew();
-    let credentials = Credentials::ClientCertificate { cert, key: key.clone() };
+    let credentials = Credentials::ClientCertificate { cert: cert.into(), key: key.clone().into() };
     let pins = scraper.shared.findings.pins.clone();
-    scraper.shared.tls =
-        TlsConfigs::new(&KubeletTls::Verify { ca_file }, &credentials, Duration::from_secs(15), pins);
+    scraper.shared.tls = TlsConfigs::new(
+        &KubeletTls::Verify { ca: ca_file.into() },
+        &credentials,
+        Duration::from_secs(15),
+        pins,
+    );
     scraper.shared.token = None;
     assert_eq!((scraper.cause().await, scraper.cause().await, kubelet.connections()), ("ok", "ok", 1));
     // The certificate was not renewed in time.

@@ -51,8 +51,8 @@ impl FullRun {
         let config = ScrapeConfig {
             scrape_interval,
             timeout: Duration::from_secs(1),
-            tls: KubeletTls::Verify { ca_file },
-            credentials: Credentials::TokenFile(token),
+            tls: KubeletTls::Verify { ca: ca_file.into() },
+            credentials: Credentials::Token(token.into()),
         };
         let run = crate::ingest::scrape::run(
             config,

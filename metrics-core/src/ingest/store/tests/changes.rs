@@ -199,7 +199,7 @@ fn reports_rows_that_expire_as_removed() {
     fixture.body(ticket, 10, &[("n/p/x", 2.0, 1, None)]);
     let mut follower = Follower::new(&fixture);
     assert_eq!(follower.known.len(), 1);
-    std::thread::sleep(Duration::from_millis(100));
+    fixture.directory.skip(Duration::from_millis(100));
     fixture.store.scrape_failed(ticket);
     fixture.store.scrape_failed(ticket);
     assert_eq!(follower.follow(&fixture), ["left n/p"]);

@@ -132,7 +132,7 @@ fn nothing_is_served_after_the_maximum_age() {
     assert!(!fixture.store.coverage().is_empty());
     fixture.store.scrape_failed(ticket);
     assert!(!fixture.store.coverage().is_empty(), "a failure alone changes nothing");
-    std::thread::sleep(Duration::from_millis(120));
+    fixture.directory.skip(Duration::from_millis(120));
     let coverage = fixture.store.coverage();
     assert!(coverage.is_empty());
     assert_eq!((coverage.pods_due, coverage.pods_measured, coverage.nodes_responding), (0, 0, 0));

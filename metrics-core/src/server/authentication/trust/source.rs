@@ -1,5 +1,8 @@
 //! The sources of the trust: the ConfigMap, watched by name, and files, read again when they change.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::{WatchStreamExt, watcher};
 
 use super::{CONFIG_MAP, Finding, LiveTrust};
+use crate::cluster::WatchBackoff;
 use crate::server::authentication::Anchors;
 use crate::telemetry::{self, WatchFailures};
 use crate::watched_file;
@@ -21,7 +25,7 @@ const FILES_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) async fn follow_config_map(client: kube::Client, trust: Arc<LiveTrust>) -> Infallible {
     let api = kube::Api::<ConfigMap>::namespaced(client, "kube-system");
     let by_name = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-    let mut events = watcher(api, by_name).default_backoff().boxed();
+    let mut events = watcher(api, by_name).backoff(WatchBackoff::default()).boxed();
     let mut log = FindingLog::default();
     loop {
         match events.try_next().await {
