@@ -3,7 +3,8 @@
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::{Certificate, Error, Purpose, path};
+use crate::key::KeySupport;
+use crate::{Certificate, Error, Malformed, Purpose, path};
 
 /// The maximum number of certificates in a bundle. Public bundles have less than 200.
 const MAX_CERTIFICATES: usize = 1024;
@@ -77,6 +78,10 @@ impl CaBundle {
         for (at, der) in chain.iter().enumerate() {
             // Go fails the handshake if one can't be parsed, also if it is not needed.
             let certificate = Certificate::parse(der);
+            let certificate = certificate.and_then(|one| {
+                let is_checked = one.key_support != KeySupport::Unchecked;
+                if is_checked { Ok(one) } else { Err(Malformed("public key (P-224 is not supported)")) }
+            });
             parsed.push(certificate.map_err(|cause| Error::Malformed { number: at + 1, cause })?);
         }
         let Some((leaf, intermediates)) = parsed.split_first() else {

@@ -7,6 +7,7 @@ use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use crate::Malformed;
 use crate::der::{INTEGER, Reader, SEQUENCE, constructed, context};
 use crate::extensions::Extensions;
+use crate::key::{AlgorithmIdentifier, KeySupport};
 use crate::name::DistinguishedName;
 use crate::signature::SignedData;
 use crate::{printable, time};
@@ -25,6 +26,7 @@ pub struct Certificate {
     not_before: i64,
     not_after: i64,
     pub(crate) public_key: SubjectPublicKeyInfoDer<'static>,
+    pub(crate) key_support: KeySupport,
     pub(crate) extensions: Extensions,
 }
 
@@ -39,12 +41,14 @@ impl Certificate {
         if tbs.content(SEQUENCE).ok_or(Malformed("signature algorithm"))? != algorithm {
             return Err(Malformed("signature algorithm (it differs inside and outside of the signed part)"));
         }
+        AlgorithmIdentifier::read(algorithm).ok_or(Malformed("signature algorithm"))?;
         let issuer = DistinguishedName::read(&mut tbs).ok_or(Malformed("issuer"))?;
         let mut validity = tbs.nested(SEQUENCE).ok_or(Malformed("validity"))?;
         let not_before = time::read(&mut validity).ok_or(Malformed("notBefore"))?;
         let not_after = time::read(&mut validity).ok_or(Malformed("notAfter"))?;
         let subject = DistinguishedName::read(&mut tbs).ok_or(Malformed("subject"))?;
-        let public_key = tbs.element(SEQUENCE).ok_or(Malformed("public key"))?.bytes;
+        let public_key = tbs.element(SEQUENCE).ok_or(Malformed("public key"))?;
+        let key_support = KeySupport::read(public_key.content).ok_or(Malformed("public key"))?;
         if version > 0 {
             for unique_id in [context(1), context(2)] {
                 tbs.optional(unique_id).ok_or(Malformed("unique identifier"))?;
@@ -69,7 +73,8 @@ impl Certificate {
             subject,
             not_before,
             not_after,
-            public_key: SubjectPublicKeyInfoDer::from(public_key).into_owned(),
+            public_key: SubjectPublicKeyInfoDer::from(public_key.bytes).into_owned(),
+            key_support,
             extensions,
             der: der.clone().into_owned(),
         })
@@ -180,10 +185,11 @@ impl<'a> Fields<'a> {
         let mut tbs = Reader::new(signed.content);
         let version = match tbs.optional(constructed(0)).ok_or(Malformed("version"))? {
             None => 0,
-            Some(version) => Reader::new(version)
-                .unsigned()
-                .filter(|version| *version <= 2)
-                .ok_or(Malformed("version (it is not 1, 2 or 3)"))?,
+            Some(version) => {
+                let mut version = Reader::new(version);
+                let number = version.unsigned().filter(|number| *number <= 2 && version.is_empty());
+                number.ok_or(Malformed("version (it is not 1, 2 or 3)"))?
+            }
         };
         Ok(Self { tbs, tbs_bytes: signed.bytes, algorithm, signature, version })
     }

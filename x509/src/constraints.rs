@@ -58,21 +58,32 @@ impl NameConstraints {
         };
         let dns =
             names.dns.iter().find(|name| is_refused_domain(&self.permitted.dns, &self.excluded.dns, name));
+        // No constraint can match a URI without a host, or with an IP address.
         let uri = names.uri.iter().find(|uri| {
-            host_of(uri).is_none_or(|host| is_refused_domain(&self.permitted.uri, &self.excluded.uri, host))
+            uri.host.as_ref().is_none_or(|host| {
+                host.parse::<IpAddr>().is_ok()
+                    || is_refused_domain(&self.permitted.uri, &self.excluded.uri, host)
+            })
         });
         let email = names.email.iter().find(|email| {
             mailbox(email).is_none_or(|(local, domain)| {
-                let within = |constraints: &[String]| {
-                    constraints.iter().any(|constraint| match mailbox(constraint) {
-                        Some((one, host)) => one == local && host.eq_ignore_ascii_case(domain),
-                        None => is_below(domain, constraint),
-                    })
+                let matches = |constraint: &String, covers: fn(&str, &str) -> bool| match mailbox(constraint)
+                {
+                    Some((one, host)) => one == local && host.eq_ignore_ascii_case(domain),
+                    None => is_below(domain, constraint) || covers(domain, constraint),
                 };
-                !is_domain(domain) || is_refused(&self.permitted.email, &self.excluded.email, within)
+                let permitted = &self.permitted.email;
+                (!permitted.is_empty() && !permitted.iter().any(|one| matches(one, |_, _| false)))
+                    || self.excluded.email.iter().any(|one| matches(one, covers))
             })
         });
-        dns.or(uri).or(email).cloned()
+        dns.or(uri.map(|uri| &uri.text)).or(email).cloned()
+    }
+
+    /// Returns the number of constraints.
+    pub(crate) fn count(&self) -> usize {
+        let count = |of: &Subtrees| of.dns.len() + of.ip.len() + of.email.len() + of.uri.len();
+        count(&self.permitted) + count(&self.excluded)
     }
 }
 
@@ -92,14 +103,21 @@ impl Subtrees {
                     ia5(base.content)
                         .filter(|name| is_constraint(name) && name.parse::<IpAddr>().is_err())?,
                 ),
-                EMAIL => subtrees
-                    .email
-                    .push(ia5(base.content).filter(|name| mailbox(name).is_some() || is_constraint(name))?),
+                EMAIL => subtrees.email.push(ia5(base.content).filter(|name| {
+                    if name.contains('@') { mailbox(name).is_some() } else { is_constraint(name) }
+                })?),
                 IP => subtrees.ip.push(Network::read(base.content)?),
                 _ => *has_unknown = true,
             }
         }
-        Some(subtrees)
+        // Go searches sorted networks and misses some if one has host bits, which RFC 5280 does not allow. A single one
+        // works, and such certificates exist.
+        let is_ambiguous = |is_family: fn(&IpAddr) -> bool| {
+            let family = || subtrees.ip.iter().filter(|network| is_family(&network.address));
+            family().count() > 1 && family().any(|network| network.has_host_bits())
+        };
+        let is_ambiguous = is_ambiguous(IpAddr::is_ipv4) || is_ambiguous(IpAddr::is_ipv6);
+        (!is_ambiguous).then_some(subtrees)
     }
 }
 
@@ -123,6 +141,13 @@ impl Network {
         (mask.count_ones() == ones).then_some(Self { address, mask })
     }
 
+    fn has_host_bits(self) -> bool {
+        match self.address {
+            IpAddr::V4(address) => u128::from(address.to_bits()) & !self.mask != 0,
+            IpAddr::V6(address) => address.to_bits() & !self.mask != 0,
+        }
+    }
+
     fn contains(self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
@@ -142,7 +167,7 @@ fn is_constraint(name: &str) -> bool {
 }
 
 /// Returns whether a name consists of labels with printable characters. Empty is allowed, as in Go.
-fn is_domain(name: &str) -> bool {
+pub(crate) fn is_domain(name: &str) -> bool {
     name.is_empty()
         || name.split('.').all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_graphic()))
 }
@@ -162,27 +187,28 @@ fn covers(name: &str, excluded: &str) -> bool {
     name.starts_with('*') && parent(excluded).is_some_and(|excluded| parent(name) == Some(excluded))
 }
 
-/// Returns the host of a URI; `None` if it has none, or an IP address, which no constraint can match.
-fn host_of(uri: &str) -> Option<&str> {
-    let (_, after) = uri.split_once("://")?;
-    let authority = after.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    (!host.is_empty() && !host.starts_with('[') && host.parse::<IpAddr>().is_err()).then_some(host)
-}
-
 /// Returns the two parts of a mailbox. Quoted local parts are not supported.
 fn mailbox(email: &str) -> Option<(&str, &str)> {
     let (local, domain) = email.split_once('@')?;
     let is_atom = !local.is_empty()
         && local.split('.').all(|atom| !atom.is_empty())
         && local.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte));
-    (is_atom && !domain.contains('@')).then_some((local, domain))
+    (is_atom && !domain.contains('@') && is_domain(domain)).then_some((local, domain))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Network, covers, host_of, is_below, is_constraint, mailbox};
+    use super::{AlternativeNames, NameConstraints, Network, covers, is_below, is_constraint, mailbox};
+    use crate::der::Reader;
+
+    /// Returns constraints of one form: permitted if `tag` is 0xa0, excluded if it is 0xa1.
+    fn constraints(tag: u8, form: u8, values: &[&[u8]]) -> Option<NameConstraints> {
+        let tlv =
+            |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()][..], content].concat();
+        let subtrees: Vec<u8> = values.iter().flat_map(|value| tlv(0x30, &tlv(form, value))).collect();
+        let der = tlv(0x30, &tlv(tag, &subtrees));
+        NameConstraints::read(Reader::new(&der)).map(|(constraints, _)| constraints)
+    }
 
     #[test]
     fn a_suffix_matches_whole_labels() {
@@ -222,14 +248,31 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_host_of_a_uri_and_the_parts_of_a_mailbox() {
-        assert_eq!(host_of("spiffe://cluster.local/ns/a"), Some("cluster.local"));
-        assert_eq!(host_of("https://user@a.b:80?x"), Some("a.b"));
-        for uri in ["urn:uuid:1", "https://10.0.0.1/", "https://[::1]/", "https:///x"] {
-            assert_eq!(host_of(uri), None, "{uri}");
+    fn an_excluded_domain_excludes_a_mailbox_with_a_wildcard() {
+        let email = |name: &str| AlternativeNames { email: vec![name.to_owned()], ..Default::default() };
+        let excluded = constraints(0xa1, 0x81, &[b"a.example.com"]).unwrap();
+        assert!(excluded.violated_by(&email("x@*.example.com")).is_some());
+        assert!(excluded.violated_by(&email("x@a.example.com")).is_some());
+        assert!(excluded.violated_by(&email("x@b.example.com")).is_none());
+        let permitted = constraints(0xa0, 0x81, &[b"a.example.com"]).unwrap();
+        assert!(permitted.violated_by(&email("x@*.example.com")).is_some());
+    }
+
+    #[test]
+    fn refuses_malformed_constraints() {
+        for email in [&b"@a"[..], b"a..b@c", b"a@b..c", b"a@.b"] {
+            assert!(constraints(0xa0, 0x81, &[email]).is_none(), "{email:?}");
         }
+        let (network, with_host) = ([10, 0, 0, 0, 255, 0, 0, 0], [11, 0, 0, 1, 255, 0, 0, 0]);
+        assert!(constraints(0xa0, 0x87, &[&with_host]).is_some());
+        assert!(constraints(0xa0, 0x87, &[&network, &network]).is_some());
+        assert!(constraints(0xa0, 0x87, &[&network, &with_host]).is_none());
+    }
+
+    #[test]
+    fn finds_the_parts_of_a_mailbox() {
         assert_eq!(mailbox("a.b@c"), Some(("a.b", "c")));
-        for email in ["a", "@a", "a..b@c", ".a@b", "\"a\"@b", "a@b@c"] {
+        for email in ["a", "@a", "a..b@c", ".a@b", "\"a\"@b", "a@b@c", "a@b..c", "a@.b"] {
             assert_eq!(mailbox(email), None, "{email}");
         }
         assert!(is_constraint("") && is_constraint(".a.b") && is_constraint("a"));

@@ -1,5 +1,7 @@
 //! Reads DER (X.690, section 10): definite lengths in their shortest form, tags below 31.
 
+use std::fmt::Write as _;
+
 pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
@@ -92,10 +94,18 @@ impl<'a> Reader<'a> {
         if self.peek(tag) { self.content(tag).map(Some) } else { Some(None) }
     }
 
-    /// Reads an object identifier. As in Go, its numbers are below 2^31.
+    /// Reads an object identifier (X.690, section 8.19). As in Go, its numbers are below 2^31.
     pub(crate) fn object_identifier(&mut self) -> Option<&'a [u8]> {
         let bytes = self.content(OBJECT_IDENTIFIER)?;
-        numbers(bytes).map(|_| bytes)
+        each_number(bytes, |_| ()).map(|()| bytes)
+    }
+
+    /// Reads an object identifier whose numbers have any size, as Go does for policies.
+    pub(crate) fn long_object_identifier(&mut self) -> Option<&'a [u8]> {
+        let bytes = self.content(OBJECT_IDENTIFIER)?;
+        let is_first = |at: usize| at == 0 || bytes[at - 1] & 0x80 == 0;
+        let is_padded = bytes.iter().enumerate().any(|(at, byte)| *byte == 0x80 && is_first(at));
+        (!is_padded && bytes.last()? & 0x80 == 0).then_some(bytes)
     }
 
     pub(crate) fn boolean(&mut self) -> Option<bool> {
@@ -108,11 +118,7 @@ impl<'a> Reader<'a> {
 
     /// Reads an integer as its two's complement, big endian, in its shortest form.
     pub(crate) fn integer(&mut self) -> Option<&'a [u8]> {
-        let bytes = self.content(INTEGER)?;
-        match bytes {
-            [] | [0, 0..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => None,
-            _ => Some(bytes),
-        }
+        self.content(INTEGER).filter(|bytes| is_integer(bytes))
     }
 
     /// Reads an integer from 0 to 2^32 - 1.
@@ -139,9 +145,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns the numbers of an object identifier, the first two as one.
-fn numbers(bytes: &[u8]) -> Option<Vec<u32>> {
-    let mut numbers = Vec::new();
+/// Returns whether this is the content of an integer in its shortest form.
+pub(crate) const fn is_integer(bytes: &[u8]) -> bool {
+    !matches!(bytes, [] | [0, 0..=0x7f, ..] | [0xff, 0x80..=0xff, ..])
+}
+
+/// Passes on the numbers of an object identifier, the first two as one. Returns `None` if it is malformed.
+fn each_number(bytes: &[u8], mut each: impl FnMut(u32)) -> Option<()> {
     let mut number = 0_u32;
     let mut first = true;
     for byte in bytes {
@@ -151,23 +161,24 @@ fn numbers(bytes: &[u8]) -> Option<Vec<u32>> {
         number = number << 7 | u32::from(byte & 0x7f);
         first = byte & 0x80 == 0;
         if first {
-            numbers.push(number);
+            each(number);
             number = 0;
         }
     }
-    (first && !numbers.is_empty()).then_some(numbers)
+    (first && !bytes.is_empty()).then_some(())
 }
 
 /// Returns an object identifier in dotted form.
 pub(crate) fn dotted(bytes: &[u8]) -> String {
-    let numbers = numbers(bytes).unwrap_or_default();
-    let Some((both, rest)) = numbers.split_first() else { return String::new() };
-    let root = (both / 40).min(2);
-    let mut text = format!("{root}.{}", both - root * 40);
-    for number in rest {
-        text.push('.');
-        text.push_str(&number.to_string());
-    }
+    let mut text = String::new();
+    let _ = each_number(bytes, |number| {
+        let _ = if text.is_empty() {
+            let root = (number / 40).min(2);
+            write!(text, "{root}.{}", number - root * 40)
+        } else {
+            write!(text, ".{number}")
+        };
+    });
     text
 }
 
@@ -211,5 +222,14 @@ mod tests {
         assert!(Reader::new(&[6, 2, 0x80, 1]).object_identifier().is_none());
         assert!(Reader::new(&[6, 1, 0x81]).object_identifier().is_none());
         assert!(Reader::new(&[6, 5, 0x88, 0x80, 0x80, 0x80, 0]).object_identifier().is_none(), "2^31");
+        assert!(Reader::new(&[6, 0]).object_identifier().is_none());
+    }
+
+    #[test]
+    fn reads_object_identifiers_with_large_numbers_for_policies() {
+        assert!(Reader::new(&[6, 5, 0x88, 0x80, 0x80, 0x80, 0]).long_object_identifier().is_some());
+        for bytes in [&[6, 0][..], &[6, 2, 0x80, 1], &[6, 3, 1, 0x80, 1], &[6, 1, 0x81]] {
+            assert!(Reader::new(bytes).long_object_identifier().is_none(), "{bytes:?}");
+        }
     }
 }

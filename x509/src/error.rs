@@ -73,9 +73,18 @@ pub enum Error {
         /// The certificate.
         certificate: String,
     },
-    /// Too many signatures would have to be verified.
-    #[error("no chain found within {} signature checks", crate::path::MAX_SIGNATURE_CHECKS)]
-    TooManySignatureChecks,
+    /// Too many certificates have the names of issuers.
+    #[error(
+        "no chain found among the first {} certificates that could be issuers; send only the certificates of the chain",
+        crate::path::MAX_ISSUERS
+    )]
+    TooManyIssuers,
+    /// Too many names would have to be compared with name constraints.
+    #[error("{ca} has too many name constraints for the number of names in the chain")]
+    TooManyNames {
+        /// The CA.
+        ca: String,
+    },
 }
 
 /// Why a certificate with the right name can't be the issuer. The message continues the certificate's name.

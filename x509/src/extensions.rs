@@ -1,10 +1,12 @@
 //! Extensions (RFC 5280, section 4.2): those that path validation uses.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::Malformed;
 use crate::constraints::NameConstraints;
-use crate::der::{OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, context, dotted};
+use crate::der::{OCTET_STRING, Reader, SEQUENCE, constructed, context, dotted, is_integer};
+use crate::uri::Uri;
 
 /// The beginning of the object identifiers of certificate extensions, 2.5.29.
 const CERTIFICATE_EXTENSION: [u8; 2] = [0x55, 0x1d];
@@ -27,6 +29,9 @@ pub(crate) struct Extensions {
     pub(crate) unknown_critical: Option<String>,
     /// Whether it demands that certificate policies are processed.
     pub(crate) needs_policies: bool,
+    /// The identifier of the certificate's key, and that of its issuer's key. Empty if unknown.
+    pub(crate) key_identifier: Box<[u8]>,
+    pub(crate) issuer_key_identifier: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ pub(crate) struct AlternativeNames {
     pub(crate) dns: Vec<String>,
     pub(crate) ip: Vec<IpAddr>,
     pub(crate) email: Vec<String>,
-    pub(crate) uri: Vec<String>,
+    pub(crate) uri: Vec<Uri>,
 }
 
 struct Extension<'a> {
@@ -61,13 +66,13 @@ impl Extensions {
             return Err(malformed);
         }
         let mut all = Self::default();
-        let mut seen = Vec::new();
+        // A set, because a client can send thousands before it is authenticated.
+        let mut seen = HashSet::new();
         while !list.is_empty() {
             let extension = Extension::read(&mut list).ok_or(malformed)?;
-            if seen.contains(&extension.identifier) {
+            if !seen.insert(extension.identifier) {
                 return Err(Malformed("extensions (one occurs twice)"));
             }
-            seen.push(extension.identifier);
             all.add(&extension)?;
         }
         Ok(all)
@@ -78,6 +83,7 @@ impl Extensions {
         let [first, second, number] = *extension.identifier else {
             if extension.identifier == AUTHORITY_INFO_ACCESS {
                 extension.check_not_critical("authority information access")?;
+                sequence_of(value, access_description).ok_or(Malformed("authority information access"))?;
             } else {
                 self.unknown(extension);
             }
@@ -88,9 +94,11 @@ impl Extensions {
             return Ok(());
         }
         match number {
+            // The sections of RFC 5280 are 4.2.1.1 to 4.2.1.14; 4.2.2.1 is authority information access.
             14 => {
                 extension.check_not_critical("subject key identifier")?;
-                value.content(OCTET_STRING).ok_or(Malformed("subject key identifier"))?;
+                let identifier = value.content(OCTET_STRING).ok_or(Malformed("subject key identifier"))?;
+                self.key_identifier = identifier.into();
             }
             15 => self.key_cert_sign = key_usage(value).ok_or(Malformed("key usage"))?,
             17 => {
@@ -113,18 +121,20 @@ impl Extensions {
                 }
                 self.name_constraints = Some(constraints);
             }
-            31 => sequence_of(value, |_| Some(())).ok_or(Malformed("CRL distribution points"))?,
+            31 => sequence_of(value, distribution_point).ok_or(Malformed("CRL distribution points"))?,
             32 => policies(value).ok_or(Malformed("certificate policies"))?,
-            33 => self.needs_policies = true,
+            33 => {
+                sequence_of(value, policy_mapping).ok_or(Malformed("policy mappings"))?;
+                self.needs_policies = true;
+            }
             35 => {
                 extension.check_not_critical("authority key identifier")?;
-                value.content(SEQUENCE).ok_or(Malformed("authority key identifier"))?;
+                let malformed = Malformed("authority key identifier");
+                let mut identifiers = value.nested(SEQUENCE).ok_or(malformed)?;
+                let of_key = identifiers.optional(context(0)).ok_or(malformed)?;
+                self.issuer_key_identifier = of_key.unwrap_or_default().into();
             }
-            36 => {
-                let mut constraints = value.nested(SEQUENCE).ok_or(Malformed("policy constraints"))?;
-                let explicit = constraints.optional(context(0)).ok_or(Malformed("policy constraints"))?;
-                self.needs_policies |= explicit.is_some();
-            }
+            36 => self.needs_policies |= policy_constraints(value).ok_or(Malformed("policy constraints"))?,
             37 => {
                 self.extended_key_usages =
                     extended_key_usages(value).ok_or(Malformed("extended key usage"))?;
@@ -179,7 +189,7 @@ impl AlternativeNames {
             match name.tag {
                 EMAIL => names.email.push(ia5(name.content)?),
                 DNS => names.dns.push(ia5(name.content)?),
-                URI => names.uri.push(ia5(name.content).filter(|uri| is_uri(uri))?),
+                URI => names.uri.push(ia5(name.content).and_then(Uri::parse)?),
                 IP => names.ip.push(address(name.content)?),
                 _ => {}
             }
@@ -189,7 +199,12 @@ impl AlternativeNames {
 
     /// Returns whether it has no name of a form that this library knows.
     fn is_empty(&self) -> bool {
-        self.dns.is_empty() && self.ip.is_empty() && self.email.is_empty() && self.uri.is_empty()
+        self.count() == 0
+    }
+
+    /// Returns the number of names of a form that this library knows.
+    pub(crate) fn count(&self) -> usize {
+        self.dns.len() + self.ip.len() + self.email.len() + self.uri.len()
     }
 }
 
@@ -202,13 +217,6 @@ pub(crate) const IP: u8 = context(7);
 /// Returns an IA5String.
 pub(crate) fn ia5(bytes: &[u8]) -> Option<String> {
     bytes.is_ascii().then(|| bytes.iter().copied().map(char::from).collect())
-}
-
-fn is_uri(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_graphic())
-        && text.split('%').skip(1).all(|escaped| {
-            escaped.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-        })
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -235,13 +243,37 @@ fn extended_key_usages(mut value: Reader<'_>) -> Option<Vec<Box<[u8]>>> {
 }
 
 fn policies(value: Reader<'_>) -> Option<()> {
-    let mut seen = Vec::new();
-    sequence_of(value, |mut policy| {
-        let identifier = policy.content(OBJECT_IDENTIFIER)?;
-        let is_new = !seen.contains(&identifier);
-        seen.push(identifier);
-        is_new.then_some(())
-    })
+    let mut seen = HashSet::new();
+    sequence_of(value, |mut policy| seen.insert(policy.long_object_identifier()?).then_some(()))
+}
+
+fn policy_mapping(mut mapping: Reader<'_>) -> Option<()> {
+    mapping.long_object_identifier()?;
+    mapping.long_object_identifier().map(drop)
+}
+
+/// Returns whether an explicit policy is required.
+fn policy_constraints(mut value: Reader<'_>) -> Option<bool> {
+    let mut constraints = value.nested(SEQUENCE)?;
+    let explicit = constraints.optional(context(0))?;
+    let mapping = constraints.optional(context(1))?;
+    let is_count = |bytes: &[u8]| is_integer(bytes) && bytes.len() <= 8;
+    (explicit.is_none_or(is_count) && mapping.is_none_or(is_count)).then_some(explicit.is_some())
+}
+
+fn access_description(mut description: Reader<'_>) -> Option<()> {
+    description.object_identifier()?;
+    description.optional(URI).map(drop)
+}
+
+fn distribution_point(mut point: Reader<'_>) -> Option<()> {
+    if let Some(name) = point.optional(constructed(0))? {
+        let mut names = Reader::new(name).nested(constructed(0))?;
+        while names.peek(URI) {
+            names.content(URI)?;
+        }
+    }
+    Some(())
 }
 
 /// Reads a sequence of sequences.

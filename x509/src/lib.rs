@@ -18,12 +18,14 @@ mod der;
 mod error;
 mod extensions;
 mod host;
+mod key;
 mod key_pair;
 mod name;
 mod path;
 mod server;
 mod signature;
 mod time;
+mod uri;
 
 pub use bundle::{CaBundle, InvalidCertificate};
 pub use certificate::{Certificate, public_key};

@@ -1,10 +1,16 @@
 //! Path validation, with the rules of Go's `Certificate.Verify`.
 
+use crate::extensions::AlternativeNames;
 use crate::signature::SignatureError;
 use crate::{Certificate, Error, Unusable, printable};
 
-/// The maximum number of signatures that one verification checks, as in Go (CVE-2018-16875).
-pub(crate) const MAX_SIGNATURE_CHECKS: usize = 100;
+/// The maximum number of issuers that one verification tries, as in Go (CVE-2018-16875). It limits signature checks and
+/// the depth of the search.
+pub(crate) const MAX_ISSUERS: usize = 100;
+
+/// The maximum number of times that one verification compares a name with a name constraint, as in Go 1.10 to 1.25. A CA
+/// of the path can choose both.
+const MAX_NAME_COMPARISONS: usize = 250_000;
 
 /// anyExtendedKeyUsage, 2.5.29.37.0.
 const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
@@ -35,7 +41,7 @@ impl Purpose {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
     Anchor,
     Intermediate,
@@ -50,7 +56,7 @@ pub(crate) fn verify(
     now: i64,
 ) -> Result<(), Error> {
     let mut search =
-        Search { anchors, intermediates, purpose, now, signature_checks: 0, unusable: None, refused: None };
+        Search { anchors, intermediates, purpose, now, tried: 0, compared: 0, unusable: None, refused: None };
     let found =
         if anchors.contains(leaf) { search.accepts(&[leaf]) } else { search.extend(&mut vec![leaf])? };
     if !found {
@@ -77,7 +83,10 @@ struct Search<'a> {
     intermediates: &'a [Certificate],
     purpose: Purpose,
     now: i64,
-    signature_checks: usize,
+    /// The number of issuers that were tried.
+    tried: usize,
+    /// The number of comparisons with name constraints.
+    compared: usize,
     /// The most important reason why a certificate with an issuer's name was not used.
     unusable: Option<(String, Unusable)>,
     /// Why the first complete path is not acceptable.
@@ -88,13 +97,15 @@ impl<'a> Search<'a> {
     /// Returns whether a path that begins with `path` is acceptable.
     fn extend(&mut self, path: &mut Vec<&'a Certificate>) -> Result<bool, Error> {
         let Some(child) = path.last().copied() else { return Ok(false) };
-        let anchors = self.anchors.iter().map(|anchor| (Role::Anchor, anchor));
-        let intermediates = self.intermediates.iter().map(|one| (Role::Intermediate, one));
-        for (role, issuer) in anchors.chain(intermediates) {
-            if issuer.subject() != child.issuer() || contains(path, issuer) {
+        for (role, issuer) in self.issuers(child) {
+            self.tried += 1;
+            if self.tried > MAX_ISSUERS {
+                return Err(Error::TooManyIssuers);
+            }
+            if contains(path, issuer) {
                 continue;
             }
-            if let Err(why) = self.check_issuer(child, issuer, role, path.len() - 1)? {
+            if let Err(why) = self.check_issuer(child, issuer, role, path.len() - 1) {
                 self.note(issuer, why);
                 continue;
             }
@@ -114,14 +125,29 @@ impl<'a> Search<'a> {
         Ok(false)
     }
 
+    /// Returns the certificates with the name of the child's issuer in Go's order: anchors first, then those whose key
+    /// identifier is that in the child, as far as both have one (RFC 5280, section 4.2.1.1).
+    fn issuers(&self, child: &Certificate) -> Vec<(Role, &'a Certificate)> {
+        let wanted = &child.extensions.issuer_key_identifier;
+        let anchors = self.anchors.iter().map(|anchor| (Role::Anchor, anchor));
+        let intermediates = self.intermediates.iter().map(|one| (Role::Intermediate, one));
+        let all = anchors.chain(intermediates);
+        let mut issuers: Vec<_> = all.filter(|(_, one)| one.subject() == child.issuer()).collect();
+        issuers.sort_by_key(|(role, issuer)| {
+            let identifier = &issuer.extensions.key_identifier;
+            (*role, identifier != wanted, identifier.is_empty() == wanted.is_empty())
+        });
+        issuers
+    }
+
     /// Checks that `issuer` signed `child` and may do so, with `below` intermediates between it and the leaf.
     fn check_issuer(
-        &mut self,
+        &self,
         child: &Certificate,
         issuer: &Certificate,
         role: Role,
         below: usize,
-    ) -> Result<Result<(), Unusable>, Error> {
+    ) -> Result<(), Unusable> {
         let constraints = issuer.extensions.basic_constraints;
         let is_ca = match constraints {
             Some(constraints) => constraints.is_ca,
@@ -129,20 +155,16 @@ impl<'a> Search<'a> {
             None => !issuer.is_version_3 && role == Role::Anchor,
         };
         if !is_ca {
-            return Ok(Err(Unusable::NotACa));
+            return Err(Unusable::NotACa);
         }
         if issuer.extensions.key_cert_sign == Some(false) {
-            return Ok(Err(Unusable::MayNotSign));
+            return Err(Unusable::MayNotSign);
         }
-        self.signature_checks += 1;
-        if self.signature_checks > MAX_SIGNATURE_CHECKS {
-            return Err(Error::TooManySignatureChecks);
-        }
-        Ok(match child.signed.verify(&issuer.public_key) {
+        match child.signed.verify(issuer) {
             Err(SignatureError::OtherKey) => Err(Unusable::OtherKey),
             Err(SignatureError::Unsupported) => Err(Unusable::UnsupportedAlgorithm),
             Ok(()) => self.check_validity(issuer, below),
-        })
+        }
     }
 
     fn check_validity(&self, issuer: &Certificate, below: usize) -> Result<(), Unusable> {
@@ -182,6 +204,11 @@ impl<'a> Search<'a> {
             }
             let constraints = certificate.extensions.name_constraints.as_ref()?;
             let mut below = path[..at].iter().filter_map(|one| one.extensions.names.as_ref());
+            let names: usize = below.clone().map(AlternativeNames::count).sum();
+            self.compared = self.compared.saturating_add(names.saturating_mul(constraints.count()));
+            if self.compared > MAX_NAME_COMPARISONS {
+                return Some(Error::TooManyNames { ca: certificate.label() });
+            }
             below
                 .find_map(|names| constraints.violated_by(names))
                 .map(|name| Error::NameNotPermitted { ca: certificate.label(), name: printable(&name) })
@@ -200,12 +227,11 @@ impl<'a> Search<'a> {
 
 /// Returns whether a path has a certificate with the same subject, key and names. Cross-signed CAs would make loops.
 fn contains(path: &[&Certificate], candidate: &Certificate) -> bool {
-    let names =
-        |certificate: &Certificate| certificate.extensions.names.as_ref().map(|names| names.der.clone());
     path.iter().any(|certificate| {
         certificate.subject() == candidate.subject()
             && certificate.public_key == candidate.public_key
-            && names(certificate) == names(candidate)
+            && certificate.extensions.names.as_ref().map(|names| &names.der)
+                == candidate.extensions.names.as_ref().map(|names| &names.der)
     })
 }
 

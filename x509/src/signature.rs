@@ -3,10 +3,12 @@
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::{CertificateError, DigitallySignedStruct, PeerMisbehaved};
-use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use rustls_pki_types::CertificateDer;
 use webpki::RawPublicKeyEntity;
 
+use crate::Certificate;
 use crate::certificate::public_key;
+use crate::key::KeySupport;
 
 /// The signed part of a certificate.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,9 +29,13 @@ pub(crate) enum SignatureError {
 }
 
 impl SignedData {
-    /// Verifies that `key` signed the data.
-    pub(crate) fn verify(&self, key: &SubjectPublicKeyInfoDer<'_>) -> Result<(), SignatureError> {
-        let key = RawPublicKeyEntity::try_from(key).map_err(|_| SignatureError::Unsupported)?;
+    /// Verifies that the key of `issuer` signed the data.
+    pub(crate) fn verify(&self, issuer: &Certificate) -> Result<(), SignatureError> {
+        if issuer.key_support != KeySupport::Signatures {
+            return Err(SignatureError::Unsupported);
+        }
+        let key =
+            RawPublicKeyEntity::try_from(&issuer.public_key).map_err(|_| SignatureError::Unsupported)?;
         let mut result = Err(SignatureError::Unsupported);
         // Several algorithms have one identifier: ECDSA names the hash, but not the curve.
         let named = |id: &[u8]| *self.algorithm == *id;
