@@ -254,14 +254,19 @@ func issue(issuer *entity, options ...option) entity {
 	if len(t.extensions) > 0 {
 		fields = append(fields, tlv(0xa3, der(t.extensions)))
 	}
-	tbs := tlv(sequence, append(fields, t.after)...)
+	tbs := mutations.issuing(tlv(sequence, append(fields, t.after)...))
 	signature := inner.sign(issuer.key, tbs)
 	if t.breaks {
 		signature[len(signature)-1] ^= 1
 	}
 	bits := der(asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)})
-	certificate := append(tlv(sequence, tbs, algorithmDER(outer), bits), t.afterAll...)
-	return entity{der: certificate, key: t.key, subject: t.rawSubject, algorithm: usual(t.key)}
+	outerDER, subject := algorithmDER(outer), t.rawSubject
+	if mutations != nil && t.outer == nil {
+		// What depends on the signed part follows its changes.
+		outerDER, subject = algorithmAndSubject(tbs, outerDER, subject)
+	}
+	certificate := append(tlv(sequence, tbs, outerDER, bits), t.afterAll...)
+	return entity{der: mutations.issuedAs(certificate), key: t.key, subject: subject, algorithm: usual(t.key)}
 }
 
 // Options.

@@ -1,14 +1,18 @@
-// certificates makes certificates for many situations and writes what Go's crypto/x509 says of each, as JSON. The
-// test tests/interop.rs compares it with metrics-core.
+// certificates makes certificates for many situations and writes what Go's crypto/x509 says of each, one JSON object in
+// a line. With -mutants, it changes the certificates at random. The tests in tests/interop compare it with metrics-core.
 package main
 
 import (
+	"bufio"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"strings"
 )
 
 // verdict is a situation for one purpose, and Go's verdict.
@@ -23,32 +27,92 @@ type verdict struct {
 	Error  string   `json:"error"`
 	User   string   `json:"user"`
 	Groups []string `json:"groups"`
+	// Mutation is what was changed at random.
+	Mutation string `json:"mutation"`
 }
 
 func main() {
-	var verdicts []verdict
-	for _, group := range groups() {
-		for _, one := range group.situations {
-			for _, purpose := range []purpose{client, server} {
-				made := one.make(purpose)
-				verdict := verdict{
-					Group: group.name, Name: one.name, Purpose: purpose.name,
-					Bundle: string(made.bundle), Chain: made.chain, Host: made.host,
-				}
-				leaf, err := verify(made, purpose)
-				if err != nil {
-					verdict.Error = err.Error()
-				} else {
-					verdict.User, verdict.Groups = leaf.Subject.CommonName, leaf.Subject.Organization
-				}
-				verdicts = append(verdicts, verdict)
-			}
+	mutants := flag.Int("mutants", 0, "how many situations to change at random")
+	seed := flag.Uint64("seed", 1, "the seed of the changes; keys and signatures are always new")
+	flag.Parse()
+	out := bufio.NewWriter(os.Stdout)
+	encoder := json.NewEncoder(out)
+	write := func(verdict verdict) {
+		if err := encoder.Encode(verdict); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(verdicts); err != nil {
+	if *mutants > 0 {
+		mutate(*mutants, *seed, write)
+	} else {
+		all(write)
+	}
+	if err := out.Flush(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// all judges each situation.
+func all(write func(verdict)) {
+	for _, group := range groups() {
+		for _, one := range group.situations {
+			for _, purpose := range []purpose{client, server} {
+				write(judge(group.name, one.name, purpose, one.make(purpose)))
+			}
+		}
+	}
+}
+
+// mutate judges situations with changes.
+func mutate(count int, seed uint64, write func(verdict)) {
+	type choice struct {
+		group        string
+		scenario     scenario
+		certificates map[string]int
+	}
+	var choices []choice
+	counter := &mutator{signed: -1, whole: -1}
+	for _, group := range groups() {
+		for _, one := range group.situations {
+			certificates := map[string]int{}
+			for _, purpose := range []purpose{client, server} {
+				counter.issued = 0
+				mutations = counter
+				one.make(purpose)
+				mutations = nil
+				certificates[purpose.name] = counter.issued
+			}
+			choices = append(choices, choice{group.name, one, certificates})
+		}
+	}
+	mutator := &mutator{Rand: rand.New(rand.NewPCG(seed, 0))}
+	for range count {
+		choice := choices[mutator.IntN(len(choices))]
+		purpose := []purpose{client, server}[mutator.IntN(2)]
+		if choice.certificates[purpose.name] == 0 {
+			continue
+		}
+		made := mutator.mutate(choice.scenario, purpose, choice.certificates[purpose.name])
+		verdict := judge(choice.group, choice.scenario.name, purpose, made)
+		verdict.Mutation = strings.Join(mutator.did, "; ")
+		write(verdict)
+	}
+}
+
+func judge(group, name string, purpose purpose, made situation) verdict {
+	verdict := verdict{
+		Group: group, Name: name, Purpose: purpose.name,
+		Bundle: string(made.bundle), Chain: made.chain, Host: made.host,
+	}
+	leaf, err := verify(made, purpose)
+	if err != nil {
+		verdict.Error = err.Error()
+	} else {
+		verdict.User, verdict.Groups = leaf.Subject.CommonName, leaf.Subject.Organization
+	}
+	return verdict
 }
 
 // verify does what Kubernetes does: for clients as the x509 authenticator of k8s.io/apiserver, for servers as client-go.

@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod document;
+mod mutants;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use metrics_core::server::authentication::{
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interop.md");
+use self::document::{Row, check_document, document};
 
 /// What Go accepts and metrics-core does not: group, situation, explanation. The reverse does not occur.
 const STRICTER: &[(&str, &str, &str)] = &[
@@ -80,6 +82,8 @@ struct Situation {
     error: String,
     user: String,
     groups: Option<Vec<String>>,
+    /// What was changed at random.
+    mutation: String,
 }
 
 impl Situation {
@@ -89,6 +93,32 @@ impl Situation {
 
     fn go(&self) -> Verdict {
         if self.error.is_empty() { Ok(()) } else { Err(self.error.clone()) }
+    }
+
+    /// Returns the verdict of metrics-core.
+    fn ours(&self) -> Verdict {
+        match self.purpose.as_str() {
+            "client" => as_front_proxy(self),
+            "server" => verify_kubelet(self.bundle.as_bytes(), &self.host, &self.chain()),
+            purpose => panic!("{purpose}"),
+        }
+    }
+
+    /// Compares both verdicts. metrics-core must not accept what Go refuses, and both must authenticate the same user.
+    fn compare(&self, go: &Verdict, ours: &Verdict) -> Result<(), String> {
+        let of = format!("{}, {} ({})", self.group, self.name, self.purpose);
+        match (go, ours) {
+            (Err(go), Ok(())) => Err(format!("{of}: accepted, but Go refuses it: {go}")),
+            (Ok(()), ours) if self.purpose == "client" => {
+                let client = as_client(self);
+                if client.is_ok() == ours.is_ok() {
+                    Ok(())
+                } else {
+                    Err(format!("{of}: client {client:?}, front proxy {ours:?}"))
+                }
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -105,30 +135,13 @@ fn accepts_the_certificates_that_go_accepts() {
             groups.push(&situation.group);
         }
         let go = situation.go();
-        let ours = match situation.purpose.as_str() {
-            "client" => {
-                let client = as_client(situation);
-                let front_proxy = as_front_proxy(situation);
-                if client.is_ok() != front_proxy.is_ok() && !situation.user.is_empty() {
-                    problems
-                        .push(format!("{}: client {client:?}, front proxy {front_proxy:?}", situation.name));
-                }
-                front_proxy
-            }
-            "server" => verify_kubelet(situation.bundle.as_bytes(), &situation.host, &situation.chain()),
-            purpose => panic!("{purpose}"),
-        };
-        let known = explanation(situation);
-        match (&go, &ours) {
-            (Err(go), Ok(())) => problems.push(format!(
-                "{}, {} ({}): accepted, but Go refuses it: {go}",
-                situation.group, situation.name, situation.purpose
-            )),
-            (Ok(()), Err(ours)) if known.is_none() => problems.push(format!(
+        let ours = situation.ours();
+        problems.extend(situation.compare(&go, &ours).err());
+        if let (Ok(()), Err(ours), None) = (&go, &ours, explanation(situation)) {
+            problems.push(format!(
                 "{}, {} ({}): refused, but Go accepts it: {ours}",
                 situation.group, situation.name, situation.purpose
-            )),
-            _ => {}
+            ));
         }
         let row = rows.entry((groups.len(), at / 2)).or_insert_with(|| Row::new(situation));
         row.differs |= go.is_ok() != ours.is_ok();
@@ -154,10 +167,19 @@ fn explanation(situation: &Situation) -> Option<&'static str> {
 }
 
 fn situations() -> Vec<Situation> {
+    let mut all = Vec::new();
+    each_situation(&[], |situation| all.push(situation));
+    all
+}
+
+/// Runs the Go program, and passes on each situation as soon as it is made.
+fn each_situation(arguments: &[String], mut each: impl FnMut(Situation)) {
     let program = binaries::certificates(&Progress::new("interop")).unwrap();
-    let output = Command::new(program).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        each(serde_json::from_str(&line.unwrap()).unwrap());
+    }
+    assert!(child.wait().unwrap().success());
 }
 
 /// Authenticates as a user, and compares name and groups.
@@ -202,96 +224,4 @@ fn authenticate(trust: Arc<LiveTrust>, situation: &Situation) -> Result<(String,
         }
         Err(error) => Err(format!("{error:?}")),
     }
-}
-
-/// A row of the table.
-struct Row<'a> {
-    group: &'a str,
-    name: &'a str,
-    why: Option<&'static str>,
-    differs: bool,
-    /// Go's and ours, for clients and for servers.
-    verdicts: Vec<(Verdict, Verdict)>,
-}
-
-impl<'a> Row<'a> {
-    fn new(situation: &'a Situation) -> Self {
-        Self {
-            group: &situation.group,
-            name: &situation.name,
-            why: explanation(situation),
-            differs: false,
-            verdicts: Vec::new(),
-        }
-    }
-}
-
-fn document(rows: &BTreeMap<(usize, usize), Row<'_>>) -> String {
-    let differing = rows.values().filter(|row| row.differs).count();
-    let mut text = format!(
-        "# Which certificates are accepted
-
-metrics-core verifies certificates as Kubernetes does, with the rules of Go's crypto/x509: client certificates and those of
-front proxies as kube-apiserver, serving certificates of kubelets (`kubelet.tls.mode: Verify`) as client-go. The code is in `x509/`.
-
-A Go program makes certificates for {} situations and verifies them with crypto/x509; the code of metrics-core verifies
-the same certificates. They differ in {differing} situations. metrics-core accepts nothing that Go refuses.
-
-`cargo test -p e2e --test interop` compares them and this page. `UPDATE_DOCS=1` before it writes the page.
-
-## Rules
-
-- A certificate of the bundle is trusted as itself, whoever signed it: also one that is self-signed, and one that is a CA.
-- It is trusted to sign others only if it is a CA: basic constraints with CA:TRUE, and keyCertSign if it has a key usage.
-  Before version 3 a certificate can't say so; one of the bundle is taken as a CA.
-- Validity, path length, extended key usage and name constraints of the bundle's certificates apply, too.
-- The common name is not used as host name.
-- Bundles of clients and front proxies must be valid as a whole. In the bundle for kubelets, certificates that can't be
-  used are skipped with a warning.
-
-## Differences
-
-| situation | Go | metrics-core | why |
-|---|---|---|---|
-",
-        rows.len()
-    );
-    for row in rows.values().filter(|row| row.differs) {
-        let _ = writeln!(
-            text,
-            "| {}: {} | accepted | refused | {} |",
-            row.group,
-            row.name,
-            row.why.unwrap_or_default()
-        );
-    }
-    text.push_str(
-        "\n## Situations\n\nThe verdicts of metrics-core. \"differs\" refers to the table above.\n",
-    );
-    let mut group = "";
-    for row in rows.values() {
-        if row.group != group {
-            group = row.group;
-            let _ = write!(text, "\n| {group} | clients, front proxies | kubelets |\n|---|---|---|\n");
-        }
-        let cell = |at: usize| {
-            let (go, ours) = &row.verdicts[at];
-            let verdict = if ours.is_ok() { "accepted" } else { "refused" };
-            if go.is_ok() == ours.is_ok() { verdict.to_owned() } else { format!("{verdict} (differs)") }
-        };
-        let _ = writeln!(text, "| {} | {} | {} |", row.name, cell(0), cell(1));
-    }
-    text
-}
-
-fn check_document(expected: &str) {
-    let path = Path::new(DOCUMENT);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, expected).unwrap();
-    }
-    let found = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        found == expected,
-        "docs/interop.md differs: run `UPDATE_DOCS=1 cargo test -p e2e --test interop`"
-    );
 }
