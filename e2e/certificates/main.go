@@ -106,6 +106,11 @@ func judge(group, name string, purpose purpose, made situation) verdict {
 		Group: group, Name: name, Purpose: purpose.name,
 		Bundle: string(made.bundle), Chain: made.chain, Host: made.host,
 	}
+	for at := range verdict.Chain {
+		if verdict.Chain[at] == nil {
+			verdict.Chain[at] = []byte{}
+		}
+	}
 	leaf, err := verify(made, purpose)
 	if err != nil {
 		verdict.Error = err.Error()

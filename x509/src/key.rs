@@ -122,3 +122,67 @@ fn elliptic_curve(parameters: &[u8], key: &[u8]) -> Option<KeySupport> {
         None => Some(KeySupport::Unchecked),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DSA, EC, ED25519, KeySupport, NULL, P224, P256, RSA, X25519};
+
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        [&[tag, u8::try_from(content.len()).unwrap()], content].concat()
+    }
+
+    fn read(algorithm: &[u8], parameters: &[u8], key: &[u8]) -> Option<KeySupport> {
+        let algorithm = tlv(0x30, &[&tlv(6, algorithm), parameters].concat());
+        KeySupport::read(&[algorithm, tlv(3, &[&[0], key].concat())].concat())
+    }
+
+    #[test]
+    fn refuses_rsa_keys_that_go_refuses() {
+        let key = |exponent: &[u8]| tlv(0x30, &[tlv(2, &[0x7f]), tlv(2, exponent)].concat());
+        for exponent in [&[3][..], &[1, 0, 1], &[0x7f, 0xff, 0xff, 0xff]] {
+            assert_eq!(read(RSA, NULL, &key(exponent)), Some(KeySupport::Signatures), "{exponent:?}");
+        }
+        for exponent in [&[1][..], &[4], &[1, 0, 0, 0, 1], &[0, 0x80, 0, 0, 1]] {
+            assert_eq!(read(RSA, NULL, &key(exponent)), Some(KeySupport::Unsupported), "{exponent:?}");
+        }
+        for exponent in [&[0][..], &[0xff], &[0, 1], &[0, 0x80, 0, 0, 0, 0, 0, 0, 1]] {
+            assert_eq!(read(RSA, NULL, &key(exponent)), None, "{exponent:?}");
+        }
+        assert_eq!(read(RSA, &[], &key(&[3])), None, "no parameters");
+        assert_eq!(read(RSA, NULL, &[key(&[3]), vec![0]].concat()), None, "data after the key");
+        assert_eq!(read(RSA, NULL, &tlv(0x30, &[tlv(2, &[0x80]), tlv(2, &[3])].concat())), None, "negative");
+    }
+
+    #[test]
+    fn a_point_must_be_on_its_curve() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let curve = tlv(6, P256);
+        let mut point = rcgen::PublicKeyData::der_bytes(&key).to_vec();
+        assert_eq!(read(EC, &curve, &point), Some(KeySupport::Signatures));
+        assert_eq!(read(EC, &[], &point), None, "no curve");
+        assert_eq!(read(EC, &tlv(6, &[1]), &point), None, "an unknown curve");
+        let compressed = [&[2 | (point[64] & 1)], &point[1..33]].concat();
+        assert_eq!(read(EC, &curve, &compressed), None, "compressed");
+        point[64] ^= 1;
+        assert_eq!(read(EC, &curve, &point), None, "not on the curve");
+        let unchecked = [&[4][..], &[0; 56]].concat();
+        assert_eq!(read(EC, &tlv(6, P224), &unchecked), Some(KeySupport::Unchecked));
+    }
+
+    #[test]
+    fn keys_that_verify_nothing_must_be_well_formed() {
+        assert_eq!(read(ED25519, &[], &[1; 32]), Some(KeySupport::Signatures));
+        assert_eq!(read(X25519, &[], &[1; 32]), Some(KeySupport::Unsupported));
+        for (algorithm, parameters, size) in
+            [(ED25519, NULL, 32), (X25519, NULL, 32), (ED25519, &[][..], 31), (X25519, &[], 33)]
+        {
+            assert_eq!(read(algorithm, parameters, &vec![1; size]), None);
+        }
+        let (one, zero) = (tlv(2, &[1]), tlv(2, &[0]));
+        let parameters = tlv(0x30, &[&one[..], &one, &one].concat());
+        assert_eq!(read(DSA, &parameters, &one), Some(KeySupport::Unsupported));
+        assert_eq!(read(DSA, &parameters, &zero), None);
+        assert_eq!(read(DSA, &tlv(0x30, &one), &one), None);
+        assert_eq!(read(&[0x2a, 3], &[], &[]), Some(KeySupport::Unsupported), "an unknown algorithm");
+    }
+}

@@ -276,3 +276,84 @@ fn parsing_malformed_certificates_never_panics() {
         }
     }
 }
+
+#[test]
+fn tries_the_issuer_with_the_key_identifier_first() {
+    let ca = root(ca_params("a"));
+    let mut with_identifier = params("leaf");
+    with_identifier.use_authority_key_identifier_extension = true;
+    let leaf = ca.issue(with_identifier);
+    let others: Vec<_> = (0..super::MAX_ISSUERS).map(|_| root(ca_params("a"))).collect();
+    let bundle: Vec<_> = others.iter().chain([&ca]).collect();
+    assert_eq!(verify(&bundle, &[&leaf]), Ok(()));
+    assert_eq!(verify(&bundle, &[&ca.issue(params("leaf"))]), Err(Error::TooManyIssuers));
+}
+
+#[test]
+fn limits_the_comparisons_with_name_constraints() {
+    let constrained = |count: usize| {
+        let mut params = ca_params("CA");
+        let names = (0..count).map(|at| GeneralSubtree::DnsName(format!("excluded-{at}")));
+        params.name_constraints =
+            Some(NameConstraints { permitted_subtrees: vec![], excluded_subtrees: names.collect() });
+        root(params)
+    };
+    let names: Vec<_> = (0..500).map(|at| format!("node-{at}")).collect();
+    let leaf = CertificateParams::new(names).unwrap();
+    let few = constrained(500);
+    assert_eq!(verify(&[&few], &[&few.issue(leaf.clone())]), Ok(()));
+    let many = constrained(501);
+    assert_eq!(verify(&[&many], &[&many.issue(leaf)]), Err(Error::TooManyNames { ca: "CN=CA".into() }));
+}
+
+#[test]
+fn refuses_a_malformed_part_that_no_verification_needs() {
+    let extension = |id: &[u64], value: &[u8]| {
+        let mut params = params("a");
+        params.subject_alt_names.clear();
+        params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(id, value.to_vec()));
+        Certificate::parse(&root(params).der).map(drop).map_err(|error| error.to_string())
+    };
+    let access = &[1, 3, 6, 1, 5, 5, 7, 1, 1][..];
+    for (id, valid, malformed) in [
+        // An authority key identifier whose identifier is cut off.
+        (&[2, 5, 29, 35][..], &[0x30, 2, 0x80, 0][..], &[0x30, 1, 0x80][..]),
+        // A distribution point whose name is cut off.
+        (&[2, 5, 29, 31], &[0x30, 6, 0x30, 4, 0xa0, 2, 0xa0, 0], &[0x30, 4, 0x30, 2, 0xa0, 0]),
+        // A policy whose number is not in its shortest form.
+        (&[2, 5, 29, 32], &[0x30, 5, 0x30, 3, 6, 1, 1], &[0x30, 6, 0x30, 4, 6, 2, 0x80, 1]),
+        // A mapping of one policy to none.
+        (&[2, 5, 29, 33], &[0x30, 8, 0x30, 6, 6, 1, 1, 6, 1, 2], &[0x30, 5, 0x30, 3, 6, 1, 1]),
+        // A policy constraint without a number.
+        (&[2, 5, 29, 36], &[0x30, 3, 0x81, 1, 0], &[0x30, 2, 0x81, 0]),
+        // An access description without a method.
+        (access, &[0x30, 5, 0x30, 3, 6, 1, 1], &[0x30, 2, 0x30, 0]),
+        // A URI whose host has an empty label.
+        (&[2, 5, 29, 17], b"\x30\x07\x86\x05a://b", b"\x30\x09\x86\x07a://b..c"),
+    ] {
+        assert_eq!(extension(id, valid), Ok(()), "{id:?}");
+        assert!(extension(id, malformed).is_err_and(|error| error.contains("malformed")), "{id:?}");
+    }
+}
+
+#[test]
+fn refuses_a_malformed_version_algorithm_or_key() {
+    let valid = root(params(&"a".repeat(100))).der;
+    let changed = |from: &[u8], to: &[u8], which: &str| {
+        let at = valid.windows(from.len()).position(|window| window == from).unwrap();
+        let mut changed = valid.to_vec();
+        changed.splice(at..at + from.len(), to.iter().copied());
+        // The two outer lengths, of two bytes each.
+        let more = to.len() - from.len();
+        for length in [2, 6] {
+            let longer =
+                u16::from_be_bytes([changed[length], changed[length + 1]]) + u16::try_from(more).unwrap();
+            changed[length..length + 2].copy_from_slice(&longer.to_be_bytes());
+        }
+        let error = Certificate::parse(&changed.into()).unwrap_err().to_string();
+        assert!(error.contains(which), "{error}");
+    };
+    changed(&[0xa0, 3, 2, 1, 2], &[0xa0, 5, 2, 1, 2, 5, 0], "version");
+    // The point's first byte: compressed, but of full length.
+    changed(&[3, 0x42, 0, 4], &[3, 0x42, 0, 2], "public key");
+}
