@@ -97,8 +97,10 @@ type template struct {
 	key          crypto.Signer
 	uniqueIDs    bool
 	extensions   []pkix.Extension
-	// after is appended to the signed part, afterAll to the certificate.
-	after, afterAll []byte
+	// after is appended to the signed part, afterAll to the certificate, afterVersion to the version.
+	after, afterAll, afterVersion []byte
+	// rawKey is the public key in place of that of key.
+	rawKey []byte
 	// breaks changes the signature.
 	breaks bool
 }
@@ -242,9 +244,12 @@ func issue(issuer *entity, options ...option) entity {
 	if err != nil {
 		panic(err)
 	}
+	if t.rawKey != nil {
+		public = t.rawKey
+	}
 	var fields [][]byte
 	if t.version > 0 {
-		fields = append(fields, tlv(0xa0, der(t.version)))
+		fields = append(fields, tlv(0xa0, der(t.version), t.afterVersion))
 	}
 	validity := tlv(sequence, t.rawNotBefore, t.rawNotAfter)
 	fields = append(fields, t.rawSerial, algorithmDER(inner), t.rawIssuer, validity, t.rawSubject, public)

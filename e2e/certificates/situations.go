@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/elliptic"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 )
@@ -226,6 +227,15 @@ func chains() []scenario {
 			}
 			return with(bundle(ca), append(chain, a)...)
 		}},
+		{"40 foreign intermediates with the issuer's name, each with another key", func(p purpose) situation {
+			ca := root()
+			a := sub(ca, "a")
+			chain := []entity{leaf(p, a)}
+			for range 40 {
+				chain = append(chain, root(subject(named("a"))))
+			}
+			return with(bundle(ca), append(chain, a)...)
+		}},
 	}
 }
 
@@ -421,6 +431,15 @@ func extensions() []scenario {
 		leafBut("a critical issuer alternative name", replace(18, true, tlv(sequence, dns("a")))),
 		leafBut("critical authority information access",
 			extension([]int{1, 3, 6, 1, 5, 5, 7, 1, 1}, true, tlv(sequence))),
+		leafBut("policy constraints without a number", replace(36, true, tlv(sequence, tlv(0x80)))),
+		leafBut("a policy mapping of one policy", replace(33, false, policy)),
+		leafBut("a policy that is not in its shortest form",
+			replace(32, false, tlv(sequence, tlv(sequence, tlv(6, []byte{0x80, 1}))))),
+		leafBut("authority information access without a method",
+			extension([]int{1, 3, 6, 1, 5, 5, 7, 1, 1}, false, tlv(sequence, tlv(sequence)))),
+		leafBut("a malformed authority key identifier", replace(35, false, tlv(sequence, []byte{0x80, 1}))),
+		leafBut("a malformed CRL distribution point",
+			replace(31, false, tlv(sequence, tlv(sequence, tlv(0xa0, uri("http://crl.example.com")))))),
 		leafBut("a malformed extension that is unknown", extension([]int{1, 2, 3, 4}, false, []byte{1})),
 	}
 }
@@ -463,6 +482,14 @@ func signatures() []scenario {
 		leafBut("a certificate with RSA 4096", withKey(rsaKey(4096))),
 		leafBut("a certificate with P-521", withKey(newKey(elliptic.P521()))),
 		leafBut("a certificate with Ed25519", withKey(edKey())),
+		leafBut("a certificate whose key is not a point of its curve", func(t *template) {
+			public, err := x509.MarshalPKIXPublicKey(newKey(elliptic.P256()).Public())
+			if err != nil {
+				panic(err)
+			}
+			public[len(public)-1] ^= 1
+			t.rawKey = public
+		}),
 		leafBut("a signature that is not valid", func(t *template) { t.breaks = true }),
 		leafBut("two signature algorithms", func(t *template) { t.outer = &ecdsaSHA384 }),
 	}
@@ -525,6 +552,10 @@ func hosts() []scenario {
 		hostAs("an email address only", host, email("a@example.com")),
 		hostAs("a URI beside the name", host, dns(host), uri("spiffe://example.com/a")),
 		hostAs("a URI with a space", host, dns(host), uri("https://a b/")),
+		hostAs("a URI without a scheme", host, dns(host), uri("a/b")),
+		hostAs("a URI whose host has an empty label", host, dns(host), uri("https://a..b/")),
+		hostAs("a URI whose port is not a number", host, dns(host), uri("https://a:x/")),
+		hostAs("a URI with an IPv6 address", host, dns(host), uri("https://[fd00::1]:443/")),
 		hostAs("a directory name beside the name", host, dns(host), directory("a")),
 		leafBut("a critical alternative name with a directory name only",
 			replace(17, true, tlv(sequence, directory("a")))),
@@ -555,6 +586,14 @@ func nameConstraints() []scenario {
 		constrained("a permitted URI", constraints(true, list(uri("example.com")), nil), uri("spiffe://a.example.com/x")),
 		constrained("a URI that is not permitted", constraints(true, list(uri("example.org")), nil), uri("spiffe://a.example.com/x")),
 		constrained("a URI without a host", constraints(true, domain, nil), uri("urn:uuid:1")),
+		constrained("a permitted host after the scheme of a URI without a host",
+			constraints(true, list(uri("example.com")), nil), uri("urn:x://example.com/")),
+		constrained("an excluded mail domain below a wildcard", constraints(true, nil, list(email("a.example.com"))),
+			email("x@*.example.com")),
+		constrained("a malformed mailbox as constraint", constraints(true, list(email("@example.com")), nil)),
+		constrained("a network with host bits", constraints(true, list(tlv(0x87, []byte{10, 5, 0, 0, 255, 0, 0, 0})), nil), ip("10.0.0.1")),
+		constrained("two networks, one with host bits",
+			constraints(true, list(network("9.0.0.0/8"), tlv(0x87, []byte{10, 5, 0, 0, 255, 0, 0, 0})), nil), ip("10.0.0.1")),
 		constrained("a permitted mailbox", constraints(true, list(email("a@example.com")), nil), email("a@EXAMPLE.com")),
 		constrained("a mailbox that is not permitted", constraints(true, list(email("a@example.com")), nil), email("b@example.com")),
 		constrained("a permitted mail domain", constraints(true, list(email("example.com")), nil), email("b@example.com")),
@@ -593,6 +632,7 @@ func encoding() []scenario {
 		serial("a serial number of 24 bytes", tlv(2, bytes.Repeat([]byte{1}, 24))),
 		serial("a serial number not in its shortest form", []byte{2, 2, 0, 1}),
 		serial("a serial number without digits", []byte{2, 0}),
+		leafBut("data after the version", func(t *template) { t.afterVersion = []byte{5, 0} }),
 		leafBut("data after the certificate", func(t *template) { t.afterAll = []byte{0} }),
 		leafBut("data after the extensions", func(t *template) { t.after = []byte{5, 0} }),
 		{"a length not in its shortest form", func(p purpose) situation {

@@ -163,10 +163,13 @@ mod tests {
         assert_eq!(read(EC, &tlv(6, &[1]), &point), None, "an unknown curve");
         let compressed = [&[2 | (point[64] & 1)], &point[1..33]].concat();
         assert_eq!(read(EC, &curve, &compressed), None, "compressed");
+        let hybrid = [&[6 | (point[64] & 1)], &point[1..]].concat();
+        assert_eq!(read(EC, &curve, &hybrid), None, "hybrid");
         point[64] ^= 1;
         assert_eq!(read(EC, &curve, &point), None, "not on the curve");
         let unchecked = [&[4][..], &[0; 56]].concat();
         assert_eq!(read(EC, &tlv(6, P224), &unchecked), Some(KeySupport::Unchecked));
+        assert_eq!(read(EC, &tlv(6, P224), &[2; 57]), None);
     }
 
     #[test]

@@ -32,6 +32,12 @@ use self::document::{Row, check_document, document};
 /// What Go accepts and metrics-core does not: group, situation, explanation. The reverse does not occur.
 const STRICTER: &[(&str, &str, &str)] = &[
     (
+        "chains",
+        "40 foreign intermediates with the issuer's name, each with another key",
+        "32 issuers are tried (Go: 100), those with the key identifier first. A client sends them before it is \
+         authenticated.",
+    ),
+    (
         "CA flags, key usage, path length",
         "a certificate of version 1 with extensions",
         "Version 1 has no extensions. Go ignores them, and with them what they forbid.",

@@ -356,4 +356,10 @@ fn refuses_a_malformed_version_algorithm_or_key() {
     changed(&[0xa0, 3, 2, 1, 2], &[0xa0, 5, 2, 1, 2, 5, 0], "version");
     // The point's first byte: compressed, but of full length.
     changed(&[3, 0x42, 0, 4], &[3, 0x42, 0, 2], "public key");
+    // ecdsa-with-SHA256 becomes malformed, inside and outside of the signed part.
+    let mut malformed = valid.to_vec();
+    while let Some(at) = malformed.windows(3).position(|window| window == [8, 0x2a, 0x86]) {
+        malformed[at + 1] = 0x80;
+    }
+    assert!(Certificate::parse(&malformed.into()).unwrap_err().to_string().contains("signature algorithm"));
 }
