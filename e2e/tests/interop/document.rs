@@ -14,8 +14,6 @@ const MUTANTS: &str = "
 any depth (content, tag, form of the length, order, copies, elements of other certificates). Mostly it changes the signed
 part and signs it again, so that the signature is valid. It also changes the order and number of certificates, and the host.
 What metrics-core accepts, Go must accept. Every test run compares 3,000 of them.
-
-@@FIGURES@@
 ";
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interop.md");
