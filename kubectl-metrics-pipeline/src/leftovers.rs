@@ -1,6 +1,9 @@
 //! Reads what remains of an operator that is no longer installed: after `helm uninstall --no-hooks`, or after its namespace
 //! was deleted.
 
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::ListParams;
@@ -22,7 +25,7 @@ const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 pub(crate) struct Leftovers {
     /// The operator's APIServices whose Service does not exist, each with the Service.
     pub(crate) dead_api_services: Vec<(String, String)>,
-    /// The commands that delete the roles and bindings that remain outside of the operator's namespace.
+    /// The commands that delete the roles, bindings and admission policies that remain outside of the operator's namespace.
     pub(crate) deletions: Vec<String>,
 }
 
@@ -44,6 +47,11 @@ impl Leftovers {
             }
         }
         let cluster = [
+            (
+                "validatingadmissionpolicybindings",
+                ApiResource::erase::<ValidatingAdmissionPolicyBinding>(&()),
+            ),
+            ("validatingadmissionpolicies", ApiResource::erase::<ValidatingAdmissionPolicy>(&())),
             ("clusterrolebindings", ApiResource::erase::<ClusterRoleBinding>(&())),
             ("clusterroles", ApiResource::erase::<ClusterRole>(&())),
         ];

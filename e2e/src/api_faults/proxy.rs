@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
+use hyper::header::HeaderValue;
+use hyper::http::uri::PathAndQuery;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -243,7 +245,7 @@ impl Shared {
     }
 }
 
-fn http_path(path: &hyper::http::uri::PathAndQuery) -> &str {
+fn http_path(path: &PathAndQuery) -> &str {
     path.as_str()
 }
 
@@ -269,7 +271,7 @@ fn failure(status: u16) -> Response<Lines> {
     });
     let mut response = response(status, Bytes::from(body.to_string()));
     if status == 429 {
-        response.headers_mut().insert("retry-after", hyper::http::HeaderValue::from_static("1"));
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
     }
     response
 }
@@ -283,7 +285,7 @@ fn response(status: u16, body: Bytes) -> Response<Lines> {
 fn with_status(status: u16, body: Lines) -> Response<Lines> {
     let mut response = Response::new(body);
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::BAD_GATEWAY);
-    let json = hyper::http::HeaderValue::from_static("application/json");
+    let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert("content-type", json);
     response
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -96,7 +97,7 @@ fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if body.is_none() {
         *response.status_mut() = hyper::StatusCode::NOT_FOUND;
     }
-    let json = hyper::http::HeaderValue::from_static("application/json");
+    let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert("content-type", json);
     response
 }

@@ -1,4 +1,4 @@
-//! Builds Kubernetes, metrics-server and clients from their Go modules, once for each content, and caches them
+//! Builds Kubernetes, metrics-server, clients and a generator of certificates from their Go modules, once for each content, and caches them
 //! outside the clone.
 
 use std::fs::{self, File};
@@ -125,6 +125,17 @@ const KSTATUS: GoProgram = GoProgram {
     minutes: 2,
 };
 
+const CERTIFICATES: GoProgram = GoProgram {
+    name: "certificates",
+    title: "the generator of certificates",
+    module: "certificates",
+    package: ".",
+    ldflags: "-s -w",
+    cgo: false,
+    links: &[],
+    minutes: 1,
+};
+
 /// Returns the directory of the Kubernetes programs, each under its own name; builds them if necessary.
 pub fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     build(&KUBERNETES, progress)
@@ -182,6 +193,12 @@ pub fn metrics_server(progress: &Progress) -> Result<PathBuf> {
 /// necessary.
 pub fn kstatus(progress: &Progress) -> Result<PathBuf> {
     build(&KSTATUS, progress).map(|directory| directory.join("kstatus"))
+}
+
+/// Returns the program that makes certificates and verifies them with crypto/x509 (`certificates`); builds it if
+/// necessary.
+pub fn certificates(progress: &Progress) -> Result<PathBuf> {
+    build(&CERTIFICATES, progress).map(|directory| directory.join("certificates"))
 }
 
 /// Returns the directory of caches: `$XDG_CACHE_HOME/metrics-pipeline` or `~/.cache/metrics-pipeline`.

@@ -31,10 +31,10 @@ pub(super) fn check(checks: &Checks) -> Option<TreeNode> {
     // They are needed while metrics-core serves.
     if pipelines.is_empty() && !left.deletions.is_empty() {
         let text = format!(
-            "Roles and bindings of the chart or of the operator remain. Delete them:\n{}",
+            "Roles, bindings or admission policies of the chart or of the operator remain. Delete them:\n{}",
             commands(&left.deletions)
         );
-        children.push(TreeNode::new(Severity::Warning, "roles and bindings", text));
+        children.push(TreeNode::new(Severity::Warning, "other objects", text));
     }
     if children.is_empty() {
         return None;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use metrics_core::ingest::decode::{DecodeOptions, ExpositionFormat, decode};
 use metrics_core::ingest::store::{RequestTime, Store, StoreDirectory, Ticket};
 use metrics_core::model::labels::Labels;
-use metrics_core::model::rows::{Change, Lookup, Pick, RowKind, Rows};
+use metrics_core::model::rows::{Change, ChangeQuery, Lookup, Pick, RowKind, Rows};
 
 use super::node::{Row, Table, empty_store, node, node_row, nodes, pod_row, pods};
 use super::{outcome, size};
@@ -182,13 +182,23 @@ impl Run {
     /// Follows the changes since the last call; the watcher must then know what a list returns.
     fn follow(&mut self, kind: RowKind, now: &[Row]) {
         let (version, known) = &mut self.watchers[usize::from(kind == RowKind::Pods)];
+        // The watcher has all objects of this version.
+        let complete = *version;
         loop {
             let mut removed = Vec::new();
-            let progress = self.store.next_change(kind, *version, &mut |change| match change {
-                Change::Node { row, .. } => drop(known.extend([node_row(row)])),
-                Change::Pod { row, .. } => drop(known.extend([pod_row(row)])),
+            let query = ChangeQuery {
+                kind,
+                namespace: None,
+                name: None,
+                from: *version,
+                new_from: complete,
+                unknown_from: complete,
+            };
+            let progress = self.store.next_change(query, &mut |_, _| true, &mut |change| match change {
+                Change::Node { row, .. } => known.extend([node_row(row)]),
+                Change::Pod { row, .. } => known.extend([pod_row(row)]),
                 Change::Removed { namespace, name, .. } => {
-                    removed.push((namespace.to_owned(), name.to_owned()))
+                    removed.push((namespace.to_owned(), name.to_owned()));
                 }
             });
             let Ok(progress) = progress else {

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use x509::{CaBundle, ServerVerifier};
 
 use super::replicas::serving_port;
 use crate::common::error_chain;
@@ -153,12 +153,9 @@ async fn handshake(
     ca: &Certificate,
 ) -> Result<Seen, String> {
     let name = ServerName::try_from(server.to_owned()).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone()).map_err(|error| format!("the CA cannot be used: {error}"))?;
+    let ca = x509::Certificate::parse(ca.der()).map_err(|error| format!("the CA cannot be used: {error}"))?;
     let provider = Arc::new(default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|error| error.to_string())?;
+    let verifier = ServerVerifier::new(CaBundle::from(vec![ca]), provider.signature_verification_algorithms);
     let shown = Arc::new(Shown { verifier, leaf: Mutex::new(None) });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -172,15 +169,19 @@ async fn handshake(
     match (leaf, connected) {
         (Some(leaf), Ok(_)) if leaf == *certificate.der() => Ok(Seen::Expected),
         (Some(leaf), _) if leaf != *certificate.der() => Ok(Seen::Other),
-        (_, Err(error)) => Err(format!("TLS with {address}: {}", error_chain(&error))),
+        (_, Err(error)) => {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let why = tls.and_then(x509::verification_error).map(ToString::to_string);
+            Err(format!("TLS with {address}: {}", why.unwrap_or_else(|| error_chain(&error))))
+        }
         (_, Ok(_)) => Err(format!("TLS with {address}: the server presented no certificate")),
     }
 }
 
-/// The standard verifier, which also keeps the certificate that it verified or rejected.
+/// Verifies as kube-apiserver does, and keeps the certificate that it verified or rejected.
 #[derive(Debug)]
 struct Shown {
-    verifier: Arc<WebPkiServerVerifier>,
+    verifier: ServerVerifier,
     leaf: Mutex<Option<CertificateDer<'static>>>,
 }
 

@@ -10,10 +10,11 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use x509::{CaBundle, ServerVerifier};
 
 use super::report_token::{ReportToken, TokenError};
 use crate::common::error_chain;
@@ -87,15 +88,14 @@ impl Trust {
         {
             return Ok(config.clone());
         }
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()).flatten() {
-            _ = roots.add(certificate);
-        }
+        let (bundle, _) = CaBundle::from_pem(pem.as_bytes());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = ServerVerifier::new(bundle, provider.signature_verification_algorithms);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| ReportError::Connection(error.to_string()))?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = rustls::client::Resumption::in_memory_sessions(MAX_REPLICAS);
@@ -223,8 +223,11 @@ async fn poll_one(
 }
 
 fn tls(error: &std::io::Error) -> ReportError {
-    let certificate = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match certificate {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(why) = tls.and_then(x509::verification_error) {
+        return ReportError::Untrusted(why.to_string());
+    }
+    match tls {
         Some(rustls::Error::InvalidCertificate(why)) => ReportError::Untrusted(why.to_string()),
         _ => ReportError::Connection(error_chain(error)),
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crds::KeyAlgorithm;
 use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
+use x509::{CaBundle, Purpose};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -74,7 +75,11 @@ impl Certificate {
 
     fn parse(der: &CertificateDer<'static>) -> Result<Self, String> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-        let time = |seconds: i64| Timestamp::from_second(seconds).map_err(|error| error.to_string());
+        // RFC 5280 writes "no expiry" as the last second of year 9999, which is after the last Timestamp.
+        let time = |seconds: i64| {
+            let nearest = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+            Timestamp::from_second(seconds).unwrap_or(nearest)
+        };
         let mut dns_names = Vec::new();
         let mut is_ca = false;
         for extension in parsed.extensions() {
@@ -97,8 +102,8 @@ impl Certificate {
             _ => None,
         };
         let certificate = Self {
-            not_before: time(parsed.validity().not_before.timestamp())?,
-            not_after: time(parsed.validity().not_after.timestamp())?,
+            not_before: time(parsed.validity().not_before.timestamp()),
+            not_after: time(parsed.validity().not_after.timestamp()),
             common_name: parsed
                 .subject()
                 .iter_common_name()
@@ -141,7 +146,7 @@ impl Certificate {
     /// Returns when the operator issued it: `notBefore` without the backdating.
     #[must_use]
     pub fn issued(&self) -> Timestamp {
-        self.not_before + BACKDATE
+        self.not_before.checked_add(BACKDATE).unwrap_or(Timestamp::MAX)
     }
 
     /// Returns the time from issuance to expiry.
@@ -176,7 +181,7 @@ impl Certificate {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether it is a serving certificate signed by this CA, as rustls verifies it at `time`.
+    /// Whether it is a serving certificate signed by this CA, as kube-apiserver verifies it at `time`.
     #[must_use]
     pub fn is_server_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
         self.is_server_certificate_with_chain(&[], ca, time)
@@ -186,38 +191,43 @@ impl Certificate {
     /// kube-apiserver verifies the chain at each connection.
     #[must_use]
     pub fn is_server_certificate_with_chain(&self, chain: &[Self], ca: &Self, time: Timestamp) -> bool {
-        self.verifies(ca, chain, webpki::KeyUsage::server_auth(), time)
+        self.verify_server_certificate(chain, [ca], time).is_ok()
+    }
+
+    /// Verifies that it is a serving certificate signed by one of these CAs, or itself one of them, at `time`.
+    pub fn verify_server_certificate<'a>(
+        &self,
+        chain: &[Self],
+        cas: impl IntoIterator<Item = &'a Self>,
+        time: Timestamp,
+    ) -> Result<(), x509::Error> {
+        self.verify(cas, chain, Purpose::Server, time)
     }
 
     /// Whether its subject alternative name matches a host, also by a wildcard (RFC 9525).
     #[must_use]
     pub fn matches_host(&self, host: &str) -> bool {
-        let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
-        ServerName::try_from(host)
-            .is_ok_and(|name| end_entity.verify_is_valid_for_subject_name(&name).is_ok())
+        let Ok(certificate) = x509::Certificate::parse(&self.der) else { return false };
+        ServerName::try_from(host).is_ok_and(|name| certificate.is_for_host(&name))
     }
 
     /// Whether it is a client certificate signed by this CA, verified at `time`.
     #[must_use]
     pub fn is_client_certificate_of(&self, ca: &Self, time: Timestamp) -> bool {
-        self.verifies(ca, &[], webpki::KeyUsage::client_auth(), time)
+        self.verify([ca], &[], Purpose::Client, time).is_ok()
     }
 
-    fn verifies(&self, ca: &Self, chain: &[Self], usage: webpki::KeyUsage, time: Timestamp) -> bool {
-        let Ok(anchor) = webpki::anchor_from_trusted_cert(&ca.der) else { return false };
-        let Ok(end_entity) = webpki::EndEntityCert::try_from(&self.der) else { return false };
-        let chain: Vec<_> = chain.iter().map(|certificate| certificate.der.clone()).collect();
-        let seconds = u64::try_from(time.as_second()).unwrap_or_default();
-        end_entity
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &[anchor],
-                &chain,
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                usage,
-                None,
-                None,
-            )
-            .is_ok()
+    fn verify<'a>(
+        &self,
+        cas: impl IntoIterator<Item = &'a Self>,
+        chain: &[Self],
+        purpose: Purpose,
+        time: Timestamp,
+    ) -> Result<(), x509::Error> {
+        let all: Vec<_> =
+            std::iter::once(self).chain(chain).map(|certificate| certificate.der.clone()).collect();
+        let anchors: Vec<_> =
+            cas.into_iter().filter_map(|ca| x509::Certificate::parse(&ca.der).ok()).collect();
+        CaBundle::from(anchors).verify(&all, purpose, time.as_second()).map(drop)
     }
 }

@@ -46,12 +46,12 @@ pub(crate) enum ExternalError {
         /// Expired or not valid yet.
         why: RenewalReason,
     },
-    /// No CA in `ca.crt` signed the certificate.
+    /// No CA in `ca.crt` signed the certificate. Contains the reason.
     #[error(
-        "tls.crt is not a serving certificate signed by a CA in ca.crt; if there are intermediate certificates, append them to \
-         tls.crt"
+        "tls.crt is not a serving certificate signed by a CA in ca.crt: {0}; if there are intermediate certificates, append \
+         them to tls.crt"
     )]
-    Chain,
+    Chain(String),
 }
 
 fn describe(why: &RenewalReason) -> String {
@@ -107,26 +107,28 @@ fn unverified(
 ) -> ExternalError {
     // The first time at which all of them were valid.
     let begin = chain.iter().fold(certificate.not_before, |begin, one| begin.max(one.not_before));
-    let was_valid = |ca: &Certificate| certificate.is_server_certificate_with_chain(chain, ca, begin);
+    let was_valid =
+        |ca: &Certificate| certificate.is_server_certificate_with_chain(chain, ca, begin.max(ca.not_before));
     let places = [("the intermediate certificate", "tls.crt", chain), ("the CA certificate", "ca.crt", cas)];
     let invalid = places.into_iter().find_map(|(what, key, certificates)| {
         let invalid = certificates.iter().find(|certificate| !certificate.valid_at(now))?;
         Some((what, key, invalid))
     });
-    match invalid.filter(|_| cas.iter().any(was_valid)) {
-        Some((what, key, invalid)) => ExternalError::Issuer {
-            place: format!(
-                "{what} {} in {key}",
-                invalid.common_name.as_deref().unwrap_or("without a common name")
-            ),
+    if let Some((what, key, invalid)) = invalid.filter(|_| cas.iter().any(was_valid)) {
+        let name = invalid.common_name.as_deref().unwrap_or("without a common name");
+        return ExternalError::Issuer {
+            place: format!("{what} {name} in {key}"),
             why: if invalid.not_after <= now {
                 RenewalReason::Expired(invalid.not_after)
             } else {
                 RenewalReason::NotYetValid(invalid.not_before)
             },
-        },
-        None => ExternalError::Chain,
+        };
     }
+    // A CA that is not valid now is not the reason: the certificate would be refused with a valid one, too.
+    let valid = cas.iter().filter(|ca| ca.valid_at(now));
+    let refused = certificate.verify_server_certificate(chain, valid, now).err();
+    ExternalError::Chain(refused.map_or_else(String::new, |error| error.to_string()))
 }
 
 /// Returns the intermediate certificates: those after the first in the same PEM.

@@ -119,6 +119,10 @@ pub(super) const INTENDED: &[Intended] = &[
         places: &[at("*as=PartialObjectMetadataList;*", "status", "406 you requested *", "404 *")],
     },
     Intended {
+        reason: "Vary names Accept-Encoding also on short lists (RFC 9110), because long ones are compressed.",
+        places: &[at("*", "header vary", "Accept-Encoding", "-")],
+    },
+    Intended {
         reason: "405 has an Allow header (RFC 9110); /openapi/v2 accepts only GET, and /version also HEAD.",
         places: &[
             at("*", "header allow", "GET", "-"),

@@ -55,7 +55,7 @@ fn chart_passes_lint_and_server_side_dry_run(env: &TestEnv) -> Result<()> {
         check!(found.iter().eq(hooks), "{value}: {found:?}");
         // A hook object is not one of the release: Helm would delete and create it.
         check!(
-            !rendered.contains("kind: MetricsPipeline\n"),
+            !rendered.contains("\nkind: MetricsPipeline\n"),
             "{value}: the MetricsPipeline is an object of the chart"
         );
     }

@@ -13,7 +13,8 @@ use super::{LOAD, MINUTE, OPERATORS_PODS, TIMEOUT, ready};
 
 /// All kinds of which the chart or the operator has objects.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,jobs,poddisruptionbudgets,networkpolicies,roles,\
-                     rolebindings,clusterroles,clusterrolebindings,apiservices,metricspipelines";
+                     rolebindings,clusterroles,clusterrolebindings,validatingadmissionpolicies,\
+                     validatingadmissionpolicybindings,apiservices,metricspipelines";
 const OURS: &str = "app.kubernetes.io/part-of=metrics-pipeline";
 /// Whether the hooks create and delete the MetricsPipeline, as by default.
 const HOOKS: &str = "pipeline.create=true";
@@ -171,9 +172,9 @@ fn way_out(env: &TestEnv) -> Result<()> {
     ready(client)?;
     client.run(&["delete", "namespace", pipeline::NAMESPACE, "--wait=false"])?;
     client.wait_for("the operator is gone", TIMEOUT, |client| {
-        match client.run(&["get", "pods", "-A", "-l", OPERATORS_PODS, "-o", "name"])?.as_str() {
+        match client.run(&["get", "deployments,pods", "-A", "-l", OPERATORS_PODS, "-o", "name"])?.as_str() {
             "" => Ok(()),
-            pods => Err(pods.into()),
+            left => Err(left.into()),
         }
     })?;
     follow_doctor(env, &plugin, &kubectl)?;

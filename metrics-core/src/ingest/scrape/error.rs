@@ -4,13 +4,16 @@ use std::io;
 use std::path::PathBuf;
 
 use crds::cause::ScrapeCause;
-use rustls::pki_types::UnixTime;
 
 use super::pins::PinMismatch;
 use crate::telemetry::excerpt;
 
 /// Describes a certificate that has no subject alternative names.
 const NO_SANS: &str = "it has no subject alternative names";
+/// Describes a handshake that the certificate's key did not sign.
+const NO_POSSESSION: &str = "the kubelet did not prove possession of its certificate's private key; another host may \
+                             impersonate it: check that --kubelet-preferred-address-types leads to the node, and the key pair \
+                             in /var/lib/kubelet/pki";
 /// The maximum length of an excerpt of a kubelet's response.
 const MAX_EXCERPT_CHARS: usize = 160;
 
@@ -81,11 +84,15 @@ pub(crate) enum Error {
     TlsNoCertificate,
     /// The certificate is not signed by a trusted CA.
     #[error(
-        "the kubelet's serving certificate is not signed by a trusted CA: it is self-signed, or its CA is not in \
+        "the kubelet's serving certificate is not signed by a trusted CA{}: it is self-signed, or its CA is not in \
          --kubelet-certificate-authority; let the cluster's CA sign it (serverTLSBootstrap), add its CA, or pin its \
-         key (--kubelet-tls-pin)"
+         key (--kubelet-tls-pin)",
+        in_parentheses(detail)
     )]
-    TlsUnknownCa,
+    TlsUnknownCa {
+        /// The issuer, and why a CA of that name can't be used, as far as known.
+        detail: String,
+    },
     /// The certificate is for another host.
     #[error(
         "the kubelet's serving certificate contains none of the Node's names or addresses ({presented}); issue it \
@@ -193,7 +200,7 @@ impl Error {
             Self::SlowResponse { .. } => ScrapeCause::SlowResponse,
             Self::PlainHttp => ScrapeCause::PlainHttp,
             Self::TlsNoCertificate => ScrapeCause::TlsNoCertificate,
-            Self::TlsUnknownCa => ScrapeCause::TlsUnknownCa,
+            Self::TlsUnknownCa { .. } => ScrapeCause::TlsUnknownCa,
             Self::TlsNameMismatch { .. } => ScrapeCause::TlsNameMismatch,
             Self::TlsExpired(_) => ScrapeCause::TlsExpired,
             Self::TlsPinMismatch(_) => ScrapeCause::TlsPinMismatch,
@@ -258,12 +265,14 @@ impl Error {
 
     pub(super) fn from_tls(error: &rustls::Error) -> Self {
         use rustls::{AlertDescription, CertificateError as Certificate, Error as Tls, InvalidMessage};
+        if let Some(error) = x509::verification_error(error) {
+            return Self::from_verification(error);
+        }
         match error {
             Tls::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainHttp,
             Tls::AlertReceived(AlertDescription::InternalError) => Self::TlsNoCertificate,
             Tls::InvalidCertificate(certificate) => match certificate {
-                Certificate::UnknownIssuer | Certificate::BadSignature => Self::TlsUnknownCa,
-                Certificate::NotValidForName => Self::TlsNameMismatch { presented: NO_SANS.into() },
+                Certificate::BadSignature => Self::TlsOther(NO_POSSESSION.into()),
                 Certificate::NotValidForNameContext { presented, .. } => {
                     // Bounded, because the certificate is not under our control.
                     let names = || format!("its names are {}", excerpt(&presented.join(", "), 200));
@@ -273,34 +282,29 @@ impl Error {
                 Certificate::Other(other) if let Some(mismatch) = other.0.downcast_ref::<PinMismatch>() => {
                     Self::TlsPinMismatch(mismatch.clone())
                 }
-                Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                    let at = match certificate {
-                        Certificate::ExpiredContext { not_after, .. } => format_time(" at ", *not_after),
-                        _ => String::new(),
-                    };
-                    Self::TlsExpired(format!(
-                        "expired{at}; renew it on the node, or set serverTLSBootstrap so that the kubelet renews it"
-                    ))
-                }
-                Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                    let until = match certificate {
-                        Certificate::NotValidYetContext { not_before, .. } => {
-                            format_time(" before ", *not_before)
-                        }
-                        _ => " yet".to_owned(),
-                    };
-                    Self::TlsExpired(format!("is not valid{until}; check the clocks of both machines"))
-                }
                 _ => Self::TlsOther(certificate.to_string()),
             },
             _ => Self::TlsOther(error.to_string()),
         }
     }
-}
 
-fn format_time(before: &str, time: UnixTime) -> String {
-    let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(second).map_or_else(|_| String::new(), |time| format!("{before}{time}"))
+    /// Classifies why a serving certificate does not verify.
+    fn from_verification(error: &x509::Error) -> Self {
+        match error {
+            x509::Error::UnknownIssuer { issuer, unusable } => Self::TlsUnknownCa {
+                detail: match (unusable, issuer) {
+                    (Some((certificate, why)), _) => format!("{certificate} {why}"),
+                    (None, Some(issuer)) => format!("issuer: {issuer}"),
+                    (None, None) => String::new(),
+                },
+            },
+            x509::Error::Expired { .. } => Self::TlsExpired(format!(
+                "{error}; renew it on the node, or set serverTLSBootstrap so that the kubelet renews it"
+            )),
+            x509::Error::NotYetValid { .. } => Self::TlsExpired(format!("is {error}")),
+            _ => Self::TlsOther(error.to_string()),
+        }
+    }
 }
 
 fn in_parentheses(response: &str) -> String {
@@ -324,11 +328,12 @@ mod tests {
     #[test]
     fn prefers_the_error_of_the_attempt_that_got_further() {
         let dns = || Error::Dns { host: "a".into(), source: std::io::Error::other("x") };
+        let unknown_ca = || Error::TlsUnknownCa { detail: String::new() };
         let refused = || Error::ConnectionRefused { address: "a:1".into() };
         let dropped = || Error::Timeout { address: "a:1".into(), doing: "connecting" };
         assert!(
-            Error::TlsUnknownCa.is_more_specific_than(1, &dns(), 0)
-                && !dns().is_more_specific_than(0, &Error::TlsUnknownCa, 1)
+            unknown_ca().is_more_specific_than(1, &dns(), 0)
+                && !dns().is_more_specific_than(0, &unknown_ca(), 1)
         );
         assert!(
             refused().is_more_specific_than(1, &dns(), 0) && dropped().is_more_specific_than(1, &dns(), 0)

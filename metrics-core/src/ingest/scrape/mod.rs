@@ -13,6 +13,9 @@ mod failures;
 #[allow(clippy::missing_panics_doc)]
 pub mod fuzzing;
 mod inflate;
+#[doc(hidden)]
+pub mod interop;
+mod kubelet_verifier;
 mod log_limit;
 mod metrics;
 mod pins;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::digest::sha256_hex;
 
@@ -110,10 +109,10 @@ impl Pins {
 /// Returns the SHA-256 of the certificate's public key, as `openssl x509 -pubkey | openssl pkey -pubin -outform DER
 /// | sha256sum` prints it; of the whole certificate if it cannot be parsed.
 fn key_fingerprint(certificate: &CertificateDer<'_>) -> Box<str> {
-    let parsed = X509Certificate::from_der(certificate);
-    let key =
-        parsed.as_ref().map_or(certificate.as_ref(), |(_, parsed)| parsed.tbs_certificate.subject_pki.raw);
-    sha256_hex(key).into()
+    match x509::public_key(certificate) {
+        Ok(key) => sha256_hex(&key).into(),
+        Err(_) => sha256_hex(certificate).into(),
+    }
 }
 
 #[cfg(test)]

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
-};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::sign::SingleCertAndKey;
+use x509::CaBundle;
 
 use super::error::Error;
+use super::kubelet_verifier::KubeletVerifier;
 use super::pins::Pins;
 use super::reload::ReloadedFile;
 use super::{Credentials, KubeletTls};
@@ -32,7 +30,7 @@ const MAX_KEPT_ALIVE_INTERVAL: Duration = Duration::from_secs(80);
 /// Creates the TLS configurations of nodes. Files are reloaded when they change.
 pub(super) struct TlsConfigs {
     provider: Arc<CryptoProvider>,
-    trust: Option<ReloadedFile<RootCertStore>>,
+    trust: Option<ReloadedFile<CaBundle>>,
     pins: Option<Pins>,
     identity: Option<(ReloadedFile<Vec<CertificateDer<'static>>>, ReloadedFile<PrivateKeyDer<'static>>)>,
     material: Mutex<Option<Arc<TlsMaterial>>>,
@@ -41,7 +39,7 @@ pub(super) struct TlsConfigs {
 
 /// What the configurations of all nodes have in common, and the files' content it was built from.
 pub(super) struct TlsMaterial {
-    roots: Option<Arc<RootCertStore>>,
+    roots: Option<Arc<CaBundle>>,
     identity: Option<(Arc<Vec<CertificateDer<'static>>>, Arc<PrivateKeyDer<'static>>)>,
     config: Arc<ClientConfig>,
 }
@@ -174,9 +172,13 @@ impl TlsConfigs {
         let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                builder.with_client_auth_cert(chain.to_vec(), key.clone_key()).map_err(|error| {
+                let unusable = |error: &dyn std::fmt::Display| {
                     Error::TlsOther(format!("the client certificate of metrics-core cannot be used: {error}"))
-                })?
+                };
+                let key = self.provider.key_provider.load_private_key(key.clone_key());
+                let key = key.map_err(|error| unusable(&error))?;
+                let certified = x509::certified_key(chain.to_vec(), key).map_err(|error| unusable(&error))?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         config.resumption = match self.sessions {
@@ -203,16 +205,19 @@ pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(certificates(pem)?);
-    if added == 0 {
-        return Err("contains no usable CA certificate".into());
+/// Reads a CA bundle. As in client-go, certificates that can't be used are ignored if others can.
+pub(super) fn roots(pem: &[u8]) -> Result<CaBundle, String> {
+    let (bundle, invalid) = CaBundle::from_pem(pem);
+    if bundle.certificates().is_empty() {
+        return Err(match invalid.first() {
+            Some(invalid) => format!("contains no usable CA certificate: {invalid}"),
+            None => "contains no PEM certificate".to_owned(),
+        });
     }
-    if ignored > 0 {
-        tracing::warn!(ignored, "ignored CA certificates that cannot be used");
+    for invalid in &invalid {
+        tracing::warn!("ignored a certificate in the file of --kubelet-certificate-authority: {invalid}");
     }
-    Ok(roots)
+    Ok(bundle)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -234,127 +239,4 @@ pub(super) fn token(source: Source) -> ReloadedFile<String> {
         }
         String::from_utf8(token.to_vec()).map_err(|error| error.to_string())
     })
-}
-
-/// Accepts a certificate that is signed by a trusted CA and contains the dialled name or any of the node's own.
-/// With pins, also accepts one that is not signed by a trusted CA if its key is the node's pinned one. Without
-/// roots, accepts any certificate.
-#[derive(Debug)]
-struct KubeletVerifier {
-    provider: Arc<CryptoProvider>,
-    roots: Option<Arc<RootCertStore>>,
-    names: Vec<ServerName<'static>>,
-    /// The pins and the node's UID.
-    pins: Option<(Pins, Box<str>)>,
-}
-
-impl KubeletVerifier {
-    /// Returns whether a trusted CA signed the certificate. Fails if the certificate must be rejected whatever its
-    /// key: it is not CA-signed and keys are not pinned, or it is CA-signed but expired or for another host.
-    fn is_ca_signed(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        dialled: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<bool, rustls::Error> {
-        let Some(roots) = &self.roots else { return Ok(false) };
-        let verified = self.verify_chain(roots, leaf, intermediates, now);
-        let untrusted = match &verified {
-            // The library checks time and purpose before the issuer, but an unknown issuer matters more.
-            Err(rustls::Error::InvalidCertificate(error)) => match error {
-                CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. } => not_after(leaf).is_some_and(|valid| {
-                    let then = self.verify_chain(roots, leaf, intermediates, valid);
-                    let unknown = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
-                    matches!(then, Err(rustls::Error::InvalidCertificate(error)) if unknown.contains(&error))
-                }),
-                // A self-signed CA certificate as a serving certificate, as `openssl req -x509` creates it.
-                CertificateError::Other(_) => is_self_issued(leaf),
-                _ => false,
-            },
-            _ => false,
-        };
-        if untrusted {
-            return match self.pins {
-                Some(_) => Ok(false),
-                None => Err(CertificateError::UnknownIssuer.into()),
-            };
-        }
-        verified?;
-        let certificate = ParsedCertificate::try_from(leaf)?;
-        verify_server_name(&certificate, dialled).or_else(|error| {
-            let own = self.names.iter().any(|name| verify_server_name(&certificate, name).is_ok());
-            if own { Ok(()) } else { Err(error) }
-        })?;
-        Ok(true)
-    }
-
-    fn verify_chain(
-        &self,
-        roots: &RootCertStore,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let certificate = ParsedCertificate::try_from(leaf)?;
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
-    }
-}
-
-/// Returns a time at which the certificate is valid: its notAfter.
-fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
-    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-}
-
-/// Returns whether subject and issuer are the same.
-fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate)
-        .is_ok_and(|(_, parsed)| parsed.subject().as_raw() == parsed.issuer().as_raw())
-}
-
-impl ServerCertVerifier for KubeletVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        dialled: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let ca_signed = self.is_ca_signed(end_entity, intermediates, dialled, now)?;
-        if let Some((pins, uid)) = &self.pins {
-            let other = |mismatch| CertificateError::Other(OtherError(Arc::new(mismatch)));
-            pins.check(uid, end_entity, ca_signed).map_err(other)?;
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

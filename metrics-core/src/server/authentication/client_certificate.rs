@@ -9,12 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crds::cause::CredentialCause;
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls_pki_types::CertificateDer;
+use x509::{CaBundle, Certificate, Purpose};
 
-use super::version1::{self, V1Error};
 use super::{Attempt, Refusal, Trust, UserInfo};
 use crate::digest::sha256_hex;
 
@@ -23,82 +20,33 @@ const VERIFICATION_TTL: Duration = Duration::from_secs(30);
 
 /// The trust anchors (CA certificates) for one purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Anchors(Vec<Anchor>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Anchor {
-    der: CertificateDer<'static>,
-    trusted: TrustAnchor<'static>,
-    not_before: i64,
-    not_after: i64,
-}
+pub struct Anchors(CaBundle);
 
 impl Anchors {
     /// Parses a PEM bundle. The error is a description.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let mut anchors = Vec::new();
-        for (at, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let unreadable = |error: &dyn std::fmt::Display| {
-                format!("certificate {} of the bundle is invalid: {error}", at + 1)
-            };
-            let der = certificate.map_err(|error| unreadable(&error))?;
-            let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unreadable(&error))?;
-            let validity = parsed.validity();
-            let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-            let trusted =
-                webpki::anchor_from_trusted_cert(&der).map_err(|error| unreadable(&error))?.to_owned();
-            anchors.push(Anchor { der, trusted, not_before, not_after });
+        let (bundle, invalid) = CaBundle::from_pem(pem);
+        // As in k8s.io/apiserver: a bundle of which a part is lost must not replace a complete one.
+        if let Some(invalid) = invalid.first() {
+            return Err(invalid.to_string());
         }
-        if anchors.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(Self(anchors)) }
+        if bundle.certificates().is_empty() {
+            return Err("it contains no certificate".to_owned());
+        }
+        Ok(Self(bundle))
     }
 
     /// Returns whether both contain the same public key.
     #[must_use]
     pub(crate) fn intersects(&self, other: &Self) -> bool {
-        self.0.iter().any(|a| {
-            other.0.iter().any(|b| a.trusted.subject_public_key_info == b.trusted.subject_public_key_info)
-        })
+        self.0.intersects(&other.0)
     }
 
     /// Verifies a client's chain (leaf first) as Go's crypto/x509 does with `ExtKeyUsageClientAuth`.
     fn verify(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), Refusal> {
-        let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err(refusal(CredentialCause::BadCertificate, &leaf_name(chain), "the chain is empty"));
-        };
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        // Unlike Go, webpki ignores the validity of trust anchors.
-        let valid =
-            || self.0.iter().filter(|anchor| anchor.not_before <= seconds && seconds <= anchor.not_after);
-        if version1::is(leaf) {
-            return version1::verify(leaf, valid().map(|anchor| &anchor.der), seconds).map_err(|flaw| {
-                let (reason, text) = match flaw {
-                    V1Error::InvalidEncoding => (CredentialCause::BadCertificate, "invalid encoding"),
-                    V1Error::UnknownIssuer => (CredentialCause::UnknownCa, "signed by an unknown authority"),
-                    V1Error::Expired => (CredentialCause::Expired, "expired"),
-                    V1Error::NotYetValid => (CredentialCause::NotYetValid, "not valid yet"),
-                };
-                refusal(reason, &leaf_name(chain), text)
-            });
-        }
-        let anchors: Vec<TrustAnchor<'_>> = valid().map(|anchor| anchor.trusted.clone()).collect();
-        let failed = |error: &webpki::Error| {
-            let (reason, text) = classify(error);
-            refusal(reason, &leaf_name(chain), &text)
-        };
-        let leaf = EndEntityCert::try_from(leaf).map_err(|error| failed(&error))?;
-        let time = UnixTime::since_unix_epoch(since);
-        leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
-            &anchors,
-            intermediates,
-            time,
-            ForClients,
-            None,
-            None,
-        )
-        .map(|_| ())
-        .map_err(|error| failed(&error))
+        self.0.verify(chain, Purpose::Client, seconds).map(drop).map_err(|error| refusal(&error, chain))
     }
 }
 
@@ -211,65 +159,28 @@ pub(super) fn authenticate(connection: &ClientConnection, trust: &Trust) -> Atte
 }
 
 fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let name = parsed.subject();
-    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
+    let parsed = Certificate::parse(certificate).ok()?;
+    let subject = parsed.subject();
     Some(Subject {
-        // Of several common names, Go uses the last.
-        common_name: name.iter_common_name().filter_map(text).last().unwrap_or_default(),
-        organizations: name.iter_organization().filter_map(text).collect(),
+        common_name: subject.common_name().unwrap_or_default().to_owned(),
+        organizations: subject.organizations().map(str::to_owned).collect(),
         credential_id: format!("X509SHA256={}", sha256_hex(certificate)),
         issuer: parsed.issuer().to_string(),
-        not_after: parsed.validity().not_after.timestamp(),
+        not_after: parsed.not_after(),
     })
 }
 
-fn leaf_name(chain: &[CertificateDer<'_>]) -> String {
-    chain.first().and_then(subject).map(|subject| subject.common_name).unwrap_or_default()
-}
-
-fn refusal(reason: CredentialCause, common_name: &str, text: &str) -> Refusal {
+fn refusal(error: &x509::Error, chain: &[CertificateDer<'_>]) -> Refusal {
+    use x509::Error as E;
+    let reason = match error {
+        E::UnknownIssuer { .. } => CredentialCause::UnknownCa,
+        E::Expired { .. } => CredentialCause::Expired,
+        E::NotYetValid { .. } => CredentialCause::NotYetValid,
+        E::WrongUsage { .. } => CredentialCause::NotForClients,
+        _ => CredentialCause::BadCertificate,
+    };
+    let common_name = chain.first().and_then(subject).map(|subject| subject.common_name).unwrap_or_default();
     // The client chooses the name, so it is shortened and printable.
     let common_name: String = common_name.chars().filter(|c| !c.is_control()).take(80).collect();
-    Refusal { reason, detail: format!("client certificate with cn={common_name}: {text}") }
-}
-
-fn classify(error: &webpki::Error) -> (CredentialCause, String) {
-    use webpki::Error as E;
-    match error {
-        E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
-            (CredentialCause::UnknownCa, "signed by an unknown authority".to_owned())
-        }
-        E::CertExpired { .. } => (CredentialCause::Expired, "expired".to_owned()),
-        E::CertNotValidYet { .. } => (CredentialCause::NotYetValid, "not valid yet".to_owned()),
-        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
-            (CredentialCause::NotForClients, "not for client authentication (extended key usage)".to_owned())
-        }
-        other => (CredentialCause::BadCertificate, format!("{other:?}")),
-    }
-}
-
-/// Accepts extended key usage clientAuth or any, and certificates without the extension.
-struct ForClients;
-
-impl ExtendedKeyUsageValidator for ForClients {
-    fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        const CLIENT: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 2];
-        const ANY: [usize; 5] = [2, 5, 29, 37, 0];
-        let mut present = Vec::new();
-        for usage in usages {
-            let oid: Vec<usize> = usage?.to_decoded_oid();
-            if oid == CLIENT || oid == ANY {
-                return Ok(());
-            }
-            present.push(oid);
-        }
-        if present.is_empty() {
-            return Ok(());
-        }
-        Err(webpki::Error::RequiredEkuNotFoundContext(webpki::RequiredEkuNotFoundContext {
-            required: webpki::KeyUsage::client_auth(),
-            present,
-        }))
-    }
+    Refusal { reason, detail: format!("client certificate with cn={common_name}: {error}") }
 }

@@ -12,7 +12,6 @@ mod metrics;
 mod token_review;
 pub mod trust;
 mod user;
-mod version1;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509::Certificate;
 
 /// An error of a certificate and key in PEM. Contains nothing of the key.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, Error> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::Certificate(error.to_string()))?;
     let leaf = chain.first().ok_or(Error::NoCertificate)?;
-    X509Certificate::from_der(leaf).map_err(|error| Error::Certificate(error.to_string()))?;
+    Certificate::parse(leaf).map_err(|error| Error::Certificate(error.to_string()))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Error::NoKey)?;
     certified(chain, key)
 }
@@ -56,8 +56,8 @@ pub(super) fn self_signed() -> Result<CertifiedKey, Error> {
 /// Returns the expiry of the leaf since the Unix epoch; `None` if it can't be parsed.
 #[must_use]
 pub(super) fn expires(key: &CertifiedKey) -> Option<Duration> {
-    let (_, leaf) = X509Certificate::from_der(key.cert.first()?).ok()?;
-    u64::try_from(leaf.validity().not_after.timestamp()).ok().map(Duration::from_secs)
+    let leaf = Certificate::parse(key.cert.first()?).ok()?;
+    u64::try_from(leaf.not_after()).ok().map(Duration::from_secs)
 }
 
 fn certified(
@@ -66,9 +66,7 @@ fn certified(
 ) -> Result<CertifiedKey, Error> {
     let key: Arc<dyn rustls::sign::SigningKey> =
         super::provider().key_provider.load_private_key(key).map_err(|_| Error::Key)?;
-    let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(|_| Error::Mismatch)?;
-    Ok(certified)
+    x509::certified_key(chain, key).map_err(|_| Error::Mismatch)
 }
 
 #[cfg(test)]

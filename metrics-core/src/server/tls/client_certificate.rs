@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
-use webpki::RawPublicKeyEntity;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 /// The maximum size of a client's chain in bytes. The server holds it as long as the connection, and holds as many as
 /// there are clients. A chain of three RSA-4096 certificates has about 5 KiB.
@@ -32,9 +29,8 @@ struct ChainTooLong {
 
 /// Accepts every certificate whose private key signed the handshake.
 ///
-/// The server sends no list of acceptable CAs, so that a client presents its certificate whatever CA signed it. A
-/// lenient parser extracts the public key: the strict one rejects certificates (X.509 v1, unusual extensions) whose
-/// clients must get a response, too.
+/// The server sends no list of acceptable CAs, so that a client presents its certificate whatever CA signed it. Only
+/// the public key is read: clients whose certificate is invalid otherwise must get a response, too.
 #[derive(Debug)]
 pub(super) struct AnyClientCertificate {
     algorithms: WebPkiSupportedAlgorithms,
@@ -75,23 +71,7 @@ impl ClientCertVerifier for AnyClientCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = public_key(certificate)?;
-        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
-        let (_, algorithms) = self
-            .algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == signed.scheme)
-            .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        // In TLS 1.2 a scheme does not determine the curve, so all its algorithms are tried.
-        for algorithm in *algorithms {
-            match key.verify_signature(*algorithm, message, signed.signature()) {
-                Ok(()) => return Ok(HandshakeSignatureValid::assertion()),
-                Err(webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
-                Err(_) => return Err(CertificateError::BadSignature.into()),
-            }
-        }
-        Err(CertificateError::BadSignature.into())
+        x509::verify_tls12_handshake(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -100,15 +80,10 @@ impl ClientCertVerifier for AnyClientCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature_with_raw_key(message, &public_key(certificate)?, signed, &self.algorithms)
+        x509::verify_tls13_handshake(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-fn public_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    Ok(parsed.tbs_certificate.subject_pki.raw.into())
 }

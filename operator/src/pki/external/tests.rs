@@ -119,6 +119,54 @@ fn replaces_a_self_signed_certificate_with_an_overlap() {
 }
 
 #[test]
+fn accepts_a_self_signed_certificate_of_any_kind_as_its_own_ca() {
+    for is_ca in [
+        rcgen::IsCa::NoCa,
+        rcgen::IsCa::ExplicitNoCa,
+        rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained),
+    ] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+        parameters.is_ca = is_ca;
+        let certificate = parameters.self_signed(&key).expect("a certificate").pem().into_bytes();
+        let pair = Some((certificate.clone(), key.serialize_pem().into_bytes()));
+        let external = ExternalCertificate { pair, ca_bundle: Some(certificate) };
+        let plan = plan(&wanted(), &external, &StoredServing::default(), start()).expect("a plan");
+        assert!(trusts(&plan.bundle, &plan.serving_certificate));
+    }
+}
+
+#[test]
+fn refuses_a_certificate_that_another_serving_certificate_signed() {
+    let signer = issued(&["a.example.com"]);
+    let (certificate, key) = signer.pair.expect("a pair");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("PEM");
+    let key = rcgen::KeyPair::from_pem(&text(&key)).expect("a key");
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&text(&certificate), key).expect("an issuer");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let leaf = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+    let leaf = leaf.signed_by(&key, &issuer).expect("a certificate").pem().into_bytes();
+    let pair = Some((leaf, key.serialize_pem().into_bytes()));
+    let external = ExternalCertificate { pair, ca_bundle: Some(certificate) };
+    let error =
+        plan(&wanted(), &external, &StoredServing::default(), start()).expect_err("an error").to_string();
+    assert!(error.contains("is not a CA"), "{error}");
+}
+
+#[test]
+fn reads_a_ca_that_never_expires() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+    parameters.not_before = rcgen::date_time_ymd(1960, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(9999, 12, 31) + Duration::from_secs(86_399);
+    let pem = parameters.self_signed(&key).expect("a certificate").pem();
+    let [certificate] = &Certificate::parse_pem(pem.as_bytes()).expect("a certificate")[..] else { panic!() };
+    assert_eq!(certificate.not_after, Timestamp::MAX);
+    assert!(certificate.not_before < Timestamp::UNIX_EPOCH && certificate.valid_at(start()));
+    assert!(certificate.is_server_certificate_of(certificate, start()));
+}
+
+#[test]
 fn error_names_why_the_secret_is_unusable() {
     let error = |change: &dyn Fn(&mut ExternalCertificate), now: Timestamp| {
         let mut external = issued(&[NAME]);
@@ -200,7 +248,8 @@ fn intermediates_are_verified_at_the_present_time() {
     // Another root, whatever has expired.
     let mut foreign = expires.clone();
     foreign.ca_bundle = issued(&[NAME]).ca_bundle;
-    assert_eq!(planned(&foreign, start() + 11 * DAY).expect_err("an error"), ExternalError::Chain);
+    let error = planned(&foreign, start() + 11 * DAY).expect_err("an error");
+    assert!(matches!(&error, ExternalError::Chain(_)), "{error}");
     let mut long_lived = issued(&[NAME]);
     let ca = issue_ca("company", KeyAlgorithm::ECDSAP256, 10 * DAY, start()).expect("a CA");
     let names = [NAME.to_owned()];

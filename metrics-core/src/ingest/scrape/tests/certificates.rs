@@ -1,12 +1,13 @@
 //! Verification and pinning of serving certificates.
 
 use crds::cause::ScrapeCause;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SigningKey as _};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{BODY, FakeKubelet, TestCa, TestScraper, acceptor, node, ok};
+use super::{BODY, FakeKubelet, TestCa, TestScraper, acceptor, acceptor_of, node, ok};
 use crate::ingest::discover::Node;
 use crate::ingest::scrape::{Error, Findings};
 use crate::ingest::store::PutSummary;
@@ -143,6 +144,113 @@ async fn does_not_pin_a_key_without_proof_of_possession() {
     let certificate = CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&stolen).unwrap();
     let kubelet = FakeKubelet::start(Some(acceptor(&certificate, &own)), |_| ok(BODY)).await;
     let node = node(kubelet.address.port(), &["127.0.0.1"]);
-    assert_eq!(TestScraper::pinning(&ca, node, &findings).cause().await, "tls_unknown_ca");
+    let error = TestScraper::pinning(&ca, node, &findings).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsOther);
+    assert!(error.to_string().contains("did not prove possession"), "{error}");
     assert_eq!(findings.pins.count(), 0);
+}
+
+/// Starts a kubelet with this certificate and returns its port.
+async fn kubelet_of(certificate: CertificateDer<'static>, key: &KeyPair) -> u16 {
+    FakeKubelet::start(Some(acceptor_of(certificate, key)), |_| ok(BODY)).await.address.port()
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let body = base64::engine::general_purpose::STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+#[tokio::test]
+async fn accepts_a_certificate_that_stands_in_the_bundle() {
+    for adjust in [unchanged, certificate_authority] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["worker-1".to_owned()]).unwrap();
+        adjust(&mut params);
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let ca = TestCa { pem: pem(&certificate), ..TestCa::new() };
+        let port = kubelet_of(certificate, &key).await;
+        assert_eq!(TestScraper::new(&ca, port, &["127.0.0.1"]).cause().await, "ok");
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_certificate_that_one_without_ca_flag_signed() {
+    let (key, signer_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let signer = CertificateParams::new(["worker-2".to_owned()]).unwrap();
+    let ca = TestCa { pem: signer.self_signed(&signer_key).unwrap().pem(), ..TestCa::new() };
+    let issuer = rcgen::Issuer::new(signer, signer_key);
+    let params = CertificateParams::new(["worker-1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let port = kubelet_of(certificate.der().clone(), &key).await;
+    let error = TestScraper::new(&ca, port, &["127.0.0.1"]).scrape().await.unwrap_err();
+    assert_eq!(error.cause(), ScrapeCause::TlsUnknownCa);
+    assert!(error.to_string().contains("is not a CA (no basicConstraints CA:TRUE)"), "{error}");
+}
+
+#[tokio::test]
+async fn pin_and_insecure_accept_version_1_and_times_before_1970() {
+    let ca = TestCa::new();
+    let key = KeyPair::generate().unwrap();
+    let mut old = CertificateParams::new(["some-host".to_owned()]).unwrap();
+    old.not_before = rcgen::date_time_ymd(1955, 1, 1);
+    let old = old.self_signed(&key).unwrap().der().clone();
+    for certificate in [version_1(&key), old] {
+        let port = kubelet_of(certificate, &key).await;
+        let node = || node(port, &["127.0.0.1"]);
+        assert_eq!(TestScraper::with(&ca, node(), true).cause().await, "ok");
+        let findings = Findings::default();
+        assert_eq!(TestScraper::pinning(&ca, node(), &findings).cause().await, "ok");
+        assert_eq!(findings.pins.count(), 1);
+        assert_eq!(TestScraper::new(&ca, port, &["127.0.0.1"]).cause().await, "tls_unknown_ca");
+    }
+}
+
+#[tokio::test]
+async fn version_1_needs_proof_of_possession_too() {
+    let (own, stolen) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let port = kubelet_of(version_1(&stolen), &own).await;
+    let node = node(port, &["127.0.0.1"]);
+    assert_eq!(TestScraper::with(&TestCa::new(), node, true).cause().await, "tls_other");
+}
+
+/// Returns a self-signed certificate of X.509 version 1, as `openssl x509 -req` without an extension file makes it.
+fn version_1(key: &KeyPair) -> CertificateDer<'static> {
+    let usual = CertificateParams::new(vec![]).unwrap().self_signed(key).unwrap();
+    let tbs = elements(elements(usual.der())[0]);
+    let kept: Vec<&[u8]> = tbs[1..].iter().copied().filter(|element| element[0] != 0xa3).collect();
+    let algorithm = kept[1];
+    let tbs = element(0x30, &kept);
+    let signature = key.sign(&tbs).unwrap();
+    element(0x30, &[&tbs, algorithm, &element(0x03, &[&[0], &signature])]).into()
+}
+
+/// Returns the elements within a DER element.
+fn elements(der: &[u8]) -> Vec<&[u8]> {
+    let (header, _) = header(der);
+    let (mut rest, mut found) = (&der[header..], Vec::new());
+    while !rest.is_empty() {
+        let (header, length) = self::header(rest);
+        let (one, after) = rest.split_at(header + length);
+        found.push(one);
+        rest = after;
+    }
+    found
+}
+
+/// Returns the lengths of an element's header and of its content.
+fn header(der: &[u8]) -> (usize, usize) {
+    match der[1] {
+        0x81 => (3, der[2].into()),
+        0x82 => (4, u16::from_be_bytes([der[2], der[3]]).into()),
+        length => (2, length.into()),
+    }
+}
+
+fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let header = if content.len() < 0x80 { vec![tag, low] } else { vec![tag, 0x82, high, low] };
+    let header = if high == 0 && low >= 0x80 { vec![tag, 0x81, low] } else { header };
+    [header, content].concat()
 }

@@ -121,7 +121,7 @@ fn verifies_again_on_an_open_connection_when_the_trust_changes() {
 fn refuses_a_bundle_with_an_invalid_certificate() {
     let (one, two) = (ca(), ca());
     let both = Anchors::from_pem(format!("{}\n# a comment\n{}", one.pem, two.pem).as_bytes()).unwrap();
-    assert_eq!(both.0.len(), 2);
+    assert_eq!(both.0.certificates().len(), 2);
     assert!(both.intersects(&Anchors::from_pem(two.pem.as_bytes()).unwrap()));
     assert!(
         !Anchors::from_pem(one.pem.as_bytes())
@@ -131,4 +131,46 @@ fn refuses_a_bundle_with_an_invalid_certificate() {
     assert_eq!(Anchors::from_pem(b"").unwrap_err(), "it contains no certificate");
     let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
     assert!(Anchors::from_pem(broken.as_bytes()).unwrap_err().contains("certificate 1"));
+}
+
+#[test]
+fn refuses_a_group_that_a_user_of_the_bundle_signed_for_itself() {
+    let ca = ca();
+    let (user, key) = ca.issue(|params| {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.distinguished_name.push(DnType::CommonName, "user");
+    });
+    let issuer = Issuer::from_ca_cert_der(&user, key).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "root");
+    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    let forged = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone();
+    let pem = |der: &CertificateDer<'_>| {
+        use base64::Engine as _;
+        let body = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    };
+    let bundle = format!("{}{}", ca.pem, pem(&user));
+    let trust = Trust { client_ca: Some(Anchors::from_pem(bundle.as_bytes()).unwrap()), ..Trust::default() };
+    let connection = ClientConnection::new(LOCAL, vec![forged]);
+    let Attempt::Refused(refusal) = authenticate(&connection, &trust) else { panic!("not refused") };
+    assert_eq!(refusal.reason, CredentialCause::UnknownCa);
+    assert!(
+        refusal.detail.contains("cn=root: ") && refusal.detail.contains("CN=user is not a CA"),
+        "{refusal}"
+    );
+    // The user itself is accepted.
+    let connection = ClientConnection::new(LOCAL, vec![user]);
+    assert!(matches!(authenticate(&connection, &trust), Attempt::Authenticated(user) if user.name == "user"));
+}
+
+#[test]
+fn accepts_a_ca_certificate_as_client() {
+    let ca = ca();
+    let (certificate, _) = ca.issue(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "aggregator");
+    });
+    let connection = ClientConnection::new(LOCAL, vec![certificate]);
+    assert!(matches!(authenticate(&connection, &ca.trust()), Attempt::Authenticated(_)));
 }

@@ -1,0 +1,3 @@
+module metrics-pipeline.dev/e2e/certificates
+
+go 1.26
