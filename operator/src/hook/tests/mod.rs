@@ -173,7 +173,13 @@ async fn uninstall_removes_our_api_services_and_then_the_finalizer_without_an_op
         assert!(state.api_services.is_empty());
         assert_eq!(
             state.writes(),
-            ["DELETE cluster", "DELETE v1beta1.metrics.k8s.io", "DELETE v1.metrics.k8s.io", "PATCH cluster"]
+            [
+                "DELETE install",
+                "DELETE cluster",
+                "DELETE v1beta1.metrics.k8s.io",
+                "DELETE v1.metrics.k8s.io",
+                "PATCH cluster"
+            ]
         );
         // Others' finalizers stay, and another version is not written.
         assert_eq!(state.pipelines[0]["metadata"]["finalizers"], json!(["example.com/hold"]));
