@@ -102,7 +102,7 @@ fn write_docs(results: &Results, conditions: &str) -> Result<()> {
     if violations.is_empty() {
         violations.push("none".to_owned());
     }
-    let list = violations.iter().fold(String::new(), |list, violation| list + "- " + violation + "\n");
-    let text = format!("{head}{MARKER}\n\n{conditions}\n\n{}\nViolations:\n\n{list}", results.tables());
+    let list = violations.join("\n- ");
+    let text = format!("{head}{MARKER}\n\n{conditions}\n\n{}\nViolations:\n\n- {list}\n", results.tables());
     std::fs::write(&path, text).doing(|| format!("write {}", path.display()))
 }
