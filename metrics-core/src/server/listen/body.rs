@@ -85,6 +85,7 @@ impl HttpBody for TrackedBody {
         match (&polled, timer) {
             (Poll::Ready(None), _) => self.in_flight = None,
             (Poll::Ready(Some(_)), Some(timer)) => timer.filled(),
+            (Poll::Pending, Some(timer)) => timer.idle(),
             _ => {}
         }
         polled

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const BYTES_PER_BYTE: usize = 2;
 /// of a TLS record or of the headers of a request.
 pub(super) struct Meter {
     place: Arc<Place>,
+    /// The number of writes below TLS that made progress.
+    written: Arc<AtomicU64>,
     state: Mutex<MeterState>,
 }
 
@@ -40,7 +43,12 @@ struct MeterState {
 
 impl Meter {
     pub(super) fn new(place: Arc<Place>) -> Arc<Self> {
-        Arc::new(Self { place, state: Mutex::default() })
+        Arc::new(Self { place, written: Arc::default(), state: Mutex::default() })
+    }
+
+    /// Returns the number of writes below TLS that made progress.
+    pub(super) fn written(&self) -> Arc<AtomicU64> {
+        self.written.clone()
     }
 
     /// Enters a phase that takes `bytes`. Returns false if the connection must be closed.
@@ -137,6 +145,7 @@ impl<S> ClientStream<S> {
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.is_blocked = false;
+            self.meter.written.fetch_add(1, Ordering::Relaxed);
             return result;
         }
         let timeout = self.write_timeout;

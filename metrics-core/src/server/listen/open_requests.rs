@@ -1,6 +1,7 @@
 //! The open requests of a connection, and its idle time.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,7 +37,8 @@ struct OpenRequestsState {
 }
 
 impl OpenRequests {
-    pub(super) fn new(place: Arc<Place>) -> Arc<Self> {
+    /// Returns those of a connection that counts its writes in `written`.
+    pub(super) fn new(place: Arc<Place>, written: Arc<AtomicU64>) -> Arc<Self> {
         let state = OpenRequestsState {
             open: 0,
             watches: 0,
@@ -45,7 +47,8 @@ impl OpenRequests {
             idle_since: Instant::now(),
             standing: Standing::Unauthenticated,
         };
-        Arc::new(Self { state: Mutex::new(state), close: Notify::new(), place, timer: Arc::default() })
+        let timer = Arc::new(ResponseTimer::of_connection(written));
+        Arc::new(Self { state: Mutex::new(state), close: Notify::new(), place, timer })
     }
 
     /// Returns when the connection became idle; `None` while a request is open.

@@ -6,6 +6,7 @@
 //! it is the connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ pub(super) struct ResponseTimer {
     /// The memory of the response that is being sent.
     holder: Mutex<Option<Holder>>,
     held: Notify,
+    /// The number of writes of the connection that made progress. Set over HTTP/1.1, where hyper and TLS take frames into their
+    /// buffers while the client reads nothing.
+    written: Option<Arc<AtomicU64>>,
     /// Notified when the memory of a response must be freed whose stream has no task any more.
     must_end: Arc<Notify>,
 }
@@ -38,10 +42,21 @@ struct TimerState {
     /// The time at which the response must be complete; `None` for a watch.
     deadline: Option<Instant>,
     waiting_since: Option<Instant>,
+    /// The number of writes when the wait began.
+    written_before: Option<u64>,
     is_watch: bool,
 }
 
 impl ResponseTimer {
+    /// Returns the timer of a connection that counts its writes in `written`.
+    pub(super) fn of_connection(written: Arc<AtomicU64>) -> Self {
+        Self { written: Some(written), ..Self::default() }
+    }
+
+    fn written(&self) -> Option<u64> {
+        self.written.as_ref().map(|written| written.load(Ordering::Relaxed))
+    }
+
     /// Starts the timer of the stream that the current task serves, otherwise `of_connection`, and returns it.
     pub(super) fn start(of_connection: &Arc<Self>, deadline: Instant) -> Arc<Self> {
         let timer = OF_STREAM.try_with(Arc::clone).unwrap_or_else(|_| of_connection.clone());
@@ -86,12 +101,27 @@ impl ResponseTimer {
 
     /// Records that the body returned a frame.
     pub(super) fn filled(&self) {
-        self.state.lock().waiting_since = Some(Instant::now());
+        let mut state = self.state.lock();
+        if state.waiting_since.is_none() {
+            (state.waiting_since, state.written_before) = (Some(Instant::now()), self.written());
+        }
     }
 
-    /// Records that the client can receive more.
+    /// Records that the body waits for data, not for the client.
+    pub(super) fn idle(&self) {
+        self.state.lock().waiting_since = None;
+    }
+
+    /// Records that HTTP takes the next frame. The client can receive more, unless only buffers took the last one.
     pub(super) fn drained(&self) {
-        let waited = self.state.lock().waiting_since.take().is_some();
+        let waited = {
+            let mut state = self.state.lock();
+            let written = self.written();
+            if written.is_some() && written == state.written_before {
+                return;
+            }
+            state.waiting_since.take().is_some()
+        };
         if waited && let Some(holder) = &*self.holder.lock() {
             holder.progressed();
         }
@@ -157,7 +187,7 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::Instant;
 
-    use super::{ConnectionMetrics, ResponseTimer, StreamExecutor};
+    use super::{AtomicU64, CloseCause, ConnectionMetrics, Ordering, ResponseTimer, StreamExecutor};
     use crate::memory::MemoryBudget;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -202,6 +232,41 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         lease.revoke();
         assert!(tokio::time::timeout(Duration::from_secs(1), of_connection.revoked()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_only_buffers_take_is_no_progress() {
+        let stall = Duration::from_secs(30);
+        for writes in [false, true] {
+            let written = Arc::new(AtomicU64::new(7));
+            let timer = Arc::new(ResponseTimer::of_connection(written.clone()));
+            ResponseTimer::start(&timer, Instant::now() + HOUR);
+            timer.filled();
+            let start = Instant::now();
+            let expired = tokio::spawn({
+                let timer = timer.clone();
+                async move { timer.expired(stall).await }
+            });
+            tokio::time::sleep(stall / 2).await;
+            if writes {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            timer.drained();
+            timer.filled();
+            assert_eq!(expired.await.unwrap(), CloseCause::SlowClient);
+            assert_eq!(start.elapsed() > stall * 4 / 3, writes, "{:?}", start.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_without_data_does_not_expire() {
+        let timer = Arc::new(ResponseTimer::of_connection(Arc::default()));
+        ResponseTimer::start(&timer, Instant::now() + HOUR).set_watch();
+        timer.filled();
+        timer.drained();
+        timer.idle();
+        let expired = timer.expired(Duration::from_secs(30));
+        assert!(tokio::time::timeout(HOUR, expired).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
