@@ -249,7 +249,8 @@ impl Rows for InMemoryRows {
             }
             (_, Some(update)) => {
                 let (namespace, name) = (&*update.key.0, &*update.key.1);
-                let current = self.pods.get(&update.key).filter(|pod| !pod.unmeasured);
+                let current = self.pods.get(&update.key);
+                let current = current.filter(|pod| !pod.unmeasured && pod.since <= update.version);
                 match (current, &update.after) {
                     (Some(pod), Some(_)) if pod.since >= unknown_from && pod.version > update.version => {}
                     (Some(pod), Some(after)) => {

@@ -147,7 +147,8 @@ impl Store {
         let state = self.state.read();
         let found = nodes
             .get_with_state(&update.name)
-            .and_then(|(node, visible)| self.shown_node(&state, node, visible, self.directory.now_ms()));
+            .and_then(|(node, visible)| self.shown_node(&state, node, visible, self.directory.now_ms()))
+            .filter(|(_, since)| is_of_same_object(update, *since));
         if let Some((row, since)) = &found
             && !is_pending(query, update, *since, row.version)
         {
@@ -173,7 +174,8 @@ impl Store {
         let [lookup] = &lookups;
         let mut containers = Vec::new();
         lookup.containers(&mut containers);
-        let found = self.shown(lookup).zip(lookup.row(&containers));
+        let since = self.shown(lookup).filter(|since| is_of_same_object(update, *since));
+        let found = since.zip(lookup.row(&containers));
         if let Some((since, row)) = &found
             && !is_pending(query, update, *since, row.version)
         {
@@ -200,6 +202,12 @@ impl StoreState {
         let (_, at) = self.changed.range(versions.clone()).next()?;
         self.slots.get(*at as usize).map(|slot| (*at as usize, slot))
     }
+}
+
+/// Returns whether the update is one of the object that clients see now. If that appeared later, the update is one of its
+/// predecessor with the same name, which may be known to the reader.
+fn is_of_same_object(update: &Update, since: u64) -> bool {
+    since <= update.version
 }
 
 /// Returns whether the reader does not know the object yet and will visit it, as a new one, at a later version.

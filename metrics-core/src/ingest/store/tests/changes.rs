@@ -407,6 +407,17 @@ fn label_changes_are_changes_of_their_own() {
     label("r", "1");
     fixture.directory.delete_pod("n", "r");
     expect(&["left n/q", "left n/r"]);
+    // A pod that is created again after it was relabeled and deleted.
+    label("s", "1");
+    body(&["s"]);
+    body(&["s"]);
+    expect(&["new n/s"]);
+    label("s", "0");
+    fixture.directory.delete_pod("n", "s");
+    label("s", "0");
+    body(&["s"]);
+    body(&["s"]);
+    expect(&["left n/s"]);
 }
 
 #[test]
