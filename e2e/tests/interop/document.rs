@@ -14,6 +14,18 @@ const MUTANTS: &str = "
 any depth (content, tag, form of the length, order, copies, elements of other certificates). Mostly it changes the signed
 part and signs it again, so that the signature is valid. It also changes the order and number of certificates, and the host.
 What metrics-core accepts, Go must accept. Every test run compares 3,000 of them.
+
+30 November 2026, Go 1.26.8, 232 situations, two cores: of 100,000, both accept 9,598 and both refuse 88,140. metrics-core accepts none
+that Go refuses. Go alone accepts 2,262:
+
+| mutants | reason of metrics-core |
+|---|---|
+| 1,613 | data that Go ignores, such as bytes after the last field of an extension, a key, a signature or the signed part |
+| 249 | an RSA key below 2048 bits |
+| 205 | a damaged certificate or PEM block in the bundle, which Go skips |
+| 126 | extensions in a certificate of version 1 or 2 |
+| 55 | a CA that requires certificate policies |
+| 14 | an intermediate of the chain is refused for one of these reasons, a time with an offset of 24 hours, or a period at the end of a host |
 ";
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interop.md");
