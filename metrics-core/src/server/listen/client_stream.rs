@@ -4,7 +4,6 @@
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::ConnectionMetrics;
 use super::metrics::CloseCause;
 use super::open_requests::OpenRequests;
 use super::places::Place;
+use super::response_timer::LastWrite;
 
 /// The difference from which on the memory of a connection is reserved or released.
 const STEP: usize = 4 << 10;
@@ -26,8 +26,7 @@ const BYTES_PER_BYTE: usize = 2;
 /// of a TLS record or of the headers of a request.
 pub(super) struct Meter {
     place: Arc<Place>,
-    /// The number of writes below TLS that made progress.
-    written: Arc<AtomicU64>,
+    last_write: Arc<LastWrite>,
     state: Mutex<MeterState>,
 }
 
@@ -43,12 +42,12 @@ struct MeterState {
 
 impl Meter {
     pub(super) fn new(place: Arc<Place>) -> Arc<Self> {
-        Arc::new(Self { place, written: Arc::default(), state: Mutex::default() })
+        Arc::new(Self { place, last_write: Arc::default(), state: Mutex::default() })
     }
 
-    /// Returns the number of writes below TLS that made progress.
-    pub(super) fn written(&self) -> Arc<AtomicU64> {
-        self.written.clone()
+    /// Returns the record of the last write.
+    pub(super) fn last_write(&self) -> Arc<LastWrite> {
+        self.last_write.clone()
     }
 
     /// Enters a phase that takes `bytes`. Returns false if the connection must be closed.
@@ -145,7 +144,7 @@ impl<S> ClientStream<S> {
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.is_blocked = false;
-            self.meter.written.fetch_add(1, Ordering::Relaxed);
+            *self.meter.last_write.lock() = Some(Instant::now());
             return result;
         }
         let timeout = self.write_timeout;

@@ -136,7 +136,7 @@ async fn serve_http<S>(
         session.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
     let chain_bytes = COPIES_OF_CHAIN * chain.iter().map(|der| der.len()).sum::<usize>();
     let client = Arc::new(ClientConnection::new(address.ip(), chain));
-    let open_requests = OpenRequests::new(place.clone(), meter.written());
+    let open_requests = OpenRequests::new(place.clone(), meter.last_write());
     place.connected();
     if port.chain.is_front_proxy(&client) {
         open_requests.authenticated(Standing::FrontProxy);

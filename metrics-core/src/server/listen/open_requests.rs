@@ -1,7 +1,6 @@
 //! The open requests of a connection, and its idle time.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,7 +9,7 @@ use tokio::time::Instant;
 
 use super::places::{Place, Standing};
 use super::requests::{RequestLabels, RequestMetrics};
-use super::response_timer::ResponseTimer;
+use super::response_timer::{LastWrite, ResponseTimer};
 use crate::memory::Reservation;
 
 /// The open requests of one connection.
@@ -37,8 +36,8 @@ struct OpenRequestsState {
 }
 
 impl OpenRequests {
-    /// Returns those of a connection that counts its writes in `written`.
-    pub(super) fn new(place: Arc<Place>, written: Arc<AtomicU64>) -> Arc<Self> {
+    /// Returns those of a connection that records its writes in `last_write`.
+    pub(super) fn new(place: Arc<Place>, last_write: Arc<LastWrite>) -> Arc<Self> {
         let state = OpenRequestsState {
             open: 0,
             watches: 0,
@@ -47,7 +46,7 @@ impl OpenRequests {
             idle_since: Instant::now(),
             standing: Standing::Unauthenticated,
         };
-        let timer = Arc::new(ResponseTimer::of_connection(written));
+        let timer = Arc::new(ResponseTimer::of_connection(last_write));
         Arc::new(Self { state: Mutex::new(state), close: Notify::new(), place, timer })
     }
 

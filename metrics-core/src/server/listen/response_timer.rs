@@ -6,7 +6,6 @@
 //! it is the connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +21,9 @@ tokio::task_local! {
     static OF_STREAM: Arc<ResponseTimer>;
 }
 
+/// The time of the last write below TLS that made progress.
+pub(super) type LastWrite = Mutex<Option<Instant>>;
+
 /// Measures how long a response takes, and how long a frame of it has been waiting for the client.
 #[derive(Debug, Default)]
 pub(super) struct ResponseTimer {
@@ -30,9 +32,9 @@ pub(super) struct ResponseTimer {
     /// The memory of the response that is being sent.
     holder: Mutex<Option<Holder>>,
     held: Notify,
-    /// The number of writes of the connection that made progress. Set over HTTP/1.1, where hyper and TLS take frames into their
+    /// The last write of the connection that made progress. Set over HTTP/1.1, where hyper and TLS take frames into their
     /// buffers while the client reads nothing.
-    written: Option<Arc<AtomicU64>>,
+    last_write: Option<Arc<LastWrite>>,
     /// Notified when the memory of a response must be freed whose stream has no task any more.
     must_end: Arc<Notify>,
 }
@@ -42,19 +44,19 @@ struct TimerState {
     /// The time at which the response must be complete; `None` for a watch.
     deadline: Option<Instant>,
     waiting_since: Option<Instant>,
-    /// The number of writes when the wait began.
-    written_before: Option<u64>,
     is_watch: bool,
 }
 
 impl ResponseTimer {
-    /// Returns the timer of a connection that counts its writes in `written`.
-    pub(super) fn of_connection(written: Arc<AtomicU64>) -> Self {
-        Self { written: Some(written), ..Self::default() }
+    /// Returns the timer of a connection that records its writes in `last_write`.
+    pub(super) fn of_connection(last_write: Arc<LastWrite>) -> Self {
+        Self { last_write: Some(last_write), ..Self::default() }
     }
 
-    fn written(&self) -> Option<u64> {
-        self.written.as_ref().map(|written| written.load(Ordering::Relaxed))
+    /// Returns since when the client has been taking nothing, if a frame waits for it.
+    fn stalled_since(&self, state: &TimerState) -> Option<Instant> {
+        let written = self.last_write.as_ref().and_then(|last_write| *last_write.lock());
+        state.waiting_since.map(|since| written.map_or(since, |written| written.max(since)))
     }
 
     /// Starts the timer of the stream that the current task serves, otherwise `of_connection`, and returns it.
@@ -101,10 +103,7 @@ impl ResponseTimer {
 
     /// Records that the body returned a frame.
     pub(super) fn filled(&self) {
-        let mut state = self.state.lock();
-        if state.waiting_since.is_none() {
-            (state.waiting_since, state.written_before) = (Some(Instant::now()), self.written());
-        }
+        self.state.lock().waiting_since.get_or_insert_with(Instant::now);
     }
 
     /// Records that the body waits for data, not for the client.
@@ -112,15 +111,14 @@ impl ResponseTimer {
         self.state.lock().waiting_since = None;
     }
 
-    /// Records that HTTP takes the next frame. The client can receive more, unless only buffers took the last one.
+    /// Records that HTTP takes the next frame. Over HTTP/2 the client can receive more; over HTTP/1.1 only a write tells.
     pub(super) fn drained(&self) {
         let waited = {
             let mut state = self.state.lock();
-            let written = self.written();
-            if written.is_some() && written == state.written_before {
-                return;
-            }
-            state.waiting_since.take().is_some()
+            let stalled_since = self.stalled_since(&state);
+            let remains = self.last_write.as_ref().and(stalled_since);
+            let before = std::mem::replace(&mut state.waiting_since, remains);
+            before.is_some() && before != remains
         };
         if waited && let Some(holder) = &*self.holder.lock() {
             holder.progressed();
@@ -140,7 +138,7 @@ impl ResponseTimer {
             let now = Instant::now();
             let (due, is_watch) = {
                 let state = self.state.lock();
-                let stalled = state.waiting_since.map(|since| since + stall);
+                let stalled = self.stalled_since(&state).map(|since| since + stall);
                 (state.deadline.into_iter().chain(stalled).min(), state.is_watch)
             };
             if due.is_some_and(|due| due <= now) {
@@ -187,7 +185,7 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::Instant;
 
-    use super::{AtomicU64, CloseCause, ConnectionMetrics, Ordering, ResponseTimer, StreamExecutor};
+    use super::{CloseCause, ConnectionMetrics, LastWrite, ResponseTimer, StreamExecutor};
     use crate::memory::MemoryBudget;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -238,8 +236,8 @@ mod tests {
     async fn a_frame_that_only_buffers_take_is_no_progress() {
         let stall = Duration::from_secs(30);
         for writes in [false, true] {
-            let written = Arc::new(AtomicU64::new(7));
-            let timer = Arc::new(ResponseTimer::of_connection(written.clone()));
+            let last_write = Arc::new(LastWrite::default());
+            let timer = Arc::new(ResponseTimer::of_connection(last_write.clone()));
             ResponseTimer::start(&timer, Instant::now() + HOUR);
             timer.filled();
             let start = Instant::now();
@@ -249,7 +247,7 @@ mod tests {
             });
             tokio::time::sleep(stall / 2).await;
             if writes {
-                written.fetch_add(1, Ordering::Relaxed);
+                *last_write.lock() = Some(Instant::now());
             }
             timer.drained();
             timer.filled();
