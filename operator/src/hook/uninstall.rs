@@ -75,7 +75,7 @@ pub(super) async fn run(client: &Client, flags: &UninstallFlags) -> Result<(), H
             return Ok(());
         }
         Operator::NotReady => {
-            tracing::warn!("the operator is not Ready: deleting the APIServices without it")
+            tracing::warn!("the operator is not Ready: deleting the APIServices without it");
         }
         Operator::Stuck => tracing::warn!(
             seconds = TIMEOUT.as_secs(),
