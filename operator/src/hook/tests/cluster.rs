@@ -26,6 +26,9 @@ pub(super) struct Request {
     pub(super) body: Value,
 }
 
+/// A change of the cluster by another client.
+pub(super) type Happening = fn(&mut State);
+
 /// The cluster's state.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -41,12 +44,9 @@ pub(super) struct State {
     /// Responses to the next requests whose method and path start with the text, before they have an effect.
     pub(super) errors: Vec<(&'static str, u16)>,
     /// Changes that happen before the next request whose method and path start with the text.
-    pub(super) races: Vec<(&'static str, Race)>,
+    pub(super) races: Vec<(&'static str, Happening)>,
     pub(super) requests: Vec<Request>,
 }
-
-/// A change of the cluster.
-pub(super) type Race = fn(&mut State);
 
 impl State {
     /// Returns a cluster in which the chart is installed and its operator works.

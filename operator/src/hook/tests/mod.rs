@@ -3,7 +3,7 @@ mod cluster;
 use kube::Client;
 use serde_json::{Value, json};
 
-use self::cluster::{State, api_service, client, pipeline};
+use self::cluster::{Happening, State, api_service, client, pipeline};
 use super::install::{self, InstallFlags};
 use super::uninstall::{self, UninstallFlags};
 use super::{HookError, RELEASE_ANNOTATION};
@@ -62,7 +62,7 @@ async fn leaves_a_pipeline_without_the_mark_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn takes_back_what_it_applied_to_a_pipeline_that_was_created_meanwhile() {
-    let race: fn(&mut State) = |state| state.pipelines.push(pipeline("cluster", json!({})));
+    let race: Happening = |state| state.pipelines.push(pipeline("cluster", json!({})));
     let (client, state) = client(State { races: vec![("PATCH ", race)], ..State::installed() });
     install(&client, "{}").await.expect("success");
     let state = state.lock();
@@ -73,8 +73,8 @@ async fn takes_back_what_it_applied_to_a_pipeline_that_was_created_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_until_the_definition_is_established_and_names_what_prevents_it() {
-    let establish: fn(&mut State) = |state| state.established = true;
-    let wait: fn(&mut State) = |_| ();
+    let establish: Happening = |state| state.established = true;
+    let wait: Happening = |_| ();
     let races = vec![("GET /apis/apiext", wait), ("GET /apis/apiext", wait), ("GET /apis/apiext", establish)];
     let (patient, state) = client(State { established: false, races, ..State::installed() });
     install(&patient, "{}").await.expect("success");
@@ -91,8 +91,8 @@ async fn creates_the_pipeline_after_the_deletion_of_the_previous_one() {
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let with =
         |operator_works| State { pipelines: vec![deleted.clone()], operator_works, ..State::installed() };
-    let start: fn(&mut State) = |state| state.operator_works = true;
-    let wait: fn(&mut State) = |_| ();
+    let start: Happening = |state| state.operator_works = true;
+    let wait: Happening = |_| ();
     let races = vec![("GET /apis/metrics-pipeline.dev", wait), ("GET /apis/metrics-pipeline.dev", start)];
     let (patient, state) = client(State { races, ..with(false) });
     install(&patient, "{}").await.expect("success");
