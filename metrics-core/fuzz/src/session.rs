@@ -111,10 +111,8 @@ async fn run(script: Script<'_>) -> (Got, Option<Got>) {
             got = async { let _ = kubelet(&listener, script).await; std::future::pending().await } => got,
         }
     };
-    match tokio::time::timeout(HANG, both).await {
-        Ok(got) => got,
-        Err(_) => panic!("a request hangs"),
-    }
+    let got = tokio::time::timeout(HANG, both).await;
+    got.unwrap_or_else(|_| panic!("a request hangs"))
 }
 
 /// Serves one connection and then refuses all others.

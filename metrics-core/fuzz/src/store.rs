@@ -185,10 +185,10 @@ impl Run {
         loop {
             let mut removed = Vec::new();
             let progress = self.store.next_change(kind, *version, &mut |change| match change {
-                Change::Node { row, .. } => drop(known.extend([node_row(row)])),
-                Change::Pod { row, .. } => drop(known.extend([pod_row(row)])),
+                Change::Node { row, .. } => known.extend([node_row(row)]),
+                Change::Pod { row, .. } => known.extend([pod_row(row)]),
                 Change::Removed { namespace, name, .. } => {
-                    removed.push((namespace.to_owned(), name.to_owned()))
+                    removed.push((namespace.to_owned(), name.to_owned()));
                 }
             });
             let Ok(progress) = progress else {

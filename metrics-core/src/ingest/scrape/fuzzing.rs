@@ -48,14 +48,13 @@ impl KubeletClient {
     pub async fn get(&mut self) -> Result<Vec<u8>, &'static str> {
         let cause = |error: super::Error| error.cause().as_str();
         let mut lease = self.pool.lease();
-        let connection = match self.kept.take() {
-            Some(connection) => connection,
-            None => {
-                let tls = self.tls.for_node(&self.node, None).map_err(cause)?;
-                Connection::open(&self.node, "127.0.0.1", &tls, || {}, &Resolver::default(), &self.pool)
-                    .await
-                    .map_err(cause)?
-            }
+        let connection = if let Some(connection) = self.kept.take() {
+            connection
+        } else {
+            let tls = self.tls.for_node(&self.node, None).map_err(cause)?;
+            Connection::open(&self.node, "127.0.0.1", &tls, || {}, &Resolver::default(), &self.pool)
+                .await
+                .map_err(cause)?
         };
         let (kept, body) = match connection.get(&self.node.path, None, &mut lease).await {
             Ok(response) => response,
