@@ -48,6 +48,8 @@ mod plan;
 mod report;
 mod run;
 mod settings;
+#[cfg(test)]
+mod simulation;
 
 pub use run::{RunError, run};
 pub use settings::{FlagError, Flags, LogFormat};

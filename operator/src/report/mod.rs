@@ -25,6 +25,8 @@ use crate::plan::{Action, Plan};
 use events::Events;
 use status::{Details, status};
 
+#[cfg(test)]
+pub(crate) use nanny::status as nanny_status;
 pub(crate) use telemetry::Telemetry;
 
 /// What a round gives to report.
