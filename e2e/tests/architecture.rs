@@ -13,8 +13,19 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One reconcile is observe → plan → apply → assess → report; the modules before `observe` are pure.
 const OPERATOR: &[&str] = &[
-    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run",
-    "inspect", "simulation",
+    "common",
+    "pki",
+    "nanny",
+    "csr",
+    "settings",
+    "observe",
+    "plan",
+    "apply",
+    "assess",
+    "report",
+    "run",
+    "inspect",
+    "simulation",
 ];
 
 /// A sample goes from ingest to api; `program` connects the parts.

@@ -100,7 +100,8 @@ pub(super) enum SpecChange {
 
 impl SpecChange {
     pub(super) fn apply(&self, spec: &mut MetricsPipelineSpec) {
-        let hours = |hours: u32| kube::core::Duration::from(std::time::Duration::from_secs(u64::from(hours) * 3600));
+        let hours =
+            |hours: u32| kube::core::Duration::from(std::time::Duration::from_secs(u64::from(hours) * 3600));
         match self {
             Self::Replicas(replicas) => spec.metrics_core.replicas = *replicas,
             Self::Image(image) => spec.metrics_core.image = Some(format!("metrics-core:{image}")),
@@ -115,17 +116,17 @@ impl SpecChange {
                     .then(|| SecretReference { name: "company".to_owned() });
                 certificates.cert_manager = (*source == CertificateSource::CertManager).then(|| {
                     let (name, kind) = ("company".to_owned(), "ClusterIssuer".to_owned());
-                    CertManagerSpec { issuer_ref: IssuerReference { name, kind, group: "cert-manager.io".to_owned() } }
+                    CertManagerSpec {
+                        issuer_ref: IssuerReference { name, kind, group: "cert-manager.io".to_owned() },
+                    }
                 });
             }
             Self::Nanny(mode) => spec.nanny.mode = *mode,
             Self::Estimator(estimator) => spec.nanny.estimator = *estimator,
             Self::Limits(limits) => spec.nanny.limits = *limits,
             Self::MaxMemory(mebi) => {
-                spec.nanny.max = mebi.map(|mebi| ResourceAmounts {
-                    cpu: None,
-                    memory: Some(Quantity(format!("{mebi}Mi"))),
-                });
+                spec.nanny.max = mebi
+                    .map(|mebi| ResourceAmounts { cpu: None, memory: Some(Quantity(format!("{mebi}Mi"))) });
             }
             Self::Adopt(adopt) => {
                 spec.api_service.adoption = if *adopt { Adoption::Adopt } else { Adoption::Never };
@@ -173,7 +174,8 @@ impl SpecChange {
 /// Returns the spec at the beginning, and what happens then.
 pub(super) fn history(seed: u64) -> Vec<Event> {
     let mut random = Rng::with_seed(seed);
-    let mut events: Vec<_> = (0..random.usize(..4)).map(|_| Event::Spec(SpecChange::any(&mut random))).collect();
+    let mut events: Vec<_> =
+        (0..random.usize(..4)).map(|_| Event::Spec(SpecChange::any(&mut random))).collect();
     if random.u8(..4) > 0 {
         // Most histories begin with an installation that is complete.
         events.push(Event::Wait(300));
@@ -213,7 +215,8 @@ fn any(random: &mut Rng) -> Event {
         }
         9 => Event::Down(some_time(random)),
         10 | 11 => Event::Clock(
-            [0, 61, -61, 299, -299, 600, -600, 86_400, -86_400, 40 * 86_400, -40 * 86_400][random.usize(..11)],
+            [0, 61, -61, 299, -299, 600, -600, 86_400, -86_400, 40 * 86_400, -40 * 86_400]
+                [random.usize(..11)],
         ),
         12 => Event::Lag { server: random.usize(..super::SERVERS), seconds: random.i64(..58) },
         13 | 14 => Event::Kill(random.usize(..4)),
@@ -241,9 +244,7 @@ fn any(random: &mut Rng) -> Event {
         30 | 31 => Event::Move(random.usize(..super::NAMESPACES.len())),
         32 => Event::Autoscaler(random.bool()),
         33 | 34 => Event::Full(random.bool()),
-        35 => Event::Resizing(
-            [Resizing::Works, Resizing::Unserved, Resizing::Infeasible][random.usize(..3)],
-        ),
+        35 => Event::Resizing([Resizing::Works, Resizing::Unserved, Resizing::Infeasible][random.usize(..3)]),
         36 => Event::Recreate,
         37..40 => Event::Nodes([0, 1, 3, 30, 300, 1000, 5000][random.usize(..7)]),
         40 => Event::Usage(random.u32(300..4000)),

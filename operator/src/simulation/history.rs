@@ -14,7 +14,7 @@ use crate::common::ManagedObject;
 use crate::pki::seeded_keys;
 
 /// The maximum count of rounds in one wait; later ones are further apart.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 12;
 
 /// How often one reconcile repeats a round that wrote something.
 const MAX_ROUNDS: usize = 8;
@@ -37,6 +37,8 @@ struct History {
     world: World,
     operator: Option<Operator>,
     namespace: &'static str,
+    /// Namespaces that the operator left before its objects had moved there: nothing records them.
+    abandoned: Vec<&'static str>,
     /// When the process starts again.
     restart: i64,
     /// What the operator had noticed in its last round.
@@ -51,6 +53,7 @@ pub(super) fn play(seed: u64, events: &[Event], verbose: bool) -> Result<Counts,
         world: World::new(seed, verbose),
         operator: None,
         namespace: super::NAMESPACES[0],
+        abandoned: Vec::new(),
         restart: 0,
         noticed: (0, 0, 0),
         counts: Counts::default(),
@@ -78,7 +81,7 @@ impl History {
         let world = &mut self.world;
         world.changes += 1;
         match event {
-            Event::Wait(seconds) => return self.wait(*seconds).map(|_| ()),
+            Event::Wait(seconds) => return self.wait(*seconds).map(drop),
             Event::Nodes(nodes) => world.nodes = *nodes,
             Event::Usage(permille) => world.usage_permille = *permille,
             Event::Fault { number, fault } => world.fault = Some((*number, *fault)),
@@ -89,7 +92,9 @@ impl History {
             }
             Event::Lag { server, seconds } => world.servers[*server].lag = *seconds,
             Event::Kill(number) => self.change_pod(*number, |pod, now| pod.ends = Some(now + 5)),
-            Event::Fail(number) => self.change_pod(*number, |pod, _| (pod.failing, pod.ready) = (true, false)),
+            Event::Fail(number) => {
+                self.change_pod(*number, |pod, _| (pod.failing, pod.ready) = (true, false))
+            }
             Event::FailAll => {
                 for pod in &mut world.replicas.all {
                     (pod.failing, pod.ready) = (true, false);
@@ -161,7 +166,8 @@ impl History {
     fn change_pod(&mut self, number: usize, change: impl FnOnce(&mut super::replicas::Replica, i64)) {
         let now = self.world.now;
         let namespace = self.namespace;
-        let mut pods = self.world.replicas.all.iter_mut().filter(|pod| pod.namespace == namespace && pod.ends.is_none());
+        let mut pods =
+            self.world.replicas.all.iter_mut().filter(|pod| pod.namespace == namespace && pod.ends.is_none());
         if let Some(pod) = pods.nth(number) {
             change(pod, now);
         }
@@ -192,6 +198,12 @@ impl History {
 
     fn move_to(&mut self, namespace: &'static str) {
         if self.namespace != namespace {
+            let pipeline = self.world.pipeline.as_ref();
+            let recorded = pipeline.and_then(|pipeline| pipeline.status.namespace.as_deref());
+            if recorded != Some(self.namespace) {
+                self.abandoned.push(self.namespace);
+            }
+            self.abandoned.retain(|known| *known != namespace);
             self.namespace = namespace;
             (self.operator, self.restart) = (None, self.world.now + 2);
         }
@@ -220,7 +232,7 @@ impl History {
             }
             let wake = self.operator.as_ref().map_or(self.restart, |operator| operator.wake);
             let next = self.world.next().unwrap_or(end).min(wake).min(end);
-            let spread = if rounds < ROUNDS { 1 } else { (end - self.world.now) / 10 };
+            let spread = if rounds < ROUNDS { 1 } else { (end - self.world.now) / 5 };
             self.world.now = next.max(self.world.now + spread.max(1)).min(end);
         }
     }
@@ -267,7 +279,8 @@ impl History {
 
     fn check(&mut self) -> Result<(), String> {
         let now = self.world.time();
-        let ended = |pod: &super::replicas::Replica| pod.serving.as_ref().is_some_and(|leaf| leaf.not_after <= now);
+        let ended =
+            |pod: &super::replicas::Replica| pod.serving.as_ref().is_some_and(|leaf| leaf.not_after <= now);
         if self.world.replicas.all.iter().any(|pod| pod.ready && ended(pod)) {
             // Nothing is served any more; how it gets better is a matter of the rules at the end.
             self.world.armed = false;
@@ -308,7 +321,7 @@ impl History {
             }
         }
         let operator = self.operator.as_ref().ok_or("in the end, the operator does not run")?;
-        rules::is_as_desired(&self.world, operator)?;
+        rules::is_as_desired(&self.world, operator, &self.abandoned)?;
         if quiet < 2 {
             return Err(format!("the operator writes without end: {writes:?}"));
         }

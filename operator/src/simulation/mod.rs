@@ -42,7 +42,8 @@ fn histories_break_no_rule_and_end_settled() {
         }
         return;
     }
-    let (from, seeds) = (number("SIMULATION_FROM").unwrap_or(0), number("SIMULATION_SEEDS").unwrap_or(SAMPLE));
+    let (from, seeds) =
+        (number("SIMULATION_FROM").unwrap_or(0), number("SIMULATION_SEEDS").unwrap_or(SAMPLE));
     let (begin, counts) = (Instant::now(), [AtomicU64::new(0), AtomicU64::new(0)]);
     let failed = in_threads(from, seeds, |seed| {
         let Counts { rounds, writes } = play(seed, &history_of(seed), false).map_err(|_| seed)?;
@@ -66,7 +67,8 @@ fn histories_break_no_rule_and_end_settled() {
 
 /// Panics with the fewest events that break the same rule.
 fn report(seed: u64, events: &[Event], failure: &Failure) {
-    let class = |failure: &Failure| failure.why.split(|c: char| c.is_ascii_digit()).next().unwrap_or("").to_owned();
+    let class =
+        |failure: &Failure| failure.why.split(|c: char| c.is_ascii_digit()).next().unwrap_or("").to_owned();
     let wanted = class(failure);
     let events = shrink(events.to_vec(), |fewer| {
         play(seed, fewer, false).is_err_and(|failure| class(&failure) == wanted)

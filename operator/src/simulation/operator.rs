@@ -20,9 +20,7 @@ use crate::observe::{
     moves_from,
 };
 use crate::pki::Rollover;
-use crate::plan::{
-    Action, Desired, MaintainPlan, Plan, Planner, Release, Removal, differences,
-};
+use crate::plan::{Action, Desired, MaintainPlan, Plan, Planner, Removal, differences};
 use crate::settings::Settings;
 
 /// Why a round ended early.
@@ -93,12 +91,13 @@ impl Operator {
         let mut round = Round { complete: true, ..Round::default() };
         self.observe(world);
         let now = world.clock();
-        let plan = self.planner.plan(&self.observed, now).now_or_never().expect("no slow key").expect("a plan");
+        let plan =
+            self.planner.plan(&self.observed, now).now_or_never().expect("no slow key").expect("a plan");
         let result = match &plan.action {
             Action::Idle => Ok(()),
             Action::AddFinalizer => self.set_finalizer(world, true, &mut round),
             Action::RemoveFinalizer => self.set_finalizer(world, false, &mut round),
-            Action::Orphan(releases) => self.orphan(world, releases, &mut round),
+            Action::Orphan(_) => Err(Stop::Violation("nobody orphans the MetricsPipeline".to_owned())),
             Action::TearDown(plan) => {
                 let mut problems = Outcome::default();
                 self.remove(world, self.namespace, &plan.removals, &mut problems, &mut round)
@@ -121,7 +120,9 @@ impl Operator {
             let is_known = matches!(self.observed.objects.get(&object), Some(Found::Present(_)));
             match world.store.get(key) {
                 Some(_) if is_known && world.store.changed(key) <= self.seen => {}
-                Some(found) => _ = self.observed.objects.insert(object, Found::Present(Box::new(found.clone()))),
+                Some(found) => {
+                    _ = self.observed.objects.insert(object, Found::Present(Box::new(found.clone())))
+                }
                 None => _ = self.observed.objects.insert(object, Found::Absent),
             }
             self.announce(object, world.now);
@@ -369,11 +370,17 @@ impl Operator {
             Some(_) => Seen::Other,
             None => Seen::Nothing("nothing".to_owned()),
         };
-        let replicas = world.replicas.of(self.namespace).filter(|one| one.ends.is_none() && one.unplaced.is_none());
+        let replicas =
+            world.replicas.of(self.namespace).filter(|one| one.ends.is_none() && one.unplaced.is_none());
         Proof {
             certificate: expected.certificate.clone(),
             replicas: replicas
-                .map(|one| Replica { pod: one.uid.clone(), uid: one.uid.clone(), ready: one.ready, seen: serves(one) })
+                .map(|one| Replica {
+                    pod: one.uid.clone(),
+                    uid: one.uid.clone(),
+                    ready: one.ready,
+                    seen: serves(one),
+                })
                 .collect(),
         }
     }
@@ -392,10 +399,6 @@ impl Operator {
             Done::Failed => round.complete = false,
         }
         Ok(())
-    }
-
-    fn orphan(&mut self, _: &mut World, _: &[Release], _: &mut Round) -> Result<(), Stop> {
-        Err(Stop::Violation("a MetricsPipeline is orphaned that nobody orphans".to_owned()))
     }
 
     /// Returns when the plan requires the next round, by the true clock.

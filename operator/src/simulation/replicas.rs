@@ -26,6 +26,7 @@ pub(super) enum Resizing {
 
 /// One pod.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate state")]
 pub(super) struct Replica {
     pub namespace: &'static str,
     pub uid: String,
@@ -40,7 +41,7 @@ pub(super) struct Replica {
     pub unplaced: Option<i64>,
     /// Since when the kubelet defers its resize.
     pub deferred: Option<i64>,
-    /// When a VerticalPodAutoscaler set its resources at creation.
+    /// Whether a VerticalPodAutoscaler set its resources at creation.
     pub autoscaled: bool,
     /// The certificate that it serves, and the version of the Secret that it last read.
     pub serving: Option<Arc<Certificate>>,
@@ -61,14 +62,17 @@ impl Replica {
     pub(super) fn pod(&self) -> Pod {
         let annotations = [
             self.again.then(|| (crate::plan::objects::resources::AGAIN, "true")),
-            self.autoscaled
-                .then(|| ("vpaUpdates", "Pod resources updated by core-vpa: container 0: cpu request, memory request")),
+            self.autoscaled.then(|| {
+                ("vpaUpdates", "Pod resources updated by core-vpa: container 0: cpu request, memory request")
+            }),
         ];
         let annotations: BTreeMap<_, _> = annotations.into_iter().flatten().collect();
         let time = |second: i64| Timestamp::from_second(second).expect("a time").to_string();
-        let mut conditions = vec![json!({ "type": "Ready", "status": if self.ready { "True" } else { "False" } })];
+        let mut conditions =
+            vec![json!({ "type": "Ready", "status": if self.ready { "True" } else { "False" } })];
         if let Some(since) = self.unplaced {
-            conditions.push(json!({ "type": "PodScheduled", "status": "False", "lastTransitionTime": time(since),
+            conditions
+                .push(json!({ "type": "PodScheduled", "status": "False", "lastTransitionTime": time(since),
                 "message": "0/3 nodes are available: 3 Insufficient memory." }));
         }
         if let Some(since) = self.deferred {
@@ -97,7 +101,8 @@ impl Replica {
 
     /// Sets the amounts of a resize.
     pub(super) fn resize(&mut self, wanted: &ResourceRequirements) {
-        let merge = |base: &mut Option<BTreeMap<String, Quantity>>, patch: &Option<BTreeMap<String, Quantity>>| {
+        let merge = |base: &mut Option<BTreeMap<String, Quantity>>,
+                     patch: &Option<BTreeMap<String, Quantity>>| {
             base.get_or_insert_default().extend(patch.clone().unwrap_or_default());
         };
         merge(&mut self.spec.requests, &wanted.requests);
@@ -222,7 +227,8 @@ impl Replicas {
         let replicas = self.of(namespace).filter(|replica| replica.ends.is_none());
         let (total, updated) =
             replicas.fold((0, 0), |(total, updated), one| (total + 1, updated + u64::from(one.set == set)));
-        let status = json!({ "observedGeneration": generation, "replicas": total, "updatedReplicas": updated });
+        let status =
+            json!({ "observedGeneration": generation, "replicas": total, "updatedReplicas": updated });
         if store.get(key).is_some_and(|found| found.data["status"] != status) {
             store.edit(key, |object| object["status"] = status);
         }
@@ -240,11 +246,7 @@ impl Replicas {
             let active = all.iter().filter(|one| one.namespace == namespace && one.ends.is_none());
             active.fold((0, 0, 0), |(total, new, new_unready), one| {
                 let is_new = one.set == set;
-                (
-                    total + 1,
-                    new + usize::from(is_new),
-                    new_unready + usize::from(is_new && !one.ready),
-                )
+                (total + 1, new + usize::from(is_new), new_unready + usize::from(is_new && !one.ready))
             })
         };
         let (mut total, mut new, _) = counts(&self.all);
@@ -281,9 +283,9 @@ impl Replicas {
                 spec.requests.get_or_insert_default().insert(amount.to_owned(), Quantity(value.to_owned()));
             }
         }
-        let again = template.pointer("/metadata/annotations").is_some_and(|annotations| {
-            annotations.get(crate::plan::objects::resources::AGAIN).is_some()
-        });
+        let again = template
+            .pointer("/metadata/annotations")
+            .is_some_and(|annotations| annotations.get(crate::plan::objects::resources::AGAIN).is_some());
         self.all.push(Replica {
             namespace,
             uid: format!("pod-{}", self.count),

@@ -52,9 +52,13 @@ fn has_endpoints(world: &World, key: Key, desired: &Desired) -> Checked {
 
 /// The `caBundle` has the CA of every certificate that a ready replica serves.
 fn announces_what_is_served(world: &World, desired: &Desired) -> Checked {
-    let text = |pointer: &str| desired.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let registration =
-        Registration { namespace: text("/spec/service/namespace"), bundle: text("/spec/caBundle"), ours: true };
+    let text =
+        |pointer: &str| desired.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let registration = Registration {
+        namespace: text("/spec/service/namespace"),
+        bundle: text("/spec/caBundle"),
+        ours: true,
+    };
     is_trusted(world, &registration, "the desired caBundle")
 }
 
@@ -62,14 +66,18 @@ fn is_trusted(world: &World, registration: &Registration, whose: &str) -> Checke
     if !world.armed || !registration.ours {
         return Ok(());
     }
-    world.replicas.ready(&registration.namespace).filter_map(|one| Some((one, one.serving.as_ref()?))).try_for_each(
-        |(replica, leaf)| {
+    world
+        .replicas
+        .ready(&registration.namespace)
+        .filter_map(|one| Some((one, one.serving.as_ref()?)))
+        .try_for_each(|(replica, leaf)| {
             require(world.trusts(&registration.bundle, leaf), || {
                 format!("{whose} does not have the CA of the certificate that {} serves", replica.uid)
             })?;
-            require(leaf.not_before <= world.time(), || format!("{} serves a certificate of the future", replica.uid))
-        },
-    )
+            require(leaf.not_before <= world.time(), || {
+                format!("{} serves a certificate of the future", replica.uid)
+            })
+        })
 }
 
 /// A CA is replaced only with need, by an independent calculation.
@@ -129,13 +137,18 @@ pub(super) fn after_write(world: &World) -> Checked {
 pub(super) fn after_round(world: &World, operator: &Operator) -> Checked {
     let external = world.spec.certificates.source != CertificateSource::SelfSigned;
     let is_settled = matches!(operator.rollover, Some(Rollover::Settled | Rollover::Retiring));
-    if external || !is_settled || world.ahead.abs() > TOLERATED || !blocked(operator.plan.as_ref()).is_empty() {
+    if external || !is_settled || world.ahead.abs() > TOLERATED || !blocked(operator.plan.as_ref()).is_empty()
+    {
         return Ok(());
     }
-    let Some(leaf) = world.stored(key(ManagedObject::ServingSecret, operator.namespace)) else { return Ok(()) };
+    let Some(leaf) = world.stored(key(ManagedObject::ServingSecret, operator.namespace)) else {
+        return Ok(());
+    };
     let third = SignedDuration::try_from(leaf.validity() / 3).expect("a duration");
     let latest = leaf.not_after - third + SignedDuration::from_secs(2);
-    require(world.clock() <= latest, || format!("the serving certificate was due at {latest} and is not renewed"))
+    require(world.clock() <= latest, || {
+        format!("the serving certificate was due at {latest} and is not renewed")
+    })
 }
 
 /// Whether everything works, so that from now on nothing may break it.
@@ -151,17 +164,19 @@ pub(super) fn is_healthy(world: &World, operator: &Operator) -> bool {
             let Some(leaf) = &replica.serving else { return false };
             leaf.valid_at(now)
                 && registered.iter().all(|one| {
-                    world.trusts(&one.bundle, leaf) && world.parse(&one.bundle).iter().all(|ca| ca.valid_at(now))
+                    world.trusts(&one.bundle, leaf)
+                        && world.parse(&one.bundle).iter().all(|ca| ca.valid_at(now))
                 })
         })
         && [ManagedObject::CaSecret, ManagedObject::ServingSecret].into_iter().all(|secret| {
             let external = world.spec.certificates.source != CertificateSource::SelfSigned;
-            (external && secret == ManagedObject::CaSecret) || world.stored(key(secret, operator.namespace)).is_some()
+            (external && secret == ManagedObject::CaSecret)
+                || world.stored(key(secret, operator.namespace)).is_some()
         })
 }
 
-/// Checks that the desired state is reached.
-pub(super) fn is_as_desired(world: &World, operator: &Operator) -> Checked {
+/// Checks that the desired state is reached. In `abandoned` namespaces something may be left.
+pub(super) fn is_as_desired(world: &World, operator: &Operator, abandoned: &[&str]) -> Checked {
     let problems = blocked(operator.plan.as_ref());
     require(problems.is_empty(), || format!("in the end, objects are blocked: {problems:?}"))?;
     let Some(Action::Maintain(plan)) = operator.plan.as_ref().map(|plan| &plan.action) else {
@@ -173,7 +188,9 @@ pub(super) fn is_as_desired(world: &World, operator: &Operator) -> Checked {
     for desired in &plan.desired {
         let found = world.store.get(key(desired.object, operator.namespace));
         let differing = found.map(|found| differences(desired, found));
-        require(differing.as_ref().is_some_and(Vec::is_empty), || format!("in the end: {desired:?}: {differing:?}"))?;
+        require(differing.as_ref().is_some_and(Vec::is_empty), || {
+            format!("in the end: {desired:?}: {differing:?}")
+        })?;
     }
     let wanted: BTreeSet<_> =
         plan.desired.iter().map(|desired| key(desired.object, operator.namespace)).collect();
@@ -181,15 +198,18 @@ pub(super) fn is_as_desired(world: &World, operator: &Operator) -> Checked {
         .store
         .keys()
         .filter(|key| !wanted.contains(key) && world.store.get(**key).is_some_and(is_labelled))
-        .filter(|key| !world.store.is_foreign(**key))
+        .filter(|key| !world.store.is_foreign(**key) && !abandoned.contains(&key.0))
         .collect();
     require(left.is_empty(), || format!("in the end, objects are left: {left:?}"))?;
     let pods: Vec<_> = world.replicas.of(operator.namespace).collect();
     let replicas = usize::try_from(world.spec.metrics_core.replicas).expect("positive");
-    require(pods.len() == replicas && world.replicas.all.len() == replicas, || {
-        format!("in the end, {} pods of {replicas} here, {} in all", pods.len(), world.replicas.all.len())
+    let all = world.replicas.all.iter().filter(|pod| !abandoned.contains(&pod.namespace)).count();
+    require(pods.len() == replicas && all == replicas, || {
+        format!("in the end, {} pods of {replicas} here, {} in all", pods.len(), all)
     })?;
-    require(pods.iter().all(|pod| pod.ready && pod.set == pods[0].set), || "in the end, a rollout hangs".to_owned())?;
+    require(pods.iter().all(|pod| pod.ready && pod.set == pods[0].set), || {
+        "in the end, a rollout hangs".to_owned()
+    })?;
     let sized = |pod: &&super::replicas::Replica| {
         plan.sizing.wanted.as_ref().is_none_or(|wanted| includes(&pod.actual, wanted))
     };

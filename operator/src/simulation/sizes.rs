@@ -142,7 +142,11 @@ impl Run {
             let mean = (base + node * u64::from(nodes)) * permille / 1000;
             mean * self.random.u64(100 - noise..=100 + noise) / 100
         };
-        Usage { cpu: of(2_000_000, 8_000, noise), memory: of(12 << 20, 56 << 10, noise), sampled: self.clock() }
+        Usage {
+            cpu: of(2_000_000, 8_000, noise),
+            memory: of(12 << 20, 56 << 10, noise),
+            sampled: self.clock(),
+        }
     }
 
     fn play(&mut self, phase: &Phase) -> Result<(), String> {
@@ -161,11 +165,17 @@ impl Run {
             late.extend(change.filter(|change| change.at > warm_up));
             self.now += TICK;
         }
-        let ups = late.iter().any(|change| change.to.cpu > change.from.cpu || change.to.memory > change.from.memory);
-        let downs = late.iter().any(|change| change.to.cpu < change.from.cpu || change.to.memory < change.from.memory);
+        let ups = late
+            .iter()
+            .any(|change| change.to.cpu > change.from.cpu || change.to.memory > change.from.memory);
+        let downs = late
+            .iter()
+            .any(|change| change.to.cpu < change.from.cpu || change.to.memory < change.from.memory);
         if (ups && downs) || late.len() > 3 {
-            let sizes: Vec<_> =
-                late.iter().map(|change| format!("{} s: {} → {}", change.at, change.from, change.to)).collect();
+            let sizes: Vec<_> = late
+                .iter()
+                .map(|change| format!("{} s: {} → {}", change.at, change.from, change.to))
+                .collect();
             return Err(format!("the size oscillates in {phase:?}: {sizes:?}"));
         }
         Ok(())

@@ -77,7 +77,8 @@ impl Store {
         version: Option<&str>,
     ) -> Result<(), Refused> {
         let found = self.get(key);
-        if version.is_some() && version != found.and_then(|found| found.metadata.resource_version.as_deref()) {
+        if version.is_some() && version != found.and_then(|found| found.metadata.resource_version.as_deref())
+        {
             return Err(Refused::Conflict);
         }
         let mut object = match found {
@@ -198,6 +199,8 @@ pub(super) fn is_labelled(object: &DynamicObject) -> bool {
 fn owned(body: &Value) -> Value {
     let mut fields = fields(body);
     let all = fields.as_object_mut().expect("fields");
+    all.remove("f:apiVersion");
+    all.remove("f:kind");
     let metadata = all.get_mut("f:metadata").and_then(Value::as_object_mut);
     let is_empty = metadata.is_some_and(|metadata| {
         metadata.remove("f:name");
@@ -214,19 +217,14 @@ fn fields(body: &Value) -> Value {
     let Some(object) = body.as_object() else { return json!({}) };
     let below = |key: &str, value: &Value| match value.as_array() {
         Some(containers) if key == "containers" => {
-            let named =
-                |container: &Value| (format!("k:{}", json!({ "name": container["name"] })), fields(container));
+            let named = |container: &Value| {
+                (format!("k:{}", json!({ "name": container["name"] })), fields(container))
+            };
             Value::Object(containers.iter().map(named).collect())
         }
         _ => fields(value),
     };
-    let identity = ["apiVersion", "kind"];
-    let all: Map<_, _> = object
-        .iter()
-        .filter(|(key, _)| !identity.contains(&key.as_str()))
-        .map(|(key, value)| (format!("f:{key}"), below(key, value)))
-        .collect();
-    Value::Object(all)
+    Value::Object(object.iter().map(|(key, value)| (format!("f:{key}"), below(key, value))).collect())
 }
 
 /// Removes fields that a manager does not apply any more.
@@ -253,7 +251,9 @@ fn merge(object: &mut Value, body: &Value) {
             for (field, value) in body {
                 let known = object.entry(field.clone()).or_insert(Value::Null);
                 match (known, value) {
-                    (Value::Array(known), Value::Array(value)) if field == "containers" && known.len() == 1 => {
+                    (Value::Array(known), Value::Array(value))
+                        if field == "containers" && known.len() == 1 =>
+                    {
                         merge(&mut known[0], &value[0]);
                     }
                     (known, value) => merge(known, value),

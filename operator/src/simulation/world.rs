@@ -139,7 +139,9 @@ impl World {
 
     /// Returns the count of ready endpoints of the Service.
     pub(super) fn endpoints(&self, namespace: &str) -> usize {
-        let Some(namespace) = super::NAMESPACES.into_iter().find(|known| *known == namespace) else { return 0 };
+        let Some(namespace) = super::NAMESPACES.into_iter().find(|known| *known == namespace) else {
+            return 0;
+        };
         let key = (namespace, ManagedObject::Service);
         if self.store.get(key).is_none() || self.store.is_foreign(key) {
             return 0;
@@ -153,7 +155,9 @@ impl World {
         if !is_served || self.endpoints(namespace) == 0 {
             return None;
         }
-        let of = |base: u64, node: u64| (base + node * u64::from(self.nodes)) * u64::from(self.usage_permille) / 1000;
+        let of = |base: u64, node: u64| {
+            (base + node * u64::from(self.nodes)) * u64::from(self.usage_permille) / 1000
+        };
         let sampled = Timestamp::from_second(self.now - self.now % 15).expect("a time");
         Some(Usage { cpu: of(2_000_000, 8_000), memory: of(12 << 20, 48 << 10), sampled })
     }
@@ -239,7 +243,9 @@ impl World {
     /// Returns what an APIService says now.
     pub(super) fn registration(&self, key: Key) -> Option<Registration> {
         let found = self.store.get(key)?;
-        let text = |pointer: &str| found.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            found.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         Some(Registration {
             namespace: text("/spec/service/namespace"),
             bundle: text("/spec/caBundle"),
@@ -251,7 +257,8 @@ impl World {
     pub(super) fn step(&mut self, namespace: &'static str) {
         if self.pipeline.is_none() {
             // The garbage collector.
-            let owned: Vec<_> = self.store.keys().filter(|key| !self.store.is_foreign(**key)).copied().collect();
+            let owned: Vec<_> =
+                self.store.keys().filter(|key| !self.store.is_foreign(**key)).copied().collect();
             for key in owned {
                 self.store.remove(key);
             }
@@ -260,7 +267,8 @@ impl World {
                 self.create_pipeline();
             }
         }
-        if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.deleting && pipeline.finalizers.is_empty()) {
+        if self.pipeline.as_ref().is_some_and(|pipeline| pipeline.deleting && pipeline.finalizers.is_empty())
+        {
             self.pipeline = None;
             self.changes += 1;
         }
@@ -338,7 +346,8 @@ impl World {
             return;
         }
         let due = self.source.as_ref().is_none_or(|(known, source)| {
-            let pem = source.pair.as_ref().map(|(certificate, _)| STANDARD.encode(certificate)).unwrap_or_default();
+            let pem =
+                source.pair.as_ref().map(|(certificate, _)| STANDARD.encode(certificate)).unwrap_or_default();
             let left = self.parse(&pem).first().map(|one| one.not_after.as_second() - self.now);
             *known != namespace || left.is_none_or(|left| left < 30 * 86_400)
         });
@@ -351,12 +360,15 @@ impl World {
     pub(super) fn renew_source(&mut self, namespace: &'static str, new_ca: bool) {
         const DAY: Duration = Duration::from_secs(86_400);
         let now = self.time();
-        let end = |pair: &Pair| Certificate::parse_pem(pair.certificate.as_bytes()).expect("PEM")[0].not_after;
+        let end =
+            |pair: &Pair| Certificate::parse_pem(pair.certificate.as_bytes()).expect("PEM")[0].not_after;
         let issuer = self.issuer.take().filter(|issuer| !new_ca && end(issuer) > now + 100 * DAY);
         let algorithm = KeyAlgorithm::ECDSAP256;
-        let issuer = issuer.unwrap_or_else(|| issue_ca("company CA", algorithm, 1000 * DAY, now).expect("a CA"));
+        let issuer =
+            issuer.unwrap_or_else(|| issue_ca("company CA", algorithm, 1000 * DAY, now).expect("a CA"));
         let names = service_names("metrics-core", namespace);
-        let leaf = issue_leaf(&issuer, end(&issuer), &names, algorithm, 90 * DAY, now).expect("a certificate");
+        let leaf =
+            issue_leaf(&issuer, end(&issuer), &names, algorithm, 90 * DAY, now).expect("a certificate");
         let source = ExternalCertificate {
             pair: Some((leaf.certificate.into_bytes(), leaf.key.expose().as_bytes().to_vec())),
             ca_bundle: Some(issuer.certificate.clone().into_bytes()),
