@@ -275,14 +275,13 @@ fn initial(
 }
 
 /// Returns a larger step if `required` exceeds the current amount, and a smaller one if `required` plus a quarter
-/// would fit it.
+/// fits it. Without that margin, a size that fell by more than a step would soon be too small again.
 fn stepped(current: u64, required: u64, step: fn(u64) -> u64, min: u64, max: u64) -> u64 {
     let bounded = |amount: u64| amount.max(min).min(max);
     if bounded(required) > current || current > max {
         return bounded(step(required));
     }
-    let with_margin = bounded(step(required.saturating_add(required / 4)));
-    if with_margin < current { bounded(step(required)) } else { current }
+    bounded(step(required.saturating_add(required / 4))).min(current)
 }
 
 /// Whether memory may run out before the delay ends.

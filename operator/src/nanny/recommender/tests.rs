@@ -143,6 +143,19 @@ fn shrinks_after_the_delay_and_never_below_usage() {
     assert_eq!(mebi(&advice), 60);
 }
 
+#[test]
+fn smaller_step_has_room_for_a_quarter_more() {
+    let mebi = |mebi: u64| mebi << 20;
+    let steps = |current: u64, required: u64| {
+        stepped(mebi(current), mebi(required), memory_step, mebi(16), mebi(4096)) >> 20
+    };
+    // Steps are 155, 194, 243 and 304 MiB.
+    assert_eq!(steps(304, 190), 243, "not 194, which 5 more would exceed");
+    assert_eq!(steps(243, 190), 243);
+    assert_eq!(steps(243, 150), 194);
+    assert_eq!(steps(194, 195), 243);
+}
+
 /// A delay that began by a clock that was ahead does not last until the time that it showed.
 #[test]
 fn scales_soon_after_the_clock_is_set_back() {
