@@ -93,7 +93,7 @@ impl History {
             Event::Lag { server, seconds } => world.servers[*server].lag = *seconds,
             Event::Kill(number) => self.change_pod(*number, |pod, now| pod.ends = Some(now + 5)),
             Event::Fail(number) => {
-                self.change_pod(*number, |pod, _| (pod.failing, pod.ready) = (true, false))
+                self.change_pod(*number, |pod, _| (pod.failing, pod.ready) = (true, false));
             }
             Event::FailAll => {
                 for pod in &mut world.replicas.all {

@@ -95,12 +95,12 @@ impl Operator {
             self.planner.plan(&self.observed, now).now_or_never().expect("no slow key").expect("a plan");
         let result = match &plan.action {
             Action::Idle => Ok(()),
-            Action::AddFinalizer => self.set_finalizer(world, true, &mut round),
-            Action::RemoveFinalizer => self.set_finalizer(world, false, &mut round),
+            Action::AddFinalizer => Self::set_finalizer(world, true, &mut round),
+            Action::RemoveFinalizer => Self::set_finalizer(world, false, &mut round),
             Action::Orphan(_) => Err(Stop::Violation("nobody orphans the MetricsPipeline".to_owned())),
             Action::TearDown(plan) => {
                 let mut problems = Outcome::default();
-                self.remove(world, self.namespace, &plan.removals, &mut problems, &mut round)
+                Self::remove(world, self.namespace, &plan.removals, &mut problems, &mut round)
             }
             Action::Maintain(maintain) => {
                 self.rollover = maintain.certificates.as_ref().map(|plan| plan.rollover);
@@ -121,7 +121,7 @@ impl Operator {
             match world.store.get(key) {
                 Some(_) if is_known && world.store.changed(key) <= self.seen => {}
                 Some(found) => {
-                    _ = self.observed.objects.insert(object, Found::Present(Box::new(found.clone())))
+                    _ = self.observed.objects.insert(object, Found::Present(Box::new(found.clone())));
                 }
                 None => _ = self.observed.objects.insert(object, Found::Absent),
             }
@@ -209,10 +209,10 @@ impl Operator {
             }
             self.apply(world, desired, &mut outcome, round)?;
         }
-        self.remove(world, self.namespace, &plan.removals, &mut outcome, round)?;
+        Self::remove(world, self.namespace, &plan.removals, &mut outcome, round)?;
         if let Some(migration) = &plan.migration {
             let from = super::NAMESPACES.into_iter().find(|known| *known == migration.from).expect("known");
-            self.remove(world, from, &migration.removals, &mut outcome, round)?;
+            Self::remove(world, from, &migration.removals, &mut outcome, round)?;
             round.waits = true;
         }
         let resized = self.resize(world, plan, now, round)?;
@@ -291,7 +291,6 @@ impl Operator {
     }
 
     fn remove(
-        &mut self,
         world: &mut World,
         namespace: &'static str,
         removals: &[Removal],
@@ -385,7 +384,7 @@ impl Operator {
         }
     }
 
-    fn set_finalizer(&mut self, world: &mut World, wanted: bool, round: &mut Round) -> Result<(), Stop> {
+    fn set_finalizer(world: &mut World, wanted: bool, round: &mut Round) -> Result<(), Stop> {
         let done = world.write("finalizer", |world| {
             if wanted {
                 world.pipeline.as_mut().expect("one").finalizers.push(FINALIZER.to_owned());

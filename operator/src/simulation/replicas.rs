@@ -60,11 +60,10 @@ pub(super) struct Replica {
 impl Replica {
     /// Returns the pod as kube-apiserver shows it.
     pub(super) fn pod(&self) -> Pod {
+        let updates = "Pod resources updated by core-vpa: container 0: cpu request, memory request";
         let annotations = [
-            self.again.then(|| (crate::plan::objects::resources::AGAIN, "true")),
-            self.autoscaled.then(|| {
-                ("vpaUpdates", "Pod resources updated by core-vpa: container 0: cpu request, memory request")
-            }),
+            self.again.then_some((crate::plan::objects::resources::AGAIN, "true")),
+            self.autoscaled.then_some(("vpaUpdates", updates)),
         ];
         let annotations: BTreeMap<_, _> = annotations.into_iter().flatten().collect();
         let time = |second: i64| Timestamp::from_second(second).expect("a time").to_string();

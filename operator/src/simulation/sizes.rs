@@ -198,8 +198,8 @@ impl Run {
         }
         let (min, max) = (self.policy.min.memory, self.policy.max.memory);
         if self.policy.by_formula(300).is_none() {
-            let (least, most) = (usage.memory / 100 * 125, usage.memory / 10 * 25 + (4 << 20));
-            if size.memory < least.min(max) || size.memory > most.max(min) {
+            let (min_needed, max_useful) = (usage.memory / 100 * 125, usage.memory / 10 * 25 + (4 << 20));
+            if size.memory < min_needed.min(max) || size.memory > max_useful.max(min) {
                 return Err(format!("{size} does not fit a usage of {}", usage.memory));
             }
         }

@@ -55,6 +55,9 @@ pub(super) struct Server {
     coming: VecDeque<(i64, Key, Option<Registration>)>,
 }
 
+/// Whether the CA of the second public key signed the certificate of the first.
+type Signatures = HashMap<(Vec<u8>, Vec<u8>), bool>;
+
 /// The cluster.
 pub(super) struct World {
     pub now: i64,
@@ -82,11 +85,12 @@ pub(super) struct World {
     /// What happened, for the report of a failure.
     pub trace: Option<Vec<String>>,
     certificates: RefCell<HashMap<String, Arc<Vec<Arc<Certificate>>>>>,
-    signed: RefCell<HashMap<(Vec<u8>, Vec<u8>), bool>>,
+    signed: RefCell<Signatures>,
 }
 
 impl World {
     pub(super) fn new(seed: u64, verbose: bool) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut world = Self {
             now: START,
             ahead: 0,
@@ -100,7 +104,9 @@ impl World {
             usage_permille: 1000,
             source: None,
             issuer: None,
-            servers: (0..super::SERVERS).map(|_| Server::default()).collect(),
+            servers: (0..super::SERVERS)
+                .map(|_| Server { lag: random.i64(..58), ..Server::default() })
+                .collect(),
             published: BTreeMap::new(),
             fault: None,
             armed: true,
