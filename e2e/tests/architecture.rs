@@ -13,8 +13,20 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One reconcile is observe → plan → apply → assess → report; the modules before `observe` are pure.
 const OPERATOR: &[&str] = &[
-    "common", "pki", "nanny", "csr", "settings", "observe", "plan", "apply", "assess", "report", "run",
-    "hook", "inspect",
+    "common",
+    "pki",
+    "nanny",
+    "csr",
+    "settings",
+    "observe",
+    "plan",
+    "apply",
+    "assess",
+    "report",
+    "run",
+    "hook",
+    "inspect",
+    "simulation",
 ];
 
 /// A sample goes from ingest to api; `program` connects the parts.

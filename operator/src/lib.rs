@@ -49,6 +49,8 @@ mod plan;
 mod report;
 mod run;
 mod settings;
+#[cfg(test)]
+mod simulation;
 
 pub use hook::{HookCommand, HookError, run_hook};
 pub use run::{RunError, run};

@@ -77,6 +77,13 @@ pub(super) struct UsageModel {
 }
 
 impl UsageModel {
+    /// Moves a time in the future to now.
+    pub(super) fn bound_times(&mut self, now: Timestamp) {
+        if let Some((_, since)) = &mut self.anchor {
+            *since = now.min(*since);
+        }
+    }
+
     /// Adds a sample to the factors, unless it was added before or the population changed lately.
     pub(super) fn update(&mut self, population: Population, usage: Option<Usage>, now: Timestamp) {
         let since = match self.anchor {

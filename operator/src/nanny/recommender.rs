@@ -86,6 +86,7 @@ impl Nanny {
             }
         }
         self.policy = Some(policy);
+        self.usage_model.bound_times(input.now);
         let population = input.population.map(|number| Population::new(policy.scaling_mode, number));
         if let Some(population) = population {
             self.usage_model.update(population, input.usage, input.now);
@@ -94,8 +95,23 @@ impl Nanny {
             self.recommended = recorded.or_else(|| initial(policy, &self.usage_model, population, input));
             self.recommended_for = Some(policy.scaling_mode);
         }
+        self.bound_times(input.now);
         let next = self.advance(policy, population, input);
         Advice { recommended: self.recommended.clone(), next }
+    }
+
+    /// Moves times in the future to now: the clock was set back, or another clock recorded them. Delays that began then would
+    /// otherwise last until the clock is there again.
+    fn bound_times(&mut self, now: Timestamp) {
+        if let Some((_, since)) = &mut self.population {
+            *since = now.min(*since);
+        }
+        if let Some(changed) = self.recommended.as_mut().and_then(|recommended| recommended.changed.as_mut())
+        {
+            *changed = now.min(*changed);
+        }
+        self.cpu.bound_times(now);
+        self.memory.bound_times(now);
     }
 
     /// Changes the recommended size if that is due. Returns when to evaluate again.
@@ -259,14 +275,13 @@ fn initial(
 }
 
 /// Returns a larger step if `required` exceeds the current amount, and a smaller one if `required` plus a quarter
-/// would fit it.
+/// fits it. Without that margin, a size that fell by more than a step would soon be too small again.
 fn stepped(current: u64, required: u64, step: fn(u64) -> u64, min: u64, max: u64) -> u64 {
     let bounded = |amount: u64| amount.max(min).min(max);
     if bounded(required) > current || current > max {
         return bounded(step(required));
     }
-    let with_margin = bounded(step(required.saturating_add(required / 4)));
-    if with_margin < current { bounded(step(required)) } else { current }
+    bounded(step(required.saturating_add(required / 4))).min(current)
 }
 
 /// Whether memory may run out before the delay ends.

@@ -36,6 +36,14 @@ impl ScaleTarget {
         self.direction
     }
 
+    /// Moves times in the future to now.
+    pub(super) fn bound_times(&mut self, now: Timestamp) {
+        let seen = self.larger.iter_mut().map(|(last, _)| last);
+        for time in seen.chain([&mut self.since, &mut self.unchanged]) {
+            *time = now.min(*time);
+        }
+    }
+
     /// Records a new target.
     pub(super) fn update(&mut self, current: u64, target: u64, now: Timestamp) {
         let direction = match target.cmp(&current) {

@@ -42,6 +42,8 @@ pub use pipeline::Pipeline;
 pub(crate) use poll_scope::{FULL_POLL, MIN_ROUND, PollScope, poll_scope};
 pub(crate) use previous_namespace::{PreviousNamespace, moves_from};
 pub(crate) use proof::{ExpectedCertificate, Proof};
+#[cfg(test)]
+pub(crate) use proof::{Replica, Seen};
 pub(crate) use replicas::{ReplicaReport, ReportError};
 #[cfg(test)]
 pub(crate) use report_token::TokenError;

@@ -156,13 +156,13 @@ impl Certificate {
     }
 
     /// Returns when to renew it: when a third of its validity is left, minus a jitter of up to a twentieth, so that
-    /// certificates of the same age are not renewed at once. The jitter is derived from the certificate.
+    /// certificates of the same age are not renewed at once. The jitter is derived from the public key.
     #[must_use]
     pub fn renewal_time(&self) -> Timestamp {
         let validity = self.validity();
         // FNV-1a. Any hash works.
         let hash = self
-            .der
+            .public_key
             .iter()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         let jitter = validity / 20 / 1000 * (hash % 1000);

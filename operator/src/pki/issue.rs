@@ -14,6 +14,9 @@ use rustls_pki_types::pem::PemObject;
 
 use super::BACKDATE;
 
+#[cfg(test)]
+pub(crate) mod seeded_keys;
+
 /// A private key in PEM. `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PrivateKey(String);
@@ -141,6 +144,12 @@ fn sign(ca: &Pair, mut parameters: CertificateParams, algorithm: KeyAlgorithm) -
 }
 
 fn new_key(algorithm: KeyAlgorithm) -> Result<KeyPair, rcgen::Error> {
+    #[cfg(test)]
+    if algorithm == KeyAlgorithm::ECDSAP256
+        && let Some(key) = seeded_keys::next()
+    {
+        return key;
+    }
     match algorithm {
         KeyAlgorithm::ECDSAP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
         KeyAlgorithm::RSA2048 => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),

@@ -16,6 +16,8 @@ mod issue;
 pub(crate) mod serving;
 
 pub use certificate::Certificate;
+#[cfg(test)]
+pub(crate) use issue::seeded_keys;
 pub(crate) use issue::{IssueError, Pair, PrivateKey, issue_ca, issue_client, issue_leaf};
 pub(crate) use serving::{
     RenewalReason, Rollover, ServingPlan, ServingRequirements, StoredServing, TrustedBundle,

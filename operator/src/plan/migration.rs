@@ -37,13 +37,12 @@ pub(super) fn serves_from(pipeline: &Pipeline, observed: &Observed, settings: &S
 pub(super) fn too_early(context: Context<'_>, observed: &Observed, object: ManagedObject) -> Option<Problem> {
     let here = &context.settings.namespace;
     let from = observed.service_namespace(object).filter(|namespace| namespace != here)?;
-    // Another namespace than that of a move is drift.
-    if moves_from(context.pipeline, observed, here) != Some(from) {
-        return None;
-    }
-    let serves = observed.previous_namespace.as_ref().is_none_or(|previous| {
-        !matches!(previous.objects.get(&ManagedObject::Deployment), Some(Found::Absent))
-    });
+    // Another namespace is drift, or that of a move which this one interrupted: replicas may serve there.
+    let is_move = moves_from(context.pipeline, observed, here) == Some(from);
+    let serves = is_move
+        && observed.previous_namespace.as_ref().is_none_or(|previous| {
+            !matches!(previous.objects.get(&ManagedObject::Deployment), Some(Found::Absent))
+        });
     let replicas = usize::try_from(context.spec.metrics_core.replicas).unwrap_or(1);
     let wanted = if serves { replicas } else { 1 };
     let ready = observed.ready_endpoints.unwrap_or_default();

@@ -30,6 +30,8 @@ use events::Events;
 use status::{Details, status};
 use status_rate::StatusRate;
 
+#[cfg(test)]
+pub(crate) use nanny::status as nanny_status;
 pub(crate) use telemetry::Telemetry;
 
 /// The deadline of a write of a status.

@@ -144,6 +144,38 @@ fn shrinks_after_the_delay_and_never_below_usage() {
 }
 
 #[test]
+fn smaller_step_has_room_for_a_quarter_more() {
+    let mebi = |mebi: u64| mebi << 20;
+    let steps = |current: u64, required: u64| {
+        stepped(mebi(current), mebi(required), memory_step, mebi(16), mebi(4096)) >> 20
+    };
+    // Steps are 155, 194, 243 and 304 MiB.
+    assert_eq!(steps(304, 190), 243, "not 194, which 5 more would exceed");
+    assert_eq!(steps(243, 190), 243);
+    assert_eq!(steps(243, 150), 194);
+    assert_eq!(steps(194, 195), 243);
+}
+
+/// A delay that began by a clock that was ahead does not last until the time that it showed.
+#[test]
+fn scales_soon_after_the_clock_is_set_back() {
+    const DAY: i64 = 86_400;
+    let policy = policy(|_| {});
+    let mut nanny = Nanny::default();
+    run(&mut nanny, policy, DAY..DAY + 10, |second| input(3, second));
+    let (changes, large) = run(&mut nanny, policy, DAY + 10..DAY + 20, |second| using(5000, 20, second));
+    assert_eq!(changes, 1);
+    let (changes, small) = run(&mut nanny, policy, 0..1500, |second| using(3, 20, second));
+    assert!(changes > 0 && mebi(&small) < mebi(&large), "{changes} {small:?}");
+
+    // So does an operator that starts with a size that was recorded then.
+    let mut nanny = Nanny::default();
+    nanny.recommend(policy, large.recommended, &using(3, 20, 0));
+    let (changes, _) = run(&mut nanny, policy, 1..1500, |second| using(3, 20, second));
+    assert!(changes > 0);
+}
+
+#[test]
 fn does_not_shrink_while_usage_is_unknown() {
     for estimator in [Estimator::Linear, Estimator::Exponential] {
         let policy = policy(formula(estimator));

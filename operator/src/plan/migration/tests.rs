@@ -178,6 +178,17 @@ fn without_previous_replicas_the_first_new_one_suffices() {
     assert_eq!(api_service(&state.plan().0), Some(&json!(HERE)));
 }
 
+/// A move from `old` to `third` was interrupted by one from `third` to here, or somebody edited the APIServices.
+#[test]
+fn api_services_of_any_other_namespace_wait_for_a_ready_replica() {
+    for recorded in [OLD, HERE] {
+        let mut state = Move { recorded: Some(recorded), api_services_in: "third", ..Move::begin() };
+        assert_eq!(api_service(&state.plan().0), None, "replicas in third may serve");
+        state.ready = 1;
+        assert_eq!(api_service(&state.plan().0), Some(&json!(HERE)));
+    }
+}
+
 #[test]
 fn missing_permission_is_reported_and_no_binding_outlives_the_move() {
     let why = Unreadable { forbidden: true, message: "secrets is forbidden".to_owned() };
