@@ -31,7 +31,7 @@ const NAMESPACES: [&str; 3] = ["metrics-system", "other", "third"];
 const SERVERS: usize = 3;
 
 /// The count of histories in a normal run of the tests.
-const SAMPLE: u64 = 12;
+const SAMPLE: u64 = 7;
 
 #[test]
 fn histories_break_no_rule_and_end_settled() {
