@@ -9,7 +9,7 @@ use e2e::testbed::{binaries, images, pipeline};
 use e2e::{Client, Plugin, Result, check, command, wait};
 use serde_json::{Value, json};
 
-use super::{LOAD, MINUTE, OPERATORS_PODS, TIMEOUT, ready};
+use super::{LOAD, MINUTE, TIMEOUT, ready};
 
 /// All kinds of which the chart or the operator has objects.
 const KINDS: &str = "secrets,configmaps,serviceaccounts,services,deployments,jobs,poddisruptionbudgets,networkpolicies,roles,\
@@ -171,8 +171,9 @@ fn way_out(env: &TestEnv) -> Result<()> {
     install(env, &[HOOKS])?;
     ready(client)?;
     client.run(&["delete", "namespace", pipeline::NAMESPACE, "--wait=false"])?;
-    client.wait_for("the operator is gone", TIMEOUT, |client| {
-        match client.run(&["get", "deployments,pods", "-A", "-l", OPERATORS_PODS, "-o", "name"])?.as_str() {
+    client.wait_for("the operator and metrics-core are gone", TIMEOUT, |client| {
+        let kinds = "deployments,pods,services";
+        match client.run(&["get", kinds, "-n", pipeline::NAMESPACE, "-o", "name"])?.as_str() {
             "" => Ok(()),
             left => Err(left.into()),
         }
