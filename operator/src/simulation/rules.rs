@@ -160,6 +160,7 @@ pub(super) fn is_healthy(world: &World, operator: &Operator) -> bool {
         && registered.iter().all(|one| one.ours && one.namespace == operator.namespace)
         && operator.rollover == Some(Rollover::Settled)
         && world.servers.iter().all(|server| server.known.values().eq(registered.iter()))
+        && world.replicas.ready(operator.namespace).count() > 0
         && world.replicas.ready(operator.namespace).all(|replica| {
             let Some(leaf) = &replica.serving else { return false };
             leaf.valid_at(now)
