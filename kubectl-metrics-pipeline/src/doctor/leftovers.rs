@@ -27,7 +27,7 @@ pub(super) fn check(checks: &Checks) -> Option<TreeNode> {
     }
     let pipelines = checks.snapshot.pipelines.as_deref().unwrap_or_default();
     let held = pipelines.iter().filter(|pipeline| has_our_finalizer(pipeline));
-    children.extend(held.map(|pipeline| held_pipeline(pipeline, checks)));
+    children.extend(held.map(|pipeline| held_pipeline(pipeline, checks, left)));
     // They are needed while metrics-core serves.
     if pipelines.is_empty() && !left.deletions.is_empty() {
         let text = format!(
@@ -58,10 +58,13 @@ fn has_our_finalizer(pipeline: &Pipeline) -> bool {
     pipeline.finalizers.iter().any(|finalizer| finalizer == crds::FINALIZER)
 }
 
-fn held_pipeline(pipeline: &Pipeline, checks: &Checks) -> TreeNode {
+fn held_pipeline(pipeline: &Pipeline, checks: &Checks, left: &Leftovers) -> TreeNode {
     let name = &pipeline.name;
     let ours = checks.api_services.iter().flatten().filter(|object| is_ours(object));
-    let api_services: Vec<_> = ours.filter_map(|object| object.metadata.name.as_deref()).collect();
+    // The command for those that are dead is printed already, and would fail the second time.
+    let is_dead = |name: &str| left.dead_api_services.iter().any(|(dead, _)| dead == name);
+    let names = ours.filter_map(|object| object.metadata.name.as_deref());
+    let api_services: Vec<_> = names.filter(|name| !is_dead(name)).collect();
     let others: Vec<_> =
         pipeline.finalizers.iter().filter(|finalizer| *finalizer != crds::FINALIZER).collect();
     let patch = json!({ "metadata": { "finalizers": others } });

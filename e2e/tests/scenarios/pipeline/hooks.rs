@@ -205,8 +205,8 @@ fn follow_doctor(env: &TestEnv, plugin: &Plugin, kubectl: &Path) -> Result<()> {
             let path = format!("{}:{}", kubectl.display(), std::env::var("PATH").unwrap_or_default());
             let mut shell = env.client.command(Path::new("/bin/sh"));
             command::output(shell.env("PATH", path).args(["-c", command]))?;
+            executed.push(command.clone());
         }
-        executed.extend(commands);
         Err(left.to_string().into())
     })?;
     env.progress.say(format!("the way out:\n{}", executed.join("\n")));

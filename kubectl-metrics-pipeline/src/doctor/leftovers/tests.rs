@@ -70,6 +70,19 @@ fn a_pipeline_without_an_operator_is_a_warning_and_is_deleted_before_its_finaliz
 }
 
 #[test]
+fn no_command_is_printed_twice() {
+    let mut checks = left_behind(true, &[crds::FINALIZER]);
+    checks.leftovers = Ok(Leftovers {
+        dead_api_services: vec![("v1.metrics.k8s.io".to_owned(), "ns/metrics-core".to_owned())],
+        ..Leftovers::default()
+    });
+    let node = leftovers(&checks);
+    let text: String = node.children.iter().map(|child| child.text.as_str()).collect();
+    assert_eq!(text.matches("kubectl delete apiservice v1.metrics.k8s.io").count(), 1, "{text}");
+    assert!(text.contains("kubectl patch metricspipeline cluster"), "{text}");
+}
+
+#[test]
 fn an_api_service_without_its_service_is_an_error() {
     let mut checks = bare();
     checks.leftovers = Ok(Leftovers {
