@@ -1,4 +1,4 @@
-//! Requests that may outlast a pass. A pass waits a moment for each response; what is slower goes on beside the loop, and a
+//! Requests that may outlast a pass. A pass waits a moment for each response; what is slower continues beside the loop, and a
 //! later pass takes its response.
 //!
 //! kube-apiserver calls the admission webhooks of an object before it responds, each for up to 30 s, so a webhook that hangs

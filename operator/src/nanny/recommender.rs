@@ -100,7 +100,7 @@ impl Nanny {
         Advice { recommended: self.recommended.clone(), next }
     }
 
-    /// Moves times in the future to now: the clock was set back, or another clock recorded them. Delays that began then would
+    /// Moves times in the future to now: the clock was moved back, or another clock recorded them. Delays that began then would
     /// otherwise last until the clock is there again.
     fn bound_times(&mut self, now: Timestamp) {
         if let Some((_, since)) = &mut self.population {

@@ -34,15 +34,15 @@ pub(super) enum Event {
     Wait(i64),
     /// The count of nodes changes.
     Nodes(u32),
-    /// The usage of metrics-core changes to so many thousandths of the usual one.
+    /// The usage of metrics-core changes to this many thousandths of the usual one.
     Usage(u32),
     /// The `number`th write from now on fails.
     Fault { number: u32, fault: Fault },
-    /// The operator ends and starts again after so many seconds.
+    /// The operator ends and starts again after this many seconds.
     Down(i64),
-    /// The operator's clock is set to so many seconds ahead.
+    /// The operator's clock is set to this many seconds ahead.
     Clock(i64),
-    /// The watch of one kube-apiserver lags so many seconds.
+    /// The watch of one kube-apiserver lags this many seconds.
     Lag { server: usize, seconds: i64 },
     /// A pod is deleted.
     Kill(usize),

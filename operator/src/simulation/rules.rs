@@ -118,7 +118,7 @@ pub(super) fn may_delete(world: &World, key: Key, uid: &str) -> Checked {
     let stored = api_services().into_iter().filter_map(|one| world.registration(one)).any(|one| serves(&one));
     require(!stored, || format!("{} is deleted while an APIService references {}", key.1, key.0))?;
     let is_move = world.pipeline.as_ref().is_some_and(|pipeline| !pipeline.deleting);
-    // A moment after the APIServices, a deletion goes on; a move waits for every kube-apiserver.
+    // A moment after the APIServices, a deletion continues; a move waits for every kube-apiserver.
     let known = world.servers.iter().flat_map(|server| server.known.values()).any(serves);
     require(!is_move || !known, || format!("{} is deleted while a kube-apiserver uses {}", key.1, key.0))
 }

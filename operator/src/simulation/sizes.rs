@@ -31,7 +31,7 @@ struct Phase {
     noise: u64,
     /// The operator starts again.
     restart: bool,
-    /// Its clock steps by so many seconds.
+    /// Its clock steps by this many seconds.
     step: i64,
     /// The usage is unknown.
     blind: bool,

@@ -518,11 +518,11 @@ enum Event {
     Repeats,
     /// It is not in the body.
     Missing,
-    /// The node's clock is set by so many seconds. Less than a minute can't be told from the age of cached samples.
+    /// The node's clock is set by this many seconds. Less than a minute can't be told from the age of cached samples.
     ClockSet(i16),
-    /// Scrapes fail for so many seconds.
+    /// Scrapes fail for this many seconds.
     Gap(u16),
-    /// The start time is reported as so many seconds before the sample, in this round.
+    /// The start time is reported as this many seconds before the sample, in this round.
     MovesStart(u8),
 }
 
